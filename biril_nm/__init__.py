@@ -1,0 +1,48 @@
+"""biril-nm: train spiking networks with BIRIL and take them to Loihi-class hardware, proven intact.
+
+Names are resolved on first use, so that the simulator and the Lava back end start without torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from typing import Any
+
+__version__ = "0.1.0"
+
+_EXPORTS = {
+    "BirilNet": "biril_nm.models",
+    "CHIPS": "biril_nm.loihi",
+    "LOIHI1": "biril_nm.loihi",
+    "LOIHI2": "biril_nm.loihi",
+    "ChipProfile": "biril_nm.loihi",
+    "LearningRule": "biril_nm.learning.rule",
+    "LoihiGraph": "biril_nm.hw_graph",
+    "ModelConfig": "biril_nm.models",
+    "TrainConfig": "biril_nm.training",
+    "build_model": "biril_nm.models",
+    "check_parity": "biril_nm.parity",
+    "errors": "",
+    "fit": "biril_nm.training",
+    "load": "biril_nm.models",
+    "save": "biril_nm.models",
+    "testing": "",
+}
+
+__all__ = sorted(_EXPORTS)
+
+logging.getLogger(__name__).addHandler(logging.NullHandler())
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _EXPORTS:
+        raise AttributeError(f"module 'biril_nm' has no attribute '{name}'")
+    home = _EXPORTS[name]
+    if not home:
+        return importlib.import_module(f"biril_nm.{name}")
+    return getattr(importlib.import_module(home), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

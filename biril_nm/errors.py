@@ -1,0 +1,72 @@
+"""Errors of biril-nm: one tree, so that callers and the command line can tell them from bugs.
+
+Every message names the thing (node, file, argument), what was found, what is allowed, and the
+way out. Where several findings belong together they are collected and raised once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+__all__ = [
+    "BirilError",
+    "ConfigError",
+    "FileFormatError",
+    "MissingDependencyError",
+    "OutputExistsError",
+    "ParityError",
+    "RangeError",
+    "UnsupportedNodeError",
+    "bullet_list",
+]
+
+
+class BirilError(Exception):
+    """Base class of all errors that biril-nm raises on purpose."""
+
+
+class ConfigError(BirilError):
+    """A setting, argument or combination of settings that has no meaning."""
+
+
+class FileFormatError(BirilError):
+    """A file that is damaged, hostile, too large, or not of the expected kind."""
+
+
+class OutputExistsError(BirilError):
+    """An output path that is already there, without permission to overwrite it."""
+
+
+class UnsupportedNodeError(BirilError):
+    """A layer or node whose meaning the next stage cannot express."""
+
+
+class RangeError(BirilError):
+    """An integer that does not fit the register that should hold it."""
+
+
+class ParityError(BirilError):
+    """Two engines that should agree and do not."""
+
+
+class MissingDependencyError(BirilError):
+    """An optional package that this call needs is not installed.
+
+    Args:
+        package: import name of the missing package.
+        extra: name of the biril-nm extra that installs it.
+        purpose: what it is needed for, as the end of the sentence "... is needed to".
+    """
+
+    def __init__(self, package: str, extra: str, purpose: str) -> None:
+        super().__init__(
+            f"package '{package}' is needed to {purpose} and is not installed. "
+            f'Install it with: pip install "biril-nm[{extra}]"'
+        )
+        self.package = package
+        self.extra = extra
+
+
+def bullet_list(headline: str, findings: Sequence[str]) -> str:
+    """Join a headline and its findings into one readable message."""
+    return "\n".join([headline, *(f"  - {finding}" for finding in findings)])

@@ -1,0 +1,105 @@
+"""Wiring and shape checks of a LoihiGraph: all findings are collected, then raised once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from biril_nm.errors import ConfigError, bullet_list
+
+if TYPE_CHECKING:
+    from biril_nm.hw_graph import LoihiGraph
+
+__all__ = ["check_wiring"]
+
+
+def check_wiring(graph: LoihiGraph) -> None:
+    """Raise :class:`ConfigError` listing every wiring or shape mistake of ``graph``."""
+    findings = list(_edge_findings(graph))
+    if not findings:
+        findings = list(_shape_findings(graph))
+    if findings:
+        raise ConfigError(bullet_list("the graph is not wired correctly:", findings))
+
+
+def _edge_findings(graph: LoihiGraph) -> Iterator[str]:
+    from biril_nm.hw_graph import Input, Neurons, Output
+
+    if not graph.inputs:
+        yield "there is no Input node"
+    for a, b in graph.edges:
+        for name in (a, b):
+            if name not in graph.nodes:
+                yield f"edge {a} -> {b}: node '{name}' does not exist"
+    if len(set(graph.edges)) != len(graph.edges):
+        yield "an edge occurs twice"
+    for name, node in graph.nodes.items():
+        sources = [a for a, b in graph.edges if b == name and a in graph.nodes]
+        targets = [b for a, b in graph.edges if a == name and b in graph.nodes]
+        kind = type(node).__name__
+        if name in graph.connections:
+            yield from _ends_findings(graph, name, kind, sources, targets)
+        elif isinstance(node, Output):
+            if len(sources) != 1 or not isinstance(graph.nodes[sources[0]], Neurons):
+                yield f"{kind} '{name}' needs exactly one Neurons source, found {sources}"
+            if targets:
+                yield f"{kind} '{name}' cannot have targets, found {targets}"
+        else:
+            if isinstance(node, Input) and sources:
+                yield f"Input '{name}' cannot have sources, found {sources}"
+            wrong = [b for b in sources if b not in graph.connections]
+            wrong += [
+                b
+                for b in targets
+                if b not in graph.connections and not isinstance(graph.nodes[b], Output)
+            ]
+            if wrong:
+                yield f"{kind} '{name}' must be joined through connections, found {wrong}"
+
+
+def _ends_findings(
+    graph: LoihiGraph, name: str, kind: str, sources: list[str], targets: list[str]
+) -> Iterator[str]:
+    from biril_nm.hw_graph import Input, Neurons
+
+    if len(sources) != 1 or not isinstance(graph.nodes[sources[0]], (Input, Neurons)):
+        yield f"{kind} '{name}' needs exactly one source (Input or Neurons), found {sources}"
+    if len(targets) != 1 or not isinstance(graph.nodes[targets[0]], Neurons):
+        yield f"{kind} '{name}' needs exactly one destination (Neurons), found {targets}"
+    delay = graph.connections[name].delay
+    if not isinstance(delay, (int, np.integer)) or delay < 0:
+        yield f"{kind} '{name}' has delay {delay}; allowed are whole steps from 0"
+
+
+def _shape_findings(graph: LoihiGraph) -> Iterator[str]:
+    from biril_nm.hw_graph import Conv, conv_output_shape
+
+    for name, node in graph.connections.items():
+        source, destination = graph.ends[name]
+        pre, post = graph.shape_of(source), graph.shape_of(destination)
+        if isinstance(node, Conv):
+            yield from _conv_findings(name, node, pre, post, conv_output_shape)
+        elif node.weight.shape != (int(np.prod(post)), int(np.prod(pre))):
+            yield (
+                f"{type(node).__name__} '{name}' has weights {node.weight.shape}, needed is "
+                f"({int(np.prod(post))}, {int(np.prod(pre))}) for {source}{pre} -> {destination}{post}"
+            )
+
+
+def _conv_findings(name, node, pre, post, output_shape) -> Iterator[str]:  # type: ignore[no-untyped-def]
+    out_channels, in_channels = node.weight.shape[:2]
+    if min(*node.stride, *node.dilation, node.groups) < 1 or min(node.padding) < 0:
+        yield f"Conv '{name}': stride, dilation and groups start at 1, padding at 0"
+        return
+    if len(pre) != 3 or len(post) != 3:
+        yield f"Conv '{name}' joins shapes {pre} and {post}; both must be (C, H, W)"
+        return
+    if pre[0] != in_channels * node.groups or out_channels % node.groups:
+        yield (
+            f"Conv '{name}': {pre[0]} input and {out_channels} output channels do not fit weights "
+            f"{node.weight.shape} in {node.groups} groups"
+        )
+    elif output_shape(node, pre) != post:
+        yield f"Conv '{name}' makes {output_shape(node, pre)} from {pre}, but its target is {post}"
