@@ -120,7 +120,7 @@ class Term:
         sign: +1 or -1.
         exp: exponent, -7..8.
         factors: texts, see :meth:`Factor.parse`; the first of x0, y0, u is the dependency.
-        mantissa: 1..7.
+        mantissa: 0..7; 0 switches the product off.
     """
 
     sign: int
@@ -169,9 +169,9 @@ class Term:
                 return
         if self.sign not in (-1, 1):
             yield f"sign is {self.sign}; allowed: 1 and -1"
-        if not 1 <= self.mantissa <= LEARN_MANTISSA_MAX:
+        if not 0 <= self.mantissa <= LEARN_MANTISSA_MAX:
             yield (
-                f"mantissa is {self.mantissa}; allowed: 1 to {LEARN_MANTISSA_MAX}. "
+                f"mantissa is {self.mantissa}; allowed: 0 to {LEARN_MANTISSA_MAX}. "
                 f"Move powers of two into exp"
             )
         if not LEARN_EXP_MIN <= self.exp <= LEARN_EXP_MAX:

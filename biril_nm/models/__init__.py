@@ -1,0 +1,20 @@
+"""Architectures by name, the network class, and its file format."""
+
+from __future__ import annotations
+
+from biril_nm.models.config import ModelConfig
+from biril_nm.models.files import load, save
+from biril_nm.models.net import BirilNet, Link, NetOutput, encode
+from biril_nm.models.registry import MODELS, build_model
+
+__all__ = [
+    "MODELS",
+    "BirilNet",
+    "Link",
+    "ModelConfig",
+    "NetOutput",
+    "build_model",
+    "encode",
+    "load",
+    "save",
+]

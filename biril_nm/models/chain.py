@@ -1,0 +1,84 @@
+"""Chain: assembles the named layers that all architectures share."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+import torch
+from torch import nn
+
+from biril_nm.models.config import ModelConfig
+from biril_nm.neurons import make_neuron
+
+__all__ = ["Chain"]
+
+
+class Chain:
+    """Collects layers under stable names: conv1 bn1 if1 pool1 conv2 ... flatten fc1 ... if_out.
+
+    Attributes:
+        shape: shape of one sample after the layers so far.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        self.config = config
+        self.shape = config.input_shape
+        self._layers: OrderedDict[str, nn.Module] = OrderedDict()
+        self._counts: dict[str, int] = {}
+
+    def _add(self, kind: str, layer: nn.Module, name: str = "") -> None:
+        self._counts[kind] = self._counts.get(kind, 0) + 1
+        self._layers[name or f"{kind}{self._counts[kind]}"] = layer
+
+    def conv(self, channels: int, kernel: int = 3) -> None:
+        """Convolution of stride 1 that keeps the size, [BatchNorm], neurons."""
+        use_bias = self.config.bias and not self.config.batch_norm
+        layer = nn.Conv2d(self.shape[0], channels, kernel, padding=kernel // 2, bias=use_bias)
+        nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+        self._add("conv", layer)
+        self.shape = (channels, *self.shape[1:])
+        if self.config.batch_norm:
+            self._add("bn", nn.BatchNorm2d(channels))
+        self.neurons()
+
+    def linear(self, features: int) -> None:
+        """Fully connected layer, [BatchNorm], neurons."""
+        use_bias = self.config.bias and not self.config.batch_norm
+        layer = nn.Linear(self.shape[0], features, bias=use_bias)
+        nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+        self._add("fc", layer)
+        self.shape = (features,)
+        if self.config.batch_norm:
+            self._add("bn", nn.BatchNorm1d(features))
+        self.neurons()
+
+    def pool(self) -> None:
+        """Average pooling 2x2; odd sizes drop the last row or column."""
+        self._add("pool", nn.AvgPool2d(2))
+        self.shape = (self.shape[0], *(n // 2 for n in self.shape[1:]))
+
+    def flatten(self) -> None:
+        """(C, H, W) to features."""
+        if len(self.shape) > 1:
+            size = 1
+            for n in self.shape:
+                size *= n
+            self._add("flatten", nn.Flatten(), name="flatten")
+            self.shape = (size,)
+
+    def readout(self) -> None:
+        """Fully connected layer and the spiking read-out, one neuron per class."""
+        self._add("fc", nn.Linear(self.shape[0], self.config.n_classes, bias=self.config.bias))
+        self.shape = (self.config.n_classes,)
+        self.neurons(name=f"{self.config.neuron}_out")
+
+    def neurons(self, name: str = "") -> None:
+        """A neuron layer of the config's kind."""
+        c = self.config
+        with torch.device("cpu"):  # snnTorch reads its constants when made: no meta tensors
+            layer = make_neuron(c.neuron, c.beta, c.threshold, c.surrogate)
+        self._add(c.neuron, layer, name)
+
+    def layers(self) -> nn.Sequential:
+        """All layers so far."""
+        return nn.Sequential(self._layers)

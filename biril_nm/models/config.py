@@ -1,0 +1,101 @@
+"""ModelConfig: everything that a builder needs to know, as plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from biril_nm.coding import Coding
+from biril_nm.errors import BirilError, ConfigError, bullet_list
+from biril_nm.neurons import NEURONS, SURROGATES
+
+__all__ = ["ModelConfig"]
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Size and kind of a network; the defaults fit scikit-learn's 8x8 digits.
+
+    Attributes:
+        input_shape: (C, H, W) or (features,).
+        n_classes: number of output neurons.
+        neuron: ``"if"`` or ``"lif"``.
+        beta: membrane decay per step of ``"lif"``.
+        threshold: firing threshold.
+        batch_norm: BatchNorm between each weight layer and its neurons, the read-out apart.
+        bias: biases in the weight layers (those followed by BatchNorm need none).
+        surrogate: name of the surrogate gradient.
+        coding: how values enter the network.
+        channels: output channels of the convolutions.
+        hidden: sizes of the hidden fully connected layers.
+    """
+
+    input_shape: tuple[int, ...] = (1, 8, 8)
+    n_classes: int = 10
+    neuron: str = "if"
+    beta: float = 0.9
+    threshold: float = 1.0
+    batch_norm: bool = True
+    bias: bool = True
+    surrogate: str = "sigmoid"
+    coding: Coding = field(default_factory=Coding)
+    channels: tuple[int, ...] = (16, 32)
+    hidden: tuple[int, ...] = (128,)
+
+    def __post_init__(self) -> None:
+        for name in ("input_shape", "channels", "hidden"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        findings = list(self._findings())
+        if findings:
+            raise ConfigError(bullet_list("the model configuration makes no sense:", findings))
+
+    def _findings(self) -> list[str]:
+        found = []
+        for name in ("input_shape", "channels", "hidden"):
+            value = getattr(self, name)
+            if not all(type(n) is int and n > 0 for n in value):
+                found.append(f"{name} is {value}; positive integers are needed")
+        if len(self.input_shape) not in (1, 3):
+            found.append(f"input_shape is {self.input_shape}; allowed: (features,) and (C, H, W)")
+        if type(self.n_classes) is not int or self.n_classes < 2:
+            found.append(f"n_classes is {self.n_classes!r}; at least 2 are needed")
+        if self.neuron not in NEURONS:
+            found.append(f"neuron '{self.neuron}' is unknown; known: {', '.join(NEURONS)}")
+        if self.surrogate not in SURROGATES:
+            found.append(f"surrogate '{self.surrogate}' is unknown; known: {', '.join(SURROGATES)}")
+        for name in ("batch_norm", "bias"):
+            if type(getattr(self, name)) is not bool:
+                found.append(f"{name} is {getattr(self, name)!r}; allowed: true, false")
+        for name, top in (("beta", 1.0), ("threshold", 1e6)):
+            value = getattr(self, name)
+            if type(value) not in (int, float) or not 0.0 < value <= top:
+                found.append(f"{name} is {value!r}; allowed: above 0, up to {top:g}")
+        if not isinstance(self.coding, Coding):
+            found.append(f"coding is {self.coding!r}; a biril_nm.coding.Coding is needed")
+        return found
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able form; :meth:`from_dict` reads it."""
+        return {**asdict(self), "coding": self.coding.to_dict()}
+
+    @staticmethod
+    def from_dict(values: Mapping[str, Any]) -> ModelConfig:
+        """Inverse of :meth:`to_dict`; missing fields take their defaults.
+
+        Raises:
+            ConfigError: unknown field or a value of the wrong kind.
+        """
+        known = {f.name for f in fields(ModelConfig)}
+        unknown = sorted(set(values) - known)
+        if unknown:
+            raise ConfigError(f"model fields {unknown} are unknown; known: {sorted(known)}")
+        arguments = dict(values)
+        try:
+            if "coding" in arguments:
+                arguments["coding"] = Coding.from_dict(arguments["coding"])
+            return ModelConfig(**arguments)
+        except BirilError:
+            raise
+        except (TypeError, ValueError, KeyError) as error:
+            raise ConfigError(f"the model configuration is damaged: {error!r}") from error

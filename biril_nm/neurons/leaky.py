@@ -1,0 +1,37 @@
+"""LIF neuron: ``mem <- beta mem + input``; spike where ``mem > threshold``, and mem back to 0.
+
+snnTorch's ``Leaky`` with ``reset_mechanism="zero"`` and ``reset_delay=False``: the setting whose
+spike train equals Loihi's (with ``reset_delay=True`` the membrane read out is the one before the
+reset; with "subtract" up to a quarter of the spikes differ).
+"""
+
+from __future__ import annotations
+
+import math
+
+import snntorch as snn
+
+from biril_nm.errors import ConfigError
+from biril_nm.neurons.surrogates import Surrogate
+
+__all__ = ["leaky"]
+
+
+def leaky(beta: float, threshold: float, surrogate: Surrogate) -> snn.Leaky:
+    """A layer of LIF neurons.
+
+    Raises:
+        ConfigError: beta is not in 0..1 or the threshold is not positive.
+    """
+    if not 0.0 <= beta <= 1.0:
+        raise ConfigError(f"beta is {beta}; allowed: 0 to 1 (1 is an integrator, neuron 'if')")
+    if not (math.isfinite(threshold) and threshold > 0.0):
+        raise ConfigError(f"threshold is {threshold}; a positive number is needed")
+    return snn.Leaky(
+        beta=float(beta),
+        threshold=float(threshold),
+        spike_grad=surrogate,
+        init_hidden=True,
+        reset_mechanism="zero",
+        reset_delay=False,
+    )

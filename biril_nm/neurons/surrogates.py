@@ -1,0 +1,94 @@
+"""Surrogate gradients by name: what stands in for the derivative of the spike's step function.
+
+The step is ``s = 1 if x > 0 else 0`` with ``x = mem - threshold`` (strict, as on Loihi). The
+default is the sigmoid of the published BIRIL code, ``psi(x) = alpha sig(alpha x) (1 - sig(alpha
+x))`` with alpha = 4 (the paper's equation 6 leaves the inner alpha out). snnTorch's own sigmoid
+has the same form but overflows to nan for large negative x, so ours is written anew; the other
+names are snnTorch's functions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from snntorch import surrogate as snn_surrogate
+from torch import Tensor
+
+from biril_nm.errors import ConfigError
+
+__all__ = ["SIGMOID_ALPHA", "SURROGATES", "SigmoidSurrogate", "make_surrogate", "slope"]
+
+SIGMOID_ALPHA = 4.0  # published BIRIL code; the peak of psi is then 1
+
+Surrogate = Callable[[Tensor], Tensor]
+
+
+class _SigmoidSpike(torch.autograd.Function):
+    """Step function forward, ``psi`` backward."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, alpha: float) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.alpha = alpha
+        return (x > 0).to(x.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        (x,) = ctx.saved_tensors
+        return grad * _sigmoid_slope(x, ctx.alpha), None
+
+
+def _sigmoid_slope(x: Tensor, alpha: float) -> Tensor:
+    gate = torch.sigmoid(x * alpha)
+    return (gate - gate * gate).mul_(alpha)
+
+
+class SigmoidSurrogate:
+    """``psi(x) = alpha sig(alpha x) (1 - sig(alpha x))``."""
+
+    def __init__(self, alpha: float = SIGMOID_ALPHA) -> None:
+        self.alpha = float(alpha)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Spikes where x is above 0."""
+        spikes: Tensor = _SigmoidSpike.apply(x, self.alpha)  # type: ignore[no-untyped-call]
+        return spikes
+
+    def slope(self, x: Tensor) -> Tensor:
+        """``psi(x)`` itself."""
+        return _sigmoid_slope(x, self.alpha)
+
+    def __repr__(self) -> str:
+        return f"SigmoidSurrogate(alpha={self.alpha:g})"
+
+
+SURROGATES: dict[str, Callable[[], Surrogate]] = {
+    "sigmoid": SigmoidSurrogate,
+    "fast_sigmoid": snn_surrogate.fast_sigmoid,
+    "atan": snn_surrogate.atan,
+    "triangular": snn_surrogate.triangular,
+    "straight_through": snn_surrogate.straight_through_estimator,
+}
+
+
+def make_surrogate(name: str) -> Surrogate:
+    """The surrogate called ``name``, with its default slope.
+
+    Raises:
+        ConfigError: the name is unknown; the message lists the known ones.
+    """
+    if name not in SURROGATES:
+        raise ConfigError(f"surrogate '{name}' is unknown; known: {', '.join(SURROGATES)}")
+    return SURROGATES[name]()
+
+
+def slope(surrogate: Surrogate, x: Tensor) -> Tensor:
+    """Derivative that ``surrogate`` uses at ``x``, element by element."""
+    if isinstance(surrogate, SigmoidSurrogate):
+        return surrogate.slope(x)
+    with torch.enable_grad():  # type: ignore[no-untyped-call]
+        point = x.detach().requires_grad_()
+        (psi,) = torch.autograd.grad(surrogate(point).sum(), point)
+    return psi
