@@ -67,7 +67,7 @@ class Coding:
         x = np.asarray(values)
         if self.kind == "spikes":
             return np.asarray(x, dtype=np.int32)
-        if x.size and not (0.0 <= float(x.min()) and float(x.max()) <= 1.0):
+        if x.size and not (float(x.min()) >= 0.0 and float(x.max()) <= 1.0):
             raise ConfigError(
                 f"{self.kind} coding needs values in 0..1, found {x.min()} to {x.max()}"
             )

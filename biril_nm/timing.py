@@ -67,7 +67,7 @@ def _shortest(
     neurons: tuple[str, ...],
     links: Mapping[str, tuple[str, str, int]],
 ) -> dict[str, int]:
-    latency = {name: 0 for name in inputs}
+    latency = dict.fromkeys(inputs, 0)
     for _ in range(len(neurons) + 1):  # Bellman-Ford: at most one round per neuron node
         changed = False
         for src, dst, delay in links.values():

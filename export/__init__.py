@@ -1,0 +1,20 @@
+"""Export: torch to NIR, NIR to integers, integers to back ends. Names resolve on first use."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+_EXPORTS = {
+    "get_backend": "biril_nm.export.backends",
+    "lower": "biril_nm.export.lowering",
+    "to_nir": "biril_nm.export.from_torch",
+}
+
+__all__ = sorted(_EXPORTS)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _EXPORTS:
+        raise AttributeError(f"module 'biril_nm.export' has no attribute '{name}'")
+    return getattr(importlib.import_module(_EXPORTS[name]), name)

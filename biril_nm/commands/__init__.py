@@ -1,0 +1,1 @@
+"""Subcommands of ``biril``, one a file; each is a thin function over the public API."""

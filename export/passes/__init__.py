@@ -1,0 +1,1 @@
+"""Passes: pure functions from one stage of the export to the next."""

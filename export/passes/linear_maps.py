@@ -1,0 +1,227 @@
+"""Linear maps between neurons: convolution or matrix, composed without approximation.
+
+A path of stateless nodes between two neuron nodes is one linear map. Two convolutions of which one
+is a pooling compose to one strided convolution where that is exact; everything else is multiplied
+out as a sparse matrix, which is always exact.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Union
+
+import numpy as np
+import scipy.sparse
+from numpy.typing import NDArray
+
+__all__ = [
+    "Convolution",
+    "LinearMap",
+    "Matrix",
+    "as_matrix",
+    "compose",
+    "identity",
+    "output_shape",
+    "scale_rows",
+]
+
+FloatArray = NDArray[np.float64]
+Shape = tuple[int, ...]
+Pair = tuple[int, int]
+
+DENSE_ABOVE = 0.25  # a matrix with a larger share of stored entries is kept dense
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """Cross-correlation with zero padding; weight (out, in/groups, kH, kW)."""
+
+    weight: FloatArray
+    in_shape: Shape
+    stride: Pair = (1, 1)
+    padding: Pair = (0, 0)
+    dilation: Pair = (1, 1)
+    groups: int = 1
+
+    @property
+    def out_shape(self) -> Shape:
+        """(out, H', W')."""
+        return output_shape(self)
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """``y = W x`` on flattened shapes (torch order); weight (post, pre), dense or CSR."""
+
+    weight: Any
+    in_shape: Shape
+    out_shape: Shape
+
+
+LinearMap = Union[Convolution, Matrix]
+
+
+def output_shape(conv: Convolution) -> Shape:
+    """Shape after a convolution."""
+    size = [
+        (n + 2 * p - d * (k - 1) - 1) // s + 1
+        for n, p, d, k, s in zip(
+            conv.in_shape[1:], conv.padding, conv.dilation, conv.weight.shape[2:], conv.stride
+        )
+    ]
+    return (int(conv.weight.shape[0]), *size)
+
+
+def identity(shape: Shape) -> Matrix:
+    """The map that changes nothing."""
+    n = int(np.prod(shape))
+    return Matrix(scipy.sparse.identity(n, format="csr"), shape, shape)
+
+
+def is_identity(linear: LinearMap) -> bool:
+    """Whether the map only renames or reshapes."""
+    if not isinstance(linear, Matrix) or not scipy.sparse.issparse(linear.weight):
+        return False
+    n = linear.weight.shape[0]
+    return bool(
+        linear.weight.shape == (n, n)
+        and linear.weight.nnz == n
+        and (linear.weight != scipy.sparse.identity(n, format="csr")).nnz == 0
+    )
+
+
+def as_matrix(linear: LinearMap) -> Matrix:
+    """The same map as a CSR matrix; a weight of zero inside a kernel is not stored."""
+    if isinstance(linear, Matrix):
+        return replace(linear, weight=scipy.sparse.csr_matrix(linear.weight))
+    out_shape = linear.out_shape
+    c_out, height, width = out_shape
+    per_group_in = linear.weight.shape[1]
+    per_group_out = c_out // linear.groups
+    pre_index = np.arange(int(np.prod(linear.in_shape))).reshape(linear.in_shape)
+    rows, columns, values = [], [], []
+    post_index = np.arange(int(np.prod(out_shape))).reshape(out_shape)
+    for ky in range(linear.weight.shape[2]):
+        for kx in range(linear.weight.shape[3]):
+            y = np.arange(height) * linear.stride[0] + ky * linear.dilation[0] - linear.padding[0]
+            x = np.arange(width) * linear.stride[1] + kx * linear.dilation[1] - linear.padding[1]
+            in_y = (y >= 0) & (y < linear.in_shape[1])
+            in_x = (x >= 0) & (x < linear.in_shape[2])
+            for out in range(c_out):
+                first = (out // per_group_out) * per_group_in
+                source = pre_index[first : first + per_group_in][:, y[in_y]][:, :, x[in_x]]
+                target = np.broadcast_to(
+                    post_index[out][np.ix_(in_y.nonzero()[0], in_x.nonzero()[0])], source.shape
+                )
+                weight = linear.weight[out, :, ky, kx][:, None, None]
+                rows.append(target.ravel())
+                columns.append(source.ravel())
+                values.append(np.broadcast_to(weight, source.shape).ravel())
+    matrix = scipy.sparse.csr_matrix(
+        (np.concatenate(values), (np.concatenate(rows), np.concatenate(columns))),
+        shape=(post_index.size, pre_index.size),
+    )
+    matrix.eliminate_zeros()
+    return Matrix(matrix, linear.in_shape, out_shape)
+
+
+def scale_rows(linear: LinearMap, factor: FloatArray) -> LinearMap:
+    """Multiply each output neuron by its own factor, shape ``out_shape``."""
+    full = np.broadcast_to(factor, linear.out_shape)
+    if isinstance(linear, Convolution):
+        per_channel = full.reshape(full.shape[0], -1)
+        if np.all(per_channel == per_channel[:, :1]):
+            return replace(linear, weight=linear.weight * per_channel[:, 0].reshape(-1, 1, 1, 1))
+        linear = as_matrix(linear)
+    column = full.reshape(-1, 1)
+    if scipy.sparse.issparse(linear.weight):
+        return replace(linear, weight=scipy.sparse.csr_matrix(linear.weight.multiply(column)))
+    return replace(linear, weight=linear.weight * column)
+
+
+def compose(first: LinearMap, second: LinearMap) -> LinearMap:
+    """The map ``second(first(x))``."""
+    if is_identity(first) and isinstance(second, Convolution):
+        return replace(second, in_shape=first.in_shape) if len(first.in_shape) == 3 else second
+    if is_identity(second):
+        return first if first.out_shape == second.out_shape else _reshaped(first, second.out_shape)
+    if isinstance(first, Convolution) and isinstance(second, Convolution):
+        folded = _compose_convolutions(first, second)
+        if folded is not None:
+            return folded
+    a, b = as_matrix(first), second if isinstance(second, Matrix) else as_matrix(second)
+    product = b.weight @ a.weight
+    if scipy.sparse.issparse(product):
+        product = scipy.sparse.csr_matrix(product)
+        if product.nnz > DENSE_ABOVE * product.shape[0] * product.shape[1]:
+            product = product.toarray()
+    return Matrix(product, first.in_shape, second.out_shape)
+
+
+def _reshaped(linear: LinearMap, shape: Shape) -> Matrix:
+    return replace(as_matrix(linear), out_shape=shape)
+
+
+def _compose_convolutions(first: Convolution, second: Convolution) -> Convolution | None:
+    """One convolution for two, where padding and borders allow it, else None.
+
+    With strides s1, s2 and kernels k1, k2 (no dilation): kernel ``s1 (k2 - 1) + k1``, stride
+    ``s1 s2``, padding ``p1 + s1 p2``. Exact if no window of the result touches input that the
+    first map drops (a floored size) and if zero padding between the two means zero input.
+    """
+    if first.dilation != (1, 1) or second.dilation != (1, 1):
+        return None
+    exact = all(
+        p2 == 0 or (p1 == 0 and (n - k) % s == 0 and k <= s)
+        for n, k, s, p1, p2 in zip(
+            first.in_shape[1:], first.weight.shape[2:], first.stride, first.padding, second.padding
+        )
+    )
+    if not exact:
+        return None
+    weight, groups = _compose_kernels(first, second)
+    if weight is None:
+        return None
+    s1 = first.stride
+    return Convolution(
+        weight=weight,
+        in_shape=first.in_shape,
+        stride=(s1[0] * second.stride[0], s1[1] * second.stride[1]),
+        padding=(
+            first.padding[0] + s1[0] * second.padding[0],
+            first.padding[1] + s1[1] * second.padding[1],
+        ),
+        groups=groups,
+    )
+
+
+def _compose_kernels(first: Convolution, second: Convolution) -> tuple[FloatArray | None, int]:
+    """Kernel of the composition; one of the two must be depthwise (a pooling)."""
+    channels = first.in_shape[0]
+    depthwise_first = first.groups == channels == first.weight.shape[0]
+    middle = first.weight.shape[0]
+    depthwise_second = second.groups == middle == second.weight.shape[0]
+    k1, k2 = first.weight.shape[2:], second.weight.shape[2:]
+    (sy, sx) = first.stride
+    size = (sy * (k2[0] - 1) + k1[0], sx * (k2[1] - 1) + k1[1])
+    if depthwise_first:
+        per_group_in = second.weight.shape[1]
+        per_group_out = second.weight.shape[0] // second.groups
+        out = np.zeros((*second.weight.shape[:2], *size))
+        groups_of = np.arange(second.weight.shape[0]) // per_group_out
+        source = groups_of[:, None] * per_group_in + np.arange(per_group_in)[None, :]
+        inner = first.weight[source, 0]  # (out, in/groups, kH1, kW1)
+        groups = second.groups
+    elif depthwise_second:
+        out = np.zeros((*first.weight.shape[:2], *size))
+        inner = first.weight
+        groups = first.groups
+    else:
+        return None, 1
+    for ky in range(k2[0]):
+        for kx in range(k2[1]):
+            tap = second.weight[:, :, ky, kx]
+            tap = tap if depthwise_first else tap[:, :1]
+            window = out[:, :, ky * sy : ky * sy + k1[0], kx * sx : kx * sx + k1[1]]
+            window += tap[:, :, None, None] * inner
+    return out, groups

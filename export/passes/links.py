@@ -1,0 +1,394 @@
+"""From a NIR graph to neurons joined by linear links: the float network that gets quantised.
+
+Stateless nodes between neurons dissolve: each path from a source to the next neuron becomes one
+link with one linear map, each bias arrives at the neurons as a constant. Names of the nodes on a
+path are joined by ``+``; Flatten and the ends of nested graphs leave no trace.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import nir
+import numpy as np
+from numpy.typing import NDArray
+
+from biril_nm.errors import ConfigError, UnsupportedNodeError
+from biril_nm.export.passes.linear_maps import (
+    Convolution,
+    LinearMap,
+    Matrix,
+    as_matrix,
+    compose,
+    identity,
+)
+from biril_nm.export.passes.neuron_kinds import NEURON_KINDS, Dynamics, dynamics_of
+
+__all__ = ["FloatLink", "FloatNet", "flatten_graph", "float_net"]
+
+FloatArray = NDArray[np.float64]
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class FloatLink:
+    """One linear map between two nodes, with a delay in steps on top of the usual one."""
+
+    name: str
+    source: str
+    destination: str
+    linear: LinearMap
+    delay: int = 0
+
+
+@dataclass(frozen=True)
+class FloatNet:
+    """Neurons, links and constants in float; the inputs' metadata tell their coding.
+
+    Attributes:
+        inputs: input name -> (shape, metadata of the NIR node).
+        neurons: neuron name -> (shape, dynamics).
+        links: all links.
+        bias: neuron name -> summed affine bias in front of it.
+        outputs: output name -> neuron name.
+    """
+
+    inputs: Mapping[str, tuple[Shape, Mapping[str, Any]]]
+    neurons: Mapping[str, tuple[Shape, Dynamics]]
+    links: tuple[FloatLink, ...]
+    bias: Mapping[str, FloatArray]
+    outputs: Mapping[str, str]
+
+    def links_into(self, neurons: str) -> list[FloatLink]:
+        """Links that end at a neuron node."""
+        return [link for link in self.links if link.destination == neurons]
+
+
+def _pair(value: Any, name: str, what: str) -> tuple[int, int]:
+    try:
+        pair = np.broadcast_to(np.asarray(value, dtype=np.int64), (2,))
+    except (ValueError, TypeError):
+        raise UnsupportedNodeError(
+            f"node '{name}': {what} is {value!r}; needed are 1 or 2 integers"
+        ) from None
+    return int(pair[0]), int(pair[1])
+
+
+def _padding(node: Any, name: str, kernel: Shape, dilation: tuple[int, ...]) -> tuple[int, ...]:
+    if not isinstance(node.padding, (str, bytes)):
+        return _pair(node.padding, name, "padding")[: len(kernel)]
+    text = node.padding.decode() if isinstance(node.padding, bytes) else node.padding
+    if text == "valid":
+        return (0,) * len(kernel)
+    total = [d * (k - 1) for d, k in zip(dilation, kernel)]
+    if text != "same" or any(n % 2 for n in total):
+        raise UnsupportedNodeError(
+            f"node '{name}' pads '{text}' with kernel {kernel}, which is no symmetric padding; give "
+            f"it in numbers"
+        )
+    return tuple(n // 2 for n in total)
+
+
+def _linear(node: Any, name: str, shape: Shape) -> LinearMap:
+    if node.weight.ndim != 2 or node.weight.shape[1] != int(np.prod(shape)):
+        raise ConfigError(
+            f"node '{name}' ({type(node).__name__}) has weights {node.weight.shape} and receives shape "
+            f"{shape}; needed is a matrix (out, {int(np.prod(shape))})"
+        )
+    return Matrix(np.asarray(node.weight, dtype=np.float64), shape, (int(node.weight.shape[0]),))
+
+
+def _conv2d(node: Any, name: str, shape: Shape) -> LinearMap:
+    groups = int(node.groups)
+    if len(shape) != 3 or shape[0] != node.weight.shape[1] * groups:
+        raise ConfigError(
+            f"node '{name}' (Conv2d) has weights {node.weight.shape} in {groups} groups and receives "
+            f"shape {shape}; needed is ({node.weight.shape[1] * groups}, H, W)"
+        )
+    dilation = _pair(node.dilation, name, "dilation")
+    padding = _padding(node, name, node.weight.shape[2:], dilation)
+    return Convolution(
+        np.asarray(node.weight, dtype=np.float64),
+        shape,
+        _pair(node.stride, name, "stride"),
+        (padding[0], padding[1]),
+        dilation,
+        groups,
+    )
+
+
+def _conv1d(node: Any, name: str, shape: Shape) -> LinearMap:
+    """As a matrix: chips and Lava know two-dimensional convolutions only."""
+    groups = int(node.groups)
+    if len(shape) != 2 or shape[0] != node.weight.shape[1] * groups:
+        raise ConfigError(
+            f"node '{name}' (Conv1d) has weights {node.weight.shape} in {groups} groups and receives "
+            f"shape {shape}"
+        )
+    dilation = _pair(node.dilation, name, "dilation")[0]
+    padding = _padding(node, name, node.weight.shape[2:], (dilation,))
+    flat = Convolution(
+        np.asarray(node.weight, dtype=np.float64)[:, :, None, :],
+        (shape[0], 1, shape[1]),
+        (1, _pair(node.stride, name, "stride")[0]),
+        (0, padding[0]),
+        (1, dilation),
+        groups,
+    )
+    channels, _, length = flat.out_shape
+    return replace(as_matrix(flat), in_shape=shape, out_shape=(channels, length))
+
+
+def _pool(average: bool) -> Callable[[Any, str, Shape], LinearMap]:
+    def build(node: Any, name: str, shape: Shape) -> LinearMap:
+        if len(shape) != 3:
+            raise ConfigError(
+                f"node '{name}' (pooling) receives shape {shape}; needed is (C, H, W)"
+            )
+        kernel = _pair(node.kernel_size, name, "kernel_size")
+        value = 1.0 / (kernel[0] * kernel[1]) if average else 1.0
+        return Convolution(
+            np.full((shape[0], 1, *kernel), value),
+            shape,
+            _pair(node.stride, name, "stride"),
+            _pair(node.padding, name, "padding"),
+            groups=shape[0],
+        )
+
+    return build
+
+
+def _flatten(node: Any, name: str, shape: Shape) -> LinearMap:
+    start, end = int(node.start_dim), int(node.end_dim)
+    start, end = start % len(shape), end % len(shape)
+    merged = int(np.prod(shape[start : end + 1]))
+    return replace(identity(shape), out_shape=(*shape[:start], merged, *shape[end + 1 :]))
+
+
+def _scale(node: Any, name: str, shape: Shape) -> LinearMap:
+    import scipy.sparse
+
+    factor = np.broadcast_to(np.asarray(node.scale, dtype=np.float64), shape)
+    return Matrix(scipy.sparse.diags(factor.ravel(), format="csr"), shape, shape)
+
+
+def _through(node: Any, name: str, shape: Shape) -> LinearMap:
+    return identity(shape)
+
+
+STATELESS: dict[type, Callable[[Any, str, Shape], LinearMap]] = {
+    nir.Linear: _linear,
+    nir.Affine: _linear,
+    nir.Conv1d: _conv1d,
+    nir.Conv2d: _conv2d,
+    nir.AvgPool2d: _pool(average=True),
+    nir.SumPool2d: _pool(average=False),
+    nir.Flatten: _flatten,
+    nir.Scale: _scale,
+    nir.Delay: _through,
+    nir.Input: _through,  # ends of nested graphs
+    nir.Output: _through,
+}
+_NAMELESS = (nir.Flatten, nir.Input, nir.Output)
+
+
+def flatten_graph(graph: nir.NIRGraph) -> nir.NIRGraph:
+    """Dissolve nested graphs; inner nodes are called ``outer.inner``."""
+    nodes: dict[str, nir.NIRNode] = {}
+    edges: list[tuple[str, str]] = []
+    entry: dict[str, list[str]] = {}
+    leave: dict[str, list[str]] = {}
+    for name, node in graph.nodes.items():
+        if not isinstance(node, nir.NIRGraph):
+            nodes[name] = node
+            continue
+        inner = flatten_graph(node)
+        entry[name] = [f"{name}.{n}" for n, m in inner.nodes.items() if isinstance(m, nir.Input)]
+        leave[name] = [f"{name}.{n}" for n, m in inner.nodes.items() if isinstance(m, nir.Output)]
+        nodes.update({f"{name}.{n}": m for n, m in inner.nodes.items()})
+        edges += [(f"{name}.{a}", f"{name}.{b}") for a, b in inner.edges]
+    for a, b in graph.edges:
+        edges += [(x, y) for x in leave.get(a, [a]) for y in entry.get(b, [b])]
+    return nir.NIRGraph(nodes, edges, metadata=dict(graph.metadata or {}), type_check=False)
+
+
+class _Walk:
+    """Paths through stateless nodes, from sources forward to the next neurons."""
+
+    def __init__(self, graph: nir.NIRGraph, dt_s: float) -> None:
+        self.graph, self.dt_s = graph, dt_s
+        self.next: dict[str, list[str]] = {name: [] for name in graph.nodes}
+        self.before: dict[str, list[str]] = {name: [] for name in graph.nodes}
+        for a, b in graph.edges:
+            self.next[a].append(b)
+            self.before[b].append(a)
+
+    def forward(
+        self, at: str, linear: LinearMap, names: tuple[str, ...], delay: int
+    ) -> Iterator[tuple[str, LinearMap, tuple[str, ...], int]]:
+        """Yield (neuron or final Output, map, names of the path, delay) behind node ``at``."""
+        for name in self.next[at]:
+            node = self.graph.nodes[name]
+            if type(node) in NEURON_KINDS or (isinstance(node, nir.Output) and not self.next[name]):
+                yield name, linear, names, delay
+                continue
+            if name in names:
+                raise UnsupportedNodeError(
+                    f"nodes {' -> '.join(names)} form a loop without a neuron; a loop needs a neuron"
+                )
+            step = compose(linear, self.linear(name, node, linear.out_shape))
+            yield from self.forward(name, step, (*names, name), delay + self.delay(name, node))
+
+    def linear(self, name: str, node: nir.NIRNode, shape: Shape) -> LinearMap:
+        """Linear part of one stateless node."""
+        return STATELESS[type(node)](node, name, shape)
+
+    def delay(self, name: str, node: nir.NIRNode) -> int:
+        """Delay of one node in steps; all its channels must agree."""
+        if not isinstance(node, nir.Delay):
+            return 0
+        steps = np.unique(np.rint(np.asarray(node.delay, dtype=np.float64) / self.dt_s))
+        if steps.size != 1 or steps[0] < 0:
+            raise UnsupportedNodeError(
+                f"node '{name}' (Delay) has delays of {steps.min():.0f} to {steps.max():.0f} steps; one "
+                f"delay per connection is supported, so use one Delay node for each"
+            )
+        return int(steps[0])
+
+
+def float_net(graph: nir.NIRGraph, dt_s: float) -> FloatNet:
+    """Build the float network of a NIR graph without nested graphs.
+
+    Raises:
+        UnsupportedNodeError: a node has no counterpart, or the wiring has no meaning on chip.
+    """
+    unknown = [
+        f"'{name}' ({type(node).__name__})"
+        for name, node in graph.nodes.items()
+        if type(node) not in STATELESS and type(node) not in NEURON_KINDS
+    ]
+    if unknown:
+        supported = sorted(kind.__name__ for kind in (*STATELESS, *NEURON_KINDS))
+        raise UnsupportedNodeError(
+            f"nodes {', '.join(unknown)} have no counterpart on the chip; supported: "
+            f"{', '.join(supported)}"
+        )
+    walk = _Walk(graph, dt_s)
+    inputs, neurons = _sources(walk)
+    links, outputs, shapes = _links(walk, inputs, neurons)
+    full = {
+        name: (shapes[name], dynamics_of(graph.nodes[name], name, dt_s, shapes[name]))
+        for name in neurons
+    }
+    return FloatNet(
+        inputs={n: (s, dict(graph.nodes[n].metadata or {})) for n, s in inputs.items()},
+        neurons=full,
+        links=tuple(links),
+        bias=_biases(walk, shapes),
+        outputs=outputs,
+    )
+
+
+def _sources(walk: _Walk) -> tuple[dict[str, Shape], dict[str, Shape]]:
+    nodes = walk.graph.nodes
+    inputs = {
+        name: tuple(int(n) for n in np.atleast_1d(node.input_type["input"]))
+        for name, node in nodes.items()
+        if isinstance(node, nir.Input) and not walk.before[name]
+    }
+    neurons: dict[str, Shape] = {}
+    for name, node in nodes.items():
+        if type(node) in NEURON_KINDS:
+            some = getattr(node, "r", getattr(node, "threshold", None))
+            neurons[name] = tuple(np.shape(some))
+    if not inputs or not neurons:
+        raise UnsupportedNodeError(
+            f"the graph has {len(inputs)} inputs and {len(neurons)} neuron nodes; it needs both"
+        )
+    return inputs, neurons
+
+
+def _links(
+    walk: _Walk, inputs: dict[str, Shape], neurons: dict[str, Shape]
+) -> tuple[list[FloatLink], dict[str, str], dict[str, Shape]]:
+    links: list[FloatLink] = []
+    outputs: dict[str, str] = {}
+    shapes = dict(neurons)
+    for source in (*inputs, *neurons):
+        shape = inputs.get(source) or shapes[source]
+        for end, linear, path, delay in walk.forward(source, identity(shape), (), 0):
+            names = [n for n in path if not isinstance(walk.graph.nodes[n], _NAMELESS)]
+            if isinstance(walk.graph.nodes[end], nir.Output):
+                if names or source in inputs:
+                    raise UnsupportedNodeError(
+                        f"output '{end}' reads from {' -> '.join([source, *names])}, which is no neuron; "
+                        f"end the network in a neuron (LI integrates without spikes)"
+                    )
+                outputs[end] = source
+                continue
+            shapes[end] = _destination_shape(end, shapes[end], linear)
+            linear = (
+                replace(linear, out_shape=shapes[end]) if isinstance(linear, Matrix) else linear
+            )
+            name = "+".join(names) or f"{source}_to_{end}"
+            links.append(FloatLink(name, source, end, linear, delay))
+    seen = [link.name for link in links]
+    taken = {*walk.graph.nodes} - set(seen)
+    unique = [
+        replace(link, name=f"{link.name}@{link.source}@{link.destination}")
+        if seen.count(link.name) > 1 or link.name in taken
+        else link
+        for link in links
+    ]
+    return unique, outputs, shapes
+
+
+def _destination_shape(name: str, shape: Shape, linear: LinearMap) -> Shape:
+    """Shape of a neuron node: its parameters', or the incoming one where they are scalars."""
+    if shape in ((), (1,)) or shape == linear.out_shape:
+        return linear.out_shape
+    if int(np.prod(shape)) == int(np.prod(linear.out_shape)) and isinstance(linear, Matrix):
+        return shape
+    raise ConfigError(
+        f"node '{name}' has parameters of shape {shape} and receives shape {linear.out_shape}; they "
+        f"must agree"
+    )
+
+
+def _biases(walk: _Walk, shapes: dict[str, Shape]) -> dict[str, FloatArray]:
+    """Constant current that the affine nodes send into each neuron."""
+    total = {name: np.zeros(shape) for name, shape in shapes.items()}
+    for name, node in walk.graph.nodes.items():
+        bias = getattr(node, "bias", None)
+        if bias is None or not np.any(bias):
+            continue
+        shape = _output_shape(walk, name)
+        value = np.asarray(bias, dtype=np.float64)
+        value = value.reshape(-1, *([1] * (len(shape) - 1)))
+        constant = np.broadcast_to(value, shape).ravel()
+        for end, linear, path, delay in walk.forward(name, identity(shape), (name,), 0):
+            if isinstance(walk.graph.nodes[end], nir.Output):
+                continue
+            if delay:
+                raise UnsupportedNodeError(
+                    f"node '{name}' has a bias in front of a Delay ({' -> '.join(path)}); put the Delay "
+                    f"in front of it"
+                )
+            total[end] = total[end] + (as_matrix(linear).weight @ constant).reshape(shapes[end])
+    return total
+
+
+def _output_shape(walk: _Walk, name: str) -> Shape:
+    """Shape that a stateless node sends, found from any source that reaches it."""
+    node = walk.graph.nodes[name]
+    for before in walk.before[name]:
+        origin = walk.graph.nodes[before]
+        if type(origin) in NEURON_KINDS or not walk.before[before]:
+            kinds = getattr(origin, "output_type", None)
+            shape = tuple(int(n) for n in np.atleast_1d(next(iter(kinds.values()))))
+        else:
+            shape = _output_shape(walk, before)
+        return walk.linear(name, node, shape).out_shape
+    raise UnsupportedNodeError(f"node '{name}' has no input")

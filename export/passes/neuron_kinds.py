@@ -1,0 +1,167 @@
+"""NIR neuron nodes to compartment dynamics: decay registers and the gains of weight and bias.
+
+With Euler steps of width dt (u first, then v with the new u) every NIR neuron is
+
+    u <- (1 - a) u + c_w (W x);   v <- (1 - g) v + u + c_b b + v_in;   spike if v > v_threshold
+
+=========  ==================  ==================  ===============================  =================
+NIR node   a                   g                   weight gain c_w                  constant drive
+=========  ==================  ==================  ===============================  =================
+IF         1                   0                   r  (per step; dt left out)       r b
+LIF        1                   dt/tau              g r                              g (v_leak + r b)
+CubaLIF    dt/tau_syn          dt/tau_mem          g r (dt/tau_syn) w_in            g v_leak
+I          1                   0                   r                                r b
+LI         1                   dt/tau              g r                              g (v_leak + r b)
+CubaLI     dt/tau_syn          dt/tau_mem          g r (dt/tau_syn) w_in            g v_leak
+Threshold  1                   1                   1                                b
+=========  ==================  ==================  ===============================  =================
+
+An affine bias in front of a CubaLIF passes its synaptic filter; the chip has no place for that, so
+:mod:`lower` refuses it unless told to use the steady state. Sources: the NIR paper's ODEs
+(neuromorphs/NIR ``nir/ir/neuron.py``) and lava-nc's LIF, in which no gain stands between u and v.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import nir
+import numpy as np
+from numpy.typing import NDArray
+
+from biril_nm.errors import UnsupportedNodeError
+
+__all__ = ["NEURON_KINDS", "Dynamics", "dynamics_of"]
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Dynamics:
+    """One neuron node in the form of the module docstring; arrays have the node's shape.
+
+    Attributes:
+        u_decay: a, fraction of u lost per step.
+        v_decay: g, fraction of v lost per step.
+        weight_gain: c_w.
+        bias_gain: c_b, factor of an affine bias in front; 0 where it passes a filter.
+        drive: constant drive from v_leak.
+        threshold: v_threshold; infinite for neurons that do not spike.
+        filtered_bias: whether an affine bias in front passes the synaptic filter.
+    """
+
+    u_decay: FloatArray
+    v_decay: FloatArray
+    weight_gain: FloatArray
+    bias_gain: FloatArray
+    drive: FloatArray
+    threshold: FloatArray
+    filtered_bias: bool = False
+
+
+def _arrays(node: Any, *names: str) -> list[FloatArray]:
+    return [np.asarray(getattr(node, name), dtype=np.float64) for name in names]
+
+
+def _zero_reset(node: Any, name: str) -> None:
+    v_reset = getattr(node, "v_reset", None)
+    if v_reset is not None and np.any(np.asarray(v_reset) != 0):
+        raise UnsupportedNodeError(
+            f"node '{name}' ({type(node).__name__}) has v_reset {np.unique(v_reset)[:3]}; the chip "
+            f"resets v to 0. Shift v_leak, v_threshold and v_reset so that v_reset is 0"
+        )
+
+
+def _step_fraction(name: str, what: str, tau: FloatArray, dt_s: float) -> FloatArray:
+    if np.any(tau <= 0) or np.any(np.isnan(tau)):
+        raise UnsupportedNodeError(f"node '{name}': {what} must be above 0 s, found {tau.min()}")
+    fraction = np.where(np.isinf(tau), 0.0, dt_s / tau)
+    # tau = dt / (1 - beta) with beta = 0 gives dt / tau = 1 up to rounding of float32 files
+    fraction = np.where((fraction > 1) & (fraction < 1 + 1e-6), 1.0, fraction)
+    if np.any(fraction > 1):
+        raise UnsupportedNodeError(
+            f"node '{name}': {what} = {tau.min():.3g} s is shorter than dt_s = {dt_s:.3g} s; choose "
+            f"a smaller dt_s"
+        )
+    return np.asarray(fraction, dtype=np.float64)
+
+
+def _gain(fraction: FloatArray, tau: FloatArray, dt_s: float, r: FloatArray) -> FloatArray:
+    """``g r``, which stays finite where tau and r were both written as infinite."""
+    both = np.isinf(tau) & np.isinf(r)
+    return np.where(both, 1.0, fraction * np.where(both, 1.0, r))
+
+
+def _integrate(node: Any, name: str, dt_s: float) -> Dynamics:
+    (r,) = _arrays(node, "r")
+    one, zero = np.ones_like(r), np.zeros_like(r)
+    return Dynamics(one, zero, r, r, zero, _threshold(node, r))
+
+
+def _leaky(node: Any, name: str, dt_s: float) -> Dynamics:
+    tau, r, v_leak = _arrays(node, "tau", "r", "v_leak")
+    g = _step_fraction(name, "tau", tau, dt_s)
+    gain = _gain(g, tau, dt_s, r)
+    return Dynamics(np.ones_like(g), g, gain, gain, g * v_leak, _threshold(node, g))
+
+
+def _cuba(node: Any, name: str, dt_s: float) -> Dynamics:
+    tau_syn, tau_mem, r, v_leak, w_in = _arrays(node, "tau_syn", "tau_mem", "r", "v_leak", "w_in")
+    a = _step_fraction(name, "tau_syn", tau_syn, dt_s)
+    g = _step_fraction(name, "tau_mem", tau_mem, dt_s)
+    gain = _gain(g, tau_mem, dt_s, r) * _gain(a, tau_syn, dt_s, np.broadcast_to(w_in, a.shape))
+    return Dynamics(
+        a, g, gain, np.zeros_like(g), g * v_leak, _threshold(node, g), filtered_bias=True
+    )
+
+
+def _compare(node: Any, name: str, dt_s: float) -> Dynamics:
+    (threshold,) = _arrays(node, "threshold")
+    one, zero = np.ones_like(threshold), np.zeros_like(threshold)
+    return Dynamics(one, one, one, one, zero, threshold)
+
+
+def _threshold(node: Any, like: FloatArray) -> FloatArray:
+    value = getattr(node, "v_threshold", None)
+    if value is None:
+        return np.full_like(like, np.inf)
+    return np.asarray(np.broadcast_to(np.asarray(value, dtype=np.float64), like.shape))
+
+
+NEURON_KINDS: dict[type, Callable[[Any, str, float], Dynamics]] = {
+    nir.IF: _integrate,
+    nir.LIF: _leaky,
+    nir.CubaLIF: _cuba,
+    nir.I: _integrate,
+    nir.LI: _leaky,
+    nir.CubaLI: _cuba,
+    nir.Threshold: _compare,
+}
+
+
+def dynamics_of(node: nir.NIRNode, name: str, dt_s: float, shape: tuple[int, ...]) -> Dynamics:
+    """Dynamics of one NIR neuron node, arrays broadcast to ``shape``.
+
+    Raises:
+        UnsupportedNodeError: a parameter has no counterpart on the chip.
+    """
+    _zero_reset(node, name)
+    found = NEURON_KINDS[type(node)](node, name, dt_s)
+    arrays = {
+        key: np.broadcast_to(getattr(found, key), shape)
+        for key in ("u_decay", "v_decay", "weight_gain", "bias_gain", "drive", "threshold")
+    }
+    for key, array in arrays.items():
+        if np.any(np.isnan(array)) or (key != "threshold" and np.any(np.isinf(array))):
+            raise UnsupportedNodeError(
+                f"node '{name}' ({type(node).__name__}): {key} is not finite; beta = 1 is written as "
+                f"IF, not as an infinite tau"
+            )
+    if np.any(arrays["threshold"] <= 0):
+        raise UnsupportedNodeError(
+            f"node '{name}' ({type(node).__name__}): v_threshold must be above 0, found "
+            f"{arrays['threshold'].min()}"
+        )
+    return Dynamics(**arrays, filtered_bias=found.filtered_bias)
