@@ -1,0 +1,153 @@
+"""``simulate``: the exact integer simulation of a LoihiGraph, in node time and in chip time."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+import biril_nm
+from biril_nm.errors import ConfigError, UnsupportedNodeError
+from biril_nm.hardware_sim.engine import Clock, run
+from biril_nm.hardware_sim.feeds import Feed, StreamFeed, make_feeds
+from biril_nm.hardware_sim.kernels_neuron import advance
+from biril_nm.hardware_sim.probes import Recorder
+from biril_nm.hardware_sim.program import Program, compile_graph
+from biril_nm.hw_graph import LoihiGraph
+from biril_nm.trace import NodeTrace, Trace, check_variables
+
+__all__ = ["simulate"]
+
+logger = logging.getLogger(__name__)
+
+
+def simulate(
+    graph: LoihiGraph,
+    spikes: Any,
+    record: Iterable[str] | str = ("s",),
+    nodes: Iterable[str] | None = None,
+    n_threads: int | None = None,
+    learn: bool = False,
+) -> Trace:
+    """Run a graph on integers, bit for bit as lava-nc 0.10.0 ``fixed_pt`` does.
+
+    Every sample starts from rest. Weights of Dense and Sparse pass Lava's preparation
+    (:func:`biril_nm.fixed_point.prepare_weights`) first, those of Conv do not.
+
+    Args:
+        graph: the integer network.
+        spikes: integers (n_steps, batch, *shape), or a dict of them by input name. Binary inputs
+            spike where they are not 0; graded ones carry ``0 .. 2**message_bits - 1``. One image
+            repeated by ``np.broadcast_to`` is accumulated once.
+        record: variables to record, of "s", "u", "v"; may be empty.
+        nodes: names of the Neurons nodes to record; all by default.
+        n_threads: threads over samples; all CPUs by default.
+        learn: whether plastic connections change. Not available in this version: with False their
+            weights are frozen.
+
+    Returns:
+        Recordings in node time, spike counts and last membrane potentials of every node; recorded
+        arrays are (n_steps, batch, *shape), s as uint8, u and v as int32.
+
+    Raises:
+        ConfigError: an argument, shape or dtype that does not fit.
+        RangeError: payloads or weights that Lava could not carry.
+        UnsupportedNodeError: ``learn`` on a graph with a learning rule.
+    """
+    _check_learn(graph, learn)
+    variables = check_variables(record)
+    recorded = _recorded(graph, nodes)
+    threads = _threads(n_threads)
+    feeds = make_feeds(graph, spikes)
+    program = compile_graph(graph)
+    n_steps, batch = next(iter(feeds.values())).values.shape[:2]
+    if not advance.signatures:  # type: ignore[attr-defined]
+        logger.info(
+            "loading the compiled kernels; the first run on a machine compiles them (seconds)"
+        )
+    recorder = Recorder(program, n_steps, batch, recorded, variables)
+    run(program, feeds, Clock(n_steps, batch), recorder, threads)
+
+    def chip() -> Mapping[str, NodeTrace]:
+        return _chip_time(graph, program, feeds, recorded, variables)
+
+    return Trace(
+        nodes=recorder.traces(),
+        n_spikes=recorder.n_spikes,
+        v_last=recorder.v_last(),
+        chip=chip,
+        meta={
+            "engine": "biril_nm.hardware_sim",
+            "version": biril_nm.__version__,
+            "n_steps": n_steps,
+            "batch": batch,
+        },
+    )
+
+
+def _chip_time(
+    graph: LoihiGraph,
+    program: Program,
+    feeds: Mapping[str, Feed],
+    nodes: Iterable[str],
+    variables: Iterable[str],
+) -> dict[str, NodeTrace]:
+    """All samples in one stream, as the chip's clock counts: (n_chip_steps, *shape) per variable.
+
+    Node n is cleared at chip steps ``c`` with ``(c - 1) % period == latency % period``; before its
+    first sample it runs freely. Where spikes can arrive late (slack), nodes rest outside of the
+    steps of a sample instead, so that no sample disturbs the next.
+    """
+    n_steps, batch = next(iter(feeds.values())).values.shape[:2]
+    period = graph.sample_period(n_steps)
+    length = (batch - 1) * period + n_steps + max(program.latency.values())
+    streams = {
+        name: StreamFeed(feed.values, feed.shape, feed.graded, period)
+        for name, feed in feeds.items()
+    }
+    recorder = Recorder(program, length, 1, nodes, variables)
+    gate = n_steps if program.max_slack > 0 else 0
+    run(program, streams, Clock(length, 1, True, period, gate), recorder, n_threads=1)
+    return {
+        name: NodeTrace(
+            **{key: np.asarray(array)[:, 0] for key, array in trace.variables().items()}
+        )
+        for name, trace in recorder.traces().items()
+    }
+
+
+def _check_learn(graph: LoihiGraph, learn: bool) -> None:
+    plastic = [n for n, c in graph.connections.items() if getattr(c, "rule", None) is not None]
+    if learn and plastic:
+        raise UnsupportedNodeError(
+            f"connections {', '.join(plastic)} have a learning rule, but on-chip learning is not "
+            f"available in this version; pass learn=False to simulate with frozen weights"
+        )
+
+
+def _recorded(graph: LoihiGraph, nodes: Iterable[str] | None) -> tuple[str, ...]:
+    if nodes is None:
+        return tuple(graph.neurons)
+    wanted = {nodes} if isinstance(nodes, str) else set(nodes)
+    unknown = sorted(wanted - set(graph.neurons))
+    if unknown:
+        raise ConfigError(
+            f"cannot record {', '.join(unknown)}; Neurons nodes are {', '.join(graph.neurons)}"
+        )
+    return tuple(name for name in graph.neurons if name in wanted)
+
+
+def _threads(n_threads: int | None) -> int:
+    if n_threads is None:
+        return max(
+            1,
+            len(os.sched_getaffinity(0))
+            if hasattr(os, "sched_getaffinity")
+            else os.cpu_count() or 1,
+        )
+    if n_threads < 1:
+        raise ConfigError(f"n_threads is {n_threads}; at least 1 is needed")
+    return int(n_threads)
