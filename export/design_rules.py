@@ -1,0 +1,344 @@
+"""The chip's limits as a list of small rules: every violation of a graph is found and told at once.
+
+Lava enforces none of these limits (HARDWARE-level registers just overflow, or the run hangs), so
+the back ends call :func:`check_design` before they build anything. A rule is a generator that yields
+one :class:`Finding` per violation; ``RULES`` raise, ``CAUTIONS`` only warn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from biril_nm.errors import RangeError, bullet_list
+from biril_nm.fixed_point import prepare_weights, weight_limits
+from biril_nm.hw_graph import Connection, Conv, LoihiGraph
+from biril_nm.loihi import (
+    DECAY_UNITY,
+    LOIHI2,
+    NO_SYNAPTIC_MEMORY,
+    WEIGHT_BITS,
+    ChipProfile,
+    chip_profile,
+)
+
+__all__ = ["CAUTIONS", "RULES", "Finding", "check_design", "findings", "warnings"]
+
+COARSE_VTH = 50  # below this, rounding vth to an integer shifts it by more than 1 %
+SHORT_DV = 50  # below this, rounding dv shifts the time constant by more than 1 %
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One violated limit.
+
+    Attributes:
+        node: name of the node.
+        found: what it has.
+        allowed: what the chip allows.
+        way_out: what to do.
+    """
+
+    node: str
+    found: str
+    allowed: str
+    way_out: str
+
+    def __str__(self) -> str:
+        return f"'{self.node}': {self.found}; allowed: {self.allowed}. {self.way_out}"
+
+
+Rule = Callable[[LoihiGraph, ChipProfile], Iterator[Finding]]
+
+
+def check_design(
+    graph: LoihiGraph, chip: str | ChipProfile = LOIHI2, rules: Sequence[Rule] | None = None
+) -> None:
+    """Raise one error with every limit that ``graph`` breaks on ``chip``.
+
+    Args:
+        graph: the integer network.
+        chip: profile or its name.
+        rules: rules to hold, :data:`RULES` by default.
+
+    Raises:
+        RangeError: at least one rule is broken.
+    """
+    profile = chip_profile(chip)
+    found = [
+        str(finding) for finding in findings(graph, profile, RULES if rules is None else rules)
+    ]
+    if found:
+        raise RangeError(bullet_list(f"the graph does not fit {profile.name}:", found))
+
+
+def findings(
+    graph: LoihiGraph, chip: str | ChipProfile, rules: Sequence[Rule]
+) -> tuple[Finding, ...]:
+    """Everything that ``rules`` have to say about ``graph``."""
+    profile = chip_profile(chip)
+    return tuple(finding for rule in rules for finding in rule(graph, profile))
+
+
+def warnings(graph: LoihiGraph, chip: str | ChipProfile = LOIHI2) -> tuple[Finding, ...]:
+    """All findings of :data:`CAUTIONS`: legal in Lava, but worth knowing."""
+    return findings(graph, chip, CAUTIONS)
+
+
+# --- neurons ------------------------------------------------------------------------------------
+
+
+def _register_outside(
+    graph: LoihiGraph, register: str, low: int, high: int, way_out: str
+) -> Iterator[Finding]:
+    for name, node in graph.neurons.items():
+        values = np.asarray(getattr(node, register))
+        wrong = values[(values < low) | (values > high)]
+        if wrong.size:
+            yield Finding(
+                node=name,
+                found=f"{register} is {_span(wrong)} ({wrong.size} of {values.size} values)",
+                allowed=f"{low} to {high}",
+                way_out=way_out,
+            )
+
+
+def du_fits_its_register(graph: LoihiGraph, chip: ChipProfile) -> Iterator[Finding]:
+    """0..4095: the chip adds 1 to du, so 4095 means no synaptic memory."""
+    yield from _register_outside(
+        graph, "du", 0, NO_SYNAPTIC_MEMORY, "Use du = round(4096 * decay) - 1 (4095: no memory)."
+    )
+
+
+def dv_is_a_share_of_v(graph: LoihiGraph, chip: ChipProfile) -> Iterator[Finding]:
+    """0..4096; Lava runs 4096 (no memory), see :func:`dv_4096_exceeds_12_bits`."""
+    yield from _register_outside(
+        graph, "dv", 0, DECAY_UNITY, "Use dv = round(4096 * decay) (0: an integrator)."
+    )
+
+
+def vth_fits_its_register(graph: LoihiGraph, chip: ChipProfile) -> Iterator[Finding]:
+    """Unsigned mantissa; the threshold acts as vth << 6."""
+    yield from _register_outside(
+        graph, "vth", 0, chip.vth_max, "Lower with a smaller scale, or rescale the layer."
+    )
+
+
+def bias_mantissa_fits_its_register(graph: LoihiGraph, chip: ChipProfile) -> Iterator[Finding]:
+    """Signed mantissa; the bias acts as bias_mant << bias_exp."""
+    limit = chip.bias_mant_max
+    yield from _register_outside(
+        graph, "bias_mant", -limit, limit, "Move factors of 2 into bias_exp."
+    )
+
+
+def bias_exponent_fits_its_register(graph: LoihiGraph, chip: ChipProfile) -> Iterator[Finding]:
+    """Unsigned exponent."""
+    yield from _register_outside(
+        graph, "bias_exp", 0, chip.bias_exp_max, "Fold the exponent into bias_mant."
+    )
+
+
+# --- connections --------------------------------------------------------------------------------
+
+
+def weight_bits_are_1_to_8(graph: LoihiGraph, chip: ChipProfile) -> Iterator[Finding]:
+    """Width of the weight magnitude."""
+    for name, node in graph.connections.items():
+        if not 1 <= node.weight_bits <= WEIGHT_BITS:
+            yield Finding(
+                name,
+                f"weight_bits is {node.weight_bits}",
+                f"1 to {WEIGHT_BITS}",
+                "Lower again with weight_bits in that range.",
+            )
+
+
+def weights_survive_preparation(graph: LoihiGraph, chip: ChipProfile) -> Iterator[Finding]:
+    """Dense and Sparse: clipping and truncation in Lava's first step must change nothing."""
+    for name, node in graph.connections.items():
+        if isinstance(node, Conv) or not 1 <= node.weight_bits <= WEIGHT_BITS:
+            continue
+        weights = _weights(node)
+        prepared = prepare_weights(weights, node.weight_bits, node.sign_mode)
+        changed = prepared != weights
+        if changed.any():
+            first = int(weights[changed][0])
+            yield Finding(
+                name,
+                f"{int(changed.sum())} weights would change when loaded, the first from {first} to "
+                f"{int(prepared[changed][0])}",
+                f"what {node.sign_mode.value} weights of {node.weight_bits} bits can hold",
+                "Apply biril_nm.fixed_point.prepare_weights, or lower again.",
+            )
+
+
+def kernels_stay_in_8_bits_and_sign(graph: LoihiGraph, chip: ChipProfile) -> Iterator[Finding]:
+    """Conv: Lava neither clips nor truncates kernels, so that nothing else would notice."""
+    for name, node in graph.connections.items():
+        if not isinstance(node, Conv):
+            continue
+        low, high = weight_limits(node.sign_mode)
+        wrong = node.weight[(node.weight < low) | (node.weight > high)]
+        if wrong.size:
+            yield Finding(
+                name,
+                f"{wrong.size} kernel values are {_span(wrong)}",
+                f"{low} to {high} ({node.sign_mode.value})",
+                "Use weight_exp for larger weights.",
+            )
+
+
+def weight_exponents_fit_the_chip(graph: LoihiGraph, chip: ChipProfile) -> Iterator[Finding]:
+    """Dense and Sparse: the chip's range. Conv: from 0, because the kernel itself is shifted."""
+    for name, node in graph.connections.items():
+        low = 0 if isinstance(node, Conv) else chip.weight_exp_min
+        if not low <= node.weight_exp <= chip.weight_exp_max:
+            yield Finding(
+                name,
+                f"weight_exp is {node.weight_exp}",
+                f"{low} to {chip.weight_exp_max}",
+                "Choose another scale for the layer it feeds.",
+            )
+
+
+def delays_fit_the_chip(graph: LoihiGraph, chip: ChipProfile) -> Iterator[Finding]:
+    """Synaptic delay in steps, beyond the one step that each connection costs."""
+    for name, node in graph.connections.items():
+        if not 0 <= node.delay <= chip.delay_max:
+            yield Finding(
+                name,
+                f"delay is {node.delay}",
+                f"0 to {chip.delay_max}",
+                "Insert a relay population, or shorten the longer branch.",
+            )
+
+
+def messages_fit_the_chip(graph: LoihiGraph, chip: ChipProfile) -> Iterator[Finding]:
+    """Graded spikes: only on chips that carry them, and not wider than they do."""
+    for name, node in graph.inputs.items():
+        if not 0 <= node.message_bits <= chip.message_bits_max:
+            yield Finding(
+                name,
+                f"message_bits is {node.message_bits}",
+                f"0 to {chip.message_bits_max} on {chip.name}",
+                "Use rate coding for binary spikes, or a chip with graded spikes (loihi2).",
+            )
+
+
+# --- cautions -----------------------------------------------------------------------------------
+
+
+def low_thresholds_are_coarse(graph: LoihiGraph, chip: ChipProfile) -> Iterator[Finding]:
+    """Rounding a threshold to an integer costs 0.5 / vth."""
+    for name, node in graph.neurons.items():
+        lowest = int(np.min(node.vth))
+        if lowest < COARSE_VTH:
+            yield Finding(
+                name,
+                f"vth is {lowest}, a rounding step of {100 / max(lowest, 1):.0f} %",
+                f"{COARSE_VTH} or more for 2 % steps",
+                "Choose a larger scale, with a weight exponent if need be.",
+            )
+
+
+def small_dv_is_coarse(graph: LoihiGraph, chip: ChipProfile) -> Iterator[Finding]:
+    """The relative error of a long time constant is 0.5 / dv."""
+    for name, node in graph.neurons.items():
+        values = np.asarray(node.dv)
+        coarse = values[(values > 0) & (values < SHORT_DV)]
+        if coarse.size:
+            yield Finding(
+                name,
+                f"dv is {_span(coarse)}, so tau is off by up to {50 / int(coarse.min()):.0f} %",
+                f"0, or {SHORT_DV} or more for 1 %",
+                "Use a longer dt_s, or an integrator (dv = 0).",
+            )
+
+
+def dv_4096_exceeds_12_bits(graph: LoihiGraph, chip: ChipProfile) -> Iterator[Finding]:
+    """4096 (v forgets everything) runs in Lava, but a 12-bit register ends at 4095."""
+    for name, node in graph.neurons.items():
+        if np.any(np.asarray(node.dv) == DECAY_UNITY):
+            yield Finding(
+                name,
+                f"dv is {DECAY_UNITY}, which Lava runs exactly",
+                f"0 to {DECAY_UNITY - 1} in the chip's register",
+                f"Use {DECAY_UNITY - 1} for hardware; v then keeps 1/{DECAY_UNITY} of itself.",
+            )
+
+
+def odd_kernels_would_be_truncated(graph: LoihiGraph, chip: ChipProfile) -> Iterator[Finding]:
+    """Lava's Conv keeps kernel values that a chip's synapse format would truncate."""
+    for name, node in graph.connections.items():
+        if not isinstance(node, Conv) or not 1 <= node.weight_bits <= WEIGHT_BITS:
+            continue
+        changed = prepare_weights(node.weight, node.weight_bits, node.sign_mode) != node.weight
+        if changed.any():
+            yield Finding(
+                name,
+                f"{int(changed.sum())} kernel values are off the weight grid, which Lava's Conv keeps",
+                f"what {node.sign_mode.value} weights of {node.weight_bits} bits can hold",
+                "Apply biril_nm.fixed_point.prepare_weights, or lower again.",
+            )
+
+
+def delayed_convolutions_need_a_relay(graph: LoihiGraph, chip: ChipProfile) -> Iterator[Finding]:
+    """Lava's Conv has no delay; the Lava back end puts a DelayLine Process in front of it."""
+    for name, node in graph.connections.items():
+        if isinstance(node, Conv) and node.delay:
+            yield Finding(
+                name,
+                f"convolution with a delay of {node.delay}, built in Lava as DelayLine + Conv",
+                "no delay, for Lava's own Conv alone",
+                "Nothing to do in simulation; on hardware the delay belongs to the synapses.",
+            )
+
+
+def learning_rules_are_left_out(graph: LoihiGraph, chip: ChipProfile) -> Iterator[Finding]:
+    """Inference export: plastic connections keep the weights that they have now."""
+    for name, node in graph.connections.items():
+        rule = getattr(node, "rule", None)
+        if rule is not None:
+            yield Finding(
+                name,
+                f"learning rule '{rule.name}' is not exported: the weights stay as they are",
+                "fixed weights",
+                "Learn in biril_nm first, then export the learned graph.",
+            )
+
+
+RULES: tuple[Rule, ...] = (
+    du_fits_its_register,
+    dv_is_a_share_of_v,
+    vth_fits_its_register,
+    bias_mantissa_fits_its_register,
+    bias_exponent_fits_its_register,
+    weight_bits_are_1_to_8,
+    weights_survive_preparation,
+    kernels_stay_in_8_bits_and_sign,
+    weight_exponents_fit_the_chip,
+    delays_fit_the_chip,
+    messages_fit_the_chip,
+)
+
+CAUTIONS: tuple[Rule, ...] = (
+    low_thresholds_are_coarse,
+    small_dv_is_coarse,
+    dv_4096_exceeds_12_bits,
+    odd_kernels_would_be_truncated,
+    delayed_convolutions_need_a_relay,
+    learning_rules_are_left_out,
+)
+
+
+def _span(values: Any) -> str:
+    low, high = int(np.min(values)), int(np.max(values))
+    return str(low) if low == high else f"{low} to {high}"
+
+
+def _weights(node: Connection) -> Any:
+    return node.weight.data if hasattr(node.weight, "indptr") else node.weight

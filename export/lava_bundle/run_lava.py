@@ -1,0 +1,354 @@
+"""Run an exported network on Lava (lava-nc and numpy alone) and print its predictions.
+
+    python run_lava.py [--spikes X.npz] [--out TRACE.npz] [--samples N] [--record s,u,v]
+
+Spikes: ``.npz`` with an array ``spikes`` of shape (n_steps, batch, *shape), or one array per input,
+named as the input. All samples stream back to back through one Lava run. Results are in node time:
+index t of a node's trace answers input step t.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import logging
+import mmap
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+HERE = Path(__file__).resolve().parent
+POLL_S = 0.002
+VARIABLE_TYPES = {"s": np.int8, "u": np.int32, "v": np.int32}
+
+
+class RunFailedError(RuntimeError):
+    """A Lava process raised, died or stopped making progress."""
+
+
+# --- streaming ----------------------------------------------------------------------------------
+
+
+def chip_rows(description: dict[str, Any], n_steps: int, batch: int) -> int:
+    """Steps until the last node has answered the last step of the last sample."""
+    latest = max(node["latency"] for node in description["neurons"])
+    return int((batch - 1) * (n_steps + description["max_slack"]) + n_steps + latest)
+
+
+def node_time(rows: Any, latency: int, period: int, n_steps: int, batch: int) -> Any:
+    """(n_rows, *shape) in chip time to (n_steps, batch, *shape): row i * period + latency + t."""
+    starts = np.arange(batch) * period + latency
+    return rows[starts[np.newaxis, :] + np.arange(n_steps)[:, np.newaxis]]
+
+
+def chip_input(spikes: Any, period: int, n_rows: int) -> Any:
+    """(n_steps, batch, *shape) to Lava's source (*shape, n_rows): samples back to back, then 0."""
+    n_steps, batch = spikes.shape[:2]
+    rows = np.zeros((n_rows, *spikes.shape[2:]), dtype=np.int32)
+    for sample in range(batch):
+        start = sample * period
+        rows[start : start + n_steps] = spikes[:, sample]
+    return np.moveaxis(rows, 0, -1)
+
+
+def shared_array(shape: tuple[int, ...], dtype: Any) -> Any:
+    """Zeros in anonymous memory that forked processes share."""
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    return np.frombuffer(mmap.mmap(-1, max(size, 1)), dtype=dtype, count=size and -1)[
+        : int(np.prod(shape))
+    ].reshape(shape)
+
+
+def stream(
+    network: Any,
+    spikes: dict[str, Any],
+    record: tuple[str, ...],
+    stall_s: float = 60.0,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, dict[str, Any]]:
+    """Stream all samples through ``network`` and return its recording in chip time.
+
+    Args:
+        network: a ``LavaNetwork`` that has not run yet; it cannot be used again.
+        spikes: input name -> integers (n_steps, batch, *shape).
+        record: variables to record, out of s, u, v.
+        stall_s: give up if no population finishes a step for that long.
+        progress: called with the steps done and all steps.
+
+    Returns:
+        Population name -> variable -> (n_rows, *shape); row c is chip step c + 1.
+
+    Raises:
+        RunFailedError: a Lava process failed; all processes are ended.
+    """
+    from lava.proc.io.source import RingBuffer
+
+    batch = next(iter(spikes.values())).shape[1]
+    n_rows = chip_rows(network.description, network.n_steps, batch)
+    recording: dict[str, dict[str, Any]] = {}
+    clocks = shared_array((len(network.populations),), np.int64)
+    for index, (name, part) in enumerate(network.populations.items()):
+        recording[name] = {
+            key: shared_array((n_rows, *part.v.shape), VARIABLE_TYPES[key]) for key in record
+        }
+        part.proc_params["record"] = recording[name]
+        part.proc_params["clock"] = clocks[index : index + 1]
+    used = {node["source"] for node in network.description["connections"]}
+    sources = {}
+    for name, port in network.inputs.items():
+        if name in used:
+            sources[name] = RingBuffer(data=chip_input(spikes[name], network.period, n_rows))
+            sources[name].s_out.connect(port)
+    config = network.fixed_point_config(sources)
+    members = [*network.parts, *sources.values()]
+    run_watched(network, members, config, n_rows, clocks, stall_s, progress)
+    return recording
+
+
+def run_watched(
+    process: Any,
+    members: list[Any],
+    config: Any,
+    n_steps: int,
+    clocks: Any,
+    stall_s: float,
+    progress: Callable[[int, int], None] | None = None,
+) -> None:
+    """Run and stop a Lava Process; on any failure end its processes instead of waiting forever."""
+    from lava.magma.core.process.process import ProcessServer
+    from lava.magma.core.run_conditions import RunSteps
+
+    try:
+        process.create_runtime(run_cfg=config)
+        process.runtime.start(RunSteps(num_steps=n_steps, blocking=False))
+        _wait(process.runtime, n_steps, clocks, stall_s, progress)
+        process.runtime.wait()
+        process.stop()
+    except BaseException:
+        _end(process.runtime)
+        raise
+    finally:
+        # Lava's server would keep every Process, with weights and input, until the program ends.
+        ours = {id(process), *map(id, members)}
+        server = ProcessServer()
+        server.processes[:] = [each for each in server.processes if id(each) not in ours]
+
+
+def _wait(
+    runtime: Any,
+    n_steps: int,
+    clocks: Any,
+    stall_s: float,
+    progress: Callable[[int, int], None] | None,
+) -> None:
+    """Return when the run has answered; raise if a process failed or nothing moves."""
+    from lava.magma.runtime.mgmt_token_enums import MGMT_RESPONSE, enum_equal
+
+    actors = runtime._messaging_infrastructure.actors
+    done, moved = -1, time.monotonic()
+    while True:
+        answered = [port for port in runtime.service_to_runtime if port.probe()]
+        failed = [actor.exception for actor in actors if actor.exception]
+        if failed:
+            raise RunFailedError(f"a Lava process raised {failed[0][0]!r}:\n{failed[0][1]}")
+        if any(not actor.is_alive() for actor in actors):
+            raise RunFailedError("a Lava process ended before the run was done")
+        errors = [port for port in answered if enum_equal(port.peek(), MGMT_RESPONSE.ERROR)]
+        if len(answered) == len(runtime.service_to_runtime) and not errors:
+            return
+        step = int(clocks.min()) if len(clocks) else 0
+        if step != done:
+            done, moved = step, time.monotonic()
+            if progress is not None:
+                progress(min(step, n_steps), n_steps)
+        elif time.monotonic() - moved > stall_s:
+            raise RunFailedError(f"Lava made no progress for {stall_s:g} s after step {step}")
+        time.sleep(POLL_S)
+
+
+def _end(runtime: Any) -> None:
+    """Kill what is left of a run and free its shared memory."""
+    infrastructure = getattr(runtime, "_messaging_infrastructure", None)
+    if infrastructure is None:
+        return
+    for actor in infrastructure.actors:
+        with contextlib.suppress(ValueError):  # closed: has ended
+            actor.kill()
+    for actor in infrastructure.actors:
+        with contextlib.suppress(ValueError, EOFError):
+            actor.join()
+    if infrastructure.smm is not None:
+        infrastructure.smm.shutdown()
+    runtime._is_started = runtime._is_running = False
+
+
+@contextlib.contextmanager
+def quiet_logging() -> Iterator[None]:
+    """Keep Lava from adding a handler to the root logger for each Process."""
+    root = logging.getLogger()
+    handlers = list(root.handlers)
+    try:
+        yield
+    finally:
+        root.handlers[:] = handlers
+
+
+# --- command line -------------------------------------------------------------------------------
+
+
+class InputError(ValueError):
+    """Something the user gave that does not fit the network."""
+
+
+def load_network(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Description and arrays of ``network.npz``."""
+    with np.load(path, allow_pickle=False) as archive:
+        arrays = {name: archive[name] for name in archive.files}
+    return json.loads(arrays.pop("network").tobytes().decode("utf-8")), arrays
+
+
+def load_spikes(path: Path, description: dict[str, Any], n_samples: int | None) -> dict[str, Any]:
+    """Check and return the input arrays, (n_steps, batch, *shape) by input name."""
+    if not path.is_file():
+        raise InputError(f"file '{path}' does not exist; pass --spikes X.npz")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            found = {name: archive[name] for name in archive.files}
+    except (ValueError, OSError, EOFError, AttributeError) as error:
+        raise InputError(
+            f"'{path}' is no readable .npz archive of plain arrays: {error}"
+        ) from error
+    nodes = description["inputs"]
+    spikes = {}
+    for node in nodes:
+        key = "spikes" if len(nodes) == 1 else node["name"]
+        if key not in found:
+            names = ", ".join(found) or "nothing"
+            raise InputError(f"'{path}' has no array '{key}', only {names}")
+        spikes[node["name"]] = _checked(path, key, found[key], node)[:, :n_samples]
+    if len({array.shape[:2] for array in spikes.values()}) > 1:
+        raise InputError(f"'{path}': the inputs differ in n_steps or batch")
+    return spikes
+
+
+def _checked(path: Path, key: str, array: Any, node: dict[str, Any]) -> Any:
+    shape = tuple(node["shape"])
+    if array.ndim != 2 + len(shape) or array.shape[2:] != shape or not array.size:
+        wanted = f"(n_steps, batch, {', '.join(map(str, shape))})"
+        raise InputError(f"'{path}': array '{key}' has shape {array.shape}, needed is {wanted}")
+    if array.dtype.kind not in "biu":
+        raise InputError(f"'{path}': array '{key}' has dtype {array.dtype}, needed are integers")
+    bits = node["message_bits"]
+    if not bits:
+        return array != 0
+    if array.min() < 0 or array.max() > (1 << bits) - 1:
+        raise InputError(
+            f"'{path}': array '{key}' holds {array.min()} to {array.max()}, allowed are 0 to "
+            f"{(1 << bits) - 1}"
+        )
+    return array
+
+
+def readout_scores(spikes: Any, v_last: Any, vth: Any, vth_shift: int) -> Any:
+    """``n_spikes * (vth << vth_shift) + v_last``: spike count first, potential as tie-break."""
+    threshold = np.asarray(vth, dtype=np.int64) << vth_shift
+    return spikes.sum(axis=0, dtype=np.int64) * threshold + v_last.astype(np.int64)
+
+
+def save_trace(path: Path, traces: dict[str, dict[str, Any]], meta: dict[str, Any]) -> None:
+    """``.npz`` with arrays ``NODE.s``, ``NODE.u``, ``NODE.v`` and ``meta`` (JSON)."""
+    arrays = {f"{n}.{key}": array for n, node in traces.items() for key, array in node.items()}
+    part = path.with_name(f".{path.name}.part")
+    with part.open("wb") as stream_out:
+        np.savez_compressed(stream_out, **arrays, meta=np.array(json.dumps(meta)))
+    part.replace(path)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Load, stream, print, save."""
+    description, arrays = load_network(HERE / "network.npz")
+    record = tuple(key for key in VARIABLE_TYPES if key in args.record.split(","))
+    if set(args.record.split(",")) - set(record):
+        raise InputError(f"--record {args.record}: allowed are {', '.join(VARIABLE_TYPES)}")
+    if args.out is not None and args.out.exists() and not args.force:
+        raise InputError(f"output '{args.out}' exists already; pass --force to replace it")
+    spikes = load_spikes(args.spikes, description, args.samples)
+    n_steps, batch = next(iter(spikes.values())).shape[:2]
+
+    from lava_network import LavaNetwork  # type: ignore[import-not-found]
+
+    with quiet_logging():
+        network = LavaNetwork(description, arrays, n_steps)
+        period = network.period
+        rows = stream(network, spikes, tuple({"s", "v", *record}))
+    traces = {
+        node["name"]: {
+            key: node_time(array, node["latency"], period, n_steps, batch)
+            for key, array in rows[node["name"]].items()
+        }
+        for node in description["neurons"]
+    }
+    counts = {name: int(trace["s"].sum(dtype=np.int64)) for name, trace in traces.items()}
+    report(description, arrays, traces, counts)
+    if args.out is not None:
+        kept = {name: {key: trace[key] for key in record} for name, trace in traces.items()}
+        meta = {"engine": "lava", "n_steps": n_steps, "batch": batch, "n_spikes": counts}
+        save_trace(args.out, kept, meta)
+
+
+def report(
+    description: dict[str, Any],
+    arrays: dict[str, Any],
+    traces: dict[str, dict[str, Any]],
+    counts: dict[str, int],
+) -> None:
+    """Print one prediction per sample and output, then the spikes of each node."""
+    say = sys.stdout.write
+    for index, node in enumerate(description["neurons"]):
+        if node["name"] not in description["outputs"]:
+            continue
+        trace, vth = traces[node["name"]], arrays[f"neurons.{index}.vth"]
+        scores = readout_scores(trace["s"], trace["v"][-1], vth, description["vth_shift"])
+        scores = scores.reshape(len(scores), -1)
+        for sample, row in enumerate(scores):
+            best = int(row.argmax())
+            say(f"sample {sample}: {node['name']} predicts {best} (score {int(row[best])})\n")
+    for name, count in counts.items():
+        say(f"spikes {name}: {count}\n")
+
+
+def positive(text: str) -> int:
+    """An integer above 0, for argparse."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is not above 0")
+    return value
+
+
+def main() -> int:
+    """Command line; 0 done, 1 input refused or run failed, 2 usage."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--spikes", type=Path, default=HERE / "input.npz", help="input .npz")
+    parser.add_argument("--out", type=Path, help="write the trace to this .npz")
+    parser.add_argument("--samples", type=positive, help="first N samples only")
+    parser.add_argument("--record", default="s", help="what --out holds: s,u,v (default s)")
+    parser.add_argument("--force", action="store_true", help="replace an existing --out")
+    try:
+        run(parser.parse_args())
+    except (InputError, RunFailedError) as error:
+        sys.stderr.write(f"run_lava.py: {error}\n")
+        return 1
+    except ModuleNotFoundError as error:
+        needed = 'pip install "lava-nc==0.10.0" "numpy<2" (Python 3.10)'
+        sys.stderr.write(f"run_lava.py: {error}. Install Lava with: {needed}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
