@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import snntorch as snn
 import torch
@@ -65,6 +65,11 @@ class Link:
     pre: str
     between: tuple[nn.Module, ...]
     post: str
+
+    @property
+    def weight(self) -> nn.Parameter:
+        """The kernel or weight matrix."""
+        return cast(nn.Parameter, self.layer.weight)
 
 
 class BirilNet(nn.Module):
@@ -179,10 +184,11 @@ def _is_constant(x: Tensor) -> bool:
 
 
 def _run_memoryless(layer: nn.Module, x: Tensor) -> Tensor:
+    folded: Tensor
     if _is_constant(x):
         once: Tensor = layer(x[0])
         return once.expand(x.shape[0], *once.shape)
-    folded: Tensor = layer(x.flatten(0, 1))
+    folded = layer(x.flatten(0, 1))
     return folded.reshape(*x.shape[:2], *folded.shape[1:])
 
 

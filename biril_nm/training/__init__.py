@@ -1,0 +1,26 @@
+"""Training: the phases STBP, STDP and STDP-STBP, their schedule, and the loop."""
+
+from __future__ import annotations
+
+from biril_nm.training.callbacks import Callback
+from biril_nm.training.config import TrainConfig
+from biril_nm.training.evaluate import Evaluation, evaluate
+from biril_nm.training.loop import History, fit, resolve_device
+from biril_nm.training.phases import PHASES, PhaseState, plastic_links
+from biril_nm.training.schedule import parse_schedule, phase_at, ratio_of
+
+__all__ = [
+    "PHASES",
+    "Callback",
+    "Evaluation",
+    "History",
+    "PhaseState",
+    "TrainConfig",
+    "evaluate",
+    "fit",
+    "parse_schedule",
+    "phase_at",
+    "plastic_links",
+    "ratio_of",
+    "resolve_device",
+]

@@ -1,0 +1,124 @@
+"""TrainConfig: everything that :func:`biril_nm.training.fit` needs to know besides net and data."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from biril_nm.errors import BirilError, ConfigError, bullet_list
+from biril_nm.learning.plasticity import PlasticityConfig
+from biril_nm.learning.rule import LearningRule
+from biril_nm.learning.rules import get_rule
+from biril_nm.training.phases import LOSSES, PLASTIC
+from biril_nm.training.schedule import parse_schedule
+
+__all__ = ["TrainConfig"]
+
+PERIODS = ("epoch", "batch")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Settings of a training run.
+
+    The learning rate of epoch e is ``lr (1 + cos(pi e / epochs)) / 2``, whatever the phase.
+
+    Attributes:
+        schedule: ratio S:B:H such as ``"1:6:2"`` or cycle such as ``"BBSBBH"``.
+        epochs: number of epochs.
+        lr: initial learning rate of Adam.
+        loss: ``"ce"`` or ``"mse"`` on the scores.
+        seed: seed of the local rule's random numbers and of rate coding.
+        device: ``"auto"`` (CUDA if there is one), ``"cpu"``, ``"cuda"``, ...
+        period: whether the phase changes per ``"epoch"`` or per ``"batch"``.
+        plastic: ``"conv"`` or ``"conv+fc"``: what S and H change locally.
+        plasticity: settings of the local rule.
+        tensorboard: True: events are required; None: written if tensorboard is installed.
+        curves: the same for curves.png and matplotlib.
+    """
+
+    schedule: str = "1:6:2"
+    epochs: int = 9
+    lr: float = 1e-3
+    loss: str = "ce"
+    seed: int = 0
+    device: str = "auto"
+    period: str = "epoch"
+    plastic: str = "conv"
+    plasticity: PlasticityConfig = field(default_factory=PlasticityConfig)
+    tensorboard: bool | None = None
+    curves: bool | None = None
+
+    def __post_init__(self) -> None:
+        parse_schedule(self.schedule)
+        findings = []
+        if type(self.epochs) is not int or self.epochs < 1:
+            findings.append(f"epochs is {self.epochs!r}; at least 1 is needed")
+        if type(self.lr) not in (int, float) or not (self.lr > 0 and math.isfinite(self.lr)):
+            findings.append(f"lr is {self.lr!r}; a positive number is needed")
+        if type(self.seed) is not int or self.seed < 0:
+            findings.append(f"seed is {self.seed!r}; integers from 0 are allowed")
+        for name, allowed in (("loss", LOSSES), ("period", PERIODS), ("plastic", PLASTIC)):
+            if getattr(self, name) not in allowed:
+                found = getattr(self, name)
+                findings.append(f"{name} '{found}' is unknown; allowed: {', '.join(allowed)}")
+        if findings:
+            raise ConfigError(bullet_list("the training configuration makes no sense:", findings))
+
+    @property
+    def cycle(self) -> str:
+        """The cycle of phases that :attr:`schedule` means."""
+        return parse_schedule(self.schedule)
+
+    def lr_at(self, epoch: int) -> float:
+        """Learning rate of an epoch, counted from 0."""
+        return self.lr * 0.5 * (1.0 + math.cos(math.pi * epoch / self.epochs))
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able form; :meth:`from_dict` reads it."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        plasticity = {f.name: getattr(self.plasticity, f.name) for f in fields(self.plasticity)}
+        plasticity["rule"] = self.plasticity.rule.to_dict()
+        return {**values, "plasticity": plasticity}
+
+    @staticmethod
+    def from_dict(values: Mapping[str, Any]) -> TrainConfig:
+        """Inverse of :meth:`to_dict`; ``plasticity.rule`` may also be a registry name.
+
+        Raises:
+            ConfigError: unknown field or a value of the wrong kind.
+        """
+        arguments = dict(values)
+        try:
+            if "plasticity" in arguments:
+                inner = dict(arguments["plasticity"])
+                if "rule" in inner:
+                    rule = inner["rule"]
+                    named = isinstance(rule, (str, LearningRule))
+                    inner["rule"] = get_rule(rule) if named else LearningRule.from_dict(rule)
+                _refuse_unknown(inner, PlasticityConfig, "plasticity")
+                arguments["plasticity"] = PlasticityConfig(**inner)
+            _refuse_unknown(arguments, TrainConfig, "training")
+            return TrainConfig(**arguments)
+        except BirilError:
+            raise
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"the training configuration is damaged: {error!r}") from error
+
+    def differences(self, other: TrainConfig) -> list[str]:
+        """Fields in which two configurations differ, device and reports apart."""
+        compared = {f.name for f in fields(self)} - {"device", "tensorboard", "curves"}
+        return [
+            f"{name}: {getattr(other, name)!r} before, {getattr(self, name)!r} now"
+            for name in sorted(compared)
+            if getattr(self, name) != getattr(other, name)
+        ]
+
+
+def _refuse_unknown(values: Mapping[str, Any], kind: type[Any], what: str) -> None:
+    known = {f.name for f in fields(kind)}
+    unknown = sorted(set(values) - known)
+    if unknown:
+        raise ConfigError(f"{what} fields {unknown} are unknown; known: {sorted(known)}")

@@ -1,0 +1,213 @@
+"""fit: the training loop over epochs, phases and batches, resumable after each epoch."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from biril_nm.errors import ConfigError, OutputExistsError
+from biril_nm.models.files import save
+from biril_nm.models.net import BirilNet, encode
+from biril_nm.training.callbacks import Callback
+from biril_nm.training.checkpoint import CHECKPOINT, read_checkpoint, write_checkpoint
+from biril_nm.training.config import TrainConfig
+from biril_nm.training.evaluate import evaluate
+from biril_nm.training.phases import PHASES, Batch, PhaseState, plastic_links
+from biril_nm.training.reporting import Reporter
+from biril_nm.training.schedule import phase_at
+
+__all__ = ["History", "fit", "resolve_device"]
+
+MODEL = "model.pt"
+
+log = logging.getLogger(__name__)
+
+Loader = Iterable[tuple[Any, Any]]
+
+
+@dataclass(frozen=True)
+class History:
+    """One record per epoch: epoch, phase, lr, loss, train_accuracy, test_accuracy, firing_rates,
+    seconds.
+    """
+
+    records: list[dict[str, Any]]
+
+    @property
+    def test_accuracy(self) -> float | None:
+        """Test accuracy after the last epoch; None without a test loader."""
+        return self.records[-1].get("test_accuracy") if self.records else None
+
+
+def resolve_device(name: str) -> torch.device:
+    """``"auto"`` is CUDA if available, else the CPU.
+
+    Raises:
+        ConfigError: no such device here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = (str(error).splitlines() or [""])[0]
+        raise ConfigError(
+            f"device '{name}' cannot be used: {reason}. Choose auto or cpu"
+        ) from error
+    return device
+
+
+def fit(
+    net: BirilNet,
+    loaders: tuple[Loader, Loader | None],
+    config: TrainConfig | None = None,
+    callbacks: Sequence[Callback] = (),
+    out_dir: str | Path | None = None,
+    resume: bool = False,
+    force: bool = False,
+) -> History:
+    """Train ``net`` in place.
+
+    Args:
+        net: the network.
+        loaders: training and test batches of (values in 0..1, labels). A loader with a method
+            ``epoch(number)`` (:class:`biril_nm.data.Batches`) gives each epoch its own order
+            and makes a resumed run equal to an uninterrupted one; others are iterated as they are.
+        config: settings.
+        callbacks: observers.
+        out_dir: folder for checkpoint.pt, metrics.jsonl, TensorBoard events, curves.png and, at
+            the end, model.pt.
+        resume: continue from ``out_dir/checkpoint.pt`` if it is there.
+        force: start anew although there is a checkpoint or model.
+
+    Raises:
+        ConfigError: settings that do not fit the net or the checkpoint.
+        OutputExistsError: ``out_dir`` holds a run, and neither resume nor force is set.
+    """
+    settings = config or TrainConfig()
+    if set(settings.cycle) & set("SH"):
+        plastic_links(net, settings.plastic)
+    device = resolve_device(settings.device)
+    folder = Path(out_dir) if out_dir is not None else None
+    _check_folder(folder, resume, force)
+    net.to(device)
+    optimizer = torch.optim.Adam(net.parameters(), lr=settings.lr)
+    records: list[dict[str, Any]] = []
+    if folder is not None and resume and (folder / CHECKPOINT).exists():
+        records = read_checkpoint(folder / CHECKPOINT, net, optimizer, settings)
+    reporter = folder and Reporter(folder, records, settings.tensorboard, settings.curves)
+    for callback in callbacks:
+        callback.on_train_start(len(records), settings.epochs)
+    try:
+        for epoch in range(len(records), settings.epochs):
+            records.append(_epoch(net, loaders, settings, optimizer, epoch, callbacks))
+            if folder is not None:
+                write_checkpoint(folder / CHECKPOINT, net, optimizer, settings, records)
+            if reporter:
+                reporter.add(records)
+            for callback in callbacks:
+                callback.on_epoch_end(records[-1])
+    finally:
+        if reporter:
+            reporter.close()
+    net.eval()
+    if folder is not None:
+        save(net, folder / MODEL, force=True)
+    for callback in callbacks:
+        callback.on_train_end(records)
+    return History(records)
+
+
+def _check_folder(folder: Path | None, resume: bool, force: bool) -> None:
+    if folder is None or resume or force:
+        return
+    for name in (CHECKPOINT, MODEL):
+        if (folder / name).exists():
+            raise OutputExistsError(
+                f"'{folder}' holds a run already ({name}); continue it with --resume (resume=True), "
+                f"replace it with --force (force=True), or choose another folder"
+            )
+
+
+def _epoch(
+    net: BirilNet,
+    loaders: tuple[Loader, Loader | None],
+    settings: TrainConfig,
+    optimizer: torch.optim.Optimizer,
+    epoch: int,
+    callbacks: Sequence[Callback],
+) -> dict[str, Any]:
+    """One epoch and its record."""
+    start = time.perf_counter()
+    train, test = loaders
+    lr = settings.lr_at(epoch)
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+    whole = settings.cycle if settings.period == "batch" else phase_at(settings.cycle, epoch)
+    means = _train(net, train, settings, optimizer, epoch, callbacks)
+    record: dict[str, Any] = {"epoch": epoch + 1, "phase": whole, "lr": lr}
+    record |= {"loss": means["loss"], "train_accuracy": means["accuracy"]}
+    if test is not None:
+        result = evaluate(net, test, seed=settings.seed)
+        record |= {"test_accuracy": result.accuracy, "firing_rates": result.firing_rates}
+    record["seconds"] = round(time.perf_counter() - start, 3)
+    log.info("epoch %d %s: %s", epoch + 1, whole, record)
+    return record
+
+
+def _train(
+    net: BirilNet,
+    train: Any,
+    settings: TrainConfig,
+    optimizer: torch.optim.Optimizer,
+    epoch: int,
+    callbacks: Sequence[Callback],
+) -> dict[str, float]:
+    """The batches of one epoch; returns mean loss and accuracy."""
+    state = PhaseState(
+        loss=settings.loss,
+        plastic=settings.plastic,
+        plasticity=settings.plasticity,
+        seed=_mix(settings.seed, epoch),
+        eta_scale=settings.lr_at(epoch) / settings.lr,
+    )
+    n_batches = len(train) if hasattr(train, "__len__") else 0
+    per_batch = settings.period == "batch"
+    cycle = settings.cycle if per_batch else phase_at(settings.cycle, epoch)
+    for callback in callbacks:
+        callback.on_epoch_start(epoch, settings.epochs, cycle, n_batches)
+    loss = correct = samples = 0.0
+    for index, batch in enumerate(_batches(net, train, settings.seed, epoch)):
+        letter = phase_at(cycle, epoch * n_batches + index)
+        metrics = PHASES[letter].run(net, batch, optimizer, state)
+        loss += metrics["loss"] * metrics["samples"]
+        correct += metrics["correct"]
+        samples += metrics["samples"]
+        for callback in callbacks:
+            callback.on_batch(
+                index, n_batches, {"loss": loss / samples, "accuracy": correct / samples}
+            )
+    if not samples:
+        raise ConfigError("the training loader holds no samples")
+    return {"loss": loss / samples, "accuracy": correct / samples}
+
+
+def _batches(net: BirilNet, loader: Any, seed: int, epoch: int) -> Iterator[Batch]:
+    device = next(net.parameters()).device
+    batches = loader.epoch(epoch) if hasattr(loader, "epoch") else loader
+    for index, (values, labels) in enumerate(batches):
+        x = encode(net.config.coding, values, _mix(seed, epoch, index))
+        yield x.to(device), torch.as_tensor(np.asarray(labels), device=device)
+
+
+def _mix(*numbers: int) -> int:
+    """One seed from several numbers, without collisions in practice."""
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])

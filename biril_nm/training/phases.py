@@ -1,0 +1,225 @@
+"""The three phases of BIRIL as functions ``(net, batch, optimizer, state) -> metrics``.
+
+* B, STBP: surrogate gradient through time, Adam on all layers.
+* S, STDP: a local rule on the plastic kernels and nothing else. No gradient, BatchNorm in eval
+  mode, the optimiser is not touched; the kernels move on the 8-bit grid of the chip.
+* H, STDP-STBP: the step of B, then the local rule with the spikes of the same forward pass.
+
+S and H are our own design after the paper's words (algorithm 1, equation 3): the published
+code constructs no STDP learner, so its S epochs train nothing and its H epochs equal B.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from biril_nm.errors import ConfigError
+from biril_nm.learning.plasticity import Grid, LocalLearner, PlasticityConfig
+from biril_nm.learning.torch_engine import Activity
+from biril_nm.models.net import BirilNet, Link, NetOutput
+
+__all__ = ["LOSSES", "PHASES", "Batch", "Metrics", "Phase", "PhaseState", "plastic_links"]
+
+Batch = tuple[Tensor, Tensor]  # input (n_steps, batch, *shape), labels (batch,)
+Metrics = dict[str, float]
+PLASTIC = ("conv", "conv+fc")
+
+
+def cross_entropy(scores: Tensor, labels: Tensor, n_steps: int) -> Tensor:
+    """Cross-entropy of the scores (spike count plus scaled membrane)."""
+    del n_steps
+    return functional.cross_entropy(scores, labels)
+
+
+def mean_squared(scores: Tensor, labels: Tensor, n_steps: int) -> Tensor:
+    """Equation 4: ``1/(2 B) sum |onehot - scores / n_steps|^2``."""
+    target = functional.one_hot(labels, scores.shape[1]).to(scores.dtype)
+    return 0.5 * (target - scores / n_steps).square().sum(dim=1).mean()
+
+
+LOSSES: dict[str, Callable[[Tensor, Tensor, int], Tensor]] = {
+    "ce": cross_entropy,
+    "mse": mean_squared,
+}
+
+
+def plastic_links(net: BirilNet, plastic: str = "conv") -> tuple[Link, ...]:
+    """The weight layers that S and H change by the local rule.
+
+    ``"conv"``: convolutions except the first one (its input may be graded) and 1x1 projections;
+    ``"conv+fc"``: these and the hidden Linear layers. Nets without such a convolution use their
+    hidden Linear layers; the first weight layer and the read-out are never plastic.
+
+    Raises:
+        ConfigError: unknown choice, or the net has no layer that could be plastic.
+    """
+    if plastic not in PLASTIC:
+        raise ConfigError(f"plastic is '{plastic}'; allowed: {', '.join(PLASTIC)}")
+    inner = [link for link in net.links()[:-1] if link.pre != "input"]
+    convs = [k for k in inner if isinstance(k.layer, nn.Conv2d) and k.layer.kernel_size != (1, 1)]
+    linear = [link for link in inner if isinstance(link.layer, nn.Linear)]
+    chosen = convs + linear if plastic == "conv+fc" or not convs else convs
+    if not chosen:
+        raise ConfigError(
+            f"'{net.name}' with {len(net.links())} weight layers has none that a local rule may "
+            f"change (first and last are excluded); add a hidden layer or use a schedule of B only"
+        )
+    return tuple(chosen)
+
+
+@dataclass
+class PhaseState:
+    """What phases share during one epoch.
+
+    Attributes:
+        loss: name of the loss.
+        plastic: choice of plastic layers.
+        plasticity: settings of the local rule.
+        learner: the rule's interpreter with its random numbers.
+        eta_scale: learning rate of the epoch over the initial one.
+        grids: grid of each plastic layer, fixed when S first meets the layer.
+    """
+
+    loss: str = "ce"
+    plastic: str = "conv"
+    plasticity: PlasticityConfig = field(default_factory=PlasticityConfig)
+    seed: int = 0
+    eta_scale: float = 1.0
+    grids: dict[str, Grid] = field(default_factory=dict)
+    learner: LocalLearner = field(init=False)
+
+    def __post_init__(self) -> None:
+        if self.loss not in LOSSES:
+            raise ConfigError(f"loss '{self.loss}' is unknown; known: {', '.join(LOSSES)}")
+        self.learner = LocalLearner(self.plasticity, self.seed)
+
+
+def stbp(
+    net: BirilNet, batch: Batch, optimizer: torch.optim.Optimizer, state: PhaseState
+) -> Metrics:
+    """Phase B."""
+    net.train()
+    return _gradient_step(net, batch, optimizer, state, record=())[1]
+
+
+def stdp(
+    net: BirilNet, batch: Batch, optimizer: torch.optim.Optimizer, state: PhaseState
+) -> Metrics:
+    """Phase S."""
+    x, labels = batch
+    links = plastic_links(net, state.plastic)
+    optimizer.zero_grad(set_to_none=True)  # zeroed gradients would still move weights (momentum)
+    net.eval()
+    with torch.no_grad():
+        out = net(x, record=_populations(links))
+        loss = LOSSES[state.loss](out.scores, labels, x.shape[0])
+        if not state.learner.engine.inert:
+            for link in links:
+                _move_on_grid(link, _activity(link, out, state), state)
+    return _metrics(out, labels, loss)
+
+
+def stdp_stbp(
+    net: BirilNet, batch: Batch, optimizer: torch.optim.Optimizer, state: PhaseState
+) -> Metrics:
+    """Phase H."""
+    links = plastic_links(net, state.plastic)
+    net.train()
+    out, metrics = _gradient_step(net, batch, optimizer, state, _populations(links))
+    right = out.predictions.detach() == batch[1] if state.plasticity.confident else None
+    if not state.learner.engine.inert:
+        for link in links:
+            _turn(link, _activity(link, out, state, right), state)
+    return metrics
+
+
+def _gradient_step(
+    net: BirilNet,
+    batch: Batch,
+    optimizer: torch.optim.Optimizer,
+    state: PhaseState,
+    record: Sequence[str],
+) -> tuple[NetOutput, Metrics]:
+    x, labels = batch
+    state.grids.clear()  # a gradient step leaves the grid; S finds a new one
+    out: NetOutput = net(x, record=record)
+    loss = LOSSES[state.loss](out.scores, labels, x.shape[0])
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return out, _metrics(out, labels, loss)
+
+
+@torch.no_grad()
+def _turn(link: Link, activity: Activity, state: PhaseState) -> None:
+    """Add the rule's change to float weights, within ``w_clip``."""
+    weight = link.weight
+    grid = Grid.of(weight)
+    integers = weight / grid.unit
+    new = state.learner.change(link.layer, integers, grid.mode, activity, state.eta_scale)
+    bound = max(state.plasticity.w_clip, float(weight.abs().max()))
+    weight.add_((new - integers) * grid.unit).clamp_(-bound, bound)
+
+
+@torch.no_grad()
+def _move_on_grid(link: Link, activity: Activity, state: PhaseState) -> None:
+    """Apply the rule to grid integers; the first call of an epoch puts the kernel on its grid."""
+    weight = link.weight
+    grid = state.grids.setdefault(link.name, Grid.of(weight))
+    integers = grid.integers(weight)
+    new = state.learner.change(link.layer, integers, grid.mode, activity, state.eta_scale)
+    weight.copy_(state.learner.round_to_grid(new, grid) * grid.unit)
+
+
+def _activity(
+    link: Link, out: NetOutput, state: PhaseState, samples: Tensor | None = None
+) -> Activity:
+    post = state.learner.gate(out.recorded[link.post])
+    if samples is not None:
+        post = post * samples.to(post.dtype).view(1, -1, *[1] * (post.ndim - 2))
+    return Activity(out.recorded[link.pre], post, link.between)
+
+
+def _populations(links: Sequence[Link]) -> tuple[str, ...]:
+    return tuple({name: None for link in links for name in (link.pre, link.post)})
+
+
+def _metrics(out: NetOutput, labels: Tensor, loss: Tensor) -> Metrics:
+    right = int((out.predictions == labels).sum())
+    return {"loss": float(loss.detach()), "correct": right, "samples": labels.numel()}
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A phase and what it may change.
+
+    Attributes:
+        run: the function.
+        title: how reports call it.
+        updates: ``"all"`` or ``"plastic"``, the layers that it changes.
+    """
+
+    run: Callable[[BirilNet, Batch, torch.optim.Optimizer, PhaseState], Metrics]
+    title: str
+    updates: str
+
+    def updated_layers(self, net: BirilNet, plastic: str = "conv") -> tuple[str, ...]:
+        """Names of the layers that this phase may change in ``net``."""
+        if self.updates == "plastic":
+            return tuple(link.name for link in plastic_links(net, plastic))
+        return tuple(
+            name for name, layer in net.layers.named_children() if list(layer.parameters())
+        )
+
+
+PHASES: dict[str, Phase] = {
+    "B": Phase(stbp, "STBP", "all"),
+    "S": Phase(stdp, "STDP", "plastic"),
+    "H": Phase(stdp_stbp, "STDP-STBP", "all"),
+}

@@ -1,0 +1,122 @@
+"""What a run leaves in its folder besides weights: metrics.jsonl, TensorBoard events, curves.png."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+from biril_nm.errors import MissingDependencyError
+from biril_nm.storage import atomic_file
+
+__all__ = ["CURVES", "METRICS", "Reporter", "draw_curves"]
+
+METRICS = "metrics.jsonl"
+CURVES = "curves.png"
+EVENTS = "tensorboard"
+
+log = logging.getLogger(__name__)
+
+Records = list[dict[str, Any]]
+
+
+class Reporter:
+    """Writes the reports of one run.
+
+    Args:
+        folder: output folder.
+        records: lines of the epochs done before a resume; later lines on disk are dropped.
+        tensorboard: True: required; None: if installed; False: never.
+        curves: the same for curves.png.
+
+    Raises:
+        MissingDependencyError: a required package is not installed.
+    """
+
+    def __init__(
+        self, folder: Path, records: Records, tensorboard: bool | None, curves: bool | None
+    ) -> None:
+        self.folder = folder
+        self.curves = _available("matplotlib", curves, "draw curves.png")
+        folder.mkdir(parents=True, exist_ok=True)
+        with atomic_file(folder / METRICS) as part:
+            part.write_text("".join(json.dumps(r) + "\n" for r in records), encoding="utf-8")
+        self._events: Any = None
+        if _available("tensorboard", tensorboard, "write TensorBoard events"):
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._events = SummaryWriter(str(folder / EVENTS), purge_step=len(records) or None)
+
+    def add(self, records: Records) -> None:
+        """Report the last one of ``records``."""
+        record = records[-1]
+        with (self.folder / METRICS).open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(record) + "\n")
+        if self._events is not None:
+            for key, value in _scalars(record).items():
+                self._events.add_scalar(key, value, record["epoch"])
+            self._events.flush()
+        if self.curves:
+            draw_curves(records, self.folder / CURVES)
+
+    def close(self) -> None:
+        """Release the event file."""
+        if self._events is not None:
+            self._events.close()
+
+
+def _available(package: str, wanted: bool | None, purpose: str) -> bool:
+    if wanted is False:
+        return False
+    if importlib.util.find_spec(package) is not None:
+        return True
+    if wanted:
+        raise MissingDependencyError(package, "report", purpose)
+    log.info("%s is not installed; skipping: %s", package, purpose)
+    return False
+
+
+def _scalars(record: dict[str, Any]) -> dict[str, float]:
+    flat = {k: v for k, v in record.items() if isinstance(v, (int, float)) and k != "epoch"}
+    flat.update({f"firing_rate/{k}": v for k, v in record.get("firing_rates", {}).items()})
+    return flat
+
+
+def draw_curves(records: Records, path: Path) -> None:
+    """Loss and accuracy over epochs, the phase of each epoch shaded and named.
+
+    Raises:
+        MissingDependencyError: matplotlib is not installed.
+    """
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MissingDependencyError("matplotlib", "report", "draw curves.png") from error
+    colours = {"B": "#dfe8f5", "S": "#f7dcd4", "H": "#e2f0dc"}
+    epochs = [r["epoch"] for r in records]
+    figure = Figure(figsize=(7.5, 5.5), layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    loss, accuracy = figure.subplots(2, 1, sharex=True)
+    for axis in (loss, accuracy):
+        for epoch, record in zip(epochs, records):
+            colour = colours.get(record["phase"], "#eeeeee")
+            axis.axvspan(epoch - 0.5, epoch + 0.5, color=colour, linewidth=0)
+    for epoch, record in zip(epochs, records):
+        place = (epoch, 1.02)
+        axes = ("data", "axes fraction")
+        loss.annotate(record["phase"][:1], place, xycoords=axes, ha="center", fontsize=9)
+    loss.plot(epochs, [r["loss"] for r in records], "o-", color="#33557f", label="training loss")
+    for key, style in (("train_accuracy", "o--"), ("test_accuracy", "s-")):
+        points = [(r["epoch"], 100 * r[key]) for r in records if r.get(key) is not None]
+        if points:
+            accuracy.plot(*zip(*points), style, label=key.replace("_", " "))
+    loss.set_ylabel("loss")
+    accuracy.set_ylabel("accuracy in %")
+    accuracy.set_xlabel("epoch (B: STBP, S: STDP, H: STDP-STBP)")
+    for axis in (loss, accuracy):
+        axis.legend(loc="best", fontsize=8)
+    with atomic_file(path) as part:
+        canvas.print_figure(str(part), format="png", dpi=110)
