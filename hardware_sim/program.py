@@ -177,7 +177,7 @@ def _compartments(name: str, node: Neurons) -> Compartments:
         DECAY_UNITY - (node.du.astype(np.int64) + DU_OFFSET),
         DECAY_UNITY - node.dv.astype(np.int64),
         bias,
-        shift_left(node.vth, VTH_SHIFT),
+        _threshold(node),
     ]
     wide = any(r.min() < 0 or r.max() > DECAY_UNITY for r in registers[:2])
     shared = not wide and all(r.ndim == 0 for r in registers)
@@ -185,6 +185,15 @@ def _compartments(name: str, node: Neurons) -> Compartments:
         _internal_register(register, node.shape, shared) for register in registers
     )
     return Compartments(name, node.shape, keep_u, keep_v, scaled_bias, threshold, wide=bool(wide))
+
+
+def _threshold(node: Neurons) -> NDArray[np.int32]:
+    """``vth << 6``: a shared threshold is a Python integer in Lava, one per neuron wraps in 32 bits."""
+    if node.vth.ndim:
+        return shift_left(node.vth, VTH_SHIFT)
+    info = np.iinfo(np.int32)
+    wide = np.clip(node.vth.astype(np.int64) << VTH_SHIFT, info.min, info.max)  # v stays below both
+    return np.asarray(wide, dtype=np.int32)
 
 
 def _internal_register(value: NDArray[Any], shape: Shape, shared: bool) -> NDArray[np.int32]:
@@ -227,7 +236,7 @@ Parts = tuple[Any, tuple[Any, ...], tuple[Any, ...], type]
 
 
 def _shifts(exponent: int) -> tuple[int, int]:
-    return max(exponent, 0), min(max(-exponent, 0), INT32_BITS - 1)
+    return max(exponent, 0), min(max(-exponent, 0), 2 * INT32_BITS - 1)
 
 
 def _dense(name: str, node: Dense, pre: Shape, post: Shape, message_bits: int) -> Parts:

@@ -44,7 +44,7 @@ class Link:
         self.n_post = int(np.prod(graph.shape_of(self.target)))
         if isinstance(node, Conv):
             self.synapses = conv_synapses(
-                node, graph.shape_of(self.source), node_shape(graph, self)
+                node, graph.shape_of(self.source), graph.shape_of(self.target)
             )
         elif isinstance(node, Dense):
             self.synapses = [
@@ -80,10 +80,6 @@ class Link:
         if not wide:
             x = int32(x)
         return int32(x << e) if e > 0 else int32(x >> -e)
-
-
-def node_shape(graph: LoihiGraph, link: Link) -> tuple[int, ...]:
-    return graph.shape_of(link.target)
 
 
 def conv_synapses(
@@ -126,7 +122,7 @@ class Cell:
 
         e = node.bias_exp
         self.du, self.dv = per_neuron(node.du), per_neuron(node.dv)
-        self.vth = [int32(x << 6) for x in per_neuron(node.vth)]
+        self.vth = [int32(x << 6) if node.vth.ndim else x << 6 for x in per_neuron(node.vth)]
         self.bias = [
             int32(int16(x) << e) if e >= 0 else int16(x) >> -e for x in per_neuron(node.bias_mant)
         ]

@@ -1,0 +1,158 @@
+"""Compiled loops against the integer helpers and against explicit sums."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+
+from biril_nm.fixed_point import decay_toward_zero, wrap_state
+from biril_nm.hardware_sim.components import execution_order
+from biril_nm.hardware_sim.conv_tables import conv_tables
+from biril_nm.hardware_sim.kernels_neuron import advance
+from biril_nm.hardware_sim.program import compile_graph, internal_order
+from biril_nm.hw_graph import Conv, Dense, Input, LoihiGraph, Neurons, conv_output_shape
+
+LIMIT = 1 << 23
+NOTHING = (
+    np.empty((0, 0, 0), np.uint8),
+    np.empty((0, 0, 0), np.int32),
+    np.empty((0, 0, 0), np.int32),
+)
+
+
+def one_step(a, u, v, du, dv, bias, vth, wide, shared):
+    """One step of the kernel from a given state."""
+    n = len(u)
+    registers = [np.asarray(x, np.int32) for x in (4096 - du - 1, 4096 - dv, bias, vth)]
+    registers = [r.reshape(1) if shared else np.broadcast_to(r, n).copy() for r in registers]
+    s = np.zeros((1, 1, n), np.uint8)
+    u, v = np.array([u], np.int32), np.array([v], np.int32)
+    a = np.array(a, np.int32).reshape(1, 1, n)
+    count = advance(a, s, 0, 0, 1, u, v, *registers, wide, *NOTHING, 0, 0, 0, 0, 0)
+    assert count == s.sum()
+    return s[0, 0], u[0], v[0]
+
+
+@pytest.mark.parametrize("form", ["shared", "each", "wide"])
+@pytest.mark.parametrize("du", [0, 1, 999, 4094, 4095])
+@pytest.mark.parametrize("dv", [0, 1, 2047, 4096])
+def test_every_form_of_the_step_equals_the_integer_helpers(form, du, dv):
+    r = np.random.default_rng(du + dv)
+    edges = np.array([0, 1, 4095, 4096, 4097, LIMIT - 1, LIMIT])
+    u = np.concatenate([edges, -edges[:-1], r.integers(-LIMIT, LIMIT, 200)])
+    v = np.clip(r.permutation(u), -LIMIT + 1, LIMIT - 1)
+    a = r.integers(-(1 << 18), 1 << 18, u.size) * (r.random(u.size) < 0.7)
+    bias, vth = -777, 30_000 << 6
+    s, u_next, v_next = one_step(a, u, v, du, dv, bias, vth, form == "wide", form == "shared")
+    x = wrap_state(decay_toward_zero(u, du + 1) + (a << 6))
+    y = np.clip(decay_toward_zero(v, dv) + x + bias, -LIMIT + 1, LIMIT - 1)
+    assert_array_equal(u_next, x)
+    assert_array_equal(s, y > vth)
+    assert_array_equal(v_next, np.where(y > vth, 0, y))
+    assert 0 < s.sum() < s.size
+
+
+def test_clearing_and_gate():
+    """Period 4, phase 1: cleared at 1, 5, ...; with 2 active steps silent at 0, 3, 4, 7, ..."""
+    for active, expected in ((0, [1, 1, 2, 3, 4, 1, 2, 3, 4]), (2, [0, 1, 2, 0, 0, 1, 2, 0, 0])):
+        v_rows = np.zeros((1, 9, 1), np.int32)
+        advance(
+            np.zeros((1, 9, 1), np.int32),
+            np.zeros((1, 9, 1), np.uint8),
+            0,
+            0,
+            9,
+            np.zeros((1, 1), np.int32),
+            np.zeros((1, 1), np.int32),
+            *(np.array([x], np.int32) for x in (0, 4096, 1, 99)),
+            False,
+            NOTHING[0],
+            NOTHING[1],
+            v_rows,
+            0,
+            0,
+            4,
+            1,
+            active,
+        )
+        assert v_rows.ravel().tolist() == expected
+
+
+@pytest.mark.parametrize("stride", [(1, 1), (2, 1), (1, 3)])
+@pytest.mark.parametrize("dilation", [(1, 1), (1, 2)])
+@pytest.mark.parametrize("groups", [1, 2])
+def test_conv_tables_hold_every_synapse_once(stride, dilation, groups):
+    r = np.random.default_rng(0)
+    weight = r.integers(1, 1 << 20, (4, 4 // groups, 2, 3))
+    node = Conv(weight, stride, (1, 2), dilation, groups)
+    pre = (4, 5, 6)
+    post = conv_output_shape(node, pre)
+    source_first, y_taps, x_runs = conv_tables(node, weight.astype(np.int64), pre, post)
+    found = np.zeros((*post, *pre), dtype=np.int64)
+    width = source_first.shape[3]
+    for c in range(4):
+        rows = source_first[c].reshape(2, -1, width)
+        first_out = (c // (4 // groups)) * width
+        for y, taps in enumerate(y_taps):
+            for oy, ky in taps[1 : 1 + 2 * taps[0]].reshape(-1, 2):
+                for x, runs in enumerate(x_runs):
+                    for ox, kx, n in runs[1 : 1 + 3 * runs[0]].reshape(-1, 3):
+                        for i in range(n):
+                            found[first_out : first_out + width, oy, ox + i, c, y, x] += rows[
+                                ky, kx + i
+                            ]
+    expected = np.zeros_like(found)
+    for o, oy, ox in np.ndindex(*post):
+        for i, ky, kx in np.ndindex(*weight.shape[1:]):
+            y = oy * stride[0] - 1 + ky * dilation[0]
+            x = ox * stride[1] - 2 + kx * dilation[1]
+            if 0 <= y < 5 and 0 <= x < 6:
+                c = o // (4 // groups) * (4 // groups) + i
+                expected[o, oy, ox, c, y, x] = weight[o, i, ky, kx]
+    assert_array_equal(found, expected)
+    if groups == 1 and dilation == (1, 1):
+        assert x_runs[:, 0].max() == 1
+
+
+def test_execution_order_puts_sources_first_and_joins_loops():
+    nodes = {"in": Input((1,))}
+    edges = []
+    for source, target in [("in", "a"), ("a", "b"), ("b", "c"), ("c", "b"), ("c", "d"), ("d", "d")]:
+        nodes[f"{source}{target}"] = Dense([[2]])
+        nodes.setdefault(target, Neurons((1,), vth=1))
+        edges += [(source, f"{source}{target}"), (f"{source}{target}", target)]
+    order = execution_order(LoihiGraph(nodes, tuple(edges)))
+    assert [(set(c.names), c.looped) for c in order] == [
+        ({"a"}, False),
+        ({"b", "c"}, True),
+        ({"d"}, True),
+    ]
+    assert order[1].names == ("b", "c")
+
+
+def test_deep_graph_is_ordered_without_recursion():
+    nodes, edges = (
+        {"in": Input((1,)), "n0": Neurons((1,), vth=1), "c": Dense([[2]])},
+        [("in", "c"), ("c", "n0")],
+    )
+    for i in range(1500):
+        nodes[f"c{i}"], nodes[f"n{i + 1}"] = Dense([[2]]), Neurons((1,), vth=1)
+        edges += [(f"n{i}", f"c{i}"), (f"c{i}", f"n{i + 1}")]
+    order = execution_order(LoihiGraph(nodes, tuple(edges)))
+    assert [c.names[0] for c in order] == [f"n{i}" for i in range(1501)]
+
+
+def test_graph_is_compiled_once_and_forgotten_with_it():
+    graph = LoihiGraph(
+        {"in": Input((1,)), "c": Dense([[2]]), "n": Neurons((1,), vth=1)}, (("in", "c"), ("c", "n"))
+    )
+    program = compile_graph(graph)
+    assert compile_graph(graph) is program
+    assert compile_graph(graph.with_node("n", vth=2)) is not program
+
+
+def test_internal_order_is_channels_last():
+    order = internal_order((2, 2, 3))
+    assert order.tolist() == [0, 6, 1, 7, 2, 8, 3, 9, 4, 10, 5, 11]
+    assert internal_order((4,)).tolist() == [0, 1, 2, 3]
