@@ -57,15 +57,44 @@ def conv2d(module: nn.Conv2d, name: str, in_shape: Shape) -> nir.NIRNode:
     else:
         padding = _pair(module.padding)
     bias = np.zeros(module.out_channels) if module.bias is None else _array(module.bias)
+    weight, padding = _square(name, _array(module.weight), padding, dilation)
     return nir.Conv2d(
         input_shape=(in_shape[1], in_shape[2]),
-        weight=_array(module.weight),
+        weight=_one_group(weight, module.groups),
         stride=_pair(module.stride),
         padding=padding,
         dilation=dilation,
-        groups=module.groups,
+        groups=1,
         bias=bias,
+        metadata={"groups": module.groups} if module.groups > 1 else {},
     )
+
+
+def _one_group(weight: Any, groups: int) -> Any:
+    """The same kernel with zeros between groups: nir 1.0.8 cannot infer types of grouped ones."""
+    if groups == 1:
+        return weight
+    c_out, per_group = weight.shape[:2]
+    full = np.zeros((c_out, per_group * groups, *weight.shape[2:]))
+    for out in range(c_out):
+        first = (out // (c_out // groups)) * per_group
+        full[out, first : first + per_group] = weight[out]
+    return full
+
+
+def _square(name: str, weight: Any, padding: Any, dilation: Any) -> tuple[Any, tuple[int, int]]:
+    """The same kernel with zeros around it: nir 1.0.8 infers types of square kernels only."""
+    sizes = weight.shape[2:]
+    missing = [max(sizes) - size for size in sizes]
+    around = [d * m for d, m in zip(dilation, missing)]
+    if any(m % 2 for m in missing) or any(n % 2 for n in around):
+        raise UnsupportedNodeError(
+            f"layer '{name}' (Conv2d) has a kernel of {sizes}; nir infers the types of square kernels "
+            f"only, and one whose sides differ by an odd number cannot be padded to one"
+        )
+    half = [m // 2 for m in missing]
+    padded = np.pad(weight, ((0, 0), (0, 0), (half[0], half[0]), (half[1], half[1])))
+    return padded, (padding[0] + around[0] // 2, padding[1] + around[1] // 2)
 
 
 def avg_pool2d(module: nn.AvgPool2d, name: str, in_shape: Shape) -> nir.NIRNode:

@@ -109,14 +109,28 @@ def _conv2d(node: Any, name: str, shape: Shape) -> LinearMap:
         )
     dilation = _pair(node.dilation, name, "dilation")
     padding = _padding(node, name, node.weight.shape[2:], dilation)
+    weight = np.asarray(node.weight, dtype=np.float64)
+    weight, groups = _regroup(weight, groups, int((node.metadata or {}).get("groups", 1)))
     return Convolution(
-        np.asarray(node.weight, dtype=np.float64),
+        weight,
         shape,
         _pair(node.stride, name, "stride"),
         (padding[0], padding[1]),
         dilation,
         groups,
     )
+
+
+def _regroup(weight: FloatArray, groups: int, told: int) -> tuple[FloatArray, int]:
+    """Groups again for a kernel that was written in one group with zeros between (``told``)."""
+    if groups != 1 or told <= 1 or weight.shape[0] % told or weight.shape[1] % told:
+        return weight, groups
+    per_out, per_in = weight.shape[0] // told, weight.shape[1] // told
+    blocks = weight.reshape(told, per_out, told, per_in, *weight.shape[2:])
+    own = blocks[np.arange(told), :, np.arange(told)]
+    if np.count_nonzero(own) != np.count_nonzero(weight):
+        return weight, groups
+    return own.reshape(-1, per_in, *weight.shape[2:]), told
 
 
 def _conv1d(node: Any, name: str, shape: Shape) -> LinearMap:

@@ -3,8 +3,12 @@
 All connections into a node share one scale S (integer weight units per threshold), each has its
 own exponent. With row gains folded in, ``w = round(S W / 2**exp)`` on the grid of its sign mode,
 ``vth = round(S)``, ``bias = 64 S b``. S is searched over the values at which some connection fills
-its weight range; the one with the smallest relative error within all limits is taken. The limit on
-|u| is proven from the weights where that costs no precision, else taken from calibration data.
+its weight range; the one with the smallest error within all limits is taken. The limit on |u| is
+proven from the weights where that costs no precision, else taken from calibration data.
+
+v clips at -2**23, so S also decides how far below zero a membrane can go: ``2**17 / S`` thresholds.
+The error therefore has three parts: rounding of weights, rounding of the threshold (0.5 / S), and
+:data:`HEADROOM_COST` divided by that headroom.
 """
 
 from __future__ import annotations
@@ -24,6 +28,7 @@ from biril_nm.fixed_point import bias_registers, round_half_away, sign_mode_of, 
 from biril_nm.loihi import (
     MIXED_WEIGHT_MIN,
     STATE_LIMIT,
+    VTH_SHIFT,
     WEIGHT_MAX,
     WEIGHT_SHIFT,
     ChipProfile,
@@ -36,6 +41,8 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 CALIBRATION_MARGIN = 2.0  # calibrated peaks are doubled before they limit S
 PROOF_PRICE = 1.05  # a proven bound on |u| may cost this factor in error
+HEADROOM_COST = 0.05  # relative error that one threshold of room below zero is taken to cost
+SCALE_MIN = 2.0  # below this the threshold register has no resolution at all
 
 
 @dataclass(frozen=True)
@@ -98,6 +105,11 @@ class _Grid:
         top = -MIXED_WEIGHT_MIN - step if mode is SignMode.MIXED else (WEIGHT_MAX // step) * step
         low = 0 if isinstance(link.linear, Convolution) else chip.weight_exp_min
         peak = float(np.abs(link.values).max()) if link.values.size else 0.0
+        if top == 0:
+            raise RangeError(
+                f"connection '{link.name}' has weights of both signs, of which {weight_bits} bit keeps "
+                f"only the negative ones; use weight_bits of 2 or more"
+            )
         return _Grid(mode, step, top, low, chip.weight_exp_max, peak)
 
     def exponent(self, scale: float) -> int:
@@ -165,6 +177,11 @@ def _input_limit() -> float:
     return (STATE_LIMIT - 1) / (1 << WEIGHT_SHIFT)
 
 
+def headroom(scale: float) -> float:
+    """How many thresholds v can go below zero before it clips."""
+    return STATE_LIMIT / (1 << VTH_SHIFT) / scale
+
+
 def _limits(bias: FloatArray, spiking: bool, chip: ChipProfile) -> dict[str, float]:
     limits = {}
     if spiking:
@@ -215,7 +232,7 @@ def _search(
     best: float | None = None
     best_error = math.inf
     for scale in sorted(candidates, reverse=True):
-        if scale > ceiling or any(g.exponent(scale) > g.exp_max for g in grids.values()):
+        if not SCALE_MIN <= scale <= ceiling or any(g.exponent(scale) > g.exp_max for g in grids.values()):
             continue
         error = _error(links, grids, scale)
         if error < best_error * (1 - 1e-9):
@@ -224,9 +241,9 @@ def _search(
 
 
 def _error(links: Sequence[Scaled], grids: Mapping[str, _Grid], scale: float) -> float:
-    """Squared relative error of weights, plus rounding of threshold and negative shifts."""
+    """Squared relative error of weights, threshold and negative shifts, and cost of headroom."""
     wrong = total = 0.0
-    shift = (0.5 / scale) ** 2
+    shift = (0.5 / scale) ** 2 + (HEADROOM_COST / headroom(scale)) ** 2
     for link in links:
         grid, values = grids[link.name], link.values
         exponent = grid.exponent(scale)
@@ -267,6 +284,7 @@ def _registers(
         "bias_exp": bias_exp,
         "bias_error": float(np.abs(got - wanted).max()) / (scale * (1 << WEIGHT_SHIFT)),
         "overflow_bound": bound,
+        "headroom": headroom(scale),
         "limits": {key: value for key, value in limits.items() if math.isfinite(value)},
     }
     return QuantizedNode(

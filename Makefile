@@ -1,0 +1,44 @@
+# make demo and make test do everything on a fresh machine with Python 3.10.
+SHELL := /bin/bash
+VENV ?= .venv
+BIN := $(VENV)/bin
+OUT ?= out/demo
+# The first Python 3.10 that runs: PYTHON=..., python3.10 on PATH, pyenv's, python3.
+FIND_PYTHON := for p in "$(PYTHON)" python3.10 $$(ls -d $${PYENV_ROOT:-$$HOME/.pyenv}/versions/3.10.*/bin/python3.10 2>/dev/null) python3; do \
+	[ -n "$$p" ] && "$$p" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 10))' 2>/dev/null && { echo "$$p"; break; }; done
+
+.PHONY: venv demo test test-slow lint bench readme clean
+
+venv: $(VENV)/.installed
+
+$(VENV)/.installed: requirements.lock pyproject.toml
+	@python=$$($(FIND_PYTHON)); \
+	if [ -z "$$python" ]; then echo "Python 3.10 is needed (lava-nc runs on no other); install it or set PYTHON=/path/to/python3.10" >&2; exit 1; fi; \
+	echo "making $(VENV) with $$python"; \
+	"$$python" -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@touch $@
+
+demo: venv
+	PATH="$(abspath $(BIN)):$$PATH" bash examples/demo.sh $(OUT)
+
+test: venv
+	$(BIN)/python -m pytest
+
+test-slow: venv
+	$(BIN)/python -m pytest -m slow
+
+lint: venv
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: venv
+	$(BIN)/python benchmarks/simulator.py
+
+readme: venv
+	$(BIN)/python docs/make_tables.py
+
+clean:
+	rm -rf $(VENV) build out *.egg-info

@@ -1,0 +1,92 @@
+"""The command line: one program ``biril`` with subcommands, and ``biril-export``.
+
+Results go to stdout, progress and logs to stderr. Exit 0 done, 1 mismatch or refused, 2 usage.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Annotated
+
+import typer
+
+from biril_nm.commands.evaluate import evaluate_command
+from biril_nm.commands.export import export_command
+from biril_nm.commands.info import info_command
+from biril_nm.commands.parity import parity_command
+from biril_nm.commands.report import report_command
+from biril_nm.commands.sim import sim_command
+from biril_nm.commands.train import train_command
+from biril_nm.errors import BirilError
+
+__all__ = ["app", "export_main", "main"]
+
+EXIT_REFUSED = 1
+
+_SETTINGS = {"pretty_exceptions_enable": False, "rich_markup_mode": "rich"}
+
+app = typer.Typer(
+    name="biril",
+    help="Train spiking networks with BIRIL, take them to Loihi-class hardware, prove it.",
+    no_args_is_help=True,
+    **_SETTINGS,  # type: ignore[arg-type]
+)
+export_app = typer.Typer(name="biril-export", **_SETTINGS)  # type: ignore[arg-type]
+
+Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks and debug logs.")]
+
+
+@app.callback()
+def _root(debug: Debug = False) -> None:
+    logging.basicConfig(
+        level=logging.DEBUG if debug else logging.WARNING,
+        format="%(levelname)s %(name)s: %(message)s",
+        stream=sys.stderr,
+    )
+
+
+for _name, _command in (
+    ("train", train_command),
+    ("eval", evaluate_command),
+    ("export", export_command),
+    ("sim", sim_command),
+    ("parity", parity_command),
+    ("report", report_command),
+    ("info", info_command),
+):
+    app.command(_name)(_command)
+export_app.command()(export_command)
+
+
+def _run(program: typer.Typer, name: str) -> None:
+    arguments = sys.argv[1:]
+    debug = "--debug" in arguments
+    if program is export_app and debug:
+        arguments.remove("--debug")
+    try:
+        program(args=arguments, prog_name=name)
+    except BirilError as error:
+        if debug:
+            raise
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(EXIT_REFUSED)
+    except OSError as error:
+        if debug:
+            raise
+        typer.echo(f"error: {error}. Nothing was written to that path", err=True)
+        sys.exit(EXIT_REFUSED)
+
+
+def main() -> None:
+    """Entry point of ``biril``."""
+    _run(app, "biril")
+
+
+def export_main() -> None:
+    """Entry point of ``biril-export``: the same as ``biril export``."""
+    _run(export_app, "biril-export")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,137 @@
+"""``biril export`` and ``biril-export``: from a model, a NIR file or an integer graph to a target."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Optional
+
+import typer
+
+from biril_nm.commands.console import print_json, say, stderr
+from biril_nm.commands.options import Chip, DataRoot, Dt, Force, Json, Reset, Seed, WeightBits
+from biril_nm.commands.sources import (
+    GRAPH_SUFFIX,
+    Source,
+    load_source,
+    lowered,
+    random_input,
+    single_input,
+)
+from biril_nm.errors import ConfigError
+from biril_nm.storage import check_output, read_npz
+
+if TYPE_CHECKING:
+    from biril_nm.hw_graph import LoihiGraph
+
+__all__ = ["export_command"]
+
+TARGETS = ("nir", "loihi", "lava")
+BUNDLE_SAMPLES = 16
+
+To = Annotated[str, typer.Option("--to", help=f"Target: {', '.join(TARGETS)}.")]
+Out = Annotated[Optional[Path], typer.Option("--out", "-o", help="Output; default: beside SRC.")]
+
+
+def export_command(
+    src: Annotated[Path, typer.Argument(help="model.pt, x.nir or x.loihi.npz", metavar="SRC")],
+    to: To,
+    out: Out = None,
+    dt: Dt = None,
+    reset: Reset = None,
+    chip: Chip = "loihi2",
+    weight_bits: WeightBits = 8,
+    calibration: Annotated[
+        Optional[Path],
+        typer.Option(help=".npz with integer 'spikes' that limit the scale by observed peaks."),
+    ] = None,
+    dataset: Annotated[
+        Optional[str], typer.Option(help="Lava: put test samples of this data set beside it.")
+    ] = None,
+    data_root: DataRoot = None,
+    seed: Seed = 0,
+    force: Force = False,
+    json: Json = False,
+) -> None:
+    """Translate a network: a trained model to NIR, to integers, or to a Lava bundle.
+
+    Example: biril export out/model.pt --to lava -o out/lava
+    """
+    if to not in TARGETS:
+        raise ConfigError(f"target '{to}' is unknown; known targets: {', '.join(TARGETS)}")
+    target = check_output(out or _default_output(src, to), force)
+    source = load_source(src, dt)
+    if to == "nir":
+        result: dict[str, Any] = _write_nir(source, target, force)
+    else:
+        data = None if calibration is None else read_npz(calibration).get("spikes")
+        if calibration is not None and data is None:
+            raise ConfigError(f"'{calibration}' has no array 'spikes'")
+        graph = lowered(source, chip, dt, weight_bits, reset, data)
+        _warn(graph, chip)
+        result = _write_graph(graph, to, target, force, dataset, data_root, seed)
+    if json:
+        print_json({"source": str(src), "target": to, "output": str(target), **result})
+        return
+    if "report" in result:
+        say(result["report"])
+    say(f"wrote {target}")
+    if to == "lava":
+        say(f"run it: python {target / 'run_lava.py'}")
+
+
+def _default_output(src: Path, to: str) -> Path:
+    stem = src.name.removesuffix(GRAPH_SUFFIX) if src.name.endswith(GRAPH_SUFFIX) else src.stem
+    return src.with_name({"nir": f"{stem}.nir", "loihi": f"{stem}{GRAPH_SUFFIX}", "lava": "lava"}[to])
+
+
+def _write_nir(source: Source, target: Path, force: bool) -> dict[str, Any]:
+    if source.nir_graph is None:
+        raise ConfigError(
+            f"'{source.path}' holds integers, from which no float NIR graph follows; export the model "
+            f"or NIR file that it was made of"
+        )
+    from biril_nm.export.nir_files import write_nir
+
+    write_nir(target, source.nir_graph, force=force)
+    nodes = {name: type(node).__name__ for name, node in source.nir_graph.nodes.items()}
+    return {"nodes": nodes}
+
+
+def _warn(graph: LoihiGraph, chip: str) -> None:
+    from biril_nm.export.design_rules import warnings
+
+    for finding in warnings(graph, chip):
+        stderr.print(f"[yellow]note[/yellow] {finding}", highlight=False)
+
+
+def _write_graph(
+    graph: LoihiGraph,
+    to: str,
+    target: Path,
+    force: bool,
+    dataset: str | None,
+    data_root: Path | None,
+    seed: int,
+) -> dict[str, Any]:
+    if to == "loihi":
+        graph.save(target, force=force)
+    else:
+        from biril_nm.export.lava import write
+
+        spikes = _bundle_input(graph, dataset, data_root, seed)
+        write(graph, target, force=force, spikes=spikes)
+    return {"report": graph.report(), "metadata": dict(graph.metadata)}
+
+
+def _bundle_input(
+    graph: LoihiGraph, dataset: str | None, data_root: Path | None, seed: int
+) -> dict[str, Any]:
+    """A few samples to run the bundle with: test samples, or random ones."""
+    told = [value["n_steps"] for value in graph.metadata.get("coding", {}).values()]
+    if dataset is None:
+        return random_input(graph, max([16 if n == 1 else n for n in told], default=16), 4, seed)
+    from biril_nm.data import load_dataset
+
+    name, coding = single_input(graph)
+    values = load_dataset(dataset, data_root).test_values[:BUNDLE_SAMPLES]
+    return {name: coding.encode(values, seed)}

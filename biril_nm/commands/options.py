@@ -1,0 +1,31 @@
+"""Options that several subcommands share, declared once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+__all__ = ["Chip", "DataRoot", "Dt", "Force", "Json", "Reset", "Seed", "WeightBits"]
+
+Force = Annotated[bool, typer.Option("--force", help="Replace existing output.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
+Chip = Annotated[str, typer.Option(help="Chip whose limits hold: loihi1 or loihi2.")]
+WeightBits = Annotated[int, typer.Option(min=1, max=8, help="Bits per weight.")]
+Dt = Annotated[
+    Optional[float],
+    typer.Option("--dt", help="Width of a time step in seconds, where the file does not tell."),
+]
+Reset = Annotated[
+    Optional[str],
+    typer.Option(
+        help="'zero': spikes reset v to 0, where the file does not tell; 'force-zero': accept "
+        "the change where it tells otherwise."
+    ),
+]
+DataRoot = Annotated[
+    Optional[Path],
+    typer.Option(envvar="BIRIL_DATA", help="Folder of the data sets, as torchvision lays it out."),
+]

@@ -1,0 +1,78 @@
+"""``biril sim``: drive an integer graph with spikes from a file."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from biril_nm.commands.console import print_json, print_table
+from biril_nm.commands.options import Force, Json
+from biril_nm.commands.sources import GRAPH_SUFFIX, read_spikes
+from biril_nm.errors import FileFormatError
+from biril_nm.hw_graph import LoihiGraph
+from biril_nm.storage import check_output
+
+__all__ = ["sim_command"]
+
+
+def sim_command(
+    graph: Annotated[Path, typer.Argument(help="x.loihi.npz", metavar="GRAPH")],
+    spikes: Annotated[
+        Path, typer.Option(help=".npz with integers 'spikes' (n_steps, batch, *shape).")
+    ],
+    record: Annotated[str, typer.Option(help="What to record, of s,u,v.")] = "s",
+    learn: Annotated[bool, typer.Option("--learn", help="Let plastic connections learn.")] = False,
+    out: Annotated[
+        Optional[Path], typer.Option("--out", "-o", help="Write the trace to this .npz.")
+    ] = None,
+    threads: Annotated[Optional[int], typer.Option(help="Threads; default: all CPUs.")] = None,
+    force: Force = False,
+    json: Json = False,
+) -> None:
+    """Simulate a network on integers, exactly as Lava's fixed_pt models do.
+
+    Example: biril sim out/model.loihi.npz --spikes out/lava/input.npz -o trace.npz
+    """
+    if not graph.name.endswith(GRAPH_SUFFIX):
+        raise FileFormatError(
+            f"'{graph}' is no integer graph; make one with: biril export {graph} --to loihi"
+        )
+    if out is not None:
+        check_output(out, force)
+    from biril_nm.hardware_sim import simulate
+
+    network = LoihiGraph.load(graph)
+    values = read_spikes(spikes, network)
+    start = time.perf_counter()
+    trace = simulate(network, values, record=record.split(","), n_threads=threads, learn=learn)
+    seconds = time.perf_counter() - start
+    if out is not None:
+        trace.save(out, force=force)
+    n_steps, batch = (int(trace.meta[key]) for key in ("n_steps", "batch"))
+    if json:
+        print_json(
+            {
+                "n_steps": n_steps,
+                "batch": batch,
+                "seconds": seconds,
+                "n_spikes": dict(trace.n_spikes),
+                "output": None if out is None else str(out),
+            }
+        )
+        return
+    rows = [
+        (
+            name,
+            f"{network.neurons[name].size:,}",
+            f"{count:,}",
+            f"{count / (n_steps * batch * network.neurons[name].size):.4f}",
+        )
+        for name, count in trace.n_spikes.items()
+    ]
+    title = f"{batch} samples x {n_steps} steps in {seconds:.3f} s"
+    print_table(title, ("node", "neurons", "spikes", "spikes per neuron and step"), rows)
+    if out is not None:
+        typer.echo(f"wrote {out}")

@@ -1,0 +1,86 @@
+"""For users' own test suites: one line that fails with the first wrong neuron."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from biril_nm.coding import Coding
+from biril_nm.errors import ConfigError
+from biril_nm.parity import MAX_RATE_DIFFERENCE, MIN_AGREEMENT, ParityReport, check_parity
+
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = ["assert_parity"]
+
+
+def assert_parity(
+    net: nn.Module,
+    spikes: ArrayLike,
+    against: Sequence[str] = ("torch", "sim", "lava"),
+    dt_s: float = 1e-4,
+    weight_bits: int = 8,
+    min_agreement: float = MIN_AGREEMENT,
+    max_rate_difference: float = MAX_RATE_DIFFERENCE,
+) -> ParityReport:
+    """Export ``net``, run it everywhere, and fail if the engines disagree or a layer is silent.
+
+    Args:
+        net: a BirilNet, or a module whose forward computes one step with hidden states.
+        spikes: input ``(n_steps, batch, *shape)``: integers as the chip receives them, or floats
+            as the network sees them (0..1 for direct coding).
+        against: engines to compare; leave out ``"lava"`` where it is not installed.
+        dt_s: width of a step in seconds.
+        weight_bits: bits per weight.
+        min_agreement: share of samples on which torch must predict the same class.
+        max_rate_difference: allowed difference of mean firing rates per layer.
+
+    Raises:
+        ParityError: with node, variable, step, neuron and both values.
+    """
+    import torch
+
+    from biril_nm.errors import ParityError
+    from biril_nm.export import lower, to_nir
+    from biril_nm.models import BirilNet
+
+    values = spikes.detach().cpu().numpy() if isinstance(spikes, torch.Tensor) else np.asarray(spikes)
+    if values.ndim < 3:
+        raise ConfigError(
+            f"spikes have shape {values.shape}; needed is (n_steps, batch, *shape)"
+        )
+    coding = net.config.coding if isinstance(net, BirilNet) else Coding("spikes", values.shape[0])
+    message = _integers(values, coding)
+    sample = torch.from_numpy(coding.to_float(message[0]))
+    graph = lower(to_nir(net, sample, dt_s=dt_s), weight_bits=weight_bits, calibration=message)
+    report = check_parity(
+        graph,
+        message,
+        against=against,
+        net=net if "torch" in against else None,
+        min_agreement=min_agreement,
+        max_rate_difference=max_rate_difference,
+    ).raise_on_mismatch()
+    if report.silent:
+        raise ParityError(
+            f"layers {', '.join(report.silent)} never spiked, so nothing is proven about them; give "
+            f"stronger input or more steps"
+        )
+    return report
+
+
+def _integers(values: Any, coding: Coding) -> Any:
+    """Chip input for integer or float ``values``."""
+    if values.dtype.kind in "iub":
+        return values.astype(np.int32)
+    message = np.rint(values * coding.scale)
+    if coding.scale == 1 and not np.array_equal(message, values):
+        raise ConfigError(
+            "spikes hold fractions, but the network takes binary spikes; encode them first "
+            "(biril_nm.coding.Coding)"
+        )
+    return message.astype(np.int32)

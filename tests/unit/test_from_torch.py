@@ -1,0 +1,159 @@
+"""to_nir: names, types, metadata, and the same spikes in an independent NIR interpreter."""
+
+from __future__ import annotations
+
+import nir
+import numpy as np
+import pytest
+import snntorch as snn
+import torch
+from torch import nn
+
+import biril_nm as bnm
+from biril_nm.errors import ConfigError, UnsupportedNodeError
+from biril_nm.export import to_nir
+from biril_nm.export.nir_files import read_nir, write_nir
+from biril_nm.torch_trace import run_torch
+from tests.nir_interpreter import NirInterpreter
+
+ZERO = {"reset_mechanism": "zero", "reset_delay": False, "init_hidden": True}
+
+
+def _dense() -> nn.Module:
+    return nn.Sequential(
+        nn.Linear(12, 20), snn.Leaky(0.9, **ZERO), nn.Linear(20, 5, bias=False), snn.Leaky(0.8, **ZERO)
+    )
+
+
+def _conv() -> nn.Module:
+    net = nn.Sequential(
+        nn.Conv2d(2, 6, 3, padding=1, bias=False),
+        nn.BatchNorm2d(6),
+        snn.Leaky(1.0, threshold=0.7, **ZERO),
+        nn.AvgPool2d(2),
+        nn.Dropout(0.5),
+        nn.Flatten(),
+        nn.Linear(6 * 3 * 4, 7),
+        nn.BatchNorm1d(7),
+        nn.Identity(),
+        snn.Leaky(0.95, **ZERO),
+    )
+    for layer in net:
+        if isinstance(layer, (nn.BatchNorm1d, nn.BatchNorm2d)):
+            layer.running_mean.uniform_(-0.3, 0.3)
+            layer.running_var.uniform_(0.1, 0.5)
+            nn.init.uniform_(layer.weight, 0.5, 1.5)
+            nn.init.uniform_(layer.bias, -0.1, 0.4)
+    return net
+
+
+def _synaptic() -> nn.Module:
+    return nn.Sequential(nn.Linear(12, 15, bias=False), snn.Synaptic(0.8, 0.9, **ZERO))
+
+
+class Residual(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc1, self.lif1 = nn.Linear(12, 10), snn.Leaky(0.9, **ZERO)
+        self.fc2, self.skip = nn.Linear(10, 10), nn.Linear(10, 10, bias=False)
+        self.lif2 = snn.Leaky(0.9, threshold=torch.rand(10) + 0.5, **ZERO)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        s = self.lif1(self.fc1(x))
+        return self.lif2(self.fc2(s) + self.skip(s) + s)
+
+
+@pytest.mark.parametrize(
+    ("make", "shape"),
+    [(_dense, (12,)), (_conv, (2, 6, 8)), (_synaptic, (12,)), (Residual, (12,))],
+    ids=["dense", "conv", "synaptic", "residual"],
+)
+def test_read_back_graph_spikes_as_torch_does(make, shape, tmp_path):
+    torch.manual_seed(3)
+    net = make()
+    for p in net.parameters():
+        p.data.mul_(1.7)
+    x = (np.random.default_rng(0).random((50, 3, *shape)) < 0.4).astype(np.int32)
+    graph = to_nir(net, torch.zeros(3, *shape), dt_s=2e-3)
+    write_nir(tmp_path / "net.nir", graph)
+    back = read_nir(tmp_path / "net.nir")
+    assert all(node.input_type and node.output_type for node in back.nodes.values())
+    ours = NirInterpreter(back, float(back.metadata["dt"])).run(x)
+    theirs = run_torch(net, x).trace
+    assert set(ours) == set(theirs)
+    for name, spikes in ours.items():
+        assert spikes.sum() > 0
+        np.testing.assert_array_equal(spikes, theirs[name].s, err_msg=name)
+
+
+def test_names_metadata_and_coding_of_a_biril_net():
+    net = bnm.build_model("convnet", bnm.ModelConfig(batch_norm=True), seed=0)
+    graph = to_nir(net, dt_s=1e-3)
+    assert {"input", "conv1+bn1", "if1", "pool1", "conv2+bn2", "fc2", "output"} <= set(graph.nodes)
+    assert graph.nodes["if1"].metadata["reset"] == "zero"
+    assert graph.metadata["dt"] == 1e-3
+    told = graph.nodes["input"].metadata
+    assert (told["coding"], told["message_bits"], told["scale"]) == ("direct", 8, 255)
+
+
+def test_scalar_beta_gets_the_full_shape_and_subtract_is_told():
+    net = nn.Sequential(nn.Linear(4, 3), snn.Leaky(0.5, init_hidden=True))
+    node = to_nir(net, torch.zeros(2, 4)).nodes["1"]
+    assert node.tau.shape == node.v_threshold.shape == (3,)
+    assert node.metadata["reset"] == "subtract"
+
+
+def test_the_module_is_left_alone():
+    net = _conv().train()
+    before = {k: v.clone() for k, v in net.state_dict().items()}
+    to_nir(net, torch.ones(2, 2, 6, 8))
+    assert net.training
+    for key, value in net.state_dict().items():
+        assert torch.equal(value, before[key]), key
+    assert net[2].mem.numel() == 0
+
+
+class Branching(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x if x.sum() > 0 else -x
+
+
+@pytest.mark.parametrize(
+    ("net", "message"),
+    [
+        (nn.Sequential(nn.Linear(4, 4), nn.Softmax(1), nn.MaxPool1d(1)), r"'1' \(torch.*Softmax\).*\n.*'2'"),
+        (nn.Sequential(nn.BatchNorm1d(4), snn.Leaky(0.9, **ZERO)), "BatchNorm '0' follows 'input'"),
+        (nn.Sequential(nn.Linear(4, 4), snn.Leaky(0.9, graded_spikes_factor=2.0, **ZERO)), "graded"),
+        (nn.Linear(4, 4), "single layer"),
+        (Branching(), "cannot be traced"),
+        (nn.Sequential(nn.Conv2d(4, 4, 1, padding=1, padding_mode="circular")), "circular"),
+    ],
+)
+def test_refusals_name_the_layer_and_the_way_out(net, message):
+    shape = (2, 4, 3, 3) if isinstance(getattr(net, "0", None), nn.Conv2d) else (2, 4)
+    with pytest.raises(UnsupportedNodeError, match=message):
+        to_nir(net, torch.zeros(shape))
+
+
+def test_a_module_used_twice_is_refused():
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc, self.lif = nn.Linear(4, 4), snn.Leaky(0.9, **ZERO)
+
+        def forward(self, x):
+            return self.lif(self.fc(self.fc(x)))
+
+    with pytest.raises(UnsupportedNodeError, match="'fc' is used 2 times; give each use"):
+        to_nir(Twice(), torch.zeros(1, 4))
+
+
+def test_bad_arguments():
+    net = _dense()
+    with pytest.raises(ConfigError, match="dt_s is 0"):
+        to_nir(net, torch.zeros(1, 12), dt_s=0)
+    with pytest.raises(ConfigError, match="sample_input"):
+        to_nir(net)
+    with pytest.raises(ConfigError, match=r"does not accept a sample_input of shape \(1, 9\)"):
+        to_nir(net, torch.zeros(1, 9))
+    assert isinstance(to_nir(net, torch.zeros(1, 12)), nir.NIRGraph)

@@ -1,0 +1,241 @@
+"""lower: on-grid networks keep every spike, limits hold, and loss of meaning is refused."""
+
+from __future__ import annotations
+
+import nir
+import numpy as np
+import pytest
+import snntorch as snn
+import torch
+from torch import nn
+
+import biril_nm as bnm
+from biril_nm.errors import ConfigError, RangeError, UnsupportedNodeError
+from biril_nm.export import lower, to_nir
+from biril_nm.fixed_point import prepare_weights
+from biril_nm.hardware_sim import simulate
+from biril_nm.hw_graph import Conv, Dense, LoihiGraph, Sparse
+from biril_nm.loihi import LOIHI1, SignMode
+from biril_nm.torch_trace import run_torch
+
+ZERO = {"reset_mechanism": "zero", "reset_delay": False, "init_hidden": True}
+DT = 1e-3
+
+
+def on_grid(net: nn.Module, seed: int) -> nn.Module:
+    """Even integers / 64 up to 254/64 in every weight, so that 8-bit lowering is exact."""
+    random = np.random.default_rng(seed)
+    for layer in net.modules():
+        if isinstance(layer, (nn.Linear, nn.Conv2d)):
+            w = 2 * random.integers(-40, 56, layer.weight.shape)
+            w.flat[0], w.flat[1] = 254, -254
+            layer.weight.data = torch.from_numpy(w / 64.0).float()
+            if layer.bias is not None:
+                b = random.integers(-20, 40, layer.bias.shape)
+                layer.bias.data = torch.from_numpy(b / 64.0).float()
+    return net
+
+
+class Residual(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.if1 = nn.Conv2d(2, 4, 3, padding=1), snn.Leaky(1.0, threshold=6.0, **ZERO)
+        self.conv2, self.if2 = nn.Conv2d(4, 4, 3, padding=1), snn.Leaky(1.0, threshold=6.0, **ZERO)
+        self.conv3 = nn.Conv2d(4, 4, 3, padding=1, bias=False)
+        self.skip = nn.Conv2d(4, 4, 1, bias=False)
+        self.if3 = snn.Leaky(1.0, threshold=8.0, **ZERO)
+        self.flat, self.fc, self.out = nn.Flatten(), nn.Linear(4 * 6 * 5, 3), snn.Leaky(1.0, **ZERO)
+
+    def forward(self, x):
+        a = self.if1(self.conv1(x))
+        c = self.if3(self.conv3(self.if2(self.conv2(a))) + self.skip(a))
+        return self.out(self.fc(self.flat(c)))
+
+
+def _dense():
+    return nn.Sequential(
+        nn.Linear(10, 16), snn.Leaky(1.0, threshold=5.0, **ZERO), nn.Linear(16, 4), snn.Leaky(1.0, **ZERO)
+    )
+
+
+LEVELS = torch.tensor([2.0, 4.0, 1.0, 8.0]).reshape(4, 1, 1)
+
+
+def _odd_pool():
+    return nn.Sequential(
+        nn.Conv2d(1, 4, 3, padding=1, stride=(1, 2), bias=False),
+        snn.Leaky(1.0, threshold=4.0, **ZERO),
+        nn.AvgPool2d(2),
+        nn.Conv2d(4, 4, 3, padding=1, groups=2),
+        snn.Leaky(1.0, threshold=LEVELS, **ZERO),
+    )
+
+
+@pytest.mark.parametrize(
+    ("make", "shape"), [(_dense, (10,)), (Residual, (2, 6, 5)), (_odd_pool, (1, 7, 9))]
+)
+def test_if_networks_on_the_grid_keep_every_spike(make, shape):
+    net = on_grid(make(), seed=1)
+    if make is _odd_pool:  # a threshold per channel is a gain per channel
+        net[3].weight.data *= LEVELS.reshape(4, 1, 1, 1)
+        net[3].bias.data *= LEVELS.reshape(4)
+    x = (np.random.default_rng(2).random((40, 4, *shape)) < 0.3).astype(np.int32)
+    graph = lower(to_nir(net, torch.zeros(1, *shape), DT))
+    for facts in graph.metadata["quantisation"].values():
+        assert facts["max_error"] < 1e-6
+    ours, theirs = simulate(graph, x, record=("s",)), run_torch(net, x).trace
+    for name in graph.neurons:
+        assert 0 < ours[name].s.mean() < 1, name
+        np.testing.assert_array_equal(ours[name].s, theirs[name].s, err_msg=name)
+
+
+def test_paths_of_different_length_are_balanced_by_delay():
+    graph = lower(to_nir(on_grid(Residual(), 1), torch.zeros(1, 2, 6, 5), DT))
+    assert graph.connections["skip"].delay == 1
+    assert graph.timing.max_slack == 0
+    assert graph.metadata["balanced_delays"] == {"skip": 1}
+
+
+def test_odd_pooling_becomes_sparse_and_even_pooling_stays_convolution():
+    odd = lower(to_nir(on_grid(_odd_pool(), 1), torch.zeros(1, 1, 15, 17), DT))
+    assert isinstance(odd.connections["2+3"], Sparse)
+    even = lower(to_nir(on_grid(_odd_pool(), 1), torch.zeros(1, 1, 8, 16), DT))
+    assert isinstance(even.connections["2+3"], Conv)
+    assert even.connections["2+3"].weight.shape[2:] == (6, 6)
+
+
+def test_lif_registers_follow_beta_and_bias_follows_scale():
+    net = nn.Sequential(nn.Linear(6, 5), snn.Leaky(0.9, threshold=1.5, **ZERO))
+    graph = lower(to_nir(net, torch.zeros(1, 6), DT))
+    node, facts = graph.neurons["1"], graph.metadata["neurons"]["1"]
+    assert int(node.dv) == round(4096 * 0.1)
+    assert int(node.du) == 4095
+    scale = facts["scale"] / 1.5
+    assert int(node.vth) == round(1.5 * scale)
+    bias = node.bias_mant.astype(int) << node.bias_exp
+    np.testing.assert_allclose(bias, 64 * scale * net[0].bias.detach().numpy(), atol=1 << node.bias_exp)
+    w = graph.connections["0"].weight * 2.0 ** graph.connections["0"].weight_exp
+    step = 2.0 ** graph.connections["0"].weight_exp
+    np.testing.assert_allclose(w, scale * net[0].weight.detach().numpy(), atol=step + 1e-6)
+
+
+def test_cuba_gains_cancel():
+    net = nn.Sequential(nn.Linear(6, 5, bias=False), snn.Synaptic(0.7, 0.9, **ZERO))
+    graph = lower(to_nir(net, torch.zeros(1, 6), DT))
+    node = graph.neurons["1"]
+    assert (int(node.du), int(node.dv)) == (round(4096 * 0.3) - 1, round(4096 * 0.1))
+    scale = graph.metadata["neurons"]["1"]["scale"]
+    w = graph.connections["0"].weight * 2.0 ** graph.connections["0"].weight_exp
+    np.testing.assert_allclose(w / scale, net[0].weight.detach().numpy(), atol=0.01)
+
+
+@pytest.mark.parametrize("bits", range(1, 9))
+@pytest.mark.parametrize("sign", [SignMode.MIXED, SignMode.EXCITATORY, SignMode.INHIBITORY])
+def test_weights_pass_lavas_preparation_unchanged(bits, sign):
+    net = nn.Sequential(nn.Linear(30, 20), snn.Leaky(0.9, **ZERO))
+    if sign is not SignMode.MIXED:
+        net[0].weight.data.abs_().mul_(1 if sign is SignMode.EXCITATORY else -1)
+    source = to_nir(net, torch.zeros(1, 30), DT)
+    if bits == 1 and sign is SignMode.MIXED:
+        with pytest.raises(RangeError, match="'0' has weights of both signs"):
+            lower(source, weight_bits=1)
+        return
+    graph = lower(source, weight_bits=bits)
+    node = graph.connections["0"]
+    assert isinstance(node, Dense) and node.sign_mode is sign
+    assert np.abs(node.weight).max() > 0
+    np.testing.assert_array_equal(prepare_weights(node.weight, bits, sign), node.weight)
+
+
+def test_graded_input_divides_by_the_input_scale_and_u_cannot_overflow():
+    net = bnm.build_model("convnet", bnm.ModelConfig(), seed=0)
+    graph = lower(to_nir(net))
+    first = graph.connections["conv1+bn1"]
+    worst = np.maximum(first.weight, 0).reshape(16, -1).sum(axis=1).max() * 255
+    assert worst * 64 < 2**23
+    assert graph.metadata["neurons"]["if1"]["overflow_bound"] == "proven"
+
+
+def test_calibration_loosens_a_costly_bound():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(1, 8, 7, padding=3, bias=False), snn.Leaky(1.0, threshold=0.5, **ZERO))
+    net[0].weight.data = net[0].weight.data.abs()
+    graph = to_nir(net, torch.zeros(1, 1, 20, 20), DT)
+    graph.nodes["input"].metadata.update(message_bits=8, scale=255, coding="direct", n_steps=3)
+    x = np.random.default_rng(0).integers(0, 64, (3, 2, 1, 20, 20))
+    proven, observed = lower(graph), lower(graph, calibration=x)
+    error = lambda g: g.metadata["quantisation"]["0"]["relative_error"]  # noqa: E731
+    assert error(observed) < error(proven)
+    assert observed.metadata["neurons"]["1"]["overflow_bound"].startswith("calibrated")
+    with pytest.raises(ConfigError, match=r"calibration data have shape \(3, 2, 5\)"):
+        lower(graph, calibration=np.zeros((3, 2, 5)))
+
+
+def _lif_graph(**metadata) -> nir.NIRGraph:
+    ones = np.ones(2)
+    lif = nir.LIF(tau=ones * 0.02, r=ones, v_leak=ones * 0, v_threshold=ones, metadata=metadata)
+    return nir.NIRGraph.from_list(nir.Affine(weight=np.eye(2), bias=ones * 0.1), lif)
+
+
+def test_dt_and_reset_are_asked_for_where_the_file_does_not_tell():
+    with pytest.raises(ConfigError, match="pass dt_s"):
+        lower(_lif_graph(reset="zero"))
+    with pytest.raises(UnsupportedNodeError, match="'lif'.*does not say.*reset='zero'"):
+        lower(_lif_graph(), dt_s=DT)
+    graph = lower(_lif_graph(), dt_s=DT, reset="zero")
+    assert graph.metadata["reset"]["lif"]["from"].startswith("user")
+    with pytest.raises(ConfigError, match="dt_s is 0.002 but the graph was written with dt 0.001"):
+        lower(_lif_graph(reset="zero", dt=DT), dt_s=2 * DT)
+
+
+def test_subtract_reset_is_refused_unless_forced():
+    with pytest.raises(UnsupportedNodeError, match="'lif'.*reset 'subtract' cannot run on 'loihi1'"):
+        lower(_lif_graph(reset="subtract", dt=DT), chip=LOIHI1, reset="zero")
+    graph = lower(_lif_graph(reset="subtract", dt=DT), reset="force-zero")
+    assert "subtract" in graph.metadata["reset"]["lif"]["from"]
+    with pytest.raises(ConfigError, match="allowed are zero and force-zero"):
+        lower(_lif_graph(dt=DT), reset="soft")
+
+
+def test_refusals_name_the_node():
+    ones = np.ones(2)
+    nodes = {
+        "v_reset": nir.LIF(tau=ones, r=ones, v_leak=0 * ones, v_threshold=ones, v_reset=ones * 0.1),
+        "shorter than dt": nir.LIF(tau=ones * 1e-4, r=ones, v_leak=0 * ones, v_threshold=ones),
+        "synaptic filter": nir.CubaLIF(
+            tau_syn=ones, tau_mem=ones, r=ones, v_leak=0 * ones, v_threshold=ones
+        ),
+        "above 0": nir.IF(r=ones, v_threshold=ones * 0),
+        "not finite": nir.LIF(tau=ones, r=ones * np.nan, v_leak=0 * ones, v_threshold=ones),
+    }
+    for message, node in nodes.items():
+        graph = nir.NIRGraph.from_list(nir.Affine(weight=np.eye(2), bias=ones), node)
+        with pytest.raises(UnsupportedNodeError, match=rf"node '\w*if'.*{message}"):
+            lower(graph, dt_s=DT, reset="zero")
+    linear_end = nir.NIRGraph.from_list(nir.IF(r=ones, v_threshold=ones), nir.Linear(weight=np.eye(2)))
+    with pytest.raises(UnsupportedNodeError, match="output.*linear.*no neuron"):
+        lower(linear_end, dt_s=DT, reset="zero")
+
+
+def test_impossible_bias_is_a_range_error():
+    ones = np.ones(2)
+    lif = nir.IF(r=ones, v_threshold=ones)
+    graph = nir.NIRGraph.from_list(nir.Affine(weight=np.eye(2) * 1e-9, bias=ones * 1e9), lif)
+    with pytest.raises(RangeError, match="if"):
+        lower(graph, dt_s=DT, reset="zero")
+
+
+def test_lowering_is_pure_and_saves(tmp_path):
+    net = bnm.build_model("mlp", bnm.ModelConfig(), seed=0)
+    source = to_nir(net)
+    before = {name: getattr(node, "weight", np.zeros(1)).copy() for name, node in source.nodes.items()}
+    graph = lower(source)
+    assert graph == lower(source)
+    for name, node in source.nodes.items():
+        np.testing.assert_array_equal(getattr(node, "weight", np.zeros(1)), before[name])
+    graph.save(tmp_path / "x.loihi.npz")
+    assert LoihiGraph.load(tmp_path / "x.loihi.npz") == graph
+    text = graph.report()
+    assert all(name in text for name in (*graph.neurons, *graph.connections))
+    with pytest.raises(ValueError, match="read-only"):
+        next(iter(graph.connections.values())).weight[0, 0] = 1
