@@ -196,7 +196,7 @@ def _lava_network() -> Any:
     if infrastructure not in sys.modules and multiprocessing.get_start_method(allow_none=True):
         # Lava sets the start method "fork" when it is imported and fails if one is set already.
         multiprocessing.set_start_method(None, force=True)
-    with runner.quiet_logging():
+    with runner.quiet_lava():
         return importlib.import_module("biril_nm.export.lava_bundle.lava_network")
 
 
@@ -221,7 +221,7 @@ def build(graph: LoihiGraph, n_steps: int, chip: str | ChipProfile | None = None
     _check(graph, n_steps, chip)
     description, arrays = describe(graph)
     module = _lava_network()
-    with runner.quiet_logging():
+    with runner.quiet_lava():
         return module.LavaNetwork(description, arrays, n_steps)
 
 
@@ -257,7 +257,7 @@ def run_lava(
     n_steps, batch = next(iter(arrays.values())).shape[:2]
     network = build(graph, n_steps)
     try:
-        with runner.quiet_logging():
+        with runner.quiet_lava():
             rows = runner.stream(network, arrays, tuple({"s", "v", *variables}), stall_s, progress)
     except runner.RunFailedError as error:
         raise LavaRunError(f"the run on Lava failed: {error}") from error

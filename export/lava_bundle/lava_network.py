@@ -70,6 +70,19 @@ class DelayLine(AbstractProcess):  # type: ignore[misc]
         self.line = Var(shape=(delay, *shape), init=0)
 
 
+class Tie(AbstractProcess):  # type: ignore[misc]
+    """Receives from two parts of a network and does nothing.
+
+    lava-nc 0.10.0 compiles only one of several unconnected parts and leaves the others out without a
+    word; a tie between them keeps all.
+    """
+
+    def __init__(self, *, shape_a: tuple[int, ...], shape_b: tuple[int, ...]) -> None:
+        super().__init__()
+        self.a_in = InPort(shape=shape_a)
+        self.b_in = InPort(shape=shape_b)
+
+
 class _Recorded:
     """Mix-in of a LIF model: Lava's own step, then s, u and v go into shared memory.
 
@@ -148,6 +161,20 @@ class PyDelayLineModel(PyLoihiProcessModel):  # type: ignore[misc]
         self.line[slot] = self.s_in.recv()
 
 
+@implements(proc=Tie, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("fixed_pt", "bit_accurate_loihi")
+class PyTieModel(PyLoihiProcessModel):  # type: ignore[misc]
+    """Receives, so that the senders never wait."""
+
+    a_in: Any = LavaPyType(PyInPort.VEC_DENSE, np.int32, precision=24)
+    b_in: Any = LavaPyType(PyInPort.VEC_DENSE, np.int32, precision=24)
+
+    def run_spk(self) -> None:
+        self.a_in.recv()
+        self.b_in.recv()
+
+
 class LavaNetwork(AbstractProcess):  # type: ignore[misc]
     """The whole network as one Lava Process; its ProcessModel needs the tag ``fixed_pt``.
 
@@ -181,6 +208,7 @@ class LavaNetwork(AbstractProcess):  # type: ignore[misc]
             self._add_population(node, _take(arrays, f"neurons.{index}."))
         for index, node in enumerate(description["connections"]):
             self._add_connection(node, _take(arrays, f"connections.{index}."))
+        self._tie_separate_parts()
         marked = [n for n in description["neurons"] if n["name"] in description["outputs"]]
         self.outputs = self._ports("s_out", marked, OutPort)
         for node_name, port in self.outputs.items():
@@ -228,6 +256,23 @@ class LavaNetwork(AbstractProcess):  # type: ignore[misc]
         else:
             _join(self.populations[node["source"]].s_out, first, turn_input)
 
+    def _tie_separate_parts(self) -> None:
+        """Join the unconnected parts of the network, one representative of each to the next."""
+        ends = [(node["source"], node["destination"]) for node in self.description["connections"]]
+        first, *others = _separate_parts([*self.populations, *self.inputs], ends)
+        for other in others:
+            ports = [self._sender(name) for name in (first, other)]
+            tie = Tie(shape_a=ports[0].shape, shape_b=ports[1].shape)
+            self.parts.append(tie)
+            for name, port, target in zip((first, other), ports, (tie.a_in, tie.b_in)):
+                if name in self.inputs:
+                    self.links.append((port, target, False))
+                else:
+                    _join(port, target)
+
+    def _sender(self, name: str) -> Any:
+        return self.inputs[name] if name in self.inputs else self.populations[name].s_out
+
     def variable(self, node: str, name: str) -> Any:
         """The Var ``name`` ("u" or "v") of a population, readable from outside."""
         return getattr(self, f"{_identifier(node)}_{name}")
@@ -268,6 +313,7 @@ _MODELS = {
     DelaySparse: PyDelaySparseModelBitAcc,
     Conv: PyConvModelFixed,
     DelayLine: PyDelayLineModel,
+    Tie: PyTieModel,
     RingBuffer: PySendModelFixed,
 }
 
@@ -278,6 +324,15 @@ def _identifier(name: str) -> str:
 
 def _take(arrays: dict[str, Any], prefix: str) -> dict[str, Any]:
     return {key[len(prefix) :]: a for key, a in arrays.items() if key.startswith(prefix)}
+
+
+def _separate_parts(names: list[str], ends: list[tuple[str, str]]) -> list[str]:
+    """The first name of each connected part."""
+    part = {name: index for index, name in enumerate(names)}
+    for source, destination in ends:
+        low, high = sorted((part[source], part[destination]))
+        part = {name: low if index == high else index for name, index in part.items()}
+    return [names[index] for index in sorted(set(part.values()))]
 
 
 def _join(source: Any, destination: Any, turn: bool = False) -> None:

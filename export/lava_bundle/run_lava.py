@@ -16,9 +16,12 @@ import logging
 import mmap
 import sys
 import time
+import warnings
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -98,12 +101,10 @@ def stream(
         }
         part.proc_params["record"] = recording[name]
         part.proc_params["clock"] = clocks[index : index + 1]
-    used = {node["source"] for node in network.description["connections"]}
     sources = {}
     for name, port in network.inputs.items():
-        if name in used:
-            sources[name] = RingBuffer(data=chip_input(spikes[name], network.period, n_rows))
-            sources[name].s_out.connect(port)
+        sources[name] = RingBuffer(data=chip_input(spikes[name], network.period, n_rows))
+        sources[name].s_out.connect(port)
     config = network.fixed_point_config(sources)
     members = [*network.parts, *sources.values()]
     run_watched(network, members, config, n_rows, clocks, stall_s, progress)
@@ -129,6 +130,8 @@ def run_watched(
         _wait(process.runtime, n_steps, clocks, stall_s, progress)
         process.runtime.wait()
         process.stop()
+        if clocks.min() < n_steps:
+            raise RunFailedError(f"Lava left out a population: steps done {clocks.tolist()}")
     except BaseException:
         _end(process.runtime)
         raise
@@ -188,12 +191,18 @@ def _end(runtime: Any) -> None:
 
 
 @contextlib.contextmanager
-def quiet_logging() -> Iterator[None]:
-    """Keep Lava from adding a handler to the root logger for each Process."""
+def quiet_lava() -> Iterator[None]:
+    """Leave the root logger as it was and drop Lava's own warnings.
+
+    Each Process adds a handler to the root logger. Forked processes inherit the warning filters: with
+    filters that raise, a harmless warning inside Lava would end a process and hang the run.
+    """
     root = logging.getLogger()
     handlers = list(root.handlers)
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
     finally:
         root.handlers[:] = handlers
 
@@ -219,7 +228,7 @@ def load_spikes(path: Path, description: dict[str, Any], n_samples: int | None) 
     try:
         with np.load(path, allow_pickle=False) as archive:
             found = {name: archive[name] for name in archive.files}
-    except (ValueError, OSError, EOFError, AttributeError) as error:
+    except (ValueError, OSError, EOFError, AttributeError, BadZipFile, zlib.error) as error:
         raise InputError(
             f"'{path}' is no readable .npz archive of plain arrays: {error}"
         ) from error
@@ -282,7 +291,7 @@ def run(args: argparse.Namespace) -> None:
 
     from lava_network import LavaNetwork  # type: ignore[import-not-found]
 
-    with quiet_logging():
+    with quiet_lava():
         network = LavaNetwork(description, arrays, n_steps)
         period = network.period
         rows = stream(network, spikes, tuple({"s", "v", *record}))

@@ -1,0 +1,19 @@
+"""Lava must be there where it can be: on Python 3.10 a missing Lava is a failure, not a skip."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+
+import pytest
+
+HAS_LAVA = importlib.util.find_spec("lava") is not None
+LAVA_PYTHON = (3, 10)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("lava") is None or HAS_LAVA:
+        return
+    if sys.version_info[:2] == LAVA_PYTHON:
+        pytest.fail('lava-nc is missing: pip install "biril-nm[lava]" (make venv)', pytrace=False)
+    pytest.skip("lava-nc 0.10.0 runs on Python 3.10 only; use that version to run these tests")

@@ -1,0 +1,190 @@
+"""The exported bundle: runs with lava-nc and numpy alone and gives the spikes of the simulator."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from lava_cases import make
+from numpy.testing import assert_array_equal
+
+from biril_nm.coding import readout_scores
+from biril_nm.errors import OutputExistsError, RangeError
+from biril_nm.export import get_backend
+from biril_nm.export.lava_bundle import run_lava as runner
+from biril_nm.hardware_sim import simulate
+from biril_nm.trace import Trace
+
+BLOCKED = ("torch", "biril_nm", "nir", "nirtorch", "snntorch", "numba")
+BLOCKER = f"""
+import sys
+
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {BLOCKED!r}:
+            raise ImportError("blocked for the test: " + name)
+
+sys.meta_path.insert(0, Blocked())
+"""
+
+
+@pytest.fixture()
+def bundle(tmp_path: Path) -> Path:
+    graph, spikes = make("conv_net_batch_16")
+    return Path(get_backend("lava").write(graph, tmp_path / "bundle", spikes=spikes))  # type: ignore[call-arg]
+
+
+def run_bundle(folder: Path, *args: Any) -> subprocess.CompletedProcess[str]:
+    """``python run_lava.py`` from elsewhere, where importing torch or biril_nm is an error."""
+    hook = folder.parent / "hook"
+    hook.mkdir(exist_ok=True)
+    (hook / "sitecustomize.py").write_text(BLOCKER)
+    return subprocess.run(
+        [sys.executable, str(folder / "run_lava.py"), *map(str, args)],
+        env={**os.environ, "PYTHONPATH": str(hook)},
+        cwd=hook,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+@pytest.mark.lava
+def test_bundle_gives_the_traces_and_predictions_of_the_simulator(bundle: Path) -> None:
+    graph, spikes = make("conv_net_batch_16")
+    out = bundle.parent / "trace.npz"
+    done = run_bundle(bundle, "--out", out, "--record", "s,u,v", "--samples", 5)
+    assert (done.returncode, done.stderr) == (0, "")
+    sim = simulate(graph, spikes[:, :5], record=("s", "u", "v"))
+    lava = Trace.load(out)
+    for name in graph.neurons:
+        for key in ("s", "u", "v"):
+            assert_array_equal(getattr(lava[name], key), getattr(sim[name], key))
+    assert lava.n_spikes == sim.n_spikes and all(sim.n_spikes.values())
+    scores = readout_scores(sim["lif3"].s, sim.v_last["lif3"], graph.neurons["lif3"].vth)
+    wanted = [
+        f"sample {i}: lif3 predicts {row.argmax()} (score {row.max()})"
+        for i, row in enumerate(scores)
+    ]
+    wanted += [f"spikes {name}: {count}" for name, count in sim.n_spikes.items()]
+    assert done.stdout.splitlines() == wanted
+
+
+@pytest.mark.lava
+def test_the_hook_of_these_tests_does_block(bundle: Path) -> None:
+    (bundle / "run_lava.py").write_text("import torch\n")
+    done = run_bundle(bundle)
+    assert done.returncode == 1 and "blocked for the test: torch" in done.stderr
+
+
+@pytest.mark.lava
+def test_several_inputs_outputs_loops_and_sparse_weights(tmp_path: Path) -> None:
+    for case in ("two_inputs_two_outputs", "recurrent_loops"):
+        graph, spikes = make(case)
+        folder = get_backend("lava").write(graph, tmp_path / case, spikes=spikes)  # type: ignore[call-arg]
+        out = tmp_path / f"{case}.npz"
+        done = run_bundle(folder, "--out", out)
+        assert (done.returncode, done.stderr) == (0, "")
+        sim = simulate(graph, spikes)
+        for name in graph.neurons:
+            assert_array_equal(Trace.load(out)[name].s, sim[name].s)
+    assert done.stdout.startswith("sample 0: lif3 predicts ")
+
+
+@pytest.mark.lava
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"x": np.zeros((2, 1, 2, 7, 5), int)}, "has no array 'spikes', only x"),
+        ({"spikes": np.zeros((2, 1, 7, 5), int)}, "has shape (2, 1, 7, 5), needed is (n_steps,"),
+        ({"spikes": np.zeros((2, 1, 2, 7, 5))}, "has dtype float64, needed are integers"),
+        (
+            {"spikes": np.array([{"a": 1}], dtype=object)},
+            "no readable .npz archive of plain arrays",
+        ),
+    ],
+)
+def test_wrong_spikes_are_refused(bundle: Path, arrays: dict[str, Any], message: str) -> None:
+    path = bundle.parent / "wrong.npz"
+    np.savez(path, **arrays)
+    done = run_bundle(bundle, "--spikes", path)
+    assert done.returncode == 1 and message in done.stderr and "Traceback" not in done.stderr
+    assert str(path) in done.stderr
+
+
+@pytest.mark.lava
+def test_wrong_files_and_options_are_refused(bundle: Path) -> None:
+    junk = bundle.parent / "junk.npz"
+    junk.write_bytes(b"PK\x03\x04 no archive")
+    out = bundle.parent / "there.npz"
+    out.write_bytes(b"precious")
+    for args, code, message in (
+        (("--spikes", junk), 1, "is no readable .npz archive"),
+        (("--spikes", bundle / "missing.npz"), 1, "does not exist; pass --spikes X.npz"),
+        (("--out", out), 1, "exists already; pass --force"),
+        (("--record", "w"), 1, "allowed are s, u, v"),
+        (("--samples", "0"), 2, "0 is not above 0"),
+        (("--nonsense",), 2, "unrecognized arguments"),
+    ):
+        done = run_bundle(bundle, *args)
+        assert (done.returncode, done.stdout) == (code, ""), done
+        assert message in done.stderr and "Traceback" not in done.stderr
+    assert out.read_bytes() == b"precious"
+
+
+def test_missing_lava_is_told_with_the_way_out(bundle: Path) -> None:
+    hook = bundle.parent / "hook"
+    hook.mkdir()
+    (hook / "sitecustomize.py").write_text(
+        BLOCKER.replace(repr(BLOCKED), repr(("lava",))).replace(
+            "ImportError", "ModuleNotFoundError"
+        )
+    )
+    done = subprocess.run(
+        [sys.executable, str(bundle / "run_lava.py")],
+        env={**os.environ, "PYTHONPATH": str(hook)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert 'pip install "lava-nc==0.10.0" "numpy<2"' in done.stderr
+
+
+def test_contents_of_the_folder(bundle: Path) -> None:
+    names = {path.name for path in bundle.iterdir()}
+    assert names == {"run_lava.py", "lava_network.py", "network.npz", "input.npz", "README.txt"}
+    scripts = Path(runner.__file__).parent
+    for name in ("run_lava.py", "lava_network.py"):
+        assert (bundle / name).read_bytes() == (scripts / name).read_bytes()
+        assert "biril_nm" not in (bundle / name).read_text()
+    with np.load(bundle / "network.npz", allow_pickle=False) as archive:
+        text = json.loads(archive["network"].tobytes())
+        assert all(archive[key].dtype.kind in "iu" for key in archive.files)
+    assert [node["name"] for node in text["neurons"]] == ["lif1", "lif2", "lif3"]
+    readme = (bundle / "README.txt").read_text()
+    assert "python run_lava.py\n" in readme and "(n_steps, batch, 2, 7, 5), 0 or 1" in readme
+
+
+def test_nothing_is_overwritten_or_half_written(bundle: Path) -> None:
+    graph, _ = make("dense_if_without_bias")
+    before = {path.name: path.read_bytes() for path in bundle.iterdir()}
+    write = get_backend("lava").write
+    with pytest.raises(OutputExistsError, match=r"exists already; pass --force"):
+        write(graph, bundle)
+    wrong = graph.with_node("lif1", vth=1 << 17)
+    with pytest.raises(RangeError, match=r"'lif1': vth is 131072"):
+        write(wrong, bundle, force=True)
+    assert {path.name: path.read_bytes() for path in bundle.iterdir()} == before
+    write(graph, bundle, force=True)
+    assert not (bundle / "input.npz").exists()
+    assert "run_lava.py --spikes X.npz" in (bundle / "README.txt").read_text()
+    assert {path.name for path in bundle.parent.iterdir()} == {"bundle"}
