@@ -1,0 +1,327 @@
+"""Networks: names, the fast pass against snnTorch step by step, surrogates, and model.pt."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import snntorch as snn
+import torch
+from torch import nn
+
+import biril_nm as bnm
+from biril_nm.coding import Coding
+from biril_nm.errors import ConfigError, FileFormatError, OutputExistsError
+from biril_nm.models import BirilNet, ModelConfig, build_model, load, save
+from biril_nm.neurons import SURROGATES, make_neuron, make_surrogate
+from biril_nm.neurons.surrogates import slope
+from biril_nm.neurons.unroll import can_unroll, unroll
+
+SMALL = {"channels": (4, 6), "hidden": (20,)}
+
+
+def values(shape: tuple[int, ...], batch: int = 5, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).random((batch, *shape))
+
+
+def trained_norms(net: BirilNet) -> BirilNet:
+    """BatchNorm with statistics of its own, and a read-out that fires."""
+    net.train()
+    for seed in range(25):
+        net(net.encode(values(net.config.input_shape, 16, seed)))
+    with torch.no_grad():
+        net.layers.fc2.weight.mul_(3.0)
+        net.layers.fc2.bias.add_(0.5)
+    return net.eval()
+
+
+# --- architecture -------------------------------------------------------------------------------
+
+
+def test_names_are_the_contract() -> None:
+    names = [name for name, _ in build_model("convnet").layers.named_children()]
+    assert names == (
+        "conv1 bn1 if1 pool1 conv2 bn2 if2 pool2 flatten fc1 bn3 if3 fc2 if_out".split()
+    )
+    config = ModelConfig(input_shape=(20,), neuron="lif", batch_norm=False, hidden=(8, 8))
+    names = [name for name, _ in build_model("mlp", config).layers.named_children()]
+    assert names == "fc1 lif1 fc2 lif2 fc3 lif_out".split()
+
+
+def test_mnist_size_of_the_specification() -> None:
+    net = build_model("convnet", ModelConfig(input_shape=(1, 28, 28), batch_norm=False))
+    assert sum(p.numel() for p in net.parameters()) == 16 * 10 + 32 * 145 + 128 * 1569 + 1290
+
+
+def test_links_join_populations() -> None:
+    links = {link.name: link for link in build_model("convnet").links()}
+    assert list(links) == ["conv1", "conv2", "fc1", "fc2"]
+    assert (links["conv1"].pre, links["conv1"].post) == ("input", "if1")
+    assert (links["fc1"].pre, links["fc1"].post) == ("if2", "if3")
+    assert [type(m) for m in links["conv2"].between] == [nn.AvgPool2d]
+    assert [type(m) for m in links["fc1"].between] == [nn.AvgPool2d, nn.Flatten]
+
+
+def test_neurons_reset_as_the_chip_does() -> None:
+    for kind, beta in (("if", 1.0), ("lif", 0.9)):
+        neuron = make_neuron(kind, beta=0.9)
+        assert float(neuron.beta) == pytest.approx(beta)
+        assert neuron.reset_mechanism == "zero"
+        assert neuron.reset_delay is False
+        assert can_unroll(neuron)
+    neuron = make_neuron("if")
+    assert [float(neuron(torch.tensor([0.5]))) for _ in range(5)] == [0, 0, 1, 0, 0]
+
+
+def test_seed_decides_the_weights() -> None:
+    before = torch.random.get_rng_state()
+    first, second = build_model("mlp", seed=3), build_model("mlp", seed=3)
+    other = build_model("mlp", seed=4)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert torch.equal(first.layers.fc1.weight, second.layers.fc1.weight)
+    assert not torch.equal(first.layers.fc1.weight, other.layers.fc1.weight)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"neuron": "izhikevich"}, "neuron 'izhikevich' is unknown; known: if, lif"),
+        ({"surrogate": "relu"}, "surrogate 'relu' is unknown; known: sigmoid, fast_sigmoid"),
+        ({"input_shape": (8, 8)}, r"allowed: \(features,\) and \(C, H, W\)"),
+        ({"hidden": (0,)}, "positive integers"),
+        ({"n_classes": 1}, "at least 2"),
+        ({"threshold": -1.0}, "threshold is -1.0"),
+        ({"beta": 1.5}, "beta is 1.5"),
+        ({"batch_norm": 1}, "allowed: true, false"),
+    ],
+)
+def test_wrong_configurations(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        ModelConfig(**changes)  # type: ignore[arg-type]
+
+
+def test_configurations_that_do_not_fit() -> None:
+    with pytest.raises(ConfigError, match="model 'resnet' is unknown; known: convnet, mlp"):
+        build_model("resnet")
+    with pytest.raises(ConfigError, match=r"needs input_shape \(C, H, W\)"):
+        build_model("convnet", ModelConfig(input_shape=(64,)))
+    with pytest.raises(ConfigError, match="fewer channels entries or model 'mlp'"):
+        build_model("convnet", ModelConfig(input_shape=(1, 3, 3)))
+    with pytest.raises(ConfigError, match=r"shape \(4, 2, 1, 7, 8\); needed is \(n_steps, batch"):
+        build_model("convnet")(torch.zeros(4, 2, 1, 7, 8))
+    config = ModelConfig(**SMALL, coding=Coding("rate", 7))  # type: ignore[arg-type]
+    assert ModelConfig.from_dict(config.to_dict()) == config
+    with pytest.raises(ConfigError, match=r"\['depth'\] are unknown"):
+        ModelConfig.from_dict({"depth": 3})
+
+
+# --- forward ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("coding", [Coding("direct", 6), Coding("rate", 6)], ids=["direct", "rate"])
+@pytest.mark.parametrize("batch_norm", [True, False])
+@pytest.mark.parametrize("neuron", ["if", "lif"])
+@pytest.mark.parametrize("name", ["convnet", "mlp"])
+def test_all_at_once_equals_step_by_step(
+    name: str, neuron: str, batch_norm: bool, coding: Coding
+) -> None:
+    config = ModelConfig(neuron=neuron, batch_norm=batch_norm, coding=coding, **SMALL)  # type: ignore[arg-type]
+    net = trained_norms(build_model(name, config, seed=2))
+    x = net.encode(values((1, 8, 8)), seed=5)
+    with torch.no_grad():
+        out = net(x, record=True)
+        net.reset()
+        steps = []
+        recorded: dict[str, list[torch.Tensor]] = {name: [] for name in net.neurons}
+        hooks = [
+            layer.register_forward_hook(lambda m, i, o, name=name: recorded[name].append(o))
+            for name, layer in net.neurons.items()
+        ]
+        for t in range(x.shape[0]):
+            steps.append(net.layers(x[t]))
+    for hook in hooks:
+        hook.remove()
+    spikes = torch.stack(steps)
+    assert spikes.sum() > 0
+    np.testing.assert_array_equal(out.spikes.numpy(), spikes.numpy())
+    for name_, trace in recorded.items():
+        assert torch.stack(trace).sum() > 0
+        np.testing.assert_array_equal(out.recorded[name_].numpy(), torch.stack(trace).numpy())
+    scores = spikes.sum(dim=0) + net.readout.mem / net.readout.threshold
+    # the same sums in another order: at most some float32 roundings of order-1 values
+    torch.testing.assert_close(out.scores, scores, rtol=0, atol=2e-5)
+    assert set(out.recorded) == {"input", *net.neurons}
+
+
+@pytest.mark.parametrize("surrogate", sorted(SURROGATES))
+def test_gradients_of_the_fast_path_are_bptt(surrogate: str) -> None:
+    config = ModelConfig(neuron="lif", surrogate=surrogate, **SMALL)  # type: ignore[arg-type]
+    net = build_model("mlp", config).eval()
+    x = net.encode(values((1, 8, 8)))
+    net(x).scores.square().sum().backward()
+    fast = [p.grad.clone() for p in net.parameters()]
+    net.zero_grad()
+    net.reset()
+    spikes = torch.stack([net.layers(step) for step in x])
+    (spikes.sum(dim=0) + net.readout.mem).square().sum().backward()
+    for ours, p in zip(fast, net.parameters()):
+        assert p.grad.abs().sum() > 0
+        # snnTorch's surrogates work in float32: sums of the same numbers in another order
+        torch.testing.assert_close(ours, p.grad, rtol=1e-4, atol=1e-5 * float(p.grad.abs().max()))
+
+
+def test_other_neurons_take_the_slow_path() -> None:
+    layer = snn.Leaky(beta=0.5, init_hidden=True, reset_mechanism="subtract", reset_delay=False)
+    assert not can_unroll(layer)
+    net = build_model("mlp", ModelConfig(batch_norm=False, **SMALL))  # type: ignore[arg-type]
+    net.layers.if1 = layer
+    x = net.encode(values((1, 8, 8)))
+    out = net(x)
+    net.reset()
+    np.testing.assert_array_equal(
+        out.spikes.detach().numpy(), torch.stack([net.layers(s) for s in x]).detach().numpy()
+    )
+
+
+def test_state_starts_at_rest_each_time() -> None:
+    net = trained_norms(build_model("mlp", ModelConfig(**SMALL)))  # type: ignore[arg-type]
+    x = net.encode(values((1, 8, 8)))
+    first, second = net(x), net(x)
+    assert torch.equal(first.scores, second.scores)
+    assert first.recorded == {}
+    assert list(net(x, record=["if1"]).recorded) == ["if1"]
+
+
+def test_unroll_of_nothing_but_rest() -> None:
+    spikes, mem = unroll(make_neuron("if"), torch.zeros(3, 2, 4))
+    assert spikes.shape == (3, 2, 4)
+    assert mem.shape == (2, 4)
+    assert spikes.sum() == mem.sum() == 0
+
+
+def test_direct_coding_shows_the_message() -> None:
+    net = build_model("mlp", ModelConfig())
+    x = net.encode(np.full((1, 1, 8, 8), 0.3))
+    assert x.stride(0) == 0
+    assert float(x[0, 0, 0, 0, 0]) == pytest.approx(round(0.3 * 255) / 255)
+
+
+def test_surrogate_slopes() -> None:
+    x = torch.tensor([-300.0, -1.0, 0.0, 1e-9, 2.0])
+    sigmoid = make_surrogate("sigmoid")
+    gate = 1 / (1 + np.exp(-4 * np.asarray(x, dtype=np.float64)[1:]))
+    np.testing.assert_allclose(slope(sigmoid, x)[1:].numpy(), 4 * gate * (1 - gate), rtol=1e-4)
+    assert slope(sigmoid, x).isfinite().all()
+    assert sigmoid(x).tolist() == [0, 0, 0, 1, 1]
+    assert float(slope(sigmoid, torch.zeros(1))) == 1.0
+    with pytest.raises(ConfigError, match="known: sigmoid, fast_sigmoid, atan"):
+        make_surrogate("tanh")
+    with pytest.raises(ConfigError, match="neuron 'x' is unknown"):
+        make_neuron("x")
+
+
+# --- model.pt -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    net = trained_norms(build_model("convnet", ModelConfig(**SMALL), seed=1))  # type: ignore[arg-type]
+    save(net, tmp_path / "model.pt")
+    return tmp_path / "model.pt"
+
+
+def test_round_trip(saved: Path) -> None:
+    net = bnm.load(saved)
+    again = bnm.load(saved)
+    assert isinstance(net, bnm.BirilNet)
+    assert net.config == ModelConfig(**SMALL)  # type: ignore[arg-type]
+    assert not net.training
+    x = net.encode(values((1, 8, 8)))
+    assert net(x).spikes.sum() > 0
+    assert torch.equal(net(x).scores, again(x).scores)
+    original = trained_norms(build_model("convnet", net.config, seed=1))
+    assert torch.equal(net(x).scores, original(x).scores)
+
+
+def test_nothing_is_overwritten(saved: Path) -> None:
+    before = saved.read_bytes()
+    with pytest.raises(OutputExistsError, match="--force"):
+        save(load(saved), saved)
+    assert saved.read_bytes() == before
+    save(load(saved), saved, force=True)
+    assert sorted(p.name for p in saved.parent.iterdir()) == ["model.pt"]
+
+
+@pytest.mark.parametrize("keep", [0, 10, 1000, -10])
+def test_truncated_file(saved: Path, keep: int) -> None:
+    saved.write_bytes(saved.read_bytes()[:keep])
+    with pytest.raises(FileFormatError, match=r"model\.pt' is damaged or no torch file"):
+        load(saved)
+
+
+class _Bomb:
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (Path.touch, (self.target,))
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_pickle_bomb_does_not_go_off(tmp_path: Path, zipped: bool) -> None:
+    fuse, path = tmp_path / "exploded", tmp_path / "model.pt"
+    if zipped:
+        torch.save({"format": "biril-nm model", "payload": _Bomb(fuse)}, path)
+    else:
+        path.write_bytes(pickle.dumps(_Bomb(fuse)))
+    with pytest.raises(FileFormatError, match=r"model\.pt' (holds something other than plain|is d)"):
+        load(path)
+    assert not fuse.exists()
+
+
+def _edit(path: Path, change) -> None:  # type: ignore[no-untyped-def]
+    record = torch.load(path, weights_only=True)
+    change(record)
+    torch.save(record, path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda r: r.update(format="other"), "is 'other'; needed is a 'biril-nm model'"),
+        (lambda r: r.update(version=99), "version 99; readable is version 1"),
+        (lambda r: r.pop("config"), "no valid configuration"),
+        (lambda r: r.update(model="resnet"), "'resnet' is unknown"),
+        (lambda r: r["config"].update(neuron="x"), "neuron 'x' is unknown"),
+        (lambda r: r["config"].update(hidden=["a"]), "positive integers"),
+        (lambda r: r["config"].update(hidden=[10**9]), "layers.fc1.weight is torch.float32"),
+        (lambda r: r.update(state_dict=[1]), "no table of tensors"),
+        (lambda r: r["state_dict"].pop("layers.fc1.weight"), r"missing \['layers.fc1.weight'\]"),
+        (lambda r: r["state_dict"].update(x=torch.zeros(1)), r"unknown \['x'\]"),
+        (
+            lambda r: r["state_dict"].update({"layers.fc1.weight": torch.zeros(2, 2)}),
+            r"layers.fc1.weight is torch.float32 \(2, 2\), needed \(20, 24\)",
+        ),
+        (
+            lambda r: r["state_dict"].update(
+                {"layers.fc1.weight": torch.zeros(1).expand(10**6, 10**6)}
+            ),
+            "claims 4000000",
+        ),
+        (lambda r: r["state_dict"]["layers.fc1.weight"].fill_(float("nan")), "hold nan"),
+    ],
+)
+def test_inconsistent_files(saved: Path, change, message: str) -> None:  # type: ignore[no-untyped-def]
+    _edit(saved, change)
+    with pytest.raises(FileFormatError, match=message):
+        load(saved)
+
+
+def test_missing_file_and_foreign_content(tmp_path: Path) -> None:
+    with pytest.raises(FileFormatError, match="does not exist"):
+        load(tmp_path / "model.pt")
+    torch.save(torch.zeros(3), tmp_path / "x.pt")
+    with pytest.raises(FileFormatError, match="is 'Tensor'"):
+        load(tmp_path / "x.pt")
