@@ -43,11 +43,26 @@ def trained_norms(net: BirilNet) -> BirilNet:
 def test_names_are_the_contract() -> None:
     names = [name for name, _ in build_model("convnet").layers.named_children()]
     assert names == (
-        "conv1 bn1 if1 pool1 conv2 bn2 if2 pool2 flatten fc1 bn3 if3 fc2 if_out".split()
+        [
+            "conv1",
+            "bn1",
+            "if1",
+            "pool1",
+            "conv2",
+            "bn2",
+            "if2",
+            "pool2",
+            "flatten",
+            "fc1",
+            "bn3",
+            "if3",
+            "fc2",
+            "if_out",
+        ]
     )
     config = ModelConfig(input_shape=(20,), neuron="lif", batch_norm=False, hidden=(8, 8))
     names = [name for name, _ in build_model("mlp", config).layers.named_children()]
-    assert names == "fc1 lif1 fc2 lif2 fc3 lif_out".split()
+    assert names == ["fc1", "lif1", "fc2", "lif2", "fc3", "lif_out"]
 
 
 def test_mnist_size_of_the_specification() -> None:
@@ -276,7 +291,9 @@ def test_pickle_bomb_does_not_go_off(tmp_path: Path, zipped: bool) -> None:
         torch.save({"format": "biril-nm model", "payload": _Bomb(fuse)}, path)
     else:
         path.write_bytes(pickle.dumps(_Bomb(fuse)))
-    with pytest.raises(FileFormatError, match=r"model\.pt' (holds something other than plain|is d)"):
+    with pytest.raises(
+        FileFormatError, match=r"model\.pt' (holds something other than plain|is d)"
+    ):
         load(path)
     assert not fuse.exists()
 

@@ -64,7 +64,9 @@ def test_fractional_impulse_rounds_up_twice_as_often() -> None:
 def test_shared_random_numbers() -> None:
     train = torch.zeros(3, 50, 4)
     train[0] = 1
-    assert (run_trace(train, Trace(101, 8), generator(), shared_rng=True).std(dim=(1, 2)) == 0).all()
+    assert (
+        run_trace(train, Trace(101, 8), generator(), shared_rng=True).std(dim=(1, 2)) == 0
+    ).all()
     assert run_trace(train, Trace(101, 8), generator())[2].std() > 0
 
 
