@@ -91,9 +91,7 @@ class Coding:
         return Coding(str(values["kind"]), int(values["n_steps"]), int(values["message_bits"]))
 
 
-def readout_scores(
-    spikes: ArrayLike, v_last: ArrayLike, vth: ArrayLike
-) -> NDArray[np.int64]:
+def readout_scores(spikes: ArrayLike, v_last: ArrayLike, vth: ArrayLike) -> NDArray[np.int64]:
     """Integer score of each output neuron: spike count first, membrane potential as tie-break.
 
     ``score = n_spikes * (vth << 6) + v_last``, the integer twin of the float score

@@ -25,7 +25,7 @@ def check_wiring(graph: LoihiGraph) -> None:
 
 
 def _edge_findings(graph: LoihiGraph) -> Iterator[str]:
-    from biril_nm.hw_graph import Input, Neurons, Output
+    from biril_nm.hw_graph import Neurons, Output
 
     if not graph.inputs:
         yield "there is no Input node"
@@ -47,16 +47,20 @@ def _edge_findings(graph: LoihiGraph) -> Iterator[str]:
             if targets:
                 yield f"{kind} '{name}' cannot have targets, found {targets}"
         else:
-            if isinstance(node, Input) and sources:
-                yield f"Input '{name}' cannot have sources, found {sources}"
-            wrong = [b for b in sources if b not in graph.connections]
-            wrong += [
-                b
-                for b in targets
-                if b not in graph.connections and not isinstance(graph.nodes[b], Output)
-            ]
-            if wrong:
-                yield f"{kind} '{name}' must be joined through connections, found {wrong}"
+            yield from _population_findings(graph, name, kind, sources, targets)
+
+
+def _population_findings(
+    graph: LoihiGraph, name: str, kind: str, sources: list[str], targets: list[str]
+) -> Iterator[str]:
+    from biril_nm.hw_graph import Input, Output
+
+    if isinstance(graph.nodes[name], Input) and sources:
+        yield f"Input '{name}' cannot have sources, found {sources}"
+    ends = [b for b in targets if not isinstance(graph.nodes[b], Output)]
+    wrong = [b for b in (*sources, *ends) if b not in graph.connections]
+    if wrong:
+        yield f"{kind} '{name}' must be joined through connections, found {wrong}"
 
 
 def _ends_findings(

@@ -30,7 +30,7 @@ def _values(register: object) -> str:
 def neuron_rows(graph: LoihiGraph) -> list[tuple[str, ...]]:
     """One row per Neurons node, as :data:`NEURON_HEADER` names the columns."""
     facts = graph.metadata.get("neurons", {})
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for name, node in graph.neurons.items():
         known = facts.get(name, {})
         bias = _values(node.bias_mant)
@@ -53,7 +53,7 @@ def neuron_rows(graph: LoihiGraph) -> list[tuple[str, ...]]:
 def connection_rows(graph: LoihiGraph) -> list[tuple[str, ...]]:
     """One row per connection, as :data:`CONNECTION_HEADER` names the columns."""
     facts = graph.metadata.get("quantisation", {})
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for name, node in graph.connections.items():
         known = facts.get(name, {})
         stored = node.weight.nnz if isinstance(node, Sparse) else node.weight.size
@@ -91,7 +91,9 @@ def report_text(graph: LoihiGraph) -> str:
         f"({', '.join(f'{v} {k}' for k, v in counts.items() if v and k != 'Neurons')}), "
         f"latency {max(graph.latency.values())} steps"
     ]
-    known = {key: graph.metadata[key] for key in ("chip", "dt_s", "producer") if key in graph.metadata}
+    known = {
+        key: graph.metadata[key] for key in ("chip", "dt_s", "producer") if key in graph.metadata
+    }
     if known:
         lines.append(", ".join(f"{key} {value}" for key, value in known.items()))
     lines += ["", *_table(NEURON_HEADER, neuron_rows(graph))]

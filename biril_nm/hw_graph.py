@@ -51,9 +51,11 @@ def _shape(value: Any) -> Shape:
 
 def _integers(value: Any, what: str) -> NDArray[np.int32]:
     array = np.asarray(value)
-    if array.dtype.kind not in "iub":
-        if array.dtype.kind != "f" or not np.array_equal(array, np.rint(array)):
-            raise ConfigError(f"{what} must be integers, found dtype {array.dtype}")
+    whole = array.dtype.kind in "iub" or (
+        array.dtype.kind == "f" and np.array_equal(array, np.rint(array))
+    )
+    if not whole:
+        raise ConfigError(f"{what} must be integers, found dtype {array.dtype}")
     wide = array.astype(np.int64)
     info = np.iinfo(np.int32)
     if wide.size and (wide.min() < info.min or wide.max() > info.max):
@@ -336,9 +338,7 @@ class LoihiGraph:
         return Timing.of(
             inputs=tuple(self.inputs),
             neurons=tuple(self.neurons),
-            links={
-                name: (*self.ends[name], node.delay) for name, node in self.connections.items()
-            },
+            links={name: (*self.ends[name], node.delay) for name, node in self.connections.items()},
         )
 
     @property

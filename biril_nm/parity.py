@@ -147,7 +147,9 @@ class ParityReport:
                 f"predictions equal, firing rates within {worst:.4f} spikes per step"
             )
         if self.silent:
-            lines.append(f"silent nodes (nothing proven about their spikes): {', '.join(self.silent)}")
+            lines.append(
+                f"silent nodes (nothing proven about their spikes): {', '.join(self.silent)}"
+            )
         return "\n".join(lines)
 
     def raise_on_mismatch(self) -> ParityReport:
@@ -224,9 +226,7 @@ def check_parity(
     )
 
 
-def compare(
-    name_a: str, a: Trace, name_b: str, b: Trace, order: Sequence[str]
-) -> Mismatch | None:
+def compare(name_a: str, a: Trace, name_b: str, b: Trace, order: Sequence[str]) -> Mismatch | None:
     """First difference between two traces: earliest step, then node order, then u, v, s.
 
     Raises:
@@ -239,8 +239,8 @@ def compare(
         ours, theirs = a[node].variables(), b[node].variables()
         if {k: v.shape for k, v in ours.items()} != {k: v.shape for k, v in theirs.items()}:
             raise ParityError(
-                f"{node}: {name_a} recorded {({k: v.shape for k, v in ours.items()})}, {name_b} "
-                f"{({k: v.shape for k, v in theirs.items()})}"
+                f"{node}: {name_a} recorded { ({k: v.shape for k, v in ours.items()}) }, {name_b} "
+                f"{ ({k: v.shape for k, v in theirs.items()}) }"
             )
         for variable in (v for v in CAUSE_FIRST if v in ours):
             where = _first_difference(ours[variable], theirs[variable])
@@ -253,9 +253,7 @@ def compare(
     return min(found, key=lambda item: item[0])[1] if found else None
 
 
-def _first_difference(
-    a: NDArray[Any], b: NDArray[Any]
-) -> tuple[int, int, int, int, int] | None:
+def _first_difference(a: NDArray[Any], b: NDArray[Any]) -> tuple[int, int, int, int, int] | None:
     different = (a != b).reshape(a.shape[0], a.shape[1], -1)
     steps = np.flatnonzero(different.any(axis=(1, 2)))
     if steps.size == 0:

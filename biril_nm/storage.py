@@ -23,6 +23,7 @@ from biril_nm.errors import FileFormatError, OutputExistsError
 
 __all__ = ["atomic_directory", "atomic_file", "check_output", "read_npz", "write_npz"]
 
+_NPY: Any = npy_format  # numpy declares no types for it
 MAX_ARCHIVE_BYTES = 8 << 30  # sum of all arrays of one archive, uncompressed
 MAX_ARCHIVE_MEMBERS = 100_000
 
@@ -93,9 +94,7 @@ def write_npz(path: str | Path, arrays: Mapping[str, NDArray[Any]]) -> None:
         np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
 
 
-def read_npz(
-    path: str | Path, max_bytes: int = MAX_ARCHIVE_BYTES
-) -> dict[str, NDArray[Any]]:
+def read_npz(path: str | Path, max_bytes: int = MAX_ARCHIVE_BYTES) -> dict[str, NDArray[Any]]:
     """Read all arrays of an ``.npz`` after checking the headers.
 
     Raises:
@@ -108,7 +107,13 @@ def read_npz(
     try:
         with zipfile.ZipFile(source) as archive:
             return _read_members(source, archive, max_bytes)
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, EOFError, OSError, NotImplementedError) as error:
+    except (
+        zipfile.BadZipFile,
+        zipfile.LargeZipFile,
+        EOFError,
+        OSError,
+        NotImplementedError,
+    ) as error:
         raise FileFormatError(f"'{source}' is no readable .npz archive: {error}") from error
 
 
@@ -117,7 +122,9 @@ def _read_members(
 ) -> dict[str, NDArray[Any]]:
     members = archive.infolist()
     if len(members) > MAX_ARCHIVE_MEMBERS:
-        raise FileFormatError(f"'{source}' has {len(members)} members; allowed: {MAX_ARCHIVE_MEMBERS}")
+        raise FileFormatError(
+            f"'{source}' has {len(members)} members; allowed: {MAX_ARCHIVE_MEMBERS}"
+        )
     arrays: dict[str, NDArray[Any]] = {}
     total = 0
     for member in members:
@@ -127,9 +134,11 @@ def _read_members(
     for member in members:
         try:
             with archive.open(member) as stream:
-                array = npy_format.read_array(stream, allow_pickle=False)
+                array = _NPY.read_array(stream, allow_pickle=False)
         except (ValueError, RuntimeError, zipfile.BadZipFile, EOFError, OSError) as error:
-            raise FileFormatError(f"'{source}': member '{member.filename}' is damaged: {error}") from error
+            raise FileFormatError(
+                f"'{source}': member '{member.filename}' is damaged: {error}"
+            ) from error
         arrays[member.filename.removesuffix(".npy")] = array
     return arrays
 
@@ -138,10 +147,10 @@ def _check_header(source: Path, archive: zipfile.ZipFile, member: zipfile.ZipInf
     """Bytes that the member's array will take, from its header alone."""
     try:
         with archive.open(member) as stream:
-            version = npy_format.read_magic(stream)
+            version = _NPY.read_magic(stream)
             reader = {
-                (1, 0): npy_format.read_array_header_1_0,
-                (2, 0): npy_format.read_array_header_2_0,
+                (1, 0): _NPY.read_array_header_1_0,
+                (2, 0): _NPY.read_array_header_2_0,
             }[version]
             shape, _, dtype = reader(stream)
     except (KeyError, ValueError, RuntimeError, SyntaxError, zipfile.BadZipFile, EOFError) as error:
@@ -152,7 +161,7 @@ def _check_header(source: Path, archive: zipfile.ZipFile, member: zipfile.ZipInf
         raise FileFormatError(
             f"'{source}': member '{member.filename}' holds pickled objects, which are never loaded"
         )
-    size = dtype.itemsize
+    size = int(dtype.itemsize)
     for length in shape:
         size *= int(length)
     if size > member.file_size:

@@ -48,11 +48,11 @@ def assert_parity(
     from biril_nm.export import lower, to_nir
     from biril_nm.models import BirilNet
 
-    values = spikes.detach().cpu().numpy() if isinstance(spikes, torch.Tensor) else np.asarray(spikes)
+    values = (
+        spikes.detach().cpu().numpy() if isinstance(spikes, torch.Tensor) else np.asarray(spikes)
+    )
     if values.ndim < 3:
-        raise ConfigError(
-            f"spikes have shape {values.shape}; needed is (n_steps, batch, *shape)"
-        )
+        raise ConfigError(f"spikes have shape {values.shape}; needed is (n_steps, batch, *shape)")
     coding = net.config.coding if isinstance(net, BirilNet) else Coding("spikes", values.shape[0])
     message = _integers(values, coding)
     sample = torch.from_numpy(coding.to_float(message[0]))

@@ -45,7 +45,8 @@ class Timing:
         """
         latency = _shortest(inputs, neurons, links)
         slack = {
-            name: latency[src] + 1 + delay - latency[dst] for name, (src, dst, delay) in links.items()
+            name: latency[src] + 1 + delay - latency[dst]
+            for name, (src, dst, delay) in links.items()
         }
         order = tuple(sorted(neurons, key=lambda name: (latency[name], neurons.index(name))))
         return Timing(latency=latency, slack=slack, order=order)

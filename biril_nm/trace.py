@@ -68,7 +68,9 @@ class Trace(Mapping[str, NodeTrace]):
         try:
             return self.nodes[name]
         except KeyError:
-            raise KeyError(f"no trace of node '{name}'; recorded: {', '.join(self.nodes)}") from None
+            raise KeyError(
+                f"no trace of node '{name}'; recorded: {', '.join(self.nodes)}"
+            ) from None
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.nodes)

@@ -150,7 +150,7 @@ def _record_shapes(root: nn.Module, sample: torch.Tensor) -> dict[str, tuple[Sha
     handles = [
         layer.register_forward_hook(hook(path))
         for path, layer in root.named_modules()
-        if isinstance(layer, (*LAYER_MAP, *NEURON_MAP))
+        if type(layer) in LAYER_MAP or type(layer) in NEURON_MAP
     ]
     try:
         with torch.no_grad():
@@ -218,7 +218,9 @@ def _edges(graph: torch.fx.Graph, targets: dict[str, str]) -> Edges:
     return edges
 
 
-def _name_ends(nodes: Nodes, edges: Edges, in_shape: Shape, coding: Coding) -> tuple[Nodes, Edges]:
+def _name_ends(
+    nodes: Nodes, edges: Edges, in_shape: Shape, coding: Coding | None
+) -> tuple[Nodes, Edges]:
     """Call the ends ``input`` and ``output``, give them types, store the coding."""
     inputs = [name for name, node in nodes.items() if isinstance(node, nir.Input)]
     outputs = [name for name, node in nodes.items() if isinstance(node, nir.Output)]

@@ -23,7 +23,7 @@ from biril_nm.export.passes.balance_delays import balance_delays
 from biril_nm.export.passes.calibrate import calibrate_peaks
 from biril_nm.export.passes.linear_maps import Convolution, scale_rows
 from biril_nm.export.passes.links import FloatLink, FloatNet, flatten_graph, float_net
-from biril_nm.export.passes.neuron_kinds import NEURON_KINDS
+from biril_nm.export.passes.neuron_kinds import NEURON_KINDS, Dynamics
 from biril_nm.export.passes.quantize import QuantizedNode, Scaled, quantize_node
 from biril_nm.fixed_point import decay_u_register, decay_v_register
 from biril_nm.hw_graph import (
@@ -39,7 +39,7 @@ from biril_nm.hw_graph import (
 )
 from biril_nm.loihi import LOIHI2, ChipProfile, chip_profile
 
-__all__ = ["lower"]
+__all__ = ["ideal_weights", "lower"]
 
 log = logging.getLogger(__name__)
 
@@ -90,6 +90,37 @@ def lower(
     check_design(graph, profile)
     log.info("lowered %d neuron nodes, %d connections", len(graph.neurons), len(graph.connections))
     return graph
+
+
+def ideal_weights(nir_graph: nir.NIRGraph, graph: LoihiGraph) -> dict[str, NDArray[np.float64]]:
+    """Weights before rounding, in the integer units of each connection of ``graph``.
+
+    Args:
+        nir_graph: what ``graph`` was lowered from.
+        graph: the result of :func:`lower`.
+
+    Returns:
+        Connection -> flat float64 array in the order of the stored weights.
+    """
+    net = float_net(flatten_graph(nir_graph), float(graph.metadata["dt_s"]))
+    ideal = {}
+    for name, (shape, dynamics) in net.neurons.items():
+        gain = _row_gain(dynamics, shape)
+        for link in net.links_into(name):
+            facts = graph.metadata["quantisation"][link.name]
+            units = facts["scale"] / 2.0 ** facts["weight_exp"]
+            ideal[link.name] = _scaled(net, link, gain).values * units
+    return ideal
+
+
+def _row_gain(dynamics: Dynamics, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """Weight gain per threshold of each neuron; per volt where there is no threshold."""
+    return np.asarray(dynamics.weight_gain / _level(dynamics, shape))
+
+
+def _level(dynamics: Dynamics, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    spiking = np.all(np.isfinite(dynamics.threshold))
+    return dynamics.threshold if spiking else np.ones(shape)
 
 
 def _settle_dt(graph: nir.NIRGraph, dt_s: float | None) -> float:
@@ -153,14 +184,14 @@ def _quantize(
 ) -> QuantizedNode:
     shape, d = net.neurons[name]
     spiking = bool(np.all(np.isfinite(d.threshold)))
-    level = d.threshold if spiking else np.ones(shape)
+    level = _level(d, shape)
     affine = net.bias[name]
     if d.filtered_bias and np.any(affine):
         raise UnsupportedNodeError(
             f"node '{name}' (CubaLIF) has an affine bias in front, which passes its synaptic filter; the "
             f"chip's bias does not. Train without bias in front of it"
         )
-    links = [_scaled(net, link, d.weight_gain / level) for link in net.links_into(name)]
+    links = [_scaled(net, link, _row_gain(d, shape)) for link in net.links_into(name)]
     bias = (d.bias_gain * affine + d.drive) / level
     return quantize_node(
         name, links, bias, spiking, float(d.u_decay.min()), chip, weight_bits, peak

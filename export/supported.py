@@ -36,8 +36,8 @@ _BECOMES = {
 
 def supported_nodes() -> list[tuple[str, str, str]]:
     """Rows (from, node, becomes); a node of the dispatch tables without a text raises KeyError."""
-    from biril_nm.export.passes.links import STATELESS
     from biril_nm.export.passes.neuron_kinds import NEURON_KINDS
+    from biril_nm.export.passes.stateless import STATELESS
     from biril_nm.export.torch_layers import LAYER_MAP, VANISHING
     from biril_nm.export.torch_neurons import NEURON_MAP
 

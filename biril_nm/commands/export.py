@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -29,7 +29,7 @@ TARGETS = ("nir", "loihi", "lava")
 BUNDLE_SAMPLES = 16
 
 To = Annotated[str, typer.Option("--to", help=f"Target: {', '.join(TARGETS)}.")]
-Out = Annotated[Optional[Path], typer.Option("--out", "-o", help="Output; default: beside SRC.")]
+Out = Annotated[Path | None, typer.Option("--out", "-o", help="Output; default: beside SRC.")]
 
 
 def export_command(
@@ -41,11 +41,11 @@ def export_command(
     chip: Chip = "loihi2",
     weight_bits: WeightBits = 8,
     calibration: Annotated[
-        Optional[Path],
+        Path | None,
         typer.Option(help=".npz with integer 'spikes' that limit the scale by observed peaks."),
     ] = None,
     dataset: Annotated[
-        Optional[str], typer.Option(help="Lava: put test samples of this data set beside it.")
+        str | None, typer.Option(help="Lava: put test samples of this data set beside it.")
     ] = None,
     data_root: DataRoot = None,
     seed: Seed = 0,
@@ -81,7 +81,9 @@ def export_command(
 
 def _default_output(src: Path, to: str) -> Path:
     stem = src.name.removesuffix(GRAPH_SUFFIX) if src.name.endswith(GRAPH_SUFFIX) else src.stem
-    return src.with_name({"nir": f"{stem}.nir", "loihi": f"{stem}{GRAPH_SUFFIX}", "lava": "lava"}[to])
+    return src.with_name(
+        {"nir": f"{stem}.nir", "loihi": f"{stem}{GRAPH_SUFFIX}", "lava": "lava"}[to]
+    )
 
 
 def _write_nir(source: Source, target: Path, force: bool) -> dict[str, Any]:
@@ -130,8 +132,8 @@ def _bundle_input(
     told = [value["n_steps"] for value in graph.metadata.get("coding", {}).values()]
     if dataset is None:
         return random_input(graph, max([16 if n == 1 else n for n in told], default=16), 4, seed)
-    from biril_nm.data import load_dataset
+    from biril_nm.data import load_data
 
     name, coding = single_input(graph)
-    values = load_dataset(dataset, data_root).test_values[:BUNDLE_SAMPLES]
+    values = load_data(dataset, data_root).test.head(BUNDLE_SAMPLES).values()
     return {name: coding.encode(values, seed)}

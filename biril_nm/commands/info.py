@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any
 
 import typer
 
@@ -21,7 +21,7 @@ PACKAGES = ("numpy", "numba", "torch", "snntorch", "nir", "nirtorch", "lava-nc",
 
 def info_command(
     file: Annotated[
-        Optional[Path], typer.Argument(help="model.pt, x.nir or x.loihi.npz", metavar="[FILE]")
+        Path | None, typer.Argument(help="model.pt, x.nir or x.loihi.npz", metavar="[FILE]")
     ] = None,
     json: Json = False,
 ) -> None:

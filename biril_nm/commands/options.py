@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -15,17 +15,17 @@ Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
 Chip = Annotated[str, typer.Option(help="Chip whose limits hold: loihi1 or loihi2.")]
 WeightBits = Annotated[int, typer.Option(min=1, max=8, help="Bits per weight.")]
 Dt = Annotated[
-    Optional[float],
+    float | None,
     typer.Option("--dt", help="Width of a time step in seconds, where the file does not tell."),
 ]
 Reset = Annotated[
-    Optional[str],
+    str | None,
     typer.Option(
         help="'zero': spikes reset v to 0, where the file does not tell; 'force-zero': accept "
         "the change where it tells otherwise."
     ),
 ]
 DataRoot = Annotated[
-    Optional[Path],
+    Path | None,
     typer.Option(envvar="BIRIL_DATA", help="Folder of the data sets, as torchvision lays it out."),
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any
 
 import typer
 
@@ -24,18 +24,18 @@ __all__ = ["parity_command"]
 def parity_command(
     src: Annotated[Path, typer.Argument(help="model.pt, x.nir or x.loihi.npz", metavar="SRC")],
     against: Annotated[
-        Optional[str],
+        str | None,
         typer.Option(help="Engines, of torch,sim,lava; default: all that SRC allows."),
     ] = None,
     samples: Annotated[int, typer.Option(min=1, help="Samples to compare.")] = 16,
     steps: Annotated[
-        Optional[int], typer.Option(min=1, help="Steps per sample; default: as trained, else 16.")
+        int | None, typer.Option(min=1, help="Steps per sample; default: as trained, else 16.")
     ] = None,
     spikes: Annotated[
-        Optional[Path], typer.Option(help="Input from this .npz instead of random input.")
+        Path | None, typer.Option(help="Input from this .npz instead of random input.")
     ] = None,
     dataset: Annotated[
-        Optional[str], typer.Option(help="Input from the test set of digits or mnist.")
+        str | None, typer.Option(help="Input from the test set of digits or mnist.")
     ] = None,
     data_root: DataRoot = None,
     dt: Dt = None,
@@ -83,9 +83,9 @@ def _dataset_input(
 ) -> dict[str, Any]:
     from dataclasses import replace
 
-    from biril_nm.data import load_dataset
+    from biril_nm.data import load_data
 
     name, coding = single_input(graph)
     if steps is not None:
         coding = replace(coding, n_steps=steps)
-    return {name: coding.encode(load_dataset(dataset, data_root).test_values[:samples], seed)}
+    return {name: coding.encode(load_data(dataset, data_root).test.head(samples).values(), seed)}

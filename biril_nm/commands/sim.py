@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -26,9 +26,9 @@ def sim_command(
     record: Annotated[str, typer.Option(help="What to record, of s,u,v.")] = "s",
     learn: Annotated[bool, typer.Option("--learn", help="Let plastic connections learn.")] = False,
     out: Annotated[
-        Optional[Path], typer.Option("--out", "-o", help="Write the trace to this .npz.")
+        Path | None, typer.Option("--out", "-o", help="Write the trace to this .npz.")
     ] = None,
-    threads: Annotated[Optional[int], typer.Option(help="Threads; default: all CPUs.")] = None,
+    threads: Annotated[int | None, typer.Option(help="Threads; default: all CPUs.")] = None,
     force: Force = False,
     json: Json = False,
 ) -> None:

@@ -80,7 +80,7 @@ def lowered(
         return source.graph
     from biril_nm.export import lower
 
-    graph = lower(
+    graph: LoihiGraph = lower(
         source.nir_graph,
         chip=chip,
         dt_s=None if source.kind == "pt" else dt_s,

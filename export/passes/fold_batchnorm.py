@@ -22,7 +22,7 @@ Edges = list[tuple[str, str]]
 
 
 @dataclass(eq=False)
-class ChannelAffine(nir.NIRNode):
+class ChannelAffine(nir.NIRNode):  # type: ignore[misc]
     """``y = scale x + shift`` per channel: BatchNorm at inference. Never written to a file."""
 
     scale: NDArray[np.float64]

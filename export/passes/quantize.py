@@ -201,7 +201,7 @@ def _proven_limit(links: Sequence[Scaled], u_decay: float) -> float:
 
 
 def _row_bound(link: Scaled, sign: int) -> float:
-    weight = link.linear.weight
+    weight: Any = link.linear.weight
     if isinstance(link.linear, Convolution):
         per_row = np.maximum(sign * weight, 0).reshape(weight.shape[0], -1).sum(axis=1)
     elif scipy.sparse.issparse(weight):
@@ -232,7 +232,9 @@ def _search(
     best: float | None = None
     best_error = math.inf
     for scale in sorted(candidates, reverse=True):
-        if not SCALE_MIN <= scale <= ceiling or any(g.exponent(scale) > g.exp_max for g in grids.values()):
+        if not SCALE_MIN <= scale <= ceiling or any(
+            g.exponent(scale) > g.exp_max for g in grids.values()
+        ):
             continue
         error = _error(links, grids, scale)
         if error < best_error * (1 - 1e-9):

@@ -21,7 +21,10 @@ ZERO = {"reset_mechanism": "zero", "reset_delay": False, "init_hidden": True}
 
 def _dense() -> nn.Module:
     return nn.Sequential(
-        nn.Linear(12, 20), snn.Leaky(0.9, **ZERO), nn.Linear(20, 5, bias=False), snn.Leaky(0.8, **ZERO)
+        nn.Linear(12, 20),
+        snn.Leaky(0.9, **ZERO),
+        nn.Linear(20, 5, bias=False),
+        snn.Leaky(0.8, **ZERO),
     )
 
 
@@ -121,9 +124,15 @@ class Branching(nn.Module):
 @pytest.mark.parametrize(
     ("net", "message"),
     [
-        (nn.Sequential(nn.Linear(4, 4), nn.Softmax(1), nn.MaxPool1d(1)), r"'1' \(torch.*Softmax\).*\n.*'2'"),
+        (
+            nn.Sequential(nn.Linear(4, 4), nn.Softmax(1), nn.MaxPool1d(1)),
+            r"'1' \(torch.*Softmax\).*\n.*'2'",
+        ),
         (nn.Sequential(nn.BatchNorm1d(4), snn.Leaky(0.9, **ZERO)), "BatchNorm '0' follows 'input'"),
-        (nn.Sequential(nn.Linear(4, 4), snn.Leaky(0.9, graded_spikes_factor=2.0, **ZERO)), "graded"),
+        (
+            nn.Sequential(nn.Linear(4, 4), snn.Leaky(0.9, graded_spikes_factor=2.0, **ZERO)),
+            "graded",
+        ),
         (nn.Linear(4, 4), "single layer"),
         (Branching(), "cannot be traced"),
         (nn.Sequential(nn.Conv2d(4, 4, 1, padding=1, padding_mode="circular")), "circular"),

@@ -60,13 +60,22 @@ def test_two_convolutions_compose_exactly(data):
 
 @pytest.mark.parametrize(
     ("size", "kernel", "padding", "folds"),
-    [(14, 2, 1, True), (14, 2, 0, True), (15, 2, 0, True), (15, 2, 1, False), (7, 3, 1, False), (9, 3, 1, True)],
+    [
+        (14, 2, 1, True),
+        (14, 2, 0, True),
+        (15, 2, 0, True),
+        (15, 2, 1, False),
+        (7, 3, 1, False),
+        (9, 3, 1, True),
+    ],
 )
 def test_pooling_folds_into_a_convolution_only_where_exact(size, kernel, padding, folds):
     pool = Convolution(
         np.full((3, 1, kernel, kernel), 1 / kernel**2), (3, size, size), (kernel, kernel), groups=3
     )
-    conv = Convolution(np.random.default_rng(0).normal(size=(5, 3, 3, 3)), pool.out_shape, padding=(padding,) * 2)
+    conv = Convolution(
+        np.random.default_rng(0).normal(size=(5, 3, 3, 3)), pool.out_shape, padding=(padding,) * 2
+    )
     assert isinstance(compose(pool, conv), Convolution) is folds
 
 

@@ -54,7 +54,10 @@ class Residual(nn.Module):
 
 def _dense():
     return nn.Sequential(
-        nn.Linear(10, 16), snn.Leaky(1.0, threshold=5.0, **ZERO), nn.Linear(16, 4), snn.Leaky(1.0, **ZERO)
+        nn.Linear(10, 16),
+        snn.Leaky(1.0, threshold=5.0, **ZERO),
+        nn.Linear(16, 4),
+        snn.Leaky(1.0, **ZERO),
     )
 
 
@@ -113,7 +116,9 @@ def test_lif_registers_follow_beta_and_bias_follows_scale():
     scale = facts["scale"] / 1.5
     assert int(node.vth) == round(1.5 * scale)
     bias = node.bias_mant.astype(int) << node.bias_exp
-    np.testing.assert_allclose(bias, 64 * scale * net[0].bias.detach().numpy(), atol=1 << node.bias_exp)
+    np.testing.assert_allclose(
+        bias, 64 * scale * net[0].bias.detach().numpy(), atol=1 << node.bias_exp
+    )
     w = graph.connections["0"].weight * 2.0 ** graph.connections["0"].weight_exp
     step = 2.0 ** graph.connections["0"].weight_exp
     np.testing.assert_allclose(w, scale * net[0].weight.detach().numpy(), atol=step + 1e-6)
@@ -158,7 +163,9 @@ def test_graded_input_divides_by_the_input_scale_and_u_cannot_overflow():
 
 def test_calibration_loosens_a_costly_bound():
     torch.manual_seed(0)
-    net = nn.Sequential(nn.Conv2d(1, 8, 7, padding=3, bias=False), snn.Leaky(1.0, threshold=0.5, **ZERO))
+    net = nn.Sequential(
+        nn.Conv2d(1, 8, 7, padding=3, bias=False), snn.Leaky(1.0, threshold=0.5, **ZERO)
+    )
     net[0].weight.data = net[0].weight.data.abs()
     graph = to_nir(net, torch.zeros(1, 1, 20, 20), DT)
     graph.nodes["input"].metadata.update(message_bits=8, scale=255, coding="direct", n_steps=3)
@@ -189,7 +196,9 @@ def test_dt_and_reset_are_asked_for_where_the_file_does_not_tell():
 
 
 def test_subtract_reset_is_refused_unless_forced():
-    with pytest.raises(UnsupportedNodeError, match="'lif'.*reset 'subtract' cannot run on 'loihi1'"):
+    with pytest.raises(
+        UnsupportedNodeError, match="'lif'.*reset 'subtract' cannot run on 'loihi1'"
+    ):
         lower(_lif_graph(reset="subtract", dt=DT), chip=LOIHI1, reset="zero")
     graph = lower(_lif_graph(reset="subtract", dt=DT), reset="force-zero")
     assert "subtract" in graph.metadata["reset"]["lif"]["from"]
@@ -212,7 +221,9 @@ def test_refusals_name_the_node():
         graph = nir.NIRGraph.from_list(nir.Affine(weight=np.eye(2), bias=ones), node)
         with pytest.raises(UnsupportedNodeError, match=rf"node '\w*if'.*{message}"):
             lower(graph, dt_s=DT, reset="zero")
-    linear_end = nir.NIRGraph.from_list(nir.IF(r=ones, v_threshold=ones), nir.Linear(weight=np.eye(2)))
+    linear_end = nir.NIRGraph.from_list(
+        nir.IF(r=ones, v_threshold=ones), nir.Linear(weight=np.eye(2))
+    )
     with pytest.raises(UnsupportedNodeError, match="output.*linear.*no neuron"):
         lower(linear_end, dt_s=DT, reset="zero")
 
@@ -228,7 +239,9 @@ def test_impossible_bias_is_a_range_error():
 def test_lowering_is_pure_and_saves(tmp_path):
     net = bnm.build_model("mlp", bnm.ModelConfig(), seed=0)
     source = to_nir(net)
-    before = {name: getattr(node, "weight", np.zeros(1)).copy() for name, node in source.nodes.items()}
+    before = {
+        name: getattr(node, "weight", np.zeros(1)).copy() for name, node in source.nodes.items()
+    }
     graph = lower(source)
     assert graph == lower(source)
     for name, node in source.nodes.items():

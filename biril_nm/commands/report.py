@@ -1,0 +1,91 @@
+"""``biril report``: one HTML file about a trained or lowered network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from biril_nm.commands.console import say
+from biril_nm.commands.options import Chip, DataRoot, Dt, Force, Reset, Seed, WeightBits
+from biril_nm.commands.sources import load_source, lowered, random_input, single_input
+
+__all__ = ["report_command"]
+
+
+def report_command(
+    src: Annotated[
+        Path,
+        typer.Argument(help="Folder of biril train, model.pt, x.nir or x.loihi.npz", metavar="SRC"),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="HTML file; default: report.html beside SRC."),
+    ] = None,
+    dataset: Annotated[
+        str | None,
+        typer.Option(help="Draw test samples of digits or mnist, and measure accuracy."),
+    ] = None,
+    samples: Annotated[int, typer.Option(min=1, help="Samples to draw and compare.")] = 20,
+    against: Annotated[
+        str, typer.Option(help="Engines of the parity check; empty: none.")
+    ] = "sim,lava",
+    data_root: DataRoot = None,
+    dt: Dt = None,
+    reset: Reset = None,
+    chip: Chip = "loihi2",
+    weight_bits: WeightBits = 8,
+    seed: Seed = 0,
+    force: Force = False,
+) -> None:
+    """Write a self-contained HTML report with pictures.
+
+    Example: biril report out/digits-convnet --dataset digits
+    """
+    from biril_nm.export.lowering import ideal_weights
+    from biril_nm.export.report import write_report
+    from biril_nm.hardware_sim import simulate
+    from biril_nm.storage import check_output
+
+    folder = src if src.is_dir() else src.parent
+    target = check_output(out or folder / "report.html", force)
+    source = load_source(src / "model.pt" if src.is_dir() else src, dt)
+    graph = lowered(source, chip, dt, weight_bits, reset)
+    ideal = {} if source.nir_graph is None else ideal_weights(source.nir_graph, graph)
+    facts: dict[str, str] = {}
+    if dataset is not None:
+        values, facts = _with_data(source, graph, dataset, data_root, samples, seed)
+    else:
+        values = random_input(graph, 16, samples, seed)
+    if against:
+        facts["parity"] = _parity(graph, values, against)
+    trace = simulate(graph, values, record=("s",))
+    write_report(target, graph, trace, ideal, run_dir=folder, facts=facts, force=force)
+    say(f"wrote {target}")
+
+
+def _with_data(
+    source: Any, graph: Any, dataset: str, data_root: Path | None, samples: int, seed: int
+) -> tuple[dict[str, Any], dict[str, str]]:
+    from biril_nm.data import Batches, load_data
+    from biril_nm.evaluation import evaluate_graph
+
+    test = load_data(dataset, data_root, seed).test
+    name, coding = single_input(graph)
+    facts = {"data set": f"{dataset}, {len(test):,} test samples"}
+    if source.net is not None:
+        from biril_nm.training import evaluate
+
+        facts["accuracy, float (torch)"] = (
+            f"{evaluate(source.net, Batches(test, 250)).accuracy:.2%}"
+        )
+    found = evaluate_graph(graph, test.values(), test.labels, coding, seed=seed)
+    facts["accuracy, integers (sim)"] = f"{found.accuracy:.2%}"
+    return {name: coding.encode(test.head(samples).values(), seed)}, facts
+
+
+def _parity(graph: Any, values: dict[str, Any], against: str) -> str:
+    from biril_nm.parity import check_parity
+
+    return check_parity(graph, values, against=against.split(",")).summary()

@@ -1,0 +1,188 @@
+"""``biril train``: BIRIL on a data set, from a configuration file or from options."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from biril_nm.commands.console import print_json, print_table, say, stderr
+from biril_nm.commands.options import DataRoot, Force, Json
+from biril_nm.errors import ConfigError
+
+__all__ = ["train_command"]
+
+CONFIG = "config.toml"
+
+Text = str | None
+Number = int | None
+
+
+def train_command(
+    config: Annotated[Path | None, typer.Argument(metavar="[CONFIG.toml]")] = None,
+    dataset: Annotated[Text, typer.Option(help="digits (built in) or mnist.")] = None,
+    model: Annotated[Text, typer.Option(help="convnet or mlp.")] = None,
+    schedule: Annotated[
+        Text, typer.Option(help="Ratio STDP:STBP:STDP-STBP (1:6:2) or cycle (BBSBBH).")
+    ] = None,
+    epochs: Annotated[Number, typer.Option(help="Default: one cycle.")] = None,
+    rule: Annotated[Text, typer.Option(help="Local rule: offset, pair or oja.")] = None,
+    neuron: Annotated[Text, typer.Option(help="if or lif.")] = None,
+    coding: Annotated[Text, typer.Option(help="direct or rate.")] = None,
+    steps: Annotated[Number, typer.Option(help="Time steps per sample.")] = None,
+    batch_size: Annotated[Number, typer.Option(help="Samples per batch.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Initial learning rate.")] = None,
+    data_root: DataRoot = None,
+    out: Annotated[Path | None, typer.Option(help="Output folder.")] = None,
+    seed: Annotated[Number, typer.Option(help="Seed of everything random.")] = None,
+    device: Annotated[Text, typer.Option(help="auto, cpu, cuda, ...")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")] = False,
+    force: Force = False,
+    json: Json = False,
+) -> None:
+    """Train a network with cycles of STBP, STDP and STDP-STBP.
+
+    Writes model.pt, config.toml, metrics.jsonl, checkpoint.pt, TensorBoard events and curves.png.
+
+    Example: biril train --dataset digits --model convnet --schedule BBSBBH --out out/digits
+    """
+    from biril_nm.data import load_data, make_loaders
+    from biril_nm.models import build_model
+    from biril_nm.training import fit
+    from biril_nm.training.run_config import RunConfig
+
+    if config is None and resume and out is not None and (out / CONFIG).is_file():
+        config = out / CONFIG
+    run = RunConfig.read(config) if config is not None else RunConfig()
+    if epochs is None and config is None:
+        epochs = _cycle_length(schedule or run.train.schedule)
+    run = run.with_options(
+        dataset=dataset, model=model, seed=seed, batch_size=batch_size,
+        schedule=schedule, epochs=epochs, lr=lr, device=device,
+    )  # fmt: skip
+    run = _with_net_options(run, neuron, coding, steps, rule)
+    folder = out or Path("out") / f"{run.dataset}-{run.model}"
+    data = load_data(run.dataset, data_root, run.seed)
+    run = replace(run, net=replace(run.net, input_shape=data.input_shape, n_classes=data.n_classes))
+    net = build_model(run.model, run.net, run.seed)
+    loaders = make_loaders(data, run.batch_size, run.seed, run.crop_pad)
+    bar = _Bar()
+    _refuse_existing(folder, resume, force)
+    run.write(folder / CONFIG)
+    try:
+        history = fit(
+            net,
+            loaders,
+            run.train,
+            callbacks=[bar.callback()],
+            out_dir=folder,
+            resume=resume,
+            force=force,
+        )
+    finally:
+        bar.close()
+    _show(history.records, folder, json)
+
+
+def _refuse_existing(folder: Path, resume: bool, force: bool) -> None:
+    from biril_nm.storage import check_output
+
+    if not resume:
+        for name in (CONFIG, "model.pt", "checkpoint.pt"):
+            check_output(folder / name, force)
+
+
+def _cycle_length(schedule: str) -> int:
+    from biril_nm.training.schedule import parse_schedule
+
+    return len(parse_schedule(schedule))
+
+
+def _with_net_options(
+    run: Any, neuron: str | None, coding: str | None, steps: int | None, rule: str | None
+) -> Any:
+    from biril_nm.coding import Coding
+    from biril_nm.learning.rules import get_rule
+
+    old = run.net.coding
+    if coding == "spikes":
+        raise ConfigError("coding 'spikes' needs data that are spikes; allowed are direct and rate")
+    new = Coding(coding or old.kind, steps or old.n_steps, old.message_bits or 8)
+    run = replace(run, net=replace(run.net, coding=new, neuron=neuron or run.net.neuron))
+    if rule is not None:
+        plasticity = replace(run.train.plasticity, rule=get_rule(rule))
+        run = replace(run, train=replace(run.train, plasticity=plasticity))
+    return run
+
+
+class _Bar:
+    """Progress on stderr: a bar on a terminal, one line per epoch elsewhere."""
+
+    def __init__(self) -> None:
+        self.progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("loss {task.fields[loss]}"),
+            TimeRemainingColumn(),
+            console=stderr,
+            transient=True,
+            disable=not stderr.is_terminal,
+        )
+        self.progress.start()
+        self.task = self.progress.add_task("", total=None, loss="-")
+
+    def close(self) -> None:
+        """Remove the bar."""
+        self.progress.stop()
+
+    def callback(self) -> Any:
+        """The observer that :func:`biril_nm.training.fit` calls."""
+        from biril_nm.training.callbacks import Callback
+
+        bar = self
+
+        class Observer(Callback):
+            def on_epoch_start(self, epoch: int, n_epochs: int, phase: str, n_batches: int) -> None:
+                text = f"epoch {epoch + 1}/{n_epochs} {phase}"
+                bar.progress.reset(bar.task, total=n_batches, description=text, loss="-")
+
+            def on_batch(self, index: int, n_batches: int, metrics: dict[str, float]) -> None:
+                loss = metrics.get("loss")
+                text = "-" if loss is None else f"{loss:.3f}"
+                bar.progress.update(bar.task, completed=index + 1, loss=text)
+
+            def on_epoch_end(self, record: dict[str, Any]) -> None:
+                stderr.print(_line(record), highlight=False)
+
+        return Observer()
+
+
+def _line(record: dict[str, Any]) -> str:
+    loss, accuracy = record.get("loss"), record.get("test_accuracy")
+    return (
+        f"epoch {record['epoch']:3d}  {record['phase']}  "
+        f"loss {'-' if loss is None else f'{loss:.4f}'}  "
+        f"test {'-' if accuracy is None else f'{accuracy:.2%}'}  {record['seconds']:.1f} s"
+    )
+
+
+def _show(records: list[dict[str, Any]], folder: Path, json: bool) -> None:
+    if json:
+        print_json({"out": str(folder), "epochs": records})
+        return
+    rows = [
+        (
+            str(r["epoch"]),
+            str(r["phase"]),
+            f"{r['loss']:.4f}" if r.get("loss") is not None else "-",
+            f"{r['train_accuracy']:.2%}" if r.get("train_accuracy") is not None else "-",
+            f"{r['test_accuracy']:.2%}" if r.get("test_accuracy") is not None else "-",
+        )
+        for r in records
+    ]
+    print_table("", ("epoch", "phase", "loss", "train accuracy", "test accuracy"), rows)
+    say(f"wrote {folder / 'model.pt'}")

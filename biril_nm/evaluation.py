@@ -1,0 +1,110 @@
+"""Accuracy of an integer network on labelled data, on the simulator or on Lava."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from biril_nm.coding import Coding, predictions
+from biril_nm.errors import ConfigError
+from biril_nm.hw_graph import LoihiGraph
+
+__all__ = ["GraphEvaluation", "evaluate_graph", "predict"]
+
+
+@dataclass(frozen=True)
+class GraphEvaluation:
+    """Result of :func:`evaluate_graph`.
+
+    Attributes:
+        accuracy: share of right predictions, 0..1.
+        n_samples: number of samples.
+        firing_rates: node -> spikes per neuron and step.
+        seconds: wall time of the engine.
+    """
+
+    accuracy: float
+    n_samples: int
+    firing_rates: dict[str, float]
+    seconds: float
+
+
+def _run(graph: LoihiGraph, spikes: Any, backend: str, readout: str) -> Any:
+    if backend == "sim":
+        from biril_nm.hardware_sim import simulate
+
+        return simulate(graph, spikes, record=("s",), nodes=(readout,))
+    if backend == "lava":
+        from biril_nm.export.lava import run_lava
+
+        return run_lava(graph, spikes)
+    raise ConfigError(f"back end '{backend}' cannot run an integer graph; allowed: sim, lava")
+
+
+def _readout(graph: LoihiGraph) -> str:
+    if len(graph.outputs) != 1 or len(graph.inputs) != 1:
+        raise ConfigError(
+            f"classification needs one input and one output; the graph has inputs "
+            f"{', '.join(graph.inputs)} and outputs {', '.join(graph.outputs) or 'none'}"
+        )
+    return next(iter(graph.outputs.values()))
+
+
+def predict(graph: LoihiGraph, trace: Any) -> NDArray[np.int64]:
+    """Predicted class of each sample of a trace that holds the read-out's spikes. Shape (batch,)."""
+    readout = _readout(graph)
+    spikes = np.asarray(trace[readout].s)
+    flat = spikes.reshape(*spikes.shape[:2], -1)
+    v_last = trace.v_last[readout].reshape(flat.shape[1], -1)
+    return predictions(flat, v_last, np.asarray(graph.neurons[readout].vth).reshape(-1))
+
+
+def evaluate_graph(
+    graph: LoihiGraph,
+    values: NDArray[Any],
+    labels: ArrayLike,
+    coding: Coding,
+    backend: str = "sim",
+    batch_size: int = 250,
+    seed: int = 0,
+    progress: Callable[[int], None] | None = None,
+) -> GraphEvaluation:
+    """Classify ``values`` and compare with ``labels``.
+
+    Args:
+        graph: the integer network.
+        values: samples in 0..1, ``(n, *shape)``.
+        labels: classes ``(n,)``.
+        coding: how values become chip input.
+        backend: ``"sim"`` or ``"lava"``.
+        batch_size: samples per run of the engine.
+        seed: seed of rate coding; batch i uses ``seed + i``, as the torch evaluation does.
+        progress: called with the number of samples done.
+
+    Raises:
+        ConfigError: no samples, or a graph without exactly one input and one output.
+    """
+    readout, wanted = _readout(graph), np.asarray(labels)
+    if len(wanted) == 0:
+        raise ConfigError("there are no samples to evaluate")
+    right = 0
+    spikes = dict.fromkeys(graph.neurons, 0)
+    seconds = 0.0
+    for index, start in enumerate(range(0, len(wanted), batch_size)):
+        message = coding.encode(values[start : start + batch_size], seed + index)
+        began = time.perf_counter()
+        trace = _run(graph, message, backend, readout)
+        seconds += time.perf_counter() - began
+        right += int((predict(graph, trace) == wanted[start : start + batch_size]).sum())
+        for name, count in trace.n_spikes.items():
+            spikes[name] += count
+        if progress is not None:
+            progress(min(start + batch_size, len(wanted)))
+    cells = len(wanted) * coding.n_steps
+    rates = {name: n / (cells * graph.neurons[name].size) for name, n in spikes.items()}
+    return GraphEvaluation(right / len(wanted), len(wanted), rates, seconds)

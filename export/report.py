@@ -1,0 +1,106 @@
+"""The HTML report: one self-contained file with tables and pictures of a lowered network."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import biril_nm
+from biril_nm.errors import MissingDependencyError
+from biril_nm.export.figures import raster_png, weights_png
+from biril_nm.graph_report import CONNECTION_HEADER, NEURON_HEADER, connection_rows, neuron_rows
+from biril_nm.hw_graph import LoihiGraph
+from biril_nm.storage import atomic_file, check_output
+from biril_nm.trace import Trace
+
+__all__ = ["write_report"]
+
+TEMPLATE = "report.html"
+METRICS, CURVES = "metrics.jsonl", "curves.png"
+
+
+def write_report(
+    path: str | Path,
+    graph: LoihiGraph,
+    trace: Trace | None = None,
+    ideal: Mapping[str, NDArray[np.float64]] | None = None,
+    run_dir: str | Path | None = None,
+    facts: Mapping[str, str] | None = None,
+    force: bool = False,
+) -> Path:
+    """Write the report atomically.
+
+    Args:
+        path: HTML file to write.
+        graph: the integer network.
+        trace: spikes to draw and count.
+        ideal: float weights per connection in integer units
+            (:func:`biril_nm.export.lowering.ideal_weights`).
+        run_dir: folder of ``biril train``, for its curves and last metrics.
+        facts: lines for the summary at the top, such as accuracies and the parity result.
+        force: replace an existing file.
+
+    Raises:
+        OutputExistsError: ``path`` exists and ``force`` is False.
+        MissingDependencyError: jinja2 or matplotlib is not installed.
+    """
+    target = check_output(path, force)
+    try:
+        import jinja2
+    except ImportError as error:
+        raise MissingDependencyError("jinja2", "report", "write HTML reports") from error
+    source = Path(__file__).with_name(TEMPLATE).read_text(encoding="utf-8")
+    template = jinja2.Environment(autoescape=True).from_string(source)
+    html = template.render(
+        title=str(graph.metadata.get("source", "network")),
+        version=biril_nm.__version__,
+        facts=dict(facts or {}),
+        summary=graph.report().splitlines()[0],
+        epochs=_epochs(run_dir),
+        curves=_curves(run_dir),
+        neurons=(NEURON_HEADER, neuron_rows(graph)),
+        connections=(CONNECTION_HEADER, connection_rows(graph)),
+        activity=_activity(graph, trace),
+        raster=raster_png(graph, trace) if trace is not None else None,
+        weights=weights_png(graph, ideal or {}),
+        cautions=_cautions(graph),
+    )
+    with atomic_file(target) as part:
+        part.write_text(html, encoding="utf-8")
+    return target
+
+
+def _epochs(run_dir: str | Path | None) -> list[dict[str, Any]]:
+    path = Path(run_dir) / METRICS if run_dir is not None else None
+    if path is None or not path.is_file():
+        return []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
+
+
+def _curves(run_dir: str | Path | None) -> str | None:
+    path = Path(run_dir) / CURVES if run_dir is not None else None
+    if path is None or not path.is_file():
+        return None
+    return base64.b64encode(path.read_bytes()).decode("ascii")
+
+
+def _activity(graph: LoihiGraph, trace: Trace | None) -> list[tuple[str, str, str]]:
+    if trace is None:
+        return []
+    cells = int(trace.meta["n_steps"]) * int(trace.meta["batch"])
+    return [
+        (name, f"{count:,}", f"{count / (cells * graph.neurons[name].size):.4f}")
+        for name, count in trace.n_spikes.items()
+    ]
+
+
+def _cautions(graph: LoihiGraph) -> list[str]:
+    from biril_nm.export.design_rules import warnings
+
+    return [str(finding) for finding in warnings(graph, str(graph.metadata.get("chip", "loihi2")))]

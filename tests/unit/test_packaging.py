@@ -1,0 +1,83 @@
+"""The wheel holds every package, and works from elsewhere."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ROOT = Path(__file__).parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+
+
+def _found_packages() -> set[str]:
+    found = {"biril_nm"}
+    for folder in ("biril_nm", "export", "hardware_sim"):
+        prefix = "biril_nm" if folder == "biril_nm" else f"biril_nm.{folder}"
+        for init in (ROOT / folder).rglob("__init__.py"):
+            parts = init.parent.relative_to(ROOT / folder).parts
+            if folder == "biril_nm" and parts and parts[0] in ("export", "hardware_sim"):
+                continue
+            found.add(".".join((prefix, *parts)))
+    return found
+
+
+def test_the_package_list_is_complete():
+    assert set(PROJECT["tool"]["setuptools"]["packages"]) == _found_packages()
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pip",
+            "wheel",
+            "--no-deps",
+            "--no-build-isolation",
+            "-q",
+            "-w",
+            folder,
+            ROOT,
+        ],
+        check=True,
+        capture_output=True,
+    )
+    return next(folder.glob("*.whl"))
+
+
+def test_the_wheel_has_one_top_level_name_and_all_data(wheel):
+    names = zipfile.ZipFile(wheel).namelist()
+    tops = {name.split("/")[0] for name in names if ".dist-info" not in name}
+    assert tops == {"biril_nm"}
+    for wanted in ("py.typed", "export/report.html", "export/lava_bundle/run_lava.py"):
+        assert f"biril_nm/{wanted}" in names
+
+
+def test_the_installed_wheel_runs_the_command_line_elsewhere(wheel, tmp_path):
+    target = tmp_path / "site"
+    pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", target, wheel]
+    subprocess.run(pip, check=True, capture_output=True)
+    code = (
+        f"import sys; sys.path.insert(0, {str(target)!r}); import biril_nm; "
+        f"assert biril_nm.__file__.startswith({str(target)!r}), biril_nm.__file__; "
+        "from biril_nm.cli import main, export_main; "
+    )
+    for call, wanted in (
+        ("sys.argv = ['biril', 'info']; main()", "supported nodes"),
+        ("sys.argv = ['biril-export', '--help']; export_main()", "--to"),
+    ):
+        run = [sys.executable, "-c", code + call]
+        done = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert wanted in done.stdout
