@@ -27,7 +27,7 @@ import numpy as np
 
 HERE = Path(__file__).resolve().parent
 POLL_S = 0.002
-VARIABLE_TYPES = {"s": np.int8, "u": np.int32, "v": np.int32}
+VARIABLE_TYPES = {"s": np.uint8, "u": np.int32, "v": np.int32}
 
 
 class RunFailedError(RuntimeError):
