@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from queue import Empty, SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,9 @@ from numpy.typing import NDArray
 
 from biril_nm.hardware_sim.feeds import Feed
 from biril_nm.hardware_sim.kernels_neuron import advance
+from biril_nm.hardware_sim.kernels_synapse import GROUP, ROW_BLOCK
 from biril_nm.hardware_sim.probes import Recorder
-from biril_nm.hardware_sim.program import Compartments, Program, Synapses
+from biril_nm.hardware_sim.program import Program
 
 __all__ = ["Clock", "run"]
 
@@ -45,10 +47,7 @@ class Clock:
     active: int = 0
 
 
-@dataclass(frozen=True)
-class _Plan:
-    steps: int  # of a chunk
-    batch: int  # of a block
+Scratch = dict[str, dict[str, NDArray[Any]]]
 
 
 def run(
@@ -59,34 +58,48 @@ def run(
     n_threads: int,
 ) -> None:
     """Run all samples; results go to ``recorder``."""
-    plan = _plan(program, clock, n_threads)
-    starts = range(0, clock.batch, plan.batch)
+    steps, batch = _block_shape(program, feeds, clock, n_threads)
+    starts: SimpleQueue[int] = SimpleQueue()
+    for b0 in range(0, clock.batch, batch):
+        starts.put(b0)
 
-    def block(b0: int) -> None:
-        size = min(plan.batch, clock.batch - b0)
-        _Block(program, feeds, clock, recorder, plan.steps, b0, size).run()
+    def work() -> None:
+        worker = _Worker(program, feeds, clock, recorder, steps, batch)
+        try:
+            while True:
+                worker.run(starts.get_nowait())
+        except Empty:
+            return
 
-    if n_threads == 1 or len(starts) == 1:
-        for b0 in starts:
-            block(b0)
+    n_workers = min(n_threads, starts.qsize())
+    if n_workers == 1:
+        work()
         return
-    with ThreadPoolExecutor(min(n_threads, len(starts)), "biril-sim") as pool:
-        for future in [pool.submit(block, b0) for b0 in starts]:
+    with ThreadPoolExecutor(n_workers, "biril-sim") as pool:
+        for future in [pool.submit(work) for _ in range(n_workers)]:
             future.result()
 
 
-def _plan(program: Program, clock: Clock, n_threads: int) -> _Plan:
-    """Chunk and block sizes that keep the scratch of a block below SCRATCH_BYTES."""
-    row = sum(program.size(name) for name in program.shapes)
-    row += 4 * sum(program.size(name) for name in program.compartments)
+def _block_shape(
+    program: Program, feeds: Mapping[str, Feed], clock: Clock, n_threads: int
+) -> tuple[int, int]:
+    """Steps and samples of a block that keep its scratch below SCRATCH_BYTES."""
+    row = sum(_row_length(program, feeds, name) for name in program.shapes)
+    row += np.dtype(np.int32).itemsize * sum(map(program.size, program.compartments))
     steps = max(1, min(clock.n_steps, SCRATCH_BYTES // row))
     batch = max(1, SCRATCH_BYTES // (row * steps))
     share = -(-clock.batch // (n_threads * MIN_BLOCKS_PER_THREAD)) if n_threads > 1 else clock.batch
-    return _Plan(steps, max(1, min(batch, share)))
+    return steps, max(1, min(batch, share))
 
 
-class _Block:
-    """Some samples, from their first step to their last."""
+def _row_length(program: Program, feeds: Mapping[str, Feed], name: str) -> int:
+    """Length of a row of spikes; binary ones are padded to whole masks."""
+    size = program.size(name)
+    return size if name in feeds and feeds[name].graded else -(-size // ROW_BLOCK) * ROW_BLOCK
+
+
+class _Worker:
+    """Scratch memory of one thread, and the loop over chunks and nodes for one block at a time."""
 
     def __init__(
         self,
@@ -95,116 +108,124 @@ class _Block:
         clock: Clock,
         recorder: Recorder,
         chunk: int,
-        b0: int,
-        size: int,
+        batch: int,
     ) -> None:
         self._program, self._feeds, self._clock, self._recorder = program, feeds, clock, recorder
-        self._chunk, self._b0, self._size = chunk, b0, size
+        self._chunk = chunk
         self._past = {
             name: program.history(name, clock.chip_time)
             for name in program.shapes
             if not (name in feeds and feeds[name].constant)
         }
-        self._spikes = {name: self._spike_rows(name) for name in program.shapes}
-        self._a = {
-            name: np.zeros((size, chunk, program.size(name)), dtype=np.int32)
-            for name in program.compartments
+        sizes = {name: program.size(name) for name in program.compartments}
+        links = [link for links in program.incoming.values() for link in links]
+        self._full: Scratch = {
+            "spikes": {name: self._spike_rows(name, batch) for name in program.shapes},
+            "a": {name: np.empty((batch, chunk, n), np.int32) for name, n in sizes.items()},
+            "u": {name: np.empty((batch, n), np.int32) for name, n in sizes.items()},
+            "v": {name: np.empty((batch, n), np.int32) for name, n in sizes.items()},
         }
-        self._u = {n: np.zeros((size, program.size(n)), np.int32) for n in program.compartments}
-        self._v = {n: np.zeros((size, program.size(n)), np.int32) for n in program.compartments}
-        self._rows: dict[tuple[int, type], NDArray[Any]] = {
-            (link.n_post, link.row_dtype): np.empty(link.n_post, dtype=link.row_dtype)
-            for links in program.incoming.values()
-            for link in links
+        self._rows: dict[str, NDArray[Any]] = {
+            link.name: np.empty(link.n_post, dtype=link.row_dtype) for link in links
         }
+        self._active = {link.name: np.empty(link.n_pre + GROUP, dtype=np.int32) for link in links}
 
-    def _spike_rows(self, name: str) -> NDArray[Any]:
+    def _spike_rows(self, name: str, batch: int) -> NDArray[Any]:
         feed = self._feeds.get(name)
         rows = self._past[name] + self._chunk if name in self._past else 1
-        return np.zeros(
-            (self._size, rows, self._program.size(name)), dtype=feed.dtype if feed else np.uint8
-        )
+        length = _row_length(self._program, self._feeds, name)
+        return np.zeros((batch, rows, length), dtype=feed.dtype if feed else np.uint8)
 
-    def run(self) -> None:
-        """All chunks of the run."""
+    def run(self, b0: int) -> None:
+        """All chunks of the block of samples from b0, which start from rest."""
+        size = min(self._clock.batch - b0, len(next(iter(self._full["spikes"].values()))))
+        block = {
+            kind: {name: array[:size] for name, array in arrays.items()}
+            for kind, arrays in self._full.items()
+        }
+        for array in (*block["u"].values(), *block["v"].values()):
+            array[...] = 0
         for name, feed in self._feeds.items():
             if feed.constant:
-                feed.load(self._spikes[name], self._b0, 0)
+                feed.load(block["spikes"][name][:, :, : self._program.size(name)], b0, 0)
         for t0 in range(0, self._clock.n_steps, self._chunk):
-            self._run_chunk(t0, min(self._chunk, self._clock.n_steps - t0))
-        for name, v in self._v.items():
-            self._recorder.keep_last(name, self._b0, v)
+            self._run_chunk(block, b0, t0, min(self._chunk, self._clock.n_steps - t0))
+        for name, v in block["v"].items():
+            self._recorder.keep_last(name, b0, v)
 
-    def _run_chunk(self, t0: int, steps: int) -> None:
+    def _run_chunk(self, block: Scratch, b0: int, t0: int, steps: int) -> None:
         for name, feed in self._feeds.items():
             if not feed.constant:
-                past = self._past[name]
-                feed.load(self._spikes[name][:, past : past + steps], self._b0, t0)
+                rows = block["spikes"][name][:, self._past[name] :, : self._program.size(name)]
+                feed.load(rows[:, :steps], b0, t0)
         for component in self._program.order:
             inside = component.names if component.looped else ()
             for name in component.names:
-                self._receive(name, t0, 0, steps, inside, False)
-            if component.looped:
-                for t in range(steps):
-                    for name in component.names:
-                        self._receive(name, t0, t, t + 1, inside, True)
-                        self._advance(name, t0, t, t + 1)
-            else:
-                self._advance(component.names[0], t0, 0, steps)
+                self._receive(block, name, t0, 0, steps, inside, False)
+            if not component.looped:
+                self._advance(block, component.names[0], b0, t0, 0, steps)
+                continue
+            for t in range(steps):
+                for name in component.names:
+                    self._receive(block, name, t0, t, t + 1, inside, True)
+                    self._advance(block, name, b0, t0, t, t + 1)
         for name, past in self._past.items():
             if past:  # the tail of this chunk is the past of the next one
-                self._spikes[name][:, :past] = self._spikes[name][:, steps : steps + past].copy()
+                rows = block["spikes"][name]
+                rows[:, :past] = rows[:, steps : steps + past].copy()
 
     def _receive(
-        self, name: str, t0: int, ta: int, tb: int, loop: tuple[str, ...], from_loop: bool
+        self,
+        block: Scratch,
+        name: str,
+        t0: int,
+        ta: int,
+        tb: int,
+        loop: tuple[str, ...],
+        from_loop: bool,
     ) -> None:
         """Sum what arrives at a node from inside or from outside of its loop."""
         links = [
             link for link in self._program.incoming[name] if (link.source in loop) is from_loop
         ]
-        a = self._a[name]
-        for place, link in enumerate(links):
-            self._deliver(link, a, t0, ta, tb, add=from_loop or place > 0)
+        a = block["a"][name]
         if not links and not from_loop:
             a[:, ta:tb] = 0
+        for place, link in enumerate(links):
+            past = self._past.get(link.source)
+            link.kernel(
+                block["spikes"][link.source],
+                past or 0,
+                link.lag if self._clock.chip_time else link.slack,
+                max(0, (past or 0) - t0),
+                past is None,
+                *link.weights,
+                self._rows[link.name],
+                self._active[link.name],
+                a,
+                ta,
+                tb,
+                from_loop or place > 0,
+                *link.finish,
+            )
 
-    def _deliver(
-        self, link: Synapses, a: NDArray[Any], t0: int, ta: int, tb: int, add: bool
-    ) -> None:
-        past = self._past.get(link.source)
-        link.kernel(
-            self._spikes[link.source],
-            past or 0,
-            link.lag if self._clock.chip_time else link.slack,
-            max(0, (past or 0) - t0),
-            past is None,
-            *link.weights,
-            self._rows[link.n_post, link.row_dtype],
-            a,
-            ta,
-            tb,
-            add,
-            *link.finish,
-        )
-
-    def _advance(self, name: str, t0: int, ta: int, tb: int) -> None:
-        node: Compartments = self._program.compartments[name]
-        past = self._past[name]
+    def _advance(self, block: Scratch, name: str, b0: int, t0: int, ta: int, tb: int) -> None:
+        node = self._program.compartments[name]
         n_spikes = advance(
-            self._a[name],
-            self._spikes[name],
-            past,
+            block["a"][name],
+            block["spikes"][name],
+            self._past[name],
             ta,
             tb,
-            self._u[name],
-            self._v[name],
+            block["u"][name],
+            block["v"][name],
             node.keep_u,
             node.keep_v,
             node.bias,
             node.vth,
             node.wide,
             *self._recorder.arrays(name),
-            self._b0,
+            b0,
             t0,
             self._clock.period,
             self._program.latency[name],

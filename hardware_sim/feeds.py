@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biril_nm.errors import ConfigError, RangeError, bullet_list
+from biril_nm.hardware_sim.layout import internal_view
 from biril_nm.hw_graph import Input, LoihiGraph, Shape
 
 __all__ = ["Feed", "StreamFeed", "make_feeds"]
@@ -45,14 +46,15 @@ class Feed:
         self._write(out, self.values[t0 : t0 + steps, b0 : b0 + batch].swapaxes(0, 1))
 
     def _write(self, out: NDArray[Any], values: NDArray[Any]) -> None:
-        """Copy (batch, steps, *shape) into channel-last rows: payloads, or whether there is one."""
-        if len(self.shape) == 3:
-            values = values.transpose(0, 1, 3, 4, 2)
+        """Copy (batch, steps, *shape) into internal rows: payloads, or whether there is one."""
+        values = internal_view(values, self.shape)
         view = out.reshape(values.shape)
         if self.graded:
             np.copyto(view, values, casting="unsafe")
+        elif values.dtype == np.bool_:
+            np.copyto(view.view(np.bool_), values)
         else:
-            np.not_equal(values, 0, out=view.view(np.bool_))
+            np.not_equal(values, values.dtype.type(0), out=view.view(np.bool_))
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 Integers are those of lava-nc 0.10.0 ``PyLifModelBitAcc`` (tag ``fixed_pt``), its 32-bit overflows
 included: ``biril_nm.fixed_point`` states the equations. With decays in 0..4096 everything fits 32
-bits: ``|x| k >> 12 = (|x| >> 12) k + ((|x| & 4095) k >> 12)``, which lets the loop run on twice as many
+bits, because x k >> 12 = (x >> 12) k + ((x & 4095) k >> 12), which lets the loops run on twice as many
 lanes as a 64-bit product. Other decays, which Lava runs but no register holds, take 64 bits.
 """
 
@@ -28,12 +28,11 @@ CLIP = np.int32(STATE_LIMIT - 1)
 
 @inlined
 def _decay(x: Any, keep: Any) -> Any:
-    """``sign(x) * (|x| * keep >> 12)`` for keep in 0..4096, in 32 bits."""
-    sign = np.int32(x >> SIGN)
-    size = np.int32(np.int32(x ^ sign) - sign)
-    high = np.int32(np.int32(size >> BITS) * keep)
-    low = np.int32(np.int32(np.int32(size & FRACTION) * keep) >> BITS)
-    return np.int32(np.int32(np.int32(high + low) ^ sign) - sign)
+    """``x * keep / 4096`` rounded toward zero, for keep in 0..4096, in 32 bits."""
+    whole = np.int32(np.int32(x >> BITS) * keep)
+    part = np.int32(np.int32(x & FRACTION) * keep)
+    round_up = np.int32(np.int32(x >> SIGN) & FRACTION)  # floor becomes ceiling below zero
+    return np.int32(whole + np.int32(np.int32(part + round_up) >> BITS))
 
 
 @inlined
@@ -58,55 +57,77 @@ def _clip(x: Any) -> Any:
 
 
 @inlined
+def _fire(x: Any, y: Any, vth: Any, u: Any, v: Any, s: Any, i: Any) -> None:
+    """Store u = x and v = y of neuron i; a spike, where y > vth, sets v to 0."""
+    spike = y > vth
+    u[i] = x
+    v[i] = np.int32(0) if spike else y
+    s[i] = spike
+
+
+@inlined
+def _step_memoryless(a: Any, u: Any, v: Any, s: Any, keep_v: Any, bias: Any, vth: Any) -> None:
+    """One step of neurons that share their registers and forget u at each step."""
+    kv, bs, th = keep_v[0], bias[0], vth[0]
+    for i in range(a.size):
+        x = _wrap(np.int32(a[i] << SHIFT))
+        y = _clip(np.int32(np.int32(_decay(v[i], kv) + x) + bs))
+        _fire(x, y, th, u, v, s, i)
+
+
+@inlined
 def _step_shared(
     a: Any, u: Any, v: Any, s: Any, keep_u: Any, keep_v: Any, bias: Any, vth: Any
-) -> Any:
-    """One step of neurons that share their registers (arrays of length 1); returns spikes."""
+) -> None:
+    """One step of neurons that share their registers (arrays of length 1)."""
     ku, kv, bs, th = keep_u[0], keep_v[0], bias[0], vth[0]
-    count = 0
     for i in range(a.size):
         x = _wrap(np.int32(_decay(u[i], ku) + np.int32(a[i] << SHIFT)))
         y = _clip(np.int32(np.int32(_decay(v[i], kv) + x) + bs))
-        spike = y > th
-        u[i] = x
-        v[i] = np.int32(0) if spike else y
-        s[i] = spike
-        count += spike
-    return count
+        _fire(x, y, th, u, v, s, i)
 
 
 @inlined
 def _step_each(
     a: Any, u: Any, v: Any, s: Any, keep_u: Any, keep_v: Any, bias: Any, vth: Any
-) -> Any:
+) -> None:
     """One step of neurons with registers of their own."""
-    count = 0
     for i in range(a.size):
         x = _wrap(np.int32(_decay(u[i], keep_u[i]) + np.int32(a[i] << SHIFT)))
         y = _clip(np.int32(np.int32(_decay(v[i], keep_v[i]) + x) + bias[i]))
-        spike = y > vth[i]
-        u[i] = x
-        v[i] = np.int32(0) if spike else y
-        s[i] = spike
-        count += spike
-    return count
+        _fire(x, y, vth[i], u, v, s, i)
 
 
 @inlined
 def _step_wide(
     a: Any, u: Any, v: Any, s: Any, keep_u: Any, keep_v: Any, bias: Any, vth: Any
-) -> Any:
+) -> None:
     """One step of neurons whose decays fit no register."""
-    count = 0
     for i in range(a.size):
         x = _wrap(np.int32(_decay_wide(u[i], keep_u[i]) + np.int32(a[i] << SHIFT)))
         y = _clip(np.int32(np.int32(_decay_wide(v[i], keep_v[i]) + x) + bias[i]))
-        spike = y > vth[i]
-        u[i] = x
-        v[i] = np.int32(0) if spike else y
-        s[i] = spike
-        count += spike
-    return count
+        _fire(x, y, vth[i], u, v, s, i)
+
+
+@inlined
+def _step(
+    a: Any, u: Any, v: Any, s: Any, keep_u: Any, keep_v: Any, bias: Any, vth: Any, wide: Any
+) -> None:
+    """One step in the form that fits the registers."""
+    if wide:
+        _step_wide(a, u, v, s, keep_u, keep_v, bias, vth)
+    elif keep_u.size > 1:
+        _step_each(a, u, v, s, keep_u, keep_v, bias, vth)
+    elif keep_u[0] == 0:
+        _step_memoryless(a, u, v, s, keep_v, bias, vth)
+    else:
+        _step_shared(a, u, v, s, keep_u, keep_v, bias, vth)
+
+
+@inlined
+def _probe(record: Any, b: Any, t: Any, row: Any) -> None:
+    if record.size:
+        record[b, t] = row
 
 
 @compiled
@@ -139,12 +160,12 @@ def advance(
     neurons rest, silent, except in the ``active`` steps from each clearing on.
 
     Shape:
-        a (batch, steps or 1, n) int32; s (batch, rows, n), row ``start + t`` is step t; u, v (batch, n);
-        registers (n,) or (1,); rec_* (whole batch, all steps, n) or empty; the block begins at
+        a (batch, steps, n) int32; s (batch, rows, n or more), row ``start + t`` is step t; u, v (batch, n);
+        registers all (n,) or all (1,); rec_* (whole batch, all steps, n) or empty; the block begins at
         sample b0 and step t0 of them.
     """
     count = 0
-    shared = keep_u.size == 1 and keep_v.size == 1 and bias.size == 1 and vth.size == 1
+    n = u.shape[1]
     for b in range(u.shape[0]):
         for t in range(ta, tb):
             rest = False
@@ -154,19 +175,14 @@ def advance(
                 if age == 0 or rest:
                     u[b] = 0
                     v[b] = 0
-            spikes = s[b, start + t]
+            spikes = s[b, start + t, :n]
             if rest:
                 spikes[:] = 0
-            elif wide:
-                count += _step_wide(a[b, t], u[b], v[b], spikes, keep_u, keep_v, bias, vth)
-            elif shared:
-                count += _step_shared(a[b, t], u[b], v[b], spikes, keep_u, keep_v, bias, vth)
             else:
-                count += _step_each(a[b, t], u[b], v[b], spikes, keep_u, keep_v, bias, vth)
-            if rec_s.size:
-                rec_s[b0 + b, t0 + t] = spikes
-            if rec_u.size:
-                rec_u[b0 + b, t0 + t] = u[b]
-            if rec_v.size:
-                rec_v[b0 + b, t0 + t] = v[b]
+                _step(a[b, t], u[b], v[b], spikes, keep_u, keep_v, bias, vth, wide)
+            for i in range(n):
+                count += spikes[i]
+            _probe(rec_s, b0 + b, t0 + t, spikes)
+            _probe(rec_u, b0 + b, t0 + t, u[b])
+            _probe(rec_v, b0 + b, t0 + t, v[b])
     return count

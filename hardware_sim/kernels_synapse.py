@@ -1,14 +1,16 @@
 """Compiled loops of the connections: what spikes add to the input of their targets.
 
-Each kernel walks over samples and steps of one block, visits only what spiked, and delivers the
-summed input of a whole connection at once, as Lava does: the exponent acts on the sum, and a
+Each kernel walks over samples and steps of one block, lists what spiked, visits nothing else, and delivers
+the summed input of a whole connection at once, as Lava does: the exponent acts on the sum, and a
 convolution passes modulo 2**24. Oracle: lava-nc 0.10.0 ``PyDenseModelBitAcc``,
-``PySparseModelBitAcc``, ``PyConvModelFixed``.
+``PySparseModelBitAcc``, ``PyConvModelFixed``. Weights and sums are as narrow as their proven bounds
+allow (``biril_nm.hardware_sim.synapses``).
 
 Shape:
-    ``src`` (batch, rows, n_pre), ``a`` (batch, steps, n_post), ``row`` (n_post,) is scratch.
-    Row ``start + t - lag`` of ``src`` arrives at step t; rows before ``first`` do not exist.
-    A constant source has one row, which holds for every step.
+    ``src`` (batch, rows, n_pre or more) holds binary spikes as bytes 0 and 1, padded with zeros to whole
+    blocks of 64, or payloads as int32. ``a`` (batch, steps, n_post); scratch: ``row`` (n_post,) and
+    ``active`` (n_pre + 8,). Row ``start + t - lag`` of ``src`` arrives at step t; rows before ``first`` do
+    not exist. A constant source has one row, which holds for every step.
 """
 
 from __future__ import annotations
@@ -20,42 +22,108 @@ import numpy as np
 from biril_nm.hardware_sim.jit import compiled, inlined
 from biril_nm.loihi import CONV_SUM_BITS
 
-__all__ = ["accumulate_conv", "accumulate_dense", "accumulate_sparse"]
+__all__ = ["GROUP", "ROW_BLOCK", "accumulate_conv", "accumulate_dense", "accumulate_sparse"]
+
+ROW_BLOCK = 64  # binary spike rows are padded to whole 64-bit masks
+GROUP = 8  # weight rows that one pass over the sums adds
 
 CONV_HALF = np.int64(1 << (CONV_SUM_BITS - 1))
 CONV_MASK = np.int64((1 << CONV_SUM_BITS) - 1)
 INT32_MIN = np.int64(-(1 << 31))
 INT32_MAX = np.int64((1 << 31) - 1)
 
+# Eight bytes 0/1 times GATHER carry their bits, in order, in the top byte of the product. A lone bit times
+# a de Bruijn number has a different top six bits for each of its 64 places.
+GATHER = np.uint64(0x0102040810204080)
+DE_BRUIJN = np.uint64(0x03F79D71B4CB0A89)
+PLACE = np.zeros(64, dtype=np.int32)
+for _bit in range(64):
+    PLACE[((0x03F79D71B4CB0A89 << _bit) & 0xFFFFFFFFFFFFFFFF) >> 58] = _bit
+TOP_BYTE, TOP_SIX, ONE, NONE = np.uint64(56), np.uint64(58), np.uint64(1), np.uint64(0)
+
+
+@inlined
+def _list_active(spikes: Any, active: Any) -> Any:
+    """Write the indices of all elements that are not 0, return their number."""
+    n = 0
+    if spikes.itemsize == 1:
+        words = spikes.view(np.uint64)
+        for block in range(0, words.size, 8):
+            mask = NONE
+            for k in range(8):
+                mask |= ((words[block + k] * GATHER) >> TOP_BYTE) << np.uint64(8 * k)
+            while mask != NONE:
+                lowest = mask & (~mask + ONE)
+                active[n] = np.int32(8 * block + PLACE[(lowest * DE_BRUIJN) >> TOP_SIX])
+                n += 1
+                mask &= mask - ONE
+    else:
+        for j in range(spikes.size):
+            active[n] = np.int32(j)
+            n += spikes[j] != 0
+    return n
+
 
 @inlined
 def _deliver(row: Any, out: Any, add: Any, left: Any, right: Any) -> None:
     """``out (+)= (row << left) >> right`` in 32 bits; a wide row is shifted before it is cut."""
     if row.itemsize == 8:
-        for i in range(row.size):
+        for i in range(out.size):
             value = np.int32((row[i] << left) >> right)
             out[i] = np.int32(out[i] + value) if add else value
-    elif add:
-        for i in range(row.size):
-            out[i] = np.int32(out[i] + np.int32(np.int32(row[i] << left) >> right))
+        return
+    up, down = left & 31, right & 31  # within 0..31 already; the mask lets the loop stay in 32 bits
+    if add:
+        for i in range(out.size):
+            out[i] = np.int32(out[i] + np.int32(np.int32(np.int32(row[i]) << up) >> down))
     else:
-        for i in range(row.size):
-            out[i] = np.int32(np.int32(row[i] << left) >> right)
+        for i in range(out.size):
+            out[i] = np.int32(np.int32(np.int32(row[i]) << up) >> down)
 
 
 @inlined
-def _deliver_modulo(row: Any, out: Any, add: Any) -> None:
-    """``out (+)= row`` modulo 2**24, signed.
+def _deliver_modulo(row: Any, out: Any, add: Any, left: Any) -> None:
+    """``out (+)= row << left`` modulo 2**24, signed.
 
     Lava sums in float64 and casts to int32, which on x86 gives -2**31 for what does not fit;
     modulo 2**24 that is 0.
     """
-    for i in range(row.size):
-        value = np.int64(row[i])
+    for i in range(out.size):
+        value = np.int64(row[i]) << left
         if value < INT32_MIN or value > INT32_MAX:
             value = np.int64(0)
         value = ((value + CONV_HALF) & CONV_MASK) - CONV_HALF
         out[i] = np.int32(out[i] + value) if add else np.int32(value)
+
+
+@inlined
+def _sum_dense(spikes: Any, weight: Any, row: Any, active: Any) -> None:
+    """``row = W s``: eight weight rows per pass; the last row of ``weight`` is zero and fills up."""
+    row[:] = 0
+    n = _list_active(spikes, active)
+    if spikes.itemsize == 1:
+        for q in range(n, n + GROUP):
+            active[q] = weight.shape[0] - 1
+        for q in range(0, n, GROUP):
+            j0, j1, j2, j3 = active[q], active[q + 1], active[q + 2], active[q + 3]
+            j4, j5, j6, j7 = active[q + 4], active[q + 5], active[q + 6], active[q + 7]
+            for i in range(row.size):
+                row[i] += (
+                    weight[j0, i]
+                    + weight[j1, i]
+                    + weight[j2, i]
+                    + weight[j3, i]
+                    + weight[j4, i]
+                    + weight[j5, i]
+                    + weight[j6, i]
+                    + weight[j7, i]
+                )
+    else:
+        for q in range(n):
+            j = active[q]
+            payload = np.int32(spikes[j])
+            for i in range(row.size):
+                row[i] += np.int32(payload * np.int32(weight[j, i]))
 
 
 @compiled
@@ -67,6 +135,7 @@ def accumulate_dense(
     constant: bool,
     weight: Any,
     row: Any,
+    active: Any,
     a: Any,
     ta: int,
     tb: int,
@@ -74,30 +143,33 @@ def accumulate_dense(
     left: int,
     right: int,
 ) -> None:
-    """Add ``(W s) << left >> right`` to a[:, ta:tb]; ``weight`` is (n_pre, n_post).
+    """Add ``(W s) << left >> right`` to a[:, ta:tb]; ``weight`` is (n_pre + 1, n_post).
 
     Payloads of graded spikes multiply; sums and products wrap in 32 bits.
     """
-    n_pre, n_post = weight.shape
     for b in range(a.shape[0]):
         done = False
         for t in range(ta, tb):
             k = start + t - lag
-            if not (done and constant):
+            if k < first:
                 row[:] = 0
-                if k >= first:
-                    spikes = src[b, 0 if constant else k]
-                    for j in range(n_pre):
-                        if spikes[j]:
-                            if src.itemsize == 1:
-                                for i in range(n_post):
-                                    row[i] += weight[j, i]
-                            else:
-                                payload = np.int32(spikes[j])
-                                for i in range(n_post):
-                                    row[i] += np.int32(payload * np.int32(weight[j, i]))
-                    done = True
+            elif not (done and constant):
+                _sum_dense(src[b, 0 if constant else k], weight, row, active)
+                done = True
             _deliver(row, a[b, t], add, left, right)
+
+
+@inlined
+def _sum_sparse(
+    spikes: Any, pointers: Any, targets: Any, weight: Any, row: Any, active: Any
+) -> None:
+    row[:] = 0
+    n = _list_active(spikes, active)
+    for q in range(n):
+        j = active[q]
+        payload = np.int32(spikes[j])
+        for p in range(pointers[j], pointers[j + 1]):
+            row[targets[p]] += np.int32(payload * np.int32(weight[p]))
 
 
 @compiled
@@ -111,6 +183,7 @@ def accumulate_sparse(
     targets: Any,
     weight: Any,
     row: Any,
+    active: Any,
     a: Any,
     ta: int,
     tb: int,
@@ -123,52 +196,45 @@ def accumulate_sparse(
         done = False
         for t in range(ta, tb):
             k = start + t - lag
-            if not (done and constant):
+            if k < first:
                 row[:] = 0
-                if k >= first:
-                    spikes = src[b, 0 if constant else k]
-                    for j in range(pointers.size - 1):
-                        if spikes[j]:
-                            payload = np.int32(1) if src.itemsize == 1 else np.int32(spikes[j])
-                            for p in range(pointers[j], pointers[j + 1]):
-                                row[targets[p]] += np.int32(payload * np.int32(weight[p]))
-                    done = True
+            elif not (done and constant):
+                spikes = src[b, 0 if constant else k]
+                _sum_sparse(spikes, pointers, targets, weight, row, active)
+                done = True
             _deliver(row, a[b, t], add, left, right)
 
 
 @inlined
-def _scatter_pixel(
-    spikes: Any,
-    pixel: int,
-    y: int,
-    x: int,
-    weight: Any,
-    y_taps: Any,
-    x_runs: Any,
-    row: Any,
-    size: Any,
+def _sum_conv(
+    spikes: Any, weight: Any, y_taps: Any, x_runs: Any, size: Any, row: Any, active: Any
 ) -> None:
-    """Add the kernel rows of every channel that spiked at one pixel (y, x)."""
-    n_in, k_height, k_width, n_group = weight.shape
-    width_out, n_out, group_in = size
-    flat = weight.reshape(-1)
-    for c in range(n_in):
-        payload = spikes[pixel * n_in + c]
-        if payload:
-            shift = (c // group_in) * n_group
-            for q in range(1, 1 + 2 * y_taps[y, 0], 2):
-                line = y_taps[y, q] * width_out
-                kernel = (c * k_height + y_taps[y, q + 1]) * k_width
-                for r in range(1, 1 + 3 * x_runs[x, 0], 3):
-                    o = (line + x_runs[x, r]) * n_out + shift
-                    w = (kernel + x_runs[x, r + 1]) * n_group
-                    n = x_runs[x, r + 2] * n_group
-                    if spikes.itemsize == 1:
-                        for i in range(n):
-                            row[o + i] += flat[w + i]
-                    else:
-                        for i in range(n):
-                            row[o + i] += payload * flat[w + i]
+    """Add the kernel rows of every spike; each is one contiguous run of output values."""
+    width_out, n_out, group_in, n_in, k_height, k_width, n_group = size
+    width_in = x_runs.shape[0]
+    row[:] = 0
+    n = _list_active(spikes, active)
+    for q in range(n):
+        j = active[q]
+        payload = spikes[j]
+        pixel = np.uint32(j) // np.uint32(n_in)
+        c = np.int64(j) - np.int64(pixel) * n_in
+        y = np.int64(pixel // np.uint32(width_in))
+        x = np.int64(pixel) - y * width_in
+        shift = (c // group_in) * n_group if group_in < n_in else np.int64(0)
+        for p in range(1, 1 + 2 * y_taps[y, 0], 2):
+            line = y_taps[y, p] * width_out
+            kernel = (c * k_height + y_taps[y, p + 1]) * k_width
+            for r in range(1, 1 + 3 * x_runs[x, 0], 3):
+                # Unsigned indices: numba checks signed ones for wraparound, which stops vector code.
+                o = np.uint64((line + x_runs[x, r]) * n_out + shift)
+                w = np.uint64((kernel + x_runs[x, r + 1]) * n_group)
+                if spikes.itemsize == 1:
+                    for i in range(np.uint64(x_runs[x, r + 2] * n_group)):
+                        row[o + i] += weight[w + i]
+                else:
+                    for i in range(np.uint64(x_runs[x, r + 2] * n_group)):
+                        row[o + i] += payload * weight[w + i]
 
 
 @compiled
@@ -183,35 +249,33 @@ def accumulate_conv(
     x_runs: Any,
     size: Any,
     row: Any,
+    active: Any,
     a: Any,
     ta: int,
     tb: int,
     add: bool,
+    left: int,
     modulo: bool,
 ) -> None:
     """Add a convolution, channels last, to a[:, ta:tb].
 
     Shape:
-        weight (in, kH, kW, out/groups) with kW reordered so that the taps of one run are
+        weight (in, kH, kW, out/groups), flat, with kW reordered so that the taps of one run are
         neighbours; y_taps (H, 1 + 2 n): count, then (output line, kernel line) pairs; x_runs
-        (W, 1 + 3 n): count, then (output column, kernel column, taps) triples; size is
-        (output width, output channels, input channels per group).
+        (W, 1 + 3 n): count, then (output column, kernel column, taps) triples; size is (output
+        width, output channels, input channels per group, input channels, kH, kW, out/groups).
     """
     for b in range(a.shape[0]):
         done = False
         for t in range(ta, tb):
             k = start + t - lag
-            if not (done and constant):
+            if k < first:
                 row[:] = 0
-                if k >= first:
-                    spikes = src[b, 0 if constant else k]
-                    pixel = 0
-                    for y in range(y_taps.shape[0]):
-                        for x in range(x_runs.shape[0]):
-                            _scatter_pixel(spikes, pixel, y, x, weight, y_taps, x_runs, row, size)
-                            pixel += 1
-                    done = True
+            elif not (done and constant):
+                spikes = src[b, 0 if constant else k]
+                _sum_conv(spikes, weight, y_taps, x_runs, size, row, active)
+                done = True
             if modulo:
-                _deliver_modulo(row, a[b, t], add)
+                _deliver_modulo(row, a[b, t], add, left)
             else:
-                _deliver(row, a[b, t], add, 0, 0)
+                _deliver(row, a[b, t], add, left, 0)

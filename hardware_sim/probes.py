@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from biril_nm.hardware_sim.layout import torch_view
 from biril_nm.hardware_sim.program import Program
-from biril_nm.hw_graph import Shape
 from biril_nm.trace import VARIABLES, NodeTrace
 
 __all__ = ["Recorder"]
@@ -68,27 +68,18 @@ class Recorder:
 
     def v_last(self) -> dict[str, Array]:
         """Last membrane potential per node, (batch, *shape)."""
-        return {name: _torch_view(v, self._shapes[name]) for name, v in self._last.items()}
+        return {name: torch_view(v, self._shapes[name]) for name, v in self._last.items()}
 
     def traces(self) -> dict[str, NodeTrace]:
         """Recordings as views (n_steps, batch, *shape)."""
         return {
             name: NodeTrace(
                 **{
-                    variable: _torch_view(
-                        self._arrays[name, variable], self._shapes[name]
-                    ).swapaxes(0, 1)
+                    variable: torch_view(self._arrays[name, variable], self._shapes[name]).swapaxes(
+                        0, 1
+                    )
                     for variable in self._variables
                 }
             )
             for name in self._nodes
         }
-
-
-def _torch_view(array: Array, shape: Shape) -> Array:
-    """(..., internal positions) as (..., *torch shape), without a copy."""
-    lead = array.shape[:-1]
-    if len(shape) != 3:
-        return array.reshape(*lead, *shape)
-    channels, height, width = shape
-    return np.moveaxis(array.reshape(*lead, height, width, channels), -1, -3)

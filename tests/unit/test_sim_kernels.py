@@ -10,7 +10,8 @@ from biril_nm.fixed_point import decay_toward_zero, wrap_state
 from biril_nm.hardware_sim.components import execution_order
 from biril_nm.hardware_sim.conv_tables import conv_tables
 from biril_nm.hardware_sim.kernels_neuron import advance
-from biril_nm.hardware_sim.program import compile_graph, internal_order
+from biril_nm.hardware_sim.layout import internal_order
+from biril_nm.hardware_sim.program import compile_graph
 from biril_nm.hw_graph import Conv, Dense, Input, LoihiGraph, Neurons, conv_output_shape
 
 LIMIT = 1 << 23
@@ -65,7 +66,7 @@ def test_clearing_and_gate():
             9,
             np.zeros((1, 1), np.int32),
             np.zeros((1, 1), np.int32),
-            *(np.array([x], np.int32) for x in (0, 4096, 1, 99)),
+            *(np.array([x], np.int32) for x in (1, 4096, 1, 99)),
             False,
             NOTHING[0],
             NOTHING[1],

@@ -1,0 +1,36 @@
+"""Order of the elements of a node inside the simulator: channels last.
+
+With (H, W, C) one spike of a convolution adds contiguous vectors. Dense and Sparse have their rows and
+columns permuted to match; recordings are handed out as views in torch order.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from biril_nm.hw_graph import Shape
+
+__all__ = ["internal_order", "internal_view", "torch_view"]
+
+
+def internal_order(shape: Shape) -> NDArray[np.int64]:
+    """Torch index of each internal position: (C, H, W) is kept as (H, W, C)."""
+    index = np.arange(int(np.prod(shape)), dtype=np.int64).reshape(shape)
+    return index.transpose(1, 2, 0).ravel() if len(shape) == 3 else index.ravel()
+
+
+def internal_view(array: NDArray[Any], shape: Shape) -> NDArray[Any]:
+    """(..., *torch shape) as (..., *internal shape), without a copy."""
+    return np.moveaxis(array, -3, -1) if len(shape) == 3 else array
+
+
+def torch_view(array: NDArray[Any], shape: Shape) -> NDArray[Any]:
+    """(..., internal positions) as (..., *torch shape), without a copy."""
+    lead = array.shape[:-1]
+    if len(shape) != 3:
+        return array.reshape(*lead, *shape)
+    channels, height, width = shape
+    return np.moveaxis(array.reshape(*lead, height, width, channels), -1, -3)

@@ -1,0 +1,208 @@
+"""Connections as the kernels take them: prepared weights, source first, in the narrowest types.
+
+Binary spikes only add weights, so a bound on every sum is known: the sum of the magnitudes that end at a
+neuron. Weights lose the power of two that all of them share (MIXED weights are even and fit 8 bits
+then); it returns as a shift of the sum. Sums of graded spikes are 32 bits wide and wrap as in Lava.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from biril_nm.errors import ConfigError, RangeError
+from biril_nm.fixed_point import prepare_weights
+from biril_nm.hardware_sim.conv_tables import conv_tables
+from biril_nm.hardware_sim.kernels_synapse import (
+    accumulate_conv,
+    accumulate_dense,
+    accumulate_sparse,
+)
+from biril_nm.hardware_sim.layout import internal_order
+from biril_nm.hw_graph import Connection, Conv, Dense, LoihiGraph, Shape, Sparse
+from biril_nm.loihi import CONV_SUM_BITS
+
+__all__ = ["Synapses", "make_synapses"]
+
+INT32_BITS = 32
+EXACT_FLOAT_BITS = 53  # Lava convolves in float64
+SUM_TYPES = (np.int16, np.int32, np.int64)
+WEIGHT_TYPES = (np.int8, np.int16, np.int32)
+
+IntArray = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Synapses:
+    """One connection, ready to run.
+
+    Attributes:
+        name: of the connection.
+        source: name of the node whose spikes it carries.
+        target: name of the Neurons node that it feeds.
+        slack: steps from spike to arrival in node time.
+        lag: steps from spike to arrival in chip time.
+        kernel: the compiled loop.
+        weights: its constant arguments between the source and the scratch row.
+        finish: its constant arguments after ``add``: shifts, or a shift and whether to take the modulo.
+        row_dtype: type of the scratch row, which holds the sums.
+        n_pre: number of sources.
+        n_post: number of targets, length of the scratch row.
+    """
+
+    name: str
+    source: str
+    target: str
+    slack: int
+    lag: int
+    kernel: Any
+    weights: tuple[Any, ...]
+    finish: tuple[Any, ...]
+    row_dtype: type
+    n_pre: int
+    n_post: int
+
+
+def make_synapses(graph: LoihiGraph, name: str) -> Synapses:
+    """Compile one connection.
+
+    Raises:
+        ConfigError: a Conv with a negative weight_exp.
+        RangeError: weights that do not fit what Lava's Conv takes.
+    """
+    node = graph.connections[name]
+    source, target = graph.ends[name]
+    pre, post = graph.shape_of(source), graph.shape_of(target)
+    kernel, weights, finish, row_dtype = _PARTS[type(node)](
+        name, node, pre, post, graph.message_bits_into(name)
+    )
+    return Synapses(
+        name=name,
+        source=source,
+        target=target,
+        slack=graph.timing.slack[name],
+        lag=1 + int(node.delay),
+        kernel=kernel,
+        weights=weights,
+        finish=finish,
+        row_dtype=row_dtype,
+        n_pre=int(np.prod(pre)),
+        n_post=int(np.prod(post)),
+    )
+
+
+Parts = tuple[Any, tuple[Any, ...], tuple[Any, ...], type]
+
+
+def _smallest(types: tuple[type, ...], low: int, high: int) -> type:
+    for dtype in types:
+        if np.iinfo(dtype).min <= low and high <= np.iinfo(dtype).max:
+            return dtype
+    return types[-1]
+
+
+def _common_shift(weights: IntArray) -> int:
+    """Power of two that divides all weights."""
+    bits = int(np.bitwise_or.reduce(np.abs(weights), axis=None)) if weights.size else 0
+    return (bits & -bits).bit_length() - 1 if bits else 0
+
+
+def _narrow(
+    weights: IntArray, bound: int, message_bits: int, keep_all: bool
+) -> tuple[IntArray, int, type]:
+    """Stored weights, the shift that they lost, and the type of their sums.
+
+    Args:
+        weights: all weights of a connection.
+        bound: largest magnitude of a sum of them, payloads included.
+        message_bits: 0 for binary spikes.
+        keep_all: whether 64-bit sums are needed where 32 bits wrap.
+    """
+    shift = 0 if message_bits else _common_shift(weights)
+    stored = weights >> shift
+    bound >>= shift
+    low, high = (int(stored.min()), int(stored.max())) if stored.size else (0, 0)
+    sums = _smallest(SUM_TYPES[1:] if message_bits else SUM_TYPES, -bound, bound)
+    if sums is np.int64 and not keep_all:
+        sums = np.int32
+    types = WEIGHT_TYPES[1:] if message_bits else WEIGHT_TYPES
+    return stored.astype(_smallest(types, low, high)), shift, sums
+
+
+def _prepared(node: Dense | Sparse, weights: IntArray) -> IntArray:
+    """Weights after Lava's preparation; zeros if the exponent shifts every bit of a sum out."""
+    prepared = prepare_weights(weights, node.weight_bits, node.sign_mode)
+    return prepared if node.weight_exp < INT32_BITS else np.zeros_like(prepared)
+
+
+def _shifts(exponent: int, shift: int, row_dtype: type) -> tuple[int, int]:
+    """Left and right shift of a sum, within the width of its type."""
+    widest = INT32_BITS * (2 if row_dtype is np.int64 else 1) - 1
+    left = max(min(exponent, INT32_BITS - 1), 0)
+    return min(left + shift, widest), min(max(-exponent, 0), widest)
+
+
+def _dense(name: str, node: Dense, pre: Shape, post: Shape, message_bits: int) -> Parts:
+    prepared = _prepared(node, node.weight)
+    bound = int(np.abs(prepared).sum(axis=1).max(initial=0)) << message_bits
+    # Graded sums: Lava's DelayDense adds in 64 bits and shifts then; its Dense wraps the sum first.
+    keep_all = node.weight_exp < 0 and (node.delay > 0 or message_bits == 0)
+    stored, shift, sums = _narrow(prepared, bound, message_bits, keep_all)
+    rows = np.zeros((stored.shape[1] + 1, stored.shape[0]), dtype=stored.dtype)
+    rows[:-1] = stored[internal_order(post)][:, internal_order(pre)].T
+    return accumulate_dense, (rows,), _shifts(node.weight_exp, shift, sums), sums
+
+
+def _sparse(name: str, node: Sparse, pre: Shape, post: Shape, message_bits: int) -> Parts:
+    import scipy.sparse
+
+    prepared = _prepared(node, node.weight.data)
+    places = (node.weight.indices, node.weight.indptr)
+    magnitudes = scipy.sparse.csr_matrix((np.abs(prepared), *places), shape=node.weight.shape)
+    bound = int(np.asarray(magnitudes.sum(axis=1)).max(initial=0)) << message_bits
+    keep_all = node.weight_exp < 0 and message_bits == 0
+    stored, shift, sums = _narrow(prepared, bound, message_bits, keep_all)
+    matrix = scipy.sparse.csr_matrix((stored, *places), shape=node.weight.shape)
+    ordered = matrix[internal_order(post)][:, internal_order(pre)].tocsc()
+    weights = (ordered.indptr.astype(np.int64), ordered.indices.astype(np.int32), ordered.data)
+    return accumulate_sparse, weights, _shifts(node.weight_exp, shift, sums), sums
+
+
+def _conv(name: str, node: Conv, pre: Shape, post: Shape, message_bits: int) -> Parts:
+    kernel = _shifted_kernel(name, node)
+    bound = int(np.abs(kernel).sum(axis=(1, 2, 3)).max(initial=0))
+    bound *= (1 << message_bits) - 1 if message_bits else 1
+    if bound >> EXACT_FLOAT_BITS:
+        raise RangeError(
+            f"Conv '{name}' can sum up to {bound}, beyond the 2**{EXACT_FLOAT_BITS} that Lava adds "
+            f"exactly; use smaller weights or message_bits"
+        )
+    stored, shift, sums = _narrow(kernel, bound, message_bits, keep_all=True)
+    by_source, y_taps, x_runs = conv_tables(node, stored, pre, post)
+    size = (post[2], post[0], node.weight.shape[1], *by_source.shape)
+    modulo = bound >= 1 << (CONV_SUM_BITS - 1)
+    weights = (by_source.ravel(), y_taps, x_runs, tuple(int(n) for n in size))
+    return accumulate_conv, weights, (shift, modulo), sums
+
+
+def _shifted_kernel(name: str, node: Conv) -> IntArray:
+    """``weight << weight_exp``: Lava's Conv has no exponent and takes 32-bit weights as they are."""
+    if node.weight_exp < 0:
+        raise ConfigError(
+            f"Conv '{name}' has weight_exp {node.weight_exp}; Lava's Conv has no exponent, so that "
+            f"only 0 and above (a larger kernel) can run: shift the kernel before"
+        )
+    kernel = node.weight.astype(np.int64) << min(node.weight_exp, INT32_BITS - 1)
+    info = np.iinfo(np.int32)
+    if kernel.size and (kernel.min() < info.min or kernel.max() > info.max):
+        raise RangeError(
+            f"Conv '{name}': weights << weight_exp reach {int(np.abs(kernel).max())}, more than "
+            f"32 bits; use smaller weights or weight_exp"
+        )
+    return kernel
+
+
+_PARTS: dict[type[Connection], Any] = {Dense: _dense, Sparse: _sparse, Conv: _conv}
