@@ -185,7 +185,8 @@ def _is_constant(x: Tensor) -> bool:
 
 def _run_memoryless(layer: nn.Module, x: Tensor) -> Tensor:
     folded: Tensor
-    if _is_constant(x):
+    single = layer.training and x.shape[1] == 1  # BatchNorm needs more than one value
+    if _is_constant(x) and not single:
         once: Tensor = layer(x[0])
         return once.expand(x.shape[0], *once.shape)
     folded = layer(x.flatten(0, 1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from biril_nm.learning.plasticity import PlasticityConfig
 from biril_nm.training.callbacks import Callback
 from biril_nm.training.config import TrainConfig
 from biril_nm.training.evaluate import Evaluation, evaluate
@@ -15,6 +16,7 @@ __all__ = [
     "Evaluation",
     "History",
     "PhaseState",
+    "PlasticityConfig",
     "TrainConfig",
     "evaluate",
     "fit",

@@ -209,6 +209,12 @@ def test_state_starts_at_rest_each_time() -> None:
     assert list(net(x, record=["if1"]).recorded) == ["if1"]
 
 
+def test_batch_of_one_can_be_trained() -> None:
+    net = build_model("mlp", ModelConfig(**SMALL)).train()  # type: ignore[arg-type]
+    net(net.encode(values((1, 8, 8), batch=1))).scores.sum().backward()
+    assert net.layers.fc2.bias.grad is not None
+
+
 def test_unroll_of_nothing_but_rest() -> None:
     spikes, mem = unroll(make_neuron("if"), torch.zeros(3, 2, 4))
     assert spikes.shape == (3, 2, 4)

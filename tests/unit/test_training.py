@@ -397,7 +397,7 @@ def test_evaluate_counts() -> None:
 def test_digits_are_learned() -> None:
     digits = load_data("digits")
     net = build_model("convnet", ModelConfig(), seed=0)
-    config = settings(schedule="BBSBBH", epochs=6, lr=2e-3)
+    config = settings(schedule="BBSBBH", epochs=6, lr=4e-3)
     history = fit(net, make_loaders(digits, 32), config)
     assert history.test_accuracy is not None
     assert history.test_accuracy >= 0.95
