@@ -42,7 +42,7 @@ def _run(graph: LoihiGraph, spikes: Any, backend: str, readout: str) -> Any:
     if backend == "lava":
         from biril_nm.export.lava import run_lava
 
-        return run_lava(graph, spikes)
+        return run_lava(graph, spikes, record=("s",), nodes=(readout,))
     raise ConfigError(f"back end '{backend}' cannot run an integer graph; allowed: sim, lava")
 
 

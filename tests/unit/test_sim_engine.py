@@ -220,6 +220,7 @@ def test_first_run_announces_the_compilation(monkeypatch, caplog):
         signatures = ()
 
     monkeypatch.setattr(simulator, "advance", NeverCalled)
+    monkeypatch.setattr(simulator, "RUN", {})
     with caplog.at_level(logging.INFO, "biril_nm.hardware_sim"):
         simulate(two_layers(), np.ones((2, 1, 12), int))
     assert "compiles" in caplog.text
@@ -234,7 +235,7 @@ def test_kernels_compile_without_a_folder_for_their_code(monkeypatch):
         return real(function, **options)
 
     monkeypatch.setattr(jit.numba, "njit", no_folder)
-    assert jit.compiled(lambda x: x + 1)(1) == 2
+    assert jit.kernel(lambda x: x + 1)(1) == 2
 
 
 def test_import_needs_no_torch():

@@ -9,7 +9,7 @@ from numpy.testing import assert_array_equal
 from biril_nm.fixed_point import decay_toward_zero, wrap_state
 from biril_nm.hardware_sim.components import execution_order
 from biril_nm.hardware_sim.conv_tables import conv_tables
-from biril_nm.hardware_sim.kernels_neuron import advance
+from biril_nm.hardware_sim.kernels import advance
 from biril_nm.hardware_sim.layout import internal_order
 from biril_nm.hardware_sim.program import compile_graph
 from biril_nm.hw_graph import Conv, Dense, Input, LoihiGraph, Neurons, conv_output_shape
@@ -30,7 +30,7 @@ def one_step(a, u, v, du, dv, bias, vth, wide, shared):
     s = np.zeros((1, 1, n), np.uint8)
     u, v = np.array([u], np.int32), np.array([v], np.int32)
     a = np.array(a, np.int32).reshape(1, 1, n)
-    count = advance(a, s, 0, 0, 1, u, v, *registers, wide, *NOTHING, 0, 0, 0, 0, 0)
+    count = advance(a, 0, 1, (s, 0, u, v), (*registers, wide), NOTHING, (0, 0, 0, 0, 0))
     assert count == s.sum()
     return s[0, 0], u[0], v[0]
 
@@ -58,25 +58,11 @@ def test_clearing_and_gate():
     """Period 4, phase 1: cleared at 1, 5, ...; with 2 active steps silent at 0, 3, 4, 7, ..."""
     for active, expected in ((0, [1, 1, 2, 3, 4, 1, 2, 3, 4]), (2, [0, 1, 2, 0, 0, 1, 2, 0, 0])):
         v_rows = np.zeros((1, 9, 1), np.int32)
-        advance(
-            np.zeros((1, 9, 1), np.int32),
-            np.zeros((1, 9, 1), np.uint8),
-            0,
-            0,
-            9,
-            np.zeros((1, 1), np.int32),
-            np.zeros((1, 1), np.int32),
-            *(np.array([x], np.int32) for x in (1, 4096, 1, 99)),
-            False,
-            NOTHING[0],
-            NOTHING[1],
-            v_rows,
-            0,
-            0,
-            4,
-            1,
-            active,
-        )
+        s = np.zeros((1, 9, 1), np.uint8)
+        u, v = np.zeros((1, 1), np.int32), np.zeros((1, 1), np.int32)
+        registers = (*(np.array([x], np.int32) for x in (0, 4096, 1, 99)), False)
+        a, probes = np.zeros((1, 9, 1), np.int32), (*NOTHING[:2], v_rows)
+        advance(a, 0, 9, (s, 0, u, v), registers, probes, (0, 0, 4, 1, active))
         assert v_rows.ravel().tolist() == expected
 
 
