@@ -1,0 +1,70 @@
+"""README and examples do what they say."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_generated_table_is_current():
+    code = (
+        "import sys; sys.path.insert(0, 'docs'); import make_tables; "
+        "text = open('README.md', encoding='utf-8').read(); "
+        "sys.exit(text != make_tables.with_table(text))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False)
+    assert done.returncode == 0, "run: make readme"
+
+
+@pytest.mark.lava
+def test_quick_start_runs(tmp_path, monkeypatch):
+    block = re.search(r"## Quick start\n\n```python\n(.*?)```", README, re.S).group(1)
+    assert len([line for line in block.splitlines() if line.strip()]) <= 20
+    monkeypatch.chdir(tmp_path)
+    exec(compile(block, "README.md", "exec"), {})
+    assert (tmp_path / "model.pt").is_file()
+    assert (tmp_path / "lava_bundle" / "run_lava.py").is_file()
+
+
+def test_commands_in_readme_exist():
+    from typer.main import get_command
+
+    from biril_nm.cli import app
+
+    known = get_command(app).commands
+    block = re.search(r"## Command line\n\n```bash\n(.*?)```", README, re.S).group(1)
+    for line in block.splitlines():
+        words = line.split("#")[0].split()
+        command = known[words[1]]
+        options = {name for p in command.params for name in (*p.opts, *p.secondary_opts)}
+        assert {w for w in words if re.fullmatch(r"-{1,2}[a-z][a-z-]*", w)} <= options, line
+
+
+def test_relative_links_lead_somewhere():
+    for link in re.findall(r"\]\((?!http)([^)#]+)\)", README):
+        assert (ROOT / link).exists(), link
+
+
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+
+
+@pytest.mark.lava
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda p: p.name)
+def test_examples_are_short_and_run(path, tmp_path):
+    text = path.read_text(encoding="utf-8")
+    assert text.count("\n") <= 80
+    assert ast.get_docstring(ast.parse(text))
+    if path.name.startswith("test_"):
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", path]
+    else:
+        command = [sys.executable, path, "--quick"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
