@@ -38,7 +38,10 @@ class PlasticityConfig:
 
     Attributes:
         rule: the rule.
-        eta: relative size of one signed update at the initial learning rate.
+        eta: how far one epoch may turn a signed kernel, relative to its norm, at the initial
+            learning rate; :func:`biril_nm.training.fit` spreads it evenly over the batches. (A
+            fixed 1e-3 per batch adds up to 0.8 in the 938 batches of MNIST, and test accuracy
+            fell from 98.7 to 44 % in one S epoch.)
         winners: winners per sample; 0 switches the competition off.
         radius: inhibition radius of a winner in pixels.
         rate_max: neurons that fire in more than this share of the steps do not learn.
@@ -50,7 +53,7 @@ class PlasticityConfig:
     """
 
     rule: LearningRule = OFFSET
-    eta: float = 1e-3
+    eta: float = 0.05
     winners: int = 8
     radius: int = 1
     rate_max: float = 0.5
@@ -147,7 +150,7 @@ class LocalLearner:
             weight: weights in LSB.
             mode: mixed or excitatory.
             activity: spikes on both sides, gated.
-            eta_scale: factor on ``eta``.
+            eta_scale: share of ``eta`` that this application may use.
         """
         if self.engine.inert or not bool(activity.post.any()):
             return weight.clone()

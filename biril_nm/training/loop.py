@@ -26,6 +26,7 @@ from biril_nm.training.schedule import phase_at
 __all__ = ["History", "fit", "resolve_device"]
 
 MODEL = "model.pt"
+UNSIZED_BATCHES = 1000  # over how many batches eta is spread if the loader has no length
 
 log = logging.getLogger(__name__)
 
@@ -172,14 +173,14 @@ def _train(
     callbacks: Sequence[Callback],
 ) -> dict[str, float]:
     """The batches of one epoch; returns mean loss and accuracy."""
+    n_batches = len(train) if hasattr(train, "__len__") else 0
     state = PhaseState(
         loss=settings.loss,
         plastic=settings.plastic,
         plasticity=settings.plasticity,
         seed=_mix(settings.seed, epoch),
-        eta_scale=settings.lr_at(epoch) / settings.lr,
+        eta_scale=settings.lr_at(epoch) / settings.lr / (n_batches or UNSIZED_BATCHES),
     )
-    n_batches = len(train) if hasattr(train, "__len__") else 0
     per_batch = settings.period == "batch"
     cycle = settings.cycle if per_batch else phase_at(settings.cycle, epoch)
     for callback in callbacks:

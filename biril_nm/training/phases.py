@@ -81,7 +81,8 @@ class PhaseState:
         plastic: choice of plastic layers.
         plasticity: settings of the local rule.
         learner: the rule's interpreter with its random numbers.
-        eta_scale: learning rate of the epoch over the initial one.
+        eta_scale: share of the plasticity's ``eta`` for one batch: learning rate of the epoch over
+            the initial one, divided by the number of batches.
         grids: grid of each plastic layer, fixed when S first meets the layer.
     """
 

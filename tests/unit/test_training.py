@@ -37,7 +37,7 @@ from biril_nm.training import (
     resolve_device,
 )
 from biril_nm.training import reporting as reporting_module
-from biril_nm.training.phases import Batch, mean_squared
+from biril_nm.training.phases import Batch, Phase, mean_squared
 
 SMALL = ModelConfig(channels=(4, 6), hidden=(20,))
 DIGITS = load_data("digits").head(96, 60)
@@ -401,3 +401,19 @@ def test_digits_are_learned() -> None:
     history = fit(net, make_loaders(digits, 32), config)
     assert history.test_accuracy is not None
     assert history.test_accuracy >= 0.95
+
+
+def test_eta_is_a_budget_per_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    scales = []
+
+    def record(net: Any, batch: Batch, optimizer: Any, state: PhaseState) -> dict[str, float]:
+        scales.append(state.eta_scale)
+        return {"loss": 0.0, "correct": 0.0, "samples": 1.0}
+
+    monkeypatch.setitem(PHASES, "S", Phase(record, "STDP", "plastic"))
+    for batch_size in (48, 12):
+        scales.clear()
+        net = build_model("convnet", SMALL)
+        fit(net, (make_loaders(DIGITS, batch_size).train, None), settings(schedule="S", epochs=1))
+        assert len(scales) == 96 // batch_size
+        assert sum(scales) == pytest.approx(1.0)
