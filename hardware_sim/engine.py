@@ -17,10 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biril_nm.hardware_sim.feeds import Feed
-from biril_nm.hardware_sim.kernels_neuron import advance
+from biril_nm.hardware_sim.kernels import ACCUMULATE, RUN, advance
 from biril_nm.hardware_sim.kernels_synapse import GROUP, ROW_BLOCK
 from biril_nm.hardware_sim.probes import Recorder
 from biril_nm.hardware_sim.program import Program
+from biril_nm.hardware_sim.synapses import Synapses
 
 __all__ = ["Clock", "run"]
 
@@ -85,7 +86,7 @@ def _block_shape(
 ) -> tuple[int, int]:
     """Steps and samples of a block that keep its scratch below SCRATCH_BYTES."""
     row = sum(_row_length(program, feeds, name) for name in program.shapes)
-    row += np.dtype(np.int32).itemsize * sum(map(program.size, program.compartments))
+    row += np.dtype(np.int32).itemsize * sum(map(program.size, _meeting_points(program)))
     steps = max(1, min(clock.n_steps, SCRATCH_BYTES // row))
     batch = max(1, SCRATCH_BYTES // (row * steps))
     share = -(-clock.batch // (n_threads * MIN_BLOCKS_PER_THREAD)) if n_threads > 1 else clock.batch
@@ -96,6 +97,12 @@ def _row_length(program: Program, feeds: Mapping[str, Feed], name: str) -> int:
     """Length of a row of spikes; binary ones are padded to whole masks."""
     size = program.size(name)
     return size if name in feeds and feeds[name].graded else -(-size // ROW_BLOCK) * ROW_BLOCK
+
+
+def _meeting_points(program: Program) -> tuple[str, ...]:
+    """Nodes whose input is summed in a buffer: several connections, none, or a loop."""
+    looped = {name for component in program.order if component.looped for name in component.names}
+    return tuple(n for n, links in program.incoming.items() if len(links) != 1 or n in looped)
 
 
 class _Worker:
@@ -119,16 +126,21 @@ class _Worker:
         }
         sizes = {name: program.size(name) for name in program.compartments}
         links = [link for links in program.incoming.values() for link in links]
+        meeting = _meeting_points(program)
         self._full: Scratch = {
             "spikes": {name: self._spike_rows(name, batch) for name in program.shapes},
-            "a": {name: np.empty((batch, chunk, n), np.int32) for name, n in sizes.items()},
+            "a": {name: np.empty((batch, chunk, sizes[name]), np.int32) for name in meeting},
             "u": {name: np.empty((batch, n), np.int32) for name, n in sizes.items()},
             "v": {name: np.empty((batch, n), np.int32) for name, n in sizes.items()},
         }
-        self._rows: dict[str, NDArray[Any]] = {
-            link.name: np.empty(link.n_post, dtype=link.row_dtype) for link in links
+        self._inputs = {name: np.empty(n, np.int32) for name, n in sizes.items()}
+        self._sums: dict[str, tuple[NDArray[Any], NDArray[Any]]] = {
+            link.name: (
+                np.empty(link.n_post, dtype=link.row_dtype),
+                np.empty(link.n_pre + GROUP, dtype=np.int32),
+            )
+            for link in links
         }
-        self._active = {link.name: np.empty(link.n_pre + GROUP, dtype=np.int32) for link in links}
 
     def _spike_rows(self, name: str, batch: int) -> NDArray[Any]:
         feed = self._feeds.get(name)
@@ -159,20 +171,43 @@ class _Worker:
                 rows = block["spikes"][name][:, self._past[name] :, : self._program.size(name)]
                 feed.load(rows[:, :steps], b0, t0)
         for component in self._program.order:
-            inside = component.names if component.looped else ()
-            for name in component.names:
-                self._receive(block, name, t0, 0, steps, inside, False)
-            if not component.looped:
+            if component.looped:
+                self._run_loop(block, component.names, b0, t0, steps)
+            elif component.names[0] in block["a"]:
+                self._receive(block, component.names[0], t0, 0, steps)
                 self._advance(block, component.names[0], b0, t0, 0, steps)
-                continue
-            for t in range(steps):
-                for name in component.names:
-                    self._receive(block, name, t0, t, t + 1, inside, True)
-                    self._advance(block, name, b0, t0, t, t + 1)
+            else:
+                self._run_node(block, component.names[0], b0, t0, steps)
         for name, past in self._past.items():
             if past:  # the tail of this chunk is the past of the next one
                 rows = block["spikes"][name]
                 rows[:, :past] = rows[:, steps : steps + past].copy()
+
+    def _run_loop(
+        self, block: Scratch, names: tuple[str, ...], b0: int, t0: int, steps: int
+    ) -> None:
+        """Nodes that feed each other: from outside for all steps at once, then step by step."""
+        for name in names:
+            self._receive(block, name, t0, 0, steps, outside=names)
+        for t in range(steps):
+            for name in names:
+                self._receive(block, name, t0, t, t + 1, inside=names)
+                self._advance(block, name, b0, t0, t, t + 1)
+
+    def _run_node(self, block: Scratch, name: str, b0: int, t0: int, steps: int) -> None:
+        """A node with a single connection."""
+        (link,) = self._program.incoming[name]
+        n_spikes = RUN[link.kind](
+            self._source(block, link, t0),
+            link.weights,
+            self._sums[link.name],
+            link.finish,
+            self._inputs[name],
+            len(block["u"][name]),
+            steps,
+            *self._node(block, name, b0, t0),
+        )
+        self._recorder.count(name, int(n_spikes))
 
     def _receive(
         self,
@@ -181,54 +216,37 @@ class _Worker:
         t0: int,
         ta: int,
         tb: int,
-        loop: tuple[str, ...],
-        from_loop: bool,
+        inside: tuple[str, ...] | None = None,
+        outside: tuple[str, ...] = (),
     ) -> None:
-        """Sum what arrives at a node from inside or from outside of its loop."""
-        links = [
-            link for link in self._program.incoming[name] if (link.source in loop) is from_loop
-        ]
-        a = block["a"][name]
-        if not links and not from_loop:
+        """Sum into a what arrives: from ``inside`` a loop only, or from ``outside`` of it."""
+        a, add = block["a"][name], inside is not None
+        if not add:
             a[:, ta:tb] = 0
-        for place, link in enumerate(links):
-            past = self._past.get(link.source)
-            link.kernel(
-                block["spikes"][link.source],
-                past or 0,
-                link.lag if self._clock.chip_time else link.slack,
-                max(0, (past or 0) - t0),
-                past is None,
-                *link.weights,
-                self._rows[link.name],
-                self._active[link.name],
-                a,
-                ta,
-                tb,
-                from_loop or place > 0,
-                *link.finish,
-            )
+        for link in self._program.incoming[name]:
+            if (link.source in inside) if inside is not None else (link.source not in outside):
+                source = self._source(block, link, t0)
+                sums = self._sums[link.name]
+                ACCUMULATE[link.kind](source, link.weights, sums, link.finish, a, ta, tb, add)
+                add = True
 
     def _advance(self, block: Scratch, name: str, b0: int, t0: int, ta: int, tb: int) -> None:
-        node = self._program.compartments[name]
-        n_spikes = advance(
-            block["a"][name],
-            block["spikes"][name],
-            self._past[name],
-            ta,
-            tb,
-            block["u"][name],
-            block["v"][name],
-            node.keep_u,
-            node.keep_v,
-            node.bias,
-            node.vth,
-            node.wide,
-            *self._recorder.arrays(name),
-            b0,
-            t0,
-            self._clock.period,
-            self._program.latency[name],
-            self._clock.active,
-        )
+        n_spikes = advance(block["a"][name], ta, tb, *self._node(block, name, b0, t0))
         self._recorder.count(name, int(n_spikes))
+
+    def _source(self, block: Scratch, link: Synapses, t0: int) -> tuple[Any, ...]:
+        """Where a connection reads spikes; see ``kernels_synapse``."""
+        past = self._past.get(link.source)
+        start = past or 0
+        lag = link.lag if self._clock.chip_time else link.slack
+        return block["spikes"][link.source], start, lag, max(0, start - t0), past is None
+
+    def _node(self, block: Scratch, name: str, b0: int, t0: int) -> tuple[tuple[Any, ...], ...]:
+        """Cells, registers, probes and clock of a node; see ``kernels_neuron``."""
+        node, clock = self._program.compartments[name], self._clock
+        return (
+            (block["spikes"][name], self._past[name], block["u"][name], block["v"][name]),
+            (node.keep_u, node.keep_v, node.bias, node.vth, node.wide),
+            self._recorder.arrays(name),
+            (b0, t0, clock.period, self._program.latency[name], clock.active),
+        )

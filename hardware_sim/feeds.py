@@ -19,6 +19,7 @@ from biril_nm.hw_graph import Input, LoihiGraph, Shape
 
 __all__ = ["Feed", "StreamFeed", "make_feeds"]
 
+FEW_CHANNELS = 8
 RANGE_CHECK_BYTES = 1 << 24  # slice of the input that is looked at in one go
 
 
@@ -49,6 +50,13 @@ class Feed:
         """Copy (batch, steps, *shape) into internal rows: payloads, or whether there is one."""
         values = internal_view(values, self.shape)
         view = out.reshape(values.shape)
+        if len(self.shape) == 3 and self.shape[0] <= FEW_CHANNELS:
+            for c in range(self.shape[0]):  # long strided copies instead of many short ones
+                self._copy(view[..., c], values[..., c])
+        else:
+            self._copy(view, values)
+
+    def _copy(self, view: NDArray[Any], values: NDArray[Any]) -> None:
         if self.graded:
             np.copyto(view, values, casting="unsafe")
         elif values.dtype == np.bool_:

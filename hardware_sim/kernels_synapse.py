@@ -1,16 +1,18 @@
-"""Compiled loops of the connections: what spikes add to the input of their targets.
+"""Compiled sums of the connections: what the spikes of one step add to the input of their targets.
 
-Each kernel walks over samples and steps of one block, lists what spiked, visits nothing else, and delivers
-the summed input of a whole connection at once, as Lava does: the exponent acts on the sum, and a
-convolution passes modulo 2**24. Oracle: lava-nc 0.10.0 ``PyDenseModelBitAcc``,
+Each sum lists what spiked, visits nothing else, and is delivered as a whole, as Lava does: the exponent
+acts on the sum, and a convolution passes modulo 2**24. Oracle: lava-nc 0.10.0 ``PyDenseModelBitAcc``,
 ``PySparseModelBitAcc``, ``PyConvModelFixed``. Weights and sums are as narrow as their proven bounds
-allow (``biril_nm.hardware_sim.synapses``).
+allow (:mod:`biril_nm.hardware_sim.synapses`).
 
-Shape:
-    ``src`` (batch, rows, n_pre or more) holds binary spikes as bytes 0 and 1, padded with zeros to whole
-    blocks of 64, or payloads as int32. ``a`` (batch, steps, n_post); scratch: ``row`` (n_post,) and
-    ``active`` (n_pre + 8,). Row ``start + t - lag`` of ``src`` arrives at step t; rows before ``first`` do
-    not exist. A constant source has one row, which holds for every step.
+Arguments that belong together travel as tuples:
+    source: (src, start, lag, first, constant). ``src`` (batch, rows, n_pre or more) holds binary spikes
+        as bytes 0 and 1, padded with zeros to whole blocks of 64, or payloads as int32. Its row
+        ``start + t - lag`` arrives at step t; rows before ``first`` do not exist. A constant source has
+        one row, which holds for every step.
+    weights: of the kind of connection, source first.
+    scratch: (row, active), the sums (n_post,) and the list of active sources (n_pre + 8,).
+    finish: (left, right) shifts of the sums; of a convolution (left, whether to take the modulo).
 """
 
 from __future__ import annotations
@@ -19,10 +21,10 @@ from typing import Any
 
 import numpy as np
 
-from biril_nm.hardware_sim.jit import compiled, inlined
+from biril_nm.hardware_sim.jit import clear, part
 from biril_nm.loihi import CONV_SUM_BITS
 
-__all__ = ["GROUP", "ROW_BLOCK", "accumulate_conv", "accumulate_dense", "accumulate_sparse"]
+__all__ = ["GROUP", "ROW_BLOCK", "receive_conv", "receive_dense", "receive_sparse"]
 
 ROW_BLOCK = 64  # binary spike rows are padded to whole 64-bit masks
 GROUP = 8  # weight rows that one pass over the sums adds
@@ -42,7 +44,7 @@ for _bit in range(64):
 TOP_BYTE, TOP_SIX, ONE, NONE = np.uint64(56), np.uint64(58), np.uint64(1), np.uint64(0)
 
 
-@inlined
+@part
 def _list_active(spikes: Any, active: Any) -> Any:
     """Write the indices of all elements that are not 0, return their number."""
     n = 0
@@ -64,7 +66,7 @@ def _list_active(spikes: Any, active: Any) -> Any:
     return n
 
 
-@inlined
+@part
 def _deliver(row: Any, out: Any, add: Any, left: Any, right: Any) -> None:
     """``out (+)= (row << left) >> right`` in 32 bits; a wide row is shifted before it is cut."""
     if row.itemsize == 8:
@@ -72,16 +74,21 @@ def _deliver(row: Any, out: Any, add: Any, left: Any, right: Any) -> None:
             value = np.int32((row[i] << left) >> right)
             out[i] = np.int32(out[i] + value) if add else value
         return
-    up, down = left & 31, right & 31  # within 0..31 already; the mask lets the loop stay in 32 bits
+    scale = np.int32(
+        1 << left
+    )  # a product, because shifts by a variable are not narrowed to 32 bits
     if add:
         for i in range(out.size):
-            out[i] = np.int32(out[i] + np.int32(np.int32(np.int32(row[i]) << up) >> down))
+            out[i] = np.int32(out[i] + np.int32(np.int32(np.int32(row[i]) * scale) >> right))
+    elif right == 0:
+        for i in range(out.size):
+            out[i] = np.int32(np.int32(row[i]) * scale)
     else:
         for i in range(out.size):
-            out[i] = np.int32(np.int32(np.int32(row[i]) << up) >> down)
+            out[i] = np.int32(np.int32(np.int32(row[i]) * scale) >> right)
 
 
-@inlined
+@part
 def _deliver_modulo(row: Any, out: Any, add: Any, left: Any) -> None:
     """``out (+)= row << left`` modulo 2**24, signed.
 
@@ -96,10 +103,10 @@ def _deliver_modulo(row: Any, out: Any, add: Any, left: Any) -> None:
         out[i] = np.int32(out[i] + value) if add else np.int32(value)
 
 
-@inlined
+@part
 def _sum_dense(spikes: Any, weight: Any, row: Any, active: Any) -> None:
     """``row = W s``: eight weight rows per pass; the last row of ``weight`` is zero and fills up."""
-    row[:] = 0
+    clear(row)
     n = _list_active(spikes, active)
     if spikes.itemsize == 1:
         for q in range(n, n + GROUP):
@@ -126,44 +133,42 @@ def _sum_dense(spikes: Any, weight: Any, row: Any, active: Any) -> None:
                 row[i] += np.int32(payload * np.int32(weight[j, i]))
 
 
-@compiled
-def accumulate_dense(
-    src: Any,
-    start: int,
-    lag: int,
-    first: int,
-    constant: bool,
-    weight: Any,
-    row: Any,
-    active: Any,
-    a: Any,
-    ta: int,
-    tb: int,
+@part
+def receive_dense(
+    source: Any,
+    weights: Any,
+    scratch: Any,
+    finish: Any,
+    b: int,
+    t: int,
+    known: bool,
+    out: Any,
     add: bool,
-    left: int,
-    right: int,
-) -> None:
-    """Add ``(W s) << left >> right`` to a[:, ta:tb]; ``weight`` is (n_pre + 1, n_post).
+) -> bool:
+    """``out (+)= (W s) << left >> right`` of sample b at step t.
 
-    Payloads of graded spikes multiply; sums and products wrap in 32 bits.
+    Payloads of graded spikes multiply; sums and products wrap in 32 bits. ``known`` says that the row holds
+    the sum of a constant source already; returns whether it does now.
+
+    Shape:
+        weights is ((n_pre + 1, n_post),), the last row zero.
     """
-    for b in range(a.shape[0]):
-        done = False
-        for t in range(ta, tb):
-            k = start + t - lag
-            if k < first:
-                row[:] = 0
-            elif not (done and constant):
-                _sum_dense(src[b, 0 if constant else k], weight, row, active)
-                done = True
-            _deliver(row, a[b, t], add, left, right)
+    src, start, lag, first, constant = source
+    row, active = scratch
+    k = start + t - lag
+    if k < first:
+        clear(row)
+    elif not (known and constant):
+        _sum_dense(src[b, 0 if constant else k], weights[0], row, active)
+        known = True
+    _deliver(row, out, add, finish[0], finish[1])
+    return known
 
 
-@inlined
-def _sum_sparse(
-    spikes: Any, pointers: Any, targets: Any, weight: Any, row: Any, active: Any
-) -> None:
-    row[:] = 0
+@part
+def _sum_sparse(spikes: Any, weights: Any, row: Any, active: Any) -> None:
+    pointers, targets, weight = weights
+    clear(row)
     n = _list_active(spikes, active)
     for q in range(n):
         j = active[q]
@@ -172,47 +177,40 @@ def _sum_sparse(
             row[targets[p]] += np.int32(payload * np.int32(weight[p]))
 
 
-@compiled
-def accumulate_sparse(
-    src: Any,
-    start: int,
-    lag: int,
-    first: int,
-    constant: bool,
-    pointers: Any,
-    targets: Any,
-    weight: Any,
-    row: Any,
-    active: Any,
-    a: Any,
-    ta: int,
-    tb: int,
+@part
+def receive_sparse(
+    source: Any,
+    weights: Any,
+    scratch: Any,
+    finish: Any,
+    b: int,
+    t: int,
+    known: bool,
+    out: Any,
     add: bool,
-    left: int,
-    right: int,
-) -> None:
-    """Like :func:`accumulate_dense` on the synapses ``pointers[j]:pointers[j + 1]`` of source j."""
-    for b in range(a.shape[0]):
-        done = False
-        for t in range(ta, tb):
-            k = start + t - lag
-            if k < first:
-                row[:] = 0
-            elif not (done and constant):
-                spikes = src[b, 0 if constant else k]
-                _sum_sparse(spikes, pointers, targets, weight, row, active)
-                done = True
-            _deliver(row, a[b, t], add, left, right)
+) -> bool:
+    """Like :func:`receive_dense`; weights is (pointers, targets, values), source j owning the synapses
+    ``pointers[j]`` to ``pointers[j + 1]``.
+    """
+    src, start, lag, first, constant = source
+    row, active = scratch
+    k = start + t - lag
+    if k < first:
+        clear(row)
+    elif not (known and constant):
+        _sum_sparse(src[b, 0 if constant else k], weights, row, active)
+        known = True
+    _deliver(row, out, add, finish[0], finish[1])
+    return known
 
 
-@inlined
-def _sum_conv(
-    spikes: Any, weight: Any, y_taps: Any, x_runs: Any, size: Any, row: Any, active: Any
-) -> None:
+@part
+def _sum_conv(spikes: Any, weights: Any, row: Any, active: Any) -> None:
     """Add the kernel rows of every spike; each is one contiguous run of output values."""
+    weight, y_taps, x_runs, size = weights
     width_out, n_out, group_in, n_in, k_height, k_width, n_group = size
     width_in = x_runs.shape[0]
-    row[:] = 0
+    clear(row)
     n = _list_active(spikes, active)
     for q in range(n):
         j = active[q]
@@ -237,45 +235,37 @@ def _sum_conv(
                         row[o + i] += payload * weight[w + i]
 
 
-@compiled
-def accumulate_conv(
-    src: Any,
-    start: int,
-    lag: int,
-    first: int,
-    constant: bool,
-    weight: Any,
-    y_taps: Any,
-    x_runs: Any,
-    size: Any,
-    row: Any,
-    active: Any,
-    a: Any,
-    ta: int,
-    tb: int,
+@part
+def receive_conv(
+    source: Any,
+    weights: Any,
+    scratch: Any,
+    finish: Any,
+    b: int,
+    t: int,
+    known: bool,
+    out: Any,
     add: bool,
-    left: int,
-    modulo: bool,
-) -> None:
-    """Add a convolution, channels last, to a[:, ta:tb].
+) -> bool:
+    """Like :func:`receive_dense` for a convolution, channels last.
 
     Shape:
-        weight (in, kH, kW, out/groups), flat, with kW reordered so that the taps of one run are
-        neighbours; y_taps (H, 1 + 2 n): count, then (output line, kernel line) pairs; x_runs
-        (W, 1 + 3 n): count, then (output column, kernel column, taps) triples; size is (output
-        width, output channels, input channels per group, input channels, kH, kW, out/groups).
+        weights is (kernel, y_taps, x_runs, size): kernel (in, kH, kW, out/groups), flat, with kW
+        reordered so that the taps of one run are neighbours; y_taps (H, 1 + 2 n): count, then (output
+        line, kernel line) pairs; x_runs (W, 1 + 3 n): count, then (output column, kernel column,
+        taps) triples; size: output width, output channels, input channels per group, input
+        channels, kH, kW, out/groups.
     """
-    for b in range(a.shape[0]):
-        done = False
-        for t in range(ta, tb):
-            k = start + t - lag
-            if k < first:
-                row[:] = 0
-            elif not (done and constant):
-                spikes = src[b, 0 if constant else k]
-                _sum_conv(spikes, weight, y_taps, x_runs, size, row, active)
-                done = True
-            if modulo:
-                _deliver_modulo(row, a[b, t], add, left)
-            else:
-                _deliver(row, a[b, t], add, left, 0)
+    src, start, lag, first, constant = source
+    row, active = scratch
+    k = start + t - lag
+    if k < first:
+        clear(row)
+    elif not (known and constant):
+        _sum_conv(src[b, 0 if constant else k], weights, row, active)
+        known = True
+    if finish[1]:
+        _deliver_modulo(row, out, add, finish[0])
+    else:
+        _deliver(row, out, add, finish[0], 0)
+    return known

@@ -13,7 +13,7 @@ import biril_nm
 from biril_nm.errors import ConfigError, UnsupportedNodeError
 from biril_nm.hardware_sim.engine import Clock, run
 from biril_nm.hardware_sim.feeds import Feed, StreamFeed, make_feeds
-from biril_nm.hardware_sim.kernels_neuron import advance
+from biril_nm.hardware_sim.kernels import RUN, advance
 from biril_nm.hardware_sim.probes import Recorder
 from biril_nm.hardware_sim.program import Program, compile_graph
 from biril_nm.hw_graph import LoihiGraph
@@ -64,7 +64,7 @@ def simulate(
     feeds = make_feeds(graph, spikes)
     program = compile_graph(graph)
     n_steps, batch = next(iter(feeds.values())).values.shape[:2]
-    if not advance.signatures:  # type: ignore[attr-defined]
+    if not any(kernel.signatures for kernel in (advance, *RUN.values())):  # type: ignore[attr-defined]
         logger.info(
             "loading the compiled kernels; the first run on a machine compiles them (seconds)"
         )

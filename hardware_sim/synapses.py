@@ -16,11 +16,6 @@ from numpy.typing import NDArray
 from biril_nm.errors import ConfigError, RangeError
 from biril_nm.fixed_point import prepare_weights
 from biril_nm.hardware_sim.conv_tables import conv_tables
-from biril_nm.hardware_sim.kernels_synapse import (
-    accumulate_conv,
-    accumulate_dense,
-    accumulate_sparse,
-)
 from biril_nm.hardware_sim.layout import internal_order
 from biril_nm.hw_graph import Connection, Conv, Dense, LoihiGraph, Shape, Sparse
 from biril_nm.loihi import CONV_SUM_BITS
@@ -29,8 +24,12 @@ __all__ = ["Synapses", "make_synapses"]
 
 INT32_BITS = 32
 EXACT_FLOAT_BITS = 53  # Lava convolves in float64
-SUM_TYPES = (np.int16, np.int32, np.int64)
-WEIGHT_TYPES = (np.int8, np.int16, np.int32)
+# Types of weights and of their sums, narrowest first: few pairs, because each is compiled.
+TYPES: tuple[tuple[type, type], ...] = (
+    (np.int8, np.int16),
+    (np.int16, np.int32),
+    (np.int32, np.int64),
+)
 
 IntArray = NDArray[Any]
 
@@ -45,9 +44,9 @@ class Synapses:
         target: name of the Neurons node that it feeds.
         slack: steps from spike to arrival in node time.
         lag: steps from spike to arrival in chip time.
-        kernel: the compiled loop.
-        weights: its constant arguments between the source and the scratch row.
-        finish: its constant arguments after ``add``: shifts, or a shift and whether to take the modulo.
+        kind: Dense, Sparse or Conv, which names the compiled loops.
+        weights: what the loops take as weights.
+        finish: what they do with the sums: shifts, or a shift and whether to take the modulo.
         row_dtype: type of the scratch row, which holds the sums.
         n_pre: number of sources.
         n_post: number of targets, length of the scratch row.
@@ -58,7 +57,7 @@ class Synapses:
     target: str
     slack: int
     lag: int
-    kernel: Any
+    kind: str
     weights: tuple[Any, ...]
     finish: tuple[Any, ...]
     row_dtype: type
@@ -76,7 +75,7 @@ def make_synapses(graph: LoihiGraph, name: str) -> Synapses:
     node = graph.connections[name]
     source, target = graph.ends[name]
     pre, post = graph.shape_of(source), graph.shape_of(target)
-    kernel, weights, finish, row_dtype = _PARTS[type(node)](
+    weights, finish, row_dtype = _PARTS[type(node)](
         name, node, pre, post, graph.message_bits_into(name)
     )
     return Synapses(
@@ -85,7 +84,7 @@ def make_synapses(graph: LoihiGraph, name: str) -> Synapses:
         target=target,
         slack=graph.timing.slack[name],
         lag=1 + int(node.delay),
-        kernel=kernel,
+        kind=type(node).__name__,
         weights=weights,
         finish=finish,
         row_dtype=row_dtype,
@@ -94,14 +93,7 @@ def make_synapses(graph: LoihiGraph, name: str) -> Synapses:
     )
 
 
-Parts = tuple[Any, tuple[Any, ...], tuple[Any, ...], type]
-
-
-def _smallest(types: tuple[type, ...], low: int, high: int) -> type:
-    for dtype in types:
-        if np.iinfo(dtype).min <= low and high <= np.iinfo(dtype).max:
-            return dtype
-    return types[-1]
+Parts = tuple[tuple[Any, ...], tuple[Any, ...], type]
 
 
 def _common_shift(weights: IntArray) -> int:
@@ -111,25 +103,27 @@ def _common_shift(weights: IntArray) -> int:
 
 
 def _narrow(
-    weights: IntArray, bound: int, message_bits: int, keep_all: bool
+    weights: IntArray, bound: int, first: int, keep_all: bool
 ) -> tuple[IntArray, int, type]:
     """Stored weights, the shift that they lost, and the type of their sums.
 
     Args:
         weights: all weights of a connection.
         bound: largest magnitude of a sum of them, payloads included.
-        message_bits: 0 for binary spikes.
+        first: narrowest of :data:`TYPES` to use.
         keep_all: whether 64-bit sums are needed where 32 bits wrap.
     """
-    shift = 0 if message_bits else _common_shift(weights)
+    shift = (
+        0 if first and keep_all else _common_shift(weights)
+    )  # products may wrap before the shift
     stored = weights >> shift
     bound >>= shift
     low, high = (int(stored.min()), int(stored.max())) if stored.size else (0, 0)
-    sums = _smallest(SUM_TYPES[1:] if message_bits else SUM_TYPES, -bound, bound)
-    if sums is np.int64 and not keep_all:
-        sums = np.int32
-    types = WEIGHT_TYPES[1:] if message_bits else WEIGHT_TYPES
-    return stored.astype(_smallest(types, low, high)), shift, sums
+    for weight_type, sum_type in TYPES[first:]:
+        fits = np.iinfo(weight_type).min <= low and high <= np.iinfo(weight_type).max
+        if fits and (bound <= np.iinfo(sum_type).max or (sum_type is np.int32 and not keep_all)):
+            break
+    return stored.astype(weight_type), shift, sum_type
 
 
 def _prepared(node: Dense | Sparse, weights: IntArray) -> IntArray:
@@ -150,10 +144,10 @@ def _dense(name: str, node: Dense, pre: Shape, post: Shape, message_bits: int) -
     bound = int(np.abs(prepared).sum(axis=1).max(initial=0)) << message_bits
     # Graded sums: Lava's DelayDense adds in 64 bits and shifts then; its Dense wraps the sum first.
     keep_all = node.weight_exp < 0 and (node.delay > 0 or message_bits == 0)
-    stored, shift, sums = _narrow(prepared, bound, message_bits, keep_all)
+    stored, shift, sums = _narrow(prepared, bound, int(message_bits > 0), keep_all)
     rows = np.zeros((stored.shape[1] + 1, stored.shape[0]), dtype=stored.dtype)
     rows[:-1] = stored[internal_order(post)][:, internal_order(pre)].T
-    return accumulate_dense, (rows,), _shifts(node.weight_exp, shift, sums), sums
+    return (rows,), _shifts(node.weight_exp, shift, sums), sums
 
 
 def _sparse(name: str, node: Sparse, pre: Shape, post: Shape, message_bits: int) -> Parts:
@@ -164,11 +158,11 @@ def _sparse(name: str, node: Sparse, pre: Shape, post: Shape, message_bits: int)
     magnitudes = scipy.sparse.csr_matrix((np.abs(prepared), *places), shape=node.weight.shape)
     bound = int(np.asarray(magnitudes.sum(axis=1)).max(initial=0)) << message_bits
     keep_all = node.weight_exp < 0 and message_bits == 0
-    stored, shift, sums = _narrow(prepared, bound, message_bits, keep_all)
+    stored, shift, sums = _narrow(prepared, bound, 1, keep_all)
     matrix = scipy.sparse.csr_matrix((stored, *places), shape=node.weight.shape)
     ordered = matrix[internal_order(post)][:, internal_order(pre)].tocsc()
     weights = (ordered.indptr.astype(np.int64), ordered.indices.astype(np.int32), ordered.data)
-    return accumulate_sparse, weights, _shifts(node.weight_exp, shift, sums), sums
+    return weights, _shifts(node.weight_exp, shift, sums), sums
 
 
 def _conv(name: str, node: Conv, pre: Shape, post: Shape, message_bits: int) -> Parts:
@@ -180,12 +174,12 @@ def _conv(name: str, node: Conv, pre: Shape, post: Shape, message_bits: int) -> 
             f"Conv '{name}' can sum up to {bound}, beyond the 2**{EXACT_FLOAT_BITS} that Lava adds "
             f"exactly; use smaller weights or message_bits"
         )
-    stored, shift, sums = _narrow(kernel, bound, message_bits, keep_all=True)
+    stored, shift, sums = _narrow(kernel, bound, int(message_bits > 0), keep_all=True)
     by_source, y_taps, x_runs = conv_tables(node, stored, pre, post)
     size = (post[2], post[0], node.weight.shape[1], *by_source.shape)
     modulo = bound >= 1 << (CONV_SUM_BITS - 1)
     weights = (by_source.ravel(), y_taps, x_runs, tuple(int(n) for n in size))
-    return accumulate_conv, weights, (shift, modulo), sums
+    return weights, (shift, modulo), sums
 
 
 def _shifted_kernel(name: str, node: Conv) -> IntArray:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -255,3 +256,26 @@ def test_import_needs_no_torch():
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "3"
     assert done.stderr == ""
+
+
+def test_code_on_disk_depends_on_every_source_of_the_kernels(tmp_path, monkeypatch):
+    from biril_nm.hardware_sim import kernels
+
+    assert kernels.run_dense._cache._cache_file._source_stamp == jit.source_digest()
+    copies = {path.name: path.read_text() for path in Path(jit.__file__).parent.glob("*.py")}
+    digests = set()
+    for changed in ("nothing", "jit.py", "kernels.py", "kernels_neuron.py", "kernels_synapse.py"):
+        for name, text in copies.items():
+            (tmp_path / name).write_text(text + ("# changed\n" if name == changed else ""))
+        monkeypatch.setattr(jit, "__file__", str(tmp_path / "jit.py"))
+        jit.source_digest.cache_clear()
+        digests.add(jit.source_digest())
+    jit.source_digest.cache_clear()
+    assert len(digests) == 5
+
+
+def test_without_a_stamp_nothing_is_cached(monkeypatch):
+    monkeypatch.setattr(jit, "_stamp_with_all_sources", lambda compiled: False)
+    compiled = jit.kernel(lambda x: x + 2)
+    assert compiled(1) == 3
+    assert not compiled.stats.cache_path
