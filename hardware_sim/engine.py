@@ -25,7 +25,7 @@ from biril_nm.hardware_sim.synapses import Synapses
 
 __all__ = ["Clock", "run"]
 
-SCRATCH_BYTES = 4 << 20  # of one block: about what the caches of one core hold
+SCRATCH_BYTES = 1 << 20  # of one block: about what the second-level cache of one core holds
 MIN_BLOCKS_PER_THREAD = 4  # smaller blocks even out samples that spike more than others
 
 
