@@ -52,13 +52,15 @@ def train_command(
     from biril_nm.data import load_data, make_loaders
     from biril_nm.models import build_model
     from biril_nm.training import fit
-    from biril_nm.training.run_config import RunConfig
+    from biril_nm.training.run_config import RECIPES, RunConfig
 
     if config is None and resume and out is not None and (out / CONFIG).is_file():
         config = out / CONFIG
-    run = RunConfig.read(config) if config is not None else RunConfig()
-    if epochs is None and config is None:
-        epochs = _cycle_length(schedule or run.train.schedule)
+    if config is not None:
+        run = RunConfig.read(config)
+    else:
+        run = RunConfig().with_options(**RECIPES.get(dataset or RunConfig.dataset, {}))
+        epochs = epochs or _cycle_length(schedule or run.train.schedule)
     run = run.with_options(
         dataset=dataset, model=model, seed=seed, batch_size=batch_size,
         schedule=schedule, epochs=epochs, lr=lr, device=device,
