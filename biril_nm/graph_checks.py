@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from biril_nm.errors import ConfigError, bullet_list
+from biril_nm.learning.rule import POST_TRACES
+from biril_nm.loihi import TRACE_BITS
 
 if TYPE_CHECKING:
-    from biril_nm.hw_graph import LoihiGraph
+    from biril_nm.hw_graph import Dense, LoihiGraph, Sparse
 
 __all__ = ["check_wiring"]
 
@@ -19,7 +21,7 @@ def check_wiring(graph: LoihiGraph) -> None:
     """Raise :class:`ConfigError` listing every wiring or shape mistake of ``graph``."""
     findings = list(_edge_findings(graph))
     if not findings:
-        findings = list(_shape_findings(graph))
+        findings = [*_shape_findings(graph), *_plasticity_findings(graph)]
     if findings:
         raise ConfigError(bullet_list("the graph is not wired correctly:", findings))
 
@@ -107,3 +109,57 @@ def _conv_findings(name, node, pre, post, output_shape) -> Iterator[str]:  # typ
         )
     elif output_shape(node, pre) != post:
         yield f"Conv '{name}' makes {output_shape(node, pre)} from {pre}, but its target is {post}"
+
+
+def _plasticity_findings(graph: LoihiGraph) -> Iterator[str]:
+    for name, node in graph.connections.items():
+        modulators = getattr(node, "modulators", {})
+        if name not in graph.plastic:
+            if modulators:
+                yield f"connection '{name}' has modulators {dict(modulators)} but no learning rule"
+            continue
+        plastic = graph.plastic[name]
+        if plastic.delay:
+            yield (
+                f"connection '{name}' learns and has delay {plastic.delay}; learning connections have "
+                f"no delay, put it on another connection"
+            )
+        yield from _modulator_findings(graph, name, plastic)
+
+
+def _modulator_findings(graph: LoihiGraph, name: str, node: Dense | Sparse) -> Iterator[str]:
+    rule = node.rule
+    if rule is None:
+        return
+    if node.modulators and not rule.three_factor:
+        yield (
+            f"connection '{name}' has modulators {dict(node.modulators)}, but rule '{rule.name}' has "
+            f"two factors; set three_factor in the rule"
+        )
+        return
+    missing = [factor for factor in rule.third_factors if factor not in node.modulators]
+    if missing:
+        yield (
+            f"connection '{name}': rule '{rule.name}' needs {', '.join(missing)} from outside; name "
+            f"their Input or Neurons in modulators"
+        )
+    size = int(np.prod(graph.shape_of(graph.ends[name][1])))
+    for factor, source in node.modulators.items():
+        known = factor in POST_TRACES and (source in graph.inputs or source in graph.neurons)
+        if not known:
+            yield (
+                f"connection '{name}': modulator {factor}: '{source}' is not allowed; needed is one of "
+                f"{', '.join(POST_TRACES)} and the name of an Input or Neurons node"
+            )
+            continue
+        elements = int(np.prod(graph.shape_of(source)))
+        if elements not in (1, size):
+            yield (
+                f"connection '{name}': modulator '{source}' has {elements} elements; allowed are 1 and "
+                f"{size}, one per destination neuron"
+            )
+        if source in graph.inputs and graph.inputs[source].message_bits > TRACE_BITS:
+            yield (
+                f"connection '{name}': modulator '{source}' has {graph.inputs[source].message_bits} "
+                f"message bits; traces have {TRACE_BITS}"
+            )

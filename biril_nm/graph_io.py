@@ -11,7 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biril_nm.errors import BirilError, FileFormatError
-from biril_nm.hw_graph import Conv, Dense, Input, LoihiGraph, Neurons, Node, Output, Sparse
+from biril_nm.hw_graph import (
+    TAG_LIMITS,
+    Conv,
+    Dense,
+    Input,
+    LoihiGraph,
+    Neurons,
+    Node,
+    Output,
+    Sparse,
+)
 from biril_nm.learning.rule import LearningRule
 from biril_nm.storage import check_output, read_npz, write_npz
 
@@ -72,6 +82,10 @@ def _pack(index: int, name: str, node: Node, arrays: Arrays) -> Record:
         record[key] = list(value) if isinstance(value, tuple) else value
     if isinstance(node, (Dense, Sparse)) and node.rule is not None:
         record["rule"] = node.rule.to_dict()
+        record["modulators"] = dict(node.modulators)
+    for key in TAG_LIMITS if isinstance(node, (Dense, Sparse)) else ():
+        if getattr(node, key) is not None:
+            arrays[f"{index}.{key}"] = getattr(node, key)
     for key in _ARRAYS.get(kind, ()):
         arrays[f"{index}.{key}"] = getattr(node, key)
     if isinstance(node, Sparse):
@@ -119,6 +133,9 @@ def _unpack(index: int, record: Mapping[str, Any], arrays: Arrays) -> Node:
         values[key] = arrays[f"{index}.{key}"]
     if record.get("rule") is not None:
         values["rule"] = LearningRule.from_dict(record["rule"])
+        values["modulators"] = dict(record.get("modulators", {}))
+    if kind in ("Dense", "Sparse"):
+        values.update({k: arrays[f"{index}.{k}"] for k in TAG_LIMITS if f"{index}.{k}" in arrays})
     if kind == "Sparse":
         values["weight"] = _csr(index, record, arrays)
     node: Node = _BUILDERS[kind](**values)

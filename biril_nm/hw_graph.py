@@ -9,7 +9,7 @@ costs one step plus its delay (:mod:`biril_nm.timing`).
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -19,8 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biril_nm.errors import ConfigError
+from biril_nm.graph_values import ByValue, Shape, as_integers, as_pair, as_register, as_shape
 from biril_nm.learning.rule import LearningRule
-from biril_nm.loihi import NO_SYNAPTIC_MEMORY, WEIGHT_BITS, SignMode
+from biril_nm.loihi import NO_SYNAPTIC_MEMORY, TAG_MAX, TAG_T_MIN, WEIGHT_BITS, SignMode
 from biril_nm.timing import Timing
 
 if TYPE_CHECKING:
@@ -35,79 +36,27 @@ __all__ = [
     "Neurons",
     "Node",
     "Output",
+    "Shape",
     "Sparse",
     "conv_output_shape",
 ]
 
-Shape = tuple[int, ...]
-
-
-def _shape(value: Any) -> Shape:
-    shape = tuple(int(n) for n in np.atleast_1d(np.asarray(value)))
-    if not shape or min(shape) < 1:
-        raise ConfigError(f"shape {value} must be one or more positive lengths")
-    return shape
-
-
-def _integers(value: Any, what: str) -> NDArray[np.int32]:
-    array = np.asarray(value)
-    whole = array.dtype.kind in "iub" or (
-        array.dtype.kind == "f" and np.array_equal(array, np.rint(array))
-    )
-    if not whole:
-        raise ConfigError(f"{what} must be integers, found dtype {array.dtype}")
-    wide = array.astype(np.int64)
-    info = np.iinfo(np.int32)
-    if wide.size and (wide.min() < info.min or wide.max() > info.max):
-        raise ConfigError(f"{what} do not fit 32 bits: {wide.min()} to {wide.max()}")
-    frozen = wide.astype(np.int32)
-    frozen.setflags(write=False)
-    return frozen
-
-
-def _pair(value: Any) -> tuple[int, int]:
-    pair = np.broadcast_to(np.asarray(value, dtype=np.int64), (2,))
-    return int(pair[0]), int(pair[1])
-
-
-def _same(a: Any, b: Any) -> bool:
-    if hasattr(a, "indptr"):
-        return (
-            hasattr(b, "indptr")
-            and a.shape == b.shape
-            and np.array_equal(a.indptr, b.indptr)
-            and np.array_equal(a.indices, b.indices)
-            and np.array_equal(a.data, b.data)
-        )
-    if isinstance(a, np.ndarray) or isinstance(b, np.ndarray):
-        return np.shape(a) == np.shape(b) and bool(np.array_equal(a, b))
-    return bool(a == b)
-
-
-class _ByValue:
-    """Equality of dataclasses that hold arrays."""
-
-    def __eq__(self, other: object) -> bool:
-        if type(other) is not type(self):
-            return NotImplemented
-        return all(_same(getattr(self, f.name), getattr(other, f.name)) for f in fields(self))  # type: ignore[arg-type]
-
-    __hash__ = None  # type: ignore[assignment]
+TAG_LIMITS = {"tag_t": (TAG_T_MIN, TAG_MAX), "tag_d": (0, TAG_MAX)}
 
 
 @dataclass(frozen=True, eq=False)
-class Input(_ByValue):
+class Input(ByValue):
     """Where spikes enter. ``message_bits`` 0: binary spikes, else graded unsigned integers."""
 
     shape: Shape
     message_bits: int = 0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "shape", _shape(self.shape))
+        object.__setattr__(self, "shape", as_shape(self.shape))
 
 
 @dataclass(frozen=True, eq=False)
-class Neurons(_ByValue):
+class Neurons(ByValue):
     """CUBA-LIF compartments: HARDWARE-level registers, one integer each or one per neuron.
 
     Per step, with a = summed input: ``u = wrap(trunc0(u, du + 1) + (a << 6))``,
@@ -123,10 +72,10 @@ class Neurons(_ByValue):
     bias_exp: int = 0
 
     def __post_init__(self) -> None:
-        shape = _shape(self.shape)
+        shape = as_shape(self.shape)
         object.__setattr__(self, "shape", shape)
         for name in ("vth", "du", "dv", "bias_mant"):
-            object.__setattr__(self, name, _register(getattr(self, name), shape, name))
+            object.__setattr__(self, name, as_register(getattr(self, name), shape, name))
         object.__setattr__(self, "bias_exp", int(self.bias_exp))
 
     @property
@@ -135,31 +84,27 @@ class Neurons(_ByValue):
         return int(np.prod(self.shape))
 
 
-def _register(value: Any, shape: Shape, name: str) -> NDArray[np.int32]:
-    """A register as a 0-d array (shared) or an array of the node's shape (per neuron)."""
-    array = _integers(value, f"register {name}")
-    if array.ndim == 0 or array.shape == shape:
-        return array
-    try:
-        full = np.broadcast_to(array, shape).copy()
-    except ValueError:
-        raise ConfigError(
-            f"register {name} has shape {array.shape}; allowed are one value or shape {shape}"
-        ) from None
-    full.setflags(write=False)
-    return full
-
-
 @dataclass(frozen=True, eq=False)
-class Output(_ByValue):
+class Output(ByValue):
     """Marks a Neurons node as a result of the network."""
 
 
 @dataclass(frozen=True, eq=False)
-class Dense(_ByValue):
+class Dense(ByValue):
     """All-to-all connection: ``a = (W s) << weight_exp`` (floor shift if negative).
 
-    ``weight`` is (post, pre) with source and destination flattened in torch order.
+    ``weight`` is (post, pre) with source and destination flattened in torch order. With a ``rule`` the
+    connection can learn (:mod:`biril_nm.hardware_sim.learning`).
+
+    Attributes:
+        rule: learning rule of a plastic connection.
+        tag_t: initial tags t (Lava's tag_1), shape of the weights, -257..255; None: zeros.
+        tag_d: initial delays d (Lava's tag_2), 0..255; they are learned but do not delay.
+        modulators: for three-factor rules, "y1", "y2" or "y3" to the name of the Input (reward, label,
+            error from outside) or Neurons node (error neurons, or the destination itself) whose
+            values are that factor. Input step t of an Input modulates what the destination does in
+            answer to input step t; Neurons modulate in the chip step in which they spike. A node of
+            one element counts for all destination neurons.
     """
 
     weight: NDArray[np.int32]
@@ -168,17 +113,24 @@ class Dense(_ByValue):
     sign_mode: SignMode = SignMode.MIXED
     delay: int = 0
     rule: LearningRule | None = None
+    tag_t: Any = None
+    tag_d: Any = None
+    modulators: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "weight", _integers(self.weight, "Dense weights"))
+        object.__setattr__(self, "weight", as_integers(self.weight, "Dense weights"))
         object.__setattr__(self, "sign_mode", SignMode(self.sign_mode))
         if self.weight.ndim != 2:
             raise ConfigError(f"Dense weights must be (post, pre), found shape {self.weight.shape}")
+        _set_plasticity(self, self.weight.shape)
 
 
 @dataclass(frozen=True, eq=False)
-class Sparse(_ByValue):
-    """Like Dense on a ``scipy.sparse`` CSR matrix (post, pre); stored zeros are kept."""
+class Sparse(ByValue):
+    """Like Dense on a ``scipy.sparse`` CSR matrix (post, pre); stored zeros are kept.
+
+    Tags are arrays (n_synapses,) in the order of ``weight.data``.
+    """
 
     weight: scipy.sparse.csr_matrix
     weight_exp: int = 0
@@ -186,6 +138,9 @@ class Sparse(_ByValue):
     sign_mode: SignMode = SignMode.MIXED
     delay: int = 0
     rule: LearningRule | None = None
+    tag_t: Any = None
+    tag_d: Any = None
+    modulators: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         import scipy.sparse
@@ -193,17 +148,37 @@ class Sparse(_ByValue):
         matrix = scipy.sparse.csr_matrix(self.weight, copy=True)
         matrix.sort_indices()
         matrix = scipy.sparse.csr_matrix(
-            (_integers(matrix.data, "Sparse weights"), matrix.indices, matrix.indptr),
+            (as_integers(matrix.data, "Sparse weights"), matrix.indices, matrix.indptr),
             shape=matrix.shape,
         )
         for array in (matrix.data, matrix.indices, matrix.indptr):
             array.setflags(write=False)
         object.__setattr__(self, "weight", matrix)
         object.__setattr__(self, "sign_mode", SignMode(self.sign_mode))
+        _set_plasticity(self, matrix.data.shape)
+
+
+def _set_plasticity(node: Dense | Sparse, shape: Shape) -> None:
+    """Check and freeze the fields that only plastic connections need."""
+    sources = {str(name): str(source) for name, source in dict(node.modulators).items()}
+    object.__setattr__(node, "modulators", MappingProxyType(sources))
+    for name, (low, high) in TAG_LIMITS.items():
+        if getattr(node, name) is None:
+            continue
+        tags = as_integers(getattr(node, name), name)
+        if tags.shape != shape:
+            raise ConfigError(
+                f"{name} has shape {tags.shape}; needed is that of the weights, {shape}"
+            )
+        if tags.size and (tags.min() < low or tags.max() > high):
+            raise ConfigError(
+                f"{name} holds {tags.min()} to {tags.max()}; allowed are {low} to {high}"
+            )
+        object.__setattr__(node, name, tags)
 
 
 @dataclass(frozen=True, eq=False)
-class Conv(_ByValue):
+class Conv(ByValue):
     """2-D convolution (cross-correlation) with zero padding, kernel in torch order.
 
     ``weight`` is (out, in/groups, kH, kW); source (in, H, W), destination (out, H', W').
@@ -220,10 +195,10 @@ class Conv(_ByValue):
     delay: int = 0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "weight", _integers(self.weight, "Conv weights"))
+        object.__setattr__(self, "weight", as_integers(self.weight, "Conv weights"))
         object.__setattr__(self, "sign_mode", SignMode(self.sign_mode))
         for name in ("stride", "padding", "dilation"):
-            object.__setattr__(self, name, _pair(getattr(self, name)))
+            object.__setattr__(self, name, as_pair(getattr(self, name)))
         if self.weight.ndim != 4:
             raise ConfigError(
                 f"Conv weights must be (out, in/groups, kH, kW), found shape {self.weight.shape}"
@@ -303,6 +278,22 @@ class LoihiGraph:
     def connections(self) -> dict[str, Connection]:
         """Dense, Sparse and Conv nodes by name."""
         return dict(self._of_type(CONNECTIONS))
+
+    @cached_property
+    def plastic(self) -> dict[str, Dense | Sparse]:
+        """Connections with a learning rule, by name."""
+        return {
+            name: node
+            for name, node in self.connections.items()
+            if isinstance(node, (Dense, Sparse)) and node.rule is not None
+        }
+
+    @cached_property
+    def modulator_inputs(self) -> tuple[str, ...]:
+        """Inputs that modulate learning and drive nothing; without learning they need no values."""
+        driving = {source for source, _ in self.ends.values()}
+        named = {name for node in self.plastic.values() for name in node.modulators.values()}
+        return tuple(name for name in self.inputs if name in named - driving)
 
     @cached_property
     def ends(self) -> dict[str, tuple[str, str]]:

@@ -23,9 +23,21 @@ from biril_nm.errors import ConfigError, FileFormatError, bullet_list
 from biril_nm.learning.terms import DEPENDENCIES, MAX_FACTORS, TRACES, Factor, Term, Trace
 from biril_nm.loihi import LEARN_ACC_SHIFT, T_EPOCH_MAX, TRACE_MAX
 
-__all__ = ["DEPENDENCIES", "TRACES", "VARIABLES", "Factor", "LearningRule", "Term", "Trace"]
+__all__ = [
+    "DEPENDENCIES",
+    "POST_TRACES",
+    "PRE_TRACES",
+    "TRACES",
+    "VARIABLES",
+    "Factor",
+    "LearningRule",
+    "Term",
+    "Trace",
+]
 
 VARIABLES = ("dw", "dt", "dd")
+PRE_TRACES = tuple(name for name in TRACES if name.startswith("x"))
+POST_TRACES = tuple(name for name in TRACES if name.startswith("y"))
 DECIMATION_MAX = 9  # Lava reads one digit after u: "u10" silently becomes u1 times 0
 MAX_TERMS = 64  # guard of from_dict; Lava itself sets no limit
 
@@ -44,7 +56,11 @@ class LearningRule:
         traces: name (x1, x2, y1, y2, y3) to :class:`Trace`; others have impulse 0 and tau 0.
         t_epoch: steps of one learning epoch, 1..63.
         decimation: k of the dependency ``u``: every 2**k-th learning phase, 0..9.
-        seed: seed of the random streams.
+        seed: seed of the random streams (always set; Lava's default is not reproducible).
+        three_factor: whether y1, y2, y3 come from outside the synapse, as values that the
+            connection's ``modulators`` deliver at every step (reward, label, error, a post-trace).
+            A trace declared for one of them then filters the spikes of its modulator,
+            ``y <- floor(exp(-1/tau) y) + impulse``; without one the values act as they are.
 
     Raises:
         ConfigError: all findings of :meth:`check`.
@@ -58,6 +74,7 @@ class LearningRule:
     t_epoch: int = 1
     decimation: int = 0
     seed: int = 0
+    three_factor: bool = False
 
     def __post_init__(self) -> None:
         for variable in VARIABLES:
@@ -76,6 +93,12 @@ class LearningRule:
             raise ConfigError(f"variable '{variable}' is unknown; allowed: {', '.join(VARIABLES)}")
         terms: tuple[Term, ...] = getattr(self, variable)
         return terms
+
+    @property
+    def third_factors(self) -> tuple[str, ...]:
+        """Which of y1, y2, y3 the products need from modulators; () for two-factor rules."""
+        used = self.used()
+        return tuple(n for n in POST_TRACES if n in used) if self.three_factor else ()
 
     def used(self) -> frozenset[str]:
         """Names of all variables that occur in the products, dependencies included."""
@@ -99,11 +122,16 @@ class LearningRule:
             yield "there is no product in dw, dt or dd"
         term_findings = list(self._term_findings())
         yield from term_findings
-        for name, trace in self.traces.items():
-            yield from _trace_findings(name, trace)
+        trace_findings = [f for n, trace in self.traces.items() for f in _trace_findings(n, trace)]
+        yield from trace_findings
         if not term_findings:
-            for name in sorted(self.used() & set(TRACES) - set(self.traces)):
+            given = {*self.traces, *self.third_factors}
+            for name in sorted(self.used() & set(TRACES) - given):
                 yield f"trace {name} is used but not declared; add traces={{'{name}': Trace(...)}}"
+        if not isinstance(self.three_factor, bool):
+            yield f"three_factor is {self.three_factor!r}; allowed: true and false"
+        elif self.three_factor and not trace_findings:
+            yield from self._third_factor_findings()
         limits = (("t_epoch", 1, T_EPOCH_MAX), ("decimation", 0, DECIMATION_MAX), ("seed", 0, None))
         for what, low, high in limits:
             value = getattr(self, what)
@@ -111,6 +139,14 @@ class LearningRule:
             if not whole or value < low or (high is not None and value > high):
                 yield f"{what} is {value!r}; allowed: integers from {low}" + (
                     f" to {high}" if high is not None else ""
+                )
+
+    def _third_factor_findings(self) -> Iterator[str]:
+        for name, trace in self.traces.items():
+            if name in POST_TRACES and trace.impulse % 1:
+                yield (
+                    f"trace {name}: impulse is {trace.impulse:g}; a modulator is filtered on the host "
+                    f"without random numbers, so that whole impulses are needed"
                 )
 
     def _term_findings(self) -> Iterator[str]:
@@ -130,7 +166,7 @@ class LearningRule:
                 for term in self.terms(variable)
             ]
         record["traces"] = {name: [t.impulse, t.tau] for name, t in self.traces.items()}
-        for name in ("t_epoch", "decimation", "seed"):
+        for name in ("t_epoch", "decimation", "seed", "three_factor"):
             record[name] = getattr(self, name)
         return record
 
@@ -143,7 +179,7 @@ class LearningRule:
             ConfigError: well-formed, but no rule that the chip can run.
         """
         keys = {"name", *VARIABLES, "traces", "t_epoch", "decimation", "seed"}
-        if not isinstance(record, Mapping) or set(record) != keys:
+        if not isinstance(record, Mapping) or set(record) - {"three_factor"} != keys:
             found = sorted(map(str, record)) if isinstance(record, Mapping) else type(record)
             raise FileFormatError(
                 f"learning rule record has {found}; needed are the fields {sorted(keys)}"
@@ -159,6 +195,7 @@ class LearningRule:
             t_epoch=record["t_epoch"],
             decimation=record["decimation"],
             seed=record["seed"],
+            three_factor=record.get("three_factor", False),
             **terms,
         )
 
@@ -171,9 +208,12 @@ class LearningRule:
         return text.removeprefix("+ ")
 
     def lava_arguments(self) -> dict[str, Any]:
-        """Keyword arguments of Lava's ``Loihi2FLearningRule``: texts, traces, epoch, seed."""
+        """Keyword arguments of Lava's ``Loihi2FLearningRule``: texts, traces, epoch, seed.
+
+        Those of ``Loihi3FLearningRule``, for three-factor rules, are without y traces.
+        """
         arguments: dict[str, Any] = {v: self.lava_text(v) for v in VARIABLES}
-        for name in TRACES:
+        for name in PRE_TRACES if self.three_factor else TRACES:
             arguments[f"{name}_impulse"] = self.trace(name).impulse
             arguments[f"{name}_tau"] = self.trace(name).tau
         return {**arguments, "t_epoch": self.t_epoch, "rng_seed": self.seed}
@@ -188,14 +228,20 @@ class LearningRule:
                 )
         for name, trace in self.traces.items():
             lines.append(
-                f"  {name}: +{trace.impulse:g} per spike, x{trace.decay:.4f} per step (tau "
-                f"{trace.tau:g}), 0 to {TRACE_MAX}"
+                f"  {name}: +{trace.impulse:g} per spike{self._of(name)}, x{trace.decay:.4f} per "
+                f"step (tau {trace.tau:g}), 0 to {TRACE_MAX}"
             )
+        for name in self.third_factors:
+            if name not in self.traces:
+                lines.append(f"  {name}: values of its modulator, 0 to {TRACE_MAX}")
         lines.append(
             f"  one unit of the accumulator is 2^-{LEARN_ACC_SHIFT} of a weight unit; "
             f"the result is rounded stochastically"
         )
         return "\n".join(lines)
+
+    def _of(self, name: str) -> str:
+        return " of its modulator" if self.three_factor and name in POST_TRACES else ""
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, LearningRule):
@@ -213,7 +259,10 @@ class LearningRule:
     def __repr__(self) -> str:
         texts = [f"{v}='{self.lava_text(v)}'" for v in VARIABLES if self.terms(v)]
         traces = [f"{n}={t.impulse:g}/tau {t.tau:g}" for n, t in self.traces.items()]
-        return f"LearningRule('{self.name}', {', '.join(texts + traces)}, t_epoch={self.t_epoch})"
+        facts = [f"t_epoch={self.t_epoch}"]
+        facts += [f"decimation={self.decimation}"] if "u" in self.used() else []
+        facts += ["three_factor=True"] if self.three_factor else []
+        return f"LearningRule('{self.name}', {', '.join(texts + traces + facts)})"
 
 
 def _trace_findings(name: str, trace: Trace) -> Iterator[str]:
