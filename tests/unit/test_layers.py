@@ -11,10 +11,20 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 FOUNDATION = {
-    "errors", "loihi", "fixed_point", "timing", "storage", "trace", "coding", "hw_graph",
+    "errors", "loihi", "loihi_limits", "fixed_point", "timing", "storage", "trace", "coding", "hw_graph",
     "graph_checks", "graph_io", "graph_report", "learning.rule", "learning.rules", "learning.terms",
 }  # fmt: skip
-TOP = {"parity", "testing", "torch_trace", "evaluation", "cli", "commands", "__main__", "__init__"}
+TOP = {
+    "parity",
+    "testing",
+    "torch_trace",
+    "evaluation",
+    "sharding",
+    "cli",
+    "commands",
+    "__main__",
+    "__init__",
+}
 RANKS = [
     ("foundation", 0), ("training", 1), ("export", 2), ("top", 3),
 ]  # fmt: skip
