@@ -26,7 +26,7 @@ import numpy as np
 from biril_nm.hardware_sim.jit import clear, part
 from biril_nm.loihi import DECAY_BITS, DECAY_UNITY, STATE_LIMIT, STATE_SPAN, WEIGHT_SHIFT
 
-__all__ = ["advance_row"]
+__all__ = ["advance_row", "step"]
 
 BITS = np.int32(DECAY_BITS)
 FRACTION = np.int32(DECAY_UNITY - 1)
@@ -121,7 +121,7 @@ def _step_wide(
 
 
 @part
-def _step(a: Any, u: Any, v: Any, s: Any, registers: Any) -> None:
+def step(a: Any, u: Any, v: Any, s: Any, registers: Any) -> None:
     """One step in the form that fits the registers."""
     keep_u, keep_v, bias, vth, wide = registers
     if wide:
@@ -157,7 +157,7 @@ def advance_row(a: Any, b: int, t: int, cells: Any, registers: Any, probes: Any,
     if rest:
         clear(spikes)
     else:
-        _step(a, u[b], v[b], spikes, registers)
+        step(a, u[b], v[b], spikes, registers)
     count = np.int32(0)
     for i in range(a.size):
         count = np.int32(count + np.int32(spikes[i]))
