@@ -280,7 +280,7 @@ class Reach:
         found = np.tensordot(self.channels[:, c].astype(np.int64), part, 1)
         found = np.tensordot(found, self.rows[:, y].astype(np.int64), (1, 1))
         found = np.tensordot(found, self.columns[:, x].astype(np.int64), (1, 1))
-        return np.asarray(found).ravel()
+        return np.asarray(found, dtype=np.int64).ravel()
 
 
 def reach(graph: LoihiGraph, name: str, split: Split) -> Reach:

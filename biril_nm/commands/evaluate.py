@@ -16,6 +16,7 @@ from biril_nm.errors import ConfigError
 
 if TYPE_CHECKING:
     from biril_nm.data import Split
+    from biril_nm.sharding import DataSetSource
 
 __all__ = ["evaluate_command"]
 
@@ -37,16 +38,24 @@ def evaluate_command(
     reset: Reset = None,
     chip: Chip = "loihi2",
     weight_bits: WeightBits = 8,
+    workers: Annotated[
+        int, typer.Option(min=1, help="Processes that share the samples; the result is the same.")
+    ] = 1,
+    cluster: Annotated[
+        bool, typer.Option("--cluster", help="Run the workers on Ray instead of local processes.")
+    ] = False,
     seed: Seed = 0,
     json: Json = False,
 ) -> None:
     """Measure accuracy and firing rates on the test set.
 
-    A model given to sim or lava is lowered first.
+    A model given to sim or lava is lowered first. With --cluster, workers join the Ray cluster of
+    RAY_ADDRESS (or a local one) and read the data set from --data-root on their machine.
 
-    Example: biril eval out/model.loihi.npz --dataset digits
+    Example: biril eval out/model.loihi.npz --dataset digits --workers 2
     """
     from biril_nm.data import load_data
+    from biril_nm.sharding import DataSetSource
 
     source = load_source(src, dt)
     engine = backend or ("torch" if source.net is not None else "sim")
@@ -54,13 +63,15 @@ def evaluate_command(
         raise ConfigError(f"back end '{engine}' is unknown; known: {', '.join(BACKENDS)}")
     if engine == "torch" and source.net is None:
         raise ConfigError(f"'{src}' holds no torch network; use --backend sim or lava")
-    data = load_data(dataset, data_root, seed)
-    split = data.test.head(samples) if samples else data.test
+    if engine == "torch" and (workers > 1 or cluster):
+        raise ConfigError("workers run integer networks only; add --backend sim or lava")
     if engine == "torch":
-        result = _torch(source.net, split, seed)
+        test = load_data(dataset, data_root, seed).test
+        result = _torch(source.net, test.head(samples) if samples else test, seed)
     else:
         graph = lowered(source, chip, dt, weight_bits, reset)
-        result = _integers(graph, split, engine, seed)
+        place = DataSetSource.of(dataset, data_root, seed, samples)
+        result = _integers(graph, place, engine, seed, workers, cluster)
     result = {"source": str(src), "dataset": dataset, "backend": engine, **result}
     if json:
         print_json(result)
@@ -88,22 +99,28 @@ def _torch(net: Any, split: Split, seed: int) -> dict[str, Any]:
     }
 
 
-def _integers(graph: Any, split: Split, engine: str, seed: int) -> dict[str, Any]:
+def _integers(
+    graph: Any, source: DataSetSource, engine: str, seed: int, workers: int, cluster: bool
+) -> dict[str, Any]:
     from dataclasses import asdict
 
     from biril_nm.evaluation import evaluate_graph
+    from biril_nm.sharding import evaluate_sharded
 
     _, coding = single_input(graph)
     with Progress(console=stderr, transient=True, disable=not stderr.is_terminal) as bar:
-        task = bar.add_task(engine, total=len(split))
-        found = evaluate_graph(
-            graph,
-            split.values(),
-            split.labels,
-            coding,
-            backend=engine,
-            batch_size=BATCH,
-            seed=seed,
-            progress=lambda done: bar.update(task, completed=done),
+        task = bar.add_task(engine, total=len(source))
+        options: dict[str, Any] = {
+            "backend": engine,
+            "batch_size": BATCH,
+            "seed": seed,
+            "progress": lambda done: bar.update(task, completed=done),
+        }
+        began = time.perf_counter()
+        if workers == 1 and not cluster:
+            found = evaluate_graph(graph, *source.read(), coding, **options)
+            return asdict(found)
+        found = evaluate_sharded(
+            graph, source, coding, n_workers=workers, cluster=cluster, **options
         )
-    return asdict(found)
+    return {**asdict(found), "seconds": time.perf_counter() - began, "workers": workers}
