@@ -223,7 +223,9 @@ def _pack(
                 first_open = max(0, len(bins) - OPEN_CORES)
             loads[home] = [have + need for have, need in zip(loads[home], needs)]
             bounds = splits[name].bounds(block)
-            bins[home].append(Part(name, bounds, home, *needs[:4], formats)  # type: ignore[call-arg])
+            neurons, bits, axons_in, axons_out = needs[:4]
+            part = Part(name, bounds, home, neurons, bits, axons_in, axons_out, formats)
+            bins[home].append(part)
     return [Core(i, tuple(parts), *load) for i, (parts, load) in enumerate(zip(bins, loads))]
 
 
