@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from biril_nm.export.supported import supported_table
+from biril_nm.export.supported import policy_table, supported_table
 
 ROOT = Path(__file__).parents[1]
 BEGIN, END = "<!-- generated: supported nodes -->", "<!-- end of generated part -->"
@@ -20,3 +20,4 @@ def with_table(text: str) -> str:
 if __name__ == "__main__":
     readme = ROOT / "README.md"
     readme.write_text(with_table(readme.read_text(encoding="utf-8")), encoding="utf-8")
+    (ROOT / "docs" / "supported_nodes.md").write_text(policy_table(), encoding="utf-8")

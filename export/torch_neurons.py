@@ -2,12 +2,15 @@
 
 snnTorch has no time unit; with step dt its ``beta`` means ``tau = dt / (1 - beta)``. NIR's input
 gain is undone by ``r = tau / dt``, so that the Euler step of the NIR node is exactly snnTorch's
-update. What NIR cannot say (reset kind, dt, reset delay) goes into the node's ``metadata``.
+update. ``beta = 1`` is written as IF where all neurons have it, else (and for ``alpha = 1``) as a time
+constant of :data:`LONGEST_TAU_STEPS` steps, a leak far below the resolution of float32.
+What NIR cannot say (reset kind, dt, reset delay) goes into the node's ``metadata``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import nir
@@ -17,10 +20,36 @@ from numpy.typing import NDArray
 
 from biril_nm.errors import UnsupportedNodeError
 
-__all__ = ["NEURON_MAP"]
+__all__ = ["NEURONS", "STATES", "neuron_node", "never_spikes", "recurrent_weight"]
 
 FloatArray = NDArray[np.float64]
 Shape = tuple[int, ...]
+
+LONGEST_TAU_STEPS = 2.0**40
+NEVER = 1e4  # thresholds from here on are taken for "does not spike"
+
+STATES: dict[type, tuple[str, ...]] = {
+    snntorch.Leaky: ("mem",),
+    snntorch.Lapicque: ("mem",),
+    snntorch.Synaptic: ("syn", "mem"),
+    snntorch.RLeaky: ("spk", "mem"),
+    snntorch.RSynaptic: ("spk", "syn", "mem"),
+}
+NEURONS = tuple(STATES)
+_DROPS_INPUT = (snntorch.Lapicque, snntorch.Synaptic, snntorch.RLeaky, snntorch.RSynaptic)
+_ALWAYS_DELAYED = (
+    snntorch.Lapicque,
+    snntorch.RSynaptic,
+)  # snnTorch 1.0.0 cannot reset them at once
+
+
+@dataclass(frozen=True)
+class _Update:
+    """``syn = alpha syn + x; mem = beta mem + gain syn`` (without alpha: ``+ gain x``)."""
+
+    beta: FloatArray
+    gain: FloatArray
+    alpha: FloatArray | None = None
 
 
 def _full(value: Any, shape: Shape, name: str, what: str) -> FloatArray:
@@ -35,14 +64,6 @@ def _full(value: Any, shape: Shape, name: str, what: str) -> FloatArray:
             f"layer '{name}': {what} has shape {array.shape}, which does not fit neurons of shape "
             f"{shape}; give one value, or one per channel as (C, 1, 1), or one per neuron"
         ) from None
-
-
-def _metadata(module: Any, dt_s: float) -> dict[str, Any]:
-    return {
-        "reset": str(module.reset_mechanism),
-        "reset_delay": int(bool(module.reset_delay)),
-        "dt": float(dt_s),
-    }
 
 
 def _check_plain(module: Any, name: str) -> None:
@@ -62,65 +83,80 @@ def _check_plain(module: Any, name: str) -> None:
         )
 
 
-def leaky(module: Any, name: str, shape: Shape, dt_s: float) -> nir.NIRNode:
-    """``mem = beta mem + x``: NIR LIF, or IF where beta is 1 everywhere.
+def _update(module: Any, name: str, shape: Shape) -> _Update:
+    """The layer's linear update.
 
-    LIF: ``v += dt/tau (v_leak - v + r x)`` with ``tau = dt/(1 - beta)``, ``r = tau/dt``.
-    IF: ``v += r x`` per step with r = 1 (the step width is left out, as snnTorch and sinabs do).
+    Lapicque: ``mem = (1 - dt/(R C)) mem + (dt/C) x`` with snnTorch's own ``time_step`` as dt.
+    """
+    if isinstance(module, snntorch.Lapicque):
+        step = _full(module.time_step, shape, name, "time_step")
+        r, c = _full(module.R, shape, name, "R"), _full(module.C, shape, name, "C")
+        leak = step / (r * c)
+        if np.any(leak <= 0) or np.any(leak > 1):
+            raise UnsupportedNodeError(
+                f"layer '{name}' (Lapicque) loses {leak.min():.3g} to {leak.max():.3g} of its membrane per "
+                f"step; a stable neuron loses 0 to 1: make R C at least time_step"
+            )
+        return _Update(1.0 - leak, step / c)
+    beta = _full(module.beta.clamp(0, 1), shape, name, "beta")
+    if isinstance(module, (snntorch.Synaptic, snntorch.RSynaptic)):
+        alpha = _full(module.alpha.clamp(0, 1), shape, name, "alpha")
+        return _Update(beta, np.ones(shape), alpha)
+    return _Update(beta, np.ones(shape))
+
+
+def _tau_steps(keep: FloatArray) -> FloatArray:
+    return 1.0 / np.maximum(1.0 - keep, 1.0 / LONGEST_TAU_STEPS)
+
+
+def _metadata(module: Any, dt_s: float) -> dict[str, Any]:
+    delayed = isinstance(module, _ALWAYS_DELAYED) or bool(getattr(module, "reset_delay", True))
+    reset = str(module.reset_mechanism)
+    facts: dict[str, Any] = {"reset": reset, "reset_delay": int(delayed), "dt": float(dt_s)}
+    if reset == "zero" and delayed and isinstance(module, _DROPS_INPUT):
+        facts["reset_drops_input"] = 1
+    return facts
+
+
+def never_spikes(module: Any) -> bool:
+    """Whether the threshold is so high that the layer is meant as an integrator."""
+    return bool(np.all(np.asarray(module.threshold.detach().cpu().numpy()) >= NEVER))
+
+
+def neuron_node(module: Any, name: str, shape: Shape, dt_s: float, spiking: bool) -> nir.NIRNode:
+    """The NIR node of one layer: IF, LIF, CubaLIF, or I, LI, CubaLI where only mem is read.
+
+    ``v += dt/tau (v_leak - v + r x)`` with ``tau = dt/(1 - beta)`` and ``r = gain tau/dt``;
+    CubaLIF the same with ``tau_syn = dt/(1 - alpha)``, ``w_in = tau_syn/dt``. IF: ``v += r x`` per step
+    (the step width is left out, as snnTorch and sinabs do).
     """
     _check_plain(module, name)
-    beta = _full(module.beta.clamp(0, 1), shape, name, "beta")
-    threshold = _full(module.threshold, shape, name, "threshold")
-    zeros = np.zeros(shape)
+    update = _update(module, name, shape)
     metadata = _metadata(module, dt_s)
-    if np.all(beta == 1.0):
+    threshold = {
+        "v_threshold": _full(module.threshold, shape, name, "threshold"),
+        "v_reset": np.zeros(shape),
+    }
+    if not spiking:
+        threshold, metadata = {}, {"dt": float(dt_s), "readout": "membrane"}
+    if update.alpha is None and np.all(update.beta == 1.0):
         metadata["if_integration"] = "per_step"
-        return nir.IF(r=np.ones(shape), v_threshold=threshold, v_reset=zeros, metadata=metadata)
-    if np.any(beta == 1.0):
-        raise UnsupportedNodeError(
-            f"layer '{name}': beta is 1 for some neurons and below 1 for others; NIR needs two "
-            f"layers for that (IF has no finite tau)"
-        )
-    tau = dt_s / (1.0 - beta)
-    return nir.LIF(
-        tau=tau,
-        r=tau / dt_s,
-        v_leak=zeros,
-        v_threshold=threshold,
-        v_reset=zeros.copy(),
-        metadata=metadata,
-    )
+        kind = nir.IF if spiking else nir.I
+        return kind(r=update.gain, metadata=metadata, **threshold)
+    steps = _tau_steps(update.beta)
+    common: Mapping[str, Any] = {
+        "r": update.gain * steps,
+        "v_leak": np.zeros(shape),
+        "metadata": metadata,
+        **threshold,
+    }
+    if update.alpha is None:
+        return (nir.LIF if spiking else nir.LI)(tau=steps * dt_s, **common)
+    syn_steps = _tau_steps(update.alpha)
+    kind = nir.CubaLIF if spiking else nir.CubaLI
+    return kind(tau_syn=syn_steps * dt_s, tau_mem=steps * dt_s, w_in=syn_steps, **common)
 
 
-def synaptic(module: Any, name: str, shape: Shape, dt_s: float) -> nir.NIRNode:
-    """``syn = alpha syn + x; mem = beta mem + syn``: NIR CubaLIF with all gains cancelled to 1.
-
-    ``tau_syn = dt/(1 - alpha)``, ``w_in = tau_syn/dt``, ``tau_mem = dt/(1 - beta)``,
-    ``r = tau_mem/dt``.
-    """
-    _check_plain(module, name)
-    alpha = _full(module.alpha.clamp(0, 1), shape, name, "alpha")
-    beta = _full(module.beta.clamp(0, 1), shape, name, "beta")
-    if np.any(alpha == 1.0) or np.any(beta == 1.0):
-        raise UnsupportedNodeError(
-            f"layer '{name}': alpha or beta is 1, which NIR CubaLIF cannot say (its time constants "
-            f"would be infinite); use values below 1"
-        )
-    tau_syn, tau_mem = dt_s / (1.0 - alpha), dt_s / (1.0 - beta)
-    zeros = np.zeros(shape)
-    return nir.CubaLIF(
-        tau_syn=tau_syn,
-        tau_mem=tau_mem,
-        r=tau_mem / dt_s,
-        v_leak=zeros,
-        v_threshold=_full(module.threshold, shape, name, "threshold"),
-        v_reset=zeros.copy(),
-        w_in=tau_syn / dt_s,
-        metadata=_metadata(module, dt_s),
-    )
-
-
-NEURON_MAP: dict[type, Callable[[Any, str, Shape, float], nir.NIRNode]] = {
-    snntorch.Leaky: leaky,
-    snntorch.Synaptic: synaptic,
-}
+def recurrent_weight(module: Any) -> Any:
+    """The torch layer of the loop of RLeaky and RSynaptic, None for other neurons."""
+    return getattr(module, "recurrent", None)

@@ -1,7 +1,8 @@
 """An independent float interpreter of NIR graphs: torch functions, Euler steps, no shared code.
 
 It follows the NIR equations by the letter, with dt from the graph's metadata, and knows nothing of
-snnTorch or of the lowering.
+snnTorch or of the lowering. Metadata that it honours: ``reset``, ``reset_delay``,
+``reset_drops_input`` of neurons, ``lag`` of nodes that receive the previous step.
 """
 
 from __future__ import annotations
@@ -11,6 +12,15 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+STATELESS = (
+    nir.Linear, nir.Affine, nir.Conv1d, nir.Conv2d, nir.AvgPool2d, nir.SumPool2d, nir.Flatten,
+    nir.Scale, nir.Delay, nir.Output, nir.Threshold,
+)  # fmt: skip
+
+
+def _pair(value) -> tuple[int, int]:
+    return tuple(int(i) for i in np.broadcast_to(value, 2))
+
 
 class NirInterpreter:
     """Runs a feed-forward or recurrent NIR graph step by step; loops see the previous step."""
@@ -19,49 +29,60 @@ class NirInterpreter:
         self.graph, self.dt = graph, dt
         self.state: dict[str, dict[str, torch.Tensor]] = {}
         self.last: dict[str, torch.Tensor] = {}
+        self.late = {
+            n for n, node in graph.nodes.items() if int((node.metadata or {}).get("lag", 0))
+        }
         self.order = self._order()
 
     def _order(self) -> list[str]:
+        """Sources first; where a loop is not marked by ``lag``, any order that starts at its entry."""
+        edges = [(a, b) for a, b in self.graph.edges if b not in self.late]
         done, order = set(), []
         left = list(self.graph.nodes)
         while left:
-            ready = [n for n in left if all(a in done for a, b in self.graph.edges if b == n)]
-            ready = ready or left[:1]
+            ready = [n for n in left if all(a in done for a, b in edges if b == n)]
+            fed = [n for n in left if any(a in done for a, b in edges if b == n)]
+            ready = ready or fed[:1] or left[:1]
             order += ready
             done |= set(ready)
             left = [n for n in left if n not in done]
         return order
 
-    def run(self, x: np.ndarray) -> dict[str, np.ndarray]:
-        """Spikes of each neuron node, (n_steps, batch, *shape), for input of the same layout."""
+    def run(self, x: np.ndarray | dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Spikes of each neuron node and values of the rest, (n_steps, batch, *shape)."""
+        names = [n for n, node in self.graph.nodes.items() if isinstance(node, nir.Input)]
+        given = x if isinstance(x, dict) else dict.fromkeys(names, x)
+        given = {n: torch.from_numpy(np.asarray(v, dtype=np.float64)) for n, v in given.items()}
         out: dict[str, list[np.ndarray]] = {}
-        for value in torch.from_numpy(np.asarray(x, dtype=np.float64)):
-            now = dict(self.last)
-            for name in self.order:
-                node = self.graph.nodes[name]
-                if isinstance(node, nir.Input):
-                    now[name] = value
-                    continue
-                total = sum(now[a] for a, b in self.graph.edges if b == name and a in now)
-                now[name] = self._apply(name, node, total)
-                if hasattr(node, "v_threshold"):
-                    out.setdefault(name, []).append(now[name].numpy())
+        for t in range(len(next(iter(given.values())))):
+            now: dict[str, torch.Tensor] = {n: given[n][t] for n in names}
+            for name in (n for n in self.order if n not in names):
+                before = self.last if name in self.late else {**self.last, **now}
+                sources = [a for a, b in self.graph.edges if b == name]
+                parts = [before[a] for a in sources if a in before]
+                total = sum(parts) if parts else self._zeros(name, now)
+                now[name] = self._apply(name, self.graph.nodes[name], total)
+                out.setdefault(name, []).append(now[name].numpy())
             self.last = now
         return {name: np.stack(steps) for name, steps in out.items()}
+
+    def _zeros(self, name, now) -> torch.Tensor:
+        batch = len(next(iter(now.values())))
+        shape = next(iter(self.graph.nodes[name].input_type.values()))
+        return torch.zeros(batch, *(int(n) for n in shape), dtype=torch.float64)
 
     def _apply(self, name: str, node: nir.NIRNode, x: torch.Tensor) -> torch.Tensor:
         t = lambda key: torch.from_numpy(np.asarray(getattr(node, key), dtype=np.float64))  # noqa: E731
         if isinstance(node, (nir.Linear, nir.Affine)):
             return F.linear(x, t("weight"), t("bias") if isinstance(node, nir.Affine) else None)
         if isinstance(node, nir.Conv2d):
-            pair = lambda v: tuple(int(i) for i in np.broadcast_to(v, 2))  # noqa: E731
-            return F.conv2d(
-                x, t("weight"), t("bias"), pair(node.stride), pair(node.padding),
-                pair(node.dilation), int(node.groups),
-            )  # fmt: skip
+            geometry = (_pair(node.stride), _pair(node.padding), _pair(node.dilation))
+            return F.conv2d(x, t("weight"), t("bias"), *geometry, int(node.groups))
+        if isinstance(node, nir.Conv1d):
+            geometry = (int(node.stride), int(node.padding), int(node.dilation))
+            return F.conv1d(x, t("weight"), t("bias"), *geometry, int(node.groups))
         if isinstance(node, (nir.AvgPool2d, nir.SumPool2d)):
-            k, s, p = (tuple(int(i) for i in np.broadcast_to(v, 2)) for v in
-                       (node.kernel_size, node.stride, node.padding))  # fmt: skip
+            k, s, p = _pair(node.kernel_size), _pair(node.stride), _pair(node.padding)
             pooled = F.avg_pool2d(x, k, s, p)
             return pooled * (k[0] * k[1]) if isinstance(node, nir.SumPool2d) else pooled
         if isinstance(node, nir.Flatten):
@@ -69,22 +90,50 @@ class NirInterpreter:
             return x.flatten(int(node.start_dim) + 1, end + 1 if end >= 0 else end)
         if isinstance(node, nir.Scale):
             return x * t("scale")
-        if isinstance(node, nir.Output):
-            return x
-        return self._neuron(name, node, x, t)
+        if isinstance(node, nir.Delay):
+            return self._delay(name, x, np.asarray(node.delay))
+        if isinstance(node, nir.Threshold):
+            return (x > t("threshold")).double()
+        return x if isinstance(node, nir.Output) else self._neuron(name, node, x, t)
+
+    def _delay(self, name, x, delay):
+        steps = round(float(delay.flat[0]) / self.dt)
+        queue = self.state.setdefault(name, {"queue": [torch.zeros_like(x)] * steps})["queue"]
+        queue.append(x)
+        return queue.pop(0)
 
     def _neuron(self, name, node, x, t):
         zero = torch.zeros_like(x)
         state = self.state.setdefault(name, {"u": zero, "v": zero})
-        if isinstance(node, nir.IF):
-            v = state["v"] + t("r") * x
-        elif isinstance(node, nir.LIF):
-            v = state["v"] + self.dt / t("tau") * (t("v_leak") - state["v"] + t("r") * x)
-        else:
-            state["u"] = state["u"] + self.dt / t("tau_syn") * (t("w_in") * x - state["u"])
-            v = state["v"] + self.dt / t("tau_mem") * (
-                t("v_leak") - state["v"] + t("r") * state["u"]
-            )
+        told = node.metadata or {}
+        reset = told.get("reset", "zero")
+        reset = reset.decode() if isinstance(reset, bytes) else reset
+        spiking = hasattr(node, "v_threshold")
+        above = (state["v"] > t("v_threshold")).double() if spiking else zero
+        old = state["v"]
+        if reset == "zero" and not told.get("reset_drops_input"):
+            old = old * (1 - above)
+        v = self._integrate(node, state, old, x, t)
+        if not spiking:
+            state["v"] = v
+            return v
+        if reset == "zero" and told.get("reset_drops_input"):
+            v = v * (1 - above)
+        if reset == "subtract":
+            v = v - above * t("v_threshold")
         spikes = (v > t("v_threshold")).double()
-        state["v"] = torch.where(spikes > 0, t("v_reset"), v)
+        if not told.get("reset_delay"):
+            if reset == "zero":
+                v = torch.where(spikes > 0, t("v_reset"), v)
+            elif reset == "subtract":
+                v = v - (spikes - above) * t("v_threshold")
+        state["v"] = v
         return spikes
+
+    def _integrate(self, node, state, v, x, t):
+        if isinstance(node, (nir.IF, nir.I)):
+            return v + t("r") * x
+        if isinstance(node, (nir.LIF, nir.LI)):
+            return v + self.dt / t("tau") * (t("v_leak") - v + t("r") * x)
+        state["u"] = state["u"] + self.dt / t("tau_syn") * (t("w_in") * x - state["u"])
+        return v + self.dt / t("tau_mem") * (t("v_leak") - v + t("r") * state["u"])

@@ -1,7 +1,9 @@
 """BatchNorm folding: a per-channel affine map disappears into the linear layer before it.
 
 For ``y = g (W x + b) + h`` per output channel: ``W' = g W``, ``b' = g b + h``. The folded node
-carries both names, joined by ``+``.
+carries both names, joined by ``+``. Where no linear layer of its own stands before it (behind
+pooling, at the input, behind an addition), it becomes a node itself: a convolution of size 1, or a
+diagonal matrix, which says the same.
 """
 
 from __future__ import annotations
@@ -13,12 +15,11 @@ import nir
 import numpy as np
 from numpy.typing import NDArray
 
-from biril_nm.errors import UnsupportedNodeError
-
 __all__ = ["ChannelAffine", "fold_batchnorm"]
 
 Nodes = dict[str, Any]
 Edges = list[tuple[str, str]]
+_LINEAR = (nir.Linear, nir.Affine, nir.Conv2d, nir.Conv1d)
 
 
 @dataclass(eq=False)
@@ -27,6 +28,7 @@ class ChannelAffine(nir.NIRNode):  # type: ignore[misc]
 
     scale: NDArray[np.float64]
     shift: NDArray[np.float64]
+    shape: tuple[int, ...]
 
     def __post_init__(self) -> None:
         """NIR nodes carry types; this one is replaced before they are used."""
@@ -35,24 +37,14 @@ class ChannelAffine(nir.NIRNode):  # type: ignore[misc]
 
 
 def fold_batchnorm(nodes: Nodes, edges: Edges) -> tuple[Nodes, Edges]:
-    """Fold every :class:`ChannelAffine` into its predecessor; inputs are not changed.
-
-    Raises:
-        UnsupportedNodeError: the node before is no linear layer, or feeds others as well.
-    """
+    """Fold every :class:`ChannelAffine` into its predecessor; inputs are not changed."""
     nodes, edges = dict(nodes), list(edges)
     for name in [n for n, node in nodes.items() if isinstance(node, ChannelAffine)]:
         before = [a for a, b in edges if b == name]
-        if (
-            len(before) != 1
-            or not isinstance(nodes[before[0]], (nir.Linear, nir.Affine, nir.Conv2d, nir.Conv1d))
-            or sum(a == before[0] for a, _ in edges) != 1
-        ):
-            kinds = ", ".join(f"'{a}' ({type(nodes[a]).__name__})" for a in before)
-            raise UnsupportedNodeError(
-                f"BatchNorm '{name}' follows {kinds or 'nothing'}; it can be folded only directly behind "
-                f"one convolution or linear layer that feeds nothing else. Move it there"
-            )
+        alone = len(before) == 1 and sum(a == before[0] for a, _ in edges) == 1
+        if not alone or not isinstance(nodes[before[0]], _LINEAR):
+            nodes[name] = _standing(nodes[name])
+            continue
         joined = f"{before[0]}+{name}"
         folded = _fold(nodes[before[0]], nodes[name])
         nodes = {
@@ -74,3 +66,15 @@ def _fold(layer: Any, norm: ChannelAffine) -> Any:
     if isinstance(layer, nir.Linear):
         return nir.Affine(weight=weight, bias=bias)
     return replace(layer, weight=weight, bias=bias)
+
+
+def _standing(norm: ChannelAffine) -> Any:
+    """The same map as a node of its own."""
+    if len(norm.shape) == 1:
+        return nir.Affine(weight=np.diag(norm.scale), bias=norm.shift)
+    channels, size = norm.shape[0], norm.shape[1:]
+    weight = norm.scale.reshape(channels, 1, *([1] * len(size)))
+    common: dict[str, Any] = {"weight": weight, "groups": channels, "bias": norm.shift}
+    if len(size) == 1:
+        return nir.Conv1d(input_shape=size[0], stride=1, padding=0, dilation=1, **common)
+    return nir.Conv2d(input_shape=size, stride=(1, 1), padding=(0, 0), dilation=(1, 1), **common)

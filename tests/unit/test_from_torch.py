@@ -83,8 +83,9 @@ def test_read_back_graph_spikes_as_torch_does(make, shape, tmp_path):
     assert all(node.input_type and node.output_type for node in back.nodes.values())
     ours = NirInterpreter(back, float(back.metadata["dt"])).run(x)
     theirs = run_torch(net, x).trace
-    assert set(ours) == set(theirs)
-    for name, spikes in ours.items():
+    assert set(theirs) < set(ours)
+    for name in theirs:
+        spikes = ours[name]
         assert spikes.sum() > 0
         np.testing.assert_array_equal(spikes, theirs[name].s, err_msg=name)
 
@@ -128,7 +129,10 @@ class Branching(nn.Module):
             nn.Sequential(nn.Linear(4, 4), nn.Softmax(1), nn.MaxPool1d(1)),
             r"'1' \(torch.*Softmax\).*\n.*'2'",
         ),
-        (nn.Sequential(nn.BatchNorm1d(4), snn.Leaky(0.9, **ZERO)), "BatchNorm '0' follows 'input'"),
+        (
+            nn.Sequential(nn.BatchNorm1d(4, track_running_stats=False), snn.Leaky(0.9, **ZERO)),
+            "'0' .BatchNorm1d. keeps no running statistics",
+        ),
         (
             nn.Sequential(nn.Linear(4, 4), snn.Leaky(0.9, graded_spikes_factor=2.0, **ZERO)),
             "graded",
@@ -142,6 +146,142 @@ def test_refusals_name_the_layer_and_the_way_out(net, message):
     shape = (2, 4, 3, 3) if isinstance(getattr(net, "0", None), nn.Conv2d) else (2, 4)
     with pytest.raises(UnsupportedNodeError, match=message):
         to_nir(net, torch.zeros(shape))
+
+
+class Loop(nn.Module):
+    """A loop over time whose body is given."""
+
+    def __init__(self, body) -> None:
+        super().__init__()
+        self.fc, self.lif, self.lif2 = nn.Linear(4, 4), snn.Leaky(0.9), snn.Leaky(0.9)
+        self.body = body
+
+    def forward(self, x):
+        mem, mem2 = self.lif.init_leaky(), self.lif2.init_leaky()
+        spk, out = torch.zeros_like(x[0]), []
+        for value in x:
+            spk, mem, mem2 = self.body(self, value, spk, mem, mem2)
+            out.append(spk)
+        return torch.stack(out)
+
+
+def _rest_each_step(net, x, spk, mem, mem2):
+    return *net.lif(net.fc(x), torch.zeros_like(x)), mem2
+
+
+def _stolen_state(net, x, spk, mem, mem2):
+    spk, mem = net.lif(net.fc(x), mem)
+    spk, mem2 = net.lif2(spk, mem)
+    return spk, mem, mem2
+
+
+def _changed_state(net, x, spk, mem, mem2):
+    return *net.lif(net.fc(x), torch.relu(mem)), mem2
+
+
+def _membrane_as_signal(net, x, spk, mem, mem2):
+    _, mem = net.lif(net.fc(x), mem)
+    spk, mem2 = net.lif2(mem, mem2)
+    return spk, mem, mem2
+
+
+def _activation(net, x, spk, mem, mem2):
+    return *net.lif(torch.relu(net.fc(x)), mem), mem2
+
+
+def _shared_neurons(net, x, spk, mem, mem2):
+    spk, mem = net.lif(net.fc(x), mem)
+    spk, mem = net.lif(spk, mem)
+    return spk, mem, mem2
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (_rest_each_step, "'lif' starts each step from rest.*the loop over time must be in"),
+        (_stolen_state, "'lif2' is given the state 'mem' of 'lif' instead of its own"),
+        (_changed_state, "'lif' is given 'relu' instead of its own last state"),
+        (_membrane_as_signal, "'lif2' receives the state 'mem' of 'lif', which spikes"),
+        (
+            _activation,
+            "operation 'relu' in front of layer 'lif' is no layer; allowed are additions",
+        ),
+        (_shared_neurons, "layer 'lif' is used .* give each use its own module"),
+    ],
+)
+def test_loops_with_another_meaning_are_refused(body, message):
+    with pytest.raises(UnsupportedNodeError, match=message):
+        to_nir(Loop(body), torch.zeros(3, 2, 4))
+
+
+def test_one_step_with_states_made_in_forward_is_refused():
+    class Forgets(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc, self.lif = nn.Linear(4, 4), snn.Leaky(0.9)
+
+        def forward(self, x):
+            return self.lif(self.fc(x), self.lif.init_leaky())[0]
+
+    with pytest.raises(UnsupportedNodeError, match="'lif' starts each step from rest"):
+        to_nir(Forgets(), torch.zeros(2, 4))
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape", "message"),
+    [
+        (
+            nn.AdaptiveAvgPool2d((2, 2)),
+            (3, 5, 4),
+            r"averages \(5, 4\) to \(2, 2\).*different sizes",
+        ),
+        (nn.LPPool2d(2, 2), (3, 4, 4), "has norm 2; only norm 1"),
+        (nn.AvgPool2d(2, ceil_mode=True), (3, 5, 4), "ceil_mode makes windows reach over"),
+        (nn.AvgPool2d(2, divisor_override=3), (3, 4, 4), "divisor_override"),
+        (nn.AvgPool2d(3, padding=1, count_include_pad=False), (3, 6, 6), "count_include_pad"),
+        (nn.MaxPool2d(2), (3, 4, 4), "'0' .torch.nn.modules.pooling.MaxPool2d. is unknown"),
+        (nn.Conv2d(3, 3, 2, padding="same"), (3, 4, 4), "pads unevenly; use an odd kernel"),
+        (nn.Flatten(0), (3, 4, 4), "would merge the batch dimension"),
+        (nn.Linear(4, 4), (3, 4), r"applied to shape \(3, 4\); flatten its input first"),
+        (nn.Unflatten(1, (2, 2)), (4,), "'0' .torch.nn.modules.flatten.Unflatten. is unknown"),
+        (snn.Alpha(0.9, 0.8, init_hidden=True), (4,), "'0' .snntorch.*Alpha. is unknown"),
+        (
+            snn.Lapicque(R=0.5, C=0.5, init_hidden=True),
+            (4,),
+            "loses 4 to 4 of its membrane per step",
+        ),
+        (
+            snn.Leaky(torch.rand(2, 4, 1), **ZERO),
+            (4, 2),
+            r"beta has shape \(2, 4, 1\), which does not fit",
+        ),
+        (snn.Leaky(0.9, state_quant=torch.round, **ZERO), (4,), "state_quant"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Using padding='same':UserWarning")
+def test_layers_without_nir_form_are_refused_with_the_reason(layer, shape, message):
+    with pytest.raises(UnsupportedNodeError, match=f"layer.*{message}"):
+        to_nir(nn.Sequential(layer, nn.Identity()), torch.zeros(2, *shape))
+
+
+def test_a_trained_network_in_the_middle_of_its_graph_is_translated():
+    net = _dense()
+    net(torch.ones(2, 12)).sum().backward
+    graph = to_nir(net, torch.zeros(2, 12))
+    assert graph.edges == to_nir(torch.nn.DataParallel(net), torch.zeros(2, 12)).edges
+
+
+def test_several_inputs_are_called_as_the_arguments():
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.lif = nn.Linear(3, 4), nn.Linear(2, 4), snn.Leaky(0.9, **ZERO)
+
+        def forward(self, image, sound):
+            return self.lif(self.a(image) + self.b(sound))
+
+    graph = to_nir(Two(), (torch.zeros(2, 3), torch.zeros(2, 2)))
+    assert {("image", "a"), ("sound", "b")} <= set(graph.edges)
 
 
 def test_a_module_used_twice_is_refused():

@@ -1,0 +1,74 @@
+"""to_nir on networks as people write them: written, read back, interpreted, compared with torch."""
+
+from __future__ import annotations
+
+import nir
+import numpy as np
+import pytest
+import torch
+
+from biril_nm.export import to_nir
+from biril_nm.export.nir_files import read_nir, write_nir
+from biril_nm.torch_trace import run_torch
+from tests.nir_interpreter import NirInterpreter
+from tests.zoo import N_STEPS, ZOO
+
+SILENT_BY_DESIGN = {"readout"}
+
+
+def sample(shape, style):
+    return torch.zeros(*{"step": (2,), "loop": (3, 2), "static": (2,)}[style], *shape)
+
+
+def spikes(shape, style):
+    x = (np.random.default_rng(0).random((N_STEPS, 3, *shape)) < 0.4).astype(np.int32)
+    return np.repeat(x[:1], N_STEPS, axis=0) if style == "static" else x
+
+
+def test_the_zoo_is_large():
+    assert len(ZOO) >= 27
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_read_back_graph_computes_what_torch_does(name, tmp_path):
+    torch.manual_seed(3)
+    net, shape, style = ZOO[name]()
+    graph = to_nir(net, sample(shape, style), dt_s=2e-3)
+    write_nir(tmp_path / "net.nir", graph)
+    back = read_nir(tmp_path / "net.nir")  # with nir's type check
+    for node_name, node in back.nodes.items():
+        for kinds in (node.input_type, node.output_type):
+            assert kinds and all(v is not None for v in kinds.values()), node_name
+    assert back.check_types()
+    x = spikes(shape, style)
+    ours = NirInterpreter(back, float(back.metadata["dt"])).run(x)
+    run = run_torch(net, x)
+    neurons = {n for n, node in back.nodes.items() if hasattr(node, "v_threshold")}
+    assert neurons == set(run.trace) - {
+        n for n, node in back.nodes.items() if isinstance(node, (nir.LI, nir.I, nir.CubaLI))
+    }
+    for node in neurons:
+        assert ours[node].sum() > 0, node
+        np.testing.assert_array_equal(ours[node], run.trace[node].s, err_msg=node)
+
+
+@pytest.mark.parametrize("name", [n for n in ZOO if n.startswith("membrane")])
+def test_membranes_of_integrators_are_the_output(name):
+    torch.manual_seed(3)
+    net, shape, style = ZOO[name]()
+    graph = to_nir(net, sample(shape, style))
+    assert isinstance(graph.nodes["readout"], (nir.LI, nir.I))
+    assert graph.nodes["output"].metadata["readout"] == "membrane"
+    x = spikes(shape, style)
+    ours = NirInterpreter(graph, 1e-4).run(x)["output"]
+    with torch.no_grad():
+        theirs = net(torch.from_numpy(x).float())
+    np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
+    assert np.abs(ours).max() > 0.1
+
+
+def test_a_linear_end_stays_a_linear_end_and_tells_its_readout():
+    net, shape, style = ZOO["linear_end"]()
+    graph = to_nir(net, sample(shape, style))
+    assert ("fc2", "output") in graph.edges
+    assert graph.nodes["output"].metadata["readout"] == "mean"
