@@ -112,6 +112,8 @@ class TorchEngine:
             chip_only.append(f"t_epoch {rule.t_epoch} (the engine evaluates at every step)")
         if not rule.dw:
             chip_only.append("no dw")
+        if rule.three_factor:
+            chip_only.append("third factors from outside")
         if chip_only:
             raise ConfigError(
                 f"learning rule '{rule.name}' cannot be used in training: {', '.join(chip_only)}; "
