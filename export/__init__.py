@@ -8,7 +8,9 @@ from typing import Any
 _EXPORTS = {
     "get_backend": "biril_nm.export.backends",
     "lower": "biril_nm.export.lowering",
+    "read_netx": "biril_nm.export.netx",
     "to_nir": "biril_nm.export.from_torch",
+    "write_netx": "biril_nm.export.netx",
 }
 
 __all__ = sorted(_EXPORTS)

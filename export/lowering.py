@@ -21,6 +21,7 @@ from biril_nm.errors import ConfigError, UnsupportedNodeError, bullet_list
 from biril_nm.export.design_rules import check_design
 from biril_nm.export.passes.balance_delays import balance_delays
 from biril_nm.export.passes.calibrate import calibrate_peaks
+from biril_nm.export.passes.exact_registers import exact_graph
 from biril_nm.export.passes.linear_maps import Convolution, scale_rows
 from biril_nm.export.passes.links import FloatLink, FloatNet, flatten_graph, float_net
 from biril_nm.export.passes.neuron_kinds import NEURON_KINDS, Dynamics
@@ -37,7 +38,7 @@ from biril_nm.hw_graph import (
     Output,
     Sparse,
 )
-from biril_nm.loihi import LOIHI2, ChipProfile, chip_profile
+from biril_nm.loihi import LOIHI2, WEIGHT_BITS, ChipProfile, chip_profile
 
 __all__ = ["ideal_weights", "lower"]
 
@@ -76,6 +77,10 @@ def lower(
     profile = chip_profile(chip)
     flat = flatten_graph(nir_graph)
     dt = _settle_dt(flat, dt_s)
+    restored = exact_graph(nir_graph) if weight_bits == WEIGHT_BITS else None
+    if restored is not None:
+        check_design(restored, profile)
+        return restored
     resets = _settle_reset(flat, reset, profile)
     net = float_net(flat, dt)
     peaks = calibrate_peaks(net, calibration) if calibration is not None else {}

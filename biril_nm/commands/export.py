@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["export_command"]
 
-TARGETS = ("nir", "loihi", "lava")
+TARGETS = ("nir", "loihi", "lava", "netx")
 BUNDLE_SAMPLES = 16
 
 To = Annotated[str, typer.Option("--to", help=f"Target: {', '.join(TARGETS)}.")]
@@ -33,7 +33,9 @@ Out = Annotated[Path | None, typer.Option("--out", "-o", help="Output; default: 
 
 
 def export_command(
-    src: Annotated[Path, typer.Argument(help="model.pt, x.nir or x.loihi.npz", metavar="SRC")],
+    src: Annotated[
+        Path, typer.Argument(help="model.pt, x.nir, x.net or x.loihi.npz", metavar="SRC")
+    ],
     to: To,
     out: Out = None,
     dt: Dt = None,
@@ -48,27 +50,39 @@ def export_command(
         str | None, typer.Option(help="Lava: put test samples of this data set beside it.")
     ] = None,
     data_root: DataRoot = None,
+    input_message_bits: Annotated[
+        int | None, typer.Option(help="Width of graded input of an x.net, which does not say.")
+    ] = None,
+    truncate: Annotated[
+        bool, typer.Option("--truncate", help="Cut fractions in an x.net off, as netx does.")
+    ] = False,
+    round_bias: Annotated[
+        bool, typer.Option("--round-bias", help="netx: round biases to multiples of 64.")
+    ] = False,
     seed: Seed = 0,
     force: Force = False,
     json: Json = False,
 ) -> None:
-    """Translate a network: a trained model to NIR, to integers, or to a Lava bundle.
+    """Translate a network: a model to NIR, to integers, to a Lava bundle, to lava-dl's netx.
 
     Example: biril export out/model.pt --to lava -o out/lava
     """
     if to not in TARGETS:
         raise ConfigError(f"target '{to}' is unknown; known targets: {', '.join(TARGETS)}")
     target = check_output(out or _default_output(src, to), force)
-    source = load_source(src, dt)
+    source = load_source(src, dt, input_message_bits, truncate)
     if to == "nir":
-        result: dict[str, Any] = _write_nir(source, target, force)
+        result: dict[str, Any] = _write_nir(source, target, force, dt)
     else:
         data = None if calibration is None else read_npz(calibration).get("spikes")
         if calibration is not None and data is None:
             raise ConfigError(f"'{calibration}' has no array 'spikes'")
         graph = lowered(source, chip, dt, weight_bits, reset, data)
         _warn(graph, chip)
-        result = _write_graph(graph, to, target, force, dataset, data_root, seed)
+        if to == "netx":
+            result = _write_netx(graph, target, force, round_bias)
+        else:
+            result = _write_graph(graph, to, target, force, dataset, data_root, seed)
     if json:
         print_json({"source": str(src), "target": to, "output": str(target), **result})
         return
@@ -81,22 +95,27 @@ def export_command(
 
 def _default_output(src: Path, to: str) -> Path:
     stem = src.name.removesuffix(GRAPH_SUFFIX) if src.name.endswith(GRAPH_SUFFIX) else src.stem
-    return src.with_name(
-        {"nir": f"{stem}.nir", "loihi": f"{stem}{GRAPH_SUFFIX}", "lava": "lava"}[to]
-    )
+    names = {"nir": f"{stem}.nir", "loihi": f"{stem}{GRAPH_SUFFIX}", "netx": f"{stem}.net"}
+    return src.with_name(names.get(to, to))
 
 
-def _write_nir(source: Source, target: Path, force: bool) -> dict[str, Any]:
-    if source.nir_graph is None:
-        raise ConfigError(
-            f"'{source.path}' holds integers, from which no float NIR graph follows; export the model "
-            f"or NIR file that it was made of"
-        )
+def _write_nir(source: Source, target: Path, force: bool, dt: float | None) -> dict[str, Any]:
     from biril_nm.export.nir_files import write_nir
 
-    write_nir(target, source.nir_graph, force=force)
-    nodes = {name: type(node).__name__ for name, node in source.nir_graph.nodes.items()}
-    return {"nodes": nodes}
+    graph = source.nir_graph
+    if graph is None:
+        from biril_nm.export.loihi_to_nir import exact_nir
+
+        graph = exact_nir(lowered(source), dt)
+    write_nir(target, graph, force=force)
+    return {"nodes": {name: type(node).__name__ for name, node in graph.nodes.items()}}
+
+
+def _write_netx(graph: LoihiGraph, target: Path, force: bool, round_bias: bool) -> dict[str, Any]:
+    from biril_nm.export import write_netx
+
+    write_netx(graph, target, force=force, round_bias=round_bias)
+    return {"report": graph.report(), "metadata": dict(graph.metadata)}
 
 
 def _warn(graph: LoihiGraph, chip: str) -> None:

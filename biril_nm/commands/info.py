@@ -21,7 +21,7 @@ PACKAGES = ("numpy", "numba", "torch", "snntorch", "nir", "nirtorch", "lava-nc",
 
 def info_command(
     file: Annotated[
-        Path | None, typer.Argument(help="model.pt, x.nir or x.loihi.npz", metavar="[FILE]")
+        Path | None, typer.Argument(help="model.pt, x.nir, x.net or x.loihi.npz", metavar="[FILE]")
     ] = None,
     json: Json = False,
 ) -> None:
@@ -75,7 +75,7 @@ def _show_installation(json: bool) -> None:
 def _show_file(source: Source, json: bool) -> None:
     if source.graph is not None:
         if json:
-            print_json({"kind": "loihi", "metadata": dict(source.graph.metadata)})
+            print_json({"kind": source.kind, "metadata": dict(source.graph.metadata)})
         else:
             say(source.graph.report())
         return

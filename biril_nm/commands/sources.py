@@ -30,7 +30,7 @@ class Source:
 
     Attributes:
         path: the file.
-        kind: ``pt``, ``nir`` or ``loihi``.
+        kind: ``pt``, ``nir``, ``netx`` or ``loihi``.
         net: the torch network (``pt``).
         nir_graph: the NIR graph (``pt`` and ``nir``).
         graph: the integer network; None until lowered.
@@ -43,14 +43,30 @@ class Source:
     graph: LoihiGraph | None = None
 
 
-def load_source(path: Path, dt_s: float | None = None) -> Source:
-    """Read a ``.pt``, ``.nir`` or ``.loihi.npz`` file.
+def load_source(
+    path: Path,
+    dt_s: float | None = None,
+    input_message_bits: int | None = None,
+    truncate: bool = False,
+) -> Source:
+    """Read a ``.pt``, ``.nir``, ``.net`` or ``.loihi.npz`` file.
+
+    Args:
+        path: the file.
+        dt_s: width of a step, for models.
+        input_message_bits: width of graded input, for ``.net`` files.
+        truncate: cut fractions off, for ``.net`` files.
 
     Raises:
         FileFormatError: unknown ending, damaged or hostile file.
     """
     if path.name.endswith(GRAPH_SUFFIX):
         return Source(path, "loihi", graph=LoihiGraph.load(path))
+    if path.suffix == ".net":
+        from biril_nm.export import read_netx
+
+        graph = read_netx(path, input_message_bits=input_message_bits, truncate=truncate)
+        return Source(path, "netx", graph=graph)
     if path.suffix == ".nir":
         from biril_nm.export.nir_files import read_nir
 
@@ -63,7 +79,7 @@ def load_source(path: Path, dt_s: float | None = None) -> Source:
         graph = to_nir(net) if dt_s is None else to_nir(net, dt_s=dt_s)
         return Source(path, "pt", net=net, nir_graph=graph)
     raise FileFormatError(
-        f"'{path}' has an unknown ending; readable are model.pt, x.nir and x{GRAPH_SUFFIX}"
+        f"'{path}' has an unknown ending; readable are model.pt, x.nir, x.net and x{GRAPH_SUFFIX}"
     )
 
 
