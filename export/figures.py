@@ -21,6 +21,7 @@ __all__ = ["raster_png", "weights_png"]
 
 MAX_NEURONS = 120  # per node in the raster, evenly spaced
 MAX_SAMPLES = 8
+WIDTH = 6.2  # inches; small, so that the letters stay readable on a phone
 INK, BEFORE, AFTER = "#1b2733", "#c9d3dc", "#1f6f8b"
 
 
@@ -34,14 +35,14 @@ def _figure(width: float, height: float) -> Figure:
 
 def _png(figure: Figure) -> str:
     stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=110)
+    figure.savefig(stream, format="png", dpi=150)
     return base64.b64encode(stream.getvalue()).decode("ascii")
 
 
 def raster_png(graph: LoihiGraph, trace: Trace) -> str:
     """Spikes of each node over the first samples, one row of dots per neuron; base64 PNG."""
     order = [name for name in graph.timing.order if name in trace and trace[name].s is not None]
-    figure = _figure(9, 1.2 + 1.3 * len(order))
+    figure = _figure(WIDTH, 0.7 + 1.05 * len(order))
     axes = figure.subplots(len(order), 1, sharex=True, squeeze=False)[:, 0]
     for axis, name in zip(axes, order):
         spikes = np.asarray(trace[name].s)[:, :MAX_SAMPLES]
@@ -49,13 +50,13 @@ def raster_png(graph: LoihiGraph, trace: Trace) -> str:
         flat = spikes.reshape(n_steps, batch, -1).transpose(1, 0, 2).reshape(n_steps * batch, -1)
         chosen = np.unique(np.linspace(0, flat.shape[1] - 1, MAX_NEURONS).astype(int))
         step, neuron = np.nonzero(flat[:, chosen])
-        axis.scatter(step + 1, chosen[neuron], s=7, marker="|", color=AFTER, linewidths=1.4)
+        axis.scatter(step + 1, chosen[neuron], s=5, marker="|", color=AFTER, linewidths=1.6)
         for sample in range(1, batch):
             axis.axvline(sample * n_steps + 0.5, color=BEFORE, linewidth=0.8)
-        axis.set_ylabel(f"{name}\n{flat.shape[1]} neurons", fontsize=8, color=INK)
+        axis.set_ylabel(f"{name}\n{flat.shape[1]} neurons", fontsize=9, color=INK)
         axis.set_ylim(-1, max(1, flat.shape[1]))
-        axis.tick_params(labelsize=7)
-    axes[-1].set_xlabel("step (node time), samples side by side", fontsize=8)
+        axis.tick_params(labelsize=8)
+    axes[-1].set_xlabel("step (node time), samples side by side", fontsize=9)
     return _png(figure)
 
 
@@ -63,7 +64,7 @@ def weights_png(graph: LoihiGraph, ideal: Mapping[str, NDArray[np.float64]]) -> 
     """Histogram of each connection's weights: float in integer units, and integers; base64 PNG."""
     names = list(graph.connections)
     rows = (len(names) + 1) // 2
-    figure = _figure(9, 0.4 + 2.3 * rows)
+    figure = _figure(WIDTH, 0.3 + 1.7 * rows)
     axes = figure.subplots(rows, 2, squeeze=False).ravel()
     for axis, name in zip(axes, names):
         integers = _stored(graph.connections[name])
@@ -74,11 +75,11 @@ def weights_png(graph: LoihiGraph, ideal: Mapping[str, NDArray[np.float64]]) -> 
             axis.hist(before, bins=bins, color=BEFORE, label="before (float)")
         axis.hist(integers, bins=bins, histtype="step", color=AFTER, label="after (integers)")
         axis.set_yscale("log")
-        axis.set_title(name, fontsize=8, color=INK)
-        axis.tick_params(labelsize=7)
+        axis.set_title(name, fontsize=9, color=INK)
+        axis.tick_params(labelsize=8)
     for axis in axes[len(names) :]:
         axis.set_visible(False)
-    axes[0].legend(fontsize=7, frameon=False)
+    axes[0].legend(fontsize=8, frameon=False)
     return _png(figure)
 
 

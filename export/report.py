@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +14,66 @@ from numpy.typing import NDArray
 
 import biril_nm
 from biril_nm.errors import MissingDependencyError
+from biril_nm.export.drawings import fits_wide, network_svg
 from biril_nm.export.figures import raster_png, weights_png
 from biril_nm.graph_report import CONNECTION_HEADER, NEURON_HEADER, connection_rows, neuron_rows
 from biril_nm.hw_graph import LoihiGraph
 from biril_nm.storage import atomic_file, check_output
 from biril_nm.trace import Trace
 
-__all__ = ["write_report"]
+__all__ = ["Card", "Section", "Table", "write_report"]
 
 TEMPLATE = "report.html"
 METRICS, CURVES = "metrics.jsonl", "curves.png"
+
+
+@dataclass(frozen=True)
+class Card:
+    """A number at the top of the report.
+
+    Attributes:
+        label: what it is.
+        value: the number, short.
+        note: a few more words.
+        ok: True or False for a verdict, None for a plain number.
+    """
+
+    label: str
+    value: str
+    note: str = ""
+    ok: bool | None = None
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table; cells are text, or a number in 0..1 that is drawn as a bar."""
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[str | float]]
+    caption: str = ""
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the report that another stage worked out.
+
+    Attributes:
+        title: its heading.
+        note: one or two sentences below.
+        svg: drawing, trusted markup from :mod:`biril_nm.export.drawings`.
+        legend: (colour, name) pairs of the drawing.
+        tables: tables.
+        warnings: lines that need attention.
+        remarks: lines in small print.
+    """
+
+    title: str
+    note: str = ""
+    svg: str = ""
+    legend: Sequence[tuple[str, str]] = ()
+    tables: Sequence[Table] = ()
+    warnings: Sequence[str] = ()
+    remarks: Sequence[str] = ()
 
 
 def write_report(
@@ -33,6 +84,8 @@ def write_report(
     run_dir: str | Path | None = None,
     facts: Mapping[str, str] | None = None,
     force: bool = False,
+    cards: Sequence[Card] = (),
+    sections: Sequence[Section] = (),
 ) -> Path:
     """Write the report atomically.
 
@@ -43,8 +96,10 @@ def write_report(
         ideal: float weights per connection in integer units
             (:func:`biril_nm.export.lowering.ideal_weights`).
         run_dir: folder of ``biril train``, for its curves and last metrics.
-        facts: lines for the summary at the top, such as accuracies and the parity result.
+        facts: lines for the summary at the top, such as the data set.
         force: replace an existing file.
+        cards: numbers and verdicts for the top.
+        sections: further parts: mapping, energy, metrics.
 
     Raises:
         OutputExistsError: ``path`` exists and ``force`` is False.
@@ -62,10 +117,13 @@ def write_report(
         version=biril_nm.__version__,
         facts=dict(facts or {}),
         summary=graph.report().splitlines()[0],
+        cards=cards,
+        sections=sections,
+        network=_network(graph, trace),
         epochs=_epochs(run_dir),
         curves=_curves(run_dir),
-        neurons=(NEURON_HEADER, neuron_rows(graph)),
-        connections=(CONNECTION_HEADER, connection_rows(graph)),
+        neurons=Table(NEURON_HEADER, neuron_rows(graph)),
+        connections=Table(CONNECTION_HEADER, connection_rows(graph)),
         activity=_activity(graph, trace),
         raster=raster_png(graph, trace) if trace is not None else None,
         weights=weights_png(graph, ideal or {}),
@@ -90,14 +148,29 @@ def _curves(run_dir: str | Path | None) -> str | None:
     return base64.b64encode(path.read_bytes()).decode("ascii")
 
 
-def _activity(graph: LoihiGraph, trace: Trace | None) -> list[tuple[str, str, str]]:
+def _rates(graph: LoihiGraph, trace: Trace | None) -> dict[str, float]:
     if trace is None:
-        return []
+        return {}
     cells = int(trace.meta["n_steps"]) * int(trace.meta["batch"])
-    return [
-        (name, f"{count:,}", f"{count / (cells * graph.neurons[name].size):.4f}")
-        for name, count in trace.n_spikes.items()
+    return {name: n / (cells * graph.neurons[name].size) for name, n in trace.n_spikes.items()}
+
+
+def _network(graph: LoihiGraph, trace: Trace | None) -> dict[str, str]:
+    rates = _rates(graph, trace)
+    wide = network_svg(graph, rates) if fits_wide(graph) else ""
+    return {"wide": wide, "tall": network_svg(graph, rates, tall=True)}
+
+
+def _activity(graph: LoihiGraph, trace: Trace | None) -> Table | None:
+    if trace is None:
+        return None
+    rates = _rates(graph, trace)
+    top = max((*rates.values(), 1e-9))
+    rows = [
+        (name, f"{trace.n_spikes[name]:,}", f"{rate:.4f}", rate / top)
+        for name, rate in rates.items()
     ]
+    return Table(("node", "spikes", "per neuron and step", ""), rows)
 
 
 def _cautions(graph: LoihiGraph) -> list[str]:

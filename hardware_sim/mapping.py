@@ -277,9 +277,14 @@ def _assumptions(limits: CoreLimits) -> tuple[str, ...]:
         if limits.population_axons
         else "each source neuron takes one input axon"
     )
+    kernels = (
+        "a core keeps a convolution kernel once, without target indices"
+        if limits.kernels_once
+        else "a core keeps a convolution kernel once per kind of border, for all positions"
+    )
     return (
         "populations are cut into even blocks; small blocks share a core",
-        "a core stores a kernel once per kind of border, for all positions",
+        kernels,
         axons,
         f"synapse lists cost as on Loihi 1 ({limits.format.source})",
         "input comes from outside the cores",

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from biril_nm.commands.console import say
 from biril_nm.commands.options import Chip, DataRoot, Dt, Force, Reset, Seed, WeightBits
 from biril_nm.commands.sources import load_source, lowered, random_input, single_input
+
+if TYPE_CHECKING:
+    from biril_nm.export.report import Card
 
 __all__ = ["report_command"]
 
@@ -43,9 +46,11 @@ def report_command(
 
     Example: biril report out/digits-convnet --dataset digits
     """
+    from biril_nm.commands.report_sections import chip_parts, parity_card
     from biril_nm.export.lowering import ideal_weights
     from biril_nm.export.report import write_report
     from biril_nm.hardware_sim import simulate
+    from biril_nm.parity import check_parity
     from biril_nm.storage import check_output
 
     folder = src if src.is_dir() else src.parent
@@ -53,39 +58,47 @@ def report_command(
     source = load_source(src / "model.pt" if src.is_dir() else src, dt)
     graph = lowered(source, chip, dt, weight_bits, reset)
     ideal = {} if source.nir_graph is None else ideal_weights(source.nir_graph, graph)
-    facts: dict[str, str] = {}
+    cards: list[Card] = []
     if dataset is not None:
-        values, facts = _with_data(source, graph, dataset, data_root, samples, seed)
+        values, cards = _with_data(source, graph, dataset, data_root, samples, seed)
+        facts = {"input": f"the first {samples} test samples of {dataset}"}
     else:
         values = random_input(graph, 16, samples, seed)
+        facts = {"input": f"{samples} random samples of 16 steps"}
     if against:
-        facts["parity"] = _parity(graph, values, against)
-    trace = simulate(graph, values, record=("s",))
-    write_report(target, graph, trace, ideal, run_dir=folder, facts=facts, force=force)
+        cards.append(parity_card(check_parity(graph, values, against=against.split(","))))
+    trace = simulate(graph, values, record=("s", "v"))
+    more, sections = chip_parts(graph, trace, values, chip)
+    write_report(
+        target,
+        graph,
+        trace,
+        ideal,
+        run_dir=folder,
+        facts=facts,
+        force=force,
+        cards=[*cards, *more],
+        sections=sections,
+    )
     say(f"wrote {target}")
 
 
 def _with_data(
     source: Any, graph: Any, dataset: str, data_root: Path | None, samples: int, seed: int
-) -> tuple[dict[str, Any], dict[str, str]]:
+) -> tuple[dict[str, Any], list[Card]]:
     from biril_nm.data import Batches, load_data
     from biril_nm.evaluation import evaluate_graph
+    from biril_nm.export.report import Card
 
     test = load_data(dataset, data_root, seed).test
     name, coding = single_input(graph)
-    facts = {"data set": f"{dataset}, {len(test):,} test samples"}
+    note = f"{dataset}, {len(test):,} test samples"
+    cards = []
     if source.net is not None:
         from biril_nm.training import evaluate
 
-        facts["accuracy, float (torch)"] = (
-            f"{evaluate(source.net, Batches(test, 250)).accuracy:.2%}"
-        )
+        accuracy = evaluate(source.net, Batches(test, 250)).accuracy
+        cards.append(Card("accuracy, float (torch)", f"{accuracy:.2%}", note))
     found = evaluate_graph(graph, test.values(), test.labels, coding, seed=seed)
-    facts["accuracy, integers (sim)"] = f"{found.accuracy:.2%}"
-    return {name: coding.encode(test.head(samples).values(), seed)}, facts
-
-
-def _parity(graph: Any, values: dict[str, Any], against: str) -> str:
-    from biril_nm.parity import check_parity
-
-    return check_parity(graph, values, against=against.split(",")).summary()
+    cards.append(Card("accuracy, integers (sim)", f"{found.accuracy:.2%}", note))
+    return {name: coding.encode(test.head(samples).values(), seed)}, cards

@@ -1,0 +1,145 @@
+"""Parts of the report that the simulator side works out: mapping, energy, NeuroBench metrics."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from biril_nm.export.drawings import PALETTE, Tile, cores_svg
+from biril_nm.export.report import Card, Section, Table
+from biril_nm.hardware_sim import (
+    Activity,
+    estimate_energy,
+    map_to_chip,
+    neurobench_metrics,
+)
+from biril_nm.hardware_sim.energy import EnergyEstimate
+from biril_nm.hardware_sim.mapping import Mapping
+from biril_nm.hardware_sim.metrics import NeuroBenchMetrics
+from biril_nm.hw_graph import LoihiGraph
+from biril_nm.loihi import chip_profile
+from biril_nm.parity import ParityReport
+from biril_nm.trace import Trace
+
+__all__ = ["chip_parts", "parity_card"]
+
+
+def chip_parts(
+    graph: LoihiGraph, trace: Trace, inputs: Any, chip: str
+) -> tuple[list[Card], list[Section]]:
+    """Cards and sections about the chip, from one run that recorded s (and v for all metrics)."""
+    profile = chip_profile(chip)
+    mapping = map_to_chip(graph, profile)
+    activity = Activity.of(graph, trace, inputs)
+    energy = estimate_energy(graph, activity, mapping, profile)
+    metrics = neurobench_metrics(graph, trace, inputs)
+    cards = [_mapping_card(mapping), _energy_card(energy), _time_card(energy)]
+    return cards, [_mapping(graph, mapping), _energy(energy), _metrics(metrics)]
+
+
+def parity_card(report: ParityReport) -> Card:
+    """The verdict of a parity check."""
+    value = "equal" if report.ok else "different"
+    return Card("parity of " + ", ".join(report.engines), value, report.summary(), report.ok)
+
+
+def _mapping_card(mapping: Mapping) -> Card:
+    value = f"{len(mapping.cores):,} core{'s' if len(mapping.cores) != 1 else ''}"
+    available = mapping.n_chips * mapping.limits.cores.value
+    note = f"of {available} on {mapping.limits.chip}" + ("" if mapping.fits else ": does not fit")
+    return Card("mapping", value, note, mapping.fits)
+
+
+def _energy_card(energy: EnergyEstimate) -> Card:
+    return Card("energy per sample, modelled", _joules(energy.joules), energy.table.name)
+
+
+def _time_card(energy: EnergyEstimate) -> Card:
+    steps = energy.latency_steps
+    return Card("latency", f"{steps} steps", f"a new sample every {energy.sample_steps} steps")
+
+
+def _joules(value: float) -> str:
+    for unit, scale in (("mJ", 1e3), ("µJ", 1e6), ("nJ", 1e9)):
+        if value * scale >= 1:
+            return f"{value * scale:.3g} {unit}"
+    return f"{value * 1e12:.3g} pJ"
+
+
+def _mapping(graph: LoihiGraph, mapping: Mapping) -> Section:
+    names = list(graph.timing.order)
+    limits = mapping.limits
+    tiles = [
+        Tile(
+            tuple((part.node, mapping.use("neurons", part.neurons)) for part in core.parts),
+            f"{', '.join(dict.fromkeys(part.node for part in core.parts))}, {core.neurons:,} "
+            f"neurons, {mapping.use('synapse_bits', core.synapse_bits):.0%} of synapse memory, "
+            f"{core.axons_in:,} input axons",
+        )
+        for core in mapping.cores
+    ]
+    header = ("population", "cores", "neurons", "synapse bits", "axons in", "axons out")
+    table = Table(header, mapping.rows(), "Fullest core of each population (share of the limit)")
+    sources = Table(
+        ("limit", "per core", "source"),
+        [
+            (
+                name.replace("_", " ") + (" per chip" if name == "cores" else ""),
+                f"{limit.value:,}" + ("" if limit.firm else " (unconfirmed)"),
+                limit.source,
+            )
+            for name, limit in limits.limits().items()
+        ],
+        "Limits",
+    )
+    return Section(
+        "Mapping",
+        f"The network {mapping.summary()}. A cell is a core, its coloured height the share of the "
+        f"core's neurons in use.",
+        cores_svg(tiles, names, mapping.n_chips * limits.cores.value),
+        [(PALETTE[i % len(PALETTE)], name) for i, name in enumerate(names)],
+        (table, sources),
+        [str(finding) for finding in mapping.findings],
+        [f"Assumed: {line}." for line in mapping.assumptions],
+    )
+
+
+def _energy(energy: EnergyEstimate) -> Section:
+    top = max((layer.joules for layer in energy.layers.values()), default=0.0) or 1.0
+    rows = [
+        (
+            name,
+            f"{layer.synops:,.0f}",
+            f"{layer.updates:,.0f}",
+            f"{layer.spikes:,.0f}",
+            "-" if layer.hops is None else f"{sum(layer.hops):,.0f}",
+            _joules(layer.joules) if layer.joules else "-",
+            layer.joules / top,
+        )
+        for name, layer in energy.layers.items()
+    ]
+    header = ("population", "synaptic ops", "updates", "spikes sent", "hops", "energy", "")
+    constants = Table(("event", "energy", "source"), energy.table.rows(), energy.table.name)
+    return Section(
+        "Energy",
+        f"{energy.summary()}. A model from counts and published constants, not a measurement; mean of "
+        f"{energy.n_samples} samples.",
+        tables=(Table(header, rows), constants),
+        remarks=[f"Counted {note}." for note in energy.notes],
+    )
+
+
+def _metrics(metrics: NeuroBenchMetrics) -> Section:
+    rows = [
+        (name, f"{layer.dense:,.0f}", f"{layer.effective_acs:,.0f}", f"{layer.effective_macs:,.0f}")
+        for name, layer in metrics.layers.items()
+    ]
+    header = ("connection", "dense", "effective ACs", "effective MACs")
+    return Section(
+        "NeuroBench metrics",
+        f"By the definitions of the algorithm track, per sample of {metrics.n_steps} steps, mean of "
+        f"{metrics.n_samples} samples.",
+        tables=(
+            Table(("metric", "value"), metrics.rows()),
+            Table(header, rows, "Synaptic operations per sample"),
+        ),
+    )
