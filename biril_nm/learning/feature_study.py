@@ -127,9 +127,10 @@ def _banks(
     seed: int,
     progress: Callable[[str], None],
 ) -> Iterator[tuple[FilterBank, str, str]]:
-    rule = config.features.rule.name
-    learned = learn_filters(times[chosen], config.features, seed)
-    yield learned, f"learned, '{rule}' int8", f"threshold {config.features.threshold:g}"
+    features = config.features
+    learned = learn_filters(times[chosen], features, seed)
+    note = f"threshold {features.threshold:g}, then {features.response_threshold:g}"
+    yield learned, f"learned, '{features.rule.name}' int8", note
     progress("tuning controls")
     for name, densities in (
         (f"random binary {config.density:.0%}", (config.density,)),

@@ -47,7 +47,9 @@ class FeatureConfig:
     Attributes:
         n_filters: number of filters.
         size: side of a filter in pixels, odd.
-        threshold: of a neuron, in units of the largest weight (255).
+        threshold: of a neuron that learns, in units of the largest weight (255).
+        response_threshold: of a neuron that responds; a little above the other, neurons spike
+            much less at the same accuracy.
         winners: winners per sample.
         radius: pixels around a winner in which no other may win.
         n_steps: steps of a sample.
@@ -58,6 +60,7 @@ class FeatureConfig:
     n_filters: int = 32
     size: int = 5
     threshold: float = 6.0
+    response_threshold: float = 7.0
     winners: int = 5
     radius: int = 2
     n_steps: int = 8
@@ -70,10 +73,12 @@ class FeatureConfig:
                 f"size {self.size}, n_filters {self.n_filters}, winners {self.winners}, n_steps "
                 f"{self.n_steps}: allowed are an odd size and at least 1 each"
             )
-        if not (self.threshold > 0 and 0 <= self.eta < 1 and self.radius >= 0):
+        least = min(self.threshold, self.response_threshold)
+        if not (least > 0 and 0 <= self.eta < 1 and self.radius >= 0):
             raise ConfigError(
-                f"threshold {self.threshold}, eta {self.eta}, radius {self.radius}: allowed are a "
-                f"positive threshold, eta in 0..1 and radius from 0"
+                f"threshold {self.threshold}, response_threshold {self.response_threshold}, eta "
+                f"{self.eta}, radius {self.radius}: allowed are positive thresholds, eta in 0..1 and "
+                f"radius from 0"
             )
         _post_terms(self.rule)
 
@@ -140,7 +145,7 @@ def initial_bank(config: FeatureConfig, channels: int = 2, seed: int = 0) -> Fil
     shape = (config.n_filters, channels, config.size, config.size)
     weight = random.normal(INITIAL_MEAN, INITIAL_SPREAD, shape) * WEIGHT_MAX
     bytes_ = np.clip(np.rint(weight), 0, WEIGHT_MAX).astype(np.uint8)
-    return FilterBank(bytes_, _threshold(config), config.n_steps)
+    return FilterBank(bytes_, _units(config.response_threshold), config.n_steps)
 
 
 def binary_bank(
@@ -150,7 +155,7 @@ def binary_bank(
     random = np.random.default_rng([seed, 1])
     shape = (config.n_filters, channels, config.size, config.size)
     weight = ((random.random(shape) < density) * WEIGHT_MAX).astype(np.uint8)
-    return FilterBank(weight, round(threshold * WEIGHT_MAX), config.n_steps)
+    return FilterBank(weight, _units(threshold), config.n_steps)
 
 
 def learn_filters(times: Bytes, config: FeatureConfig | None = None, seed: int = 0) -> FilterBank:
@@ -169,12 +174,13 @@ def learn_filters(times: Bytes, config: FeatureConfig | None = None, seed: int =
     start = initial_bank(config, channels, seed)
     weights = np.ascontiguousarray(start.weight.transpose(1, 2, 3, 0), dtype=np.int64)
     random = np.random.default_rng([seed, 2])
-    theta_0 = start.threshold * config.n_filters
+    threshold = _units(config.threshold)
+    theta_0 = threshold * config.n_filters
     theta = np.full(config.n_filters, theta_0, dtype=np.int64)
     taps = channels * config.size**2
     draws = random.integers(0, TRACE_VARIANTS, (n, config.winners, 2, taps), dtype=np.uint8)
     draws[:, :, 1] &= TRACE_MAX
-    step = round(config.eta * start.threshold)
+    step = round(config.eta * threshold)
     wins = feature_kernels.learn(
         times,
         weights,
@@ -189,8 +195,8 @@ def learn_filters(times: Bytes, config: FeatureConfig | None = None, seed: int =
     return FilterBank(weight, start.threshold, config.n_steps, wins)
 
 
-def _threshold(config: FeatureConfig) -> int:
-    return round(config.threshold * WEIGHT_MAX)
+def _units(threshold: float) -> int:
+    return round(threshold * WEIGHT_MAX)
 
 
 def _post_terms(rule: LearningRule) -> NDArray[np.int64]:

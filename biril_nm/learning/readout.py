@@ -17,6 +17,7 @@ __all__ = ["Ridge", "fit_ridge"]
 
 STRENGTHS = tuple(10.0**k for k in range(-4, 3))  # relative to a feature's mean sum of squares
 EIGENVALUE_FLOOR = 1e-7  # relative: below it directions are rounding noise of 32-bit sums
+SMALLEST = 1e-30  # keeps constant features from dividing by 0
 CHUNK = 4096
 
 Floats = NDArray[np.float64]
@@ -74,7 +75,7 @@ def fit_ridge(features: NDArray[Any], labels: ArrayLike, n_classes: int = 10) ->
     target = np.eye(n_classes)[y] - offset
     in_samples = len(y) <= features.shape[1]
     gram = _gram(features, mean, in_samples)
-    unit = max(float(np.trace(gram)) / features.shape[1], np.finfo(np.float64).tiny)
+    unit = float(np.trace(gram)) / features.shape[1] + SMALLEST
     values, vectors = np.linalg.eigh(gram)
     keep = values > values[-1] * EIGENVALUE_FLOOR
     values, vectors = values[keep], vectors[:, keep]

@@ -165,7 +165,7 @@ def test_rules_that_need_more_than_a_post_spike_are_refused(rule: LearningRule) 
 def test_settings_are_checked() -> None:
     with pytest.raises(ConfigError, match="odd size"):
         FeatureConfig(size=4)
-    with pytest.raises(ConfigError, match="positive threshold"):
+    with pytest.raises(ConfigError, match="positive thresholds"):
         FeatureConfig(threshold=0)
     slow = LearningRule("slow", OFFSET.dw, traces=OFFSET.traces, t_epoch=2)
     with pytest.raises(ConfigError, match="t_epoch 1"):
@@ -227,7 +227,7 @@ def test_ridge_is_the_same_from_samples_and_from_features() -> None:
 
 def test_learned_filters_are_worth_more_than_controls() -> None:
     config = StudyConfig(
-        features=FeatureConfig(n_filters=16),
+        features=FeatureConfig(n_filters=16, response_threshold=6),
         n_unlabelled=600,
         labels=(100, None),
         draws=3,
