@@ -2,12 +2,14 @@
 
 Every connection costs one step, so a residual branch arrives earlier than the path beside it. Added
 delay makes all connections into a node slack-free; the network then computes what the torch
-network computes, later. Connections that close a loop are left alone: they are meant to be late.
+network computes, later. What is meant to be late stays late: connections that close a loop, and
+delays that the network has by itself. Connections from neurons that no input reaches (constant
+sources) are left alone as well; their place in time follows from their targets.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from biril_nm.errors import UnsupportedNodeError
 from biril_nm.hw_graph import LoihiGraph
@@ -15,20 +17,34 @@ from biril_nm.hw_graph import LoihiGraph
 __all__ = ["balance_delays"]
 
 
-def balance_delays(graph: LoihiGraph, delay_max: int) -> tuple[LoihiGraph, dict[str, int]]:
+def balance_delays(
+    graph: LoihiGraph, delay_max: int, late: Collection[str] = ()
+) -> tuple[LoihiGraph, dict[str, int]]:
     """Return the balanced graph and the delay added to each changed connection.
 
+    Args:
+        graph: any graph.
+        delay_max: largest synaptic delay.
+        late: connections that are known to close loops; others are found.
+
     Raises:
-        UnsupportedNodeError: a connection would need more than ``delay_max`` steps.
+        UnsupportedNodeError: a connection would need more than ``delay_max`` steps, or a connection
+            of ``late`` takes more than one step around its loop.
     """
     links = {name: (*graph.ends[name], node.delay) for name, node in graph.connections.items()}
-    loops = _closing(links, tuple(graph.inputs))
-    forward = {name: link for name, link in links.items() if name not in loops}
-    latest = _longest(forward, tuple(graph.inputs), tuple(graph.neurons))
+    unmarked = {name: link for name, link in links.items() if name not in late}
+    loops = {*late, *_closing(unmarked, tuple(graph.inputs))}
+    reached = _reached(links, tuple(graph.inputs))
+    forward = {
+        name: link for name, link in links.items() if name not in loops and link[0] in reached
+    }
+    absorbed = _absorbed(forward)
+    nominal = {name: (src, dst, absorbed[dst]) for name, (src, dst, _) in forward.items()}
+    latest = _longest(nominal, tuple(graph.inputs), tuple(graph.neurons))
     added = {
-        name: latest[dst] - latest[src] - 1 - delay
-        for name, (src, dst, delay) in forward.items()
-        if latest[dst] - latest[src] - 1 - delay > 0
+        name: latest[dst] - latest[src] - 1 - absorbed[dst]
+        for name, (src, dst, _) in forward.items()
+        if latest[dst] - latest[src] - 1 - absorbed[dst] > 0
     }
     for name, extra in added.items():
         total = graph.connections[name].delay + extra
@@ -38,7 +54,33 @@ def balance_delays(graph: LoihiGraph, delay_max: int) -> tuple[LoihiGraph, dict[
                 f"path; allowed are {delay_max}. Shorten that path"
             )
         graph = graph.with_node(name, delay=total)
+    slow = {name: graph.timing.slack[name] for name in late if graph.timing.slack[name] != 1}
+    if slow:
+        raise UnsupportedNodeError(
+            f"loops through {', '.join(f'{n!r} take {k} steps' for n, k in slow.items())} on chip, "
+            f"where each connection costs one; the network means 1 step. Close the loop over one neuron "
+            f"layer (RLeaky), or train with the delay"
+        )
     return graph, added
+
+
+def _absorbed(links: Mapping[str, tuple[str, str, int]]) -> dict[str, int]:
+    """Delay that all connections into a node share: it only moves the node in time."""
+    shared: dict[str, int] = {}
+    for _, dst, delay in links.values():
+        shared[dst] = min(delay, shared.get(dst, delay))
+    return shared
+
+
+def _reached(links: Mapping[str, tuple[str, str, int]], inputs: tuple[str, ...]) -> set[str]:
+    """Nodes that spikes of an input can reach."""
+    found, waiting = set(inputs), list(inputs)
+    while waiting:
+        at = waiting.pop()
+        fresh = {dst for src, dst, _ in links.values() if src == at} - found
+        found |= fresh
+        waiting += fresh
+    return found
 
 
 def _closing(links: Mapping[str, tuple[str, str, int]], inputs: tuple[str, ...]) -> set[str]:

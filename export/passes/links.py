@@ -1,18 +1,20 @@
 """From a NIR graph to neurons joined by linear links: the float network that gets quantised.
 
 Stateless nodes between neurons dissolve: each path from a source to the next neuron becomes one
-link with one linear map, each bias arrives at the neurons as a constant. Names of the nodes on a
+link with one linear map, each bias arrives at the neurons as a constant, or, where it would pass a
+synaptic filter, from a neuron ``NODE.always_on`` that spikes at every step. Names of the nodes on a
 path are joined by ``+``; Flatten and the ends of nested graphs leave no trace.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import nir
 import numpy as np
+import scipy.sparse
 from numpy.typing import NDArray
 
 from biril_nm.errors import ConfigError, UnsupportedNodeError
@@ -28,13 +30,17 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class FloatLink:
-    """One linear map between two nodes, with a delay in steps on top of the usual one."""
+    """One linear map between two nodes, with a delay in steps on top of the usual one.
+
+    ``late``: the network says that this link carries the spikes of the previous step.
+    """
 
     name: str
     source: str
     destination: str
     linear: LinearMap
     delay: int = 0
+    late: bool = False
 
 
 @dataclass(frozen=True)
@@ -47,6 +53,7 @@ class FloatNet:
         links: all links.
         bias: neuron name -> summed affine bias in front of it.
         outputs: output name -> neuron name.
+        notes: what a reader of the result must know.
     """
 
     inputs: Mapping[str, tuple[Shape, Mapping[str, Any]]]
@@ -54,6 +61,7 @@ class FloatNet:
     links: tuple[FloatLink, ...]
     bias: Mapping[str, FloatArray]
     outputs: Mapping[str, str]
+    notes: tuple[str, ...] = ()
 
     def links_into(self, neurons: str) -> list[FloatLink]:
         """Links that end at a neuron node."""
@@ -61,6 +69,8 @@ class FloatNet:
 
 
 _NAMELESS = (nir.Flatten, nir.Input, nir.Output)
+ROUNDED = 0.01  # steps; delays further from a whole number are told
+ALWAYS_ON, ON_BIAS = "always_on", "bias"
 
 
 def flatten_graph(graph: nir.NIRGraph) -> nir.NIRGraph:
@@ -74,6 +84,14 @@ def flatten_graph(graph: nir.NIRGraph) -> nir.NIRGraph:
             nodes[name] = node
             continue
         inner = flatten_graph(node)
+        ends = [
+            [n for n, m in inner.nodes.items() if isinstance(m, k)] for k in (nir.Input, nir.Output)
+        ]
+        if any(len(names) != 1 for names in ends):
+            raise UnsupportedNodeError(
+                f"nested graph '{name}' has {len(ends[0])} inputs and {len(ends[1])} outputs, and NIR edges "
+                f"do not say which of them they mean; give it one of each"
+            )
         entry[name] = [f"{name}.{n}" for n, m in inner.nodes.items() if isinstance(m, nir.Input)]
         leave[name] = [f"{name}.{n}" for n, m in inner.nodes.items() if isinstance(m, nir.Output)]
         nodes.update({f"{name}.{n}": m for n, m in inner.nodes.items()})
@@ -83,11 +101,15 @@ def flatten_graph(graph: nir.NIRGraph) -> nir.NIRGraph:
     return nir.NIRGraph(nodes, edges, metadata=dict(graph.metadata or {}), type_check=False)
 
 
+Step = tuple[str, LinearMap, int]  # name on the path, map so far, delay of this node
+
+
 class _Walk:
     """Paths through stateless nodes, from sources forward to the next neurons."""
 
     def __init__(self, graph: nir.NIRGraph, dt_s: float) -> None:
         self.graph, self.dt_s = graph, dt_s
+        self.notes: list[str] = []
         self.next: dict[str, list[str]] = {name: [] for name in graph.nodes}
         self.before: dict[str, list[str]] = {name: [] for name in graph.nodes}
         for a, b in graph.edges:
@@ -103,28 +125,50 @@ class _Walk:
             if type(node) in NEURON_KINDS or (isinstance(node, nir.Output) and not self.next[name]):
                 yield name, linear, names, delay
                 continue
-            if name in names:
+            if name in names or len(names) > len(self.graph.nodes):
                 raise UnsupportedNodeError(
                     f"nodes {' -> '.join(names)} form a loop without a neuron; a loop needs a neuron"
                 )
-            step = compose(linear, self.linear(name, node, linear.out_shape))
-            yield from self.forward(name, step, (*names, name), delay + self.delay(name, node))
+            for told, step, extra in self._through(name, node, linear):
+                yield from self.forward(name, step, (*names, told), delay + extra)
+
+    def _through(self, name: str, node: nir.NIRNode, linear: LinearMap) -> list[Step]:
+        """The map behind one stateless node; a Delay of several lengths gives one part for each."""
+        if not isinstance(node, nir.Delay):
+            return [(name, compose(linear, self.linear(name, node, linear.out_shape)), 0)]
+        steps = self._delay_steps(name, node, linear.out_shape)
+        values = np.unique(steps)
+        if len(values) == 1:
+            return [(name, linear, int(values[0]))]
+        return [
+            (f"{name}[{value}]", compose(linear, _mask(steps == value)), int(value))
+            for value in values
+        ]
 
     def linear(self, name: str, node: nir.NIRNode, shape: Shape) -> LinearMap:
         """Linear part of one stateless node."""
         return STATELESS[type(node)](node, name, shape)
 
-    def delay(self, name: str, node: nir.NIRNode) -> int:
-        """Delay of one node in steps; all its channels must agree."""
-        if not isinstance(node, nir.Delay):
-            return 0
-        steps = np.unique(np.rint(np.asarray(node.delay, dtype=np.float64) / self.dt_s))
-        if steps.size != 1 or steps[0] < 0:
+    def _delay_steps(self, name: str, node: Any, shape: Shape) -> NDArray[np.int64]:
+        """Whole steps of a Delay node, one per neuron."""
+        exact = np.asarray(node.delay, dtype=np.float64) / self.dt_s
+        steps = np.rint(exact)
+        if np.any(steps < 0) or not np.all(np.isfinite(steps)):
             raise UnsupportedNodeError(
-                f"node '{name}' (Delay) has delays of {steps.min():.0f} to {steps.max():.0f} steps; one "
-                f"delay per connection is supported, so use one Delay node for each"
+                f"node '{name}' (Delay) has a delay of {exact.min() * self.dt_s:g} s; a delay is 0 or more"
             )
-        return int(steps[0])
+        if np.abs(exact - steps).max(initial=0.0) > ROUNDED:
+            self.notes.append(
+                f"delays of '{name}' are {exact.min():.2f} to {exact.max():.2f} steps, rounded to whole ones"
+            )
+        return np.broadcast_to(steps.astype(np.int64), shape)
+
+
+def _mask(keep: NDArray[np.bool_]) -> Matrix:
+    """The identity on some neurons, zero on the others."""
+    diagonal = scipy.sparse.diags(keep.ravel().astype(np.float64), format="csr")
+    diagonal.eliminate_zeros()
+    return Matrix(diagonal, keep.shape, keep.shape)
 
 
 def float_net(graph: nir.NIRGraph, dt_s: float) -> FloatNet:
@@ -151,13 +195,56 @@ def float_net(graph: nir.NIRGraph, dt_s: float) -> FloatNet:
         name: (shapes[name], dynamics_of(graph.nodes[name], name, dt_s, shapes[name]))
         for name in neurons
     }
-    return FloatNet(
-        inputs={n: (s, dict(graph.nodes[n].metadata or {})) for n, s in inputs.items()},
-        neurons=full,
-        links=tuple(links),
-        bias=_biases(walk, shapes),
-        outputs=outputs,
+    _refuse_silent_sources(graph, full, links)
+    _note_resets(graph, walk)
+    return _with_sources(
+        FloatNet(
+            inputs={n: (s, dict(graph.nodes[n].metadata or {})) for n, s in inputs.items()},
+            neurons=full,
+            links=tuple(links),
+            bias=_biases(walk, shapes),
+            outputs=outputs,
+            notes=tuple(dict.fromkeys(walk.notes)),
+        )
     )
+
+
+def _refuse_silent_sources(
+    graph: nir.NIRGraph,
+    neurons: Mapping[str, tuple[Shape, Dynamics]],
+    links: Sequence[FloatLink],
+) -> None:
+    findings = [
+        f"'{link.source}' ({type(graph.nodes[link.source]).__name__}) feeds '{link.destination}'"
+        for link in links
+        if link.source in neurons and not np.all(np.isfinite(neurons[link.source][1].threshold))
+    ]
+    if findings:
+        raise UnsupportedNodeError(
+            f"integrators send no spikes, and the chip sends nothing else: {', '.join(findings)}. "
+            f"Integrators can be the last layer only; give them a threshold"
+        )
+
+
+def _note_resets(graph: nir.NIRGraph, walk: _Walk) -> None:
+    for name, node in graph.nodes.items():
+        if type(node) in NEURON_KINDS and np.any(np.asarray(getattr(node, "v_reset", 0.0)) != 0):
+            walk.notes.append(f"v of '{name}' is counted from its v_reset, and starts there")
+
+
+def _with_sources(net: FloatNet) -> FloatNet:
+    """Biases that pass a synaptic filter come from a neuron that spikes at every step."""
+    neurons, bias, links = dict(net.neurons), dict(net.bias), list(net.links)
+    one = np.ones(1)
+    for name, (shape, dynamics) in net.neurons.items():
+        if not dynamics.filtered_bias or not np.any(net.bias[name]):
+            continue
+        source = f"{name}.{ALWAYS_ON}"
+        neurons[source] = ((1,), Dynamics(one, 0 * one, one, one, 0 * one, 0.5 * one))
+        weight = np.asarray(net.bias[name]).reshape(-1, 1)
+        links.append(FloatLink(f"{name}.{ON_BIAS}", source, name, Matrix(weight, (1,), shape)))
+        bias[source], bias[name] = one, np.zeros(shape)
+    return replace(net, neurons=neurons, bias=bias, links=tuple(links))
 
 
 def _sources(walk: _Walk) -> tuple[dict[str, Shape], dict[str, Shape]]:
@@ -189,12 +276,13 @@ def _links(
     for source in (*inputs, *neurons):
         shape = inputs.get(source) or shapes[source]
         for end, linear, path, delay in walk.forward(source, identity(shape), (), 0):
-            names = [n for n in path if not isinstance(walk.graph.nodes[n], _NAMELESS)]
+            names = [n for n in path if not isinstance(walk.graph.nodes.get(n), _NAMELESS)]
             if isinstance(walk.graph.nodes[end], nir.Output):
                 if names or source in inputs:
                     raise UnsupportedNodeError(
                         f"output '{end}' reads from {' -> '.join([source, *names])}, which is no neuron; "
-                        f"end the network in a neuron (LI integrates without spikes)"
+                        f"pass readout='accumulate' to sum it up over the steps, or end the network in a "
+                        f"neuron (LI integrates without spikes)"
                     )
                 outputs[end] = source
                 continue
@@ -203,7 +291,9 @@ def _links(
             if isinstance(linear, Matrix):
                 whole = replace(linear, out_shape=shapes[end])
             name = "+".join(names) or f"{source}_to_{end}"
-            links.append(FloatLink(name, source, end, whole, delay))
+            plain = [walk.graph.nodes[n] for n in path if n in walk.graph.nodes]
+            late = any(int((node.metadata or {}).get("lag", 0)) for node in plain)
+            links.append(FloatLink(name, source, end, whole, delay, late))
     seen = [link.name for link in links]
     taken = {*walk.graph.nodes} - set(seen)
     unique = [

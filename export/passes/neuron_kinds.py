@@ -4,21 +4,24 @@ With Euler steps of width dt (u first, then v with the new u) every NIR neuron i
 
     u <- (1 - a) u + c_w (W x);   v <- (1 - g) v + u + c_b b + v_in;   spike if v > v_threshold
 
-=========  ==================  ==================  ===============================  =================
-NIR node   a                   g                   weight gain c_w                  constant drive
-=========  ==================  ==================  ===============================  =================
-IF         1                   0                   r  (per step; dt left out)       r b
-LIF        1                   dt/tau              g r                              g (v_leak + r b)
-CubaLIF    dt/tau_syn          dt/tau_mem          g r (dt/tau_syn) w_in            g v_leak
-I          1                   0                   r                                r b
-LI         1                   dt/tau              g r                              g (v_leak + r b)
-CubaLI     dt/tau_syn          dt/tau_mem          g r (dt/tau_syn) w_in            g v_leak
-Threshold  1                   1                   1                                b
-=========  ==================  ==================  ===============================  =================
+=========  ==================  ==================  ============================  =============================
+NIR node   a                   g                   weight gain c_w               constant drive
+=========  ==================  ==================  ============================  =============================
+IF         1                   0                   r  (per step; dt left out)    r b
+LIF        1                   dt/tau              g r                           g (v_leak - v_reset + r b)
+CubaLIF    dt/tau_syn          dt/tau_mem          g r (dt/tau_syn) w_in         g (v_leak - v_reset)
+I          1                   0                   r                             r b
+LI         1                   dt/tau              g r                           g (v_leak + r b)
+CubaLI     dt/tau_syn          dt/tau_mem          g r (dt/tau_syn) w_in         g v_leak
+Threshold  1                   1                   1                             b
+=========  ==================  ==================  ============================  =============================
 
-An affine bias in front of a CubaLIF passes its synaptic filter; the chip has no place for that, so
-:mod:`lower` refuses it unless told to use the steady state. Sources: the NIR paper's ODEs
-(neuromorphs/NIR ``nir/ir/neuron.py``) and lava-nc's LIF, in which no gain stands between u and v.
+v is counted from ``v_reset`` (``v_leak`` and ``v_threshold`` are shifted by it), so that a spike resets
+it to 0; it then starts at ``v_reset``. An affine bias in front of a CubaLIF passes its synaptic
+filter: :mod:`links` turns it into a neuron that spikes at every step. By the letter of NIR an IF grows
+by ``dt r x`` per step; all producers mean ``r x``, so that is taken unless the node's metadata say
+``if_integration = continuous``. Sources: the NIR paper's ODEs (neuromorphs/NIR ``nir/ir/neuron.py``)
+and lava-nc's LIF, in which no gain stands between u and v.
 """
 
 from __future__ import annotations
@@ -65,13 +68,9 @@ def _arrays(node: Any, *names: str) -> list[FloatArray]:
     return [np.asarray(getattr(node, name), dtype=np.float64) for name in names]
 
 
-def _zero_reset(node: Any, name: str) -> None:
-    v_reset = getattr(node, "v_reset", None)
-    if v_reset is not None and np.any(np.asarray(v_reset) != 0):
-        raise UnsupportedNodeError(
-            f"node '{name}' ({type(node).__name__}) has v_reset {np.unique(v_reset)[:3]}; the chip "
-            f"resets v to 0. Shift v_leak, v_threshold and v_reset so that v_reset is 0"
-        )
+def _v_reset(node: Any) -> FloatArray:
+    value = getattr(node, "v_reset", None)
+    return np.asarray(0.0 if value is None else value, dtype=np.float64)
 
 
 def _step_fraction(name: str, what: str, tau: FloatArray, dt_s: float) -> FloatArray:
@@ -96,6 +95,9 @@ def _gain(fraction: FloatArray, tau: FloatArray, dt_s: float, r: FloatArray) -> 
 
 def _integrate(node: Any, name: str, dt_s: float) -> Dynamics:
     (r,) = _arrays(node, "r")
+    integration = (node.metadata or {}).get("if_integration", "per_step")
+    if integration in ("continuous", b"continuous"):
+        r = r * dt_s
     one, zero = np.ones_like(r), np.zeros_like(r)
     return Dynamics(one, zero, r, r, zero, _threshold(node, r))
 
@@ -104,7 +106,8 @@ def _leaky(node: Any, name: str, dt_s: float) -> Dynamics:
     tau, r, v_leak = _arrays(node, "tau", "r", "v_leak")
     g = _step_fraction(name, "tau", tau, dt_s)
     gain = _gain(g, tau, dt_s, r)
-    return Dynamics(np.ones_like(g), g, gain, gain, g * v_leak, _threshold(node, g))
+    drive = g * (v_leak - _v_reset(node))
+    return Dynamics(np.ones_like(g), g, gain, gain, drive, _threshold(node, g))
 
 
 def _cuba(node: Any, name: str, dt_s: float) -> Dynamics:
@@ -112,9 +115,8 @@ def _cuba(node: Any, name: str, dt_s: float) -> Dynamics:
     a = _step_fraction(name, "tau_syn", tau_syn, dt_s)
     g = _step_fraction(name, "tau_mem", tau_mem, dt_s)
     gain = _gain(g, tau_mem, dt_s, r) * _gain(a, tau_syn, dt_s, np.broadcast_to(w_in, a.shape))
-    return Dynamics(
-        a, g, gain, np.zeros_like(g), g * v_leak, _threshold(node, g), filtered_bias=True
-    )
+    drive = g * (v_leak - _v_reset(node))
+    return Dynamics(a, g, gain, np.zeros_like(g), drive, _threshold(node, g), filtered_bias=True)
 
 
 def _compare(node: Any, name: str, dt_s: float) -> Dynamics:
@@ -127,7 +129,8 @@ def _threshold(node: Any, like: FloatArray) -> FloatArray:
     value = getattr(node, "v_threshold", None)
     if value is None:
         return np.full_like(like, np.inf)
-    return np.asarray(np.broadcast_to(np.asarray(value, dtype=np.float64), like.shape))
+    above = np.asarray(value, dtype=np.float64) - _v_reset(node)
+    return np.asarray(np.broadcast_to(above, like.shape))
 
 
 NEURON_KINDS: dict[type, Callable[[Any, str, float], Dynamics]] = {
@@ -147,7 +150,6 @@ def dynamics_of(node: nir.NIRNode, name: str, dt_s: float, shape: tuple[int, ...
     Raises:
         UnsupportedNodeError: a parameter has no counterpart on the chip.
     """
-    _zero_reset(node, name)
     found = NEURON_KINDS[type(node)](node, name, dt_s)
     arrays = {
         key: np.broadcast_to(getattr(found, key), shape)
@@ -161,7 +163,7 @@ def dynamics_of(node: nir.NIRNode, name: str, dt_s: float, shape: tuple[int, ...
             )
     if np.any(arrays["threshold"] <= 0):
         raise UnsupportedNodeError(
-            f"node '{name}' ({type(node).__name__}): v_threshold must be above 0, found "
-            f"{arrays['threshold'].min()}"
+            f"node '{name}' ({type(node).__name__}): the threshold must be above 0 and above v_reset, "
+            f"found {arrays['threshold'].min():g} above it"
         )
     return Dynamics(**arrays, filtered_bias=found.filtered_bias)

@@ -23,41 +23,26 @@ import scipy.sparse
 from numpy.typing import NDArray
 
 from biril_nm.errors import RangeError
-from biril_nm.export.passes.linear_maps import Convolution, LinearMap
-from biril_nm.fixed_point import bias_registers, round_half_away, sign_mode_of, weight_step
-from biril_nm.loihi import (
-    MIXED_WEIGHT_MIN,
-    STATE_LIMIT,
-    VTH_SHIFT,
-    WEIGHT_MAX,
-    WEIGHT_SHIFT,
-    ChipProfile,
-    SignMode,
+from biril_nm.export.passes.state_bounds import (
+    MARGIN,
+    Decays,
+    Peaks,
+    calibrated_limits,
+    headroom,
+    proven_limits,
+    register_limits,
 )
+from biril_nm.export.passes.weight_grid import Scaled, WeightGrid
+from biril_nm.fixed_point import bias_registers, round_half_away
+from biril_nm.loihi import WEIGHT_MAX, WEIGHT_SHIFT, ChipProfile, SignMode
 
-__all__ = ["QuantizedNode", "Scaled", "quantize_node"]
+__all__ = ["QuantizedNode", "quantize_node"]
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
-CALIBRATION_MARGIN = 2.0  # calibrated peaks are doubled before they limit S
 PROOF_PRICE = 1.05  # a proven bound on |u| may cost this factor in error
 HEADROOM_COST = 0.05  # relative error that one threshold of room below zero is taken to cost
 SCALE_MIN = 2.0  # below this the threshold register has no resolution at all
-
-
-@dataclass(frozen=True)
-class Scaled:
-    """One link with all gains folded in: W per threshold, and the largest value it receives."""
-
-    name: str
-    linear: LinearMap
-    input_max: int
-
-    @property
-    def values(self) -> FloatArray:
-        """Stored weights, flat."""
-        weight = self.linear.weight
-        return np.asarray(weight.data if scipy.sparse.issparse(weight) else weight).ravel()
 
 
 @dataclass(frozen=True)
@@ -87,54 +72,15 @@ class QuantizedNode:
     link_facts: Mapping[str, Mapping[str, Any]]
 
 
-@dataclass(frozen=True)
-class _Grid:
-    """Integer grid of one connection: step and largest magnitude at exponent 0."""
-
-    mode: SignMode
-    step: int
-    top: int
-    exp_min: int
-    exp_max: int
-    peak: float
-
-    @staticmethod
-    def of(link: Scaled, chip: ChipProfile, weight_bits: int) -> _Grid:
-        mode = sign_mode_of(link.values)
-        step = weight_step(weight_bits, mode)
-        top = -MIXED_WEIGHT_MIN - step if mode is SignMode.MIXED else (WEIGHT_MAX // step) * step
-        low = 0 if isinstance(link.linear, Convolution) else chip.weight_exp_min
-        peak = float(np.abs(link.values).max()) if link.values.size else 0.0
-        if top == 0:
-            raise RangeError(
-                f"connection '{link.name}' has weights of both signs, of which {weight_bits} bit keeps "
-                f"only the negative ones; use weight_bits of 2 or more"
-            )
-        return _Grid(mode, step, top, low, chip.weight_exp_max, peak)
-
-    def exponent(self, scale: float) -> int:
-        """Smallest exponent at which the largest weight fits; may exceed ``exp_max``."""
-        if self.peak == 0.0:
-            return 0
-        return max(self.exp_min, math.ceil(math.log2(scale * self.peak / self.top) - 1e-12))
-
-    def round(self, values: FloatArray, scale: float, exponent: int) -> IntArray:
-        """Nearest grid point (halves away from zero) within the range."""
-        nearest = round_half_away(values * (scale / 2.0**exponent / self.step)) * self.step
-        low = -self.top if self.mode is not SignMode.EXCITATORY else 0
-        high = self.top if self.mode is not SignMode.INHIBITORY else 0
-        return np.clip(nearest, low, high)
-
-
 def quantize_node(
     name: str,
     links: Sequence[Scaled],
     bias: FloatArray,
-    spiking: bool,
-    u_decay: float,
+    decays: Decays,
     chip: ChipProfile,
     weight_bits: int,
-    calibrated_peak: float | None,
+    peaks: Peaks | None = None,
+    scale_search: str = "max",
 ) -> QuantizedNode:
     """Quantise one neuron node with all connections into it.
 
@@ -142,89 +88,42 @@ def quantize_node(
         name: node name, for messages.
         links: incoming links, gains and threshold folded in.
         bias: constant drive per threshold, shape of the node.
-        spiking: whether the node has a threshold.
-        u_decay: smallest fraction that u loses per step (1: no synaptic memory).
+        decays: how u and v decay, and whether the node spikes.
         chip: register limits.
         weight_bits: bits per weight, 1 to 8.
-        calibrated_peak: largest summed input seen in calibration, per threshold, or None.
+        peaks: what calibration has seen, or None.
+        scale_search: how the largest weight is chosen (:class:`WeightGrid`).
 
     Raises:
         RangeError: no scale satisfies all limits.
     """
-    grids = {link.name: _Grid.of(link, chip, weight_bits) for link in links}
-    limits = _limits(bias, spiking, chip)
-    proven = _proven_limit(links, u_decay)
-    chosen, error = _search(links, grids, bias, {**limits, "peak of u (proven)": proven})
+    grids = {link.name: WeightGrid.of(link, chip, weight_bits, scale_search) for link in links}
+    registers = register_limits(bias, decays.spiking, chip)
+    limits = {**registers, **proven_limits(links, bias, decays)}
+    chosen, error = _search(links, grids, limits)
     bound = "proven"
-    if calibrated_peak is not None and calibrated_peak > 0:
-        peak = calibrated_peak * CALIBRATION_MARGIN / u_decay
-        limit = _input_limit() / peak
-        other, other_error = _search(
-            links, grids, bias, {**limits, "peak of u (calibrated)": limit}
-        )
+    if peaks is not None:
+        seen = {**registers, **calibrated_limits(peaks, decays.spiking)}
+        other, other_error = _search(links, grids, seen)
         if other is not None and (chosen is None or error > PROOF_PRICE * other_error):
-            chosen, bound = other, f"calibrated, margin {CALIBRATION_MARGIN:g}"
+            chosen, bound, limits = other, f"calibrated, margin {MARGIN:g}", seen
     if chosen is None:
+        told = ", ".join(f"{key}: S <= {value:.3g}" for key, value in limits.items())
         raise RangeError(
-            f"node '{name}': no scale keeps weights, threshold, bias and u in range "
-            f"({', '.join(f'{k}: S <= {v:.3g}' for k, v in {**limits, 'u': proven}.items())}); "
-            f"reduce the largest weights or biases"
+            f"node '{name}': no scale keeps weights, threshold, bias, u and v in range ({told}); reduce "
+            f"the largest weights or biases, or pass calibration data"
         )
-    return _registers(name, links, grids, bias, spiking, chosen, chip, bound, limits)
-
-
-def _input_limit() -> float:
-    return (STATE_LIMIT - 1) / (1 << WEIGHT_SHIFT)
-
-
-def headroom(scale: float) -> float:
-    """How many thresholds v can go below zero before it clips."""
-    return STATE_LIMIT / (1 << VTH_SHIFT) / scale
-
-
-def _limits(bias: FloatArray, spiking: bool, chip: ChipProfile) -> dict[str, float]:
-    limits = {}
-    if spiking:
-        limits["threshold"] = float(chip.vth_max)
-    peak = float(np.abs(bias).max()) if bias.size else 0.0
-    if peak > 0:
-        limits["bias"] = chip.bias_max / (peak * (1 << WEIGHT_SHIFT))
-    return limits
-
-
-def _proven_limit(links: Sequence[Scaled], u_decay: float) -> float:
-    """S at which the largest possible summed input reaches the limit of u."""
-    high = sum(_row_bound(link, +1) for link in links)
-    low = sum(_row_bound(link, -1) for link in links)
-    worst = max(float(high), float(low)) / u_decay
-    return _input_limit() / worst * 0.98 if worst > 0 else math.inf
-
-
-def _row_bound(link: Scaled, sign: int) -> float:
-    weight: Any = link.linear.weight
-    if isinstance(link.linear, Convolution):
-        per_row = np.maximum(sign * weight, 0).reshape(weight.shape[0], -1).sum(axis=1)
-    elif scipy.sparse.issparse(weight):
-        per_row = np.asarray((sign * weight).maximum(0).sum(axis=1))
-    else:
-        per_row = np.maximum(sign * weight, 0).sum(axis=1)
-    return float(per_row.max()) * link.input_max if per_row.size else 0.0
+    return _registers(links, grids, bias, decays.spiking, chosen, chip, bound, limits)
 
 
 def _search(
     links: Sequence[Scaled],
-    grids: Mapping[str, _Grid],
-    bias: FloatArray,
+    grids: Mapping[str, WeightGrid],
     limits: Mapping[str, float],
 ) -> tuple[float | None, float]:
     """Scale with the smallest error below all limits, and that error."""
     ceiling = min(limits.values(), default=math.inf)
-    candidates = {
-        grid.top * 2.0**k / grid.peak
-        for grid in grids.values()
-        if grid.peak > 0
-        for k in range(grid.exp_min, grid.exp_max + 1)
-    }
+    candidates = {scale for grid in grids.values() for scale in grid.scales()}
     if math.isfinite(ceiling):
         candidates.add(ceiling)
     if not candidates:
@@ -242,7 +141,7 @@ def _search(
     return best, best_error
 
 
-def _error(links: Sequence[Scaled], grids: Mapping[str, _Grid], scale: float) -> float:
+def _error(links: Sequence[Scaled], grids: Mapping[str, WeightGrid], scale: float) -> float:
     """Squared relative error of weights, threshold and negative shifts, and cost of headroom."""
     wrong = total = 0.0
     shift = (0.5 / scale) ** 2 + (HEADROOM_COST / headroom(scale)) ** 2
@@ -258,9 +157,8 @@ def _error(links: Sequence[Scaled], grids: Mapping[str, _Grid], scale: float) ->
 
 
 def _registers(
-    name: str,
     links: Sequence[Scaled],
-    grids: Mapping[str, _Grid],
+    grids: Mapping[str, WeightGrid],
     bias: FloatArray,
     spiking: bool,
     scale: float,
@@ -288,6 +186,7 @@ def _registers(
         "overflow_bound": bound,
         "headroom": headroom(scale),
         "limits": {key: value for key, value in limits.items() if math.isfinite(value)},
+        "margins": {k: value / scale for k, value in limits.items() if math.isfinite(value)},
     }
     return QuantizedNode(
         scale, vth, mantissa, bias_exp, weights, exponents, modes, facts, link_facts
@@ -303,7 +202,7 @@ def _refill(weight: Any, integers: IntArray) -> Any:
 
 
 def _link_facts(
-    link: Scaled, grid: _Grid, scale: float, exponent: int, integers: IntArray
+    link: Scaled, grid: WeightGrid, scale: float, exponent: int, integers: IntArray
 ) -> dict[str, Any]:
     ideal = link.values * scale / 2.0**exponent
     difference = integers - ideal

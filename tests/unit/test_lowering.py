@@ -141,15 +141,14 @@ def test_weights_pass_lavas_preparation_unchanged(bits, sign):
     if sign is not SignMode.MIXED:
         net[0].weight.data.abs_().mul_(1 if sign is SignMode.EXCITATORY else -1)
     source = to_nir(net, torch.zeros(1, 30), DT)
-    if bits == 1 and sign is SignMode.MIXED:
-        with pytest.raises(RangeError, match="'0' has weights of both signs"):
-            lower(source, weight_bits=1)
-        return
     graph = lower(source, weight_bits=bits)
-    node = graph.connections["0"]
-    assert isinstance(node, Dense) and node.sign_mode is sign
-    assert np.abs(node.weight).max() > 0
-    np.testing.assert_array_equal(prepare_weights(node.weight, bits, sign), node.weight)
+    split = bits == 1 and sign is SignMode.MIXED
+    assert set(graph.connections) == ({"0.plus", "0.minus"} if split else {"0"})
+    for node in graph.connections.values():
+        assert isinstance(node, Dense) and (split or node.sign_mode is sign)
+        assert np.abs(node.weight).max() > 0
+        kept = prepare_weights(node.weight, bits, node.sign_mode)
+        np.testing.assert_array_equal(kept, node.weight)
 
 
 def test_graded_input_divides_by_the_input_scale_and_u_cannot_overflow():
@@ -209,11 +208,10 @@ def test_subtract_reset_is_refused_unless_forced():
 def test_refusals_name_the_node():
     ones = np.ones(2)
     nodes = {
-        "v_reset": nir.LIF(tau=ones, r=ones, v_leak=0 * ones, v_threshold=ones, v_reset=ones * 0.1),
-        "shorter than dt": nir.LIF(tau=ones * 1e-4, r=ones, v_leak=0 * ones, v_threshold=ones),
-        "synaptic filter": nir.CubaLIF(
-            tau_syn=ones, tau_mem=ones, r=ones, v_leak=0 * ones, v_threshold=ones
+        "above v_reset, found": nir.LIF(
+            tau=ones, r=ones, v_leak=0 * ones, v_threshold=ones, v_reset=2 * ones
         ),
+        "shorter than dt": nir.LIF(tau=ones * 1e-4, r=ones, v_leak=0 * ones, v_threshold=ones),
         "above 0": nir.IF(r=ones, v_threshold=ones * 0),
         "not finite": nir.LIF(tau=ones, r=ones * np.nan, v_leak=0 * ones, v_threshold=ones),
     }

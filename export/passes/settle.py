@@ -1,0 +1,139 @@
+"""What a NIR file leaves open: step width, reset kind, read-out. Settled here, or asked for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import nir
+import numpy as np
+
+from biril_nm.errors import ConfigError, UnsupportedNodeError, bullet_list
+from biril_nm.export.passes.neuron_kinds import NEURON_KINDS
+from biril_nm.loihi import ChipProfile
+
+__all__ = ["FORCE_ZERO", "READOUTS", "settle_dt", "settle_readout", "settle_reset", "text_of"]
+
+FORCE_ZERO = "force-zero"
+READOUTS = ("accumulate",)
+SUMMED = ("sum", "mean")  # read-outs of the file that accumulation computes
+
+
+def text_of(value: Any) -> str | None:
+    """A string of metadata, which HDF5 may return as bytes."""
+    return value.decode() if isinstance(value, bytes) else None if value is None else str(value)
+
+
+def settle_dt(graph: nir.NIRGraph, dt_s: float | None) -> float:
+    """Step width in seconds, from the file or the caller.
+
+    Raises:
+        ConfigError: nobody tells, or both tell differently.
+    """
+    told = {float(graph.metadata["dt"])} if "dt" in (graph.metadata or {}) else set()
+    told |= {float(n.metadata["dt"]) for n in graph.nodes.values() if "dt" in (n.metadata or {})}
+    if len(told) > 1:
+        raise ConfigError(f"the graph's nodes give different dt ({sorted(told)} s); one is allowed")
+    if dt_s is None:
+        if told:
+            return told.pop()
+        raise ConfigError(
+            "the graph does not say how wide a time step is, and time constants in seconds mean "
+            "nothing without it; pass dt_s (--dt), as the network was trained"
+        )
+    if not dt_s > 0:
+        raise ConfigError(f"dt_s is {dt_s}; it must be above 0 s")
+    if told and not np.isclose(dt_s, next(iter(told)), rtol=1e-6):
+        raise ConfigError(
+            f"dt_s is {dt_s} but the graph was written with dt {told.pop()} s; leave dt_s out"
+        )
+    return dt_s
+
+
+def settle_reset(
+    graph: nir.NIRGraph, reset: str | None, chip: ChipProfile
+) -> dict[str, dict[str, str]]:
+    """Reset kind of each spiking node and how it was settled.
+
+    Raises:
+        UnsupportedNodeError: a kind is unknown, or the chip lacks it; all nodes are listed.
+    """
+    if reset not in (None, "zero", FORCE_ZERO):
+        raise ConfigError(f"reset is '{reset}'; allowed are zero and {FORCE_ZERO}")
+    settled: dict[str, dict[str, str]] = {}
+    findings = []
+    for name, node in graph.nodes.items():
+        if type(node) not in NEURON_KINDS or not hasattr(node, "v_threshold"):
+            continue
+        metadata = node.metadata or {}
+        told = text_of(metadata.get("reset"))
+        drops = told == "zero" and bool(metadata.get("reset_drops_input", 0))
+        if told == "zero" and not drops:
+            settled[name] = {"reset": "zero", "from": "file"}
+        elif reset == FORCE_ZERO or (told is None and reset == "zero"):
+            before = f"{told} with loss of input" if drops else told or "unknown"
+            settled[name] = {"reset": "zero", "from": f"user ({before} in the file)"}
+        else:
+            findings.append(_unsettled(name, node, told, drops, chip))
+    if findings:
+        raise UnsupportedNodeError(
+            bullet_list("the reset of these neurons is not settled:", findings)
+        )
+    return settled
+
+
+def _unsettled(
+    name: str, node: nir.NIRNode, told: str | None, drops: bool, chip: ChipProfile
+) -> str:
+    who = f"node '{name}' ({type(node).__name__})"
+    if told is None:
+        return (
+            f"{who}: the file does not say what a spike does to v; pass reset='zero' (--reset zero) "
+            f"if v is reset to 0"
+        )
+    accept = f"or pass reset='{FORCE_ZERO}' and accept the change"
+    if drops:
+        return (
+            f"{who}: its delayed reset to zero also loses the input of the step after a spike, which "
+            f"'{chip.name}' does not. Train with reset_delay=False (snnTorch's RSynaptic and Lapicque "
+            f"have none that works), {accept}"
+        )
+    return (
+        f"{who}: reset '{told}' cannot run on '{chip.name}', which resets v to 0. Train with "
+        f"reset_mechanism='zero', {accept}"
+    )
+
+
+def settle_readout(graph: nir.NIRGraph, readout: str | None) -> nir.NIRGraph:
+    """Put integrators where an output reads a linear layer, if that is what the sum over steps means.
+
+    An output that the file tells to be summed (Output metadata ``readout`` sum or mean) or for which the
+    caller asks ``accumulate`` reads a node ``LAYER.sum`` (NIR ``I``, ``v += x`` per step).
+
+    Raises:
+        ConfigError: ``readout`` is unknown.
+    """
+    if readout not in (None, *READOUTS):
+        raise ConfigError(f"readout is '{readout}'; allowed: {', '.join(READOUTS)}")
+    nodes, edges = dict(graph.nodes), list(graph.edges)
+    for name, node in graph.nodes.items():
+        if not isinstance(node, nir.Output) or any(a == name for a, _ in edges):
+            continue
+        told = text_of((node.metadata or {}).get("readout"))
+        sources = [a for a, b in edges if b == name]
+        if not sources or not _linear_end(graph, sources):
+            continue
+        if readout is None and told not in SUMMED:
+            continue
+        shape = np.atleast_1d(node.output_type["output"]).astype(int)
+        summed = f"{sources[0]}.sum" if len(sources) == 1 else f"{name}.sum"
+        metadata = {"if_integration": "per_step"}
+        nodes[summed] = nir.I(r=np.ones(tuple(shape)), metadata=metadata)
+        edges = [(a, summed if b == name else b) for a, b in edges] + [(summed, name)]
+    return nir.NIRGraph(nodes, edges, metadata=dict(graph.metadata or {}), type_check=False)
+
+
+def _linear_end(graph: nir.NIRGraph, sources: list[str]) -> bool:
+    """Whether something other than reshaping stands between the neurons and an output."""
+    while len(sources) == 1 and isinstance(graph.nodes[sources[0]], (nir.Flatten, nir.Output)):
+        sources = [a for a, b in graph.edges if b == sources[0]]
+    return len(sources) != 1 or type(graph.nodes[sources[0]]) not in NEURON_KINDS

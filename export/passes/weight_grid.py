@@ -1,0 +1,151 @@
+"""The integers that one connection's weights can be, and the range of floats they should cover."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+from numpy.typing import NDArray
+
+from biril_nm.errors import ConfigError, RangeError
+from biril_nm.export.passes.linear_maps import Convolution, LinearMap
+from biril_nm.fixed_point import round_half_away, sign_mode_of, weight_step
+from biril_nm.loihi import MIXED_WEIGHT_MIN, WEIGHT_MAX, ChipProfile, SignMode
+
+__all__ = ["SCALE_SEARCHES", "Scaled", "WeightGrid", "check_search", "split_signs", "stored"]
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+SCALE_SEARCHES = ("max", "percentile", "mse")
+PERCENTILE = 99.9  # share of weights that "percentile" keeps from clipping
+CLIP_LEVELS = 36  # clip levels that "mse" tries, from a third of the largest weight to all of it
+CLIP_LOWEST = 0.3
+
+
+def stored(weight: Any) -> FloatArray:
+    """Stored weights of a matrix or kernel, flat."""
+    return np.asarray(weight.data if scipy.sparse.issparse(weight) else weight).ravel()
+
+
+@dataclass(frozen=True)
+class Scaled:
+    """One link with all gains folded in: W per threshold, and the largest value it receives."""
+
+    name: str
+    linear: LinearMap
+    input_max: int
+
+    @property
+    def values(self) -> FloatArray:
+        """Stored weights, flat."""
+        return stored(self.linear.weight)
+
+
+@dataclass(frozen=True)
+class WeightGrid:
+    """Integer grid of one connection.
+
+    Attributes:
+        mode: sign mode.
+        step: distance of grid points at exponent 0.
+        top: largest magnitude at exponent 0.
+        exp_min: smallest exponent.
+        exp_max: largest exponent.
+        peak: float magnitude that ``top`` stands for; weights above it are clipped.
+    """
+
+    mode: SignMode
+    step: int
+    top: int
+    exp_min: int
+    exp_max: int
+    peak: float
+
+    @staticmethod
+    def of(link: Scaled, chip: ChipProfile, weight_bits: int, search: str = "max") -> WeightGrid:
+        """Grid of a link; ``search`` chooses its peak (:data:`SCALE_SEARCHES`).
+
+        ``max`` clips nothing, ``percentile`` lets the largest 0.1 % of weights clip, ``mse`` takes the
+        clip level at which rounding and clipping together have the smallest squared error.
+
+        Raises:
+            RangeError: one bit cannot hold weights of both signs.
+        """
+        values = link.values
+        mode = sign_mode_of(values)
+        step = weight_step(weight_bits, mode)
+        top = -MIXED_WEIGHT_MIN - step if mode is SignMode.MIXED else (WEIGHT_MAX // step) * step
+        low = 0 if isinstance(link.linear, Convolution) else chip.weight_exp_min
+        if top == 0:
+            raise RangeError(
+                f"connection '{link.name}' has weights of both signs, of which {weight_bits} bit keeps "
+                f"only the negative ones; split it by sign, or use weight_bits of 2 or more"
+            )
+        peak = float(np.abs(values).max()) if values.size else 0.0
+        grid = WeightGrid(mode, step, top, low, chip.weight_exp_max, peak)
+        return (
+            grid
+            if search == "max" or peak == 0.0
+            else replace(grid, peak=grid._clip(values, search))
+        )
+
+    def _clip(self, values: FloatArray, search: str) -> float:
+        magnitude = np.abs(values)
+        if search == "percentile":
+            return float(np.percentile(magnitude[magnitude > 0], PERCENTILE))
+        levels = self.peak * np.linspace(CLIP_LOWEST, 1.0, CLIP_LEVELS)
+        errors = [
+            float(
+                np.sum((self.round(values, self.top / level, 0) * (level / self.top) - values) ** 2)
+            )
+            for level in levels
+        ]
+        return float(levels[int(np.argmin(errors))])
+
+    def exponent(self, scale: float) -> int:
+        """Smallest exponent at which the peak fits; may exceed ``exp_max``."""
+        if self.peak == 0.0:
+            return 0
+        return max(self.exp_min, math.ceil(math.log2(scale * self.peak / self.top) - 1e-12))
+
+    def scales(self) -> list[float]:
+        """Scales at which the peak fills the range, one per exponent."""
+        exponents = range(self.exp_min, self.exp_max + 1)
+        return [self.top * 2.0**k / self.peak for k in exponents] if self.peak > 0 else []
+
+    def round(self, values: FloatArray, scale: float, exponent: int) -> IntArray:
+        """Nearest grid point (halves away from zero) within the range."""
+        nearest = round_half_away(values * (scale / 2.0**exponent / self.step)) * self.step
+        low = -self.top if self.mode is not SignMode.EXCITATORY else 0
+        high = self.top if self.mode is not SignMode.INHIBITORY else 0
+        return np.clip(nearest, low, high)
+
+
+def check_search(search: str) -> None:
+    """Refuse an unknown scale search.
+
+    Raises:
+        ConfigError: with the known ones.
+    """
+    if search not in SCALE_SEARCHES:
+        raise ConfigError(f"scale_search is '{search}'; allowed are {', '.join(SCALE_SEARCHES)}")
+
+
+def split_signs(linear: LinearMap) -> tuple[LinearMap, LinearMap] | None:
+    """The positive and the negative part of a map; None if one of them is empty.
+
+    ``W = max(W, 0) + min(W, 0)`` is exact, and one-signed weights have all their bits.
+    """
+    weight: Any = linear.weight
+    if stored(weight).min(initial=0.0) >= 0 or stored(weight).max(initial=0.0) <= 0:
+        return None
+    if scipy.sparse.issparse(weight):
+        parts = [scipy.sparse.csr_matrix(part) for part in (weight.maximum(0), weight.minimum(0))]
+        for part in parts:
+            part.eliminate_zeros()
+    else:
+        parts = [np.maximum(weight, 0.0), np.minimum(weight, 0.0)]
+    return replace(linear, weight=parts[0]), replace(linear, weight=parts[1])
