@@ -54,7 +54,7 @@ def chain(shape, *named, **extra):
     names = list(nodes)
     out = named[-1][1].output_type
     nodes["output"] = nir.Output(output_type={"output": out["output"]})
-    edges = list(pairwise(names))
+    edges = [*pairwise(names), (names[-1], "output")]
     return nir.NIRGraph(nodes, edges, metadata={"dt": DT}, **extra)
 
 
