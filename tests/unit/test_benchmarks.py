@@ -1,0 +1,61 @@
+"""The benchmark's networks are what they claim, and the script runs through in quick sizes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from biril_nm.hardware_sim import simulate
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+
+@pytest.fixture
+def workloads(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import workloads
+
+    return workloads
+
+
+@pytest.mark.parametrize("name", ["dense", "conv"])
+def test_networks_fire_at_a_few_percent(workloads, name):
+    work = workloads.WORKLOADS[name]()
+    graph = work.graph()
+    spikes = work.spikes(work.density, 1)
+    assert abs(spikes.mean() - work.density) < 0.2 * work.density
+    trace = simulate(graph, spikes, record=())
+    rates = [trace.n_spikes[n] / (work.n_steps * node.size) for n, node in graph.neurons.items()]
+    assert all(0.002 < rate < 0.2 for rate in rates), rates
+
+
+def test_folded_pooling_is_sum_pooling(workloads):
+    work = workloads.conv()
+    torch = pytest.importorskip("torch")
+    spikes = (np.random.default_rng(0).random((1, 16, 16, 16)) < 0.1).astype(np.float64)
+    layer, node = work.layers[2], work.graph().connections["w3"]
+    pooled = torch.nn.functional.avg_pool2d(torch.tensor(spikes), 2, divisor_override=1)
+    kernel = torch.tensor(layer.weight, dtype=torch.float64)
+    wanted = torch.nn.functional.conv2d(pooled, kernel, padding=1)
+    folded = torch.tensor(np.array(node.weight), dtype=torch.float64)
+    found = torch.nn.functional.conv2d(torch.tensor(spikes), folded, stride=2, padding=2)
+    assert bool((found == wanted).all()) and float(wanted.abs().sum()) > 0
+
+
+@pytest.mark.slow
+@pytest.mark.lava
+def test_the_quick_benchmark_writes_its_page(tmp_path):
+    script = BENCHMARKS / "simulator.py"
+    call = [sys.executable, str(script), "--quick", "--only", "dense", "--out", str(tmp_path)]
+    done = subprocess.run(call, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    page = (tmp_path / "benchmarks.md").read_text(encoding="utf-8")
+    assert "a test of the script, not a measurement" in page
+    assert "Lava fixed_pt, streaming = ours" in page and "integers (s, u, v) equal" in page
+    for plot in ("benchmarks_density.png", "benchmarks_scaling.png"):
+        assert f"({plot})" in page
+        assert 5_000 < (tmp_path / plot).stat().st_size < 200_000
