@@ -226,6 +226,14 @@ def _save(figure: Any, folder: Path, name: str) -> str:
     return name
 
 
+def _ticks(axis: Any, sizes: list[float]) -> None:
+    """One tick per measured size, in plain figures."""
+    labels = [f"{x / 1000:g}k" if x >= 1000 else f"{x:g}" for x in sizes]
+    axis.set_xticks(sizes, labels)
+    axis.set_xticks([], minor=True)
+    axis.tick_params(axis="both", which="both", labelsize=8)
+
+
 def _density_plot(results: Results, folder: Path) -> str:
     names = list(dict.fromkeys(work for work, _ in results.rates))
     figure, axes = _figure(len(names), 4.2)
@@ -240,10 +248,20 @@ def _density_plot(results: Results, folder: Path) -> str:
                 x, [r.low for r in rates], [r.high for r in rates], color=colour, alpha=0.15
             )
         axis.set(xscale="log", yscale="log", title=f"{name} net", xlabel="input density, %")
+        _ticks(axis, [100 * density for density in blocks])
         axis.grid(alpha=0.3, which="both", linewidth=0.4)
     axes[0].set_ylabel("sample-steps per second")
-    handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=8, frameon=False)
+    found = {
+        label: handle for axis in axes for handle, label in zip(*axis.get_legend_handles_labels())
+    }
+    figure.legend(
+        list(found.values()),
+        list(found),
+        loc="outside lower center",
+        ncols=2,
+        fontsize=8,
+        frameon=False,
+    )
     return _save(figure, folder, "benchmarks_density.png")
 
 
@@ -256,6 +274,7 @@ def _scaling_plot(results: Results, folder: Path) -> str:
             sizes, [c.low for c in found], [c.high for c in found], color=COLOURS[0], alpha=0.2
         )
         axis.set(xscale="log", yscale="log", xlabel=what)
+        _ticks(axis, sizes)
         axis.grid(alpha=0.3, which="both", linewidth=0.4)
     axes[0].set_ylabel("us per sample-step")
     return _save(figure, folder, "benchmarks_scaling.png")
