@@ -35,6 +35,7 @@ __all__ = [
     "round_half_away",
     "shift_arithmetic",
     "sign_mode_of",
+    "truncate_weights",
     "weight_limits",
     "weight_step",
     "wrap_state",
@@ -100,13 +101,19 @@ def prepare_weights(weights: ArrayLike, weight_bits: int, mode: SignMode) -> Int
     Truncation floors towards minus infinity for MIXED and EXCITATORY, towards zero for
     INHIBITORY. Example: MIXED, 8 bit: 3 -> 2, -1 -> -2, 255 -> 254.
     """
+    low, high = weight_limits(mode)
+    return truncate_weights(
+        np.clip(np.asarray(weights, dtype=np.int64), low, high), weight_bits, mode
+    )
+
+
+def truncate_weights(weights: ArrayLike, weight_bits: int, mode: SignMode) -> IntArray:
+    """The second half of :func:`prepare_weights`: all that learning connections do at the start."""
     w = np.asarray(weights, dtype=np.int64)
     step = weight_step(weight_bits, mode)
-    low, high = weight_limits(mode)
-    clipped = np.clip(w, low, high)
     if mode is SignMode.INHIBITORY:
-        return np.asarray(-((-clipped // step) * step), dtype=np.int64)
-    return np.asarray((clipped // step) * step, dtype=np.int64)
+        return np.asarray(-((-w // step) * step), dtype=np.int64)
+    return np.asarray((w // step) * step, dtype=np.int64)
 
 
 def round_half_away(value: ArrayLike) -> IntArray:

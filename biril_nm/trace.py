@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +14,21 @@ from numpy.typing import NDArray
 from biril_nm.errors import ConfigError, FileFormatError
 from biril_nm.storage import check_output, read_npz, write_npz
 
-__all__ = ["VARIABLES", "NodeTrace", "Trace", "check_variables"]
+if TYPE_CHECKING:
+    from biril_nm.hw_graph import LoihiGraph
+
+__all__ = [
+    "LEARNING_VARIABLES",
+    "VARIABLES",
+    "ConnectionTrace",
+    "NodeTrace",
+    "Trace",
+    "check_variables",
+    "split_variables",
+]
 
 VARIABLES = ("s", "u", "v")
+LEARNING_VARIABLES = ("w", "t", "d", "x1", "x2", "y1", "y2", "y3")
 
 
 def check_variables(names: Any) -> tuple[str, ...]:
@@ -26,6 +38,27 @@ def check_variables(names: Any) -> tuple[str, ...]:
     if unknown:
         raise ConfigError(f"cannot record {unknown}; allowed are {', '.join(VARIABLES)}")
     return tuple(name for name in VARIABLES if name in given)
+
+
+def split_variables(names: Any, learn: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Variables of neurons and, in a run that learns, of plastic connections, each in fixed order.
+
+    Raises:
+        ConfigError: an unknown name, or a variable of learning in a run that does not learn.
+    """
+    given = tuple(names.split(",")) if isinstance(names, str) else tuple(names)
+    learning = tuple(name for name in LEARNING_VARIABLES if name in given)
+    if learning and not learn:
+        raise ConfigError(
+            f"cannot record {', '.join(learning)} of a run without learning; pass learn=True (--learn)"
+        )
+    rest = tuple(name for name in given if name not in learning)
+    try:
+        return check_variables(rest), learning
+    except ConfigError as error:
+        if not learn:
+            raise
+        raise ConfigError(f"{error}, and {', '.join(LEARNING_VARIABLES)}") from None
 
 
 @dataclass(frozen=True)
@@ -47,6 +80,33 @@ class NodeTrace:
 
 
 @dataclass(frozen=True)
+class ConnectionTrace:
+    """Recorded variables of one plastic connection; None where not recorded or not there.
+
+    Row c is what holds after chip step c + 1. Traces are those that Lava stores: they change at the end
+    of an epoch, and when a neuron spikes again within one.
+
+    Shape: w, t, d ``(n_chip_steps, post, pre)``, of a Sparse ``(n_chip_steps, n_synapses)`` in the order
+        of ``weight.data``; x1, x2 ``(n_chip_steps, n_pre)``, y1, y2, y3 ``(n_chip_steps, n_post)``,
+        flattened in torch order.
+    """
+
+    w: NDArray[Any] | None = None
+    t: NDArray[Any] | None = None
+    d: NDArray[Any] | None = None
+    x1: NDArray[Any] | None = None
+    x2: NDArray[Any] | None = None
+    y1: NDArray[Any] | None = None
+    y2: NDArray[Any] | None = None
+    y3: NDArray[Any] | None = None
+
+    def variables(self) -> dict[str, NDArray[Any]]:
+        """The recorded variables by name."""
+        pairs = ((name, getattr(self, name)) for name in LEARNING_VARIABLES)
+        return {name: array for name, array in pairs if array is not None}
+
+
+@dataclass(frozen=True)
 class Trace(Mapping[str, NodeTrace]):
     """Recording of one run: node name -> :class:`NodeTrace`, index t answers input step t.
 
@@ -56,6 +116,8 @@ class Trace(Mapping[str, NodeTrace]):
         v_last: membrane potential of each node after the last step, ``(batch, *shape)``.
         chip: makes the raw recording in chip time, streaming all samples (see :meth:`chip_time`).
         meta: JSON-able facts about the run.
+        connections: what was recorded of plastic connections in a run that learns, in chip time.
+        graph: the learned graph (weights and tags) after a run that learns.
     """
 
     nodes: Mapping[str, NodeTrace]
@@ -63,6 +125,8 @@ class Trace(Mapping[str, NodeTrace]):
     v_last: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     chip: Callable[[], Mapping[str, NodeTrace]] | None = None
     meta: Mapping[str, Any] = field(default_factory=dict)
+    connections: Mapping[str, ConnectionTrace] = field(default_factory=dict)
+    graph: LoihiGraph | None = None
 
     def __getitem__(self, name: str) -> NodeTrace:
         try:
@@ -90,11 +154,15 @@ class Trace(Mapping[str, NodeTrace]):
         return self.chip()
 
     def save(self, path: str | Path, force: bool = False) -> None:
-        """Write ``.npz`` atomically: arrays ``NODE.s``, ``NODE.u``, ``NODE.v`` and ``meta`` (JSON)."""
+        """Write ``.npz`` atomically: arrays ``NODE.s``, ``NODE.u``, ``NODE.v`` and ``meta`` (JSON).
+
+        Plastic connections add ``CONNECTION.w`` and so on; the learned graph has a file of its own.
+        """
         target = check_output(path, force)
+        recorded: dict[str, NodeTrace | ConnectionTrace] = {**self.nodes, **self.connections}
         arrays = {
             f"{name}.{variable}": array
-            for name, node in self.nodes.items()
+            for name, node in recorded.items()
             for variable, array in node.variables().items()
         }
         arrays["meta"] = np.array(json.dumps({**self.meta, "n_spikes": dict(self.n_spikes)}))
@@ -111,14 +179,19 @@ class Trace(Mapping[str, NodeTrace]):
         try:
             meta = json.loads(str(arrays.pop("meta")))
             nodes: dict[str, dict[str, NDArray[Any]]] = {}
+            connections: dict[str, dict[str, NDArray[Any]]] = {}
             for key, array in arrays.items():
                 name, _, variable = key.rpartition(".")
-                if variable not in VARIABLES or not name:
-                    raise ValueError(f"array '{key}' is no trace of s, u or v")
-                nodes.setdefault(name, {})[variable] = array
+                if variable not in (*VARIABLES, *LEARNING_VARIABLES) or not name:
+                    raise ValueError(f"array '{key}' is no trace of a known variable")
+                kind = nodes if variable in VARIABLES else connections
+                kind.setdefault(name, {})[variable] = array
             n_spikes = {str(k): int(v) for k, v in meta.pop("n_spikes", {}).items()}
         except (KeyError, ValueError, TypeError, AttributeError) as error:
             raise FileFormatError(f"'{path}' is no trace file: {error}") from error
         return Trace(
-            {name: NodeTrace(**parts) for name, parts in nodes.items()}, n_spikes, {}, None, meta
+            {name: NodeTrace(**parts) for name, parts in nodes.items()},
+            n_spikes,
+            meta=meta,
+            connections={name: ConnectionTrace(**parts) for name, parts in connections.items()},
         )

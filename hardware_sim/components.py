@@ -22,10 +22,15 @@ class Component:
     looped: bool
 
 
-def execution_order(graph: LoihiGraph) -> tuple[Component, ...]:
-    """Components so that every connection from outside comes from an earlier one (Tarjan)."""
+def execution_order(
+    graph: LoihiGraph, extra: tuple[tuple[str, str], ...] = ()
+) -> tuple[Component, ...]:
+    """Components so that every connection from outside comes from an earlier one (Tarjan).
+
+    ``extra`` are pairs (source, target) of nodes that depend on each other without a connection.
+    """
     targets: dict[str, list[str]] = {name: [] for name in graph.neurons}
-    for source, target in graph.ends.values():
+    for source, target in (*graph.ends.values(), *extra):
         if source in targets:
             targets[source].append(target)
     rank = {name: place for place, name in enumerate(graph.timing.order)}

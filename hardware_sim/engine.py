@@ -23,7 +23,7 @@ from biril_nm.hardware_sim.probes import Recorder
 from biril_nm.hardware_sim.program import Program
 from biril_nm.hardware_sim.synapses import Synapses
 
-__all__ = ["Clock", "run"]
+__all__ = ["Clock", "Scratch", "Worker", "block_shape", "run"]
 
 SCRATCH_BYTES = 1 << 20  # of one block: about what the second-level cache of one core holds
 MIN_BLOCKS_PER_THREAD = 4  # smaller blocks even out samples that spike more than others
@@ -59,13 +59,13 @@ def run(
     n_threads: int,
 ) -> None:
     """Run all samples; results go to ``recorder``."""
-    steps, batch = _block_shape(program, feeds, clock, n_threads)
+    steps, batch = block_shape(program, feeds, clock, n_threads)
     starts: SimpleQueue[int] = SimpleQueue()
     for b0 in range(0, clock.batch, batch):
         starts.put(b0)
 
     def work() -> None:
-        worker = _Worker(program, feeds, clock, recorder, steps, batch)
+        worker = Worker(program, feeds, clock, recorder, steps, batch)
         try:
             while True:
                 worker.run(starts.get_nowait())
@@ -81,7 +81,7 @@ def run(
             future.result()
 
 
-def _block_shape(
+def block_shape(
     program: Program, feeds: Mapping[str, Feed], clock: Clock, n_threads: int
 ) -> tuple[int, int]:
     """Steps and samples of a block that keep its scratch below SCRATCH_BYTES."""
@@ -105,7 +105,7 @@ def _meeting_points(program: Program) -> tuple[str, ...]:
     return tuple(n for n, links in program.incoming.items() if len(links) != 1 or n in looped)
 
 
-class _Worker:
+class Worker:
     """Scratch memory of one thread, and the loop over chunks and nodes for one block at a time."""
 
     def __init__(

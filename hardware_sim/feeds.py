@@ -87,18 +87,19 @@ class StreamFeed(Feed):
         out[0, inside] = rows[0]
 
 
-def make_feeds(graph: LoihiGraph, spikes: Any) -> dict[str, Feed]:
+def make_feeds(graph: LoihiGraph, spikes: Any, learn: bool = False) -> dict[str, Feed]:
     """Check the input of a run.
 
     Args:
         graph: the network.
         spikes: array (n_steps, batch, *shape), or a dict with one array per input name.
+        learn: whether inputs that only modulate learning are needed; else they may be missing.
 
     Raises:
         ConfigError: names, shapes or dtypes that do not fit; all findings are listed.
         RangeError: a graded input outside ``0 .. 2**message_bits - 1``.
     """
-    given = _by_name(graph, spikes)
+    given = _by_name(graph, spikes, () if learn else graph.modulator_inputs)
     arrays = {name: np.asarray(given[name]) for name in graph.inputs}
     findings = [
         finding
@@ -118,19 +119,26 @@ def make_feeds(graph: LoihiGraph, spikes: Any) -> dict[str, Feed]:
     }
 
 
-def _by_name(graph: LoihiGraph, spikes: Any) -> Mapping[str, Any]:
-    names = list(graph.inputs)
+def _by_name(graph: LoihiGraph, spikes: Any, optional: tuple[str, ...]) -> Mapping[str, Any]:
+    """Arrays by input name; optional ones that are not given are 0."""
+    names = [name for name in graph.inputs if name not in optional]
     if not isinstance(spikes, Mapping):
         if len(names) != 1:
             raise ConfigError(
                 f"the graph has {len(names)} inputs ({', '.join(names)}); pass a dict with one array each"
             )
-        return {names[0]: spikes}
-    if set(spikes) != set(names):
+        spikes = {names[0]: spikes}
+    missing = [name for name in optional if name not in spikes]
+    if set(spikes) | set(missing) != set(graph.inputs):
         raise ConfigError(
             f"spikes are given for {sorted(map(str, spikes))}; the graph's inputs are {sorted(names)}"
         )
-    return spikes
+    length = np.shape(spikes[names[0]])[:2] if names else (1, 1)
+    zeros = {
+        name: np.broadcast_to(np.zeros((), np.uint8), (*length, *graph.inputs[name].shape))
+        for name in missing
+    }
+    return {**spikes, **zeros}
 
 
 def _findings(name: str, node: Input, array: NDArray[Any]) -> list[str]:

@@ -10,14 +10,15 @@ from typing import Any
 import numpy as np
 
 import biril_nm
-from biril_nm.errors import ConfigError, UnsupportedNodeError
+from biril_nm.errors import ConfigError
 from biril_nm.hardware_sim.engine import Clock, run
 from biril_nm.hardware_sim.feeds import Feed, StreamFeed, make_feeds
 from biril_nm.hardware_sim.kernels import RUN, advance
+from biril_nm.hardware_sim.learning import simulate_learning
 from biril_nm.hardware_sim.probes import Recorder
 from biril_nm.hardware_sim.program import Program, compile_graph
 from biril_nm.hw_graph import LoihiGraph
-from biril_nm.trace import NodeTrace, Trace, check_variables
+from biril_nm.trace import NodeTrace, Trace, split_variables
 
 __all__ = ["simulate"]
 
@@ -42,26 +43,30 @@ def simulate(
         spikes: integers (n_steps, batch, *shape), or a dict of them by input name. Binary inputs
             spike where they are not 0; graded ones carry ``0 .. 2**message_bits - 1``. One image
             repeated by ``np.broadcast_to`` is accumulated once.
-        record: variables to record, of "s", "u", "v"; may be empty.
+        record: variables to record, of "s", "u", "v"; may be empty. With ``learn`` also "w", "t", "d"
+            and "x1", "x2", "y1", "y2", "y3" of plastic connections, at every chip step.
         nodes: names of the Neurons nodes to record; all by default.
-        n_threads: threads over samples; all CPUs by default.
-        learn: whether plastic connections change. Not available in this version: with False their
-            weights are frozen.
+        n_threads: threads over samples; all CPUs by default. Learning runs in one.
+        learn: whether plastic connections change. If so, samples follow each other in one stream, in
+            chip time (:mod:`biril_nm.hardware_sim.learning`); with False their weights are frozen.
 
     Returns:
         Recordings in node time, spike counts and last membrane potentials of every node; recorded
-        arrays are (n_steps, batch, *shape), s as uint8, u and v as int32.
+        arrays are (n_steps, batch, *shape), s as uint8, u and v as int32. After learning, ``graph``
+        is the learned graph, ``connections`` holds what was recorded of plastic connections, and
+        ``v_last`` knows the nodes whose v was recorded and the read-out.
 
     Raises:
         ConfigError: an argument, shape or dtype that does not fit.
         RangeError: payloads or weights that Lava could not carry.
-        UnsupportedNodeError: ``learn`` on a graph with a learning rule.
     """
     _check_learn(graph, learn)
-    variables = check_variables(record)
+    variables, learning_variables = split_variables(record, learn)
     recorded = _recorded(graph, nodes)
     threads = _threads(n_threads)
-    feeds = make_feeds(graph, spikes)
+    feeds = make_feeds(graph, spikes, learn)
+    if learn:
+        return simulate_learning(graph, feeds, variables, learning_variables, recorded)
     program = compile_graph(graph)
     n_steps, batch = next(iter(feeds.values())).values.shape[:2]
     if not any(kernel.signatures for kernel in (advance, *RUN.values())):  # type: ignore[attr-defined]
@@ -120,11 +125,10 @@ def _chip_time(
 
 
 def _check_learn(graph: LoihiGraph, learn: bool) -> None:
-    plastic = [n for n, c in graph.connections.items() if getattr(c, "rule", None) is not None]
-    if learn and plastic:
-        raise UnsupportedNodeError(
-            f"connections {', '.join(plastic)} have a learning rule, but on-chip learning is not "
-            f"available in this version; pass learn=False to simulate with frozen weights"
+    if learn and not graph.plastic:
+        raise ConfigError(
+            "learn=True, but no connection of the graph has a learning rule; make one plastic with "
+            "graph.with_node(name, rule=...) or biril export --plastic NAME=RULE"
         )
 
 

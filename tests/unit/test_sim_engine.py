@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from biril_nm.errors import ConfigError, RangeError, UnsupportedNodeError
+from biril_nm.errors import ConfigError, RangeError
 from biril_nm.hardware_sim import engine, jit, simulate
 from biril_nm.hw_graph import Dense, Input, LoihiGraph, Neurons
 from biril_nm.learning.rules import PAIR
@@ -203,15 +203,15 @@ def test_several_inputs_need_names_and_equal_lengths():
         simulate(graph, {**spikes, "in2": spikes["in2"][:3]})
 
 
-def test_learning_is_refused_and_frozen_weights_run():
+def test_frozen_weights_run_and_learning_needs_a_rule():
     plain = two_layers()
     plastic = plain.with_node("c1", rule=PAIR)
     spikes = np.random.default_rng(5).integers(0, 2, (9, 5, 12))
     assert_same(simulate(plain, spikes), simulate(plastic, spikes))
-    with pytest.raises(
-        UnsupportedNodeError, match=r"c1 .*not available in this version.*learn=False"
-    ):
-        simulate(plastic, spikes, learn=True)
+    with pytest.raises(ConfigError, match=r"no connection .* has a learning rule; .*--plastic"):
+        simulate(plain, spikes, learn=True)
+    with pytest.raises(ConfigError, match=r"cannot record w of a run without learning"):
+        simulate(plastic, spikes, record="s,w")
 
 
 def test_first_run_announces_the_compilation(monkeypatch, caplog):

@@ -1,0 +1,170 @@
+"""Learning rules as the kernels take them: tables of products and factors, decay tables, random streams.
+
+Oracle: lava-nc 0.10.0 ``learning_rule_applier.py`` (products), ``connection.py`` (traces), ``random.py``
+(streams), tag ``fixed_pt``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from biril_nm.learning.rule import POST_TRACES, PRE_TRACES, TRACES, LearningRule, Term
+from biril_nm.loihi import (
+    LEARN_ACC_SHIFT,
+    LEARN_EXP_MIN,
+    LEARN_ROUNDING_SEED,
+    TRACE_FRACTION_UNITS,
+    TRACE_MAX,
+    TRACE_RANDOM_UNITS,
+)
+
+__all__ = ["DEPENDENCY", "VARIABLE", "RandomStreams", "RuleTables", "compile_rule"]
+
+VARIABLE = {"dw": 0, "dt": 1, "dd": 2}  # the order in which Lava evaluates them
+DEPENDENCY = {"x0": 0, "y0": 1, "u": 2}
+PRE, POST, SYNAPSE = 0, 1, 2
+_CODES = {
+    **{name: (PRE, code) for code, name in enumerate(("x0", *PRE_TRACES))},
+    **{name: (POST, code) for code, name in enumerate(("y0", *POST_TRACES))},
+    **{name: (SYNAPSE, code) for code, name in enumerate(("w", "t", "d"))},
+}
+MODULATOR_TAU = float(np.iinfo(np.uint16).max)  # Lava's y traces of three-factor rules hardly decay
+
+
+@dataclass(frozen=True)
+class RuleTables:
+    """One rule in numbers.
+
+    Attributes:
+        terms: (n_terms, 11) per product: variable, dependency, signed mantissa, right shift, left
+            shift, then begin and end of its pre-, post- and synaptic factors in ``factors``.
+        factors: (n_factors, 4): code within its side, constant, width, whether its sign counts.
+        decay: (5, 2, 128): whole and fractional part of ``exp(-1/tau) k`` for x1, x2, y1, y2, y3.
+        impulses: (5, 3): whole part, fraction in 1/256, whether the trace exists at all.
+        filters: (3, 128): ``floor(exp(-1/tau) k)`` of filtered modulators y1, y2, y3.
+        filter_impulses: (3,), -1 where the modulator's values act as they are.
+    """
+
+    terms: NDArray[np.int32]
+    factors: NDArray[np.int32]
+    decay: NDArray[np.float64]
+    impulses: NDArray[np.int32]
+    filters: NDArray[np.int32]
+    filter_impulses: NDArray[np.int32]
+
+
+def compile_rule(rule: LearningRule) -> RuleTables:
+    """Tables of one rule."""
+    rows: list[list[int]] = []
+    factors: list[list[int]] = []
+    for variable, index in VARIABLE.items():
+        for term in rule.terms(variable):
+            rows.append(_term_row(index, term, factors))
+    decay, impulses = _traces(rule)
+    filters, filter_impulses = _modulator_filters(rule)
+    return RuleTables(
+        terms=np.array(rows, dtype=np.int32),
+        factors=np.array(factors, dtype=np.int32).reshape(-1, 4),
+        decay=decay,
+        impulses=impulses,
+        filters=filters,
+        filter_impulses=filter_impulses,
+    )
+
+
+def _term_row(variable: int, term: Term, factors: list[list[int]]) -> list[int]:
+    """One row of ``terms``; factors of a product commute, because 32-bit products wrap alike."""
+    row = [
+        variable,
+        DEPENDENCY[term.dependency],
+        term.signed_mantissa,
+        term.shift,
+        term.exp - LEARN_EXP_MIN,
+    ]
+    for side in (PRE, POST, SYNAPSE):
+        row.append(len(factors))
+        for factor in term.operands:
+            where, code = _CODES[factor.variable]
+            if where == side:
+                factors.append([code, factor.constant, factor.width, int(factor.is_sgn)])
+        row.append(len(factors))
+    return row
+
+
+def _decay_products(tau: float) -> NDArray[np.float64]:
+    """``exp(-1/tau) k`` for k = 0..127 in float64, as Lava computes it; 0 for tau = 0."""
+    values = np.arange(TRACE_MAX + 1)
+    if tau == 0:
+        return np.zeros(TRACE_MAX + 1)
+    return np.asarray(np.exp(-1 / np.array([tau])) * values, dtype=np.float64)
+
+
+def _traces(rule: LearningRule) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
+    decay = np.zeros((len(TRACES), 2, TRACE_MAX + 1))
+    impulses = np.zeros((len(TRACES), 3), dtype=np.int32)
+    for index, name in enumerate(TRACES):
+        trace = rule.trace(name)
+        impulse, tau = float(trace.impulse), float(trace.tau)
+        if rule.three_factor and name in POST_TRACES:
+            impulse, tau = 0.0, MODULATOR_TAU
+        product = _decay_products(tau)
+        decay[index] = np.floor(product), product % 1
+        whole = np.floor(impulse)
+        fraction = np.round((impulse - whole) * TRACE_FRACTION_UNITS)
+        impulses[index] = whole, fraction, impulse > 0 or tau > 0
+    return decay, impulses
+
+
+def _modulator_filters(rule: LearningRule) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    filters = np.zeros((len(POST_TRACES), TRACE_MAX + 1), dtype=np.int32)
+    impulses = np.full(len(POST_TRACES), -1, dtype=np.int32)
+    for index, name in enumerate(POST_TRACES):
+        if rule.three_factor and name in rule.traces:
+            filters[index] = np.floor(_decay_products(float(rule.trace(name).tau)))
+            impulses[index] = int(rule.trace(name).impulse)
+    return filters, impulses
+
+
+class RandomStreams:
+    """The five random streams of one connection, drawn ahead for a stretch of steps.
+
+    Lava draws one number for a whole population: from streams seeded ``seed`` to ``seed + 3`` once at
+    the start and twice per step, from a stream of fixed seed once at the start and once per learning phase.
+    """
+
+    def __init__(self, rule: LearningRule) -> None:
+        self._t_epoch = rule.t_epoch
+        self._x_decay, self._x_impulse, self._y_decay, self._y_impulse = (
+            np.random.default_rng(rule.seed + k) for k in range(4)
+        )
+        self._rounding = np.random.default_rng(LEARN_ROUNDING_SEED)
+        for uniform in (self._x_decay, self._y_decay, self._rounding):
+            uniform.random(1)
+        for integer in (self._x_impulse, self._y_impulse):
+            self._integers(integer, 1)
+
+    @staticmethod
+    def _integers(generator: np.random.Generator, count: int) -> NDArray[Any]:
+        return generator.integers(0, TRACE_RANDOM_UNITS, size=count, dtype=int)
+
+    def draw(self, t0: int, n_steps: int) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
+        """Numbers for the steps ``t0 + 1 .. t0 + n_steps``; must be called in order.
+
+        Returns:
+            Decay draws (n_steps, 2) for x and y, and integers (n_steps, 4): impulse draw of x and
+            of y in a learning phase, of y at post-spikes, and the rounding draw in 1/128 (floor).
+        """
+        uniform = np.empty((n_steps, 2))
+        uniform[:, 0] = self._x_decay.random(2 * n_steps)[1::2]
+        uniform[:, 1] = self._y_decay.random(2 * n_steps)[1::2]
+        integer = np.zeros((n_steps, 4), dtype=np.int32)
+        integer[:, 0] = self._integers(self._x_impulse, 2 * n_steps)[1::2]
+        integer[:, 2:0:-1] = self._integers(self._y_impulse, 2 * n_steps).reshape(n_steps, 2)
+        due = (np.arange(t0 + 1, t0 + n_steps + 1) % self._t_epoch) == 0
+        rounding = self._rounding.random(int(due.sum()))
+        integer[due, 3] = np.floor(rounding * (1 << LEARN_ACC_SHIFT))
+        return uniform, integer
