@@ -23,6 +23,7 @@ from biril_nm.export.netx_reading import build_graph
 from biril_nm.export.netx_records import LayerRecord, read_records
 from biril_nm.export.netx_writing import plan_layers
 from biril_nm.hw_graph import LoihiGraph
+from biril_nm.loihi import LOIHI2
 from biril_nm.storage import atomic_file, check_output
 
 __all__ = ["read_netx", "write_netx"]
@@ -86,8 +87,8 @@ def _our_facts(file: Any, source: Path) -> dict[str, Any]:
             raise ValueError("names must be text")
         if len(set(names)) != len(names):
             raise ValueError("a name occurs twice")
-        if not isinstance(told["message_bits"], int):
-            raise ValueError("message_bits must be a number")
+        if told["message_bits"] not in range(LOIHI2.message_bits_max + 1):
+            raise ValueError(f"message_bits is {told['message_bits']}")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise FileFormatError(
             f"'{source}': {OURS} is no text of biril-nm ({type(error).__name__}: {error}); remove it"

@@ -11,7 +11,7 @@ import scipy.sparse
 from numpy.typing import NDArray
 
 import biril_nm
-from biril_nm.errors import FileFormatError, RangeError, UnsupportedNodeError
+from biril_nm.errors import ConfigError, FileFormatError, RangeError, UnsupportedNodeError
 from biril_nm.export.netx_records import LayerRecord, NeuronRecord
 from biril_nm.export.netx_weights import Part, load_weights, represent, represent_kernel
 from biril_nm.hw_graph import (
@@ -67,8 +67,13 @@ class _Chain:
 
     def begin(self, shape: Shape, message_bits: int) -> None:
         self.at = str(self.names.get("input", "input"))
-        self.nodes[self.at] = Input(shape, message_bits)
+        self._add(self.at, Input(shape, message_bits))
         self.shape = shape
+
+    def _add(self, name: str, node: Node) -> None:
+        if name in self.nodes:
+            raise FileFormatError(f"'{self.source}': the name '{name}' is given twice")
+        self.nodes[name] = node
 
     def layer(
         self, record: LayerRecord, links: Sequence[tuple[str, Connection]], neurons: Neurons
@@ -77,9 +82,12 @@ class _Chain:
         name = self.name(record, "neurons", f"layer{record.index}")
         for suffix, link in links:
             label = self.name(record, suffix, f"layer{record.index}.{suffix}")
-            self.nodes[label] = link
-            self.edges += [(name if suffix == "weight_rec" else self.at, label), (label, name)]
-        self.nodes[name] = neurons
+            self._add(label, link)
+            self.edges += [
+                (name if suffix.startswith("weight_rec") else self.at, label),
+                (label, name),
+            ]
+        self._add(name, neurons)
         self.at, self.shape, self.flat = name, neurons.shape, len(neurons.shape) == 1
         self.facts["layers"][name] = record.kind
         if record.notes:
@@ -89,20 +97,20 @@ class _Chain:
         if not self.facts["layers"]:
             raise FileFormatError(f"'{self.source}' has no layer with neurons")
         output = str(self.names.get("output", "output"))
-        self.nodes[output] = Output()
+        self._add(output, Output())
         self.edges.append((self.at, output))
         neurons = [n for n, node in self.nodes.items() if isinstance(node, Neurons)]
-        return LoihiGraph(
-            self.nodes,
-            tuple(self.edges),
-            {
-                "producer": "lava-dl netx",
-                "source": self.source,
-                "reset": {name: {"reset": "zero", "from": "file"} for name in neurons},
-                "netx": self.facts,
-                "versions": {"biril-nm": biril_nm.__version__},
-            },
-        )
+        metadata = {
+            "producer": "lava-dl netx",
+            "source": self.source,
+            "reset": {name: {"reset": "zero", "from": "file"} for name in neurons},
+            "netx": self.facts,
+            "versions": {"biril-nm": biril_nm.__version__},
+        }
+        try:
+            return LoihiGraph(self.nodes, tuple(self.edges), metadata)
+        except ConfigError as error:
+            raise FileFormatError(f"'{self.source}': the layers do not fit: {error}") from error
 
 
 def build_graph(

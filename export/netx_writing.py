@@ -264,8 +264,13 @@ def _plan_dense(
 
 
 def _labels(links: Mapping[str, Connection], key: str) -> dict[str, str]:
-    """Names to give back when the file is read: of connections that stay what they are."""
-    return {key: next(iter(links))} if len(links) == 1 else {}
+    """Names to give back when the file is read: one per matrix, or one per delay."""
+    if len(links) == 1:
+        return {key: next(iter(links))}
+    delays = [link.delay for link in links.values()]
+    if len(set(delays)) < len(delays):
+        return {}
+    return {f"{key}.delay{link.delay}": name for name, link in links.items()}
 
 
 def _sum_up(
