@@ -82,7 +82,7 @@ def network_svg(
     parts = [_arrow(graph, name, boxes, tall) for name in graph.connections]
     parts += [_draw(box) for box in boxes.values()]
     head = (
-        '<defs><marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" '
+        f'<defs><marker id="{_tip(tall)}" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" '
         f'markerHeight="7" orient="auto"><path d="M0 0 8 4 0 8z" fill="{LINE}"/></marker></defs>'
     )
     kind = "tall" if tall else "wide"
@@ -164,6 +164,11 @@ def _draw(box: _Box) -> str:
     return f"<g>{''.join(parts)}</g>"
 
 
+def _tip(tall: bool) -> str:
+    """Id of the arrow head: both drawings may be in one page, and a hidden one lends no heads."""
+    return "tip-tall" if tall else "tip-wide"
+
+
 def _arrow(graph: LoihiGraph, name: str, boxes: Mapping[str, _Box], tall: bool) -> str:
     source, target = (boxes[end] for end in graph.ends[name])
     path, at, anchor = _path(source, target, tall)
@@ -179,7 +184,7 @@ def _arrow(graph: LoihiGraph, name: str, boxes: Mapping[str, _Box], tall: bool) 
     )  # fmt: skip
     return (
         f'<g><title>{escape(name)}: {escape(kind)}, {size}</title><path d="{path}" fill="none" '
-        f'stroke="{LINE}" stroke-width="2" marker-end="url(#tip)"/>{text}</g>'
+        f'stroke="{LINE}" stroke-width="2" marker-end="url(#{_tip(tall)})"/>{text}</g>'
     )
 
 

@@ -94,6 +94,8 @@ def test_drawings_are_valid_and_hold_every_node(wiring, tall):
     width, height = (float(n) for n in root.get("viewBox").split()[2:])
     titles = " ".join(t.text for t in root.iter("title"))
     assert all(name in titles for name in (*graph.inputs, *graph.neurons, *graph.connections))
+    ends = {p.get("marker-end") for p in root.iter("path") if p.get("marker-end")}
+    assert ends == {f"url(#{next(root.iter('marker')).get('id')})"}
     boxes = [(float(r.get("x")), float(r.get("y"))) for r in root.iter("rect")]
     assert len(boxes) == len(set(boxes)) == len(graph.inputs) + len(graph.neurons)
     assert all(0 <= x < width and 0 <= y < height for x, y in boxes)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import json
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -104,3 +107,26 @@ def test_nothing_to_do_is_refused():
         evaluate_sharded(classifier(), source, RATE)
     with pytest.raises(ConfigError, match="n_workers 0"):
         evaluate_sharded(classifier(), ArraySource(*samples()), RATE, n_workers=0)
+
+
+def test_the_command_line_gives_the_same_with_workers(tmp_path):
+    path = tmp_path / "g.loihi.npz"
+    classifier().with_metadata(coding={"input": RATE.to_dict()}).save(path)
+    found = []
+    for workers in ("1", "2"):
+        call = [sys.executable, "-m", "biril_nm", "eval", str(path), "--workers", workers, "--json"]
+        done = subprocess.run(call, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        found.append(json.loads(done.stdout))
+    one, two = ({k: r[k] for k in ("accuracy", "n_samples", "firing_rates")} for r in found)
+    assert one == two and one["n_samples"] == 360 and two["firing_rates"]["out"] > 0
+
+
+def test_workers_run_no_torch_network(tmp_path):
+    import biril_nm as bnm
+
+    path = tmp_path / "m.pt"
+    bnm.save(bnm.build_model("mlp", bnm.ModelConfig(input_shape=(1, 8, 8)), seed=0), path)
+    call = [sys.executable, "-m", "biril_nm", "eval", str(path), "--workers", "2"]
+    done = subprocess.run(call, capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and "--backend sim or lava" in done.stderr
