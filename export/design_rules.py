@@ -164,6 +164,8 @@ def weights_survive_preparation(graph: LoihiGraph, chip: ChipProfile) -> Iterato
             continue
         weights = _weights(node)
         prepared = prepare_weights(weights, node.weight_bits, node.sign_mode)
+        if name in graph.plastic:  # learned weights may lie between the steps of fresh ones
+            prepared = np.clip(weights, *weight_limits(node.sign_mode))
         changed = prepared != weights
         if changed.any():
             first = int(weights[changed][0])
@@ -298,16 +300,16 @@ def delayed_convolutions_need_a_relay(graph: LoihiGraph, chip: ChipProfile) -> I
             )
 
 
-def learning_rules_are_left_out(graph: LoihiGraph, chip: ChipProfile) -> Iterator[Finding]:
-    """Inference export: plastic connections keep the weights that they have now."""
+def learning_rules_need_a_switch(graph: LoihiGraph, chip: ChipProfile) -> Iterator[Finding]:
+    """Plastic connections keep the weights that they have now, unless told to learn."""
     for name, node in graph.connections.items():
         rule = getattr(node, "rule", None)
         if rule is not None:
             yield Finding(
                 name,
-                f"learning rule '{rule.name}' is not exported: the weights stay as they are",
-                "fixed weights",
-                "Learn in biril_nm first, then export the learned graph.",
+                f"learning rule '{rule.name}' is at rest: the weights stay as they are",
+                "learning where asked for",
+                "Pass learn=True (--learn) to run it.",
             )
 
 
@@ -331,7 +333,7 @@ CAUTIONS: tuple[Rule, ...] = (
     dv_4096_exceeds_12_bits,
     odd_kernels_would_be_truncated,
     delayed_convolutions_need_a_relay,
-    learning_rules_are_left_out,
+    learning_rules_need_a_switch,
 )
 
 

@@ -13,6 +13,7 @@ import importlib.util
 import multiprocessing
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,96 +24,20 @@ from biril_nm.errors import BirilError, ConfigError, MissingDependencyError, Ran
 from biril_nm.export.backends import backend
 from biril_nm.export.design_rules import RULES, Finding, check_design
 from biril_nm.export.lava_bundle import run_lava as runner
-from biril_nm.hw_graph import Connection, Conv, LoihiGraph, Sparse
-from biril_nm.loihi import LOIHI2, VTH_SHIFT, ChipProfile
-from biril_nm.trace import NodeTrace, Trace, check_variables
+from biril_nm.export.lava_description import describe
+from biril_nm.export.lava_learning_checks import has_tag, sparse_learning_fits_lava
+from biril_nm.hw_graph import Conv, LoihiGraph, Sparse
+from biril_nm.loihi import LOIHI2, ChipProfile
+from biril_nm.trace import ConnectionTrace, NodeTrace, Trace, split_variables
 
 __all__ = ["LavaBackend", "LavaRunError", "build", "describe", "run_lava", "write"]
 
-Description = dict[str, Any]
-Arrays = dict[str, NDArray[Any]]
-
-FORMAT = "biril-nm Lava network"
-VERSION = 1
 LAVA_CONV_FIELD_MAX = 127  # lava-nc 0.10.0 proc/conv/models.py: stride, groups, ... are int8
 STALL_S = 120.0
 
 
 class LavaRunError(BirilError):
     """A run on Lava that failed inside Lava."""
-
-
-# --- from graph to plain data -------------------------------------------------------------------
-
-
-def describe(graph: LoihiGraph) -> tuple[Description, Arrays]:
-    """The network as JSON-able data and integer arrays: all that the Processes are made from."""
-    latency = graph.latency
-    arrays: Arrays = {}
-    for index, node in enumerate(graph.neurons.values()):
-        for register in ("vth", "du", "dv", "bias_mant"):
-            arrays[f"neurons.{index}.{register}"] = np.asarray(getattr(node, register))
-    for index, connection in enumerate(graph.connections.values()):
-        for key, array in _weight_arrays(connection).items():
-            arrays[f"connections.{index}.{key}"] = array
-    description: Description = {
-        "format": FORMAT,
-        "version": VERSION,
-        "max_slack": int(graph.timing.max_slack),
-        "vth_shift": VTH_SHIFT,
-        "inputs": [
-            {"name": name, "shape": list(node.shape), "message_bits": int(node.message_bits)}
-            for name, node in graph.inputs.items()
-        ],
-        "neurons": [
-            {
-                "name": name,
-                "shape": list(node.shape),
-                "latency": int(latency[name]),
-                "bias_exp": int(node.bias_exp),
-            }
-            for name, node in graph.neurons.items()
-        ],
-        "connections": [_describe_connection(graph, name) for name in graph.connections],
-        "outputs": _output_neurons(graph),
-    }
-    return description, arrays
-
-
-def _weight_arrays(node: Connection) -> Arrays:
-    if isinstance(node, Sparse):
-        return {key: getattr(node.weight, key) for key in ("data", "indices", "indptr")}
-    return {"weight": node.weight}
-
-
-def _describe_connection(graph: LoihiGraph, name: str) -> Description:
-    node = graph.connections[name]
-    source, destination = graph.ends[name]
-    record: Description = {
-        "name": name,
-        "kind": type(node).__name__,
-        "source": source,
-        "destination": destination,
-        "source_shape": list(graph.shape_of(source)),
-        "matrix_shape": [int(n) for n in node.weight.shape[:2]],
-        "message_bits": int(graph.message_bits_into(name)),
-        "weight_exp": int(node.weight_exp),
-        "weight_bits": int(node.weight_bits),
-        "sign_mode": node.sign_mode.value,
-        "delay": int(node.delay),
-    }
-    if isinstance(node, Conv):
-        for key in ("stride", "padding", "dilation"):
-            record[key] = list(getattr(node, key))
-        record["groups"] = int(node.groups)
-    return record
-
-
-def _output_neurons(graph: LoihiGraph) -> list[str]:
-    """Neurons marked by Output nodes, else those that feed nothing."""
-    marked = list(dict.fromkeys(graph.outputs.values()))
-    sources = {source for source, _ in graph.ends.values()}
-    return marked or [name for name in graph.neurons if name not in sources]
 
 
 # --- checks -------------------------------------------------------------------------------------
@@ -136,25 +61,36 @@ def conv_geometry_fits_lava(graph: LoihiGraph, chip: ChipProfile) -> Iterator[Fi
             )
 
 
-def _check(graph: LoihiGraph, n_steps: int, chip: str | ChipProfile | None) -> None:
+def _check(
+    graph: LoihiGraph, n_steps: int, chip: str | ChipProfile | None, learn: bool = False
+) -> None:
     """Everything that could make Lava fail or hang, before a Process exists."""
     if not graph.neurons or not graph.connections:
         raise ConfigError("the graph has no Neurons or no connections: nothing for Lava to run")
     graph.sample_period(n_steps)
     profile = chip if chip is not None else graph.metadata.get("chip", LOIHI2)
-    check_design(graph, profile, (*RULES, conv_geometry_fits_lava))
+    learning = (sparse_learning_fits_lava,) if learn else ()
+    check_design(graph, profile, (*RULES, conv_geometry_fits_lava, *learning))
 
 
-def _inputs(graph: LoihiGraph, spikes: Any) -> dict[str, NDArray[Any]]:
-    """Integer arrays (n_steps, batch, *shape) by input name, as Lava's source sends them."""
-    names = list(graph.inputs)
-    given = spikes if isinstance(spikes, Mapping) else dict.fromkeys(names[:1], spikes)
-    if set(given) != set(names):
+def _inputs(graph: LoihiGraph, spikes: Any, learn: bool = False) -> dict[str, NDArray[Any]]:
+    """Integer arrays (n_steps, batch, *shape) by input name, as Lava's source sends them.
+
+    Inputs that only modulate learning may be missing where nothing learns; they are 0 then.
+    """
+    optional = () if learn else graph.modulator_inputs
+    names = [name for name in graph.inputs if name not in optional]
+    given = dict(spikes) if isinstance(spikes, Mapping) else dict.fromkeys(names[:1], spikes)
+    if set(names) <= set(given):
+        length = np.shape(given[names[0]])[:2] if names else (1, 1)
+        for name in set(optional) - set(given):
+            given[name] = np.zeros((*length, *graph.inputs[name].shape), np.uint8)
+    if set(given) != set(graph.inputs):
         raise ConfigError(
             f"spikes are given for {sorted(map(str, given))}; the graph's inputs are {sorted(names)}: "
             f"pass a dict with one array each"
         )
-    arrays = {name: np.asarray(given[name]) for name in names}
+    arrays = {name: np.asarray(given[name]) for name in graph.inputs}
     findings = []
     for name, node in graph.inputs.items():
         array = arrays[name]
@@ -200,7 +136,12 @@ def _lava_network() -> Any:
         return importlib.import_module("biril_nm.export.lava_bundle.lava_network")
 
 
-def build(graph: LoihiGraph, n_steps: int, chip: str | ChipProfile | None = None) -> Any:
+def build(
+    graph: LoihiGraph,
+    n_steps: int,
+    chip: str | ChipProfile | None = None,
+    learn: bool = False,
+) -> Any:
     """The graph as one Lava Process, for samples of ``n_steps`` steps that stream back to back.
 
     Its ports are ``s_in`` and ``s_out`` in torch order (several inputs or outputs: ``inputs`` and
@@ -213,16 +154,17 @@ def build(graph: LoihiGraph, n_steps: int, chip: str | ChipProfile | None = None
         graph: the integer network.
         n_steps: steps of one sample.
         chip: limits to hold; the graph's own chip, else Loihi 2, by default.
+        learn: whether connections with a rule are LearningDense and LearningSparse.
 
     Raises:
         RangeError: a register, weight or delay that the chip does not have; all are listed.
         MissingDependencyError: lava-nc is not installed.
     """
-    _check(graph, n_steps, chip)
+    _check(graph, n_steps, chip, learn)
     description, arrays = describe(graph)
     module = _lava_network()
     with runner.quiet_lava():
-        return module.LavaNetwork(description, arrays, n_steps)
+        return module.LavaNetwork(description, arrays, n_steps, learn=learn)
 
 
 def run_lava(
@@ -232,19 +174,22 @@ def run_lava(
     nodes: Iterable[str] | None = None,
     stall_s: float = STALL_S,
     progress: Callable[[int, int], None] | None = None,
+    learn: bool = False,
 ) -> Trace:
     """Run all samples back to back in one Lava run and return what Lava computed.
 
     Args:
         graph: the integer network.
         spikes: integers (n_steps, batch, *shape), or a dict of them by input name.
-        record: variables to keep, of "s", "u", "v".
+        record: variables to keep, of "s", "u", "v"; with ``learn`` also those of plastic connections.
         nodes: names of the Neurons nodes to keep; all by default.
         stall_s: give up when Lava makes no step for that long.
         progress: called with the chip steps done and the chip steps in all.
+        learn: whether plastic connections learn.
 
     Returns:
-        A trace like that of ``simulate``; ``chip_time()`` is Lava's own recording.
+        A trace like that of ``simulate``; ``chip_time()`` is Lava's own recording. After learning,
+        ``graph`` is the learned graph.
 
     Raises:
         ConfigError: spikes or names that do not fit the graph.
@@ -252,16 +197,43 @@ def run_lava(
         LavaRunError: Lava failed; its processes are ended.
         MissingDependencyError: lava-nc is not installed.
     """
-    variables, kept = check_variables(record), _kept(graph, nodes)
-    arrays = _inputs(graph, spikes)
+    (variables, of_learning), kept = split_variables(record, learn), _kept(graph, nodes)
+    arrays = _inputs(graph, spikes, learn)
     n_steps, batch = next(iter(arrays.values())).shape[:2]
-    network = build(graph, n_steps)
+    network = build(graph, n_steps, learn=learn)
     try:
         with runner.quiet_lava():
-            rows = runner.stream(network, arrays, tuple({"s", "v", *variables}), stall_s, progress)
+            every = tuple({"s", "v", *variables, *of_learning})
+            rows = runner.stream(network, arrays, every, stall_s, progress)
     except runner.RunFailedError as error:
         raise LavaRunError(f"the run on Lava failed: {error}") from error
-    return _trace(graph, rows, variables, kept, n_steps, batch)
+    trace = _trace(graph, rows, variables, kept, n_steps, batch)
+    if not learn:
+        return trace
+    return replace(
+        trace,
+        connections={
+            name: ConnectionTrace(**{key: rows[name][key] for key in of_learning})
+            for name in (graph.plastic if of_learning else ())
+        },
+        graph=_learned_graph(graph, network),
+    )
+
+
+def _learned_graph(graph: LoihiGraph, network: Any) -> LoihiGraph:
+    for name, node in graph.plastic.items():
+        final = network.plastic[name].proc_params["final"]
+        changes: dict[str, Any] = {
+            field: final[key].copy()
+            for key, field in (("t", "tag_t"), ("d", "tag_d"))
+            if has_tag(node, key)
+        }
+        changes["weight"] = final["w"].copy()
+        if isinstance(node, Sparse):
+            changes["weight"] = node.weight.copy()
+            changes["weight"].data = final["w"].copy()
+        graph = graph.with_node(name, **changes)
+    return graph
 
 
 def _kept(graph: LoihiGraph, nodes: Iterable[str] | None) -> tuple[str, ...]:
@@ -297,8 +269,8 @@ def _trace(
         nodes={
             name: NodeTrace(**{key: in_node_time(name, key) for key in variables}) for name in kept
         },
-        n_spikes={name: int(in_node_time(name, "s").sum(dtype=np.int64)) for name in rows},
-        v_last={name: in_node_time(name, "v")[-1] for name in rows},
+        n_spikes={name: int(in_node_time(name, "s").sum(dtype=np.int64)) for name in graph.neurons},
+        v_last={name: in_node_time(name, "v")[-1] for name in graph.neurons},
         chip=chip,
         meta={"engine": "lava", "version": _lava_version(), "n_steps": n_steps, "batch": batch},
     )

@@ -16,7 +16,7 @@ from biril_nm.storage import atomic_directory, check_output, write_npz
 
 __all__ = ["write_bundle"]
 
-SCRIPTS = ("run_lava.py", "lava_network.py")
+SCRIPTS = ("run_lava.py", "lava_network.py", "lava_parts.py", "lava_learning.py")
 DESCRIPTION = "network"  # name of the JSON text (UTF-8 bytes) in network.npz
 
 README = """\
@@ -30,9 +30,11 @@ with lava-nc), neither biril-nm nor torch:
 
   run_lava.py      streams samples through the network and prints one prediction per sample
   lava_network.py  makes the Lava Processes (class LavaNetwork, for use in programs of your own)
+  lava_parts.py    neurons that rest between samples, delays, recording
+  lava_learning.py plastic connections and third factors (run_lava.py --learn)
   network.npz      structure (JSON) and integer weights and registers{sample}
 
-Options: --spikes X.npz  --out TRACE.npz  --samples N  --record s,u,v
+Options: --spikes X.npz  --out TRACE.npz  --samples N  --record s,u,v  --learn
 Spikes: {spikes}
 Nodes:  {nodes}
 """

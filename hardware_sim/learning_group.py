@@ -197,7 +197,7 @@ class Group:
             if delay:
                 feed = self._feeds[name]
                 late = max(0, delay - t0)
-                given = np.zeros((1, max(0, steps - late), size), feed.dtype)
+                given: Array = np.zeros((1, max(0, steps - late), size), feed.dtype)
                 if given.size:
                     feed.load(given, 0, t0 + late - delay)
                 values[late:, first : first + size] = given[0]

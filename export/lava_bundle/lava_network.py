@@ -15,15 +15,11 @@ import re
 from typing import Any
 
 import numpy as np
-from lava.magma.core.decorator import implements, requires, tag
-from lava.magma.core.model.py.model import PyLoihiProcessModel
-from lava.magma.core.model.py.ports import PyInPort, PyOutPort
-from lava.magma.core.model.py.type import LavaPyType
+from lava.magma.core.decorator import implements, tag
 from lava.magma.core.model.sub.model import AbstractSubProcessModel
 from lava.magma.core.process.ports.ports import InPort, OutPort
 from lava.magma.core.process.process import AbstractProcess
 from lava.magma.core.process.variable import Var
-from lava.magma.core.resources import CPU
 from lava.magma.core.run_configs import Loihi2SimCfg
 from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 from lava.proc.conv.models import PyConvModelFixed
@@ -31,148 +27,18 @@ from lava.proc.conv.process import Conv
 from lava.proc.dense.models import PyDelayDenseModelBitAcc, PyDenseModelBitAcc
 from lava.proc.dense.process import DelayDense, Dense
 from lava.proc.io.source import PySendModelFixed, RingBuffer
-from lava.proc.lif.models import PyLifModelBitAcc, PyLifResetModelBitAcc
-from lava.proc.lif.process import LIF, LIFReset
+from lava.proc.lif.process import LIFReset
 from lava.proc.sparse.models import PyDelaySparseModelBitAcc, PySparseModelBitAcc
 from lava.proc.sparse.process import DelaySparse, Sparse
 from lava.utils.weightutils import SignMode
 
-__all__ = ["DelayLine", "GatedLIF", "LavaNetwork"]
+if __package__:
+    from . import lava_learning, lava_parts
+else:  # beside run_lava.py in a bundle
+    import lava_learning  # type: ignore[import-not-found, no-redef]
+    import lava_parts  # type: ignore[import-not-found, no-redef]
 
-
-class GatedLIF(LIF):  # type: ignore[misc]
-    """LIF that works only while a sample is present and rests (u = v = 0, no spike) in between.
-
-    Awake during the steps ``first_step + i * period + (0 .. n_steps - 1)`` for i = 0, 1, ...; at
-    the first of them u and v are cleared after receiving and before integrating. While awake it is
-    Lava's LIF. Input that arrives during rest is received and dropped.
-
-    Args:
-        first_step: chip step at which the first sample reaches this population.
-        n_steps: steps of one sample.
-        period: steps from one sample's start to the next.
-        registers: shape, du, dv, vth, bias_mant, bias_exp, name of Lava's LIF.
-    """
-
-    def __init__(self, *, first_step: int, n_steps: int, period: int, **registers: Any) -> None:
-        super().__init__(**registers)
-        for key, value in (("first_step", first_step), ("n_steps", n_steps), ("period", period)):
-            self.proc_params[key] = value
-
-
-class DelayLine(AbstractProcess):  # type: ignore[misc]
-    """Passes integers on ``delay`` steps later (at least 1); Lava's Conv has no delay of its own."""
-
-    def __init__(self, *, shape: tuple[int, ...], delay: int, name: str | None = None) -> None:
-        super().__init__(delay=delay, name=name)
-        self.s_in = InPort(shape=shape)
-        self.s_out = OutPort(shape=shape)
-        self.line = Var(shape=(delay, *shape), init=0)
-
-
-class Tie(AbstractProcess):  # type: ignore[misc]
-    """Receives from two parts of a network and does nothing.
-
-    lava-nc 0.10.0 compiles only one of several unconnected parts and leaves the others out without a
-    word; a tie between them keeps all.
-    """
-
-    def __init__(self, *, shape_a: tuple[int, ...], shape_b: tuple[int, ...]) -> None:
-        super().__init__()
-        self.a_in = InPort(shape=shape_a)
-        self.b_in = InPort(shape=shape_b)
-
-
-class _Recorded:
-    """Mix-in of a LIF model: Lava's own step, then s, u and v go into shared memory.
-
-    ``proc_params["record"]`` maps "s", "u", "v" to arrays of shape (n_rows, *shape) over memory that
-    the parent process shares; row c is chip step c + 1. ``proc_params["clock"]`` counts the steps.
-    """
-
-    def __init__(self, proc_params: Any) -> None:
-        super().__init__(proc_params)  # type: ignore[call-arg]
-        self._record: dict[str, Any] = proc_params.get("record") or {}
-        self._clock = proc_params.get("clock")
-        self._spikes: Any = 0
-
-    def reset_voltage(self, spike_vector: Any) -> None:
-        super().reset_voltage(spike_vector)  # type: ignore[misc]
-        self._spikes = spike_vector
-
-    def run_spk(self) -> None:
-        super().run_spk()  # type: ignore[misc]
-        row = self.time_step - 1  # type: ignore[attr-defined]
-        state = {"s": self._spikes, "u": self.u, "v": self.v}  # type: ignore[attr-defined]
-        for name, rows in self._record.items():
-            if row < len(rows):
-                rows[row] = state[name]
-        if self._clock is not None:
-            self._clock[...] = row + 1
-
-
-class RecordedLIFReset(_Recorded, PyLifResetModelBitAcc):  # type: ignore[misc]
-    """Lava's fixed-point LIFReset, recorded."""
-
-
-class _GatedModel(PyLifModelBitAcc):  # type: ignore[misc]
-    implements_process = GatedLIF
-
-    def __init__(self, proc_params: Any) -> None:
-        super().__init__(proc_params)
-        self._first_step = proc_params["first_step"]
-        self._n_steps = proc_params["n_steps"]
-        self._period = proc_params["period"]
-
-    def run_spk(self) -> None:
-        elapsed = self.time_step - self._first_step
-        phase = elapsed % self._period
-        if elapsed < 0 or phase >= self._n_steps:
-            self.a_in.recv()
-            self.u[:] = 0
-            self.v[:] = 0
-            rest = np.zeros(self.v.shape, dtype=bool)
-            self.reset_voltage(spike_vector=rest)
-            self.s_out.send(rest)
-            return
-        if phase == 0:
-            self.u[:] = 0
-            self.v[:] = 0
-        super().run_spk()
-
-
-class PyGatedLIFModel(_Recorded, _GatedModel):
-    """Fixed-point model of :class:`GatedLIF`: Lava's LIF step while awake."""
-
-
-@implements(proc=DelayLine, protocol=LoihiProtocol)
-@requires(CPU)
-@tag("fixed_pt", "bit_accurate_loihi")
-class PyDelayLineModel(PyLoihiProcessModel):  # type: ignore[misc]
-    """Sends what came in ``delay`` steps ago, then receives."""
-
-    s_in: Any = LavaPyType(PyInPort.VEC_DENSE, np.int32, precision=24)
-    s_out: Any = LavaPyType(PyOutPort.VEC_DENSE, np.int32, precision=24)
-    line: Any = LavaPyType(np.ndarray, np.int32, precision=24)
-
-    def run_spk(self) -> None:
-        slot = (self.time_step - 1) % len(self.line)
-        self.s_out.send(self.line[slot])
-        self.line[slot] = self.s_in.recv()
-
-
-@implements(proc=Tie, protocol=LoihiProtocol)
-@requires(CPU)
-@tag("fixed_pt", "bit_accurate_loihi")
-class PyTieModel(PyLoihiProcessModel):  # type: ignore[misc]
-    """Receives, so that the senders never wait."""
-
-    a_in: Any = LavaPyType(PyInPort.VEC_DENSE, np.int32, precision=24)
-    b_in: Any = LavaPyType(PyInPort.VEC_DENSE, np.int32, precision=24)
-
-    def run_spk(self) -> None:
-        self.a_in.recv()
-        self.b_in.recv()
+__all__ = ["LavaNetwork"]
 
 
 class LavaNetwork(AbstractProcess):  # type: ignore[misc]
@@ -187,6 +53,7 @@ class LavaNetwork(AbstractProcess):  # type: ignore[misc]
         description: the network as plain data (see the module docstring).
         arrays: its arrays.
         n_steps: steps of one sample; samples start every ``n_steps + max_slack`` steps.
+        learn: whether connections with a rule are plastic; else their weights are fixed.
     """
 
     def __init__(
@@ -195,12 +62,15 @@ class LavaNetwork(AbstractProcess):  # type: ignore[misc]
         arrays: dict[str, Any],
         n_steps: int,
         name: str = "network",
+        learn: bool = False,
     ) -> None:
         super().__init__(name=name)
         self.description = description
+        self.learn = learn
         self.n_steps = n_steps
         self.period = n_steps + int(description["max_slack"])
         self.populations: dict[str, Any] = {}
+        self.plastic: dict[str, Any] = {}
         self.parts: list[Any] = []
         self.links: list[tuple[Any, Any, bool]] = []  # own ports, joined by the SubProcessModel
         self.inputs = self._ports("s_in", description["inputs"], InPort)
@@ -227,7 +97,7 @@ class LavaNetwork(AbstractProcess):  # type: ignore[misc]
         values.update(shape=tuple(node["shape"]), bias_exp=node["bias_exp"], name=node["name"])
         first_step = node["latency"] + 1
         if self.period > self.n_steps:
-            part = GatedLIF(
+            part = lava_parts.GatedLIF(
                 first_step=first_step, n_steps=self.n_steps, period=self.period, **values
             )
         else:
@@ -238,12 +108,15 @@ class LavaNetwork(AbstractProcess):  # type: ignore[misc]
             setattr(self, f"{_identifier(node['name'])}_{variable}", Var(shape=part.v.shape))
 
     def _add_connection(self, node: dict[str, Any], arrays: dict[str, Any]) -> None:
-        part = _SYNAPSES[node["kind"]](node, arrays)
+        plastic = self.learn and bool(node.get("rule"))
+        part = (_PLASTIC if plastic else _SYNAPSES)[node["kind"]](node, arrays)
         self.parts.append(part)
+        if plastic:
+            self._add_plasticity(node, part)
         turn = isinstance(part, Conv)
         first = part.s_in
         if turn and node["delay"]:
-            line = DelayLine(shape=tuple(node["source_shape"]), delay=node["delay"])
+            line = lava_parts.DelayLine(shape=tuple(node["source_shape"]), delay=node["delay"])
             self.parts.append(line)
             _join(line.s_out, first, turn)
             first, turn_input = line.s_in, False
@@ -256,13 +129,35 @@ class LavaNetwork(AbstractProcess):  # type: ignore[misc]
         else:
             _join(self.populations[node["source"]].s_out, first, turn_input)
 
+    def _add_plasticity(self, node: dict[str, Any], part: Any) -> None:
+        """Back-propagated spikes of the target, and a ThirdFactor per modulator."""
+        self.plastic[node["name"]] = part
+        _join(self.populations[node["destination"]].s_out, part.s_in_bap)
+        for factor, modulator in node.get("modulators", {}).items():
+            sender = self._sender(modulator["source"])
+            options = {key: modulator[key] for key in ("delay", "impulse", "tau")}
+            third = lava_learning.ThirdFactor(
+                shape=sender.shape, n_post=part.s_in_bap.shape[0], **options
+            )
+            self.parts.append(third)
+            _join(third.y_out, getattr(part, f"s_in_{factor}"))
+            if modulator["source"] in self.inputs:
+                self.links.append((sender, third.s_in, False))
+            else:
+                _join(sender, third.s_in)
+
     def _tie_separate_parts(self) -> None:
         """Join the unconnected parts of the network, one representative of each to the next."""
         ends = [(node["source"], node["destination"]) for node in self.description["connections"]]
+        ends += [
+            (modulator["source"], node["destination"])
+            for node in self.description["connections"]
+            for modulator in (node.get("modulators", {}).values() if self.learn else ())
+        ]
         first, *others = _separate_parts([*self.populations, *self.inputs], ends)
         for other in others:
             ports = [self._sender(name) for name in (first, other)]
-            tie = Tie(shape_a=ports[0].shape, shape_b=ports[1].shape)
+            tie = lava_parts.Tie(shape_a=ports[0].shape, shape_b=ports[1].shape)
             self.parts.append(tie)
             for name, port, target in zip((first, other), ports, (tie.a_in, tie.b_in)):
                 if name in self.inputs:
@@ -305,16 +200,17 @@ class LavaNetworkModel(AbstractSubProcessModel):  # type: ignore[misc]
 
 
 _MODELS = {
-    LIFReset: RecordedLIFReset,
-    GatedLIF: PyGatedLIFModel,
+    LIFReset: lava_parts.RecordedLIFReset,
+    lava_parts.GatedLIF: lava_parts.PyGatedLIFModel,
     Dense: PyDenseModelBitAcc,
     DelayDense: PyDelayDenseModelBitAcc,
     Sparse: PySparseModelBitAcc,
     DelaySparse: PyDelaySparseModelBitAcc,
     Conv: PyConvModelFixed,
-    DelayLine: PyDelayLineModel,
-    Tie: PyTieModel,
+    lava_parts.DelayLine: lava_parts.PyDelayLineModel,
+    lava_parts.Tie: lava_parts.PyTieModel,
     RingBuffer: PySendModelFixed,
+    **lava_learning.LEARNING_MODELS,
 }
 
 
@@ -391,4 +287,13 @@ def _conv(node: dict[str, Any], arrays: dict[str, Any]) -> Any:
     )
 
 
+def _plastic_dense(node: dict[str, Any], arrays: dict[str, Any]) -> Any:
+    return lava_learning.learning_dense(node, arrays, _synapse(node))
+
+
+def _plastic_sparse(node: dict[str, Any], arrays: dict[str, Any]) -> Any:
+    return lava_learning.learning_sparse(node, arrays, _synapse(node))
+
+
 _SYNAPSES = {"Dense": _dense, "Sparse": _sparse, "Conv": _conv}
+_PLASTIC = {"Dense": _plastic_dense, "Sparse": _plastic_sparse}

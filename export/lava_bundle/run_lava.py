@@ -1,6 +1,6 @@
 """Run an exported network on Lava (lava-nc and numpy alone) and print its predictions.
 
-    python run_lava.py [--spikes X.npz] [--out TRACE.npz] [--samples N] [--record s,u,v]
+    python run_lava.py [--spikes X.npz] [--out TRACE.npz] [--samples N] [--record s,u,v] [--learn]
 
 Spikes: ``.npz`` with an array ``spikes`` of shape (n_steps, batch, *shape), or one array per input,
 named as the input. All samples stream back to back through one Lava run. Results are in node time:
@@ -28,6 +28,8 @@ import numpy as np
 HERE = Path(__file__).resolve().parent
 POLL_S = 0.002
 VARIABLE_TYPES = {"s": np.uint8, "u": np.int32, "v": np.int32}
+SYNAPTIC = ("w", "t", "d")
+LEARNING = (*SYNAPTIC, "x1", "x2", "y1", "y2", "y3")
 
 
 class RunFailedError(RuntimeError):
@@ -79,12 +81,14 @@ def stream(
     Args:
         network: a ``LavaNetwork`` that has not run yet; it cannot be used again.
         spikes: input name -> integers (n_steps, batch, *shape).
-        record: variables to record, out of s, u, v.
+        record: variables to record, out of s, u, v, and of plastic connections w, t, d, x1, x2, y1,
+            y2, y3. Their last w, t, d are in ``network.plastic[name].proc_params["final"]``.
         stall_s: give up if no population finishes a step for that long.
         progress: called with the steps done and all steps.
 
     Returns:
-        Population name -> variable -> (n_rows, *shape); row c is chip step c + 1.
+        Name of population or plastic connection -> variable -> (n_rows, *shape); row c is chip step
+        c + 1.
 
     Raises:
         RunFailedError: a Lava process failed; all processes are ended.
@@ -97,10 +101,19 @@ def stream(
     clocks = shared_array((len(network.populations),), np.int64)
     for index, (name, part) in enumerate(network.populations.items()):
         recording[name] = {
-            key: shared_array((n_rows, *part.v.shape), VARIABLE_TYPES[key]) for key in record
+            key: shared_array((n_rows, *part.v.shape), kind)
+            for key, kind in VARIABLE_TYPES.items()
+            if key in record
         }
         part.proc_params["record"] = recording[name]
         part.proc_params["clock"] = clocks[index : index + 1]
+    for name, part in network.plastic.items():
+        shapes = part.recorded_shapes
+        recording[name] = {
+            key: shared_array((n_rows, *shapes[key]), np.int32) for key in LEARNING if key in record
+        }
+        part.proc_params["record"] = recording[name]
+        part.proc_params["final"] = {key: shared_array(shapes[key], np.int32) for key in SYNAPTIC}
     sources = {}
     for name, port in network.inputs.items():
         sources[name] = RingBuffer(data=chip_input(spikes[name], network.period, n_rows))
@@ -281,9 +294,12 @@ def save_trace(path: Path, traces: dict[str, dict[str, Any]], meta: dict[str, An
 def run(args: argparse.Namespace) -> None:
     """Load, stream, print, save."""
     description, arrays = load_network(HERE / "network.npz")
-    record = tuple(key for key in VARIABLE_TYPES if key in args.record.split(","))
+    allowed = (*VARIABLE_TYPES, *(LEARNING if args.learn else ()))
+    record = tuple(key for key in allowed if key in args.record.split(","))
     if set(args.record.split(",")) - set(record):
-        raise InputError(f"--record {args.record}: allowed are {', '.join(VARIABLE_TYPES)}")
+        raise InputError(f"--record {args.record}: allowed are {', '.join(allowed)}")
+    if args.learn and not any(node.get("rule") for node in description["connections"]):
+        raise InputError("--learn: no connection of this network has a learning rule")
     if args.out is not None and args.out.exists() and not args.force:
         raise InputError(f"output '{args.out}' exists already; pass --force to replace it")
     spikes = load_spikes(args.spikes, description, args.samples)
@@ -292,7 +308,7 @@ def run(args: argparse.Namespace) -> None:
     from lava_network import LavaNetwork  # type: ignore[import-not-found]
 
     with quiet_lava():
-        network = LavaNetwork(description, arrays, n_steps)
+        network = LavaNetwork(description, arrays, n_steps, learn=args.learn)
         period = network.period
         rows = stream(network, spikes, tuple({"s", "v", *record}))
     traces = {
@@ -305,9 +321,19 @@ def run(args: argparse.Namespace) -> None:
     counts = {name: int(trace["s"].sum(dtype=np.int64)) for name, trace in traces.items()}
     report(description, arrays, traces, counts)
     if args.out is not None:
-        kept = {name: {key: trace[key] for key in record} for name, trace in traces.items()}
+        kept = {
+            name: {key: trace[key] for key in VARIABLE_TYPES if key in record}
+            for name, trace in traces.items()
+        }
+        kept.update({name: learned(rows[name], part) for name, part in network.plastic.items()})
         meta = {"engine": "lava", "n_steps": n_steps, "batch": batch, "n_spikes": counts}
         save_trace(args.out, kept, meta)
+
+
+def learned(rows: dict[str, Any], part: Any) -> dict[str, Any]:
+    """Recorded variables of a plastic connection; its last weights and tags as w_last, t_last, d_last."""
+    final = {f"{key}_last": array for key, array in part.proc_params["final"].items()}
+    return {**{key: array for key, array in rows.items() if key in LEARNING}, **final}
 
 
 def report(
@@ -345,7 +371,10 @@ def main() -> int:
     parser.add_argument("--spikes", type=Path, default=HERE / "input.npz", help="input .npz")
     parser.add_argument("--out", type=Path, help="write the trace to this .npz")
     parser.add_argument("--samples", type=positive, help="first N samples only")
-    parser.add_argument("--record", default="s", help="what --out holds: s,u,v (default s)")
+    parser.add_argument(
+        "--record", default="s", help="what --out holds: s,u,v; with --learn also w,t,d,x1,..."
+    )
+    parser.add_argument("--learn", action="store_true", help="let plastic connections learn")
     parser.add_argument("--force", action="store_true", help="replace an existing --out")
     try:
         run(parser.parse_args())

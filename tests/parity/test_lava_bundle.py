@@ -161,10 +161,11 @@ def test_missing_lava_is_told_with_the_way_out(bundle: Path) -> None:
 
 def test_contents_of_the_folder(bundle: Path) -> None:
     names = {path.name for path in bundle.iterdir()}
-    assert names == {"run_lava.py", "lava_network.py", "network.npz", "input.npz", "README.txt"}
-    scripts = Path(runner.__file__).parent
-    for name in ("run_lava.py", "lava_network.py"):
-        assert (bundle / name).read_bytes() == (scripts / name).read_bytes()
+    scripts = {"run_lava.py", "lava_network.py", "lava_parts.py", "lava_learning.py"}
+    assert names == {*scripts, "network.npz", "input.npz", "README.txt"}
+    folder = Path(runner.__file__).parent
+    for name in scripts:
+        assert (bundle / name).read_bytes() == (folder / name).read_bytes()
         assert "biril_nm" not in (bundle / name).read_text()
     with np.load(bundle / "network.npz", allow_pickle=False) as archive:
         text = json.loads(archive["network"].tobytes())

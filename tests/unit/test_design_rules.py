@@ -117,7 +117,7 @@ CAUTIONED: list[tuple[str, dict[str, Any], str]] = [
         "'conv': 16 kernel values are off the weight grid",
     ),
     ("conv", {"delay": 2}, "'conv': convolution with a delay of 2, built in Lava as DelayLine"),
-    ("fc", {"rule": PAIR}, "'fc': learning rule 'pair' is not exported"),
+    ("fc", {"rule": PAIR}, "'fc': learning rule 'pair' is at rest"),
 ]
 
 
