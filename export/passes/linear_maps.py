@@ -20,6 +20,7 @@ __all__ = [
     "Matrix",
     "as_matrix",
     "compose",
+    "diagonal",
     "identity",
     "output_shape",
     "scale_rows",
@@ -70,6 +71,14 @@ def output_shape(conv: Convolution) -> Shape:
         )
     ]
     return (int(conv.weight.shape[0]), *size)
+
+
+def diagonal(values: FloatArray) -> Matrix:
+    """Each neuron times its own factor; zeros are not stored."""
+    flat = np.asarray(values, dtype=np.float64).ravel()
+    kept = np.flatnonzero(flat)
+    matrix = scipy.sparse.csr_matrix((flat[kept], (kept, kept)), shape=(flat.size, flat.size))
+    return Matrix(matrix, np.shape(values), np.shape(values))
 
 
 def identity(shape: Shape) -> Matrix:

@@ -14,11 +14,17 @@ from typing import Any
 
 import nir
 import numpy as np
-import scipy.sparse
 from numpy.typing import NDArray
 
 from biril_nm.errors import ConfigError, UnsupportedNodeError
-from biril_nm.export.passes.linear_maps import LinearMap, Matrix, as_matrix, compose, identity
+from biril_nm.export.passes.linear_maps import (
+    LinearMap,
+    Matrix,
+    as_matrix,
+    compose,
+    diagonal,
+    identity,
+)
 from biril_nm.export.passes.neuron_kinds import NEURON_KINDS, Dynamics, dynamics_of
 from biril_nm.export.passes.stateless import STATELESS
 
@@ -70,6 +76,7 @@ class FloatNet:
 
 _NAMELESS = (nir.Flatten, nir.Input, nir.Output)
 ROUNDED = 0.01  # steps; delays further from a whole number are told
+SCALARS: tuple[Shape, ...] = ((), (1,))  # parameters that hold for neurons of any shape
 ALWAYS_ON, ON_BIAS = "always_on", "bias"
 
 
@@ -141,7 +148,7 @@ class _Walk:
         if len(values) == 1:
             return [(name, linear, int(values[0]))]
         return [
-            (f"{name}[{value}]", compose(linear, _mask(steps == value)), int(value))
+            (f"{name}[{value}]", compose(linear, diagonal(steps == value)), int(value))
             for value in values
         ]
 
@@ -162,13 +169,6 @@ class _Walk:
                 f"delays of '{name}' are {exact.min():.2f} to {exact.max():.2f} steps, rounded to whole ones"
             )
         return np.broadcast_to(steps.astype(np.int64), shape)
-
-
-def _mask(keep: NDArray[np.bool_]) -> Matrix:
-    """The identity on some neurons, zero on the others."""
-    diagonal = scipy.sparse.diags(keep.ravel().astype(np.float64), format="csr")
-    diagonal.eliminate_zeros()
-    return Matrix(diagonal, keep.shape, keep.shape)
 
 
 def float_net(graph: nir.NIRGraph, dt_s: float) -> FloatNet:
@@ -202,7 +202,7 @@ def float_net(graph: nir.NIRGraph, dt_s: float) -> FloatNet:
             inputs={n: (s, dict(graph.nodes[n].metadata or {})) for n, s in inputs.items()},
             neurons=full,
             links=tuple(links),
-            bias=_biases(walk, shapes),
+            bias=_biases(walk, shapes, inputs),
             outputs=outputs,
             notes=tuple(dict.fromkeys(walk.notes)),
         )
@@ -272,8 +272,12 @@ def _links(
 ) -> tuple[list[FloatLink], dict[str, str], dict[str, Shape]]:
     links: list[FloatLink] = []
     outputs: dict[str, str] = {}
-    shapes = dict(neurons)
-    for source in (*inputs, *neurons):
+    shapes, reached = dict(neurons), set[str]()
+    waiting = [*inputs, *neurons]
+    while waiting:
+        known = (n for n in waiting if n in inputs or shapes[n] not in SCALARS or n in reached)
+        source = next(known, waiting[0])
+        waiting.remove(source)
         shape = inputs.get(source) or shapes[source]
         for end, linear, path, delay in walk.forward(source, identity(shape), (), 0):
             names = [n for n in path if not isinstance(walk.graph.nodes.get(n), _NAMELESS)]
@@ -287,6 +291,7 @@ def _links(
                 outputs[end] = source
                 continue
             shapes[end] = _destination_shape(end, shapes[end], linear)
+            reached.add(end)
             whole = linear
             if isinstance(linear, Matrix):
                 whole = replace(linear, out_shape=shapes[end])
@@ -307,7 +312,7 @@ def _links(
 
 def _destination_shape(name: str, shape: Shape, linear: LinearMap) -> Shape:
     """Shape of a neuron node: its parameters', or the incoming one where they are scalars."""
-    if shape in ((), (1,)) or shape == linear.out_shape:
+    if shape in SCALARS or shape == linear.out_shape:
         return linear.out_shape
     if int(np.prod(shape)) == int(np.prod(linear.out_shape)) and isinstance(linear, Matrix):
         return shape
@@ -317,14 +322,16 @@ def _destination_shape(name: str, shape: Shape, linear: LinearMap) -> Shape:
     )
 
 
-def _biases(walk: _Walk, shapes: dict[str, Shape]) -> dict[str, FloatArray]:
+def _biases(
+    walk: _Walk, shapes: Mapping[str, Shape], inputs: Mapping[str, Shape]
+) -> dict[str, FloatArray]:
     """Constant current that the affine nodes send into each neuron."""
     total = {name: np.zeros(shape) for name, shape in shapes.items()}
     for name, node in walk.graph.nodes.items():
         bias = getattr(node, "bias", None)
         if bias is None or not np.any(bias):
             continue
-        shape = _output_shape(walk, name)
+        shape = _output_shape(walk, name, {**shapes, **inputs})
         value = np.asarray(bias, dtype=np.float64)
         value = value.reshape(-1, *([1] * (len(shape) - 1)))
         constant = np.broadcast_to(value, shape).ravel()
@@ -340,15 +347,10 @@ def _biases(walk: _Walk, shapes: dict[str, Shape]) -> dict[str, FloatArray]:
     return total
 
 
-def _output_shape(walk: _Walk, name: str) -> Shape:
+def _output_shape(walk: _Walk, name: str, sources: Mapping[str, Shape]) -> Shape:
     """Shape that a stateless node sends, found from any source that reaches it."""
     node = walk.graph.nodes[name]
     for before in walk.before[name]:
-        origin = walk.graph.nodes[before]
-        if type(origin) in NEURON_KINDS or not walk.before[before]:
-            kinds: Any = origin.output_type
-            shape = tuple(int(n) for n in np.atleast_1d(next(iter(kinds.values()))))
-        else:
-            shape = _output_shape(walk, before)
+        shape = sources[before] if before in sources else _output_shape(walk, before, sources)
         return walk.linear(name, node, shape).out_shape
     raise UnsupportedNodeError(f"node '{name}' has no input")

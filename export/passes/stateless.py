@@ -16,6 +16,7 @@ from biril_nm.export.passes.linear_maps import (
     LinearMap,
     Matrix,
     as_matrix,
+    diagonal,
     identity,
 )
 
@@ -141,10 +142,7 @@ def _flatten(node: Any, name: str, shape: Shape) -> LinearMap:
 
 
 def _scale(node: Any, name: str, shape: Shape) -> LinearMap:
-    import scipy.sparse
-
-    factor = np.broadcast_to(np.asarray(node.scale, dtype=np.float64), shape)
-    return Matrix(scipy.sparse.diags(factor.ravel(), format="csr"), shape, shape)
+    return diagonal(np.broadcast_to(np.asarray(node.scale, dtype=np.float64), shape))
 
 
 def _through(node: Any, name: str, shape: Shape) -> LinearMap:

@@ -143,7 +143,8 @@ def split_signs(linear: LinearMap) -> tuple[LinearMap, LinearMap] | None:
     if stored(weight).min(initial=0.0) >= 0 or stored(weight).max(initial=0.0) <= 0:
         return None
     if scipy.sparse.issparse(weight):
-        parts = [scipy.sparse.csr_matrix(part) for part in (weight.maximum(0), weight.minimum(0))]
+        # maximum() shares its index arrays with weight, and eliminate_zeros() changes them in place.
+        parts = [weight.maximum(0).copy(), weight.minimum(0).copy()]
         for part in parts:
             part.eliminate_zeros()
     else:

@@ -1,0 +1,174 @@
+"""Random NIR graphs of any producer's style: node kinds, geometry, branches, loops, inputs."""
+
+from __future__ import annotations
+
+import nir
+import numpy as np
+
+DT = 1e-3
+WIRINGS = ("plain", "residual", "loop", "feedback", "inputs", "readout")
+
+
+def weights(shape, r):
+    """Mixed or one-signed, some exactly zero."""
+    w = r.normal(0, 1, shape)
+    kind = r.choice(["mixed", "positive", "negative"], p=[0.7, 0.2, 0.1])
+    w = w if kind == "mixed" else np.abs(w) * (1 if kind == "positive" else -1)
+    return w * (r.random(shape) < 0.9) / np.sqrt(max(1, np.prod(shape[1:])))
+
+
+def neurons(shape, r, spiking=True):
+    """Any NIR neuron; parameters shared or per neuron."""
+
+    def draw(low, high):
+        return (
+            r.uniform(low, high, shape)
+            if r.random() < 0.3
+            else np.full(shape, r.uniform(low, high))
+        )
+
+    tau, r_in = draw(2, 40) * DT, draw(0.5, 30)
+    leak = draw(-0.05, 0.1) if r.random() < 0.4 else np.zeros(shape)
+    reset = np.full(shape, r.uniform(-0.2, 0.2)) if r.random() < 0.2 else np.zeros(shape)
+    v_threshold = reset + draw(0.1, 0.8)
+    if not spiking:
+        kind = r.choice(["I", "LI", "CubaLI"])
+    else:
+        kind = r.choice(["IF", "LIF", "CubaLIF", "Threshold"], p=[0.25, 0.35, 0.3, 0.1])
+    common = {"v_threshold": v_threshold, "v_reset": reset} if spiking else {}
+    if kind in ("IF", "I"):
+        return getattr(nir, kind)(r=draw(0.3, 2.0), **common)
+    if kind in ("LIF", "LI"):
+        return getattr(nir, kind)(tau=tau, r=r_in, v_leak=leak, **common)
+    if kind == "Threshold":
+        return nir.Threshold(threshold=draw(0.1, 0.6))
+    return getattr(nir, kind)(
+        tau_syn=draw(1, 10) * DT, tau_mem=tau, r=r_in, v_leak=leak, w_in=float(r.uniform(0.5, 3)), **common
+    )  # fmt: skip
+
+
+def linear(pre, post, r):
+    """Linear or Affine between flat shapes."""
+    w = weights((post, pre), r) * np.sqrt(pre) / 2
+    return nir.Affine(w, r.normal(0, 0.2, post)) if r.random() < 0.5 else nir.Linear(w)
+
+
+def convolution(r):
+    """(input shape, Conv2d, output shape) of any geometry."""
+    while True:
+        groups = int(r.integers(1, 3))
+        c_in, c_out = groups * int(r.integers(1, 3)), groups * int(r.integers(1, 3))
+        size = tuple(int(n) for n in r.integers(3, 8, 2))
+        kernel, stride, dilation = (tuple(int(n) for n in r.integers(1, 4, 2)) for _ in range(3))
+        padding = tuple(int(n) for n in r.integers(0, 3, 2))
+        out = [
+            (n + 2 * p - d * (k - 1) - 1) // s + 1
+            for n, p, d, k, s in zip(size, padding, dilation, kernel, stride)
+        ]
+        if min(out) >= 1:
+            bias = r.normal(0, 0.2, c_out) * (r.random() < 0.5)
+            w = 2 * weights((c_out, c_in // groups, *kernel), r)
+            node = nir.Conv2d(None, w, stride, padding, dilation, groups, bias)
+            return (c_in, *size), node, (c_out, *out)
+
+
+def random_nir(seed, wiring=None):
+    """A graph of two or three neuron layers, and its wiring."""
+    r = np.random.default_rng(seed)
+    wiring = wiring or str(r.choice(WIRINGS))
+    nodes, edges = {}, []
+
+    def put(*named):
+        for name, node in named:
+            nodes[name] = node
+
+    shape0, first, shape1 = _first(r)
+    put(
+        ("input", nir.Input({"input": np.array(shape0)})), ("c1", first), ("n1", neurons(shape1, r))
+    )
+    edges += [("input", "c1"), ("c1", "n1")]
+    last, size = _between(nodes, edges, shape1, r)
+    post = int(r.integers(2, 7))
+    put(("c2", linear(size, post, r)), ("n2", neurons((post,), r, wiring != "readout")))
+    edges += [(last, "c2"), ("c2", "n2"), ("n2", "output")]
+    flat1 = int(np.prod(shape1))
+    if wiring == "residual":
+        put(
+            ("c3", linear(size, post, r)),
+            ("n3", neurons((post,), r)),
+            ("c4", linear(post, post, r)),
+        )
+        edges += [(last, "c3"), ("c3", "n3"), ("n3", "c4"), ("c4", "n2")]
+    elif wiring == "loop":
+        put(("c3", linear(post, post, r) if r.random() < 0.7 else nir.Scale(weights((post,), r))))
+        edges += [("n2", "c3"), ("c3", "n2")]
+    elif wiring == "feedback" and len(shape1) == 1:
+        put(("c3", linear(post, flat1, r)))
+        edges += [("n2", "c3"), ("c3", "n1")]
+    elif wiring == "inputs":
+        put(("input2", nir.Input({"input": np.array([3])})), ("c3", linear(3, post, r)))
+        edges += [("input2", "c3"), ("c3", "n2")]
+    put(("output", nir.Output({"output": np.array([post])})))
+    _code(nodes, r)
+    graph = nir.NIRGraph(nodes, edges, metadata={"dt": DT}, type_check=False)
+    return graph, wiring
+
+
+def _first(r):
+    """Convolution, one-dimensional convolution or matrix from the input."""
+    kind = r.choice(["conv", "conv1d", "linear"], p=[0.5, 0.15, 0.35])
+    if kind == "conv":
+        return convolution(r)
+    if kind == "conv1d":
+        c_in, c_out, length, k = (int(n) for n in (*r.integers(1, 3, 2), *r.integers(4, 9, 1), 3))
+        stride, padding = int(r.integers(1, 3)), int(r.integers(0, 3))
+        node = nir.Conv1d(
+            None, 2 * weights((c_out, c_in, k), r), stride, padding, 1, 1, np.zeros(c_out)
+        )
+        return (c_in, length), node, (c_out, (length + 2 * padding - k) // stride + 1)
+    pre, post = (int(n) for n in r.integers(2, 9, 2))
+    return (pre,), linear(pre, post, r), (post,)
+
+
+def _between(nodes, edges, shape, r):
+    """Pooling, Scale, Delay and Flatten behind the first neurons; the last name and size."""
+    last = "n1"
+
+    def follow(name, node):
+        nonlocal last
+        nodes[name] = node
+        edges.append((last, name))
+        last = name
+
+    if r.random() < 0.3:
+        follow("scale", nir.Scale(r.uniform(0.5, 2, shape)))
+    if r.random() < 0.3:
+        steps = r.integers(0, 4, shape) if r.random() < 0.4 else np.full(shape, r.integers(0, 4))
+        follow("delay", nir.Delay(steps * DT))
+    if len(shape) == 3 and r.random() < 0.5:
+        kind = nir.AvgPool2d if r.random() < 0.5 else nir.SumPool2d
+        k = np.minimum(r.integers(1, 4, 2), shape[1:])
+        s, p = r.integers(1, 4, 2), np.minimum(r.integers(0, 2, 2), k // 2)
+        follow("pool", kind(k, s, p))
+        shape = (shape[0], *((n + 2 * q - a) // b + 1 for n, q, a, b in zip(shape[1:], p, k, s)))
+    if len(shape) > 1:
+        follow("flat", nir.Flatten({"input": np.array(shape)}, 0, -1))
+    return last, int(np.prod(shape))
+
+
+def _code(nodes, r):
+    """Graded input now and then."""
+    if r.random() < 0.3:
+        nodes["input"].metadata = {"coding": "direct", "n_steps": 8, "message_bits": 4, "scale": 15}
+
+
+def random_input(graph, n_steps, batch, seed):
+    """Chip input of each input of ``graph``."""
+    r = np.random.default_rng(seed)
+    arrays = {}
+    for name, node in graph.inputs.items():
+        high = 1 << node.message_bits if node.message_bits else 2
+        arrays[name] = r.integers(0, high, (n_steps, batch, *node.shape)) * (
+            r.random((n_steps, batch, *node.shape)) < 0.6
+        )
+    return arrays if len(arrays) > 1 else next(iter(arrays.values()))
