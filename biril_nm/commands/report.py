@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -88,7 +89,6 @@ def _with_data(
 ) -> tuple[dict[str, Any], list[Card]]:
     from biril_nm.data import Batches, load_data
     from biril_nm.evaluation import evaluate_graph
-    from biril_nm.export.report import Card
 
     test = load_data(dataset, data_root, seed).test
     name, coding = single_input(graph)
@@ -98,7 +98,15 @@ def _with_data(
         from biril_nm.training import evaluate
 
         accuracy = evaluate(source.net, Batches(test, 250)).accuracy
-        cards.append(Card("accuracy, float (torch)", f"{accuracy:.2%}", note))
+        cards.append(_accuracy("float (torch)", accuracy, len(test), note))
     found = evaluate_graph(graph, test.values(), test.labels, coding, seed=seed)
-    cards.append(Card("accuracy, integers (sim)", f"{found.accuracy:.2%}", note))
+    cards.append(_accuracy("integers (sim)", found.accuracy, len(test), note))
     return {name: coding.encode(test.head(samples).values(), seed)}, cards
+
+
+def _accuracy(what: str, share: float, n_samples: int, note: str) -> Card:
+    """Accuracy with its binomial standard error."""
+    from biril_nm.export.report import Card
+
+    error = math.sqrt(share * (1 - share) / n_samples)
+    return Card(f"accuracy, {what}", f"{share:.2%}", f"± {error:.2%}, {note}")
