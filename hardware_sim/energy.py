@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from biril_nm.errors import ConfigError
-from biril_nm.hardware_sim.activity import Activity
+from biril_nm.hardware_sim.activity import Activity, driving_inputs
 from biril_nm.hardware_sim.fanout import fan_out
 from biril_nm.hardware_sim.mapping import Mapping as ChipMapping
 from biril_nm.hardware_sim.mapping import messages
@@ -182,7 +182,7 @@ def estimate_energy(
     profile = chip_profile(chip)
     layers = {
         name: _layer(graph, name, activity, mapping, table)
-        for name in (*graph.inputs, *graph.neurons)
+        for name in (*driving_inputs(graph), *graph.neurons)
     }
     return EnergyEstimate(
         label=_label(profile, table),
@@ -205,7 +205,7 @@ def _notes(graph: LoihiGraph, activity: Activity, mapping: ChipMapping | None) -
     notes = ["without static power, host, input/output and the barrier between steps"]
     if mapping is None:
         notes.append("without messages and hops: no mapping was given")
-    if not all(name in activity.spikes for name in graph.inputs):
+    if not all(name in activity.spikes for name in driving_inputs(graph)):
         notes.append("without the synaptic operations of the input: no input was given")
     else:
         notes.append("spikes of the input enter at their core: no hops are counted for them")

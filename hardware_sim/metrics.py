@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biril_nm.errors import ConfigError
-from biril_nm.hardware_sim.activity import input_arrays
+from biril_nm.hardware_sim.activity import driving_inputs, input_arrays
 from biril_nm.hardware_sim.fanout import fan_out, stored_weights
 from biril_nm.hw_graph import Conv, Dense, LoihiGraph
 from biril_nm.loihi import STATE_BITS, WEIGHT_BITS
@@ -137,7 +137,7 @@ def neurobench_metrics(graph: LoihiGraph, trace: Trace, inputs: Any) -> NeuroBen
 
 def _sources(graph: LoihiGraph, trace: Trace, inputs: Any) -> dict[str, NDArray[Any]]:
     found = input_arrays(graph, inputs)
-    if set(found) != set(graph.inputs):
+    if set(found) != set(driving_inputs(graph)):
         raise ConfigError("NeuroBench counts the input too; pass the simulated spikes as inputs")
     for name in graph.neurons:
         spikes = trace.nodes[name].s if name in trace.nodes else None
