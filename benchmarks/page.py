@@ -228,7 +228,7 @@ def _save(figure: Any, folder: Path, name: str) -> str:
 
 def _ticks(axis: Any, sizes: list[float]) -> None:
     """One tick per measured size, in plain figures."""
-    labels = [f"{x / 1000:g}k" if x >= 1000 else f"{x:g}" for x in sizes]
+    labels = [f"{x / 1000:g}k" if x >= 1000 and x % 1000 == 0 else f"{x:g}" for x in sizes]
     axis.set_xticks(sizes, labels)
     axis.set_xticks([], minor=True)
     axis.tick_params(axis="both", which="both", labelsize=8)

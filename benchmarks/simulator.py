@@ -68,7 +68,7 @@ class Size:
 FULL = Size(
     rounds=5,
     densities=DENSITIES,
-    ours={"dense": 128, "conv": 16},
+    ours={"dense": 1024, "conv": 64},
     lava={"dense": 16, "conv": 1},
     batch={"dense": 128, "conv": 128},
     slayer={"dense": 128, "conv": 16},  # it keeps every layer's state of every step
