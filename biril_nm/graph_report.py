@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
 __all__ = ["connection_rows", "neuron_rows", "report_text"]
 
-NEURON_HEADER = ("neurons", "shape", "du", "dv", "vth", "bias", "latency", "scale", "bound on u")
+NEURON_HEADER = (
+    "neurons", "shape", "du", "dv", "vth", "bias", "latency", "scale", "bound on u", "tightest limit",
+)  # fmt: skip
 CONNECTION_HEADER = (
     "connection", "kind", "weights", "exp", "sign", "bits used", "clipped", "zeros",
     "rel. error", "delay",
@@ -25,6 +27,14 @@ def _values(register: object) -> str:
     array = np.asarray(register)
     low, high = int(array.min()), int(array.max())
     return str(low) if low == high else f"{low}..{high}"
+
+
+def _tightest(margins: Mapping[str, float]) -> str:
+    """The limit that S comes closest to, and how many times larger S could be."""
+    if not margins:
+        return "-"
+    name = min(margins, key=lambda key: margins[key])
+    return f"{name}: {margins[name]:.2f} x"
 
 
 def neuron_rows(graph: LoihiGraph) -> list[tuple[str, ...]]:
@@ -45,6 +55,7 @@ def neuron_rows(graph: LoihiGraph) -> list[tuple[str, ...]]:
                 str(graph.latency[name]),
                 f"{known['scale']:.1f}" if "scale" in known else "-",
                 str(known.get("overflow_bound", "-")),
+                _tightest(known.get("margins", {})),
             )
         )
     return rows
@@ -98,4 +109,6 @@ def report_text(graph: LoihiGraph) -> str:
         lines.append(", ".join(f"{key} {value}" for key, value in known.items()))
     lines += ["", *_table(NEURON_HEADER, neuron_rows(graph))]
     lines += ["", *_table(CONNECTION_HEADER, connection_rows(graph))]
+    notes = graph.metadata.get("notes", ())
+    lines += ["", *(f"note: {note}" for note in notes)] if notes else []
     return "\n".join(lines)

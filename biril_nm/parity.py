@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from biril_nm.coding import Coding, predictions
 from biril_nm.errors import ConfigError, ParityError
 from biril_nm.hw_graph import LoihiGraph
-from biril_nm.trace import Trace, check_variables
+from biril_nm.trace import LEARNING_VARIABLES, Trace, check_variables
 
 if TYPE_CHECKING:
     from torch import nn
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["ENGINES", "FloatAgreement", "Mismatch", "ParityReport", "check_parity", "compare"]
 
 ENGINES = ("torch", "sim", "lava")
+LEARNING_CAUSE_FIRST = ("x1", "x2", "y1", "y2", "y3", "d", "t", "w")
 CAUSE_FIRST = ("u", "v", "s")  # within one step a wrong u causes a wrong v, that a wrong s
 MIN_AGREEMENT = 0.9  # share of samples on which float and integer net predict the same class
 MAX_RATE_DIFFERENCE = 0.05  # spikes per neuron and step, per node
@@ -36,11 +37,11 @@ class Mismatch:
 
     Attributes:
         engines: names of both engines.
-        node: Neurons node.
-        variable: s, u or v.
-        step: step within the sample, from 1.
+        node: Neurons node, or plastic connection.
+        variable: s, u or v, or one of the connection's.
+        step: step within the sample, from 1; of a plastic connection the chip step.
         sample: sample within the batch, from 0.
-        neuron: flat index within the node, torch order.
+        neuron: flat index within the node, torch order; of a plastic connection the synapse or trace.
         values: what each engine has there.
     """
 
@@ -54,6 +55,11 @@ class Mismatch:
 
     def __str__(self) -> str:
         a, b = self.engines
+        if self.variable in LEARNING_VARIABLES:
+            return (
+                f"{self.node}: {self.variable} differs first at chip step {self.step}, element "
+                f"{self.neuron}: {a} {self.values[0]}, {b} {self.values[1]}"
+            )
         return (
             f"{self.node}: {self.variable} differs first at step {self.step}, sample {self.sample}, "
             f"neuron {self.neuron}: {a} {self.values[0]}, {b} {self.values[1]}"
@@ -175,6 +181,7 @@ def check_parity(
     net: nn.Module | None = None,
     min_agreement: float = MIN_AGREEMENT,
     max_rate_difference: float = MAX_RATE_DIFFERENCE,
+    learn: bool = False,
 ) -> ParityReport:
     """Run ``spikes`` through several engines and compare them.
 
@@ -186,9 +193,12 @@ def check_parity(
         net: the torch network behind ``graph``, needed for torch.
         min_agreement: share of samples on which torch must predict the same class.
         max_rate_difference: allowed difference of mean firing rates per node.
+        learn: whether plastic connections learn; then their weights, tags and traces are compared at
+            every chip step too.
 
     Raises:
-        ConfigError: fewer than two engines, an unknown one, or torch without ``net``.
+        ConfigError: fewer than two engines, an unknown one, torch without ``net``, or torch in a run
+            that learns.
     """
     engines = tuple(dict.fromkeys(against))
     unknown = [name for name in engines if name not in ENGINES]
@@ -200,14 +210,18 @@ def check_parity(
         )
     if ("torch" in engines) != (net is not None):
         raise ConfigError("torch takes part if and only if the torch network is given as net")
-    recorded = check_variables(variables)
-    traces = {name: _RUNNERS[name](graph, spikes, recorded) for name in integer}
+    if learn and net is not None:
+        raise ConfigError(
+            "torch computes in float and does not learn as the chip; compare sim, lava"
+        )
+    recorded = (*check_variables(variables), *(LEARNING_VARIABLES if learn else ()))
+    traces = {name: _RUNNERS[name](graph, spikes, recorded, learn) for name in integer}
     reference = integer[0]
-    mismatches = [
-        compare(reference, traces[reference], name, traces[name], graph.timing.order)
-        for name in integer[1:]
-    ]
-    n_values = sum(a.size for node in traces[reference].values() for a in node.variables().values())
+    mismatches: list[Mismatch | None] = []
+    for name in integer[1:]:
+        pair = (reference, traces[reference], name, traces[name])
+        mismatches += [compare(*pair, graph.timing.order), compare_learning(*pair)]
+    n_values = _count(traces[reference])
     first = next(iter(next(iter(traces[reference].values())).variables().values()))
     floats = problem = None
     if net is not None:
@@ -253,6 +267,39 @@ def compare(name_a: str, a: Trace, name_b: str, b: Trace, order: Sequence[str]) 
     return min(found, key=lambda item: item[0])[1] if found else None
 
 
+def compare_learning(name_a: str, a: Trace, name_b: str, b: Trace) -> Mismatch | None:
+    """First difference between the plastic connections of two runs: earliest chip step first.
+
+    Weights and tags that exist in one run only (a tag that no rule uses) are not compared.
+    """
+    if set(a.connections) != set(b.connections):
+        raise ParityError(
+            f"{name_a} recorded connections {sorted(a.connections)}, {name_b} {sorted(b.connections)}"
+        )
+    found: list[tuple[int, Mismatch]] = []
+    for name in a.connections:
+        ours, theirs = a.connections[name].variables(), b.connections[name].variables()
+        for variable in (v for v in LEARNING_CAUSE_FIRST if v in ours and v in theirs):
+            x, y = ours[variable], theirs[variable]
+            if x.shape != y.shape:
+                raise ParityError(
+                    f"{name}: {variable} has shape {x.shape} in {name_a}, {y.shape} in {name_b}"
+                )
+            where = _first_difference(x[:, np.newaxis], y[:, np.newaxis])
+            if where is not None:
+                step, _, place, p, q = where
+                mismatch = Mismatch((name_a, name_b), name, variable, step + 1, 0, place, (p, q))
+                found.append((step, mismatch))
+    return min(found, key=lambda item: item[0])[1] if found else None
+
+
+def _count(trace: Trace) -> int:
+    """Integers in a trace."""
+    recorded = [node.variables() for node in trace.values()]
+    recorded += [connection.variables() for connection in trace.connections.values()]
+    return sum(array.size for variables in recorded for array in variables.values())
+
+
 def _first_difference(a: NDArray[Any], b: NDArray[Any]) -> tuple[int, int, int, int, int] | None:
     different = (a != b).reshape(a.shape[0], a.shape[1], -1)
     steps = np.flatnonzero(different.any(axis=(1, 2)))
@@ -265,19 +312,19 @@ def _first_difference(a: NDArray[Any], b: NDArray[Any]) -> tuple[int, int, int, 
     return step, sample, neuron, int(x), int(y)
 
 
-def _run_sim(graph: LoihiGraph, spikes: Any, record: tuple[str, ...]) -> Trace:
+def _run_sim(graph: LoihiGraph, spikes: Any, record: tuple[str, ...], learn: bool) -> Trace:
     from biril_nm.hardware_sim import simulate
 
-    return simulate(graph, spikes, record=record)
+    return simulate(graph, spikes, record=record, learn=learn)
 
 
-def _run_lava(graph: LoihiGraph, spikes: Any, record: tuple[str, ...]) -> Trace:
+def _run_lava(graph: LoihiGraph, spikes: Any, record: tuple[str, ...], learn: bool) -> Trace:
     from biril_nm.export.lava import run_lava
 
-    return run_lava(graph, spikes, record=record)
+    return run_lava(graph, spikes, record=record, learn=learn)
 
 
-_RUNNERS: dict[str, Callable[[LoihiGraph, Any, tuple[str, ...]], Trace]] = {
+_RUNNERS: dict[str, Callable[[LoihiGraph, Any, tuple[str, ...], bool], Trace]] = {
     "sim": _run_sim,
     "lava": _run_lava,
 }

@@ -15,11 +15,11 @@ from biril_nm.hardware_sim.engine import Scratch
 from biril_nm.hardware_sim.feeds import Feed
 from biril_nm.hardware_sim.kernels_group import run_group
 from biril_nm.hardware_sim.layout import internal_order
-from biril_nm.hardware_sim.learning_rules import RandomStreams
 from biril_nm.hardware_sim.plasticity import Arena, Plastic, make_plastic, stack_tables
 from biril_nm.hardware_sim.program import Program
 from biril_nm.hw_graph import Conv, LoihiGraph, Sparse
 from biril_nm.learning.rule import POST_TRACES, PRE_TRACES, TRACES
+from biril_nm.learning.streams import RandomStreams
 from biril_nm.unroll import conv_matrix
 
 __all__ = ["Group", "Probes"]

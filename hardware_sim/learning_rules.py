@@ -1,28 +1,20 @@
-"""Learning rules as the kernels take them: tables of products and factors, decay tables, random streams.
+"""Learning rules as the kernels take them: tables of products and factors, tables of decays.
 
-Oracle: lava-nc 0.10.0 ``learning_rule_applier.py`` (products), ``connection.py`` (traces), ``random.py``
-(streams), tag ``fixed_pt``.
+Oracle: lava-nc 0.10.0 ``learning_rule_applier.py`` (products), ``connection.py`` (traces), tag ``fixed_pt``.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from biril_nm.learning.rule import POST_TRACES, PRE_TRACES, TRACES, LearningRule, Term
-from biril_nm.loihi import (
-    LEARN_ACC_SHIFT,
-    LEARN_EXP_MIN,
-    LEARN_ROUNDING_SEED,
-    TRACE_FRACTION_UNITS,
-    TRACE_MAX,
-    TRACE_RANDOM_UNITS,
-)
+from biril_nm.learning.streams import decay_products, modulator_tau
+from biril_nm.loihi import LEARN_EXP_MIN, TRACE_FRACTION_UNITS, TRACE_MAX
 
-__all__ = ["DEPENDENCY", "VARIABLE", "RandomStreams", "RuleTables", "compile_rule"]
+__all__ = ["DEPENDENCY", "VARIABLE", "RuleTables", "compile_rule"]
 
 VARIABLE = {"dw": 0, "dt": 1, "dd": 2}  # the order in which Lava evaluates them
 DEPENDENCY = {"x0": 0, "y0": 1, "u": 2}
@@ -32,7 +24,6 @@ _CODES = {
     **{name: (POST, code) for code, name in enumerate(("y0", *POST_TRACES))},
     **{name: (SYNAPSE, code) for code, name in enumerate(("w", "t", "d"))},
 }
-MODULATOR_TAU = float(np.iinfo(np.uint16).max)  # Lava's y traces of three-factor rules hardly decay
 
 
 @dataclass(frozen=True)
@@ -95,14 +86,6 @@ def _term_row(variable: int, term: Term, factors: list[list[int]]) -> list[int]:
     return row
 
 
-def _decay_products(tau: float) -> NDArray[np.float64]:
-    """``exp(-1/tau) k`` for k = 0..127 in float64, as Lava computes it; 0 for tau = 0."""
-    values = np.arange(TRACE_MAX + 1)
-    if tau == 0:
-        return np.zeros(TRACE_MAX + 1)
-    return np.asarray(np.exp(-1 / np.array([tau])) * values, dtype=np.float64)
-
-
 def _traces(rule: LearningRule) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
     decay = np.zeros((len(TRACES), 2, TRACE_MAX + 1))
     impulses = np.zeros((len(TRACES), 3), dtype=np.int32)
@@ -110,8 +93,8 @@ def _traces(rule: LearningRule) -> tuple[NDArray[np.float64], NDArray[np.int32]]
         trace = rule.trace(name)
         impulse, tau = float(trace.impulse), float(trace.tau)
         if rule.three_factor and name in POST_TRACES:
-            impulse, tau = 0.0, MODULATOR_TAU
-        product = _decay_products(tau)
+            impulse, tau = 0.0, modulator_tau()
+        product = decay_products(tau)
         decay[index] = np.floor(product), product % 1
         whole = np.floor(impulse)
         fraction = np.round((impulse - whole) * TRACE_FRACTION_UNITS)
@@ -124,47 +107,6 @@ def _modulator_filters(rule: LearningRule) -> tuple[NDArray[np.int32], NDArray[n
     impulses = np.full(len(POST_TRACES), -1, dtype=np.int32)
     for index, name in enumerate(POST_TRACES):
         if rule.three_factor and name in rule.traces:
-            filters[index] = np.floor(_decay_products(float(rule.trace(name).tau)))
+            filters[index] = np.floor(decay_products(float(rule.trace(name).tau)))
             impulses[index] = int(rule.trace(name).impulse)
     return filters, impulses
-
-
-class RandomStreams:
-    """The five random streams of one connection, drawn ahead for a stretch of steps.
-
-    Lava draws one number for a whole population: from streams seeded ``seed`` to ``seed + 3`` once at
-    the start and twice per step, from a stream of fixed seed once at the start and once per learning phase.
-    """
-
-    def __init__(self, rule: LearningRule) -> None:
-        self._t_epoch = rule.t_epoch
-        self._x_decay, self._x_impulse, self._y_decay, self._y_impulse = (
-            np.random.default_rng(rule.seed + k) for k in range(4)
-        )
-        self._rounding = np.random.default_rng(LEARN_ROUNDING_SEED)
-        for uniform in (self._x_decay, self._y_decay, self._rounding):
-            uniform.random(1)
-        for integer in (self._x_impulse, self._y_impulse):
-            self._integers(integer, 1)
-
-    @staticmethod
-    def _integers(generator: np.random.Generator, count: int) -> NDArray[Any]:
-        return generator.integers(0, TRACE_RANDOM_UNITS, size=count, dtype=int)
-
-    def draw(self, t0: int, n_steps: int) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
-        """Numbers for the steps ``t0 + 1 .. t0 + n_steps``; must be called in order.
-
-        Returns:
-            Decay draws (n_steps, 2) for x and y, and integers (n_steps, 4): impulse draw of x and
-            of y in a learning phase, of y at post-spikes, and the rounding draw in 1/128 (floor).
-        """
-        uniform = np.empty((n_steps, 2))
-        uniform[:, 0] = self._x_decay.random(2 * n_steps)[1::2]
-        uniform[:, 1] = self._y_decay.random(2 * n_steps)[1::2]
-        integer = np.zeros((n_steps, 4), dtype=np.int32)
-        integer[:, 0] = self._integers(self._x_impulse, 2 * n_steps)[1::2]
-        integer[:, 2:0:-1] = self._integers(self._y_impulse, 2 * n_steps).reshape(n_steps, 2)
-        due = (np.arange(t0 + 1, t0 + n_steps + 1) % self._t_epoch) == 0
-        rounding = self._rounding.random(int(due.sum()))
-        integer[due, 3] = np.floor(rounding * (1 << LEARN_ACC_SHIFT))
-        return uniform, integer

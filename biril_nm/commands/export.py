@@ -29,6 +29,13 @@ TARGETS = ("nir", "loihi", "lava", "netx")
 BUNDLE_SAMPLES = 16
 
 To = Annotated[str, typer.Option("--to", help=f"Target: {', '.join(TARGETS)}.")]
+Plastic = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="CONNECTION=RULE: let it learn by the rule of this name or .toml/.json file; repeatable. "
+        "A three-factor rule adds an Input CONNECTION.y1 (y2, y3) for each factor that it needs."
+    ),
+]
 Out = Annotated[Path | None, typer.Option("--out", "-o", help="Output; default: beside SRC.")]
 
 
@@ -59,6 +66,10 @@ def export_command(
     round_bias: Annotated[
         bool, typer.Option("--round-bias", help="netx: round biases to multiples of 64.")
     ] = False,
+    plastic: Plastic = None,
+    unroll: Annotated[
+        bool, typer.Option("--unroll", help="Let --plastic turn convolutions into Sparse ones.")
+    ] = False,
     seed: Seed = 0,
     force: Force = False,
     json: Json = False,
@@ -69,6 +80,8 @@ def export_command(
     """
     if to not in TARGETS:
         raise ConfigError(f"target '{to}' is unknown; known targets: {', '.join(TARGETS)}")
+    if plastic and to not in ("loihi", "lava"):
+        raise ConfigError(f"--plastic needs --to loihi or lava; '{to}' knows no learning rules")
     target = check_output(out or _default_output(src, to), force)
     source = load_source(src, dt, input_message_bits, truncate)
     if to == "nir":
@@ -78,6 +91,7 @@ def export_command(
         if calibration is not None and data is None:
             raise ConfigError(f"'{calibration}' has no array 'spikes'")
         graph = lowered(source, chip, dt, weight_bits, reset, data)
+        graph = _with_rules(graph, plastic or [], unroll)
         _warn(graph, chip)
         if to == "netx":
             result = _write_netx(graph, target, force, round_bias)
@@ -91,6 +105,18 @@ def export_command(
     say(f"wrote {target}")
     if to == "lava":
         say(f"run it: python {target / 'run_lava.py'}")
+
+
+def _with_rules(graph: LoihiGraph, plastic: list[str], unroll: bool) -> LoihiGraph:
+    """Make connections plastic as ``--plastic`` says."""
+    from biril_nm.plastic import make_plastic, rule_of
+
+    for text in plastic:
+        name, equals, rule = text.partition("=")
+        if not equals or not name or not rule:
+            raise ConfigError(f"--plastic '{text}' is not of the form CONNECTION=RULE")
+        graph = make_plastic(graph, name, rule_of(rule), unroll=unroll)
+    return graph
 
 
 def _default_output(src: Path, to: str) -> Path:

@@ -38,6 +38,9 @@ def parity_command(
         str | None, typer.Option(help="Input from the test set of digits or mnist.")
     ] = None,
     data_root: DataRoot = None,
+    learn: Annotated[
+        bool, typer.Option("--learn", help="Let plastic connections learn; compare them too.")
+    ] = False,
     dt: Dt = None,
     reset: Reset = None,
     chip: Chip = "loihi2",
@@ -47,6 +50,7 @@ def parity_command(
 ) -> None:
     """Compare every spike, current and voltage of the integer engines, and torch's predictions.
 
+    With --learn also every weight, tag and trace of plastic connections, at every step of the chip.
     Exit code 1 with the first differing neuron if they disagree.
 
     Example: biril parity out/model.pt --dataset digits --samples 20
@@ -55,7 +59,11 @@ def parity_command(
 
     source = load_source(src, dt)
     graph = lowered(source, chip, dt, weight_bits, reset)
-    engines = against.split(",") if against else (["torch"] if source.net else []) + ["sim", "lava"]
+    engines = (
+        against.split(",")
+        if against
+        else (["torch"] if source.net and not learn else []) + ["sim", "lava"]
+    )
     if "torch" in engines and source.net is None:
         raise ConfigError(f"'{src}' holds no torch network; compare sim,lava, or give model.pt")
     told = [value["n_steps"] for value in graph.metadata.get("coding", {}).values()]
@@ -68,7 +76,11 @@ def parity_command(
     else:
         values = random_input(graph, n_steps, samples, seed)
     report = check_parity(
-        graph, values, against=engines, net=source.net if "torch" in engines else None
+        graph,
+        values,
+        against=engines,
+        net=source.net if "torch" in engines else None,
+        learn=learn,
     )
     if json:
         print_json(report.to_dict())

@@ -11,8 +11,9 @@ import typer
 from biril_nm.commands.console import print_json, print_table
 from biril_nm.commands.options import Force, Json
 from biril_nm.commands.sources import GRAPH_SUFFIX, read_spikes
-from biril_nm.errors import FileFormatError
+from biril_nm.errors import ConfigError, FileFormatError
 from biril_nm.hw_graph import LoihiGraph
+from biril_nm.plastic import learned_changes
 from biril_nm.storage import check_output
 
 __all__ = ["sim_command"]
@@ -23,8 +24,17 @@ def sim_command(
     spikes: Annotated[
         Path, typer.Option(help=".npz with integers 'spikes' (n_steps, batch, *shape).")
     ],
-    record: Annotated[str, typer.Option(help="What to record, of s,u,v.")] = "s",
+    record: Annotated[
+        str,
+        typer.Option(help="What to record, of s,u,v; with --learn also w,t,d,x1,x2,y1,y2,y3."),
+    ] = "s",
     learn: Annotated[bool, typer.Option("--learn", help="Let plastic connections learn.")] = False,
+    learned_out: Annotated[
+        Path | None,
+        typer.Option(
+            help=f"Write the graph with its learned weights and tags to this *{GRAPH_SUFFIX}."
+        ),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Write the trace to this .npz.")
     ] = None,
@@ -40,17 +50,22 @@ def sim_command(
         raise FileFormatError(
             f"'{graph}' is no integer graph; make one with: biril export {graph} --to loihi"
         )
-    if out is not None:
-        check_output(out, force)
+    _check_learned_out(learned_out, learn)
+    for path in (out, learned_out):
+        if path is not None:
+            check_output(path, force)
     from biril_nm.hardware_sim import simulate
 
     network = LoihiGraph.load(graph)
-    values = read_spikes(spikes, network)
+    values = read_spikes(spikes, network, learn)
     start = time.perf_counter()
     trace = simulate(network, values, record=record.split(","), n_threads=threads, learn=learn)
     seconds = time.perf_counter() - start
     if out is not None:
         trace.save(out, force=force)
+    if learned_out is not None and trace.graph is not None:
+        trace.graph.save(learned_out, force=force)
+    changes = {} if trace.graph is None else learned_changes(network, trace.graph)
     n_steps, batch = (int(trace.meta[key]) for key in ("n_steps", "batch"))
     if json:
         print_json(
@@ -60,6 +75,11 @@ def sim_command(
                 "seconds": seconds,
                 "n_spikes": dict(trace.n_spikes),
                 "output": None if out is None else str(out),
+                **(
+                    {"learned": changes, "learned_output": learned_out and str(learned_out)}
+                    if learn
+                    else {}
+                ),
             }
         )
         return
@@ -74,5 +94,20 @@ def sim_command(
     ]
     title = f"{batch} samples x {n_steps} steps in {seconds:.3f} s"
     print_table(title, ("node", "neurons", "spikes", "spikes per neuron and step"), rows)
-    if out is not None:
-        typer.echo(f"wrote {out}")
+    for name, change in changes.items():
+        typer.echo(
+            f"{name}: {change['changed']:,} of {change['synapses']:,} weights changed, mean |change| "
+            f"{change['mean_change']:.2f}, {change['at_limit']:,} at a limit"
+        )
+    for path in (out, learned_out):
+        if path is not None:
+            typer.echo(f"wrote {path}")
+
+
+def _check_learned_out(path: Path | None, learn: bool) -> None:
+    if path is None:
+        return
+    if not learn:
+        raise ConfigError("--learned-out needs --learn: nothing is learned without it")
+    if not path.name.endswith(GRAPH_SUFFIX):
+        raise ConfigError(f"--learned-out '{path}' must end in {GRAPH_SUFFIX}")

@@ -113,12 +113,13 @@ def single_input(graph: LoihiGraph) -> tuple[str, Coding]:
     Raises:
         ConfigError: the graph has several inputs.
     """
-    if len(graph.inputs) != 1:
+    driving = {n: i for n, i in graph.inputs.items() if n not in graph.modulator_inputs}
+    if len(driving) != 1:
         raise ConfigError(
             f"the graph has inputs {', '.join(graph.inputs)}; give their spikes in an .npz with one "
             f"array each"
         )
-    ((name, node),) = graph.inputs.items()
+    ((name, node),) = driving.items()
     told = graph.metadata.get("coding", {}).get(name)
     if told:
         return name, Coding.from_dict(told)
@@ -139,14 +140,19 @@ def random_input(graph: LoihiGraph, n_steps: int, n_samples: int, seed: int) -> 
     return values
 
 
-def read_spikes(path: Path, graph: LoihiGraph) -> NDArray[Any] | dict[str, NDArray[Any]]:
+def read_spikes(
+    path: Path, graph: LoihiGraph, learn: bool = False
+) -> NDArray[Any] | dict[str, NDArray[Any]]:
     """Input for ``graph`` from an ``.npz``: array ``spikes``, or one array per Input node.
+
+    Inputs that only modulate learning may be missing unless ``learn``.
 
     Raises:
         FileFormatError: arrays are missing or have the wrong shape; the message says which.
     """
     arrays = read_npz(path)
-    names = list(graph.inputs)
+    optional = () if learn else graph.modulator_inputs
+    names = [name for name in graph.inputs if name in arrays or name not in optional]
     if set(names) <= set(arrays):
         chosen = {name: arrays[name] for name in names}
     elif "spikes" in arrays and len(names) == 1:
