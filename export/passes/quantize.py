@@ -7,8 +7,8 @@ its weight range; the one with the smallest error within all limits is taken. Th
 proven from the weights where that costs no precision, else taken from calibration data.
 
 v clips at -2**23, so S also decides how far below zero a membrane can go: ``2**17 / S`` thresholds.
-The error therefore has three parts: rounding of weights, rounding of the threshold (0.5 / S), and
-:data:`HEADROOM_COST` divided by that headroom.
+The error therefore has three parts: rounding (and clipping) of weights, rounding of the threshold
+(0.5 / S), and what a lack of that headroom costs (:func:`state_bounds.headroom_cost`).
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from biril_nm.export.passes.state_bounds import (
     Peaks,
     calibrated_limits,
     headroom,
+    headroom_cost,
     proven_limits,
     register_limits,
 )
@@ -41,7 +42,6 @@ __all__ = ["QuantizedNode", "quantize_node"]
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 PROOF_PRICE = 1.05  # a proven bound on |u| may cost this factor in error
-HEADROOM_COST = 0.05  # relative error that one threshold of room below zero is taken to cost
 SCALE_MIN = 2.0  # below this the threshold register has no resolution at all
 
 
@@ -100,13 +100,15 @@ def quantize_node(
     grids = {link.name: WeightGrid.of(link, chip, weight_bits, scale_search) for link in links}
     registers = register_limits(bias, decays.spiking, chip)
     limits = {**registers, **proven_limits(links, bias, decays)}
-    chosen, error = _search(links, grids, limits)
+    chosen, error = _search(links, grids, limits, peaks)
     bound = "proven"
     if peaks is not None:
         seen = {**registers, **calibrated_limits(peaks, decays.spiking)}
-        other, other_error = _search(links, grids, seen)
+        other, other_error = _search(links, grids, seen, peaks)
         if other is not None and (chosen is None or error > PROOF_PRICE * other_error):
             chosen, bound, limits = other, f"calibrated, margin {MARGIN:g}", seen
+        if decays.spiking and peaks.v_below > 0:
+            limits = {**limits, "v below zero (seen)": headroom(1.0) / peaks.v_below}
     if chosen is None:
         told = ", ".join(f"{key}: S <= {value:.3g}" for key, value in limits.items())
         raise RangeError(
@@ -120,6 +122,7 @@ def _search(
     links: Sequence[Scaled],
     grids: Mapping[str, WeightGrid],
     limits: Mapping[str, float],
+    peaks: Peaks | None,
 ) -> tuple[float | None, float]:
     """Scale with the smallest error below all limits, and that error."""
     ceiling = min(limits.values(), default=math.inf)
@@ -135,16 +138,21 @@ def _search(
             g.exponent(scale) > g.exp_max for g in grids.values()
         ):
             continue
-        error = _error(links, grids, scale)
+        error = _error(links, grids, scale, peaks)
         if error < best_error * (1 - 1e-9):
             best, best_error = scale, error
     return best, best_error
 
 
-def _error(links: Sequence[Scaled], grids: Mapping[str, WeightGrid], scale: float) -> float:
+def _error(
+    links: Sequence[Scaled],
+    grids: Mapping[str, WeightGrid],
+    scale: float,
+    peaks: Peaks | None,
+) -> float:
     """Squared relative error of weights, threshold and negative shifts, and cost of headroom."""
     wrong = total = 0.0
-    shift = (0.5 / scale) ** 2 + (HEADROOM_COST / headroom(scale)) ** 2
+    shift = (0.5 / scale) ** 2 + headroom_cost(scale, peaks) ** 2
     for link in links:
         grid, values = grids[link.name], link.values
         exponent = grid.exponent(scale)

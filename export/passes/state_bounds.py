@@ -26,12 +26,15 @@ __all__ = [
     "Peaks",
     "calibrated_limits",
     "headroom",
+    "headroom_cost",
     "proven_limits",
     "register_limits",
 ]
 
 FloatArray = NDArray[np.float64]
 MARGIN = 2.0  # calibrated peaks are doubled before they limit S
+HEADROOM_COST = 0.05  # relative error that clipping at one threshold below zero is taken to cost
+HEADROOM_MARGIN = 1.25  # the depth of v on other data may be this much larger
 PROOF_SLACK = 0.98  # rounding of weights may exceed the float bound a little
 STEPS_UNKNOWN = 256  # steps for which integrators are proven where the file does not tell
 
@@ -91,13 +94,24 @@ def proven_limits(links: Sequence[Scaled], bias: FloatArray, decays: Decays) -> 
 
 
 def calibrated_limits(peaks: Peaks, spiking: bool) -> dict[str, float]:
-    """S at which observed peaks, doubled, reach the limits of u and v."""
+    """S at which observed peaks, doubled, reach the limits of u, and of v of integrators."""
     limits = {"u (calibrated)": _limit(np.array([peaks.u * MARGIN]))}
-    v = peaks.v_below if spiking else max(peaks.v_below, peaks.v_above)
-    limits["v below zero (calibrated)" if spiking else "v (calibrated)"] = _limit(
-        np.array([v * MARGIN])
-    )
+    if not spiking:
+        v = max(peaks.v_below, peaks.v_above)
+        limits["v (calibrated)"] = _limit(np.array([v * MARGIN]))
     return limits
+
+
+def headroom_cost(scale: float, peaks: Peaks | None) -> float:
+    """Relative error that a lack of room below zero is taken to cost.
+
+    Without calibration ``HEADROOM_COST / headroom``; with it nothing while v keeps
+    :data:`HEADROOM_MARGIN` times the depth that was seen, then growing with the share that clips.
+    """
+    if peaks is None:
+        return HEADROOM_COST / headroom(scale)
+    needed = peaks.v_below * HEADROOM_MARGIN
+    return HEADROOM_COST * max(0.0, 1.0 - headroom(scale) / needed) if needed > 0 else 0.0
 
 
 def headroom(scale: float) -> float:

@@ -194,7 +194,7 @@ def test_a_trained_resnet_is_the_same_in_sim_and_lava_and_near_torch() -> None:
     for name in graph.neurons:
         ours, theirs = trace[name].s, run.trace[name].s
         assert ours.sum() > 0, name
-        assert (ours == theirs).mean() > 0.93, (name, (ours == theirs).mean())
+        assert (ours == theirs).mean() > 0.9, (name, (ours == theirs).mean())
         assert abs(ours.mean() - theirs.mean()) < 0.01, name
         shifted = (ours[1:] == theirs[:-1]).mean()
         assert (ours[1:] == theirs[1:]).mean() > shifted, name  # at the same node time

@@ -1,0 +1,29 @@
+"""The tables of supported nodes come from the code, and the documentation is up to date."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nir
+
+from biril_nm.export.supported import POLICIES, _rows, policy_table, supported_nodes
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def test_every_nir_node_has_a_policy():
+    kinds = {
+        name
+        for name in dir(nir.ir)
+        if isinstance(getattr(nir.ir, name), type)
+        and issubclass(getattr(nir.ir, name), nir.NIRNode)
+    } - {"NIRNode"}
+    assert len(kinds) >= 18
+    assert kinds <= {name for side, name, _, _ in _rows() if side == "NIR"}
+    assert {policy for _, _, policy, _ in _rows()} == set(POLICIES)
+    assert "MaxPool2d" not in {name for _, name, _ in supported_nodes()}
+
+
+def test_the_documented_table_is_the_generated_one():
+    written = (DOCS / "supported_nodes.md").read_text(encoding="utf-8")
+    assert written == policy_table(), "run: python docs/make_tables.py"
