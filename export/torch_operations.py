@@ -189,7 +189,7 @@ def _collected(call: Tracked) -> Expr | None:
     """``stack`` and ``cat`` of signals, as networks return them for all steps."""
     exprs = [call.tracer.expr(value) for value in call.args[0]]
     known = tuple(expr for expr in exprs if expr is not None)
-    return Collected(known, "stack") if len(known) == len(exprs) else None
+    return Collected(known, call.name) if len(known) == len(exprs) else None
 
 
 def _reduced(call: Tracked) -> Expr | None:

@@ -35,6 +35,7 @@ from biril_nm.export.torch_tracer import Call, Shape, Tracer, leaf_modules
 __all__ = ["Readout", "Wiring", "call_arguments", "trace_network"]
 
 RUNS = 3
+SHIFT = 0.5
 
 
 @dataclass(frozen=True)
@@ -110,11 +111,14 @@ def trace_network(
 
 
 def _forward(root: nn.Module, samples: Sequence[torch.Tensor], tracer: Tracer, step: int) -> Any:
-    own = [sample.clone() for sample in samples]
+    generator = torch.Generator().manual_seed(
+        0
+    )  # no zeros: a signal that got lost would look at rest
+    own = [torch.rand(s.shape, generator=generator).to(s) + SHIFT for s in samples]
     for index, sample in enumerate(own):
         tracer.know(sample, InputStep(index, step))
     try:
-        with torch.no_grad(), tracer:
+        with torch.no_grad(), tracer.following():
             result = root(*call_arguments(root, own))
     except (RuntimeError, TypeError, IndexError, AttributeError, ValueError) as error:
         shapes = ", ".join(str(tuple(sample.shape)) for sample in samples)
@@ -179,6 +183,8 @@ class _Analysis:
                 "forward takes the input apart (x[...]) without a loop over at least two time steps; "
                 "give a sample_input with two or more steps, or do it outside"
             )
+        if not any(isinstance(e, InputStep) for s in sources.values() for e in leaves(s)):
+            self.findings.append("no layer receives the input of forward")
         if not outputs:
             self.findings.append("forward returns nothing that a layer has sent")
         if self.findings:

@@ -8,7 +8,8 @@ forward really runs, it may initialise states, loop over time and keep lists.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -114,6 +115,29 @@ class Tracer(TorchFunctionMode):  # type: ignore[misc]
                     self.know(tensor, Operation(name, parts))
         return result
 
+    @contextmanager
+    def following(self) -> Iterator[None]:
+        """The active mode; plain indices, which torch hides from modes, take another way."""
+        plain = torch.Tensor.__getitem__
+        own = torch.Tensor.__dict__.get("__getitem__")
+
+        def item(tensor: torch.Tensor, index: Any) -> Any:
+            if isinstance(index, int) and not isinstance(index, bool):
+                return torch.select(tensor, 0, index)
+            simple = index is None or index is Ellipsis or isinstance(index, slice)
+            return plain(tensor, (index,) if simple else index)
+
+        item.__name__ = "__getitem__"  # torch hands this very function to the mode
+        torch.Tensor.__getitem__ = item  # type: ignore[method-assign, assignment]
+        try:
+            with self:
+                yield
+        finally:
+            if own is None:
+                del torch.Tensor.__getitem__
+            else:
+                torch.Tensor.__getitem__ = own  # type: ignore[method-assign]
+
     # --- layers -------------------------------------------------------------------------------
 
     def hooks(self, leaves: Mapping[str, nn.Module], states: Callable[[nn.Module], Any]) -> Any:
@@ -145,8 +169,8 @@ class Tracer(TorchFunctionMode):  # type: ignore[misc]
                 output = received.view_as(received)
             self._depth -= 1
             first = output[0] if isinstance(output, tuple) else output
-            source = self._source(received)
             calls = self.calls.setdefault(path, [])
+            source = self._source(received, first=not calls)
             if isinstance(output, tuple):
                 for extra in output[1:]:
                     self.know(extra, State(path, "mem", len(calls)))
@@ -161,9 +185,10 @@ class Tracer(TorchFunctionMode):  # type: ignore[misc]
 
         return before, after
 
-    def _source(self, received: torch.Tensor) -> Expr | None:
+    def _source(self, received: torch.Tensor, first: bool) -> Expr | None:
+        """Zeros without origin are the missing past at the first call, and an error later."""
         expr = self.expr(received)
-        if expr is None and bool(torch.any(received != 0)):
+        if expr is None and (not first or bool(torch.any(received != 0))):
             return Operation("constant input", ())
         return expr
 

@@ -189,6 +189,14 @@ def _activation(net, x, spk, mem, mem2):
     return *net.lif(torch.relu(net.fc(x)), mem), mem2
 
 
+def _part_of_the_input(net, x, spk, mem, mem2):
+    return *net.lif(net.fc(torch.cat([x[:, :2], x[:, 2:]], dim=1)), mem), mem2
+
+
+def _constant_input(net, x, spk, mem, mem2):
+    return *net.lif(net.fc(torch.ones_like(x)), mem), mem2
+
+
 def _shared_neurons(net, x, spk, mem, mem2):
     spk, mem = net.lif(net.fc(x), mem)
     spk, mem = net.lif(spk, mem)
@@ -205,6 +213,11 @@ def _shared_neurons(net, x, spk, mem, mem2):
         (
             _activation,
             "operation 'relu' in front of layer 'lif' is no layer; allowed are additions",
+        ),
+        (_part_of_the_input, "operation 'cat' in front of layer 'fc'"),
+        (
+            _constant_input,
+            "operation 'constant input' in front of layer 'fc'.*\n.*no layer receives",
         ),
         (_shared_neurons, "layer 'lif' is used .* give each use its own module"),
     ],
