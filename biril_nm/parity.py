@@ -352,9 +352,10 @@ def _float_agreement(
         if ours.shape != theirs.shape:
             raise ParityError(f"{node}: shapes {ours.shape} and {theirs.shape} (torch) differ")
     last = next(iter(graph.outputs.values()), shared[-1])
+    spikes_out = np.asarray(trace[last].s)
     mine = predictions(
-        np.asarray(trace[last].s).reshape(*pairs[last][0].shape[:2], -1),
-        trace.v_last[last].reshape(pairs[last][0].shape[1], -1),
+        spikes_out.reshape(*spikes_out.shape[:2], -1),
+        trace.v_last[last].reshape(spikes_out.shape[1], -1),
         np.asarray(graph.neurons[last].vth).reshape(-1),
     )
     other = run.scores.reshape(len(mine), -1).argmax(axis=-1)

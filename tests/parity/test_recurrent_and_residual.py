@@ -114,6 +114,27 @@ def test_leaky_and_synaptic_recurrent_nets_in_lava_and_near_torch() -> None:
     assert "1.always_on" in graph.neurons and not report.silent
 
 
+class LinearEnd(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc1, self.lif = nn.Linear(10, 12), snn.Leaky(1.0, threshold=5.0, **ZERO)
+        self.fc2 = nn.Linear(12, 4)
+
+    def forward(self, x):
+        return self.fc2(self.lif(self.fc1(x)))
+
+
+def test_a_linear_end_sums_on_chip_what_torch_sums() -> None:
+    net, x = on_grid(LinearEnd(), 2), spikes((10,))
+    graph = lower(to_nir(net, torch.zeros(1, 10), DT), readout="accumulate", calibration=x)
+    report = check_parity(graph, x, against=("torch", "sim", "lava"), net=net).raise_on_mismatch()
+    assert report.floats is not None
+    assert report.floats.same_predictions == x.shape[1]
+    unit = 64 * graph.metadata["neurons"]["fc2.sum"]["scale"]
+    trace = simulate(graph, x, record=("v",))
+    np.testing.assert_allclose(trace.v_last["fc2.sum"] / unit, run_torch(net, x).scores, atol=1e-5)
+
+
 class Block(nn.Module):
     """conv, spike, conv, plus identity or projection, spike."""
 
