@@ -427,3 +427,100 @@ def test_unknown_nodes_are_named_with_what_is_supported():
         UnsupportedNodeError, match=r"'s' \(Softmax\).*supported: Affine, AvgPool2d"
     ):
         lower(nir.NIRGraph(nodes, edges, type_check=False), dt_s=DT, reset="zero")
+
+
+def single(node, shape, size):
+    """Input -> node -> IF, without nir's own type check."""
+    nodes = {
+        "input": nir.Input({"input": np.array(shape)}),
+        "x": node,
+        "n": neurons("IF", size),
+        "output": nir.Output({"output": np.array(size)}),
+    }
+    edges = [("input", "x"), ("x", "n"), ("n", "output")]
+    return nir.NIRGraph(nodes, edges, metadata={"dt": DT}, type_check=False)
+
+
+CONV = {"stride": (1, 1), "padding": (0, 0), "dilation": (1, 1), "groups": 1, "bias": np.zeros(2)}
+
+
+@pytest.mark.parametrize(
+    ("node", "shape", "message"),
+    [
+        (
+            nir.Linear(np.ones((2, 3))),
+            (4,),
+            r"'x' \(Linear\) has weights \(2, 3\) and receives shape",
+        ),
+        (
+            nir.Conv2d(None, np.ones((2, 3, 1, 1)), **CONV),
+            (2, 4, 4),
+            r"'x' \(Conv2d\).*needed is \(3, H",
+        ),
+        (
+            nir.Conv2d(None, np.ones((2, 3, 1, 1)), **CONV),
+            (3, 4),
+            r"'x' \(Conv2d\).*receives shape",
+        ),
+        (
+            nir.Conv2d(None, np.ones((2, 1, 2, 2)), **{**CONV, "padding": "same"}),
+            (1, 4, 4),
+            "'x' pads 'same' with kernel .2, 2., which is no symmetric padding",
+        ),
+        (
+            nir.Conv2d(None, np.ones((2, 1, 2, 2)), **{**CONV, "stride": (1, 2, 3)}),
+            (1, 4, 4),
+            r"'x': stride is \(1, 2, 3\); needed are 1 or 2 integers",
+        ),
+        (
+            nir.Conv1d(None, np.ones((2, 3, 1)), 1, 0, 1, 1, np.zeros(2)),
+            (2, 4),
+            r"'x' \(Conv1d\) has weights",
+        ),
+        (
+            nir.AvgPool2d(np.array([2, 2]), np.array([2, 2]), np.array([0, 0])),
+            (4,),
+            r"'x' \(pooling\) receives shape \(4,\); needed is \(C, H, W\)",
+        ),
+        (nir.Linear(np.ones((3, 4))), (4,), r"'n' has parameters of shape \(2,\) and receives"),
+    ],
+)
+def test_shapes_that_do_not_fit_are_told(node, shape, message):
+    with pytest.raises((ConfigError, UnsupportedNodeError), match=message):
+        lower(single(node, shape, (2,)), reset="zero")
+
+
+def test_time_constants_must_be_positive_and_graphs_complete():
+    lif = neurons("LIF", (2,), tau=np.array([0.02, -1.0]))
+    graph = chain((2,), ("fc", nir.Linear(np.eye(2))), ("n", lif))
+    with pytest.raises(UnsupportedNodeError, match="'n': tau must be above 0 s, found -1.0"):
+        lower(graph, reset="zero")
+    nodes = {"input": nir.Input({"input": np.array([2])}), "fc": nir.Linear(np.eye(2)),
+             "output": nir.Output({"output": np.array([2])})}  # fmt: skip
+    linear = nir.NIRGraph(nodes, [("input", "fc"), ("fc", "output")])
+    with pytest.raises(UnsupportedNodeError, match="1 inputs and 0 neuron nodes; it needs both"):
+        lower(linear, dt_s=DT)
+
+
+def test_steps_of_several_calibration_inputs_must_agree():
+    graph = chain((4,), ("fc", nir.Linear(grid((3, 4)))), ("n", neurons("IF", (3,))))
+    graph.nodes["y"] = nir.Input({"input": np.array([2])})
+    graph.nodes["fy"] = nir.Linear(grid((3, 2)))
+    graph.edges += [("y", "fy"), ("fy", "n")]
+    x = {"input": spikes((4,)), "y": spikes((2,), n_steps=7)}
+    with pytest.raises(ConfigError, match="need the same steps and batch"):
+        lower(graph, reset="zero", calibration=x)
+
+
+def test_a_branch_that_no_delay_can_meet_is_refused():
+    nodes = {"input": nir.Input({"input": np.array([2])})}
+    names = [f"n{i}" for i in range(65)]
+    for name in names:
+        nodes[name] = neurons("IF", (2,), 0.5)
+    nodes["output"] = nir.Output({"output": np.array([2])})
+    edges = [*pairwise(["input", *names, "output"]), ("input", names[-1])]
+    graph = nir.NIRGraph(nodes, edges, metadata={"dt": DT})
+    with pytest.raises(
+        UnsupportedNodeError, match="would need a delay of 64 steps.*allowed are 62"
+    ):
+        lower(graph, reset="zero")
