@@ -19,6 +19,7 @@ import biril_nm
 from biril_nm.hardware_sim.components import Component, execution_order
 from biril_nm.hardware_sim.engine import Clock, Scratch, Worker, block_shape
 from biril_nm.hardware_sim.feeds import Feed, StreamFeed
+from biril_nm.hardware_sim.layout import torch_view
 from biril_nm.hardware_sim.learning_group import Group, Probes
 from biril_nm.hardware_sim.plasticity import dependencies
 from biril_nm.hardware_sim.probes import Recorder
@@ -66,10 +67,7 @@ def simulate_learning(
         starts = np.arange(batch) * period + program.latency[name]
         return np.asarray(rows[starts[np.newaxis, :] + np.arange(n_steps)[:, np.newaxis]])
 
-    chip = {
-        name: {key: np.asarray(rows)[:, 0] for key, rows in trace.variables().items()}
-        for name, trace in recorder.traces().items()
-    }
+    chip = recorder.chip_rows()
     shown = {name: {v: rows[v] for v in variables} for name, rows in chip.items() if name in nodes}
     return Trace(
         nodes={
@@ -150,6 +148,13 @@ class _Recorder(Recorder):
         for name in read_out:
             if (name, "v") not in self._arrays:
                 self._arrays[name, "v"] = np.empty((1, length, program.size(name)), np.int32)
+
+    def chip_rows(self) -> dict[str, dict[str, Array]]:
+        """All that was recorded, as views (n_chip_steps, *shape)."""
+        rows: dict[str, dict[str, Array]] = {name: {} for name in self._nodes}
+        for (name, variable), array in self._arrays.items():
+            rows[name][variable] = torch_view(array[0], self._shapes[name])
+        return rows
 
 
 class _Kept:

@@ -37,9 +37,7 @@ def random_term(r, synaptic, dependencies):
     order = [dependency, *factors] if r.random() < 0.5 else [*factors, dependency]
     if any(f in ("x0", "y0") for f in factors):
         order = [dependency, *factors]
-    return Term(
-        int(r.choice([-1, 1])), int(r.integers(-7, 6)), tuple(order), int(r.integers(0, 8))
-    )
+    return Term(int(r.choice([-1, 1])), int(r.integers(-7, 6)), tuple(order), int(r.integers(0, 8)))
 
 
 def random_rule(r, three_factor=False, synaptic=True, dependencies=("x0", "y0", "u"), t_epoch=None):
@@ -137,9 +135,7 @@ def modulation(r, factors, post, target, nodes):
             modulators[factor] = "error"
         else:
             name = f"m{len(nodes)}"
-            nodes[name] = Input(
-                (1,) if kind == "shared" else (post,), 0 if kind == "spikes" else 7
-            )
+            nodes[name] = Input((1,) if kind == "shared" else (post,), 0 if kind == "spikes" else 7)
             modulators[factor] = name
     return modulators
 
