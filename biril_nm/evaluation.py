@@ -94,10 +94,11 @@ def single_readout(graph: LoihiGraph) -> str:
     Raises:
         ConfigError: not exactly one input and one output.
     """
-    if len(graph.outputs) != 1 or len(graph.inputs) != 1:
+    driving = [name for name in graph.inputs if name not in graph.modulator_inputs]
+    if len(graph.outputs) != 1 or len(driving) != 1:
         raise ConfigError(
             f"classification needs one input and one output; the graph has inputs "
-            f"{', '.join(graph.inputs)} and outputs {', '.join(graph.outputs) or 'none'}"
+            f"{', '.join(driving)} and outputs {', '.join(graph.outputs) or 'none'}"
         )
     return next(iter(graph.outputs.values()))
 

@@ -33,7 +33,8 @@ Plastic = Annotated[
     list[str] | None,
     typer.Option(
         help="CONNECTION=RULE: let it learn by the rule of this name or .toml/.json file; repeatable. "
-        "A three-factor rule adds an Input CONNECTION.y1 (y2, y3) for each factor that it needs."
+        "A three-factor rule adds an Input CONNECTION.y1 (y2, y3) for each factor that it needs; "
+        "CONNECTION=RULE,y3=NODE takes a factor from a node of the network instead."
     ),
 ]
 Out = Annotated[Path | None, typer.Option("--out", "-o", help="Output; default: beside SRC.")]
@@ -112,10 +113,14 @@ def _with_rules(graph: LoihiGraph, plastic: list[str], unroll: bool) -> LoihiGra
     from biril_nm.plastic import make_plastic, rule_of
 
     for text in plastic:
-        name, equals, rule = text.partition("=")
-        if not equals or not name or not rule:
-            raise ConfigError(f"--plastic '{text}' is not of the form CONNECTION=RULE")
-        graph = make_plastic(graph, name, rule_of(rule), unroll=unroll)
+        name, equals, told = text.partition("=")
+        rule, *wiring = told.split(",")
+        sources = dict(part.split("=", 1) for part in wiring if "=" in part)
+        if not equals or not name or not rule or len(sources) != len(wiring):
+            raise ConfigError(
+                f"--plastic '{text}' is not of the form CONNECTION=RULE[,y3=NODE,...]"
+            )
+        graph = make_plastic(graph, name, rule_of(rule), sources, unroll=unroll)
     return graph
 
 

@@ -19,6 +19,9 @@ TOP = {
     "testing",
     "torch_trace",
     "evaluation",
+    "adaptation",
+    "readout_learning",
+    "learning_window",
     "sharding",
     "cli",
     "commands",
@@ -62,7 +65,8 @@ def _group(module: str) -> str:
         return head
     if head in TOP:
         return "top"
-    return "training" if head in ("learning", "neurons", "models", "training", "data") else "?"
+    training = ("learning", "neurons", "models", "training", "data", "domain_shift")
+    return "training" if head in training else "?"
 
 
 def _imports(path: Path) -> set[str]:

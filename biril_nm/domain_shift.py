@@ -1,0 +1,94 @@
+"""Changed worlds: images rotated, noisy, inverted, or seen through dead input lines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from biril_nm.errors import ConfigError
+
+__all__ = ["SHIFTS", "Shift", "get_shift"]
+
+Images = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Shift:
+    """One kind of change.
+
+    Attributes:
+        name: registry name.
+        text: what it does, with its default amount.
+        amount: default amount.
+        change: ``(values, amount, seed, draw) -> values``.
+    """
+
+    name: str
+    text: str
+    amount: float
+    change: Callable[[Images, float, int, int], Images]
+
+    def __call__(
+        self, values: NDArray[Any], seed: int = 0, draw: int = 0, amount: float | None = None
+    ) -> Images:
+        """Changed images in 0..1, ``(n, C, H, W)``.
+
+        Args:
+            values: images in 0..1.
+            seed: of the world: which input lines are dead, for all images; of noise, too.
+            draw: number of the set of images; noise differs from set to set.
+            amount: how much; the shift's own amount by default.
+        """
+        chosen = self.amount if amount is None else amount
+        changed = self.change(np.asarray(values, dtype=np.float32), chosen, seed, draw)
+        return np.asarray(np.clip(changed, 0.0, 1.0), dtype=np.float32)
+
+
+def _rotate(values: Images, degrees: float, seed: int, draw: int) -> Images:
+    del seed, draw
+    from scipy.ndimage import rotate
+
+    turned = rotate(values, degrees, axes=(2, 3), reshape=False, order=1)
+    return np.asarray(turned, dtype=np.float32)
+
+
+def _noise(values: Images, sigma: float, seed: int, draw: int) -> Images:
+    random = np.random.default_rng([seed, 0, draw])
+    return values + random.normal(0.0, sigma, values.shape).astype(np.float32)
+
+
+def _invert(values: Images, amount: float, seed: int, draw: int) -> Images:
+    del seed, draw
+    return (1 - 2 * np.float32(amount)) * values + np.float32(amount)
+
+
+def _dead(values: Images, share: float, seed: int, draw: int) -> Images:
+    del draw
+    random = np.random.default_rng([seed, 1])
+    return values * (random.random(values.shape[1:]) >= share)
+
+
+SHIFTS = {
+    shift.name: shift
+    for shift in (
+        Shift("rotated", "rotated by 45 degrees", 45.0, _rotate),
+        Shift("noisy", "Gaussian noise, sigma 0.5", 0.5, _noise),
+        Shift("inverted", "grey values inverted", 1.0, _invert),
+        Shift("dead", "70 % of the input lines dead", 0.7, _dead),
+    )
+}
+
+
+def get_shift(name: str) -> Shift:
+    """The shift called ``name``.
+
+    Raises:
+        ConfigError: the name is unknown; the message lists the known ones.
+    """
+    if name not in SHIFTS:
+        raise ConfigError(f"shift '{name}' is unknown; known: {', '.join(SHIFTS)}")
+    return SHIFTS[name]

@@ -1,0 +1,93 @@
+"""A trained network meets a changed world and learns it on the chip, from a few labelled samples.
+
+    python examples/onchip_adaptation.py --quick                                  # digits, a minute
+    python examples/onchip_adaptation.py --data-root DATA --model out/mnist/model.pt --plot out.png
+
+Images are rotated, noisy, inverted, or seen through dead input lines. Only the readout learns, by the delta
+rule on 8-bit weights. Controls: the same network frozen, and the same learning on random features.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from onchip_networks import arguments, data_and_network, random_network
+
+from biril_nm.adaptation import Adaptation, measure_adaptation
+from biril_nm.domain_shift import SHIFTS
+
+
+def spread(values: list[float]) -> str:
+    """Mean and range in percent."""
+    low, mean, high = (100 * f(values) for f in (np.min, np.mean, np.max))
+    return f"{mean:5.1f} ({low:.1f}..{high:.1f})"
+
+
+def show(name: str, runs: list[Adaptation]) -> None:
+    """The table of one change."""
+    print(f"\n{SHIFTS[name].text}: before {spread([r.before for r in runs])}")
+    row = "{:<34}" + "{:>22}" * len(runs[0].counts)
+    print(row.format("samples per class", *runs[0].counts))
+    print(row.format("frozen", *[spread([r.frozen for r in runs])] * len(runs[0].counts)))
+    for text, field in (
+        ("learned on the chip", "learned"),
+        ("random features, learned on chip", "random"),
+        ("ridge readout, floating point", "ridge"),
+    ):
+        cells = [spread([getattr(r, field)[i] for r in runs]) for i in range(len(runs[0].counts))]
+        print(row.format(text, *cells))
+    back = [np.mean([r.recovered(i) for r in runs]) for i in range(len(runs[0].counts))]
+    print(row.format("share of the loss recovered, %", *(f"{100 * share:.0f}" for share in back)))
+
+
+def plot(results: dict[str, list[Adaptation]], path: str) -> None:
+    """One panel per change."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, panels = plt.subplots(1, len(results), figsize=(3 * len(results), 2.8), sharey=True)
+    for axes, (name, runs) in zip(np.atleast_1d(panels), results.items()):
+        x = runs[0].counts
+        for field, style in (("learned", "o-"), ("random", "s--"), ("ridge", "^:")):
+            y = 100 * np.array([getattr(run, field) for run in runs])
+            axes.plot(x, y.mean(axis=0), style, ms=4, label=field)
+            axes.fill_between(x, y.min(axis=0), y.max(axis=0), alpha=0.2)
+        for field, color in (("before", "0.2"), ("frozen", "0.6")):
+            axes.axhline(100 * np.mean([getattr(r, field) for r in runs]), color=color, label=field)
+        axes.set(xscale="log", xlabel="samples per class", title=name, ylim=(0, 100))
+    np.atleast_1d(panels)[0].set_ylabel("accuracy, %")
+    np.atleast_1d(panels)[0].legend(fontsize=7)
+    figure.tight_layout()
+    figure.savefig(path, dpi=90)
+
+
+def main() -> None:
+    parser = arguments(__doc__)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--shifts", nargs="+", default=list(SHIFTS), choices=list(SHIFTS))
+    parser.add_argument("--test", type=int, default=2500, help="test images to measure on")
+    parser.add_argument("--plot", default=None)
+    args = parser.parse_args()
+    data, graph, coding = data_and_network(args)
+    data = replace(data, test=data.test.head(args.test))
+    print(
+        f"{data.name}, {len(data.test)} test images, {args.seeds} seeds; accuracy in %, mean (range)"
+    )
+    results: dict[str, list[Adaptation]] = {}
+    for name in args.shifts:
+        results[name] = [
+            measure_adaptation(
+                graph, random_network(data, coding, seed), data, coding, SHIFTS[name], seed=seed
+            )
+            for seed in range(args.seeds)
+        ]
+        show(name, results[name])
+    if args.plot:
+        plot(results, args.plot)
+
+
+if __name__ == "__main__":
+    main()
