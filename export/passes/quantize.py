@@ -1,7 +1,8 @@
 """Choice of scale and exponents: float links of one neuron node to integer registers.
 
 All connections into a node share one scale S (integer weight units per threshold), each has its
-own exponent. With row gains folded in, ``w = round(S W / 2**exp)`` on the grid of its sign mode,
+own exponent. With row gains folded in, ``w = round(S W / 2**exp)`` on the grid of its sign mode, rows and
+kernels keeping their sums (:mod:`balanced_rounding`),
 ``vth = round(S)``, ``bias = 64 S b``. S is searched over the values at which some connection fills
 its weight range; the one with the smallest error within all limits is taken. The limit on |u| is
 proven from the weights where that costs no precision, else taken from calibration data.
@@ -178,7 +179,7 @@ def _registers(
     for link in links:
         grid = grids[link.name]
         exponent = grid.exponent(scale)
-        integers = grid.round(link.values, scale, exponent)
+        integers = grid.round_map(link.linear, scale, exponent)
         weights[link.name] = _refill(link.linear.weight, integers)
         exponents[link.name], modes[link.name] = exponent, grid.mode
         link_facts[link.name] = _link_facts(link, grid, scale, exponent, integers)
@@ -223,7 +224,7 @@ def _link_facts(
         "step": grid.step,
         "largest": largest,
         "bits_used": (largest // grid.step).bit_length(),
-        "clipped": int(np.sum(np.abs(difference) > grid.step / 2 + 1e-6)),
+        "clipped": int(np.sum(np.abs(ideal) > grid.top + grid.step / 2)),
         "max_error": float(np.abs(difference).max()) if difference.size else 0.0,
         "relative_error": math.sqrt(float(np.mean(difference**2))) / rms if rms else 0.0,
         "zeros": int(np.sum(integers == 0)),

@@ -11,6 +11,7 @@ import scipy.sparse
 from numpy.typing import NDArray
 
 from biril_nm.errors import ConfigError, RangeError
+from biril_nm.export.passes.balanced_rounding import round_keeping_sums
 from biril_nm.export.passes.linear_maps import Convolution, LinearMap
 from biril_nm.fixed_point import round_half_away, sign_mode_of, weight_step
 from biril_nm.loihi import MIXED_WEIGHT_MIN, WEIGHT_MAX, ChipProfile, SignMode
@@ -116,12 +117,34 @@ class WeightGrid:
         exponents = range(self.exp_min, self.exp_max + 1)
         return [self.top * 2.0**k / self.peak for k in exponents] if self.peak > 0 else []
 
+    @property
+    def low(self) -> int:
+        """Smallest integer of the grid."""
+        return -self.top if self.mode is not SignMode.EXCITATORY else 0
+
+    @property
+    def high(self) -> int:
+        """Largest integer of the grid."""
+        return self.top if self.mode is not SignMode.INHIBITORY else 0
+
     def round(self, values: FloatArray, scale: float, exponent: int) -> IntArray:
         """Nearest grid point (halves away from zero) within the range."""
         nearest = round_half_away(values * (scale / 2.0**exponent / self.step)) * self.step
-        low = -self.top if self.mode is not SignMode.EXCITATORY else 0
-        high = self.top if self.mode is not SignMode.INHIBITORY else 0
-        return np.clip(nearest, low, high)
+        return np.clip(nearest, self.low, self.high)
+
+    def round_map(self, linear: LinearMap, scale: float, exponent: int) -> IntArray:
+        """Grid integers of all stored weights of a map, flat, rows and kernels keeping their sums."""
+        weight: Any = linear.weight
+        units = scale / 2.0**exponent
+        if not scipy.sparse.issparse(weight):
+            rows = weight.reshape(-1, int(np.prod(weight.shape[weight.ndim // 2 :]))) * units
+            return round_keeping_sums(rows, self.step, self.low, self.high).ravel()
+        length = np.diff(weight.indptr)
+        row = np.repeat(np.arange(len(length)), length)
+        column = np.arange(weight.nnz) - np.repeat(weight.indptr[:-1], length)
+        padded = np.zeros((len(length), int(length.max(initial=1))))
+        padded[row, column] = weight.data * units
+        return round_keeping_sums(padded, self.step, self.low, self.high)[row, column]
 
 
 def check_search(search: str) -> None:

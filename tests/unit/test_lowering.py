@@ -120,7 +120,7 @@ def test_lif_registers_follow_beta_and_bias_follows_scale():
         bias, 64 * scale * net[0].bias.detach().numpy(), atol=1 << node.bias_exp
     )
     w = graph.connections["0"].weight * 2.0 ** graph.connections["0"].weight_exp
-    step = 2.0 ** graph.connections["0"].weight_exp
+    step = 2 * 2.0 ** graph.connections["0"].weight_exp
     np.testing.assert_allclose(w, scale * net[0].weight.detach().numpy(), atol=step + 1e-6)
 
 
