@@ -47,7 +47,7 @@ def round_keeping_sums(ideal: FloatArray, step: int, low: int, high: int) -> Int
 
 
 def _share_equal(steps: FloatArray) -> IntArray:
-    """m equal values v of a row become ``round(m v)`` in all, as evenly as integers allow."""
+    """Round so that m equal values v of a row become ``round(m v)`` in all, evenly shared."""
     order = np.argsort(steps, axis=1, kind="stable")
     value = np.take_along_axis(steps, order, axis=1).ravel()
     starts = np.ones(value.size, dtype=bool)
