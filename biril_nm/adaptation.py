@@ -8,8 +8,9 @@ in floating point on the network's own features and the same samples.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from biril_nm.coding import Coding
 from biril_nm.data import DataSet
 from biril_nm.domain_shift import Shift
-from biril_nm.errors import ConfigError
+from biril_nm.errors import ConfigError, MissingDependencyError
 from biril_nm.evaluation import evaluate_graph
 from biril_nm.hardware_sim import simulate
 from biril_nm.hw_graph import LoihiGraph
@@ -30,7 +31,7 @@ from biril_nm.readout_learning import (
     readout_connection,
 )
 
-__all__ = ["Adaptation", "measure_adaptation", "samples_per_class"]
+__all__ = ["Adaptation", "measure_adaptation", "plot_adaptation", "samples_per_class"]
 
 
 @dataclass(frozen=True)
@@ -146,3 +147,34 @@ def _spike_counts(graph: LoihiGraph, spikes: NDArray[Any]) -> NDArray[np.float32
     source = graph.ends[readout_connection(graph)][0]
     counts = np.asarray(simulate(graph, spikes, nodes=(source,))[source].s).sum(axis=0)
     return np.asarray(counts.reshape(len(counts), -1), dtype=np.float32)
+
+
+def plot_adaptation(results: Mapping[str, Sequence[Adaptation]], path: str | Path) -> None:
+    """Draw one panel per change: accuracy over samples per class, mean and range of the runs.
+
+    Args:
+        results: runs by name of the change, at least one each.
+        path: picture to write; the suffix tells the format.
+
+    Raises:
+        MissingDependencyError: matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MissingDependencyError("matplotlib", "report", "draw the result") from error
+    figure = Figure(figsize=(3 * len(results), 2.8))
+    panels = figure.subplots(1, len(results), sharey=True, squeeze=False)[0]
+    for axes, (name, runs) in zip(panels, results.items()):
+        for field, style in (("learned", "o-"), ("random", "s--"), ("ridge", "^:")):
+            y = 100 * np.array([getattr(run, field) for run in runs])
+            axes.plot(runs[0].counts, y.mean(axis=0), style, ms=4, label=field)
+            axes.fill_between(runs[0].counts, y.min(axis=0), y.max(axis=0), alpha=0.2)
+        for field, color in (("before", "0.2"), ("frozen", "0.6")):
+            mean = 100 * float(np.mean([getattr(run, field) for run in runs]))
+            axes.axhline(mean, color=color, label=field)
+        axes.set(xscale="log", xlabel="samples per class", title=name, ylim=(0, 100))
+    panels[0].set_ylabel("accuracy, %")
+    panels[0].legend(fontsize=7)
+    figure.tight_layout()
+    figure.savefig(path, dpi=90)

@@ -14,7 +14,7 @@ from dataclasses import replace
 import numpy as np
 from onchip_networks import arguments, data_and_network, random_network
 
-from biril_nm.adaptation import Adaptation, measure_adaptation
+from biril_nm.adaptation import Adaptation, measure_adaptation, plot_adaptation
 from biril_nm.domain_shift import SHIFTS
 
 
@@ -41,29 +41,6 @@ def show(name: str, runs: list[Adaptation]) -> None:
     print(row.format("share of the loss recovered, %", *(f"{100 * share:.0f}" for share in back)))
 
 
-def plot(results: dict[str, list[Adaptation]], path: str) -> None:
-    """One panel per change."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, panels = plt.subplots(1, len(results), figsize=(3 * len(results), 2.8), sharey=True)
-    for axes, (name, runs) in zip(np.atleast_1d(panels), results.items()):
-        x = runs[0].counts
-        for field, style in (("learned", "o-"), ("random", "s--"), ("ridge", "^:")):
-            y = 100 * np.array([getattr(run, field) for run in runs])
-            axes.plot(x, y.mean(axis=0), style, ms=4, label=field)
-            axes.fill_between(x, y.min(axis=0), y.max(axis=0), alpha=0.2)
-        for field, color in (("before", "0.2"), ("frozen", "0.6")):
-            axes.axhline(100 * np.mean([getattr(r, field) for r in runs]), color=color, label=field)
-        axes.set(xscale="log", xlabel="samples per class", title=name, ylim=(0, 100))
-    np.atleast_1d(panels)[0].set_ylabel("accuracy, %")
-    np.atleast_1d(panels)[0].legend(fontsize=7)
-    figure.tight_layout()
-    figure.savefig(path, dpi=90)
-
-
 def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--seeds", type=int, default=3)
@@ -86,7 +63,7 @@ def main() -> None:
         ]
         show(name, results[name])
     if args.plot:
-        plot(results, args.plot)
+        plot_adaptation(results, args.plot)
 
 
 if __name__ == "__main__":
