@@ -28,7 +28,10 @@ from biril_nm.hardware_sim.kernels_plan import (
     LUT_TRACE,
     N_POST,
     N_PRE,
+    PAIR_X0,
     POINTERS,
+    PRE_0,
+    PRE_1,
     TARGETS,
     TERM_0,
     TERM_1,
@@ -46,7 +49,13 @@ from biril_nm.hardware_sim.kernels_products import (
     scratch_row,
     update,
 )
-from biril_nm.hardware_sim.kernels_rows import mask_targets, pair_row, shift_row, shift_table
+from biril_nm.hardware_sim.kernels_rows import (
+    finish_x0,
+    mask_targets,
+    pair_row,
+    shift_rows,
+    shift_table,
+)
 from biril_nm.hardware_sim.kernels_traces import histories, list_active_post, post_parts
 
 __all__ = ["learn"]
@@ -59,25 +68,24 @@ def _learn_rows(p: Any, store: Any, rules: Any, rounding: Any, n_active: Any, du
     n_post = p[N_POST]
     active = ints[p[ACTIVE_POST] : p[ACTIVE_POST] + n_active]
     everywhere = p[TOUCH_ALL] or (p[USES_U] and due)
+    uses_x0, pair = p[USES_X0], p[IS_PAIR] and not everywhere
+    partly = p[USES_Y0] and n_active > 0 and not p[IS_SPARSE] and not p[IS_ADDITIVE]
     for j in range(p[N_PRE]):
-        whole = everywhere or (p[USES_X0] and ints[p[TX] + j] > 0)
+        whole = everywhere or (uses_x0 and ints[p[TX] + j] > 0)
+        if not (whole or partly):
+            continue
+        if whole and pair and not p[IS_SPARSE]:
+            pair_row(p, store, rules, j, rounding)
+            continue
         base, n = np.int64(j * n_post), np.int64(n_post)
         targets, places = ints[0:0], ints[0:0]
         if p[IS_SPARSE]:
             base = np.int64(ints[p[POINTERS] + j])
             n = np.int64(ints[p[POINTERS] + j + 1]) - base
             targets = ints[p[TARGETS] + base : p[TARGETS] + base + n]
-            if not whole or n == 0:
+            if n == 0:
                 continue
-        elif whole and p[IS_PAIR] and not everywhere:
-            pair_row(p, store, rules, j, rounding)
-            continue
         elif not whole:
-            if not p[USES_Y0] or n_active == 0:
-                continue
-            if p[IS_ADDITIVE]:
-                shift_row(p, store, rules, j, rounding)
-                continue
             targets, places, n = active, active, np.int64(n_active)
         fill_row(p, store, rules, j, n, targets, due)
         update(p, store, rules, n, rounding, base, places)
@@ -95,6 +103,18 @@ def _learn_columns(p: Any, store: Any, rules: Any, rounding: Any, n_active: Any)
 
 
 @part
+def _short_cuts(p: Any, store: Any, rules: Any, rounding: Any, n_active: Any) -> None:
+    """What additive rules prepare for whole rows, and the rows of silent sources."""
+    if n_active and p[IS_ADDITIVE]:
+        mask_targets(p, store)
+        if p[LUT_TRACE]:
+            shift_table(p, store, rules, rounding)
+        shift_rows(p, store, rules, rounding)
+    if p[IS_PAIR] and rules[0][p[PAIR_X0], PRE_0] == rules[0][p[PAIR_X0], PRE_1]:
+        finish_x0(p, store, rules)
+
+
+@part
 def learn(p: Any, c: Any, store: Any, rules: Any, draws: Any, phase: Any) -> None:
     """One learning phase of connection c with plan p; ``phase`` counts from 1."""
     ints = store[0]
@@ -103,12 +123,10 @@ def learn(p: Any, c: Any, store: Any, rules: Any, draws: Any, phase: Any) -> Non
     post_parts(p, store, rules, n_active)
     due = (phase % (1 << p[DECIMATION])) == 0
     rounding = np.int32(draws[4])
-    if n_active and p[IS_ADDITIVE] and not p[IS_SPARSE]:
-        mask_targets(p, store)
-        if p[LUT_TRACE]:
-            shift_table(p, store, rules, rounding)
-    _learn_rows(p, store, rules, rounding, n_active, due)
     everywhere = p[TOUCH_ALL] or (p[USES_U] and due)
+    if not p[IS_SPARSE] and not everywhere:
+        _short_cuts(p, store, rules, rounding, n_active)
+    _learn_rows(p, store, rules, rounding, n_active, due)
     if p[IS_SPARSE] and p[USES_Y0] and not everywhere:
         _learn_columns(p, store, rules, rounding, n_active)
     p[TOUCH_ALL] = 0

@@ -53,7 +53,7 @@ from __future__ import annotations
     BLOCK,  # (n_terms + 7) * longest row or column: scratch of a row of synapses
     BLOCK_SIZE,  # that length
     DECAY_TABLE,  # 128: decayed value of each value of a trace
-    SHIFT_TABLE,  # 128 * 3: clipped shift of a weight for each value of a trace
+    SHIFT_TABLE,  # 128 * 4: clipped shift of a weight for each value of a trace
     POINTERS,  # n_pre + 1: synapses of each source (Sparse)
     TARGETS,  # n_syn
     POST_POINTERS,  # n_post + 1: synapses of each target

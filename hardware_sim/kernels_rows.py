@@ -39,6 +39,7 @@ from biril_nm.hardware_sim.kernels_plan import (
     TERM_1,
     TX,
     TY,
+    USES_X0,
     WEIGHT_HIGH,
     WEIGHT_LOW,
     WEIGHTS,
@@ -47,7 +48,7 @@ from biril_nm.hardware_sim.kernels_plan import (
 from biril_nm.hardware_sim.kernels_traces import clip, factor_value, pre_part
 from biril_nm.loihi import LEARN_ACC_MAX, LEARN_ACC_MIN, LEARN_ACC_SHIFT, TRACE_MAX
 
-__all__ = ["mask_targets", "pair_row", "shift_row", "shift_table"]
+__all__ = ["finish_x0", "mask_targets", "pair_row", "shift_rows", "shift_table"]
 
 UNIT = np.int32(1 << LEARN_ACC_SHIFT)
 ACC_SHIFT = np.int32(LEARN_ACC_SHIFT)
@@ -55,6 +56,8 @@ LOW = np.int32(LEARN_ACC_MIN)
 HIGH = np.int32(LEARN_ACC_MAX)
 FAR = np.int32(1 << 30)
 N_VALUES = TRACE_MAX + 1
+SHIFT_ENTRIES = 4  # add, low, high of a weight; total of the accumulator
+ONE, TWO = np.uint64(1), np.uint64(2)
 SCATTER = 16  # below one target in so many, visiting them one by one is quicker than a masked row
 
 
@@ -66,7 +69,7 @@ def _product(terms: Any, k: Any, x: Any) -> Any:
 
 @part
 def _rounded(p: Any, shift: Any, out: Any, rounding: Any) -> None:
-    """A clipped shift (total, low, high) of the accumulator as one of the weight."""
+    """A clipped shift (total, low, high) of the accumulator as one of the weight; the total behind it."""
     total, low, high = shift
     if p[IS_EXCITATORY]:
         low, high = max(low, np.int32(0)), max(high, np.int32(0))
@@ -77,6 +80,7 @@ def _rounded(p: Any, shift: Any, out: Any, rounding: Any) -> None:
     out[0] = np.int32(np.int32(total + up) >> ACC_SHIFT)
     out[1] = clip(np.int32(np.int32(low + up) >> ACC_SHIFT), floor, top)
     out[2] = clip(np.int32(np.int32(high + up) >> ACC_SHIFT), floor, top)
+    out[3] = total
 
 
 @part
@@ -94,8 +98,8 @@ def shift_table(p: Any, store: Any, rules: Any, rounding: Any) -> None:
                 total = np.int32(total + x)
                 low = clip(np.int32(low + x), LOW, HIGH)
                 high = clip(np.int32(high + x), LOW, HIGH)
-        first = p[SHIFT_TABLE] + 3 * value
-        _rounded(p, (total, low, high), ints[first : first + 3], rounding)
+        first = p[SHIFT_TABLE] + SHIFT_ENTRIES * value
+        _rounded(p, (total, low, high), ints[first : first + SHIFT_ENTRIES], rounding)
 
 
 @part
@@ -104,7 +108,7 @@ def _row_shift(p: Any, store: Any, rules: Any, j: Any, time: Any, rounding: Any)
     ints, terms = store[0], rules[0]
     if p[LUT_TRACE]:
         row = (p[LUT_TRACE] - 1) * (p[T_EPOCH] + 1) + time
-        return p[SHIFT_TABLE] + 3 * ints[p[X_HISTORY] + row * p[N_PRE] + j]
+        return p[SHIFT_TABLE] + SHIFT_ENTRIES * ints[p[X_HISTORY] + row * p[N_PRE] + j]
     total, low, high = np.int32(0), np.int32(-FAR), FAR
     for k in range(p[TERM_0], p[TERM_1]):
         if terms[k, DEPENDENCY] == ON_Y0:
@@ -113,7 +117,7 @@ def _row_shift(p: Any, store: Any, rules: Any, j: Any, time: Any, rounding: Any)
             low = clip(np.int32(low + x), LOW, HIGH)
             high = clip(np.int32(high + x), LOW, HIGH)
     first = p[SHIFT_TABLE]
-    _rounded(p, (total, low, high), ints[first : first + 3], rounding)
+    _rounded(p, (total, low, high), ints[first : first + SHIFT_ENTRIES], rounding)
     return first
 
 
@@ -131,29 +135,42 @@ def mask_targets(p: Any, store: Any) -> None:
 
 
 @part
-def shift_row(p: Any, store: Any, rules: Any, j: Any, rounding: Any) -> None:
-    """What targets that spiked change in the row of a source that did not."""
+def shift_rows(p: Any, store: Any, rules: Any, rounding: Any) -> None:
+    """What targets that spiked change in the rows of sources that did not."""
     ints, synapses = store
-    n_post = p[N_POST]
-    row = synapses[p[WEIGHTS] + j * n_post : p[WEIGHTS] + (j + 1) * n_post]
+    n_pre, n_post = p[N_PRE], p[N_POST]
+    spiked = ints[p[TX] : p[TX] + n_pre]
+    weights = synapses[p[WEIGHTS] : p[WEIGHTS] + n_pre * n_post]
+    table = ints[p[SHIFT_TABLE] : p[SHIFT_TABLE] + SHIFT_ENTRIES * N_VALUES]
+    uses_x0, lut = p[USES_X0], p[LUT_TRACE]
+    floor, top = np.int32(p[WEIGHT_LOW]), np.int32(p[WEIGHT_HIGH])
     for time in range(1, p[T_EPOCH] + 1):
-        begin = ints[p[GROUP_START] + time]
-        end = ints[p[GROUP_START] + time + 1]
+        begin, end = ints[p[GROUP_START] + time], ints[p[GROUP_START] + time + 1]
         if begin == end:
             continue
-        first = _row_shift(p, store, rules, j, time, rounding)
-        add, low, high = ints[first], ints[first + 1], ints[first + 2]
-        whole = low <= p[WEIGHT_LOW] and high >= p[WEIGHT_HIGH]
-        if add == 0 and whole:
-            continue
-        if whole and (end - begin) * SCATTER > n_post:
-            mask = synapses[p[MASKS] + (time - 1) * n_post : p[MASKS] + time * n_post]
-            _shift_masked(row, mask, np.int16(add), np.int16(low), np.int16(high))
-        else:
-            active = ints[p[ACTIVE_POST] + begin : p[ACTIVE_POST] + end]
-            for q in range(active.size):
-                i = np.uint64(active[q])
-                row[i] = np.int16(clip(np.int32(row[i] + add), low, high))
+        mask = synapses[p[MASKS] + (time - 1) * n_post : p[MASKS] + time * n_post]
+        active = ints[p[ACTIVE_POST] + begin : p[ACTIVE_POST] + end]
+        many = (end - begin) * SCATTER > n_post
+        first = p[X_HISTORY] + (max(lut, 1) - 1) * (p[T_EPOCH] + 1) * n_pre + time * n_pre
+        trace = ints[first : first + n_pre]
+        for j in range(n_pre):
+            if uses_x0 and spiked[j] > 0:
+                continue
+            if lut:
+                entry = np.uint64(SHIFT_ENTRIES * trace[j])
+            else:
+                entry = np.uint64(_row_shift(p, store, rules, j, time, rounding) - p[SHIFT_TABLE])
+            add, low, high = table[entry], table[entry + ONE], table[entry + TWO]
+            whole = low <= floor and high >= top
+            if add == 0 and whole:
+                continue
+            row = weights[j * n_post : (j + 1) * n_post]
+            if whole and many:
+                _shift_masked(row, mask, np.int16(add), np.int16(low), np.int16(high))
+            else:
+                for q in range(active.size):
+                    i = np.uint64(active[q])
+                    row[i] = np.int16(clip(np.int32(row[i] + add), low, high))
 
 
 @part
@@ -165,32 +182,49 @@ def _shift_masked(row: Any, mask: Any, add: Any, low: Any, high: Any) -> None:
 
 
 @part
+def finish_x0(p: Any, store: Any, rules: Any) -> None:
+    """The product with x0 of a pair, where it is the same for all sources: shifted and clipped once."""
+    ints, terms = store[0], rules[0]
+    kx, n_post = p[PAIR_X0], p[N_POST]
+    first = p[POST_PARTS] + ((kx - p[TERM_0]) * (p[T_EPOCH] + 1) + 1) * n_post
+    post = ints[first : first + p[T_EPOCH] * n_post]
+    _shift_and_clip(post, post, np.int32(terms[kx, MANTISSA]), terms[kx])
+
+
+@part
+def _shift_and_clip(post: Any, out: Any, scale: Any, term: Any) -> None:
+    right, left = np.int32(term[SHIFT_RIGHT] & 31), np.int32(term[SHIFT_LEFT] & 31)
+    for i in range(post.size):
+        x = np.int32(np.int32(np.int32(post[i] * scale) >> right) << left)
+        out[i] = clip(x, LOW, HIGH)
+
+
+@part
 def pair_row(p: Any, store: Any, rules: Any, j: Any, rounding: Any) -> None:
     """The whole row of a source that spiked, for one product with x0 and at most one with y0."""
     ints, synapses, terms = store[0], store[1], rules[0]
     n_post, steps = p[N_POST], p[T_EPOCH]
     kx, ky = p[PAIR_X0], p[PAIR_Y0]
     row = synapses[p[WEIGHTS] + j * n_post : p[WEIGHTS] + (j + 1) * n_post]
-    on_x0 = ints[p[BLOCK] : p[BLOCK] + n_post]
-    on_y0 = ints[p[BLOCK] + p[BLOCK_SIZE] : p[BLOCK] + p[BLOCK_SIZE] + n_post]
     time = np.int64(ints[p[TX] + j])
-    scale = pre_part(p, store, rules, kx, j, time)
     first = p[POST_PARTS] + ((kx - p[TERM_0]) * (steps + 1) + time) * n_post
-    post = ints[first : first + n_post]
-    right, left = np.int32(terms[kx, SHIFT_RIGHT] & 31), np.int32(terms[kx, SHIFT_LEFT] & 31)
-    for i in range(n_post):
-        x = np.int32(np.int32(np.int32(post[i] * scale) >> right) << left)
-        on_x0[i] = clip(x, LOW, HIGH)
+    if terms[kx, PRE_0] < terms[kx, PRE_1]:
+        post = ints[first : first + n_post]
+        first = p[BLOCK]
+        scale = pre_part(p, store, rules, kx, j, time)
+        _shift_and_clip(post, ints[first : first + n_post], scale, terms[kx])
+    on_x0 = ints[first : first + n_post]
+    on_y0 = ints[p[BLOCK] + p[BLOCK_SIZE] : p[BLOCK] + p[BLOCK_SIZE] + n_post]
     if ky < 0 or ints[p[GROUP_START] + steps + 1] == 0:
         for i in range(n_post):
             on_y0[i] = 0
     elif steps == 1:
-        x = _product(terms, ky, pre_part(p, store, rules, ky, j, 1))
+        x = ints[_row_shift(p, store, rules, j, 1, rounding) + 3]
         mask = synapses[p[MASKS] : p[MASKS] + n_post]
         for i in range(n_post):
             on_y0[i] = np.int32(mask[i]) & x
     else:
-        _pair_y0(p, store, rules, j, on_y0)
+        _pair_y0(p, store, rules, j, on_y0, rounding)
     alow = np.int32(0) if p[IS_EXCITATORY] else LOW
     ahigh = np.int32(0) if p[IS_INHIBITORY] else HIGH
     up = np.int32(UNIT - 1 - rounding)
@@ -202,7 +236,7 @@ def pair_row(p: Any, store: Any, rules: Any, j: Any, rounding: Any) -> None:
 
 
 @part
-def _pair_y0(p: Any, store: Any, rules: Any, j: Any, out: Any) -> None:
+def _pair_y0(p: Any, store: Any, rules: Any, j: Any, out: Any, rounding: Any) -> None:
     """The product with y0 for each target, by its spike time."""
     ints = store[0]
     steps, n_post = p[T_EPOCH], p[N_POST]
@@ -211,8 +245,7 @@ def _pair_y0(p: Any, store: Any, rules: Any, j: Any, out: Any) -> None:
     at_time[0] = 0
     for time in range(1, steps + 1):
         if ints[p[GROUP_START] + time] < ints[p[GROUP_START] + time + 1]:
-            x = pre_part(p, store, rules, p[PAIR_Y0], j, time)
-            at_time[time] = _product(rules[0], p[PAIR_Y0], x)
+            at_time[time] = ints[_row_shift(p, store, rules, j, time, rounding) + 3]
     spike = ints[p[TY] : p[TY] + n_post]
     for i in range(n_post):
         out[i] = at_time[np.uint64(spike[i])]

@@ -243,7 +243,7 @@ def _place_state(
         (k.ACTIVE_POST, n_post + 1),
         (k.GROUP_START, steps + 2),
         (k.DECAY_TABLE, TRACE_MAX + 1),
-        (k.SHIFT_TABLE, 3 * (TRACE_MAX + 1)),
+        (k.SHIFT_TABLE, 4 * (TRACE_MAX + 1)),
         (k.BLOCK, (n_terms + 7) * int(plan[k.BLOCK_SIZE])),
     ):
         plan[column] = arena.put_ints(size)
