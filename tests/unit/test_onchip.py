@@ -209,9 +209,9 @@ def test_learning_gives_back_what_a_change_took(
     data: DataSet, learned: LoihiGraph, tmp_path: Path
 ) -> None:
     fresh = digits_graph(seed=5)
-    run = measure_adaptation(
-        learned, fresh, data, CODING, SHIFTS["rotated"], counts=(1, 50), seed=0
-    )
+    config = DeltaConfig(presentations=1500)
+    shift = SHIFTS["rotated"]
+    run = measure_adaptation(learned, fresh, data, CODING, shift, counts=(1, 40), config=config)
     assert run.before > 0.85
     assert run.frozen < run.before - 0.3
     assert run.learned[1] > run.frozen + 0.3

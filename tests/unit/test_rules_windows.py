@@ -142,7 +142,7 @@ def test_reward_makes_the_pair_rule_and_punishment_its_mirror() -> None:
 
 def test_delta_needs_an_error_and_agreement_changes_nothing() -> None:
     lags = [0, 1, 4, -2]
-    x1 = np.array([16, 16 * np.exp(-1 / 8), 16 * np.exp(-4 / 8), 0])
+    x1 = np.array([16, 16 * np.exp(-1 / 3), 16 * np.exp(-4 / 3), 0])
     missing = window(DELTA, lags, third=(1, 0))
     np.testing.assert_allclose(missing, x1 / 16, atol=0.2)
     assert (missing[:3] > 0).all()
