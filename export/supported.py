@@ -69,12 +69,21 @@ _NIR = {
         "neurons with dv = 0; v grows by r x per step as all producers mean it, by the letter of NIR "
         "it would be dt r x (node metadata `if_integration = continuous` asks for that)",
     ),
-    "LIF": (EXACT, "neurons with dv = round(4096 dt/tau); v_reset is shifted to 0"),
-    "CubaLIF": (EXACT, "neurons with du and dv from tau_syn and tau_mem; v_reset is shifted to 0"),
+    "LIF": (EXACT, "neurons with dv = round(4096 dt/tau)"),
+    "CubaLIF": (EXACT, "neurons with du and dv from tau_syn and tau_mem"),
     "I": (EXACT, "integrator without spikes, as the last layer only"),
     "LI": (EXACT, "leaky integrator without spikes, as the last layer only"),
     "CubaLI": (EXACT, "leaky integrator with synaptic current, as the last layer only"),
     "Threshold": (EXACT, "neurons without memory (dv = 4096)"),
+    "v_reset other than 0": (
+        APPROXIMATION,
+        "v, v_leak and v_threshold are counted from v_reset; v also starts there, which NIR leaves open",
+    ),
+    "loop of one connection": (EXACT, "one step, as in snnTorch"),
+    "loop of several connections": (
+        APPROXIMATION,
+        "one step for each connection; refused where the file says `lag = 1` (networks of `to_nir`)",
+    ),
     "reset by subtraction": (
         REFUSED,
         'the chip resets v to 0; `reset="force-zero"` accepts the change of meaning',
@@ -98,8 +107,8 @@ def _rows() -> list[tuple[str, str, str, str]]:
         ("NIR", _NIR, (*STATELESS, *NEURON_KINDS, nir.NIRGraph)),
     ):
         names = [kind.__name__ for kind in kinds]
-        refused = [name for name, (policy, _) in texts.items() if policy == REFUSED]
-        rows += [(side, name, *texts[name]) for name in (*names, *refused)]
+        more = [name for name in texts if name not in names]
+        rows += [(side, name, *texts[name]) for name in (*names, *more)]
     return rows
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 import nir
 
 from biril_nm.export.supported import POLICIES, _rows, policy_table, supported_nodes
+from biril_nm.export.torch_layers import LAYER_MAP, VANISHING
+from biril_nm.export.torch_neurons import NEURONS
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -20,6 +22,10 @@ def test_every_nir_node_has_a_policy():
     } - {"NIRNode"}
     assert len(kinds) >= 18
     assert kinds <= {name for side, name, _, _ in _rows() if side == "NIR"}
+    torch_side = {
+        name for side, name, policy, _ in _rows() if side != "NIR" and policy != "refused"
+    }
+    assert torch_side == {kind.__name__ for kind in (*LAYER_MAP, *VANISHING, *NEURONS)}
     assert {policy for _, _, policy, _ in _rows()} == set(POLICIES)
     assert "MaxPool2d" not in {name for _, name, _ in supported_nodes()}
 
