@@ -1,15 +1,17 @@
 """HDF5 files from elsewhere: opened only after their headers were checked, shared by all readers.
 
 Nothing outside of the file is ever touched: soft and external links, external storage and virtual
-datasets are refused, and sizes are bounded before an array is allocated.
+datasets are refused, and sizes are bounded before an array is allocated. The heaps that hold text of
+variable length are walked here first, because the HDF5 library never returns from a damaged one.
 """
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import h5py
 
@@ -20,6 +22,13 @@ __all__ = ["MAX_BYTES", "check_members", "open_checked"]
 MAX_BYTES = 8 << 30  # sum of all arrays, uncompressed
 MAX_MEMBERS = 100_000
 MAX_DEPTH = 64
+
+# HDF5 File Format Specification 3.0, III.E "Disk Format: Level 1E - Global Heap"
+HEAP_HEADER = struct.Struct("<4sB3xQ")  # signature, version, size of the collection
+HEAP_OBJECT = struct.Struct("<HH4xQ")  # index (0: free space), references, size
+HEAP_REFERENCE = struct.Struct("<IQI")  # length of the text, address of its heap, index
+HEAP_SIGNATURE = b"GCOL"
+ADDRESS_BYTES = 8
 
 
 @contextmanager
@@ -52,6 +61,7 @@ def open_checked(path: str | Path, kind: str, max_bytes: int = MAX_BYTES) -> Ite
 def check_members(source: Path, file: h5py.File, max_bytes: int = MAX_BYTES) -> None:
     """Refuse external data, cyclic groups and sizes beyond the bounds, from headers alone."""
     total = members = 0
+    texts: list[tuple[str, Any]] = []
     groups = [(file, "", 0)]
     while groups:
         group, where, depth = groups.pop()
@@ -71,5 +81,60 @@ def check_members(source: Path, file: h5py.File, max_bytes: int = MAX_BYTES) -> 
                 if item.is_virtual or item.external:
                     raise FileFormatError(f"'{source}': '{path}' takes its data from another file")
                 total += int(item.size or 0) * item.dtype.itemsize
+                if item.dtype.hasobject:
+                    texts.append((path, item))
         if total > max_bytes:
             raise FileFormatError(f"'{source}' unpacks to more than {max_bytes} bytes")
+    if texts:
+        _check_texts(source, file, texts)
+
+
+def _check_texts(source: Path, file: h5py.File, texts: list[tuple[str, Any]]) -> None:
+    """Refuse text of variable length that lies in a damaged heap."""
+    if file.id.get_create_plist().get_sizes() != (ADDRESS_BYTES, ADDRESS_BYTES):
+        raise FileFormatError(
+            f"'{source}' has addresses of unusual width; write it again with h5py"
+        )
+    heaps: set[int] = set()
+    with source.open("rb") as raw:
+        for path, item in texts:
+            offset, stored = item.id.get_offset(), item.id.get_storage_size()
+            if offset is None and not stored:
+                continue
+            if h5py.check_string_dtype(item.dtype) is None or offset is None:
+                raise FileFormatError(
+                    f"'{source}': '{path}' ({item.dtype}) is neither numbers nor plain text"
+                )
+            raw.seek(offset)
+            for length, address, _ in HEAP_REFERENCE.iter_unpack(_exactly(raw, source, stored)):
+                if length:
+                    heaps.add(address + file.userblock_size)
+        room = source.stat().st_size
+        for address in sorted(heaps):
+            room -= _heap_size(raw, source, address)
+            if room < 0:
+                raise FileFormatError(f"'{source}' has heaps that overlap")
+
+
+def _heap_size(raw: BinaryIO, source: Path, address: int) -> int:
+    """Walk one heap: each object must move on and stay inside; free space ends it."""
+    raw.seek(address)
+    signature, _, size = HEAP_HEADER.unpack(_exactly(raw, source, HEAP_HEADER.size))
+    if signature != HEAP_SIGNATURE or address + size > source.stat().st_size:
+        raise FileFormatError(f"'{source}' has no heap of text at byte {address}")
+    at = HEAP_HEADER.size
+    while at + HEAP_OBJECT.size <= size:
+        raw.seek(address + at)
+        index, _, length = HEAP_OBJECT.unpack(_exactly(raw, source, HEAP_OBJECT.size))
+        step = HEAP_OBJECT.size + (length + 7) // 8 * 8 if index else length
+        if step < HEAP_OBJECT.size or at + step > size:
+            raise FileFormatError(f"'{source}' has a damaged heap of text at byte {address}")
+        at += step
+    return int(size)
+
+
+def _exactly(raw: BinaryIO, source: Path, n_bytes: int) -> bytes:
+    data = raw.read(n_bytes)
+    if len(data) < n_bytes:
+        raise FileFormatError(f"'{source}' ends before its text")
+    return data

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from biril_nm.errors import (
+    BirilError,
     ConfigError,
     FileFormatError,
     OutputExistsError,
@@ -287,6 +288,38 @@ def test_hostile_files(tmp_path, netx):
             read_netx(path)
     with pytest.raises(FileFormatError, match="does not exist"):
         read_netx(tmp_path / "none.net")
+
+
+def test_damaged_heaps_of_text_are_not_walked_for_ever(netx):
+    """The HDF5 library loops in a heap whose free space has size 0."""
+    path = netx(dense())
+    data = bytearray(path.read_bytes())
+    heap = data.index(b"GCOL")
+    data[heap + 16 : heap + 32] = bytes(16)
+    path.write_bytes(data)
+    with pytest.raises(FileFormatError, match="x.net.*damaged heap"):
+        read_netx(path)
+    data[heap : heap + 4] = b"XXXX"
+    path.write_bytes(data)
+    with pytest.raises(FileFormatError, match="x.net.*no heap of text"):
+        read_netx(path)
+
+
+@pytest.mark.parametrize("name", ["conv_stack", "recurrent"])
+def test_mutated_files_are_read_or_refused(name, tmp_path):
+    path = write_file(tmp_path / "x.net", CASES[name](np.random.default_rng(1))[0])
+    good = np.frombuffer(path.read_bytes(), np.uint8)
+    r = np.random.default_rng(3)
+    refused = 0
+    for _ in range(60):
+        bad = good.copy()
+        bad[r.integers(0, len(bad), 4)] = r.integers(0, 256, 4)
+        path.write_bytes(bad.tobytes())
+        try:
+            read_netx(path)
+        except BirilError:
+            refused += 1
+    assert 0 < refused < 60
 
 
 # --- writing ------------------------------------------------------------------------------------
