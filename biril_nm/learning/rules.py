@@ -229,11 +229,12 @@ def delta_rule(
 # dw = 2^-7 x1 (y2 - y3). Form: Fremaux and Gerstner, Frontiers in Neural Circuits 9 (2016).
 THREE_FACTOR = three_factor_rule(exp=-4, tau=8)
 
-# Readout rule: dw = 2^-4 x1 (y2 - y3) / 64 per spike, x1 counting recent pre-spikes by 16.
+# Readout rule: dw = 2^-4 x1 per missing spike (y2) and - 2^-4 x1 per spike too many (y3), x1 counting
+# the pre-spikes of the last 3 steps by 16; short, because traces run on from sample to sample.
 # Form: Widrow and Hoff (1960); with error neurons on Loihi: Shrestha, Fang, Rider, Mei and Qiu,
 # "In-hardware learning of multilayer spiking neural networks on a neuromorphic processor", DAC 2021
 # (EMSTDP), whose chip rule is 2^-7 u7 y1 x1 - 2^-7 u7 y0 x1.
-DELTA = delta_rule(exp=-7, tau=8)
+DELTA = delta_rule(exp=-7, tau=3)
 
 RULES = {rule.name: rule for rule in (OFFSET, PAIR, OJA, PROP, REWARD_STDP, DELTA, THREE_FACTOR)}
 
