@@ -109,6 +109,10 @@ def report_text(graph: LoihiGraph) -> str:
         lines.append(", ".join(f"{key} {value}" for key, value in known.items()))
     lines += ["", *_table(NEURON_HEADER, neuron_rows(graph))]
     lines += ["", *_table(CONNECTION_HEADER, connection_rows(graph))]
+    unrolled = graph.metadata.get("unrolled_convolutions", ())
+    for name, plastic in graph.plastic.items():
+        own = ", a convolution unrolled: every position learns its own kernel"
+        lines.append(f"{name} learns: {plastic.rule!r}{own if name in unrolled else ''}")
     notes = graph.metadata.get("notes", ())
     lines += ["", *(f"note: {note}" for note in notes)] if notes else []
     return "\n".join(lines)
