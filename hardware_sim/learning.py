@@ -8,6 +8,7 @@ traces at 0 and fresh random streams, as a fresh run of Lava does.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -19,6 +20,7 @@ import biril_nm
 from biril_nm.hardware_sim.components import Component, execution_order
 from biril_nm.hardware_sim.engine import Clock, Scratch, Worker, block_shape
 from biril_nm.hardware_sim.feeds import Feed, StreamFeed
+from biril_nm.hardware_sim.kernels_group import run_group
 from biril_nm.hardware_sim.layout import torch_view
 from biril_nm.hardware_sim.learning_group import Group, Probes
 from biril_nm.hardware_sim.plasticity import dependencies
@@ -29,6 +31,8 @@ from biril_nm.learning.rule import TRACES
 from biril_nm.trace import ConnectionTrace, NodeTrace, Trace
 
 __all__ = ["simulate_learning"]
+
+logger = logging.getLogger(__name__)
 
 Array = NDArray[Any]
 TAG_FIELDS = {"t": "tag_t", "d": "tag_d"}
@@ -59,6 +63,10 @@ def simulate_learning(
         for component in program.order
         if any(graph.ends[name][1] in component.names for name in graph.plastic)
     ]
+    if not run_group.signatures:  # type: ignore[attr-defined]
+        logger.info(
+            "loading the compiled learning loop; the first run on a machine compiles it (half a minute)"
+        )
     kept = _Kept(groups, learning_variables, length)
     worker = _Worker(program, streams, clock, recorder, steps, groups, kept, (n_steps, batch))
     worker.run(0)
