@@ -110,6 +110,8 @@ class TorchEngine:
             chip_only.append("tags and delays (dt, dd, t, d)")
         if rule.t_epoch != 1:
             chip_only.append(f"t_epoch {rule.t_epoch} (the engine evaluates at every step)")
+        if rule.three_factor:
+            chip_only.append("third factors from outside")
         if not rule.dw:
             chip_only.append("no dw")
         if rule.three_factor:
