@@ -1,9 +1,10 @@
 """Learn the readout of an integer network on the chip, from labels, in one stream of samples.
 
 The last connection becomes plastic under the delta rule (:func:`biril_nm.learning.rules.delta_rule`):
-its second factor y2 are target spikes that the host sends in step with the samples, y3 are the
-readout's own spikes, so that ``dw ~ x1 (target - spike)``: no error neurons and no host in the
-loop. All other layers stay as they are. The same graph runs on Lava.
+its third factor y2 are target spikes that the host sends in step with the samples, y3 are the
+readout's own spikes, so that ``dw ~ x1 (target - spike)``: no further neurons and no host in the
+loop. With ``error_neurons`` two neurons per class compute the difference instead, as in EMSTDP. All
+other layers stay as they are. The same graph runs on Lava.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from biril_nm.errors import ConfigError
-from biril_nm.fixed_point import prepare_weights
+from biril_nm.fixed_point import prepare_weights, sign_mode_of
 from biril_nm.hardware_sim import simulate
 from biril_nm.hw_graph import Dense, Input, LoihiGraph, Neurons, Output
 from biril_nm.learning.rules import delta_rule
+from biril_nm.loihi import NO_SYNAPTIC_MEMORY
 
 __all__ = [
     "TARGET",
@@ -34,6 +36,8 @@ __all__ = [
 ]
 
 TARGET = "target"  # name of the Input through which the host tells the wanted spikes
+MISSING, SURPLUS = "missing", "surplus"  # error neurons: a wanted spike did not come, one too many
+ERROR_WEIGHT, ERROR_VTH = 128, 64
 FRESH_VTH = 1024  # 30 inputs at weights of +-35 per spike: well inside 8 bits
 
 
@@ -48,6 +52,8 @@ class DeltaConfig:
         quiet_steps: steps at the start of a sample without target, while v still gathers input.
         replays: a small set of samples is shown again, up to this often ...
         presentations: ... as long as not more samples than this are shown in all.
+        error_neurons: two neurons per class send the error, one step later, instead of the target
+            Input and the readout itself.
     """
 
     exp: int = -7
@@ -56,6 +62,7 @@ class DeltaConfig:
     quiet_steps: int = 1
     replays: int = 30
     presentations: int = 6000
+    error_neurons: bool = False
 
     def __post_init__(self) -> None:
         if self.quiet_steps < 0 or self.replays < 1 or self.presentations < 1:
@@ -106,7 +113,35 @@ def plastic_readout(
     rule = delta_rule(config.exp, config.tau, config.impulse, seed=seed)
     plastic = replace(_dense(graph, name), rule=rule, modulators={"y2": TARGET, "y3": output})
     nodes = {**graph.nodes, name: plastic, TARGET: Input(graph.shape_of(output))}
-    return LoihiGraph(nodes, graph.edges, graph.metadata)
+    edges = graph.edges
+    if config.error_neurons:
+        extra, wires = _error_neurons(graph, output)
+        plastic = replace(plastic, modulators={"y2": MISSING, "y3": SURPLUS})
+        nodes, edges = {**nodes, name: plastic, **extra}, (*edges, *wires)
+    return LoihiGraph(nodes, edges, graph.metadata)
+
+
+def _error_neurons(
+    graph: LoihiGraph, output: str
+) -> tuple[dict[str, Any], tuple[tuple[str, str], ...]]:
+    """Two neurons per class, without memory: target without output, and output without target.
+
+    The target waits in a synaptic delay until the output has answered the same input step.
+    """
+    shape = graph.shape_of(output)
+    one_to_one = np.eye(int(np.prod(shape)), dtype=np.int32) * ERROR_WEIGHT
+    nodes: dict[str, Any] = {}
+    edges: list[tuple[str, str]] = []
+    for name, sign in ((MISSING, 1), (SURPLUS, -1)):
+        nodes[name] = Neurons(shape, vth=ERROR_VTH, dv=NO_SYNAPTIC_MEMORY)
+        for source, weight, delay in (
+            (TARGET, sign * one_to_one, graph.latency[output]),
+            (output, -sign * one_to_one, 0),
+        ):
+            link = f"{source}_{name}"
+            nodes[link] = Dense(weight, sign_mode=sign_mode_of(weight), delay=delay)
+            edges += [(source, link), (link, name)]
+    return nodes, tuple(edges)
 
 
 def fresh_readout(graph: LoihiGraph, vth: int = FRESH_VTH) -> LoihiGraph:
@@ -124,13 +159,13 @@ def fresh_readout(graph: LoihiGraph, vth: int = FRESH_VTH) -> LoihiGraph:
 
 
 def frozen(graph: LoihiGraph) -> LoihiGraph:
-    """The graph without rules, tags, modulators and the Inputs that served modulation alone.
+    """The graph without rules, tags, modulators and all that served modulation alone.
 
     Weights are truncated as a connection that does not learn truncates them (mixed: even integers).
     """
-    nodes: dict[str, Any] = {
-        name: node for name, node in graph.nodes.items() if name not in graph.modulator_inputs
-    }
+    kept = _needed(graph)
+    edges = tuple(edge for edge in graph.edges if set(edge) <= kept)
+    nodes: dict[str, Any] = {name: node for name, node in graph.nodes.items() if name in kept}
     for name, node in graph.plastic.items():
         weight: Any = node.weight.copy()
         if isinstance(node, Dense):
@@ -138,7 +173,19 @@ def frozen(graph: LoihiGraph) -> LoihiGraph:
         else:
             weight.data = prepare_weights(weight.data, node.weight_bits, node.sign_mode)
         nodes[name] = replace(node, weight=weight, rule=None, modulators={}, tag_t=None, tag_d=None)
-    return LoihiGraph(nodes, graph.edges, graph.metadata)
+    return LoihiGraph(nodes, edges, graph.metadata)
+
+
+def _needed(graph: LoihiGraph) -> set[str]:
+    """Nodes from which an Output can be reached; without Outputs all but modulating Inputs."""
+    if not graph.outputs:
+        return set(graph.nodes) - set(graph.modulator_inputs)
+    kept = set(graph.outputs)
+    while True:
+        found = {a for a, b in graph.edges if b in kept} - kept
+        if not found:
+            return kept
+        kept |= found
 
 
 def target_spikes(

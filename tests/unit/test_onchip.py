@@ -87,6 +87,17 @@ def test_a_plastic_readout_hears_the_target_and_itself_and_freezes_again() -> No
         plastic_readout(plastic)
 
 
+def test_the_command_line_can_name_the_source_of_a_third_factor() -> None:
+    from biril_nm.commands.export import _with_rules
+
+    graph = _with_rules(digits_graph(), ["fc=delta,y3=out"], unroll=False)
+    assert graph.plastic["fc"].modulators == {"y2": "fc.y2", "y3": "out"}
+    assert graph.modulator_inputs == ("fc.y2",)
+    evaluate_graph(graph, np.zeros((2, 1, 8, 8), np.float32), [0, 0], CODING)  # needs no targets
+    with pytest.raises(ConfigError, match=r"not of the form CONNECTION=RULE\[,y3=NODE"):
+        _with_rules(digits_graph(), ["fc=delta,out"], unroll=False)
+
+
 def test_frozen_weights_are_what_a_static_connection_would_make_of_them() -> None:
     graph = digits_graph()
     odd = replace(
@@ -148,12 +159,36 @@ def test_learning_depends_on_its_seed_alone(data: DataSet) -> None:
     assert (first != other).any()
 
 
+def test_error_neurons_tell_missing_and_surplus_spikes(data: DataSet, learned: LoihiGraph) -> None:
+    config = DeltaConfig(error_neurons=True)
+    plastic = plastic_readout(learned, config)
+    assert frozen(plastic) == learned
+    assert plastic.plastic["fc"].modulators == {"y2": "missing", "y3": "surplus"}
+    labels = np.roll(data.train.labels[:60], 1)  # wrong labels: both kinds of error occur
+    given = stream(plastic, CODING.encode(data.train.values(slice(0, 60))), labels)
+    trace = simulate(plastic, given)
+    wanted, sent = given[TARGET] > 0, trace["out"].s > 0
+    np.testing.assert_array_equal(trace["missing"].s > 0, wanted & ~sent)
+    np.testing.assert_array_equal(trace["surplus"].s > 0, sent & ~wanted)
+    assert trace.n_spikes["missing"] > 20
+    assert trace.n_spikes["surplus"] > 20
+
+
+def test_error_neurons_teach_as_well(data: DataSet) -> None:
+    config = DeltaConfig(error_neurons=True)
+    spikes = CODING.encode(data.train.values())
+    graph = finetune(digits_graph(), spikes, data.train.labels, config)
+    assert evaluate_graph(graph, data.test.values(), data.test.labels, CODING).accuracy > 0.85
+
+
 @pytest.mark.lava
-def test_lava_learns_the_same_readout(data: DataSet) -> None:
+@pytest.mark.parametrize("error_neurons", [False, True])
+def test_lava_learns_the_same_readout(data: DataSet, error_neurons: bool) -> None:
     pytest.importorskip("lava.magma", reason="needs lava-nc (make venv)")
     from biril_nm.export.lava import run_lava
 
-    plastic = plastic_readout(digits_graph(n_features=40))
+    config = DeltaConfig(error_neurons=error_neurons)
+    plastic = plastic_readout(fresh_readout(digits_graph(n_features=40), vth=200), config)
     given = stream(plastic, CODING.encode(data.train.values(slice(0, 20))), data.train.labels[:20])
     ours = simulate(plastic, given, (), learn=True).graph
     theirs = run_lava(plastic, given, record="s", learn=True).graph
