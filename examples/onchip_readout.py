@@ -68,10 +68,9 @@ def main() -> None:
         few = stream(plastic, spikes[:, :N_LAVA], labels[:N_LAVA])
         ours = simulate(plastic, few, (), learn=True).graph.plastic[name].weight
         theirs = run_lava(plastic, few, record="s", learn=True).graph.plastic[name].weight
+        equal, used = int((ours == theirs).sum()), int((ours != 0).sum())
         print(
-            f"Lava, {few[source if source in few else next(iter(few))].shape[1]} samples: "
-            f"{int((ours == theirs).sum())} of {ours.size} weights equal, "
-            f"{int((ours != 0).sum())} of them learned"
+            f"Lava, {N_LAVA} samples: {equal} of {ours.size} weights equal, {used} of them learned"
         )
 
 
