@@ -76,4 +76,4 @@ def _correct_sums(steps: FloatArray, grid: IntArray, low: int, high: int) -> Int
     position = np.empty_like(rank)
     np.put_along_axis(position, rank, np.arange(steps.shape[1])[None, :], axis=1)
     moves = movable & (position < np.abs(missing)[:, None])
-    return grid + moves * direction
+    return np.asarray(grid + moves * direction, dtype=np.int64)

@@ -144,7 +144,8 @@ class WeightGrid:
         column = np.arange(weight.nnz) - np.repeat(weight.indptr[:-1], length)
         padded = np.zeros((len(length), int(length.max(initial=1))))
         padded[row, column] = weight.data * units
-        return round_keeping_sums(padded, self.step, self.low, self.high)[row, column]
+        rounded = round_keeping_sums(padded, self.step, self.low, self.high)
+        return np.asarray(rounded[row, column], dtype=np.int64)
 
 
 def check_search(search: str) -> None:
