@@ -30,7 +30,7 @@ def read_nir(path: str | Path) -> nir.NIRGraph:
 
 
 def _read(source: Path) -> nir.NIRNode:
-    """nir's type check refuses scalar parameters (norse writes them); lowering infers shapes itself."""
+    """Read with nir's type check, or without where it refuses scalar parameters (norse writes them)."""
     try:
         return nir.read(source)
     except ValueError:
