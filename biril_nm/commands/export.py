@@ -67,6 +67,16 @@ def export_command(
     round_bias: Annotated[
         bool, typer.Option("--round-bias", help="netx: round biases to multiples of 64.")
     ] = False,
+    readout: Annotated[
+        str | None,
+        typer.Option(help="'accumulate': sum the output of a last linear layer over the steps."),
+    ] = None,
+    scale_search: Annotated[
+        str, typer.Option(help="Largest weight that does not clip: by max, percentile or mse.")
+    ] = "max",
+    split_mixed: Annotated[
+        bool, typer.Option("--split-mixed", help="Two one-signed connections, one bit more each.")
+    ] = False,
     plastic: Plastic = None,
     unroll: Annotated[
         bool, typer.Option("--unroll", help="Let --plastic turn convolutions into Sparse ones.")
@@ -91,7 +101,10 @@ def export_command(
         data = None if calibration is None else read_npz(calibration).get("spikes")
         if calibration is not None and data is None:
             raise ConfigError(f"'{calibration}' has no array 'spikes'")
-        graph = lowered(source, chip, dt, weight_bits, reset, data)
+        graph = lowered(
+            source, chip, dt, weight_bits, reset, data,
+            readout=readout, scale_search=scale_search, split_mixed=split_mixed,
+        )  # fmt: skip
         graph = _with_rules(graph, plastic or [], unroll)
         _warn(graph, chip)
         if to == "netx":

@@ -90,8 +90,9 @@ def lowered(
     weight_bits: int = 8,
     reset: str | None = None,
     calibration: NDArray[Any] | None = None,
+    **choices: Any,
 ) -> LoihiGraph:
-    """The integer network of a source, lowering it if needed."""
+    """The integer network of a source, lowering it if needed; ``choices`` go to :func:`lower`."""
     if source.graph is not None:
         return source.graph
     from biril_nm.export import lower
@@ -103,6 +104,7 @@ def lowered(
         weight_bits=weight_bits,
         reset=reset,
         calibration=calibration,
+        **choices,
     )
     return graph.with_metadata(source=source.path.name)
 
