@@ -16,7 +16,7 @@ from biril_nm.commands.sources import Source, load_source
 
 __all__ = ["info_command", "supported_rows"]
 
-PACKAGES = ("numpy", "numba", "torch", "snntorch", "nir", "nirtorch", "lava-nc", "lava-dl")
+PACKAGES = ("numpy", "numba", "torch", "snntorch", "nir", "lava-nc", "lava-dl")
 
 
 def info_command(
