@@ -43,11 +43,12 @@ def show(name: str, runs: list[Adaptation]) -> None:
 
 def main() -> None:
     parser = arguments(__doc__)
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=None, help="default: 3, quick: 1")
     parser.add_argument("--shifts", nargs="+", default=list(SHIFTS), choices=list(SHIFTS))
     parser.add_argument("--test", type=int, default=2500, help="test images to measure on")
     parser.add_argument("--plot", default=None)
     args = parser.parse_args()
+    args.seeds = args.seeds or (1 if args.quick else 3)
     data, graph, coding = data_and_network(args)
     data = replace(data, test=data.test.head(args.test))
     print(
