@@ -1,66 +1,153 @@
-"""Index tables of convolutions: which output each source position reaches, as contiguous runs."""
+"""Tables of convolutions: what a spike at each source pixel adds, as blocks of lanes.
+
+Along one axis a source position x meets the kernel indices k of one phase, ``d k = x + pad`` modulo the
+stride, at outputs ``(x + pad - d k) / stride``. Kernel indices are sorted by phase and fall within
+it (slots), so that the slots of a position are neighbours, and so are their outputs, unless a
+dilation spreads them. With one group and no such gap the taps of a line are one run of
+values in the kernel as in the output (channels last); else each tap is a run of its own.
+
+A run is added in whole blocks of lanes. Behind the last slot of a phase, and behind each run where taps
+are runs, the kernel holds zeros for the rest of a block; a run that the border cuts short on the
+other side ends in single values.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from math import gcd
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from biril_nm.hardware_sim.fanout import tap_table
+from biril_nm.hardware_sim.kernels_lanes import FEW, LANES
+from biril_nm.hardware_sim.kernels_synapse import CONV_COLUMNS
 from biril_nm.hw_graph import Conv, Shape
 
 __all__ = ["conv_tables"]
 
+Ints = NDArray[np.int64]
+POSITIVE_BITS = 63  # of a signed 64-bit product
+
+
+@dataclass(frozen=True)
+class _Axis:
+    """One axis: kernel indices by slot, and what each source position reaches.
+
+    Attributes:
+        slots: kernel index of each slot.
+        phase: number of the phase of each slot.
+        first_slot, first_out, count: of each source position; outputs rise with the slots.
+        gap: distance of neighbouring outputs.
+        complete: whether a position reaches the last slot of its phase.
+    """
+
+    slots: list[int]
+    phase: Ints
+    first_slot: Ints
+    first_out: Ints
+    count: Ints
+    gap: int
+    complete: NDArray[np.bool_]
+
+
+def _axis(length: int, axis: int, node: Conv, target: int) -> _Axis:
+    k, s = node.weight.shape[2 + axis], node.stride[axis]
+    d, p = node.dilation[axis], node.padding[axis]
+    phases = [(d * index) % s for index in range(k)]
+    slots = sorted(range(k), key=lambda index: (phases[index], -index))
+    number = {phase: n for n, phase in enumerate(dict.fromkeys(phases[i] for i in slots))}
+    phase = np.array([number[phases[index]] for index in slots], dtype=np.int64)
+    outs = tap_table(length, k, s, p, d, target)[:, slots]
+    valid = outs >= 0
+    count, first = valid.sum(axis=1), valid.argmax(axis=1)
+    last = np.minimum(first + count, k) - 1
+    ends = np.append(phase[1:] != phase[:-1], True)
+    return _Axis(
+        slots=slots,
+        phase=phase,
+        first_slot=first,
+        first_out=outs[np.arange(length), first],
+        count=count,
+        gap=d // gcd(d, s),
+        complete=ends[last],
+    )
+
+
+def _up(length: Any) -> Any:
+    """The next length in whole blocks of lanes."""
+    return -(-length // LANES) * LANES
+
+
+def _reciprocal(divisor: int, n: int) -> tuple[int, int]:
+    """(factor, shift) with ``j // divisor = j factor >> shift`` for j below n, (0, 0) if none fits 63 bits.
+
+    With factor = ceil(2**shift / divisor) the product is too large by less than j divisor / 2**shift.
+    """
+    shift = POSITIVE_BITS - 1 - n.bit_length()
+    factor = -(-(1 << shift) // divisor)
+    return (factor, shift) if n * divisor < 1 << shift else (0, 0)
+
 
 def conv_tables(
-    node: Conv, kernel: NDArray[np.int64], pre: Shape, post: Shape
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Kernel as (in, kH, kW', out/groups), y_taps and x_runs of ``accumulate_conv``.
+    node: Conv, kernel: Ints, pre: Shape, post: Shape, channel_first: bool
+) -> tuple[Ints, NDArray[np.int32], tuple[int, ...], tuple[int, ...], int]:
+    """What ``kernels_synapse.sum_conv`` takes as weights, and the length of its sums.
 
-    A source column x meets the kernel columns of one phase ``(x + pad) % stride``, at output columns that
-    fall as the kernel column rises. Sorted by phase and falling column (kW'), these taps lie side by
-    side in the kernel as in the output, and are one run if there is no dilation and one group.
+    Args:
+        node: the convolution.
+        kernel: its weights, (out, in/groups, kH, kW).
+        pre: source shape (C, H, W).
+        post: target shape.
+        channel_first: whether sources are numbered (C, H, W), else (H, W, C).
+
+    Returns:
+        values (in, kH slots, kW slots with zeros between), flat; pixels (H * W, columns): first output
+        and weight, lines, runs in a line, where blocks, small blocks and a run end; steps of output and
+        weight from line to line and from run to run; order: divisor of a source number, its
+        reciprocal, whether the quotient is the channel, weights per channel, channels and outputs of a
+        group.
     """
     out_channels, group_in, k_height, k_width = kernel.shape
-    phases = [(kx * node.dilation[1]) % node.stride[1] for kx in range(k_width)]
-    columns = sorted(range(k_width), key=lambda kx: (phases[kx], -kx))
-    grouped = kernel.reshape(node.groups, out_channels // node.groups, group_in, k_height, k_width)
-    by_source = grouped.transpose(0, 2, 3, 4, 1)[:, :, :, columns]
-    by_source = by_source.reshape(node.groups * group_in, k_height, k_width, -1)
-    y_taps = [_taps(y, 0, node, range(k_height), post) for y in range(pre[1])]
-    x_taps = [_taps(x, 1, node, columns, post) for x in range(pre[2])]
-    x_runs = [_runs([(o, columns.index(k)) for o, k in taps], node.groups == 1) for taps in x_taps]
-    return np.ascontiguousarray(by_source), _table(y_taps, 2), _table(x_runs, 3)
-
-
-def _taps(
-    position: int, axis: int, node: Conv, kernel_indices: Any, post: Shape
-) -> list[tuple[int, ...]]:
-    """(output index, kernel index) pairs that a source index reaches along one axis."""
-    taps: list[tuple[int, ...]] = []
-    for k in kernel_indices:
-        o, rest = divmod(position + node.padding[axis] - k * node.dilation[axis], node.stride[axis])
-        if rest == 0 and 0 <= o < post[1 + axis]:
-            taps.append((o, k))
-    return taps
-
-
-def _runs(taps: list[tuple[int, int]], joinable: bool) -> list[tuple[int, ...]]:
-    """Join taps whose output columns and kernel columns both are neighbours."""
-    runs: list[tuple[int, ...]] = []
-    for o, k in sorted(taps, key=lambda tap: tap[1]):
-        if joinable and runs and (o, k) == (runs[-1][0] + runs[-1][2], runs[-1][1] + runs[-1][2]):
-            runs[-1] = (*runs[-1][:2], runs[-1][2] + 1)
-        else:
-            runs.append((o, k, 1))
-    return runs
-
-
-def _table(rows: list[list[tuple[int, ...]]], width: int) -> NDArray[np.int64]:
-    """Rows as ``(count, values...)``, padded with zeros."""
-    longest = max((len(row) for row in rows), default=0)
-    table = np.zeros((len(rows), 1 + width * longest), dtype=np.int64)
-    for line, row in zip(table, rows):
-        line[0] = len(row)
-        line[1 : 1 + width * len(row)] = np.array(row, dtype=np.int64).ravel()
-    return table
+    n_group = out_channels // node.groups
+    y, x = (_axis(pre[1 + axis], axis, node, post[1 + axis]) for axis in (0, 1))
+    joined = node.groups == 1 and x.gap == 1
+    if joined:
+        place = np.arange(k_width) * n_group + x.phase * LANES
+        width = int(place[-1]) + n_group + LANES
+        length = x.count * n_group
+        length = np.where(x.complete, _up(length), length)
+        runs = np.minimum(x.count, 1)
+    else:
+        step = int(_up(n_group))
+        place = np.arange(k_width) * step
+        width = int(place[-1]) + step
+        length, runs = np.full_like(x.count, step), x.count
+    values = np.zeros((group_in * node.groups, k_height, width), dtype=kernel.dtype)
+    grouped = kernel.reshape(node.groups, n_group, group_in, k_height, k_width)
+    by_source = grouped.transpose(0, 2, 3, 4, 1).reshape(-1, k_height, k_width, n_group)
+    for slot, at in enumerate(place):
+        values[:, :, at : at + n_group] = by_source[:, y.slots, x.slots[slot]]
+    line = post[2] * out_channels
+    columns: list[Any] = [None] * CONV_COLUMNS
+    columns[0] = y.first_out[:, None] * line + x.first_out * out_channels
+    columns[1] = y.first_slot[:, None] * width + place[x.first_slot]
+    columns[2] = y.count[:, None]
+    columns[3:] = [runs, length // LANES * LANES, length // FEW * FEW, length]
+    pixels = np.stack(np.broadcast_arrays(*columns), axis=-1).reshape(-1, CONV_COLUMNS)
+    pixels[(pixels[:, 2] == 0) | (pixels[:, 3] == 0), 2] = 0
+    run = 0 if joined else int(length[0])
+    steps = (y.gap * line, width, x.gap * out_channels, run)
+    channels = group_in * node.groups
+    divisor = pre[1] * pre[2] if channel_first else channels
+    order = (
+        divisor,
+        *_reciprocal(divisor, int(np.prod(pre))),
+        int(channel_first),
+        k_height * width,
+        group_in,
+        n_group if node.groups > 1 else 0,
+    )
+    n_sums = int(np.prod(post)) + LANES
+    return values.ravel(), pixels.astype(np.int32), steps, order, n_sums

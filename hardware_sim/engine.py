@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from biril_nm.hardware_sim.feeds import Feed
 from biril_nm.hardware_sim.kernels import ACCUMULATE, RUN, advance
-from biril_nm.hardware_sim.kernels_synapse import GROUP, ROW_BLOCK
+from biril_nm.hardware_sim.kernels_lanes import GROUP, MASK
 from biril_nm.hardware_sim.probes import Recorder
 from biril_nm.hardware_sim.program import Program
 from biril_nm.hardware_sim.synapses import Synapses
@@ -96,7 +96,7 @@ def block_shape(
 def _row_length(program: Program, feeds: Mapping[str, Feed], name: str) -> int:
     """Length of a row of spikes; binary ones are padded to whole masks."""
     size = program.size(name)
-    return size if name in feeds and feeds[name].graded else -(-size // ROW_BLOCK) * ROW_BLOCK
+    return size if name in feeds and feeds[name].graded else -(-size // MASK) * MASK
 
 
 def _meeting_points(program: Program) -> tuple[str, ...]:
@@ -130,17 +130,25 @@ class Worker:
         self._full: Scratch = {
             "spikes": {name: self._spike_rows(name, batch) for name in program.shapes},
             "a": {name: np.empty((batch, chunk, sizes[name]), np.int32) for name in meeting},
-            "u": {name: np.empty((batch, n), np.int32) for name, n in sizes.items()},
+            "u": {
+                name: np.empty((batch, n if self._needs_u(name) else 0), np.int32)
+                for name, n in sizes.items()
+            },
             "v": {name: np.empty((batch, n), np.int32) for name, n in sizes.items()},
         }
         self._inputs = {name: np.empty(n, np.int32) for name, n in sizes.items()}
         self._sums: dict[str, tuple[NDArray[Any], NDArray[Any]]] = {
             link.name: (
-                np.empty(link.n_post, dtype=link.row_dtype),
+                np.empty(link.n_sums, dtype=link.sum_type),
                 np.empty(link.n_pre + GROUP, dtype=np.int32),
             )
             for link in links
         }
+
+    def _needs_u(self, name: str) -> bool:
+        """Whether currents are remembered from step to step, or recorded."""
+        node = self._program.compartments[name]
+        return not node.memoryless or bool(self._recorder.arrays(name)[1].size)
 
     def _spike_rows(self, name: str, batch: int) -> NDArray[Any]:
         feed = self._feeds.get(name)
@@ -203,7 +211,7 @@ class Worker:
             self._sums[link.name],
             link.finish,
             self._inputs[name],
-            len(block["u"][name]),
+            len(block["v"][name]),
             steps,
             *self._node(block, name, b0, t0),
         )

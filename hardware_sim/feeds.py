@@ -1,4 +1,4 @@
-"""Inputs: checked once, then handed out block by block in the kernels' layout.
+"""Inputs: checked once, then handed out block by block as rows of spikes.
 
 A feed never copies the whole input: memory-mapped arrays and repeated images (``np.broadcast_to``,
 direct coding) stay what they are.
@@ -14,12 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biril_nm.errors import ConfigError, RangeError, bullet_list
-from biril_nm.hardware_sim.layout import internal_view
+from biril_nm.hardware_sim.kernels import load
 from biril_nm.hw_graph import Input, LoihiGraph, Shape
 
 __all__ = ["Feed", "StreamFeed", "make_feeds"]
 
-FEW_CHANNELS = 8
 RANGE_CHECK_BYTES = 1 << 24  # slice of the input that is looked at in one go
 
 
@@ -44,25 +43,17 @@ class Feed:
     def load(self, out: NDArray[Any], b0: int, t0: int) -> None:
         """Write the samples from b0 and steps from t0 that fit ``out`` (batch, steps, size)."""
         batch, steps = out.shape[:2]
-        self._write(out, self.values[t0 : t0 + steps, b0 : b0 + batch].swapaxes(0, 1))
+        self._write(out, self.values[t0 : t0 + steps, b0 : b0 + batch])
 
     def _write(self, out: NDArray[Any], values: NDArray[Any]) -> None:
-        """Copy (batch, steps, *shape) into internal rows: payloads, or whether there is one."""
-        values = internal_view(values, self.shape)
-        view = out.reshape(values.shape)
-        if len(self.shape) == 3 and self.shape[0] <= FEW_CHANNELS:
-            for c in range(self.shape[0]):  # long strided copies instead of many short ones
-                self._copy(view[..., c], values[..., c])
-        else:
-            self._copy(view, values)
-
-    def _copy(self, view: NDArray[Any], values: NDArray[Any]) -> None:
+        """Copy (steps, batch, *shape) into rows (batch, steps, size): payloads, or whether there is one."""
+        flat = values.reshape(*values.shape[:2], int(np.prod(self.shape)))
         if self.graded:
-            np.copyto(view, values, casting="unsafe")
-        elif values.dtype == np.bool_:
-            np.copyto(view.view(np.bool_), values)
+            np.copyto(out, flat.swapaxes(0, 1), casting="unsafe")
+        elif flat.dtype.itemsize == 1:
+            load(flat.view(np.uint8), out)
         else:
-            np.not_equal(values, values.dtype.type(0), out=view.view(np.bool_))
+            np.not_equal(flat.swapaxes(0, 1), flat.dtype.type(0), out=out.view(np.bool_))
 
 
 @dataclass(frozen=True)
@@ -83,7 +74,7 @@ class StreamFeed(Feed):
         inside = (step < n_steps) & (sample < batch)
         out[0, ~inside] = 0
         rows = np.empty((1, int(inside.sum()), out.shape[2]), dtype=out.dtype)
-        self._write(rows, self.values[step[inside], sample[inside]][None])
+        self._write(rows, self.values[step[inside], sample[inside]][:, None])
         out[0, inside] = rows[0]
 
 

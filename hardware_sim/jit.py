@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
+from numba.extending import intrinsic
 
 from biril_nm import loihi
 
-__all__ = ["clear", "kernel", "part"]
+__all__ = ["clear", "instruction", "kernel", "part"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -43,6 +44,11 @@ def kernel(function: F) -> F:
 def part(function: F) -> F:
     """Compile a piece of kernels; its code is kept with the kernels that use it."""
     return cast(F, numba.njit(function, **OPTIONS))
+
+
+def instruction(function: Callable[..., Any]) -> Any:
+    """A piece of kernels in LLVM instructions; callers leave out its first argument, the typing context."""
+    return intrinsic(function)
 
 
 def _stamp_with_all_sources(compiled: Any) -> bool:

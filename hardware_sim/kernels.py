@@ -1,9 +1,10 @@
 """The compiled loops that Python calls: over samples and steps of a block.
 
-``run_*``: a node with one connection receives and advances in one go, so that its summed input never leaves
-the first cache. ``accumulate_*`` and ``advance``: several connections, or a loop, meet in a buffer
-``a`` (batch, steps, n). The tuples are described in :mod:`biril_nm.hardware_sim.kernels_synapse` and
-:mod:`biril_nm.hardware_sim.kernels_neuron`; steps are ``ta .. tb - 1`` of the block.
+``run_*``: a node with one connection receives and advances in one go, so that its sums never leave the
+first cache. ``accumulate_*`` and ``advance``: several connections, or a loop, meet in a buffer ``a``
+(batch, steps, n). The tuples are described in :mod:`biril_nm.hardware_sim.kernels_synapse`,
+:mod:`biril_nm.hardware_sim.kernels_finish` and :mod:`biril_nm.hardware_sim.kernels_neuron`; steps are
+``ta .. tb - 1`` of the block. ``load`` brings binary input into rows of spikes.
 """
 
 from __future__ import annotations
@@ -11,10 +12,21 @@ from __future__ import annotations
 from typing import Any
 
 from biril_nm.hardware_sim.jit import kernel
+from biril_nm.hardware_sim.kernels_finish import deliver
 from biril_nm.hardware_sim.kernels_neuron import advance_row
-from biril_nm.hardware_sim.kernels_synapse import receive_conv, receive_dense, receive_sparse
+from biril_nm.hardware_sim.kernels_synapse import sum_conv, sum_dense, sum_sparse
 
-__all__ = ["ACCUMULATE", "RUN", "advance"]
+__all__ = ["ACCUMULATE", "RUN", "advance", "load"]
+
+
+@kernel
+def load(values: Any, out: Any) -> None:
+    """``out[b, t] = values[t, b] != 0`` for bytes; out (batch, steps, n or more)."""
+    for b in range(values.shape[1]):
+        for t in range(values.shape[0]):
+            row, given = out[b, t], values[t, b]
+            for i in range(given.size):
+                row[i] = given[i] != 0
 
 
 @kernel
@@ -23,7 +35,8 @@ def advance(a: Any, ta: int, tb: int, cells: Any, registers: Any, probes: Any, c
     count = 0
     for b in range(a.shape[0]):
         for t in range(ta, tb):
-            count += advance_row(a[b, t], b, t, cells, registers, probes, clock)
+            row = a[b, t]
+            count += advance_row(row, None, row, b, t, cells, registers, probes, clock)
     return count
 
 
@@ -35,7 +48,8 @@ def accumulate_dense(
     for b in range(a.shape[0]):
         known = False
         for t in range(ta, tb):
-            known = receive_dense(source, weights, scratch, finish, b, t, known, a[b, t], add)
+            known = sum_dense(source, weights, scratch, b, t, known)
+            deliver(scratch[0], a[b, t], add, finish)
 
 
 @kernel
@@ -57,8 +71,8 @@ def run_dense(
     for b in range(n_samples):
         known = False
         for t in range(n_steps):
-            known = receive_dense(source, weights, scratch, finish, b, t, known, a, False)
-            count += advance_row(a, b, t, cells, registers, probes, clock)
+            known = sum_dense(source, weights, scratch, b, t, known)
+            count += advance_row(scratch[0], finish, a, b, t, cells, registers, probes, clock)
     return count
 
 
@@ -70,7 +84,8 @@ def accumulate_sparse(
     for b in range(a.shape[0]):
         known = False
         for t in range(ta, tb):
-            known = receive_sparse(source, weights, scratch, finish, b, t, known, a[b, t], add)
+            known = sum_sparse(source, weights, scratch, b, t, known)
+            deliver(scratch[0], a[b, t], add, finish)
 
 
 @kernel
@@ -92,8 +107,8 @@ def run_sparse(
     for b in range(n_samples):
         known = False
         for t in range(n_steps):
-            known = receive_sparse(source, weights, scratch, finish, b, t, known, a, False)
-            count += advance_row(a, b, t, cells, registers, probes, clock)
+            known = sum_sparse(source, weights, scratch, b, t, known)
+            count += advance_row(scratch[0], finish, a, b, t, cells, registers, probes, clock)
     return count
 
 
@@ -105,7 +120,8 @@ def accumulate_conv(
     for b in range(a.shape[0]):
         known = False
         for t in range(ta, tb):
-            known = receive_conv(source, weights, scratch, finish, b, t, known, a[b, t], add)
+            known = sum_conv(source, weights, scratch, b, t, known)
+            deliver(scratch[0], a[b, t], add, finish)
 
 
 @kernel
@@ -127,8 +143,8 @@ def run_conv(
     for b in range(n_samples):
         known = False
         for t in range(n_steps):
-            known = receive_conv(source, weights, scratch, finish, b, t, known, a, False)
-            count += advance_row(a, b, t, cells, registers, probes, clock)
+            known = sum_conv(source, weights, scratch, b, t, known)
+            count += advance_row(scratch[0], finish, a, b, t, cells, registers, probes, clock)
     return count
 
 

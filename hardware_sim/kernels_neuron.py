@@ -7,7 +7,8 @@ lanes as a 64-bit product. Other decays, which Lava runs but no register holds, 
 
 Arguments that belong together travel as tuples:
     cells: (s, start, u, v): spikes (batch, rows, n or more), of which row ``start + t`` is step t;
-        state (batch, n).
+        state (batch, n); u without columns where it is neither remembered nor recorded
+        (:attr:`biril_nm.hardware_sim.program.Compartments.memoryless`).
     registers: (keep_u, keep_v, bias, vth, wide): arrays (n,), or (1,) where neurons share them, and
         whether decays lie outside 0..4096.
     probes: (s, u, v): recordings (whole batch, all steps, n), empty where nothing is recorded.
@@ -24,6 +25,8 @@ from typing import Any
 import numpy as np
 
 from biril_nm.hardware_sim.jit import clear, part
+from biril_nm.hardware_sim.kernels_finish import deliver
+from biril_nm.hardware_sim.kernels_lanes import MASK, count_bits, spike_mask
 from biril_nm.loihi import DECAY_BITS, DECAY_UNITY, STATE_LIMIT, STATE_SPAN, WEIGHT_SHIFT
 
 __all__ = ["advance_row", "step"]
@@ -35,6 +38,7 @@ SHIFT = np.int32(WEIGHT_SHIFT)
 LIMIT = np.int32(STATE_LIMIT)
 SPAN = np.int32(STATE_SPAN)
 CLIP = np.int32(STATE_LIMIT - 1)
+KEEP = np.int32(2 * DECAY_UNITY - 1)  # tells the compiler that a decay fits 16 bits
 
 
 @part
@@ -77,13 +81,30 @@ def _fire(x: Any, y: Any, vth: Any, u: Any, v: Any, s: Any, i: Any) -> None:
 
 
 @part
-def _step_memoryless(a: Any, u: Any, v: Any, s: Any, keep_v: Any, bias: Any, vth: Any) -> None:
-    """One step of neurons that share their registers and forget u at each step."""
-    kv, bs, th = keep_v[0], bias[0], vth[0]
-    for i in range(a.size):
-        x = _wrap(np.int32(a[i] << SHIFT))
-        y = _clip(np.int32(np.int32(_decay(v[i], kv) + x) + bs))
-        _fire(x, y, th, u, v, s, i)
+def _step_memoryless(
+    sums: Any, factor: Any, v: Any, s: Any, keep_v: Any, bias: Any, vth: Any
+) -> None:
+    """One step of neurons that forget u at each step and whose input is proven not to wrap."""
+    kv, bs, th = np.int32(keep_v[0] & KEEP), bias[0], vth[0]
+    for i in range(v.size):
+        y = _clip(np.int32(np.int32(_decay(v[i], kv) + np.int32(np.int32(sums[i]) * factor)) + bs))
+        spike = y > th
+        v[i] = np.int32(0) if spike else y
+        s[i] = spike
+
+
+@part
+def _step_memoryless_each(
+    sums: Any, factor: Any, v: Any, s: Any, keep_v: Any, bias: Any, vth: Any
+) -> None:
+    """The same with a bias and a threshold for each neuron."""
+    kv = np.int32(keep_v[0] & KEEP)
+    for i in range(v.size):
+        x = np.int32(np.int32(sums[i]) * factor)
+        y = _clip(np.int32(np.int32(_decay(v[i], kv) + x) + bias[i]))
+        spike = y > vth[i]
+        v[i] = np.int32(0) if spike else y
+        s[i] = spike
 
 
 @part
@@ -92,7 +113,7 @@ def _step_shared(
 ) -> None:
     """One step of neurons that share their registers (arrays of length 1)."""
     ku, kv, bs, th = keep_u[0], keep_v[0], bias[0], vth[0]
-    for i in range(a.size):
+    for i in range(v.size):
         x = _wrap(np.int32(_decay(u[i], ku) + np.int32(a[i] << SHIFT)))
         y = _clip(np.int32(np.int32(_decay(v[i], kv) + x) + bs))
         _fire(x, y, th, u, v, s, i)
@@ -103,7 +124,7 @@ def _step_each(
     a: Any, u: Any, v: Any, s: Any, keep_u: Any, keep_v: Any, bias: Any, vth: Any
 ) -> None:
     """One step of neurons with registers of their own."""
-    for i in range(a.size):
+    for i in range(v.size):
         x = _wrap(np.int32(_decay(u[i], keep_u[i]) + np.int32(a[i] << SHIFT)))
         y = _clip(np.int32(np.int32(_decay(v[i], keep_v[i]) + x) + bias[i]))
         _fire(x, y, vth[i], u, v, s, i)
@@ -114,7 +135,7 @@ def _step_wide(
     a: Any, u: Any, v: Any, s: Any, keep_u: Any, keep_v: Any, bias: Any, vth: Any
 ) -> None:
     """One step of neurons whose decays fit no register."""
-    for i in range(a.size):
+    for i in range(v.size):
         x = _wrap(np.int32(_decay_wide(u[i], keep_u[i]) + np.int32(a[i] << SHIFT)))
         y = _clip(np.int32(np.int32(_decay_wide(v[i], keep_v[i]) + x) + bias[i]))
         _fire(x, y, vth[i], u, v, s, i)
@@ -122,14 +143,12 @@ def _step_wide(
 
 @part
 def step(a: Any, u: Any, v: Any, s: Any, registers: Any) -> None:
-    """One step in the form that fits the registers."""
+    """One step with finished input ``a``, in the form that fits the registers."""
     keep_u, keep_v, bias, vth, wide = registers
     if wide:
         _step_wide(a, u, v, s, keep_u, keep_v, bias, vth)
     elif keep_u.size > 1:
         _step_each(a, u, v, s, keep_u, keep_v, bias, vth)
-    elif keep_u[0] == 0:
-        _step_memoryless(a, u, v, s, keep_v, bias, vth)
     else:
         _step_shared(a, u, v, s, keep_u, keep_v, bias, vth)
 
@@ -142,8 +161,45 @@ def _probe(record: Any, b: Any, t: Any, row: Any) -> None:
 
 
 @part
-def advance_row(a: Any, b: int, t: int, cells: Any, registers: Any, probes: Any, clock: Any) -> Any:
-    """Advance sample b by step t of the block with summed input ``a`` (n,); returns the spikes."""
+def _advance(sums: Any, finish: Any, a: Any, u: Any, v: Any, s: Any, registers: Any) -> None:
+    """One step with sums as a connection leaves them, or with finished input (``finish`` None)."""
+    if u.size == 0:  # the program promises that these sums need no more than a factor
+        _, keep_v, bias, vth, _ = registers
+        factor = np.int32(1 << WEIGHT_SHIFT)
+        if finish is not None:
+            factor = np.int32(1 << (finish[0] + WEIGHT_SHIFT))
+        if bias.size > 1:
+            _step_memoryless_each(sums, factor, v, s, keep_v, bias, vth)
+        else:
+            _step_memoryless(sums, factor, v, s, keep_v, bias, vth)
+    elif finish is None:
+        step(a, u, v, s, registers)
+    else:
+        deliver(sums, a, False, finish)
+        step(a, u, v, s, registers)
+
+
+@part
+def advance_row(
+    sums: Any,
+    finish: Any,
+    a: Any,
+    b: int,
+    t: int,
+    cells: Any,
+    registers: Any,
+    probes: Any,
+    clock: Any,
+) -> Any:
+    """Advance sample b by step t of the block; returns the spikes.
+
+    Args:
+        sums: (n or more,) what arrives.
+        finish: how sums become input (:mod:`biril_nm.hardware_sim.kernels_finish`); None if they are.
+        a: (n,) scratch for finished input; the sums themselves if ``finish`` is None.
+        b, t: sample and step within the block.
+        cells, registers, probes, clock: see the module.
+    """
     s, start, u, v = cells
     b0, t0, period, phase, active = clock
     rest = False
@@ -157,10 +213,10 @@ def advance_row(a: Any, b: int, t: int, cells: Any, registers: Any, probes: Any,
     if rest:
         clear(spikes)
     else:
-        step(a, u[b], v[b], spikes, registers)
-    count = np.int32(0)
-    for i in range(a.size):
-        count = np.int32(count + np.int32(spikes[i]))
+        _advance(sums, finish, a, u[b], v[b], spikes, registers)
+    count = np.int64(0)
+    for first in range(0, spikes.size, MASK):
+        count += count_bits(spike_mask(spikes, first))
     _probe(probes[0], b0 + b, t0 + t, spikes)
     _probe(probes[1], b0 + b, t0 + t, u[b])
     _probe(probes[2], b0 + b, t0 + t, v[b])

@@ -1,18 +1,17 @@
 """Compiled sums of the connections: what the spikes of one step add to the input of their targets.
 
-Each sum lists what spiked, visits nothing else, and is delivered as a whole, as Lava does: the exponent
+Each sum lists what spiked, visits nothing else, and is finished as a whole, as Lava does: the exponent
 acts on the sum, and a convolution passes modulo 2**24. Oracle: lava-nc 0.10.0 ``PyDenseModelBitAcc``,
 ``PySparseModelBitAcc``, ``PyConvModelFixed``. Weights and sums are as narrow as their proven bounds
-allow (:mod:`biril_nm.hardware_sim.synapses`).
+allow (:mod:`biril_nm.hardware_sim.synapses`); binary spikes add whole blocks of lanes.
 
 Arguments that belong together travel as tuples:
     source: (src, start, lag, first, constant). ``src`` (batch, rows, n_pre or more) holds binary spikes
-        as bytes 0 and 1, padded with zeros to whole blocks of 64, or payloads as int32. Its row
+        as bytes 0 and 1, padded with zeros to whole masks, or payloads as int32. Its row
         ``start + t - lag`` arrives at step t; rows before ``first`` do not exist. A constant source has
         one row, which holds for every step.
-    weights: of the kind of connection, source first.
-    scratch: (row, active), the sums (n_post,) and the list of active sources (n_pre + 8,).
-    finish: (left, right) shifts of the sums; of a convolution (left, whether to take the modulo).
+    weights: of the kind of connection, source first, flat.
+    scratch: (sums, active), the sums (n_post and slack,) and the list of active sources (n_pre + 8,).
 """
 
 from __future__ import annotations
@@ -22,26 +21,26 @@ from typing import Any
 import numpy as np
 
 from biril_nm.hardware_sim.jit import clear, part
-from biril_nm.loihi import CONV_SUM_BITS
+from biril_nm.hardware_sim.kernels_lanes import (
+    FEW,
+    GROUP,
+    LANES,
+    MASK,
+    add_few,
+    add_lanes,
+    add_rows,
+    lowest_bit,
+    spike_mask,
+)
 
-__all__ = ["GROUP", "ROW_BLOCK", "receive_conv", "receive_dense", "receive_sparse"]
+__all__ = ["CONV_COLUMNS", "sum_conv", "sum_dense", "sum_sparse"]
 
-ROW_BLOCK = 64  # binary spike rows are padded to whole 64-bit masks
-GROUP = 8  # weight rows that one pass over the sums adds
+SINGLE = 2  # rows left over that are added one by one
+ONE, NONE = np.uint64(1), np.uint64(0)
 
-CONV_HALF = np.int64(1 << (CONV_SUM_BITS - 1))
-CONV_MASK = np.int64((1 << CONV_SUM_BITS) - 1)
-INT32_MIN = np.int64(-(1 << 31))
-INT32_MAX = np.int64((1 << 31) - 1)
-
-# Eight bytes 0/1 times GATHER carry their bits, in order, in the top byte of the product. A lone bit times
-# a de Bruijn number has a different top six bits for each of its 64 places.
-GATHER = np.uint64(0x0102040810204080)
-DE_BRUIJN = np.uint64(0x03F79D71B4CB0A89)
-PLACE = np.zeros(64, dtype=np.int32)
-for _bit in range(64):
-    PLACE[((0x03F79D71B4CB0A89 << _bit) & 0xFFFFFFFFFFFFFFFF) >> 58] = _bit
-TOP_BYTE, TOP_SIX, ONE, NONE = np.uint64(56), np.uint64(58), np.uint64(1), np.uint64(0)
+# Columns of the table of a convolution: what a source pixel adds, see ``conv_tables``.
+OUT, WEIGHT, LINES, RUNS, WHOLE, SMALL, LENGTH = range(7)
+CONV_COLUMNS = 7
 
 
 @part
@@ -49,14 +48,10 @@ def _list_active(spikes: Any, active: Any) -> Any:
     """Write the indices of all elements that are not 0, return their number."""
     n = 0
     if spikes.itemsize == 1:
-        words = spikes.view(np.uint64)
-        for block in range(0, words.size, 8):
-            mask = NONE
-            for k in range(8):
-                mask |= ((words[block + k] * GATHER) >> TOP_BYTE) << np.uint64(8 * k)
+        for first in range(0, spikes.size, MASK):
+            mask = spike_mask(spikes, first)
             while mask != NONE:
-                lowest = mask & (~mask + ONE)
-                active[n] = np.int32(8 * block + PLACE[(lowest * DE_BRUIJN) >> TOP_SIX])
+                active[n] = np.int32(first + lowest_bit(mask))
                 n += 1
                 mask &= mask - ONE
     else:
@@ -67,205 +62,167 @@ def _list_active(spikes: Any, active: Any) -> Any:
 
 
 @part
-def _deliver(row: Any, out: Any, add: Any, left: Any, right: Any) -> None:
-    """``out (+)= (row << left) >> right`` in 32 bits; a wide row is shifted before it is cut."""
-    if row.itemsize == 8:
-        for i in range(out.size):
-            value = np.int32((row[i] << left) >> right)
-            out[i] = np.int32(out[i] + value) if add else value
-        return
-    scale = np.int32(
-        1 << left
-    )  # a product, because shifts by a variable are not narrowed to 32 bits
-    if add:
-        for i in range(out.size):
-            out[i] = np.int32(out[i] + np.int32(np.int32(np.int32(row[i]) * scale) >> right))
-    elif right == 0:
-        for i in range(out.size):
-            out[i] = np.int32(np.int32(row[i]) * scale)
-    else:
-        for i in range(out.size):
-            out[i] = np.int32(np.int32(np.int32(row[i]) * scale) >> right)
-
-
-@part
-def _deliver_modulo(row: Any, out: Any, add: Any, left: Any) -> None:
-    """``out (+)= row << left`` modulo 2**24, signed.
-
-    Lava sums in float64 and casts to int32, which on x86 gives -2**31 for what does not fit;
-    modulo 2**24 that is 0.
-    """
-    for i in range(out.size):
-        value = np.int64(row[i]) << left
-        if value < INT32_MIN or value > INT32_MAX:
-            value = np.int64(0)
-        value = ((value + CONV_HALF) & CONV_MASK) - CONV_HALF
-        out[i] = np.int32(out[i] + value) if add else np.int32(value)
-
-
-@part
-def _sum_dense(spikes: Any, weight: Any, row: Any, active: Any) -> None:
-    """``row = W s``: eight weight rows per pass; the last row of ``weight`` is zero and fills up."""
-    clear(row)
-    n = _list_active(spikes, active)
-    if spikes.itemsize == 1:
-        for q in range(n, n + GROUP):
-            active[q] = weight.shape[0] - 1
-        for q in range(0, n, GROUP):
-            j0, j1, j2, j3 = active[q], active[q + 1], active[q + 2], active[q + 3]
-            j4, j5, j6, j7 = active[q + 4], active[q + 5], active[q + 6], active[q + 7]
-            for i in range(row.size):
-                row[i] += (
-                    weight[j0, i]
-                    + weight[j1, i]
-                    + weight[j2, i]
-                    + weight[j3, i]
-                    + weight[j4, i]
-                    + weight[j5, i]
-                    + weight[j6, i]
-                    + weight[j7, i]
-                )
-    else:
-        for q in range(n):
-            j = active[q]
-            payload = np.int32(spikes[j])
-            for i in range(row.size):
-                row[i] += np.int32(payload * np.int32(weight[j, i]))
-
-
-@part
-def receive_dense(
-    source: Any,
-    weights: Any,
-    scratch: Any,
-    finish: Any,
-    b: int,
-    t: int,
-    known: bool,
-    out: Any,
-    add: bool,
-) -> bool:
-    """``out (+)= (W s) << left >> right`` of sample b at step t.
-
-    Payloads of graded spikes multiply; sums and products wrap in 32 bits. ``known`` says that the row holds
-    the sum of a constant source already; returns whether it does now.
-
-    Shape:
-        weights is ((n_pre + 1, n_post),), the last row zero.
-    """
-    src, start, lag, first, constant = source
-    row, active = scratch
+def _known(source: Any, t: Any, known: Any, sums: Any) -> Any:
+    """(row of the source, whether there is something to sum); clears the sums where nothing arrives."""
+    _, start, lag, first, constant = source
     k = start + t - lag
     if k < first:
-        clear(row)
-    elif not (known and constant):
-        _sum_dense(src[b, 0 if constant else k], weights[0], row, active)
-        known = True
-    _deliver(row, out, add, finish[0], finish[1])
-    return known
+        clear(sums)
+        return 0, False
+    return (0 if constant else k), not (known and constant)
 
 
 @part
-def _sum_sparse(spikes: Any, weights: Any, row: Any, active: Any) -> None:
+def _add_dense(spikes: Any, weights: Any, sums: Any, active: Any) -> None:
+    """``sums = W s``; the last row of the weights is zero and fills a group up."""
+    weight, width, none = weights
+    clear(sums)
+    n = _list_active(spikes, active)
+    if spikes.itemsize == 1:
+        whole = n if n % GROUP > SINGLE else n - n % GROUP
+        for q in range(n, n + GROUP):
+            active[q] = none
+        for q in range(0, whole, GROUP):
+            rows = (
+                np.intp(active[q]) * width,
+                np.intp(active[q + 1]) * width,
+                np.intp(active[q + 2]) * width,
+                np.intp(active[q + 3]) * width,
+                np.intp(active[q + 4]) * width,
+                np.intp(active[q + 5]) * width,
+                np.intp(active[q + 6]) * width,
+                np.intp(active[q + 7]) * width,
+            )
+            for at in range(0, width, LANES):
+                add_rows(sums, at, weight, rows)
+        for q in range(whole, n):
+            row = np.intp(active[q]) * width
+            for at in range(0, width, LANES):
+                add_lanes(sums, at, weight, row + at)
+    else:
+        for q in range(n):
+            payload = np.int32(spikes[active[q]])
+            row = np.intp(active[q]) * width
+            for i in range(sums.size):
+                sums[i] += np.int32(payload * np.int32(weight[row + i]))
+
+
+@part
+def sum_dense(source: Any, weights: Any, scratch: Any, b: int, t: int, known: bool) -> bool:
+    """``sums = W s`` of sample b at step t.
+
+    Payloads of graded spikes multiply; sums and products wrap in 32 bits. ``known`` says that the sums
+    are those of a constant source already; returns whether they are now.
+
+    Shape:
+        weights is (values, width, n_pre): values (n_pre + 1, width), flat, the last row zero, width the
+        targets padded with zeros to whole blocks of lanes.
+    """
+    sums, active = scratch
+    k, fresh = _known(source, t, known, sums)
+    if fresh:
+        _add_dense(source[0][b, k], weights, sums, active)
+    return known or fresh
+
+
+@part
+def _add_sparse(spikes: Any, weights: Any, sums: Any, active: Any) -> None:
     pointers, targets, weight = weights
-    clear(row)
+    clear(sums)
     n = _list_active(spikes, active)
     for q in range(n):
         j = active[q]
         payload = np.int32(spikes[j])
         for p in range(pointers[j], pointers[j + 1]):
-            row[targets[p]] += np.int32(payload * np.int32(weight[p]))
+            sums[targets[p]] += np.int32(payload * np.int32(weight[p]))
 
 
 @part
-def receive_sparse(
-    source: Any,
-    weights: Any,
-    scratch: Any,
-    finish: Any,
-    b: int,
-    t: int,
-    known: bool,
-    out: Any,
-    add: bool,
-) -> bool:
-    """Like :func:`receive_dense`; weights is (pointers, targets, values), source j owning the synapses
+def sum_sparse(source: Any, weights: Any, scratch: Any, b: int, t: int, known: bool) -> bool:
+    """Like :func:`sum_dense`; weights is (pointers, targets, values), source j owning the synapses
     ``pointers[j]`` to ``pointers[j + 1]``.
     """
-    src, start, lag, first, constant = source
-    row, active = scratch
-    k = start + t - lag
-    if k < first:
-        clear(row)
-    elif not (known and constant):
-        _sum_sparse(src[b, 0 if constant else k], weights, row, active)
-        known = True
-    _deliver(row, out, add, finish[0], finish[1])
-    return known
+    sums, active = scratch
+    k, fresh = _known(source, t, known, sums)
+    if fresh:
+        _add_sparse(source[0][b, k], weights, sums, active)
+    return known or fresh
 
 
 @part
-def _sum_conv(spikes: Any, weights: Any, row: Any, active: Any) -> None:
-    """Add the kernel rows of every spike; each is one contiguous run of output values."""
-    weight, y_taps, x_runs, size = weights
-    width_out, n_out, group_in, n_in, k_height, k_width, n_group = size
-    width_in = x_runs.shape[0]
-    clear(row)
+def _add_lines(sums: Any, o: Any, weight: Any, w: Any, place: Any, steps: Any) -> None:
+    """Lines of one run in whole blocks of lanes: all pixels but those at a border."""
+    whole = np.int64(place[WHOLE])
+    for _ in range(np.int64(place[LINES])):
+        for i in range(0, whole, LANES):
+            add_lanes(sums, o + i, weight, w + i)
+        o += steps[0]
+        w += steps[1]
+
+
+@part
+def _add_runs(sums: Any, o: Any, weight: Any, w: Any, place: Any, steps: Any) -> None:
+    """Lines of runs: whole blocks, small blocks, single values."""
+    whole, small, length = np.int64(place[WHOLE]), np.int64(place[SMALL]), np.int64(place[LENGTH])
+    for line in range(np.int64(place[LINES])):
+        for run in range(np.int64(place[RUNS])):
+            to = o + line * steps[0] + run * steps[2]
+            at = w + line * steps[1] + run * steps[3]
+            for i in range(0, whole, LANES):
+                add_lanes(sums, to + i, weight, at + i)
+            for i in range(whole, small, FEW):
+                add_few(sums, to + i, weight, at + i)
+            for i in range(small, length):
+                sums[np.uint64(to + i)] += weight[np.uint64(at + i)]
+
+
+@part
+def _add_payload(
+    sums: Any, o: Any, weight: Any, w: Any, place: Any, steps: Any, payload: Any
+) -> None:
+    """The same for a graded spike."""
+    length = np.int64(place[LENGTH])
+    for line in range(np.int64(place[LINES])):
+        for run in range(np.int64(place[RUNS])):
+            to = o + line * steps[0] + run * steps[2]
+            at = w + line * steps[1] + run * steps[3]
+            for i in range(length):
+                sums[np.uint64(to + i)] += payload * weight[np.uint64(at + i)]
+
+
+@part
+def _add_conv(spikes: Any, weights: Any, sums: Any, active: Any) -> None:
+    """Add the kernel of every spike, line by line and run by run."""
+    weight, pixels, steps, order = weights
+    divisor, reciprocal, shift, channel_first, kernel, group_in, n_group = order
+    clear(sums)
     n = _list_active(spikes, active)
     for q in range(n):
-        j = active[q]
-        payload = spikes[j]
-        pixel = np.uint32(j) // np.uint32(n_in)
-        c = np.int64(j) - np.int64(pixel) * n_in
-        y = np.int64(pixel // np.uint32(width_in))
-        x = np.int64(pixel) - y * width_in
-        shift = (c // group_in) * n_group if group_in < n_in else np.int64(0)
-        for p in range(1, 1 + 2 * y_taps[y, 0], 2):
-            line = y_taps[y, p] * width_out
-            kernel = (c * k_height + y_taps[y, p + 1]) * k_width
-            for r in range(1, 1 + 3 * x_runs[x, 0], 3):
-                # Unsigned indices: numba checks signed ones for wraparound, which stops vector code.
-                o = np.uint64((line + x_runs[x, r]) * n_out + shift)
-                w = np.uint64((kernel + x_runs[x, r + 1]) * n_group)
-                if spikes.itemsize == 1:
-                    for i in range(np.uint64(x_runs[x, r + 2] * n_group)):
-                        row[o + i] += weight[w + i]
-                else:
-                    for i in range(np.uint64(x_runs[x, r + 2] * n_group)):
-                        row[o + i] += payload * weight[w + i]
+        j = np.int64(active[q])
+        whole = (j * reciprocal) >> shift if shift else j // divisor
+        rest = j - whole * divisor
+        c, pixel = (whole, rest) if channel_first else (rest, whole)
+        place = pixels[pixel]
+        o, w = np.int64(place[OUT]), place[WEIGHT] + c * kernel
+        if n_group:
+            o += c // group_in * n_group
+        if spikes.itemsize > 1:
+            _add_payload(sums, o, weight, w, place, steps, spikes[j])
+        elif place[RUNS] == 1 and place[WHOLE] == place[LENGTH]:
+            _add_lines(sums, o, weight, w, place, steps)
+        else:
+            _add_runs(sums, o, weight, w, place, steps)
 
 
 @part
-def receive_conv(
-    source: Any,
-    weights: Any,
-    scratch: Any,
-    finish: Any,
-    b: int,
-    t: int,
-    known: bool,
-    out: Any,
-    add: bool,
-) -> bool:
-    """Like :func:`receive_dense` for a convolution, channels last.
+def sum_conv(source: Any, weights: Any, scratch: Any, b: int, t: int, known: bool) -> bool:
+    """Like :func:`sum_dense` for a convolution, targets channels last.
 
     Shape:
-        weights is (kernel, y_taps, x_runs, size): kernel (in, kH, kW, out/groups), flat, with kW
-        reordered so that the taps of one run are neighbours; y_taps (H, 1 + 2 n): count, then (output
-        line, kernel line) pairs; x_runs (W, 1 + 3 n): count, then (output column, kernel column,
-        taps) triples; size: output width, output channels, input channels per group, input
-        channels, kH, kW, out/groups.
+        weights is (values, pixels, steps, order) as :mod:`biril_nm.hardware_sim.conv_tables` makes them.
     """
-    src, start, lag, first, constant = source
-    row, active = scratch
-    k = start + t - lag
-    if k < first:
-        clear(row)
-    elif not (known and constant):
-        _sum_conv(src[b, 0 if constant else k], weights, row, active)
-        known = True
-    if finish[1]:
-        _deliver_modulo(row, out, add, finish[0])
-    else:
-        _deliver(row, out, add, finish[0], 0)
-    return known
+    sums, active = scratch
+    k, fresh = _known(source, t, known, sums)
+    if fresh:
+        _add_conv(source[0][b, k], weights, sums, active)
+    return known or fresh

@@ -14,7 +14,7 @@ from biril_nm.hardware_sim import kernels_plan as k
 from biril_nm.hardware_sim.engine import Scratch
 from biril_nm.hardware_sim.feeds import Feed
 from biril_nm.hardware_sim.kernels_group import run_group
-from biril_nm.hardware_sim.layout import internal_order
+from biril_nm.hardware_sim.layout import node_order
 from biril_nm.hardware_sim.plasticity import Arena, Plastic, make_plastic, stack_tables
 from biril_nm.hardware_sim.program import Program
 from biril_nm.hw_graph import Conv, LoihiGraph, Sparse
@@ -112,14 +112,14 @@ class Group:
         plan[k.SOURCE] = (
             self._start[each.source] if plan[k.INSIDE] else self._column(each.source, 0)
         )
-        order = internal_order(self._program.shapes[each.target])
+        order = node_order(self._graph, each.target)
         for factor, name in self._graph.plastic[each.name].modulators.items():
             column = k.MODULATORS + POST_TRACES.index(factor) * k.MOD_COLUMNS
             inside = name in self._start
             delay = self._program.latency[each.target] if name in self._feeds else 0
             first = self._start[name] if inside else self._column(name, delay)
             plan[column + k.MOD_KIND] = k.MOD_NEURONS if inside else k.MOD_EXTERNAL
-            own = np.argsort(internal_order(self._program.shapes[name]))
+            own = np.argsort(node_order(self._graph, name))
             places = own[order] if len(own) == len(order) else np.zeros(len(order), np.int64)
             plan[column + k.MOD_PLACES] = arena.put_ints(first + places)
 
@@ -150,7 +150,12 @@ class Group:
                 if link.source not in self._start:
                     continue
                 lists, finish = _source_lists(self._graph, link.name)
-                ends = [self._start[link.source], link.n_pre, self._start[name], link.n_post]
+                ends = [
+                    self._start[link.source],
+                    link.n_pre,
+                    self._start[name],
+                    self._program.size(name),
+                ]
                 rows.append([*ends, link.lag, *finish, n_pointers, n_synapses])
                 for column, part in zip((pointers, targets, weights), lists):
                     column.append(part)
@@ -185,7 +190,7 @@ class Group:
             columns = self.columns(name)
             rows = block["spikes"][name][0, past[name] : past[name] + steps]
             rows[:, : self._program.size(name)] = spikes[self._past :, columns]
-            block["u"][name][0], block["v"][name][0] = self._u[columns], self._v[columns]
+            block["v"][name][0] = self._v[columns]
         self._s = spikes[steps:].copy()
         return int(count)
 
@@ -260,7 +265,7 @@ class Group:
         found = {}
         for name, size in zip(TRACES, sizes):
             end = each.source if name in PRE_TRACES else each.target
-            own = np.argsort(internal_order(self._program.shapes[end]))
+            own = np.argsort(node_order(self._graph, end))
             found[name] = rows[..., first : first + size][..., own]
             first += size
         return found
@@ -276,7 +281,7 @@ def _source_lists(graph: LoihiGraph, name: str) -> tuple[tuple[Array, ...], tupl
     import scipy.sparse
 
     node, (source, target) = graph.connections[name], graph.ends[name]
-    orders = (internal_order(graph.shape_of(end)) for end in (source, target))
+    orders = (node_order(graph, end) for end in (source, target))
     pre, post = orders
     exponent, modulo = node.weight_exp, isinstance(node, Conv)
     if isinstance(node, Conv):

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from biril_nm.errors import RangeError
 from biril_nm.fixed_point import truncate_weights, weight_limits
 from biril_nm.hardware_sim import kernels_plan as k
-from biril_nm.hardware_sim.layout import internal_order
+from biril_nm.hardware_sim.layout import node_order
 from biril_nm.hardware_sim.learning_rules import DEPENDENCY, RuleTables, compile_rule
 from biril_nm.hw_graph import Dense, LoihiGraph, Sparse
 from biril_nm.learning.rule import POST_TRACES, PRE_TRACES, LearningRule
@@ -105,7 +105,7 @@ def make_plastic(graph: LoihiGraph, name: str, arena: Arena, term_0: int) -> Pla
     node = graph.plastic[name]
     source, target = graph.ends[name]
     rule: LearningRule = node.rule  # type: ignore[assignment]
-    orders = internal_order(graph.shape_of(source)), internal_order(graph.shape_of(target))
+    orders = node_order(graph, source), node_order(graph, target)
     weights = _initial_weights(name, node)
     tables = compile_rule(rule)
     plan = np.zeros(k.PLAN_COLUMNS, dtype=np.int64)

@@ -17,7 +17,7 @@ from biril_nm.hardware_sim.components import Component, execution_order
 from biril_nm.hardware_sim.layout import internal_order
 from biril_nm.hardware_sim.synapses import Synapses, make_synapses
 from biril_nm.hw_graph import LoihiGraph, Neurons, Shape
-from biril_nm.loihi import DECAY_UNITY, DU_OFFSET, VTH_SHIFT
+from biril_nm.loihi import DECAY_UNITY, DU_OFFSET, STATE_LIMIT, VTH_SHIFT, WEIGHT_SHIFT
 
 __all__ = ["Compartments", "Program", "compile_graph"]
 
@@ -26,7 +26,11 @@ INT32_BITS = 32
 
 @dataclass(frozen=True)
 class Compartments:
-    """Registers of one Neurons node in internal order; arrays of length 1 where shared."""
+    """Registers of one Neurons node in internal order; arrays of length 1 where shared.
+
+    ``memoryless``: u is forgotten at each step, v decays alike in all neurons, and what arrives is proven to
+    stay inside 24 bits, so that the step needs neither u nor its wrap.
+    """
 
     name: str
     shape: Shape
@@ -35,6 +39,7 @@ class Compartments:
     bias: NDArray[np.int32]
     vth: NDArray[np.int32]
     wide: bool
+    memoryless: bool = False
 
     @property
     def size(self) -> int:
@@ -102,15 +107,16 @@ def compile_graph(graph: LoihiGraph) -> Program:
 
 def _compile(graph: LoihiGraph) -> Program:
     links = {name: make_synapses(graph, name) for name in graph.connections}
+    incoming = {name: tuple(links[link] for link in graph.incoming(name)) for name in graph.neurons}
     return Program(
         shapes={name: graph.shape_of(name) for name in (*graph.inputs, *graph.neurons)},
         message_bits={
             name: _message_bits(name, node.message_bits) for name, node in graph.inputs.items()
         },
-        compartments={name: _compartments(name, node) for name, node in graph.neurons.items()},
-        incoming={
-            name: tuple(links[link] for link in graph.incoming(name)) for name in graph.neurons
+        compartments={
+            name: _compartments(name, node, incoming[name]) for name, node in graph.neurons.items()
         },
+        incoming=incoming,
         order=execution_order(graph),
         latency=dict(graph.latency),
         max_slack=graph.timing.max_slack,
@@ -125,7 +131,7 @@ def _message_bits(name: str, bits: int) -> int:
     return int(bits)
 
 
-def _compartments(name: str, node: Neurons) -> Compartments:
+def _compartments(name: str, node: Neurons, links: tuple[Synapses, ...]) -> Compartments:
     """Registers as the kernel takes them; overflows of illegal values are Lava's."""
     bias = np.asarray(shift_left(node.bias_mant.astype(np.int16), node.bias_exp))
     registers = [
@@ -139,7 +145,26 @@ def _compartments(name: str, node: Neurons) -> Compartments:
     keep_u, keep_v, scaled_bias, threshold = (
         _internal_register(register, node.shape, shared) for register in registers
     )
-    return Compartments(name, node.shape, keep_u, keep_v, scaled_bias, threshold, wide=bool(wide))
+    return Compartments(
+        name,
+        node.shape,
+        keep_u,
+        keep_v,
+        scaled_bias,
+        threshold,
+        wide=bool(wide),
+        memoryless=bool(not wide and not keep_u.any() and np.all(keep_v == keep_v[0]))
+        and _stays_inside(links),
+    )
+
+
+def _stays_inside(links: tuple[Synapses, ...]) -> bool:
+    """Whether the input, times 64, stays inside 24 bits, and that of one connection needs a factor only."""
+    if len(links) == 1:
+        (_, right, modulo), sum_type = links[0].finish, links[0].sum_type
+        if right or modulo or sum_type is np.int64:
+            return False
+    return sum(link.bound for link in links) < STATE_LIMIT >> WEIGHT_SHIFT
 
 
 def _threshold(node: Neurons) -> NDArray[np.int32]:

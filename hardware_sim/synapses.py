@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from biril_nm.errors import ConfigError, RangeError
 from biril_nm.fixed_point import prepare_weights
 from biril_nm.hardware_sim.conv_tables import conv_tables
-from biril_nm.hardware_sim.layout import internal_order
-from biril_nm.hw_graph import Connection, Conv, Dense, LoihiGraph, Shape, Sparse
+from biril_nm.hardware_sim.kernels_lanes import LANES
+from biril_nm.hardware_sim.layout import node_order
+from biril_nm.hw_graph import Connection, Conv, Dense, LoihiGraph, Sparse
 from biril_nm.loihi import CONV_SUM_BITS
 
 __all__ = ["Synapses", "make_synapses"]
@@ -46,10 +47,11 @@ class Synapses:
         lag: steps from spike to arrival in chip time.
         kind: Dense, Sparse or Conv, which names the compiled loops.
         weights: what the loops take as weights.
-        finish: what they do with the sums: shifts, or a shift and whether to take the modulo.
-        row_dtype: type of the scratch row, which holds the sums.
+        finish: how sums become input: left and right shift, and whether they pass the modulo.
+        sum_type: type of the sums.
+        n_sums: length of the sums, slack for the last block of lanes included.
+        bound: largest magnitude of what is delivered.
         n_pre: number of sources.
-        n_post: number of targets, length of the scratch row.
     """
 
     name: str
@@ -59,10 +61,11 @@ class Synapses:
     lag: int
     kind: str
     weights: tuple[Any, ...]
-    finish: tuple[Any, ...]
-    row_dtype: type
+    finish: tuple[int, int, bool]
+    sum_type: type
+    n_sums: int
+    bound: int
     n_pre: int
-    n_post: int
 
 
 def make_synapses(graph: LoihiGraph, name: str) -> Synapses:
@@ -74,10 +77,7 @@ def make_synapses(graph: LoihiGraph, name: str) -> Synapses:
     """
     node = graph.connections[name]
     source, target = graph.ends[name]
-    pre, post = graph.shape_of(source), graph.shape_of(target)
-    weights, finish, row_dtype = _PARTS[type(node)](
-        name, node, pre, post, graph.message_bits_into(name)
-    )
+    parts = _PARTS[type(node)](graph, name, node)
     return Synapses(
         name=name,
         source=source,
@@ -85,15 +85,12 @@ def make_synapses(graph: LoihiGraph, name: str) -> Synapses:
         slack=graph.timing.slack[name],
         lag=1 + int(node.delay),
         kind=type(node).__name__,
-        weights=weights,
-        finish=finish,
-        row_dtype=row_dtype,
-        n_pre=int(np.prod(pre)),
-        n_post=int(np.prod(post)),
+        n_pre=int(np.prod(graph.shape_of(source))),
+        **parts,
     )
 
 
-Parts = tuple[tuple[Any, ...], tuple[Any, ...], type]
+Parts = dict[str, Any]
 
 
 def _common_shift(weights: IntArray) -> int:
@@ -132,40 +129,67 @@ def _prepared(node: Dense | Sparse, weights: IntArray) -> IntArray:
     return prepared if node.weight_exp < INT32_BITS else np.zeros_like(prepared)
 
 
-def _shifts(exponent: int, shift: int, row_dtype: type) -> tuple[int, int]:
+def _finish(exponent: int, shift: int, sum_type: type, modulo: bool = False) -> Parts:
     """Left and right shift of a sum, within the width of its type."""
-    widest = INT32_BITS * (2 if row_dtype is np.int64 else 1) - 1
+    widest = INT32_BITS * (2 if sum_type is np.int64 else 1) - 1
     left = max(min(exponent, INT32_BITS - 1), 0)
-    return min(left + shift, widest), min(max(-exponent, 0), widest)
+    finish = (min(left + shift, widest), min(max(-exponent, 0), widest), modulo)
+    return {"finish": finish, "sum_type": sum_type}
 
 
-def _dense(name: str, node: Dense, pre: Shape, post: Shape, message_bits: int) -> Parts:
+def _delivered(bound: int, exponent: int) -> int:
+    """Largest magnitude behind the exponent; a negative sum is floored."""
+    return bound << exponent if exponent >= 0 else (bound >> -exponent) + 1
+
+
+def _orders(graph: LoihiGraph, name: str) -> tuple[IntArray, IntArray]:
+    source, target = graph.ends[name]
+    return node_order(graph, source), node_order(graph, target)
+
+
+def _dense(graph: LoihiGraph, name: str, node: Dense) -> Parts:
+    message_bits = graph.message_bits_into(name)
     prepared = _prepared(node, node.weight)
     bound = int(np.abs(prepared).sum(axis=1).max(initial=0)) << message_bits
     # Graded sums: Lava's DelayDense adds in 64 bits and shifts then; its Dense wraps the sum first.
     keep_all = node.weight_exp < 0 and (node.delay > 0 or message_bits == 0)
-    stored, shift, sums = _narrow(prepared, bound, int(message_bits > 0), keep_all)
-    rows = np.zeros((stored.shape[1] + 1, stored.shape[0]), dtype=stored.dtype)
-    rows[:-1] = stored[internal_order(post)][:, internal_order(pre)].T
-    return (rows,), _shifts(node.weight_exp, shift, sums), sums
+    stored, shift, sum_type = _narrow(prepared, bound, int(message_bits > 0), keep_all)
+    pre, post = _orders(graph, name)
+    width = -(-post.size // LANES) * LANES
+    rows = np.zeros((pre.size + 1, width), dtype=stored.dtype)
+    rows[:-1, : post.size] = stored[post][:, pre].T
+    return {
+        "weights": (rows.ravel(), width, pre.size),
+        "n_sums": width,
+        "bound": _delivered(bound, node.weight_exp),
+        **_finish(node.weight_exp, shift, sum_type),
+    }
 
 
-def _sparse(name: str, node: Sparse, pre: Shape, post: Shape, message_bits: int) -> Parts:
+def _sparse(graph: LoihiGraph, name: str, node: Sparse) -> Parts:
     import scipy.sparse
 
+    message_bits = graph.message_bits_into(name)
     prepared = _prepared(node, node.weight.data)
     places = (node.weight.indices, node.weight.indptr)
     magnitudes = scipy.sparse.csr_matrix((np.abs(prepared), *places), shape=node.weight.shape)
     bound = int(np.asarray(magnitudes.sum(axis=1)).max(initial=0)) << message_bits
     keep_all = node.weight_exp < 0 and message_bits == 0
-    stored, shift, sums = _narrow(prepared, bound, 1, keep_all)
+    stored, shift, sum_type = _narrow(prepared, bound, 1, keep_all)
     matrix = scipy.sparse.csr_matrix((stored, *places), shape=node.weight.shape)
-    ordered = matrix[internal_order(post)][:, internal_order(pre)].tocsc()
+    pre, post = _orders(graph, name)
+    ordered = matrix[post][:, pre].tocsc()
     weights = (ordered.indptr.astype(np.int64), ordered.indices.astype(np.int32), ordered.data)
-    return weights, _shifts(node.weight_exp, shift, sums), sums
+    return {
+        "weights": weights,
+        "n_sums": post.size,
+        "bound": _delivered(bound, node.weight_exp),
+        **_finish(node.weight_exp, shift, sum_type),
+    }
 
 
-def _conv(name: str, node: Conv, pre: Shape, post: Shape, message_bits: int) -> Parts:
+def _conv(graph: LoihiGraph, name: str, node: Conv) -> Parts:
+    message_bits, (source, target) = graph.message_bits_into(name), graph.ends[name]
     kernel = _shifted_kernel(name, node)
     bound = int(np.abs(kernel).sum(axis=(1, 2, 3)).max(initial=0))
     bound *= (1 << message_bits) - 1 if message_bits else 1
@@ -174,12 +198,16 @@ def _conv(name: str, node: Conv, pre: Shape, post: Shape, message_bits: int) -> 
             f"Conv '{name}' can sum up to {bound}, beyond the 2**{EXACT_FLOAT_BITS} that Lava adds "
             f"exactly; use smaller weights or message_bits"
         )
-    stored, shift, sums = _narrow(kernel, bound, int(message_bits > 0), keep_all=True)
-    by_source, y_taps, x_runs = conv_tables(node, stored, pre, post)
-    size = (post[2], post[0], node.weight.shape[1], *by_source.shape)
+    stored, shift, sum_type = _narrow(kernel, bound, int(message_bits > 0), keep_all=True)
+    shapes = graph.shape_of(source), graph.shape_of(target)
+    *weights, n_sums = conv_tables(node, stored, *shapes, channel_first=source in graph.inputs)
     modulo = bound >= 1 << (CONV_SUM_BITS - 1)
-    weights = (by_source.ravel(), y_taps, x_runs, tuple(int(n) for n in size))
-    return weights, (shift, modulo), sums
+    return {
+        "weights": tuple(weights),
+        "n_sums": n_sums,
+        "bound": bound,
+        **_finish(0, shift, sum_type, modulo),
+    }
 
 
 def _shifted_kernel(name: str, node: Conv) -> IntArray:

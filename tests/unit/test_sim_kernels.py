@@ -10,6 +10,7 @@ from biril_nm.fixed_point import decay_toward_zero, wrap_state
 from biril_nm.hardware_sim.components import execution_order
 from biril_nm.hardware_sim.conv_tables import conv_tables
 from biril_nm.hardware_sim.kernels import advance
+from biril_nm.hardware_sim.kernels_lanes import FEW, LANES, MASK
 from biril_nm.hardware_sim.layout import internal_order
 from biril_nm.hardware_sim.program import compile_graph
 from biril_nm.hw_graph import Conv, Dense, Input, LoihiGraph, Neurons, conv_output_shape
@@ -27,12 +28,12 @@ def one_step(a, u, v, du, dv, bias, vth, wide, shared):
     n = len(u)
     registers = [np.asarray(x, np.int32) for x in (4096 - du - 1, 4096 - dv, bias, vth)]
     registers = [r.reshape(1) if shared else np.broadcast_to(r, n).copy() for r in registers]
-    s = np.zeros((1, 1, n), np.uint8)
+    s = np.zeros((1, 1, -(-n // MASK) * MASK), np.uint8)
     u, v = np.array([u], np.int32), np.array([v], np.int32)
     a = np.array(a, np.int32).reshape(1, 1, n)
     count = advance(a, 0, 1, (s, 0, u, v), (*registers, wide), NOTHING, (0, 0, 0, 0, 0))
     assert count == s.sum()
-    return s[0, 0], u[0], v[0]
+    return s[0, 0, :n], u[0], v[0]
 
 
 @pytest.mark.parametrize("form", ["shared", "each", "wide"])
@@ -58,7 +59,7 @@ def test_clearing_and_gate():
     """Period 4, phase 1: cleared at 1, 5, ...; with 2 active steps silent at 0, 3, 4, 7, ..."""
     for active, expected in ((0, [1, 1, 2, 3, 4, 1, 2, 3, 4]), (2, [0, 1, 2, 0, 0, 1, 2, 0, 0])):
         v_rows = np.zeros((1, 9, 1), np.int32)
-        s = np.zeros((1, 9, 1), np.uint8)
+        s = np.zeros((1, 9, MASK), np.uint8)
         u, v = np.zeros((1, 1), np.int32), np.zeros((1, 1), np.int32)
         registers = (*(np.array([x], np.int32) for x in (0, 4096, 1, 99)), False)
         a, probes = np.zeros((1, 9, 1), np.int32), (*NOTHING[:2], v_rows)
@@ -66,40 +67,74 @@ def test_clearing_and_gate():
         assert v_rows.ravel().tolist() == expected
 
 
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("left", [0, 3])
+@pytest.mark.parametrize("kind", [np.int16, np.int32])
+def test_sums_of_neurons_without_memory_need_no_u(shared, left, kind):
+    """The short form equals the general one as long as the input stays inside 24 bits."""
+    r = np.random.default_rng(left)
+    n, dv, limit = 150, 300, (1 << 17) >> left
+    sums = np.clip(r.integers(-limit + 1, limit, n), np.iinfo(kind).min, np.iinfo(kind).max)
+    v = np.concatenate([[0, LIMIT - 1, -LIMIT + 1, 4095, -4096], r.integers(-LIMIT, LIMIT, n - 5)])
+    v = np.clip(v, -LIMIT + 1, LIMIT - 1)
+    bias, vth = (np.full(n, x) if shared else r.integers(-x, x, n) for x in (777, 300_000))
+    s = np.zeros((1, 1, -(-n // MASK) * MASK), np.uint8)
+    state = np.array([v], np.int32)
+    registers = [np.zeros(1), np.full(1, 4096 - dv), bias[:1] if shared else bias]
+    registers = [np.asarray(x, np.int32) for x in (*registers, vth[:1] if shared else vth)]
+    cells, clock = (s, 0, np.empty((1, 0), np.int32), state), (0, 0, 0, 0, 0)
+    a = (sums << left).astype(np.int32).reshape(1, 1, n)
+    count = advance(a, 0, 1, cells, (*registers, False), NOTHING, clock)
+    y = decay_toward_zero(v, dv) + (sums << left + 6) + bias
+    y = np.clip(y, -LIMIT + 1, LIMIT - 1)
+    assert_array_equal(s[0, 0, :n], y > vth)
+    assert_array_equal(state[0], np.where(y > vth, 0, y))
+    assert 0 < count == s.sum() < n
+
+
 @pytest.mark.parametrize("stride", [(1, 1), (2, 1), (1, 3)])
-@pytest.mark.parametrize("dilation", [(1, 1), (1, 2)])
+@pytest.mark.parametrize("dilation", [(1, 1), (1, 2), (2, 3)])
 @pytest.mark.parametrize("groups", [1, 2])
-def test_conv_tables_hold_every_synapse_once(stride, dilation, groups):
+@pytest.mark.parametrize("channel_first", [False, True])
+def test_conv_tables_hold_every_synapse_once(stride, dilation, groups, channel_first):
     r = np.random.default_rng(0)
     weight = r.integers(1, 1 << 20, (4, 4 // groups, 2, 3))
     node = Conv(weight, stride, (1, 2), dilation, groups)
-    pre = (4, 5, 6)
+    pre = (4, 5, 8)
     post = conv_output_shape(node, pre)
-    source_first, y_taps, x_runs = conv_tables(node, weight.astype(np.int64), pre, post)
-    found = np.zeros((*post, *pre), dtype=np.int64)
-    width = source_first.shape[3]
-    for c in range(4):
-        rows = source_first[c].reshape(2, -1, width)
-        first_out = (c // (4 // groups)) * width
-        for y, taps in enumerate(y_taps):
-            for oy, ky in taps[1 : 1 + 2 * taps[0]].reshape(-1, 2):
-                for x, runs in enumerate(x_runs):
-                    for ox, kx, n in runs[1 : 1 + 3 * runs[0]].reshape(-1, 3):
-                        for i in range(n):
-                            found[first_out : first_out + width, oy, ox + i, c, y, x] += rows[
-                                ky, kx + i
-                            ]
-    expected = np.zeros_like(found)
+    values, pixels, steps, order, n_sums = conv_tables(
+        node, weight.astype(np.int64), pre, post, channel_first
+    )
+    found = np.zeros((int(np.prod(pre)), int(np.prod(post))), dtype=np.int64)
+    divisor, factor, shift, first, kernel, group_in, n_group = order
+    assert (divisor, first) == ((40, 1) if channel_first else (4, 0))
+    for j in range(len(found)):
+        assert j * factor >> shift == j // divisor
+        c, pixel = divmod(j, divisor) if channel_first else divmod(j, divisor)[::-1]
+        o, w, lines, runs, whole, small, length = (int(x) for x in pixels[pixel])
+        assert whole % LANES == 0 == small % FEW and whole <= small <= length < small + FEW
+        o, w = o + (c // group_in * n_group if n_group else 0), w + c * kernel
+        sums = np.zeros(n_sums, np.int64)
+        for line in range(lines):
+            for run in range(runs):
+                to, at = o + line * steps[0] + run * steps[2], w + line * steps[1] + run * steps[3]
+                assert to + length <= n_sums and at + length <= values.size
+                sums[to : to + length] += values[at : at + length]
+        assert not sums[found.shape[1] :].any()
+        found[j] = sums[: found.shape[1]]
+    expected = np.zeros((*pre, *post), dtype=np.int64)
     for o, oy, ox in np.ndindex(*post):
         for i, ky, kx in np.ndindex(*weight.shape[1:]):
             y = oy * stride[0] - 1 + ky * dilation[0]
             x = ox * stride[1] - 2 + kx * dilation[1]
-            if 0 <= y < 5 and 0 <= x < 6:
+            if 0 <= y < pre[1] and 0 <= x < pre[2]:
                 c = o // (4 // groups) * (4 // groups) + i
-                expected[o, oy, ox, c, y, x] = weight[o, i, ky, kx]
+                expected[c, y, x, o, oy, ox] = weight[o, i, ky, kx]
+    sources = np.arange(len(found)) if channel_first else internal_order(pre)
+    expected = expected.reshape(found.shape)[sources][:, internal_order(post)]
     assert_array_equal(found, expected)
     if groups == 1 and dilation == (1, 1):
-        assert x_runs[:, 0].max() == 1
+        assert pixels[:, 3].max() == 1
 
 
 def test_execution_order_puts_sources_first_and_joins_loops():
