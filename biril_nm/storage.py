@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from biril_nm.errors import FileFormatError, OutputExistsError
 
-__all__ = ["atomic_directory", "atomic_file", "check_output", "read_npz", "write_npz"]
+__all__ = ["atomic_directory", "atomic_file", "check_output", "map_npy", "read_npz", "write_npz"]
 
 _NPY: Any = npy_format  # numpy declares no types for it
 MAX_ARCHIVE_BYTES = 8 << 30  # sum of all arrays of one archive, uncompressed
@@ -115,6 +115,21 @@ def read_npz(path: str | Path, max_bytes: int = MAX_ARCHIVE_BYTES) -> dict[str, 
         NotImplementedError,
     ) as error:
         raise FileFormatError(f"'{source}' is no readable .npz archive: {error}") from error
+
+
+def map_npy(path: str | Path) -> NDArray[Any]:
+    """The array of an ``.npy`` file, mapped read-only: what is not looked at takes no memory.
+
+    Raises:
+        FileFormatError: no plain array, or shorter than it claims.
+    """
+    source = Path(path)
+    if not source.is_file():
+        raise FileFormatError(f"file '{source}' does not exist")
+    try:
+        return np.asarray(np.load(source, mmap_mode="r", allow_pickle=False))
+    except (ValueError, OSError, EOFError, TypeError, SyntaxError, OverflowError) as error:
+        raise FileFormatError(f"'{source}' is no readable .npy array: {error}") from error
 
 
 def _read_members(

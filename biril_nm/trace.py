@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from biril_nm.channels_last import torch_view
 from biril_nm.errors import ConfigError, FileFormatError
 from biril_nm.storage import check_output, read_npz, write_npz
+from biril_nm.trace_folder import read_folder
 
 if TYPE_CHECKING:
     from biril_nm.hw_graph import LoihiGraph
@@ -170,11 +172,13 @@ class Trace(Mapping[str, NodeTrace]):
 
     @staticmethod
     def load(path: str | Path) -> Trace:
-        """Read a file of :meth:`save`.
+        """Read a file of :meth:`save`, or a folder that a run was recorded to (memory-mapped).
 
         Raises:
             FileFormatError: the file is damaged or holds other arrays.
         """
+        if Path(path).is_dir():
+            return _load_folder(path)
         arrays = read_npz(path)
         try:
             meta = json.loads(str(arrays.pop("meta")))
@@ -195,3 +199,22 @@ class Trace(Mapping[str, NodeTrace]):
             meta=meta,
             connections={name: ConnectionTrace(**parts) for name, parts in connections.items()},
         )
+
+
+def _load_folder(path: str | Path) -> Trace:
+    header, nodes = read_folder(path)
+    try:
+        n_spikes = {str(name): int(n) for name, n in header["n_spikes"].items()}
+        meta = dict(header["meta"])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise FileFormatError(f"'{path}' is no folder of a trace: {error}") from error
+    return Trace(
+        {
+            name: NodeTrace(
+                **{v: torch_view(array, shape).swapaxes(0, 1) for v, array in arrays.items()}
+            )
+            for name, (shape, arrays) in nodes.items()
+        },
+        n_spikes,
+        meta=meta,
+    )

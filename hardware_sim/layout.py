@@ -1,19 +1,17 @@
 """Order of the elements of a node inside the simulator: neurons channels last, inputs as they come.
 
 With (H, W, C) one spike of a convolution adds contiguous vectors. Dense and Sparse have their rows and
-columns permuted to match; recordings are handed out as views in torch order.
+columns permuted to match; recordings are handed out as views in torch order (``channels_last``).
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from biril_nm.hw_graph import LoihiGraph, Shape
 
-__all__ = ["internal_order", "node_order", "torch_view"]
+__all__ = ["internal_order", "node_order"]
 
 
 def internal_order(shape: Shape) -> NDArray[np.int64]:
@@ -26,12 +24,3 @@ def node_order(graph: LoihiGraph, name: str) -> NDArray[np.int64]:
     """Torch index of each internal position of an Input (none moves) or Neurons node."""
     shape = graph.shape_of(name)
     return np.arange(int(np.prod(shape))) if name in graph.inputs else internal_order(shape)
-
-
-def torch_view(array: NDArray[Any], shape: Shape) -> NDArray[Any]:
-    """(..., internal positions) as (..., *torch shape), without a copy."""
-    lead = array.shape[:-1]
-    if len(shape) != 3:
-        return array.reshape(*lead, *shape)
-    channels, height, width = shape
-    return np.moveaxis(array.reshape(*lead, height, width, channels), -1, -3)

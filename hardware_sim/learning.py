@@ -17,11 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 import biril_nm
+from biril_nm.channels_last import torch_view
 from biril_nm.hardware_sim.components import Component, execution_order
 from biril_nm.hardware_sim.engine import Clock, Scratch, Worker, block_shape
 from biril_nm.hardware_sim.feeds import Feed, StreamFeed
 from biril_nm.hardware_sim.kernels_group import run_group
-from biril_nm.hardware_sim.layout import torch_view
 from biril_nm.hardware_sim.learning_group import Group, Probes
 from biril_nm.hardware_sim.plasticity import dependencies
 from biril_nm.hardware_sim.probes import Recorder

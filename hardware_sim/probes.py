@@ -9,18 +9,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from biril_nm.hardware_sim.layout import torch_view
+from biril_nm.channels_last import torch_view
 from biril_nm.hardware_sim.program import Program
 from biril_nm.trace import VARIABLES, NodeTrace
+from biril_nm.trace_folder import DTYPES, TraceFolder, check_memory
 
 __all__ = ["Recorder"]
 
-DTYPES = {"s": np.uint8, "u": np.int32, "v": np.int32}
 Array = NDArray[Any]
 
 
 class Recorder:
-    """What a run leaves behind: probes of some nodes, spike counts and last v of all nodes."""
+    """What a run leaves behind: probes of some nodes, spike counts and last v of all nodes.
+
+    Probes are arrays in memory, or in a ``folder`` on disk.
+
+    Raises:
+        ConfigError: memory or disk has no room for them.
+    """
 
     def __init__(
         self,
@@ -29,15 +35,21 @@ class Recorder:
         batch: int,
         nodes: Iterable[str],
         variables: Iterable[str],
+        folder: TraceFolder | None = None,
     ) -> None:
         self._shapes = {name: program.shapes[name] for name in program.compartments}
         self._nodes = tuple(nodes)
         self._variables = tuple(variables)
-        self._arrays = {
-            (name, variable): np.empty((batch, n_steps, program.size(name)), dtype=DTYPES[variable])
-            for name in self._nodes
-            for variable in self._variables
-        }
+        wanted = [(name, variable) for name in self._nodes for variable in self._variables]
+        if folder is None:
+            sizes = {name: program.size(name) for name in self._nodes}
+            check_memory((batch, n_steps), sizes, self._variables)
+            self._arrays = {
+                (name, variable): np.empty((batch, n_steps, sizes[name]), dtype=DTYPES[variable])
+                for name, variable in wanted
+            }
+        else:
+            self._arrays = {key: folder.allocate(*key, program.size(key[0])) for key in wanted}
         self._none = {
             variable: np.empty((0, 0, 0), dtype=DTYPES[variable]) for variable in VARIABLES
         }

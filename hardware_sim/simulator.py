@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,9 @@ from biril_nm.hardware_sim.learning import simulate_learning
 from biril_nm.hardware_sim.probes import Recorder
 from biril_nm.hardware_sim.program import Program, compile_graph
 from biril_nm.hw_graph import LoihiGraph
+from biril_nm.storage import atomic_directory
 from biril_nm.trace import NodeTrace, Trace, split_variables
+from biril_nm.trace_folder import TraceFolder, check_folder
 
 __all__ = ["simulate"]
 
@@ -32,6 +35,8 @@ def simulate(
     nodes: Iterable[str] | None = None,
     n_threads: int | None = None,
     learn: bool = False,
+    record_to: str | Path | None = None,
+    force: bool = False,
 ) -> Trace:
     """Run a graph on integers, bit for bit as lava-nc 0.10.0 ``fixed_pt`` does.
 
@@ -49,6 +54,10 @@ def simulate(
         n_threads: threads over samples; all CPUs by default. Learning runs in one.
         learn: whether plastic connections change. If so, samples follow each other in one stream, in
             chip time (:mod:`biril_nm.hardware_sim.learning`); with False their weights are frozen.
+        record_to: folder to record to instead of memory, complete or not there at all; the trace maps
+            its arrays, and ``Trace.load(folder)`` finds them again. Together with memory-mapped ``spikes``
+            (``np.load(file, mmap_mode="r")``) streams of any length fit. Not for runs that learn.
+        force: whether an existing folder is replaced.
 
     Returns:
         Recordings in node time, spike counts and last membrane potentials of every node; recorded
@@ -66,6 +75,8 @@ def simulate(
     threads = _threads(n_threads)
     feeds = make_feeds(graph, spikes, learn)
     if learn:
+        if record_to is not None:
+            raise ConfigError("a run that learns records to memory only; leave record_to out")
         return simulate_learning(graph, feeds, variables, learning_variables, recorded)
     program = compile_graph(graph)
     n_steps, batch = next(iter(feeds.values())).values.shape[:2]
@@ -73,24 +84,30 @@ def simulate(
         logger.info(
             "loading the compiled kernels; the first run on a machine compiles them (seconds)"
         )
-    recorder = Recorder(program, n_steps, batch, recorded, variables)
-    run(program, feeds, Clock(n_steps, batch), recorder, threads)
+    meta = {
+        "engine": "biril_nm.hardware_sim",
+        "version": biril_nm.__version__,
+        "n_steps": n_steps,
+        "batch": batch,
+    }
+    probes = (program, n_steps, batch, recorded, variables)
+    if record_to is None:
+        recorder = Recorder(*probes)
+        run(program, feeds, Clock(n_steps, batch), recorder, threads)
+        traces: Mapping[str, NodeTrace] = recorder.traces()
+    else:
+        target = check_folder(record_to, force)
+        with atomic_directory(target) as part:
+            folder = TraceFolder(part, (batch, n_steps))
+            recorder = Recorder(*probes, folder)
+            run(program, feeds, Clock(n_steps, batch), recorder, threads)
+            folder.close(program.shapes, {"n_spikes": recorder.n_spikes, "meta": meta})
+        traces = Trace.load(target)
 
     def chip() -> Mapping[str, NodeTrace]:
         return _chip_time(graph, program, feeds, recorded, variables)
 
-    return Trace(
-        nodes=recorder.traces(),
-        n_spikes=recorder.n_spikes,
-        v_last=recorder.v_last(),
-        chip=chip,
-        meta={
-            "engine": "biril_nm.hardware_sim",
-            "version": biril_nm.__version__,
-            "n_steps": n_steps,
-            "batch": batch,
-        },
-    )
+    return Trace(traces, recorder.n_spikes, recorder.v_last(), chip, meta)
 
 
 def _chip_time(

@@ -22,7 +22,11 @@ __all__ = ["sim_command"]
 def sim_command(
     graph: Annotated[Path, typer.Argument(help="x.loihi.npz", metavar="GRAPH")],
     spikes: Annotated[
-        Path, typer.Option(help=".npz with integers 'spikes' (n_steps, batch, *shape).")
+        Path,
+        typer.Option(
+            help=".npz with integers 'spikes' (n_steps, batch, *shape), or .npy of that shape, which is "
+            "read from disk as it is needed."
+        ),
     ],
     record: Annotated[
         str,
@@ -37,6 +41,12 @@ def sim_command(
     ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Write the trace to this .npz.")
+    ] = None,
+    record_to: Annotated[
+        Path | None,
+        typer.Option(
+            help="Record to this folder as the run goes on, for traces larger than memory."
+        ),
     ] = None,
     threads: Annotated[int | None, typer.Option(help="Threads; default: all CPUs.")] = None,
     force: Force = False,
@@ -54,15 +64,26 @@ def sim_command(
     for path in (out, learned_out):
         if path is not None:
             check_output(path, force)
+    if out is not None and record_to is not None:
+        raise ConfigError("--out and --record-to both say where the trace goes; give one of them")
     from biril_nm.hardware_sim import simulate
 
     network = LoihiGraph.load(graph)
     values = read_spikes(spikes, network, learn)
     start = time.perf_counter()
-    trace = simulate(network, values, record=record.split(","), n_threads=threads, learn=learn)
+    trace = simulate(
+        network,
+        values,
+        record=record.split(","),
+        n_threads=threads,
+        learn=learn,
+        record_to=record_to,
+        force=force,
+    )
     seconds = time.perf_counter() - start
     if out is not None:
         trace.save(out, force=force)
+    written = out or record_to
     if learned_out is not None and trace.graph is not None:
         trace.graph.save(learned_out, force=force)
     changes = {} if trace.graph is None else learned_changes(network, trace.graph)
@@ -74,7 +95,7 @@ def sim_command(
                 "batch": batch,
                 "seconds": seconds,
                 "n_spikes": dict(trace.n_spikes),
-                "output": None if out is None else str(out),
+                "output": str(written) if written else None,
                 **(
                     {"learned": changes, "learned_output": learned_out and str(learned_out)}
                     if learn
@@ -99,7 +120,7 @@ def sim_command(
             f"{name}: {change['changed']:,} of {change['synapses']:,} weights changed, mean |change| "
             f"{change['mean_change']:.2f}, {change['at_limit']:,} at a limit"
         )
-    for path in (out, learned_out):
+    for path in (written, learned_out):
         if path is not None:
             typer.echo(f"wrote {path}")
 

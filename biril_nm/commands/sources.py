@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from biril_nm.coding import Coding
 from biril_nm.errors import ConfigError, FileFormatError
 from biril_nm.hw_graph import LoihiGraph
-from biril_nm.storage import read_npz
+from biril_nm.storage import map_npy, read_npz
 
 if TYPE_CHECKING:
     import nir
@@ -147,12 +147,13 @@ def read_spikes(
 ) -> NDArray[Any] | dict[str, NDArray[Any]]:
     """Input for ``graph`` from an ``.npz``: array ``spikes``, or one array per Input node.
 
+    An ``.npy`` holds the only input and is memory-mapped, so that it may be larger than memory.
     Inputs that only modulate learning may be missing unless ``learn``.
 
     Raises:
         FileFormatError: arrays are missing or have the wrong shape; the message says which.
     """
-    arrays = read_npz(path)
+    arrays = {"spikes": map_npy(path)} if path.suffix == ".npy" else read_npz(path)
     optional = () if learn else graph.modulator_inputs
     names = [name for name in graph.inputs if name in arrays or name not in optional]
     if set(names) <= set(arrays):

@@ -1,0 +1,164 @@
+"""Traces on disk: a folder of plain ``.npy`` arrays for runs that no memory holds.
+
+``trace.json`` names the arrays; each is (batch, n_steps, *shape), channels last, as the simulator
+writes it, and is memory-mapped when read. Nothing is pickled, and every array is checked against
+``trace.json`` before it is mapped.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.lib import format as npy_format
+from numpy.typing import NDArray
+
+from biril_nm.errors import ConfigError, FileFormatError, OutputExistsError
+from biril_nm.storage import check_output
+
+__all__ = ["DTYPES", "HEADER", "TraceFolder", "check_folder", "check_memory", "read_folder"]
+
+_NPY: Any = npy_format  # numpy declares no types for it
+HEADER = "trace.json"
+FORMAT = "biril-nm trace folder 1"
+MAX_HEADER_BYTES = 1 << 26
+DTYPES: dict[str, np.dtype[Any]] = {
+    "s": np.dtype(np.uint8),
+    "u": np.dtype(np.int32),
+    "v": np.dtype(np.int32),
+}
+UNSAFE = re.compile(r"[^\w.+-]")
+GIB = 1 << 30
+
+Shape = tuple[int, ...]
+
+
+class TraceFolder:
+    """Writes arrays of one run into an empty folder; :meth:`close` completes it."""
+
+    def __init__(self, folder: Path, length: tuple[int, int]) -> None:
+        self._folder, self._length = folder, length  # batch, n_steps
+        self._arrays: dict[str, dict[str, Any]] = {}
+        self._maps: list[Any] = []
+
+    def allocate(self, node: str, variable: str, size: int) -> NDArray[Any]:
+        """An array on disk, (batch, n_steps, size), for a variable of a node.
+
+        Raises:
+            ConfigError: the disk has no room for it.
+        """
+        dtype, shape = DTYPES[variable], (*self._length, size)
+        needed = math.prod(shape) * dtype.itemsize
+        free = shutil.disk_usage(self._folder).free - sum(int(m.nbytes) for m in self._maps)
+        if needed > free:
+            raise ConfigError(
+                f"recording '{variable}' of '{node}' takes {needed / GIB:.1f} GiB and the disk of "
+                f"'{self._folder.parent}' has {max(free, 0) / GIB:.1f} GiB left; record fewer nodes or "
+                f"variables, or choose another disk"
+            )
+        file = f"{len(self._maps)}.{UNSAFE.sub('_', node)[:80]}.{variable}.npy"
+        array = _NPY.open_memmap(self._folder / file, mode="w+", dtype=dtype, shape=shape)
+        self._maps.append(array)
+        self._arrays.setdefault(node, {})[variable] = file
+        return np.asarray(array)
+
+    def close(self, shapes: Mapping[str, Shape], facts: Mapping[str, Any]) -> None:
+        """Flush the arrays and write the header; ``shapes`` are the nodes' in torch order."""
+        for array in self._maps:
+            array.flush()
+        self._maps.clear()
+        header = {
+            "format": FORMAT,
+            "axes": "batch, n_steps, shape (channels last)",
+            "batch": self._length[0],
+            "n_steps": self._length[1],
+            "nodes": {
+                name: {"shape": list(shapes[name]), "arrays": files}
+                for name, files in self._arrays.items()
+            },
+            **facts,
+        }
+        (self._folder / HEADER).write_text(json.dumps(header), encoding="utf-8")
+
+
+def read_folder(path: str | Path) -> tuple[dict[str, Any], dict[str, tuple[Shape, dict[str, Any]]]]:
+    """Header, and node -> (torch shape, variable -> array (batch, n_steps, size), memory-mapped).
+
+    Raises:
+        FileFormatError: the folder is damaged or no trace.
+    """
+    folder = Path(path)
+    try:
+        if (folder / HEADER).stat().st_size > MAX_HEADER_BYTES:
+            raise ValueError(f"'{HEADER}' is larger than {MAX_HEADER_BYTES} bytes")
+        header = json.loads((folder / HEADER).read_text(encoding="utf-8"))
+        if header["format"] != FORMAT:
+            raise ValueError(f"format is {header['format']!r}, needed is {FORMAT!r}")
+        length = (int(header["batch"]), int(header["n_steps"]))
+        nodes = {}
+        for name, told in header["nodes"].items():
+            shape = tuple(int(n) for n in told["shape"])
+            size = math.prod(shape)
+            arrays = {
+                variable: _mapped(folder, str(file), DTYPES[variable], (*length, size))
+                for variable, file in told["arrays"].items()
+            }
+            nodes[str(name)] = (shape, arrays)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise FileFormatError(f"'{folder}' is no folder of a trace: {error}") from error
+    return header, nodes
+
+
+def _mapped(folder: Path, file: str, dtype: np.dtype[Any], shape: Shape) -> NDArray[Any]:
+    """An array of the folder, read-only, of exactly this kind."""
+    if Path(file).name != file:
+        raise ValueError(f"array '{file}' lies outside of the folder")
+    array = np.load(folder / file, mmap_mode="r", allow_pickle=False)
+    if array.shape != shape or array.dtype != dtype:
+        raise ValueError(
+            f"'{file}' holds {array.dtype} of shape {array.shape}; needed are {dtype} of shape {shape}"
+        )
+    return np.asarray(array)
+
+
+def check_folder(path: str | Path, force: bool) -> Path:
+    """Return ``path`` if a trace may be written there; ``force`` replaces traces, nothing else.
+
+    Raises:
+        OutputExistsError: it exists and may not be replaced.
+    """
+    target = check_output(path, force)
+    if target.exists() and not (target / HEADER).is_file():
+        raise OutputExistsError(
+            f"output '{target}' exists already and is no folder of a trace; choose another path"
+        )
+    return target
+
+
+def check_memory(length: Shape, sizes: Mapping[str, int], variables: Sequence[str]) -> None:
+    """Refuse recordings that the machine's memory can't hold: batch and steps, neurons of each node.
+
+    Raises:
+        ConfigError: they take more than all memory of the machine.
+    """
+    row = sum(sizes.values()) * sum(DTYPES[variable].itemsize for variable in variables)
+    needed, memory = math.prod(length) * row, _memory()
+    if needed > memory:
+        raise ConfigError(
+            f"what is recorded takes {needed / GIB:.1f} GiB and the machine has {memory / GIB:.1f} GiB; "
+            f"record fewer nodes or variables, or pass record_to=FOLDER (--record-to) to record to disk"
+        )
+
+
+def _memory() -> int:
+    """Bytes of memory; a very large number where the system does not tell."""
+    if not hasattr(os, "sysconf"):
+        return 1 << 62
+    return int(os.sysconf("SC_PHYS_PAGES")) * int(os.sysconf("SC_PAGE_SIZE"))
