@@ -247,7 +247,7 @@ class Worker:
         past = self._past.get(link.source)
         start = past or 0
         lag = link.lag if self._clock.chip_time else link.slack
-        return block["spikes"][link.source], start, lag, max(0, start - t0), past is None
+        return block["spikes"][link.source], start, lag, start - t0, past is None
 
     def _node(self, block: Scratch, name: str, b0: int, t0: int) -> tuple[tuple[Any, ...], ...]:
         """Cells, registers, probes and clock of a node; see ``kernels_neuron``."""

@@ -9,7 +9,7 @@ from tests.reference import run_chip, to_node_time
 
 
 def assert_equals_reference(graph, spikes, n_threads=1):
-    """Compare all recordings; returns the number of spikes."""
+    """Compare all recordings, and the shorter steps of a run that does not record u; returns the spikes."""
     trace = simulate(graph, spikes, record=("s", "u", "v"), n_threads=n_threads)
     chip = trace.chip_time()
     n_steps, batch = trace.meta["n_steps"], trace.meta["batch"]
@@ -23,4 +23,12 @@ def assert_equals_reference(graph, spikes, n_threads=1):
             assert_array_equal(getattr(chip[name], variable), expected_chip[name][variable], where)
         assert trace.n_spikes[name] == expected[name]["s"].sum()
         assert_array_equal(trace.v_last[name], expected[name]["v"][-1])
+    for record in (("s", "v"), ()):
+        short = simulate(graph, spikes, record=record, n_threads=n_threads)
+        assert short.n_spikes == trace.n_spikes
+        for name in graph.neurons:
+            assert_array_equal(short.v_last[name], trace.v_last[name], name)
+            for variable in record:
+                where = f"{name}.{variable}, u not recorded"
+                assert_array_equal(getattr(short[name], variable), expected[name][variable], where)
     return sum(trace.n_spikes.values())

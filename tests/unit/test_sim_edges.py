@@ -207,3 +207,25 @@ def test_conv_that_lava_cannot_run_is_refused():
     conv = Conv(np.full((1, 1, 1, 1), 1 << 30))
     with pytest.raises(RangeError, match=r"Conv 'c'.*2\*\*53.*message_bits"):
         simulate(one_layer(conv, (1, 1, 1), (1, 1, 1), 30, vth=1), np.ones((1, 1, 1, 1, 1), int))
+
+
+@pytest.mark.parametrize("delay", [1, 3])
+def test_a_constant_image_behind_a_delay_arrives_once_in_a_run_of_many_blocks(delay, monkeypatch):
+    """The delay counts from the first step of the sample, not from that of each block of steps."""
+    monkeypatch.setattr("biril_nm.hardware_sim.engine.SCRATCH_BYTES", 1)
+    nodes = {"in": Input((2,)), "near": Dense([[2, 4]]), "far": Dense([[6, 8]], delay=delay)}
+    nodes |= {"x": Input((1,)), "x_in": Dense([[2]]), "n": Neurons((1,), vth=1000)}
+    edges = [
+        ("in", "near"),
+        ("near", "n"),
+        ("in", "far"),
+        ("far", "n"),
+        ("x", "x_in"),
+        ("x_in", "n"),
+    ]
+    graph = LoihiGraph(nodes, tuple(edges))
+    image = np.broadcast_to(np.ones((1, 1, 2), np.uint8), (9, 1, 2))
+    spikes = {"in": image, "x": np.ones((9, 1, 1), np.uint8)}
+    wanted = simulate(graph, {**spikes, "in": image.copy()}, record="v")["n"].v
+    assert_array_equal(simulate(graph, spikes, record="v")["n"].v, wanted)
+    assert wanted[-1, 0, 0] == 64 * (9 * 8 + (9 - delay) * 14)

@@ -7,10 +7,12 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from biril_nm.hardware_sim import simulate
+from biril_nm.hardware_sim.program import compile_graph
 from biril_nm.hw_graph import Dense, Input, LoihiGraph, Neurons
 from tests.random_graphs import random_graph, random_spikes
 from tests.reference import run_chip, to_node_time
 from tests.sim_checks import assert_equals_reference
+from tests.sim_paths import PATHS, forced
 
 WIRINGS = ("plain", "residual", "self", "loop", "inputs")
 
@@ -24,6 +26,19 @@ def test_random_graphs_equal_the_reference(wiring):
         spikes = random_spikes(graph, int(r.integers(1, 9)), int(r.integers(1, 4)), seed)
         n_spikes += assert_equals_reference(graph, spikes)
     assert n_spikes > 100
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_every_path_through_the_kernels_equals_the_reference(path):
+    n_spikes, short = 0, 0
+    for seed in range(30):
+        graph = random_graph([seed, 9])
+        with forced(path) as n_threads:
+            spikes = random_spikes(graph, 1 + seed % 7, 1 + seed % 3, seed)
+            n_spikes += assert_equals_reference(graph, spikes, n_threads)
+            short += sum(c.memoryless for c in compile_graph(graph).compartments.values())
+    assert n_spikes > 100
+    assert (short > 0) == (path != "no short step")
 
 
 @pytest.mark.parametrize("wiring", WIRINGS)
