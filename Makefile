@@ -34,8 +34,11 @@ lint: venv
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+# The MNIST rows need a trained network: README says how out/mnist is made.
+MNIST ?= $(wildcard out/mnist/model.loihi.npz)
+
 bench: venv
-	$(BIN)/python benchmarks/simulator.py
+	env -u OPENBLAS_CORETYPE $(BIN)/python benchmarks/simulator.py $(if $(MNIST),--mnist-graph $(MNIST))
 
 readme: venv
 	$(BIN)/python docs/make_tables.py

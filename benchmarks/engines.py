@@ -218,7 +218,7 @@ class SnnTorch(Engine):
         self.name = f"snnTorch float loop, batch {spikes.shape[1]}, {threads} threads"
         self.threads, self.torch = threads, torch
         self.inputs = torch.tensor(spikes, dtype=torch.float32)
-        self.stages = [_torch_stage(layer) for layer in work.layers]
+        self.stages = [torch_stage(layer) for layer in work.layers]
         self.cells = [
             snntorch.Leaky(beta=BETA, threshold=float(layer.vth), reset_mechanism="zero")
             for layer in work.layers
@@ -235,7 +235,8 @@ class SnnTorch(Engine):
                     out, states[i] = cell(stage(out), states[i])
 
 
-def _torch_stage(layer: Layer) -> Callable[[Any], Any]:
+def torch_stage(layer: Layer) -> Callable[[Any], Any]:
+    """A synapse layer in float32."""
     import torch
     from torch.nn import functional
 

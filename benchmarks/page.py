@@ -80,6 +80,7 @@ def write_page(results: Results, folder: Path | None, threads: int) -> str:
     for name in dict.fromkeys(work for work, _ in results.rates):
         parts += [f"## {_title(name)}", *_blocks(results, name)]
     parts += [f"![{Path(plot).stem}]({plot})" for plot in plots[:1]]
+    parts += ["## Cost against spikes", _proportion(results), "## Dense products", _busy(results)]
     parts += ["## Roofline", _roofline(results), "## Cost against size", _scaling(results)]
     parts += [f"![{Path(plot).stem}]({plot})" for plot in plots[1:]]
     parts += ["## Cold start and memory", _cold(results)]
@@ -115,8 +116,8 @@ def _headline(results: Results, threads: int) -> list[tuple[str, ...]]:
         rates = results.rates[key]
         both = next((n for n in rates if n.startswith(f"biril_nm, {threads} threads")), None)
         if both:
-            gain = rates[both].middle / rates[OURS].middle
-            rows.append((f"{threads} threads over 1, {name} net", f"{gain:.2f}x", ">= 1.7x on 2"))
+            gain = results.gains[key].text(1, 2)
+            rows.append((f"{threads} threads over 1, {name} net", f"{gain}x", ">= 1.7x on 2"))
         events = Measured(*(results.events[key] * x for x in _values(rates[OURS])))
         goal = ">= 12 G" if name == "dense" else ""
         rows.append((f"synaptic events per second and thread, {name} net", events.text(1e9, 2) + " G",
@@ -167,6 +168,41 @@ def _blocks(results: Results, name: str) -> list[str]:
         header = ("engine", "sample-steps/s", "G synaptic events/s", "our one thread is faster by")
         parts.append(table(header, rows))
     return parts
+
+
+def _proportion(results: Results) -> str:
+    """Each density against the cost of a silent step, and the rate of the events alone."""
+    rows = []
+    for (name, density), rates in results.rates.items():
+        idle, cost = results.idle[name].middle, 1e6 / rates[OURS].middle
+        events = results.events[name, density]
+        alone = events / max(cost - idle, 1e-9) / 1e3
+        rows.append((name, f"{density:.0%}", f"{events:,.0f}", f"{cost:.2f}", f"{cost - idle:.2f}",
+                     f"{alone:.1f}"))  # fmt: skip
+    header = ("net", "input density", "synaptic events per step", "us per step", "us above a silent step",
+              "G events/s above it")  # fmt: skip
+    silent = "; ".join(f"{name} net {idle.text(1, 2)} us" for name, idle in results.idle.items())
+    text = (
+        "One thread. A step without any spike still decays every membrane, compares it with its threshold "
+        f"and looks for spikes: {silent}. What comes on top grows with the spikes; the faster events are "
+        "added, the sooner the silent part is all that is left, and the less a step shrinks below it."
+    )
+    return f"{text}\n\n{table(header, rows)}"
+
+
+def _busy(results: Results) -> str:
+    """Whether another form would pay where most neurons spike."""
+    text = (
+        "The simulator follows spikes in every layer at every activity. The alternative, dense products of "
+        "all steps at once (torch, float32, exact; same output spikes, checked), costs the same however "
+        "few spikes there are. One thread each:"
+    )
+    rows = [
+        (name, f"{density:.0%}", ours.text(1, 0), theirs.text(1, 0), f"{ratio.text(1, 2)}x")
+        for (name, density), (ours, theirs, ratio) in results.busy.items()
+    ]
+    header = ("net", "input density", "ours, sample-steps/s", "dense products", "ours is faster by")
+    return f"{text}\n\n{table(header, rows)}" if rows else "torch is not installed."
 
 
 def _roofline(results: Results) -> str:

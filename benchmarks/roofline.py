@@ -16,6 +16,7 @@ import numba
 import numpy as np
 
 from biril_nm.hardware_sim.jit import kernel
+from biril_nm.hardware_sim.kernels_lanes import GROUP, LANES, add_rows
 
 KIB = 1024
 SIZES = {"L1 (16 KiB)": 16 * KIB, "L2 (512 KiB)": 512 * KIB, "L3 (8 MiB)": 8192 * KIB,
@@ -43,11 +44,29 @@ class Measured:
 
 
 @kernel
-def add_rows(table: Any, order: Any, total: Any) -> None:
+def add_single(table: Any, order: Any, total: Any) -> None:
     """Total += table[j] for each j in order."""
     for j in order:
         for i in range(total.size):
             total[i] += table[j, i]
+
+
+@kernel
+def add_groups(table: Any, width: int, order: Any, total: Any) -> None:
+    """The same by eight rows and blocks of lanes, as the simulator adds them; table flat."""
+    for q in range(0, order.size - GROUP + 1, GROUP):
+        rows = (
+            np.intp(order[q]) * width,
+            np.intp(order[q + 1]) * width,
+            np.intp(order[q + 2]) * width,
+            np.intp(order[q + 3]) * width,
+            np.intp(order[q + 4]) * width,
+            np.intp(order[q + 5]) * width,
+            np.intp(order[q + 6]) * width,
+            np.intp(order[q + 7]) * width,
+        )
+        for at in range(0, width, LANES):
+            add_rows(total, at, table, rows)
 
 
 @kernel
@@ -71,7 +90,7 @@ def _rates(call: Callable[[], Any], work: float, repeats: int) -> Measured:
 
 
 def vector_adds(repeats: int = 7, seconds: float = 0.2) -> dict[str, Measured]:
-    """Synaptic events per second and thread: random rows of int16 added into int16 and int32."""
+    """Synaptic events per second and thread: random rows of weights added into int16 or int32."""
     random = np.random.default_rng(0)
     table = random.integers(-256, 256, (784, ROW)).astype(np.int16)
     n = max(1000, int(seconds * 12e9 / ROW))
@@ -79,8 +98,15 @@ def vector_adds(repeats: int = 7, seconds: float = 0.2) -> dict[str, Measured]:
     found = {}
     for kind in (np.int16, np.int32):
         total = np.zeros(ROW, dtype=kind)
-        name = f"rows of {ROW} int16 weights (784 KiB table) into {np.dtype(kind).name}"
-        found[name] = _rates(lambda total=total: add_rows(table, order, total), n * ROW, repeats)  # type: ignore[misc]
+        name = f"single rows of {ROW} int16 weights (784 KiB table) into {np.dtype(kind).name}"
+        found[name] = _rates(lambda total=total: add_single(table, order, total), n * ROW, repeats)  # type: ignore[misc]
+    narrow, order, total = (
+        (table >> 2).astype(np.int8).ravel(),
+        order[: n // GROUP * GROUP],
+        np.zeros(ROW, np.int16),
+    )
+    name = f"{GROUP} rows of {ROW} int8 weights (392 KiB table) at a time into int16"
+    found[name] = _rates(lambda: add_groups(narrow, ROW, order, total), order.size * ROW, repeats)
     return found
 
 

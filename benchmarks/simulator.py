@@ -36,6 +36,7 @@ from biril_nm.hardware_sim import Activity, simulate
 from biril_nm.hardware_sim.fanout import fan_out
 
 DENSITIES = (0.01, 0.02, 0.05, 0.10, 0.20)
+BUSY = (0.20, 0.50, 1.00)  # where dense products might pay
 HERE = Path(__file__).parent
 
 
@@ -59,6 +60,7 @@ class Size:
     lava: dict[str, int]
     batch: dict[str, int]  # snnTorch
     slayer: dict[str, int]
+    dense: dict[str, int]  # dense products
     layers: tuple[int, ...]
     widths: tuple[int, ...]
     batches: tuple[int, ...]
@@ -72,6 +74,7 @@ FULL = Size(
     lava={"dense": 16, "conv": 1},
     batch={"dense": 128, "conv": 128},
     slayer={"dense": 128, "conv": 16},  # it keeps every layer's state of every step
+    dense={"dense": 128, "conv": 8},
     layers=(1, 2, 4, 8, 16),
     widths=(128, 256, 512, 1024, 2048),
     batches=(1, 4, 16, 64, 256),
@@ -84,6 +87,7 @@ QUICK = Size(
     lava={"dense": 2, "conv": 1},
     batch={"dense": 8, "conv": 2},
     slayer={"dense": 8, "conv": 2},
+    dense={"dense": 8, "conv": 1},
     layers=(1, 4),
     widths=(128, 512),
     batches=(1, 8),
@@ -98,6 +102,9 @@ class Results:
     rates: dict[tuple[str, float], dict[str, Measured]] = field(default_factory=dict)
     ratios: dict[tuple[str, float], dict[str, Measured]] = field(default_factory=dict)
     events: dict[tuple[str, float], float] = field(default_factory=dict)  # per sample-step
+    gains: dict[tuple[str, float], Measured] = field(default_factory=dict)  # all threads over one
+    idle: dict[str, Measured] = field(default_factory=dict)  # us per step without any spike
+    busy: dict[tuple[str, float], tuple[Measured, Measured, Measured]] = field(default_factory=dict)
     hidden: dict[tuple[str, float], dict[str, float]] = field(default_factory=dict)
     checked: list[str] = field(default_factory=list)
     scaling: dict[str, dict[float, Measured]] = field(default_factory=dict)
@@ -167,6 +174,7 @@ def compare(work: Workload, density: float, size: Size, threads: int, results: R
             engine.close()
     results.rates[key] = {name: Measured.of(values) for name, values in rates.items()}
     ours = rates[engines[0].name]
+    results.gains[key] = Measured.of([a / b for a, b in zip(rates[engines[1].name], ours)])
     results.ratios[key] = {
         name: Measured.of([a / b for a, b in zip(ours, values)]) for name, values in rates.items()
     }
@@ -263,6 +271,30 @@ def scaling(size: Size, results: Results) -> None:
     }
 
 
+def silent(name: str, size: Size, results: Results) -> None:
+    """Microseconds per sample-step without any spike: what a step costs whatever happens."""
+    work = WORKLOADS[name]()
+    engine = Ours(work, work.spikes(0.0, size.ours[name]), 1)
+    rates = paired([engine], size.rounds)[engine.name]
+    results.idle[name] = Measured.of([1e6 / rate for rate in rates])
+
+
+def busy(name: str, size: Size, results: Results) -> None:
+    """Ours against dense products, one thread each, where most neurons spike."""
+    from dense_form import DenseForm
+
+    work = WORKLOADS[name]()
+    for density in BUSY:
+        spikes = work.spikes(density, size.dense[name])
+        pair = [Ours(work, spikes, 1), DenseForm(work, spikes, 1)]
+        rates = paired(pair, size.rounds)
+        check(work, density, [(engine, spikes) for engine in pair], results)
+        ours, theirs = (rates[engine.name] for engine in pair)
+        ratio = Measured.of([a / b for a, b in zip(ours, theirs)])
+        results.busy[name, density] = (Measured.of(ours), Measured.of(theirs), ratio)
+        say(f"  {name} {density:.0%}: {ratio.text()} x dense products")
+
+
 def cold_start(size: Size, results: Results) -> None:
     """Fresh processes: from file to first answer, and memory; compiled code is cached by then."""
     with tempfile.TemporaryDirectory() as folder:
@@ -307,6 +339,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             check_states(WORKLOADS[name](), results)
         for density in size.densities:
             compare(WORKLOADS[name](), density, size, options.threads, results)
+        silent(name, size, results)
+        if HAS_SNNTORCH:  # torch is there
+            busy(name, size, results)
     if options.mnist_graph:
         say("MNIST test set")
         test_set(options.mnist_graph, options.data_root, options.threads, results)
