@@ -21,7 +21,15 @@ from numpy.typing import NDArray
 
 from biril_nm.errors import FileFormatError, OutputExistsError
 
-__all__ = ["atomic_directory", "atomic_file", "check_output", "map_npy", "read_npz", "write_npz"]
+__all__ = [
+    "atomic_directory",
+    "atomic_file",
+    "check_folder",
+    "check_output",
+    "map_npy",
+    "read_npz",
+    "write_npz",
+]
 
 _NPY: Any = npy_format  # numpy declares no types for it
 MAX_ARCHIVE_BYTES = 8 << 30  # sum of all arrays of one archive, uncompressed
@@ -39,6 +47,28 @@ def check_output(path: str | Path, force: bool) -> Path:
         raise OutputExistsError(
             f"output '{target}' exists already; pass --force (force=True) to replace it, or choose "
             f"another path"
+        )
+    return target
+
+
+def check_folder(path: str | Path, force: bool, mark: str, what: str) -> Path:
+    """Return ``path`` if a folder may be written there; ``force`` replaces folders of the same kind only.
+
+    Args:
+        path: the folder.
+        force: whether it may be replaced.
+        mark: file that every folder of this kind holds.
+        what: kind of folder, for the message.
+
+    Raises:
+        OutputExistsError: it exists and may not be replaced.
+    """
+    target = check_output(path, force)
+    empty = target.is_dir() and not any(target.iterdir())
+    if target.exists() and not empty and not (target / mark).is_file():
+        raise OutputExistsError(
+            f"output '{target}' exists already and is no {what} (it holds no {mark}); force replaces "
+            f"nothing else. Choose another path"
         )
     return target
 

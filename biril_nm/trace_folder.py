@@ -20,10 +20,9 @@ import numpy as np
 from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
-from biril_nm.errors import ConfigError, FileFormatError, OutputExistsError
-from biril_nm.storage import check_output
+from biril_nm.errors import ConfigError, FileFormatError
 
-__all__ = ["DTYPES", "HEADER", "TraceFolder", "check_folder", "check_memory", "read_folder"]
+__all__ = ["DTYPES", "HEADER", "TraceFolder", "check_memory", "read_folder"]
 
 _NPY: Any = npy_format  # numpy declares no types for it
 HEADER = "trace.json"
@@ -126,20 +125,6 @@ def _mapped(folder: Path, file: str, dtype: np.dtype[Any], shape: Shape) -> NDAr
             f"'{file}' holds {array.dtype} of shape {array.shape}; needed are {dtype} of shape {shape}"
         )
     return np.asarray(array)
-
-
-def check_folder(path: str | Path, force: bool) -> Path:
-    """Return ``path`` if a trace may be written there; ``force`` replaces traces, nothing else.
-
-    Raises:
-        OutputExistsError: it exists and may not be replaced.
-    """
-    target = check_output(path, force)
-    if target.exists() and not (target / HEADER).is_file():
-        raise OutputExistsError(
-            f"output '{target}' exists already and is no folder of a trace; choose another path"
-        )
-    return target
 
 
 def check_memory(length: Shape, sizes: Mapping[str, int], variables: Sequence[str]) -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 import biril_nm
 from biril_nm.export import lava_bundle
 from biril_nm.hw_graph import LoihiGraph
-from biril_nm.storage import atomic_directory, check_output, write_npz
+from biril_nm.storage import atomic_directory, check_folder, write_npz
 
 __all__ = ["write_bundle"]
 
@@ -49,7 +49,7 @@ def write_bundle(
     force: bool,
 ) -> Path:
     """Write the folder ``path`` atomically and return it."""
-    target = check_output(path, force)
+    target = check_folder(path, force, SCRIPTS[0], "Lava bundle")
     text = json.dumps(description).encode("utf-8")
     scripts = Path(lava_bundle.__file__).parent
     with atomic_directory(target) as folder:

@@ -189,3 +189,9 @@ def test_nothing_is_overwritten_or_half_written(bundle: Path) -> None:
     assert not (bundle / "input.npz").exists()
     assert "run_lava.py --spikes X.npz" in (bundle / "README.txt").read_text()
     assert {path.name for path in bundle.parent.iterdir()} == {"bundle"}
+    photos = bundle.parent / "photos"
+    photos.mkdir()
+    (photos / "a.jpg").touch()
+    with pytest.raises(OutputExistsError, match=r"is no Lava bundle .* Choose another path"):
+        write(graph, photos, force=True)
+    assert (photos / "a.jpg").exists()

@@ -94,7 +94,8 @@ def test_a_failed_run_leaves_nothing_and_force_replaces_traces_only(tmp_path, mo
     assert simulate(graph, spikes[:2], record_to=folder, force=True)["lif"].s.shape[0] == 2
     other = tmp_path / "photos"
     other.mkdir()
-    with pytest.raises(OutputExistsError, match="is no folder of a trace; choose another path"):
+    (other / "a.jpg").touch()
+    with pytest.raises(OutputExistsError, match="is no folder of a trace"):
         simulate(graph, spikes, record_to=other, force=True)
     monkeypatch.setattr(
         trace_folder.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 10})
