@@ -15,7 +15,8 @@ from torch import nn
 
 from biril_nm.coding import Coding
 from biril_nm.errors import ConfigError
-from biril_nm.export.torch_steps import call_arguments
+from biril_nm.export.torch_modules import unwrapped
+from biril_nm.export.torch_runs import call_arguments, returned_states, takes_states
 from biril_nm.models import BirilNet
 from biril_nm.trace import NodeTrace, Trace
 
@@ -52,6 +53,7 @@ def run_torch(net: nn.Module, spikes: ArrayLike, coding: Coding | None = None) -
     Raises:
         ConfigError: the network has no snnTorch neurons, or its own loop runs another number of steps.
     """
+    net = unwrapped(net)
     root = net.layers if isinstance(net, BirilNet) else net
     scale = net.config.coding if isinstance(net, BirilNet) else coding or Coding("spikes", 1)
     recorder = _Recorder(root)
@@ -59,22 +61,25 @@ def run_torch(net: nn.Module, spikes: ArrayLike, coding: Coding | None = None) -
         raise ConfigError(f"{type(net).__name__} has no snnTorch neurons to compare")
     parameter = next(root.parameters(), torch.zeros(0))
     values = torch.from_numpy(scale.to_float(spikes)).to(parameter)
+    passes_states = takes_states(root, [values[0]])
     with recorder.attached(), torch.no_grad():
-        _drive(root, values, recorder)
+        _drive(root, values, recorder, passes_states)
     return recorder.result(len(values))
 
 
-def _drive(root: nn.Module, values: torch.Tensor, recorder: _Recorder) -> None:
+def _drive(root: nn.Module, values: torch.Tensor, recorder: _Recorder, passes_states: bool) -> None:
     """Call ``root`` step by step, or once if its forward loops over time."""
     n_steps = len(values)
+    result: Any = None
     try:
-        root(*call_arguments(root, [values[0]]))
+        result = root(*call_arguments(root, [values[0]]))
         calls = recorder.most_calls()
     except (RuntimeError, IndexError, ValueError):
         calls = 0  # a loop that does not take a single step
     if calls == 1:
         for value in values[1:]:
-            root(*call_arguments(root, [value]))
+            states = returned_states(root, [value], result) if passes_states else None
+            result = root(*call_arguments(root, [value], states))
         return
     if calls == n_steps and bool(torch.all(values == values[0])):
         return  # one image for all steps

@@ -19,24 +19,25 @@ convolutions   ``groups``, ``kernel``, ``zeros_before``, ``padding``, ``crop``: 
 
 from __future__ import annotations
 
-import copy
+import dataclasses
 import inspect
 import logging
+import math
 from typing import Any
 
 import nir
+import numpy as np
 import torch
 from torch import nn
 
 import biril_nm
 from biril_nm.coding import Coding
-from biril_nm.errors import ConfigError, UnsupportedNodeError
+from biril_nm.errors import ConfigError, UnsupportedNodeError, bullet_list
 from biril_nm.export.passes.fold_batchnorm import fold_batchnorm
 from biril_nm.export.passes.typed_convolutions import typed
 from biril_nm.export.torch_graph import GraphBuilder
-from biril_nm.export.torch_layers import LAYER_MAP, VANISHING
-from biril_nm.export.torch_neurons import NEURONS, STATES
-from biril_nm.export.torch_steps import trace_network
+from biril_nm.export.torch_modules import KNOWN, check_module, resting_copy, unwrapped
+from biril_nm.export.torch_runs import trace_network
 from biril_nm.models import BirilNet
 
 __all__ = ["to_nir"]
@@ -64,25 +65,25 @@ def to_nir(module: nn.Module, sample_input: Any = None, dt_s: float = 1e-4) -> n
         UnsupportedNodeError: a layer has no NIR form; all of them are listed.
         ConfigError: ``dt_s`` or ``sample_input`` make no sense.
     """
-    if not dt_s > 0:
-        raise ConfigError(f"dt_s is {dt_s}; the width of a step must be above 0 s")
+    if not isinstance(dt_s, (int, float)) or not 0 < dt_s < math.inf:
+        raise ConfigError(f"dt_s is {dt_s!r}; the width of a step must be a number above 0 s")
     root, samples, coding = _root(module, sample_input)
-    root = _copy(root)
+    root = resting_copy(root)
     dtype = next((p.dtype for p in root.parameters()), torch.float32)
     samples = [s.detach().cpu().to(dtype) for s in samples]
-    known = (*LAYER_MAP, *NEURONS, *VANISHING)
-    if isinstance(root, known):
+    if isinstance(root, KNOWN):
         raise UnsupportedNodeError(
             f"{type(root).__name__} is a single layer; wrap it in a network that ends in neurons"
         )
-    wiring = trace_network(root, samples, known, STATES)
-    builder = GraphBuilder(root, wiring, dt_s, list(inspect.signature(root.forward).parameters))
+    wiring = trace_network(root, samples)
+    builder = GraphBuilder(wiring, dt_s, list(inspect.signature(root.forward).parameters))
     nodes, edges = builder.build()
     if coding is not None:
         (source,) = (node for node in nodes.values() if isinstance(node, nir.Input))
         told = {k: v for k, v in coding.to_dict().items() if k != "kind"}
         source.metadata = {**told, "coding": coding.kind, "scale": coding.scale}
     nodes, edges = typed(*fold_batchnorm(nodes, edges))
+    _refuse_infinite(nodes)
     graph = nir.NIRGraph(
         nodes=nodes,
         edges=edges,
@@ -92,45 +93,45 @@ def to_nir(module: nn.Module, sample_input: Any = None, dt_s: float = 1e-4) -> n
     return graph
 
 
-def _root(
-    module: nn.Module, sample_input: Any
-) -> tuple[nn.Module, list[torch.Tensor], Coding | None]:
+def _root(module: Any, sample_input: Any) -> tuple[nn.Module, list[torch.Tensor], Coding | None]:
+    """The network itself, its checked samples, and the coding of a BirilNet."""
     if isinstance(module, BirilNet):
         shape = tuple(module.config.input_shape)
         return module.layers, [torch.zeros(1, *shape)], module.config.coding
-    inner = getattr(module, "_orig_mod", None) or (
-        module.module if isinstance(module, nn.DataParallel) else None
-    )
-    if inner is not None:  # torch.compile and DataParallel wrap the network
-        return _root(inner, sample_input)
+    module = unwrapped(module)
+    check_module(module)
+    if isinstance(module, BirilNet):
+        return _root(module, sample_input)
     if sample_input is None:
         raise ConfigError(
             f"{type(module).__name__} needs a sample_input: one step of input, (batch, *shape)"
         )
-    given = [sample_input] if isinstance(sample_input, torch.Tensor) else list(sample_input)
-    samples = [sample for sample in given if sample is not None]
-    for sample in samples:
-        if not isinstance(sample, torch.Tensor) or sample.ndim < 2:
-            found = getattr(sample, "shape", type(sample).__name__)
-            raise ConfigError(f"sample_input has shape {found}; needed is (batch, *shape)")
+    several = isinstance(sample_input, (tuple, list))
+    samples = [s for s in (sample_input if several else [sample_input]) if s is not None]
+    for sample in samples or [sample_input]:
+        found = tuple(sample.shape) if isinstance(sample, torch.Tensor) else repr(sample)[:60]
+        if not isinstance(sample, torch.Tensor) or sample.is_meta or sample.is_complex():
+            raise ConfigError(
+                f"sample_input holds {found}; needed is a tensor of real numbers, (batch, *shape), or a "
+                f"tuple of them, one for each input of forward"
+            )
+        if sample.ndim < 2 or not sample.numel():
+            raise ConfigError(
+                f"sample_input has shape {found}; needed is (batch, *shape), nothing of it 0"
+            )
     return module, samples, None
 
 
-def _copy(root: nn.Module) -> Any:
-    """A copy on the CPU in eval mode with neurons at rest; states of a training graph are left out."""
-    memo = {
-        id(tensor): tensor.detach().clone()
-        for tensor in root.buffers()
-        if not tensor.is_leaf or tensor.requires_grad
-    }
-    for module in root.modules():
-        for value in vars(module).values():
-            if isinstance(value, torch.Tensor) and not value.is_leaf:
-                memo[id(value)] = value.detach().clone()
-    copied = copy.deepcopy(root, memo).cpu().eval()
-    for layer in copied.modules():
-        for kind, names in STATES.items():
-            if isinstance(layer, kind):
-                for name in names:
-                    setattr(layer, name, torch.zeros(0))
-    return copied
+def _refuse_infinite(nodes: dict[str, Any]) -> None:
+    """A network that diverged in training has weights that no file should carry."""
+    findings = [
+        f"'{name}': {field.name} holds values that are not finite"
+        for name, node in nodes.items()
+        for field in dataclasses.fields(node)
+        if isinstance(value := getattr(node, field.name), np.ndarray) and value.dtype.kind == "f"
+        if not np.all(np.isfinite(value))
+    ]
+    if findings:
+        raise UnsupportedNodeError(
+            bullet_list("the network holds infinite values or NaN; train it again:", findings)
+        )

@@ -7,14 +7,14 @@ from typing import Any
 
 import nir
 import numpy as np
-from torch import nn
 
 from biril_nm.errors import UnsupportedNodeError, bullet_list
-from biril_nm.export.torch_layers import LAYER_MAP, VANISHING, one_to_one
+from biril_nm.export.torch_layers import LAYER_MAP, one_to_one
+from biril_nm.export.torch_modules import kind_of, objection
 from biril_nm.export.torch_neurons import NEURONS, neuron_node, never_spikes, recurrent_weight
 from biril_nm.export.torch_signals import (
+    Applied,
     Expr,
-    Flat,
     InputStep,
     LayerOutput,
     Scaled,
@@ -35,11 +35,9 @@ ONE_STEP = "step"
 class GraphBuilder:
     """Turns a :class:`Wiring` into nodes and edges; additions dissolve, since edges add up."""
 
-    def __init__(
-        self, root: nn.Module, wiring: Wiring, dt_s: float, arguments: Sequence[str]
-    ) -> None:
+    def __init__(self, wiring: Wiring, dt_s: float, arguments: Sequence[str]) -> None:
         self.wiring, self.dt_s = wiring, dt_s
-        self.layers = dict(root.named_modules())
+        self.layers = wiring.layers
         self.nodes: Nodes = {}
         self.edges: Edges = []
         self.made: dict[Expr, str] = {}
@@ -48,7 +46,12 @@ class GraphBuilder:
         self.input_names = {
             index: "input" if single else self._free(arguments[index]) for index in wiring.inputs
         }
-        received = [leaf for source in wiring.sources.values() for leaf in leaves(source)]
+        changed = [
+            o.source for o in wiring.outputs if not isinstance(o.source, (LayerOutput, State))
+        ]
+        received = [
+            leaf for source in (*wiring.sources.values(), *changed) for leaf in leaves(source)
+        ]
         self.fed = {leaf.path for leaf in received if isinstance(leaf, LayerOutput)}
         self.read = {leaf.path for leaf in received if isinstance(leaf, State)}
         self.outputs = self._chosen_outputs()
@@ -62,8 +65,7 @@ class GraphBuilder:
         for index, shape in self.wiring.inputs.items():
             self.nodes[self.input_names[index]] = nir.Input(input_type={"input": np.array(shape)})
         for path, source in self.wiring.sources.items():
-            if not self._vanishes(path):
-                self._add_layer(path, source)
+            self._add_layer(path, source)
         ends = {}
         for position, output in enumerate(self.outputs):
             single = len(self.outputs) == 1
@@ -84,9 +86,6 @@ class GraphBuilder:
 
     # --- layers -------------------------------------------------------------------------------
 
-    def _vanishes(self, path: str) -> bool:
-        return isinstance(self.layers[path], VANISHING)
-
     def _spiking(self, path: str) -> bool:
         """False if only the membrane of a layer without reset is read: an integrator."""
         layer: Any = self.layers[path]
@@ -103,9 +102,13 @@ class GraphBuilder:
             self.nodes[path] = neuron_node(layer, path, out_shape, self.dt_s, self._spiking(path))
             self._add_loop(path, layer, out_shape)
         else:
-            kind = next(kind for kind in LAYER_MAP if isinstance(layer, kind))
-            self.nodes[path] = LAYER_MAP[kind](layer, path, in_shape)
+            self.nodes[path] = self._stateless(layer, path, in_shape)
         self.edges += [(a, path) for a in self._names(source, path)]
+
+    @staticmethod
+    def _stateless(layer: Any, name: str, in_shape: Shape) -> nir.NIRNode:
+        kind = next(kind for kind in type(layer).__mro__ if kind in LAYER_MAP)
+        return LAYER_MAP[kind](layer, name, in_shape)
 
     def _add_loop(self, path: str, layer: Any, shape: Shape) -> None:
         """The recurrent weight of RLeaky and RSynaptic: one node, one step."""
@@ -113,8 +116,15 @@ class GraphBuilder:
         if weight is None:
             return
         name = f"{path}.recurrent"
-        kind = next((kind for kind in LAYER_MAP if isinstance(weight, kind)), None)
-        node = LAYER_MAP[kind](weight, name, shape) if kind else one_to_one(weight, shape)
+        if hasattr(weight, "V"):
+            node = one_to_one(weight, shape)
+        elif kind_of(weight) in LAYER_MAP and objection(weight) is None:
+            node = self._stateless(weight, name, shape)
+        else:
+            raise UnsupportedNodeError(
+                f"layer '{path}' ({type(layer).__name__}) has the loop {type(weight).__name__}; allowed are "
+                f"one Linear, one Conv2d or all_to_all=False, or write the loop out in forward"
+            )
         node.metadata = {**node.metadata, "lag": 1}
         self.nodes[name] = node
         self.edges += [(path, name), (name, path)]
@@ -132,8 +142,6 @@ class GraphBuilder:
         return [self._state(expr, consumer) if isinstance(expr, State) else self._virtual(expr)]
 
     def _layer(self, expr: LayerOutput, consumer: str) -> list[str]:
-        if self._vanishes(expr.path):
-            return self._names(self.wiring.sources[expr.path], consumer)
         if expr.call < 0:
             self.late.append((expr.path, consumer))
             return []
@@ -150,14 +158,13 @@ class GraphBuilder:
         return expr.path
 
     def _virtual(self, expr: Expr) -> str:
-        """A node for a function between layers: flatten or scale."""
+        """A node for a layer without weights, or a function between layers."""
         if expr in self.made:
             return self.made[expr]
-        if isinstance(expr, Flat):
-            name = self._free("flatten")
-            node: Any = nir.Flatten(
-                input_type={"input": np.array(expr.shape)}, start_dim=expr.start, end_dim=expr.end
-            )
+        if isinstance(expr, Applied):
+            told, layer = self.wiring.functions[expr.function]
+            name = told if told not in self.nodes and told in self.layers else self._free(told)
+            node: Any = self._stateless(layer, name, expr.in_shape)
         elif isinstance(expr, Scaled):
             name = self._free("scale")
             factor = self.wiring.constants[expr.constant].double().numpy()
@@ -179,11 +186,8 @@ class GraphBuilder:
             return self.wiring.shapes[expr.path][1]
         if isinstance(expr, InputStep):
             return self.wiring.inputs[expr.index]
-        if isinstance(expr, Scaled):
+        if isinstance(expr, (Applied, Scaled)):
             return expr.shape
-        if isinstance(expr, Flat):
-            merged = int(np.prod(expr.shape[expr.start : expr.end + 1]))
-            return (*expr.shape[: expr.start], merged, *expr.shape[expr.end + 1 :])
         return self._shape(expr.terms[0]) if isinstance(expr, Sum) else ()
 
     # --- recurrence ---------------------------------------------------------------------------

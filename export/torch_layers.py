@@ -13,7 +13,7 @@ from torch import nn
 from biril_nm.errors import UnsupportedNodeError
 from biril_nm.export.passes.fold_batchnorm import ChannelAffine
 
-__all__ = ["LAYER_MAP", "VANISHING", "one_to_one"]
+__all__ = ["LAYER_MAP", "VANISHING", "WEIGHTLESS", "one_to_one"]
 
 Shape = tuple[int, ...]
 
@@ -190,4 +190,7 @@ LAYER_MAP: dict[type, Callable[[Any, str, Shape], nir.NIRNode]] = {
     nn.BatchNorm1d: batch_norm,
     nn.BatchNorm2d: batch_norm,
 }
+WEIGHTLESS = tuple(
+    kind for kind, node in LAYER_MAP.items() if node in (pool, adaptive_pool, flatten)
+)
 VANISHING: tuple[type, ...] = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d)

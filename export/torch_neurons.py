@@ -16,6 +16,7 @@ from typing import Any
 import nir
 import numpy as np
 import snntorch
+import torch
 from numpy.typing import NDArray
 
 from biril_nm.errors import UnsupportedNodeError
@@ -73,6 +74,8 @@ def _check_plain(module: Any, name: str) -> None:
         findings.append("inhibition=True (only the strongest neuron spikes)")
     if module.state_quant:
         findings.append("state_quant (a quantised float membrane)")
+    if not _is_step(module.spike_grad):
+        findings.append("a spike_grad whose forward is no step (1 above the threshold, else 0)")
     factor = np.asarray(module.graded_spikes_factor.detach().cpu().numpy())
     if not np.all(factor == 1):
         findings.append(f"graded_spikes_factor={factor} (scale the next layer's weights instead)")
@@ -81,6 +84,14 @@ def _check_plain(module: Any, name: str) -> None:
             f"layer '{name}' ({type(module).__name__}) uses {'; '.join(findings)}: NIR has no node "
             f"for it. Train without it"
         )
+
+
+def _is_step(spike_grad: Any) -> bool:
+    """Whether a spike function sends 1 above 0 and 0 else; its derivative is of no matter here."""
+    above = torch.tensor([-10.0, -1.0, -1e-3, 0.0, 1e-3, 1.0, 10.0])
+    with torch.no_grad():
+        sent = spike_grad(above)
+    return isinstance(sent, torch.Tensor) and torch.equal(sent.float(), (above > 0).float())
 
 
 def _update(module: Any, name: str, shape: Shape) -> _Update:

@@ -8,17 +8,18 @@ the distance to the current step: 0 is this step, -1 the previous one.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Union
 
 __all__ = [
     "STATIC",
+    "Applied",
     "Collected",
     "Expr",
-    "Flat",
     "InputStep",
     "LayerOutput",
     "Operation",
+    "Permuted",
     "Scaled",
     "State",
     "Sum",
@@ -64,12 +65,12 @@ class Sum:
 
 
 @dataclass(frozen=True)
-class Flat:
-    """Dimensions ``start`` to ``end`` (without batch) of a signal of ``shape`` merged."""
+class Applied:
+    """A signal through a layer without states, given as its number in the tracer's list of functions."""
 
     of: Expr
-    start: int
-    end: int
+    function: int
+    in_shape: tuple[int, ...]
     shape: tuple[int, ...]
 
 
@@ -84,10 +85,11 @@ class Scaled:
 
 @dataclass(frozen=True)
 class Collected:
-    """Steps put together behind the network: ``how`` is stack, sum or mean."""
+    """Steps put together behind the network: ``how`` is stack, cat, sum or mean; ``dim`` counts the steps."""
 
     items: tuple[Expr, ...]
     how: str
+    dim: int = 0
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,14 @@ class Operation:
     of: tuple[Expr, ...]
 
 
-Expr = Union[InputStep, LayerOutput, State, Sum, Flat, Scaled, Collected, Operation]
+@dataclass(frozen=True)
+class Permuted(Operation):
+    """A whole input with its dimensions in another order, until one step is taken out of it."""
+
+    dims: tuple[int, ...] = ()
+
+
+Expr = Union[InputStep, LayerOutput, State, Sum, Applied, Scaled, Collected, Operation]
 
 
 def add(*terms: Expr) -> Expr:
@@ -125,7 +134,7 @@ def _parts(expr: Expr) -> tuple[Expr, ...]:
         return expr.items
     if isinstance(expr, Operation):
         return expr.of
-    return (expr.of,) if isinstance(expr, (Flat, Scaled)) else ()
+    return (expr.of,) if isinstance(expr, (Applied, Scaled)) else ()
 
 
 def relative(expr: Expr, step: int, static: frozenset[str] = frozenset()) -> Expr:
@@ -155,11 +164,7 @@ def _rebuilt(expr: Expr, parts: tuple[Expr, ...]) -> Expr:
     if isinstance(expr, Sum):
         return add(*parts) if parts else Sum(())
     if isinstance(expr, Collected):
-        return Collected(parts, expr.how)
+        return replace(expr, items=parts)
     if isinstance(expr, Operation):
-        return Operation(expr.name, parts)
-    if isinstance(expr, Flat):
-        return Flat(parts[0], expr.start, expr.end, expr.shape)
-    if isinstance(expr, Scaled):
-        return Scaled(parts[0], expr.constant, expr.shape)
-    return expr
+        return replace(expr, of=parts)
+    return replace(expr, of=parts[0]) if isinstance(expr, (Applied, Scaled)) else expr

@@ -1,23 +1,27 @@
 """From traced calls to the wiring of one time step.
 
-A forward that computes one step is run :data:`RUNS` times, one with its own loop over time once. Either way
+A forward that computes one step is run several times, one with its own loop over time once. Either way
 each layer must be used once per step and be fed alike at every step; what comes from the previous
 step (recurrence) may be missing at the first one. Everything else is a finding, and all are told.
 """
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import nn
 
-from biril_nm.errors import ConfigError, UnsupportedNodeError, bullet_list
+from biril_nm.errors import UnsupportedNodeError, bullet_list
+from biril_nm.export.torch_modules import (
+    KNOWN,
+    objection,
+)
+from biril_nm.export.torch_operations import WAYS_OUT
 from biril_nm.export.torch_signals import (
-    STATIC,
+    Applied,
     Collected,
     Expr,
     InputStep,
@@ -30,12 +34,9 @@ from biril_nm.export.torch_signals import (
     relative,
     without_past,
 )
-from biril_nm.export.torch_tracer import Call, Shape, Tracer, leaf_modules
+from biril_nm.export.torch_tracer import NOT_AT_REST, Call, Shape, Tracer
 
-__all__ = ["Readout", "Wiring", "call_arguments", "trace_network"]
-
-RUNS = 3
-SHIFT = 0.5
+__all__ = ["Analysis", "ForgetfulStepError", "Readout", "Wiring", "refusal_of"]
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,9 @@ class Wiring:
         inputs: shapes of the inputs that are used, by their position.
         outputs: what the forward returns.
         constants: constants that scaled signals refer to.
+        functions: (name, layer) that applied signals refer to.
+        layers: all modules of the copy that was run.
+        takes_states: whether each step was given the states that the one before returned.
     """
 
     sources: Mapping[str, Expr]
@@ -66,147 +70,89 @@ class Wiring:
     inputs: Mapping[int, Shape]
     outputs: tuple[Readout, ...]
     constants: tuple[torch.Tensor, ...]
+    functions: tuple[tuple[str, nn.Module], ...]
+    layers: Mapping[str, nn.Module] = field(default_factory=dict)
+    takes_states: bool = False
 
 
-def call_arguments(root: nn.Module, samples: Sequence[Any]) -> tuple[Any, ...]:
-    """``samples``, and None for each further argument that forward requires (states at rest)."""
-    parameters = inspect.signature(root.forward).parameters.values()
-    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    required = [p for p in parameters if p.kind in positional and p.default is p.empty]
-    return (*samples, *[None] * max(0, len(required) - len(samples)))
+class ForgetfulStepError(UnsupportedNodeError):
+    """Refused because neurons start each step from rest; passing the returned states on may help."""
 
 
-def trace_network(
-    root: nn.Module,
-    samples: Sequence[torch.Tensor],
-    known: tuple[type, ...],
-    states: Mapping[type, tuple[str, ...]],
-) -> Wiring:
-    """Run ``root`` on ``samples`` and find out how its layers are wired.
-
-    Raises:
-        UnsupportedNodeError: the wiring has no NIR form; all findings are listed.
-        ConfigError: the network does not accept the samples.
-    """
-    layers = leaf_modules(root, known)
-
-    def state_names(layer: nn.Module) -> tuple[str, ...]:
-        return next((names for kind, names in states.items() if isinstance(layer, kind)), ())
-
-    tracer = Tracer()
-    handles = tracer.hooks(layers, state_names)
-    try:
-        results = [_forward(root, samples, tracer, STATIC)]
-        neurons = [p for p in tracer.calls if state_names(layers[p])]
-        counts = {path: len(calls) for path, calls in tracer.calls.items()}
-        n_steps = min((counts[path] for path in neurons), default=1)
-        loops = n_steps > 1
-        if not loops:
-            results += [_forward(root, samples, tracer, run) for run in range(1, RUNS)]
-            n_steps = RUNS
-    finally:
-        for handle in handles:
-            handle.remove()
-    return _Analysis(tracer, layers, known, n_steps, loops).wiring(results[-1], samples)
+def refusal_of(
+    findings: Sequence[str], kind: type[UnsupportedNodeError] = UnsupportedNodeError
+) -> Any:
+    """The error that lists all findings, and what is supported."""
+    supported = ", ".join(sorted(layer.__name__ for layer in KNOWN))
+    headline = "the network cannot be expressed in NIR:"
+    return kind(f"{bullet_list(headline, findings)}\nSupported layers: {supported}")
 
 
-def _forward(root: nn.Module, samples: Sequence[torch.Tensor], tracer: Tracer, step: int) -> Any:
-    generator = torch.Generator().manual_seed(
-        0
-    )  # no zeros: a signal that got lost would look at rest
-    own = [torch.rand(s.shape, generator=generator).to(s) + SHIFT for s in samples]
-    for index, sample in enumerate(own):
-        tracer.know(sample, InputStep(index, step))
-    try:
-        with torch.no_grad(), tracer.following():
-            result = root(*call_arguments(root, own))
-    except (RuntimeError, TypeError, IndexError, AttributeError, ValueError) as error:
-        shapes = ", ".join(str(tuple(sample.shape)) for sample in samples)
-        raise ConfigError(
-            f"the network does not accept a sample_input of shape {shapes}: {error}. Give one step "
-            f"(batch, *shape), or (n_steps, batch, *shape) if forward loops over time itself; further "
-            f"arguments of forward are filled with None, or pass a tuple with all of them"
-        ) from error
-    return _exprs(tracer, result)
-
-
-def _exprs(tracer: Tracer, result: Any) -> list[Expr]:
-    """Expressions of all returned tensors, in order."""
-    if isinstance(result, torch.Tensor):
-        expr = tracer.expr(result)
-        return [] if expr is None else [expr]
-    if isinstance(result, Mapping):
-        result = list(result.values())
-    if isinstance(result, (tuple, list)):
-        items = [_exprs(tracer, item) for item in result]
-        steps = isinstance(result, list) and len(items) > 1 and all(len(i) == 1 for i in items)
-        if steps and all(isinstance(i[0], (LayerOutput, State)) for i in items):
-            return [Collected(tuple(i[0] for i in items), "stack")]
-        return [expr for item in items for expr in item]
-    return []
-
-
-class _Analysis:
+class Analysis:
     """Collects findings while it turns calls into the wiring of one step."""
 
     def __init__(
         self,
         tracer: Tracer,
         layers: Mapping[str, nn.Module],
-        known: tuple[type, ...],
         n_steps: int,
         loops: bool,
     ) -> None:
-        self.tracer, self.layers, self.known = tracer, layers, known
+        self.tracer, self.layers = tracer, layers
         self.n_steps, self.loops = n_steps, loops
         self.findings: list[str] = []
+        self.forgets = False
         self.static = frozenset(
             path for path, calls in tracer.calls.items() if loops and len(calls) == 1
         )
+        self.uneven = {
+            path
+            for path, calls in tracer.calls.items()
+            if len(calls) != n_steps and path not in self.static
+        }
 
     def wiring(self, result: Sequence[Expr], samples: Sequence[torch.Tensor]) -> Wiring:
+        """The wiring of one step, if there were no findings.
+
+        Raises:
+            UnsupportedNodeError: with all findings.
+        """
         sources = {path: self._source(path, calls) for path, calls in self.tracer.calls.items()}
         outputs = tuple(self._readout(expr) for expr in result)
         for path, layer in self.layers.items():
-            if path in self.tracer.calls and not isinstance(layer, self.known):
-                kind = type(layer)
-                self.findings.append(
-                    f"layer '{path}' ({kind.__module__}.{kind.__qualname__}) is unknown"
-                )
+            reason = objection(layer) if path in self.tracer.calls else None
+            if reason is not None:
+                self.findings.append(f"layer '{path}' {reason}")
         for name, where in self._operations(sources, outputs):
+            way_out = WAYS_OUT.get("the output" if where == "the output" else name)
             self.findings.append(
                 f"operation '{name}' in front of {where} is no layer; allowed are additions, constant "
-                f"factors and flattening"
+                f"factors, flattening and linear functions with constant weights"
+                + (f"; {way_out}" if way_out else "")
             )
         if self.tracer.sliced and not self.loops:
             self.findings.append(
                 "forward takes the input apart (x[...]) without a loop over at least two time steps; "
                 "give a sample_input with two or more steps, or do it outside"
             )
-        if not any(isinstance(e, InputStep) for s in sources.values() for e in leaves(s)):
+        signals = (*sources.values(), *(o.source for o in outputs))
+        if not any(isinstance(leaf, InputStep) for signal in signals for leaf in leaves(signal)):
             self.findings.append("no layer receives the input of forward")
         if not outputs:
             self.findings.append("forward returns nothing that a layer has sent")
         if self.findings:
-            supported = ", ".join(sorted(kind.__name__ for kind in self.known))
-            raise UnsupportedNodeError(
-                bullet_list("the network cannot be expressed in NIR:", self.findings)
-                + f"\nSupported layers: {supported}"
+            raise refusal_of(
+                self.findings, ForgetfulStepError if self.forgets else UnsupportedNodeError
             )
         shapes = {path: calls[-1].shapes for path, calls in self.tracer.calls.items()}
         whole = {i: tuple(s.shape[1:]) for i, s in enumerate(samples)}
         inputs = {
             i: self.tracer.sliced[i][1] if i in self.tracer.sliced else whole[i] for i in whole
         }
-        used = {
-            e.index
-            for s in (*sources.values(), *(o.source for o in outputs))
-            for e in leaves(s)
-            if isinstance(e, InputStep)
-        }
+        used = {e.index for s in signals for e in leaves(s) if isinstance(e, InputStep)}
         return Wiring(
             sources, shapes, {i: s for i, s in inputs.items() if i in used}, outputs,
-            tuple(self.tracer.constants),
+            tuple(self.tracer.constants), tuple(self.tracer.functions),
         )  # fmt: skip
 
     # --- sources ------------------------------------------------------------------------------
@@ -224,13 +170,17 @@ class _Analysis:
                 self._used(path, 1)
             return exprs[0]
         regular = exprs[1] if len(exprs) > 1 else exprs[0]
-        if len(calls) != self.n_steps:
+        if path in self.uneven:
             per_step = len(calls) // self.n_steps if len(calls) % self.n_steps == 0 else len(calls)
             self._used(path, per_step)
+        elif self.uneven & {getattr(leaf, "path", None) for e in exprs for leaf in leaves(e)}:
+            pass  # told of the layer before
         elif any(e != regular for e in exprs[1:]) or without_past(exprs[0]) != without_past(
             regular
         ):
-            self._used(path, self.n_steps)
+            self.findings.append(
+                f"layer '{path}' is fed differently from step to step; each step must do the same"
+            )
         elif any(offset not in (0, -1) for offset in self._offsets(regular)):
             self.findings.append(
                 f"layer '{path}' receives what a layer sent more than one step before; put the steps "
@@ -244,24 +194,28 @@ class _Analysis:
         )
 
     def _used(self, path: str, uses: int) -> None:
-        steps = (
-            f" in {self.n_steps} steps, or fed differently from step to step" if self.loops else ""
-        )
+        steps = f" in {self.n_steps} steps" if self.loops else ""
         self.findings.append(
             f"layer '{path}' is used {uses} times{steps}; give each use its own module"
         )
 
     def _states(self, path: str, calls: Sequence[Call]) -> None:
         if any(call.fresh for call in calls[1:]):
+            self.forgets = not self.loops
             self.findings.append(
                 f"layer '{path}' starts each step from rest, so it has no memory: if forward makes the "
-                f"states (init_leaky, zeros), the loop over time must be in the same forward; else pass "
-                f"the last states in"
+                f"states (init_leaky, zeros), the loop over time must be in the same forward; else take "
+                f"the last states as arguments and return them in the same order"
             )
         foreign = sorted({_told(expr) for call in calls for expr in call.foreign})
-        if foreign:
+        if NOT_AT_REST in foreign:
             self.findings.append(
-                f"layer '{path}' is given {', '.join(foreign)} instead of its own last state"
+                f"layer '{path}' starts from {NOT_AT_REST}; put the network to rest before the export"
+            )
+        elif foreign:
+            self.findings.append(
+                f"layer '{path}' is given {', '.join(foreign)} instead of its own last state; let it "
+                f"start from rest and keep its state to itself"
             )
 
     @staticmethod
@@ -314,17 +268,22 @@ class _Analysis:
 
 
 def _unsaid(expr: Expr) -> list[str]:
-    """Names of operations inside an expression that have no NIR form."""
+    """Names of the first operations inside an expression that have no NIR form."""
     if isinstance(expr, Operation):
-        return [expr.name]
+        parts = [p for of in expr.of for p in (of.items if isinstance(of, Collected) else (of,))]
+        return [name for part in parts for name in _unsaid(part)] or [expr.name]
     if isinstance(expr, Collected):
         return [expr.how]
     if isinstance(expr, Sum):
         return [name for term in expr.terms for name in _unsaid(term)]
-    return _unsaid(expr.of) if hasattr(expr, "of") else []
+    return _unsaid(expr.of) if isinstance(expr, (Applied, Scaled)) else []
 
 
 def _told(expr: Expr) -> str:
     if isinstance(expr, State):
         return f"the state '{expr.name}' of '{expr.path}'"
-    return f"'{expr.name}'" if isinstance(expr, Operation) else "a signal"
+    if isinstance(expr, InputStep):
+        return "an input of forward"
+    if isinstance(expr, Operation):
+        return expr.name if expr.name == NOT_AT_REST else f"'{expr.name}'"
+    return "a signal"

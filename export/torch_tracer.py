@@ -8,7 +8,7 @@ forward really runs, it may initialise states, loop over time and keep lists.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,12 +18,25 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from biril_nm.errors import UnsupportedNodeError
-from biril_nm.export.torch_operations import OPERATIONS, READS_VALUES, Tracked, shape_only
-from biril_nm.export.torch_signals import Expr, LayerOutput, Operation, State
+from biril_nm.export.torch_layers import VANISHING, WEIGHTLESS
+from biril_nm.export.torch_modules import kind_of, state_names, tensors_in
+from biril_nm.export.torch_operations import OPERATIONS, READS_VALUES, shape_only, writes
+from biril_nm.export.torch_signals import (
+    STATIC,
+    Applied,
+    Expr,
+    InputStep,
+    LayerOutput,
+    Operation,
+    State,
+    leaves,
+)
+from biril_nm.export.torch_tracked import Tracked
 
-__all__ = ["Call", "Tracer", "leaf_modules"]
+__all__ = ["NOT_AT_REST", "Call", "Tracer"]
 
 Shape = tuple[int, ...]
+NOT_AT_REST = "a state other than zero"
 
 
 @dataclass(frozen=True)
@@ -54,6 +67,8 @@ class Tracer(TorchFunctionMode):  # type: ignore[misc]
         self._depth = 0
         self._known: dict[int, tuple[torch.Tensor, Expr]] = {}
         self.constants: list[torch.Tensor] = []
+        self.functions: list[tuple[str, nn.Module]] = []  # (name, layer) of Applied signals
+        self.entered: dict[str, None] = {}  # layers that were called, also if they failed
         self.sliced: dict[int, tuple[int, Shape]] = {}  # input -> (time axis, shape of one step)
 
     # --- tensors ------------------------------------------------------------------------------
@@ -92,7 +107,7 @@ class Tracer(TorchFunctionMode):  # type: ignore[misc]
         name = str(getattr(func, "__name__", func))
         if name == "__get__":
             name = str(getattr(getattr(func, "__self__", None), "__name__", name))
-        tensors = [v for v in _values((args, kwargs)) if self.expr(v) is not None]
+        tensors = [v for v in tensors_in((args, kwargs)) if self.expr(v) is not None]
         if not tensors:
             return func(*args, **kwargs)
         if name in READS_VALUES:
@@ -106,74 +121,118 @@ class Tracer(TorchFunctionMode):  # type: ignore[misc]
         result = func(*args, **kwargs)
         handler = OPERATIONS.get(name)
         expr = handler(Tracked(self, name, args, kwargs, before, result)) if handler else None
-        if expr is not None and isinstance(result, torch.Tensor):
-            self.know(result, expr)
-        elif expr is None:
+        target = kwargs.get("out", args[0] if writes(name) else None)
+        if isinstance(target, torch.Tensor):
+            self._overwritten(target, name)
+        changed = (
+            target if name == "__setitem__" else result
+        )  # what is written into returns nothing
+        if expr is None:
             parts = tuple(e for e in (self.expr(t) for t in tensors) if e is not None)
-            for tensor in _values(result):
-                if not any(tensor is t for t in tensors) or name.endswith("_"):
-                    self.know(tensor, Operation(name, parts))
+            for tensor in tensors_in(changed):
+                self.know(tensor, Operation(name, parts))
+        elif isinstance(changed, torch.Tensor):
+            self.know(changed, expr)
         return result
+
+    def _overwritten(self, target: torch.Tensor, name: str) -> None:
+        """Other tensors on the memory of one that was written into have changed with it."""
+        place = target.untyped_storage().data_ptr()
+        for tensor, expr in list(self._known.values()):
+            if tensor is not target and tensor.untyped_storage().data_ptr() == place:
+                self.know(tensor, Operation(name, (expr,)))
 
     @contextmanager
     def following(self) -> Iterator[None]:
         """The active mode; plain indices, which torch hides from modes, take another way."""
-        plain = torch.Tensor.__getitem__
-        own = torch.Tensor.__dict__.get("__getitem__")
+        read, write = torch.Tensor.__getitem__, torch.Tensor.__setitem__
+        own = {n: torch.Tensor.__dict__.get(n) for n in ("__getitem__", "__setitem__")}
 
         def item(tensor: torch.Tensor, index: Any) -> Any:
             if isinstance(index, int) and not isinstance(index, bool):
                 return torch.select(tensor, 0, index)
             simple = index is None or index is Ellipsis or isinstance(index, slice)
-            return plain(tensor, (index,) if simple else index)
+            return read(tensor, (index,) if simple else index)
 
-        item.__name__ = "__getitem__"  # torch hands this very function to the mode
+        def set_item(tensor: torch.Tensor, index: Any, value: Any) -> None:
+            args = (tensor, index, value)
+            if self._depth or not any(self.expr(t) is not None for t in (tensor, value)):
+                write(*args)
+            else:
+                self.__torch_function__(write, (), args)
+
+        item.__name__ = "__getitem__"  # torch hands these very functions to the mode
+        set_item.__name__ = "__setitem__"
         torch.Tensor.__getitem__ = item  # type: ignore[method-assign, assignment]
+        torch.Tensor.__setitem__ = set_item  # type: ignore[method-assign, assignment]
         try:
             with self:
                 yield
         finally:
-            if own is None:
-                del torch.Tensor.__getitem__
-            else:
-                torch.Tensor.__getitem__ = own  # type: ignore[method-assign]
+            for name, method in own.items():
+                if method is None:
+                    delattr(torch.Tensor, name)
+                else:
+                    setattr(torch.Tensor, name, method)
+
+    @property
+    def input_steps(self) -> int:
+        """How many steps of a whole input the layers received; 0 if the input was not taken apart."""
+        sources = [call.source for calls in self.calls.values() for call in calls]
+        parts = [leaf for source in sources if source is not None for leaf in leaves(source)]
+        return len({p.step for p in parts if isinstance(p, InputStep) and p.step != STATIC})
+
+    @property
+    def failing(self) -> str | None:
+        """The layer that an error came out of, None if it came from between the layers."""
+        return next(reversed(self.entered), None) if self._depth else None
 
     # --- layers -------------------------------------------------------------------------------
 
-    def hooks(self, leaves: Mapping[str, nn.Module], states: Callable[[nn.Module], Any]) -> Any:
-        """Register hooks on all leaf layers; returns their handles.
+    def applied(self, of: Expr, name: str, layer: nn.Module, before: Any, after: Any) -> Applied:
+        """``of`` through a layer without states; equal layers of one name share their number."""
+        number = next((i for i, f in enumerate(self.functions) if _equal(f, (name, layer))), None)
+        if number is None:
+            number = len(self.functions)
+            self.functions.append((name, layer))
+        return Applied(of, number, tuple(before.shape[1:]), tuple(after.shape[1:]))
 
-        Args:
-            leaves: path -> layer.
-            states: layer -> names of its state attributes, () for layers without.
+    def hooks(self, leaves: Mapping[str, nn.Module]) -> Any:
+        """Register hooks on all leaf layers (path -> layer); returns their handles.
+
+        The user's own hooks run outside of ours, so what they do to signals is followed.
         """
         handles = []
         for path, layer in leaves.items():
-            names = tuple(states(layer))
-            before, after = self._hooks_of(path, names)
+            before, after = self._hooks_of(path, state_names(layer))
             handles.append(layer.register_forward_pre_hook(before, with_kwargs=True))
-            handles.append(layer.register_forward_hook(after, with_kwargs=True))
+            handles.append(layer.register_forward_hook(after, with_kwargs=True, prepend=True))
         return handles
 
     def _hooks_of(self, path: str, names: tuple[str, ...]) -> tuple[Any, Any]:
         pending: list[tuple[bool, tuple[Expr, ...]]] = []
 
-        def before(layer: nn.Module, args: Any, kwargs: Any) -> None:
+        def before(layer: nn.Module, args: Any, kwargs: Any) -> Any:
+            self.entered.pop(path, None)
+            self.entered[path] = None
+            if args:
+                args = (self._in_dtype_of(layer, args[0]), *args[1:])
             pending.append(self._incoming(path, layer, names, (*args[1:], *kwargs.values())))
             self._depth += 1
+            return args, kwargs
 
         def after(layer: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
             fresh, foreign = pending.pop()
-            received = args[0] if args else next(iter(kwargs.values()))
-            if output is received:  # Dropout at inference; input and output need their own names
-                output = received.view_as(received)
             self._depth -= 1
-            first = output[0] if isinstance(output, tuple) else output
+            received = args[0] if args else next(iter(kwargs.values()))
+            if kind_of(layer) in (*WEIGHTLESS, *VANISHING):
+                self._inline(path, layer, received, output)
+                return output
+            first, *more = tensors_in(output)
             calls = self.calls.setdefault(path, [])
             source = self._source(received, first=not calls)
-            if isinstance(output, tuple):
-                for extra in output[1:]:
-                    self.know(extra, State(path, "mem", len(calls)))
+            for extra in more:
+                self.know(extra, State(path, "mem", len(calls)))
             for name in names:
                 held = getattr(layer, name, None)
                 if isinstance(held, torch.Tensor) and held is not first:
@@ -184,6 +243,29 @@ class Tracer(TorchFunctionMode):  # type: ignore[misc]
             return output
 
         return before, after
+
+    def _in_dtype_of(self, layer: nn.Module, received: Any) -> Any:
+        """Spikes of snnTorch are float32 whatever its dtype; a float64 layer behind takes them too."""
+        weight = getattr(layer, "weight", None)
+        if not isinstance(weight, torch.Tensor) or not isinstance(received, torch.Tensor):
+            return received
+        if not received.is_floating_point() or received.dtype == weight.dtype:
+            return received
+        cast, expr = received.to(weight.dtype), self.expr(received)
+        if expr is not None:
+            self.know(cast, expr)
+        return cast
+
+    def _inline(self, path: str, layer: nn.Module, received: torch.Tensor, output: Any) -> None:
+        """A layer without weights is part of the expression, so that it may be used at many places."""
+        expr = self.expr(received)
+        if expr is None:
+            if bool(torch.any(received != 0)):
+                self.know(output, Operation("constant input", ()))
+        elif kind_of(layer) in VANISHING:
+            self.know(output, expr)
+        else:
+            self.know(output, self.applied(expr, path, layer, received, output))
 
     def _source(self, received: torch.Tensor, first: bool) -> Expr | None:
         """Zeros without origin are the missing past at the first call, and an error later."""
@@ -213,37 +295,25 @@ class Tracer(TorchFunctionMode):  # type: ignore[misc]
             if expr is not None:
                 foreign.append(expr)
             elif state.numel() and bool(torch.any(state != 0)):
-                foreign.append(Operation("a state other than zero", ()))
+                foreign.append(Operation(NOT_AT_REST, ()))
             else:
                 fresh = True
         self._depth -= 1
         return fresh, tuple(foreign)
 
 
-def _values(value: Any) -> list[torch.Tensor]:
-    """All tensors in nested tuples, lists and dicts."""
-    if isinstance(value, torch.Tensor):
-        return [value]
-    if isinstance(value, (tuple, list)):
-        return [t for item in value for t in _values(item)]
-    return [t for item in value.values() for t in _values(item)] if isinstance(value, dict) else []
+def _equal(first: tuple[str, nn.Module], second: tuple[str, nn.Module]) -> bool:
+    """Whether two named layers without states do the same."""
+    (name, one), (other_name, other) = first, second
+    if one is other or name != other_name or type(one) is not type(other):
+        return one is other
 
+    def settings(layer: nn.Module) -> dict[str, Any]:
+        return {k: v for k, v in vars(layer).items() if isinstance(v, (int, float, str, tuple))}
 
-_CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
-
-
-def leaf_modules(root: nn.Module, known: tuple[type, ...]) -> dict[str, nn.Module]:
-    """Path -> layer: known ones, and torch's and snnTorch's own that are no containers."""
-    found: dict[str, nn.Module] = {}
-
-    def walk(module: nn.Module, path: str) -> None:
-        foreign = type(module).__module__.startswith(("torch.nn.", "snntorch."))
-        if path and (isinstance(module, known) or foreign) and type(module) not in _CONTAINERS:
-            if not any(module is other for other in found.values()):
-                found[path] = module
-            return
-        for name, child in module.named_children():
-            walk(child, f"{path}.{name}" if path else name)
-
-    walk(root, "")
-    return found
+    mine, theirs = one.state_dict(), other.state_dict()
+    return (
+        settings(one) == settings(other)
+        and mine.keys() == theirs.keys()
+        and all(torch.equal(mine[key], theirs[key]) for key in mine)
+    )

@@ -190,7 +190,7 @@ def _activation(net, x, spk, mem, mem2):
 
 
 def _part_of_the_input(net, x, spk, mem, mem2):
-    return *net.lif(net.fc(torch.cat([x[:, :2], x[:, 2:]], dim=1)), mem), mem2
+    return *net.lif(net.fc(x[:, [3, 1, 0, 2]]), mem), mem2
 
 
 def _constant_input(net, x, spk, mem, mem2):
@@ -214,7 +214,7 @@ def _shared_neurons(net, x, spk, mem, mem2):
             _activation,
             "operation 'relu' in front of layer 'lif' is no layer; allowed are additions",
         ),
-        (_part_of_the_input, "operation 'cat' in front of layer 'fc'"),
+        (_part_of_the_input, "operation '__getitem__' in front of layer 'fc'"),
         (
             _constant_input,
             "operation 'constant input' in front of layer 'fc'.*\n.*no layer receives",
