@@ -11,7 +11,14 @@ import numpy as np
 from biril_nm.errors import UnsupportedNodeError, bullet_list
 from biril_nm.export.torch_layers import LAYER_MAP, one_to_one
 from biril_nm.export.torch_modules import kind_of, objection
-from biril_nm.export.torch_neurons import NEURONS, neuron_node, never_spikes, recurrent_weight
+from biril_nm.export.torch_neurons import (
+    NEURONS,
+    UNREACHABLE,
+    UNUSUAL,
+    neuron_node,
+    never_spikes,
+    recurrent_weight,
+)
 from biril_nm.export.torch_signals import (
     Applied,
     Expr,
@@ -87,13 +94,14 @@ class GraphBuilder:
     # --- layers -------------------------------------------------------------------------------
 
     def _spiking(self, path: str) -> bool:
-        """False if only the membrane of a layer without reset is read: an integrator."""
+        """False if only the membrane of a layer without reset, or that never spikes, is read."""
         layer: Any = self.layers[path]
-        if path in self.fed and not never_spikes(layer):
+        if path in self.fed:
             return True
         returned = {leaf for out in self.wiring.outputs for leaf in leaves(out.source)}
-        spikes = any(isinstance(leaf, LayerOutput) and leaf.path == path for leaf in returned)
-        return not (never_spikes(layer) or (layer.reset_mechanism == "none" and not spikes))
+        if any(isinstance(leaf, LayerOutput) and leaf.path == path for leaf in returned):
+            return not never_spikes(layer, UNREACHABLE)
+        return not (never_spikes(layer, UNUSUAL) or layer.reset_mechanism == "none")
 
     def _add_layer(self, path: str, source: Expr) -> None:
         layer = self.layers[path]

@@ -21,13 +21,24 @@ from numpy.typing import NDArray
 
 from biril_nm.errors import UnsupportedNodeError
 
-__all__ = ["NEURONS", "STATES", "neuron_node", "never_spikes", "recurrent_weight"]
+__all__ = [
+    "NEURONS",
+    "STATES",
+    "UNREACHABLE",
+    "UNUSUAL",
+    "neuron_node",
+    "never_spikes",
+    "recurrent_weight",
+]
 
 FloatArray = NDArray[np.float64]
 Shape = tuple[int, ...]
 
 LONGEST_TAU_STEPS = 2.0**40
-NEVER = 1e4  # thresholds from here on are taken for "does not spike"
+UNUSUAL = 1e4  # where only the membrane is read, thresholds from here on mean "does not spike"
+UNREACHABLE = (
+    2.0**24
+)  # float32 cannot count up to it in steps of 1: the same where spikes are read too
 
 STATES: dict[type, tuple[str, ...]] = {
     snntorch.Leaky: ("mem",),
@@ -129,9 +140,9 @@ def _metadata(module: Any, dt_s: float) -> dict[str, Any]:
     return facts
 
 
-def never_spikes(module: Any) -> bool:
-    """Whether the threshold is so high that the layer is meant as an integrator."""
-    return bool(np.all(np.asarray(module.threshold.detach().cpu().numpy()) >= NEVER))
+def never_spikes(module: Any, level: float) -> bool:
+    """Whether all thresholds are at ``level`` or above, so that the layer is meant as an integrator."""
+    return bool(np.all(np.asarray(module.threshold.detach().cpu().numpy()) >= level))
 
 
 def neuron_node(module: Any, name: str, shape: Shape, dt_s: float, spiking: bool) -> nir.NIRNode:

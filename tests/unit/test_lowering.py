@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import snntorch as snn
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 import biril_nm as bnm
@@ -26,7 +27,7 @@ def on_grid(net: nn.Module, seed: int) -> nn.Module:
     """Even integers / 64 up to 254/64 in every weight, so that 8-bit lowering is exact."""
     random = np.random.default_rng(seed)
     for layer in net.modules():
-        if isinstance(layer, (nn.Linear, nn.Conv2d)):
+        if isinstance(layer, (nn.Linear, nn.Conv1d, nn.Conv2d)):
             w = 2 * random.integers(-40, 56, layer.weight.shape)
             w.flat[0], w.flat[1] = 254, -254
             layer.weight.data = torch.from_numpy(w / 64.0).float()
@@ -61,6 +62,25 @@ def _dense():
     )
 
 
+class Functions(nn.Module):
+    """Branches side by side, torch functions, one pooling layer at two places, Conv1d, a part of a signal."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left, self.right = nn.Conv2d(1, 2, 3, padding=1), nn.Conv2d(1, 3, 1)
+        self.if1 = snn.Leaky(1.0, threshold=4.0, **ZERO)
+        self.conv, self.if2 = nn.Conv2d(5, 4, 3, bias=False), snn.Leaky(1.0, threshold=9.0, **ZERO)
+        self.pool = nn.LPPool2d(1, 2)
+        self.conv1d, self.if3 = nn.Conv1d(4, 2, 3), snn.Leaky(1.0, threshold=5.0, **ZERO)
+        self.fc, self.if4 = nn.Linear(6, 4), snn.Leaky(1.0, threshold=3.0, **ZERO)
+
+    def forward(self, x):
+        both = torch.cat([self.left(self.pool(x)), self.right(self.pool(x))], dim=1)
+        s = self.if2(F.conv2d(self.if1(both), self.conv.weight, padding=1))
+        s = self.if3(self.conv1d(self.pool(s).flatten(2)) + 1 / 16)
+        return self.if4(F.linear(s.flatten(1)[:, 2:], self.fc.weight, self.fc.bias))
+
+
 LEVELS = torch.tensor([2.0, 4.0, 1.0, 8.0]).reshape(4, 1, 1)
 
 
@@ -75,7 +95,8 @@ def _odd_pool():
 
 
 @pytest.mark.parametrize(
-    ("make", "shape"), [(_dense, (10,)), (Residual, (2, 6, 5)), (_odd_pool, (1, 7, 9))]
+    ("make", "shape"),
+    [(_dense, (10,)), (Residual, (2, 6, 5)), (_odd_pool, (1, 7, 9)), (Functions, (1, 12, 8))],
 )
 def test_if_networks_on_the_grid_keep_every_spike(make, shape):
     net = on_grid(make(), seed=1)
@@ -88,6 +109,27 @@ def test_if_networks_on_the_grid_keep_every_spike(make, shape):
         assert facts["max_error"] < 1e-6
     ours, theirs = simulate(graph, x, record=("s",)), run_torch(net, x).trace
     for name in graph.neurons:
+        assert 0 < ours[name].s.mean() < 1, name
+        np.testing.assert_array_equal(ours[name].s, theirs[name].s, err_msg=name)
+
+
+@pytest.mark.parametrize("unit", [1.0, 2.0**-3, 2.0**5, 2.0**-20])
+def test_any_power_of_two_is_a_grid(unit):
+    """Even integers up to 254 times a power of two, thresholds and biases in the same unit."""
+    random = np.random.default_rng(4)
+    net = _dense()
+    for layer, low in ((net[0], -60), (net[2], -30)):
+        layer.weight.data = torch.from_numpy(
+            2 * unit * random.integers(low, 127, layer.weight.shape)
+        )
+        layer.weight.data[0, :2] = torch.tensor([254.0, -254.0]) * unit
+        layer.bias.data = torch.from_numpy(unit * random.integers(-40, 40, layer.bias.shape))
+    net[1].threshold, net[3].threshold = torch.tensor(700.0 * unit), torch.tensor(900.0 * unit)
+    net.float()
+    x = (random.random((40, 4, 10)) < 0.3).astype(np.int32)
+    ours = simulate(lower(to_nir(net, torch.zeros(1, 10), DT)), x, record=("s",))
+    theirs = run_torch(net, x).trace
+    for name in theirs:
         assert 0 < ours[name].s.mean() < 1, name
         np.testing.assert_array_equal(ours[name].s, theirs[name].s, err_msg=name)
 
@@ -219,6 +261,14 @@ def test_refusals_name_the_node():
         graph = nir.NIRGraph.from_list(nir.Affine(weight=np.eye(2), bias=ones), node)
         with pytest.raises(UnsupportedNodeError, match=rf"node '\w*if'.*{message}"):
             lower(graph, dt_s=DT, reset="zero")
+    broken = nir.NIRGraph.from_list(
+        nir.Affine(weight=np.array([[1.0, np.nan], [0.0, 1.0]]), bias=ones),
+        nir.IF(r=ones, v_threshold=ones),
+    )
+    with pytest.raises(
+        UnsupportedNodeError, match="'affine'.*weight holds values that are not fin"
+    ):
+        lower(broken, dt_s=DT, reset="zero")
     linear_end = nir.NIRGraph.from_list(
         nir.IF(r=ones, v_threshold=ones), nir.Linear(weight=np.eye(2))
     )
