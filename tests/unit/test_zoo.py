@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from biril_nm.export import to_nir
+from biril_nm.errors import BirilError
+from biril_nm.export import lower, to_nir
 from biril_nm.export.nir_files import read_nir, write_nir
+from biril_nm.hardware_sim import simulate
 from biril_nm.torch_trace import run_torch
 from tests.nir_interpreter import NirInterpreter
 from tests.zoo import N_STEPS, ZOO
@@ -24,7 +26,7 @@ def spikes(shape, style):
 
 
 def test_the_zoo_is_large():
-    assert len(ZOO) >= 27
+    assert len(ZOO) >= 48
 
 
 @pytest.mark.parametrize("name", ZOO)
@@ -49,6 +51,29 @@ def test_read_back_graph_computes_what_torch_does(name, tmp_path):
     for node in neurons:
         assert ours[node].sum() > 0, node
         np.testing.assert_array_equal(ours[node], run.trace[node].s, err_msg=node)
+
+
+REFUSED_BY_THE_CHIP = {
+    "hand_made_loop": "'back' take 2 steps on chip.*means 1 step. Close the loop over one neuron layer",
+    "synaptic_alpha_one": "node '1': no scale keeps.*pass calibration data",
+}
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_the_way_to_the_chip(name):
+    torch.manual_seed(3)
+    net, shape, style = ZOO[name]()
+    graph = to_nir(net, sample(shape, style), dt_s=2e-3)
+    if name in REFUSED_BY_THE_CHIP:
+        with pytest.raises(BirilError, match=REFUSED_BY_THE_CHIP[name]):
+            lower(graph, reset="force-zero")
+        return
+    x = spikes(shape, style)[:20]
+    integers = lower(graph, reset="force-zero")
+    trace = simulate(integers, x, record=("s", "v"))
+    for node in integers.neurons:
+        assert np.any(trace[node].v) or np.any(trace[node].s), node
+    assert any(trace[node].s.sum() > 0 for node in integers.neurons)
 
 
 @pytest.mark.parametrize("name", [n for n in ZOO if n.startswith("membrane")])
