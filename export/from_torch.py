@@ -109,17 +109,24 @@ def _root(module: Any, sample_input: Any) -> tuple[nn.Module, list[torch.Tensor]
     several = isinstance(sample_input, (tuple, list))
     samples = [s for s in (sample_input if several else [sample_input]) if s is not None]
     for sample in samples or [sample_input]:
-        found = tuple(sample.shape) if isinstance(sample, torch.Tensor) else repr(sample)[:60]
         if not isinstance(sample, torch.Tensor) or sample.is_meta or sample.is_complex():
             raise ConfigError(
-                f"sample_input holds {found}; needed is a tensor of real numbers, (batch, *shape), or a "
-                f"tuple of them, one for each input of forward"
+                f"sample_input holds {_told(sample)}; needed is a tensor of real numbers, (batch, *shape), "
+                f"or a tuple of them, one for each input of forward"
             )
         if sample.ndim < 2 or not sample.numel():
             raise ConfigError(
-                f"sample_input has shape {found}; needed is (batch, *shape), nothing of it 0"
+                f"sample_input has shape {tuple(sample.shape)}; needed is (batch, *shape), nothing of it 0"
             )
     return module, samples, None
+
+
+def _told(value: Any) -> str:
+    shape = getattr(value, "shape", None)
+    if shape is None:
+        return repr(value)[:60]
+    place = " on meta" if getattr(value, "is_meta", False) else ""
+    return f"{type(value).__name__} of shape {tuple(shape)} and type {value.dtype}{place}"
 
 
 def _refuse_infinite(nodes: dict[str, Any]) -> None:
