@@ -167,7 +167,10 @@ class Analysis:
         self._states(path, calls)
         if path in self.static:
             if any(not self._constant(leaf) for leaf in leaves(exprs[0])):
-                self._used(path, 1)
+                self.findings.append(
+                    f"layer '{path}' is used once and the neurons {self.n_steps} times; call it at every "
+                    f"step or outside of the network, or give each use of the neurons its own layer"
+                )
             return exprs[0]
         regular = exprs[1] if len(exprs) > 1 else exprs[0]
         if path in self.uneven:
@@ -183,8 +186,8 @@ class Analysis:
             )
         elif any(offset not in (0, -1) for offset in self._offsets(regular)):
             self.findings.append(
-                f"layer '{path}' receives what a layer sent more than one step before; put the steps "
-                f"between into neurons, or use a delay behind the export"
+                f"layer '{path}' receives a signal of another step than this and the last one; take the "
+                f"input step by step, in its order"
             )
         return regular
 

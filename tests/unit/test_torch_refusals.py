@@ -14,6 +14,9 @@ from torch import nn
 
 from biril_nm.errors import ConfigError, UnsupportedNodeError
 from biril_nm.export import to_nir
+from biril_nm.export.torch_graph import GraphBuilder
+from biril_nm.export.torch_signals import InputStep, LayerOutput, Operation, Sum
+from biril_nm.export.torch_steps import Readout, Wiring
 
 HIDDEN = {"init_hidden": True}
 
@@ -288,6 +291,39 @@ class Softmax(WholeSequence):
         return total.softmax(-1)
 
 
+class LookAhead(WholeSequence):
+    def forward(self, x):
+        mem, spikes = self.lif.init_leaky(), []
+        for step in range(len(x) - 1):
+            spk, mem = self.lif(self.fc(x[step + 1]), mem)
+            spikes.append(spk)
+        return torch.stack(spikes)
+
+
+class Alternating(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc, self.a, self.b = nn.Linear(4, 4), snn.Leaky(0.9), snn.Leaky(0.8)
+
+    def forward(self, x):
+        mem, mem2, spikes = self.a.init_leaky(), self.b.init_leaky(), []
+        for step in range(len(x)):
+            y = self.fc(x[step])
+            spk, mem = self.a(y, mem)
+            spk2, mem2 = self.b(y, mem2)
+            spikes.append(spk2 if step % 2 else spk)
+        return torch.stack(spikes)
+
+
+class BehindTheLoop(Alternating):
+    def forward(self, x):
+        mem, total = self.a.init_leaky(), 0
+        for value in x:
+            spk, mem = self.a(value, mem)
+            total = total + spk
+        return self.fc(total)
+
+
 class OnlyStates(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -323,6 +359,49 @@ class Returns(Between):
         super().forward(x)
 
 
+class Stacks(nn.Module):
+    def forward(self, x):
+        return torch.stack([x, x])
+
+
+def _stack():
+    return nn.Sequential(Stacks(), nn.Linear(4, 4), snn.Leaky(0.9, **HIDDEN))
+
+
+class GivenState(Between):
+    def __init__(self) -> None:
+        super().__init__(None)
+        self.lif = snn.Leaky(0.9)
+
+    def forward(self, x, mem):
+        return self.lif(self.fc(x), mem)
+
+
+def test_states_are_no_inputs():
+    assert to_nir(GivenState(), torch.zeros(2, 4)).nodes["lif"].tau.shape == (4,)
+    with pytest.raises(UnsupportedNodeError, match="'lif' is given an input of forward instead of"):
+        to_nir(GivenState(), (torch.zeros(2, 4), torch.zeros(2, 4)))
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        (
+            Sum((InputStep(0, 0), InputStep(0, 0))),
+            r"added to itself \(input -> fc\).*scale the weights",
+        ),
+        (Operation("relu", (InputStep(0, 0),)), "Operation has no NIR form"),
+    ],
+)
+def test_wirings_are_checked_when_they_are_built(source, message):
+    net = nn.ModuleDict({"fc": nn.Linear(4, 4)})
+    output = Readout(LayerOutput("fc", 0), "step")
+    shapes = {"fc": ((4,), (4,))}
+    wiring = Wiring({"fc": source}, shapes, {0: (4,)}, (output,), (), (), dict(net.named_modules()))
+    with pytest.raises(UnsupportedNodeError, match=message):
+        GraphBuilder(wiring, 1e-3, ["x"]).build()
+
+
 @pytest.mark.parametrize(
     ("net", "shape", "message"),
     [
@@ -333,6 +412,20 @@ class Returns(Between):
         ),
         (WholeSequence(), (3, 2, 4), "'select' in front of layer 'lif'.*inside the loop over time"),
         (Softmax(), (3, 2, 4), "'softmax' in front of the output.*do the rest outside of the net"),
+        (LookAhead(), (4, 2, 4), "'fc' receives a signal of another step than this and the last"),
+        (Alternating(), (3, 2, 4), "the forward returns different layers at different steps"),
+        (BehindTheLoop(), (3, 2, 4), "'fc' is used once and the neurons 3 times; call it at every"),
+        (
+            Alternating(),
+            (1, 2, 4),
+            r"takes the input apart \(x\[...\]\) without a loop.*two or more",
+        ),
+        (_stack(), (2, 4), "operation 'stack' in front of layer '1'"),
+        (
+            nn.Sequential(nn.Conv2d(4, 4, 3), _net()[1]),
+            (4, 6, 6),
+            r"receives shape \(6, 6\); needed are 3",
+        ),
         (OnlyStates(), (3, 2, 4), "returns only states of layers that feed others.*\n  - a"),
         (ResetsEachStep(lambda y: y), (2, 4), "'lif' starts each step from rest.*take the last st"),
         (NotAtRest(), (2, 4), "'lif' starts from a state other than zero; put the network to rest"),

@@ -5,15 +5,18 @@ from __future__ import annotations
 import nir
 import numpy as np
 import pytest
+import snntorch as snn
 import torch
+from torch import nn
 
-from biril_nm.errors import BirilError
+from biril_nm.errors import BirilError, UnsupportedNodeError
 from biril_nm.export import lower, to_nir
 from biril_nm.export.nir_files import read_nir, write_nir
 from biril_nm.hardware_sim import simulate
 from biril_nm.torch_trace import run_torch
 from tests.nir_interpreter import NirInterpreter
 from tests.zoo import N_STEPS, ZOO
+from tests.zoo.registry import louder
 
 
 def sample(shape, style):
@@ -54,6 +57,7 @@ def test_read_back_graph_computes_what_torch_does(name, tmp_path):
 
 
 REFUSED_BY_THE_CHIP = {
+    "feedback_without_weights": "'output' reads from lif2 -> avg_pool2d, .*pass readout='accumulate'",
     "hand_made_loop": "'back' take 2 steps on chip.*means 1 step. Close the loop over one neuron layer",
     "synaptic_alpha_one": "node '1': no scale keeps.*pass calibration data",
 }
@@ -96,3 +100,64 @@ def test_a_linear_end_stays_a_linear_end_and_tells_its_readout():
     graph = to_nir(net, sample(shape, style))
     assert ("fc2", "output") in graph.edges
     assert graph.nodes["output"].metadata["readout"] == "mean"
+
+
+class AnyAxis(nn.Module):
+    """A loop over the time axis, however the forward gets at it."""
+
+    def __init__(self, steps) -> None:
+        super().__init__()
+        self.fc1, self.lif1 = nn.Linear(5, 8), snn.Leaky(beta=0.9)
+        self.fc2, self.lif2 = nn.Linear(8, 4), snn.Leaky(beta=0.9)
+        self.steps = steps
+
+    def forward(self, x):
+        mem1, mem2, self.sent = self.lif1.init_leaky(), self.lif2.init_leaky(), []
+        for value in self.steps(x):
+            spk1, mem1 = self.lif1(self.fc1(value), mem1)
+            spk2, mem2 = self.lif2(self.fc2(spk1), mem2)
+            self.sent.append(spk2)
+        return torch.stack(self.sent, dim=1).transpose(0, 1)
+
+
+@pytest.mark.parametrize(
+    ("axes", "steps"),
+    [
+        ((0, 1, 2), lambda x: x),
+        ((1, 0, 2), lambda x: (x[:, t] for t in range(x.size(1)))),
+        ((1, 0, 2), lambda x: (x[:, t, :] for t in range(x.shape[1]))),
+        ((1, 0, 2), lambda x: x.permute(1, 0, 2)),
+        ((1, 0, 2), lambda x: x.transpose(0, 1).contiguous()),
+        ((1, 0, 2), lambda x: x.swapaxes(1, 0).unbind(0)),
+        ((1, 0, 2), lambda x: torch.unbind(x, dim=1)),
+        ((1, 2, 0), lambda x: (x[..., t] for t in range(x.size(-1)))),
+        ((1, 2, 0), lambda x: x.permute((2, 0, 1))),
+        ((1, 2, 0), lambda x: x.movedim(-1, 0)),
+        ((1, 2, 0), lambda x: x.transpose(1, 2).transpose(0, 1)),
+    ],
+)
+def test_time_may_be_any_axis(axes, steps):
+    """``axes``: where time, batch and features of the usual order have gone."""
+    torch.manual_seed(0)
+    net = louder(AnyAxis(steps), 3.0)
+    x = torch.from_numpy(spikes((5,), "loop"))
+    graph = to_nir(net, x[:3].permute(axes).float())
+    assert graph.nodes["input"].output_type["output"].tolist() == [5]
+    ours = NirInterpreter(graph, 1e-4).run(x.numpy())["output"]
+    with torch.no_grad():
+        net(x.permute(axes).float())
+    assert ours.sum() > 0
+    np.testing.assert_array_equal(ours, torch.stack(net.sent))
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [lambda x: x.permute(2, 1, 0), lambda x: x.transpose(1, 2)],
+    ids=["features", "swapped"],
+)
+def test_another_order_within_a_step_is_refused(steps):
+    with pytest.raises(
+        UnsupportedNodeError,
+        match="(permute|transpose)' in front of layer 'fc1'.*reorder the input",
+    ):
+        to_nir(AnyAxis(steps), torch.zeros(5, 5, 5))

@@ -169,3 +169,27 @@ class Image(nn.Module):
 @net
 def image_outside_of_the_loop():
     return louder(Image(), 4.0), (1, 6, 6), "static"
+
+
+class Feedback(nn.Module):
+    """Spikes of the last step come back as they are, and scaled, and pooled to an output."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.lif1 = nn.Conv2d(1, 2, 3, padding=1), snn.Leaky(beta=0.7)
+        self.lif2 = snn.Leaky(beta=0.6, threshold=1.3)
+
+    def forward(self, x):
+        mem1, mem2 = self.lif1.init_leaky(), self.lif2.init_leaky()
+        spk1 = spk2 = torch.zeros(x.shape[1], 2, 4, 6)
+        pooled = []
+        for value in x:
+            spk1, mem1 = self.lif1(self.conv(value) + spk1, mem1)
+            spk2, mem2 = self.lif2(spk1 - 0.25 * spk2, mem2)
+            pooled.append(nn.functional.avg_pool2d(spk2, 2))
+        return torch.stack(pooled)
+
+
+@net
+def feedback_without_weights():
+    return louder(Feedback()), (1, 4, 6), "loop"
