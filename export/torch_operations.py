@@ -85,9 +85,9 @@ def _if_same_shape(call: Tracked) -> Expr | None:
 
 
 def _dropout(call: Tracked) -> Expr | None:
-    """Dropout at inference changes nothing."""
-    training = call.kwargs.get("training", call.args[2] if len(call.args) > 2 else True)
-    return None if training else call.before
+    """Dropout at inference, or of nothing, changes nothing."""
+    names = dict(zip(("input", "p", "training"), call.args), **call.kwargs)
+    return None if names.get("training", True) and names.get("p", 0.5) else call.before
 
 
 def _sum_of(call: Tracked, sign: int, reverse: bool = False) -> Expr | None:
