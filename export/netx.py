@@ -40,6 +40,8 @@ def read_netx(
     input_message_bits: int | None = None,
     input_shape: Sequence[int] | None = None,
     truncate: bool = False,
+    num_layers: int | None = None,
+    skip_layers: int = 0,
 ) -> LoihiGraph:
     """Read a ``.net`` file of lava-dl.
 
@@ -53,8 +55,11 @@ def read_netx(
             it as an argument, since the file does not say.
         input_shape: torch order (C, H, W), for files without an input layer.
         truncate: cut fractions off weights, biases and delays, as netx does silently.
+        num_layers: read only the first ones, counted as in the file; all by default.
+        skip_layers: leave out that many at the start; the input then has the shape of the last one.
 
     Raises:
+        ConfigError: numbers of layers that the file does not have.
         FileFormatError: no ``.net`` file, damaged or hostile; the message names the member.
         UnsupportedNodeError: layers without counterpart on the chip or in netx; all are listed.
         RangeError: weights that fit no weight register.
@@ -63,11 +68,31 @@ def read_netx(
     with open_checked(source, "netx", MAX_BYTES) as file:
         told = _our_facts(file, source)
         records = read_records(file, source.name, truncate)
+        records = _select_layers(records, num_layers, skip_layers)
         bits = told.get("message_bits", 0) if input_message_bits is None else input_message_bits
         shape = None if input_shape is None else tuple(int(n) for n in input_shape)
         graph = build_graph(records, source.name, int(bits), shape, told)
     log.info("read %d layers of '%s'", len(graph.neurons), source)
     return graph
+
+
+def _select_layers(
+    records: list[LayerRecord], num_layers: int | None, skip_layers: int
+) -> list[LayerRecord]:
+    """The layers that netx builds with these options, behind an input of the skipped ones' shape.
+
+    Raises:
+        ConfigError: numbers outside of the file, or no layer left.
+    """
+    end = len(records) if num_layers is None else num_layers
+    if not 0 <= skip_layers < end <= len(records):
+        raise ConfigError(
+            f"num_layers {num_layers} and skip_layers {skip_layers} do not fit a file of "
+            f"{len(records)} layers; needed is 0 <= skip_layers < num_layers <= {len(records)}"
+        )
+    shapes = [record.shape for record in records[:skip_layers] if record.shape is not None]
+    begin = [LayerRecord(0, "input", shapes[-1])] if shapes else []
+    return begin + records[skip_layers:end]
 
 
 def _our_facts(file: Any, source: Path) -> dict[str, Any]:

@@ -43,7 +43,9 @@ Shape = tuple[int, ...]
 Names = Mapping[str, Any]
 
 # lava-dl 0.6.0 netx create_dense, for a layer without neuron group: u adds up, v = u, no spike.
-INTEGRATOR = NeuronRecord(i_decay=0, v_decay=DECAY_UNITY, vth=1 << LOIHI2.vth_bits)
+INTEGRATOR = NeuronRecord(
+    i_decay=np.array(0), v_decay=np.array(DECAY_UNITY), vth=np.array(1 << LOIHI2.vth_bits)
+)
 BIAS_EXP = WEIGHT_SHIFT  # lava-dl 0.6.0 netx get_neuron_params: bias_exp 6
 
 
@@ -88,7 +90,8 @@ class _Chain:
                 (label, name),
             ]
         self._add(name, neurons)
-        self.at, self.shape, self.flat = name, neurons.shape, len(neurons.shape) == 1
+        self.flat = len(neurons.shape) == 1 or (self.flat and record.kind == "conv")
+        self.at, self.shape = name, neurons.shape
         self.facts["layers"][name] = record.kind
         if record.notes:
             self.facts["notes"][name] = list(record.notes)
@@ -130,7 +133,7 @@ def build_graph(
         names: node names that :func:`biril_nm.export.write_netx` left in the file.
     """
     chain = _Chain(source, names)
-    if input_shape is not None and records[0].kind != "input":
+    if input_shape is not None and (records[0].kind != "input" or records[0].shape is None):
         chain.begin(input_shape, message_bits)
     for record in records:
         if record.kind == "input":
@@ -145,8 +148,10 @@ def build_graph(
 
 
 def _add_input(chain: _Chain, record: LayerRecord, message_bits: int) -> None:
-    if record.index or record.shape is None:
+    if record.index:
         raise UnsupportedNodeError(f"{chain.where(record)} is not the first layer")
+    if record.shape is None:
+        return
     chain.begin(record.shape, message_bits)
     if record.neuron is None:
         return
@@ -162,14 +167,15 @@ def _add_input(chain: _Chain, record: LayerRecord, message_bits: int) -> None:
     # netx sets the neuron's bias to gain * input + bias, which does not pass u: so u forgets here
     neurons = Neurons(
         record.shape,
-        vth=_threshold(record.neuron),
+        vth=_threshold(chain, record, record.neuron, record.shape),
         du=NO_SYNAPTIC_MEMORY,
-        dv=record.neuron.v_decay,
+        dv=_per_neuron(chain, record, "vDecay", record.neuron.v_decay, record.shape),
         bias_mant=bias,
         bias_exp=BIAS_EXP if bias else 0,
     )
     chain.layer(record, [("weight", _connection(weight, parts[0]))], neurons)
-    chain.facts["input"] = {"weight": gain, "bias": bias, "iDecay": record.neuron.i_decay}
+    i_decay = record.neuron.i_decay.tolist()
+    chain.facts["input"] = {"weight": gain, "bias": bias, "iDecay": i_decay}
 
 
 def _add_conv(chain: _Chain, record: LayerRecord) -> None:
@@ -287,14 +293,16 @@ def _connection(weight: Any, part: Part, delay: int = 0) -> Connection:
 
 def _neurons(chain: _Chain, record: LayerRecord, shape: Shape) -> Neurons:
     neuron = record.neuron or INTEGRATOR
-    bias = _bias(chain, record, shape)
-    du, dv = neuron.i_decay - DU_OFFSET, neuron.v_decay
-    if (du, dv) == (-DU_OFFSET, DECAY_UNITY) and neuron.vth > LOIHI2.vth_max and not np.any(bias):
+    bias = _per_neuron(chain, record, "bias", record.bias, shape)
+    du = _per_neuron(chain, record, "iDecay", neuron.i_decay, shape) - DU_OFFSET
+    dv = _per_neuron(chain, record, "vDecay", neuron.v_decay, shape)
+    adds_up = np.all(du == -DU_OFFSET) and np.all(dv == DECAY_UNITY)
+    if adds_up and np.all(neuron.vth > LOIHI2.vth_max) and not np.any(bias):
         # v = u = sum of all input: the same v with registers that the chip has
-        du, dv = NO_SYNAPTIC_MEMORY, 0
+        du, dv = np.array(NO_SYNAPTIC_MEMORY), np.array(0)
     return Neurons(
         shape,
-        vth=_threshold(neuron),
+        vth=_threshold(chain, record, neuron, shape),
         du=du,
         dv=dv,
         bias_mant=bias,
@@ -302,25 +310,28 @@ def _neurons(chain: _Chain, record: LayerRecord, shape: Shape) -> Neurons:
     )
 
 
-def _threshold(neuron: NeuronRecord) -> int:
+def _threshold(chain: _Chain, record: LayerRecord, neuron: NeuronRecord, shape: Shape) -> IntArray:
     """Slayer writes 2**18 - 1 and netx 2**17 for "never"; the register's end comes to the same."""
-    return min(neuron.vth, LOIHI2.vth_max)
+    vth = _per_neuron(chain, record, "vThMant", neuron.vth, shape)
+    return np.minimum(vth, LOIHI2.vth_max)
 
 
-def _bias(chain: _Chain, record: LayerRecord, shape: Shape) -> IntArray:
-    """Mantissas: one, per neuron, or per channel; whole layers in Lava's order (W, H, C)."""
-    bias = np.zeros((), dtype=np.int64) if record.bias is None else record.bias
-    if bias.size == 1:
-        return bias.reshape(())
-    if len(shape) == 1 and bias.size == shape[0]:
-        full = bias.reshape(shape)
-    elif len(shape) == 3 and bias.shape == shape[::-1]:
-        full = bias.transpose(2, 1, 0)
-    elif len(shape) == 3 and bias.shape == shape[:1]:
-        full = np.broadcast_to(bias[:, None, None], shape)
+def _per_neuron(
+    chain: _Chain, record: LayerRecord, name: str, values: IntArray | None, shape: Shape
+) -> IntArray:
+    """Values of a layer: one, per neuron, or per channel; whole layers in Lava's order (W, H, C)."""
+    given = np.zeros((), dtype=np.int64) if values is None else values
+    if given.size == 1:
+        return given.reshape(())
+    if given.shape == shape[::-1]:
+        full = given.transpose()
+    elif len(shape) == 1 and given.size == shape[0]:
+        full = given.reshape(shape)
+    elif given.shape == shape[:1]:
+        full = np.broadcast_to(given.reshape(-1, *(1 for _ in shape[1:])), shape)
     else:
         raise FileFormatError(
-            f"{chain.where(record)}: bias has shape {bias.shape}; allowed are one number, one per "
+            f"{chain.where(record)}: {name} has shape {given.shape}; allowed are one number, one per "
             f"channel ({shape[0]},), or all in Lava's order {shape[::-1]}"
         )
     return full.reshape(-1)[0].reshape(()) if np.all(full == full.flat[0]) else full

@@ -38,11 +38,15 @@ NOT_IN_NETX = ("average", "pool", "convT", "unpool", "concat")
 
 @dataclass(frozen=True)
 class NeuronRecord:
-    """Registers of a neuron group: ``iDecay``, ``vDecay``, ``vThMant``."""
+    """Registers of a neuron group: ``iDecay``, ``vDecay``, ``vThMant``.
 
-    i_decay: int
-    v_decay: int
-    vth: int
+    One number for the layer, one per channel (slayer's ``shared_param=False``), or one per neuron
+    in Lava's order (W, H, C).
+    """
+
+    i_decay: IntArray
+    v_decay: IntArray
+    vth: IntArray
 
 
 @dataclass(frozen=True)
@@ -103,7 +107,7 @@ class Members:
     def text(self, name: str) -> str:
         """A string, stored alone or as the first of an array."""
         item = self._dataset(name)
-        if h5py.check_string_dtype(item.dtype) is None or item.size != 1:
+        if h5py.check_string_dtype(item.dtype) is None:
             raise FileFormatError(f"{self.at(name)} is {item.dtype} {item.shape}, needed is text")
         value = np.asarray(item[()]).reshape(-1)[0]
         try:
@@ -217,6 +221,8 @@ def _record(layer: Members, index: int) -> LayerRecord:
 
 
 def _input(layer: Members, index: int) -> LayerRecord:
+    if "neuron" not in layer and "shape" not in layer:  # netx then asks for input_shape
+        return LayerRecord(index, "input")
     record = LayerRecord(index, "input", layer.shape())
     if "neuron" not in layer:
         return record
@@ -344,12 +350,15 @@ def _neuron(layer: Members) -> tuple[NeuronRecord, list[str]]:
             f"{group.at('messageBits')} asks for graded spikes between layers, on which netx 0.6.0 "
             f"itself fails (TypeError); neurons of a LoihiGraph send binary spikes. Leave it out"
         )
-    record = NeuronRecord(group.scalar("iDecay"), group.scalar("vDecay"), group.scalar("vThMant"))
-    for name, value in (("iDecay", record.i_decay), ("vDecay", record.v_decay)):
-        if not 0 <= value <= DECAY_UNITY:
-            raise RangeError(f"{group.at(name)} is {value}; allowed are 0 to {DECAY_UNITY}")
-    if record.vth < 0:
-        raise RangeError(f"{group.at('vThMant')} is {record.vth}; a threshold is not negative")
+    record = NeuronRecord(*(group.integers(name) for name in ("iDecay", "vDecay", "vThMant")))
+    for name, values in (("iDecay", record.i_decay), ("vDecay", record.v_decay)):
+        wrong = values[(values < 0) | (values > DECAY_UNITY)]
+        if wrong.size:
+            raise RangeError(f"{group.at(name)} is {wrong[0]}; allowed are 0 to {DECAY_UNITY}")
+    if record.vth.min() < 0:
+        raise RangeError(
+            f"{group.at('vThMant')} is {record.vth.min()}; a threshold is not negative"
+        )
     return record, _ignored(group)
 
 

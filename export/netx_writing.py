@@ -1,8 +1,8 @@
 """From a LoihiGraph to the layers of a ``.net`` file, or to the list of what netx cannot say.
 
-netx knows one chain of layers, each with one set of registers, dense or dense_rec with delays in a
-matrix, convolutions without delay, biases in units of 64. Parallel dense connections between the
-same ends are added up (per delay) into one matrix.
+netx knows one chain of layers, dense or dense_rec with delays in a matrix, convolutions without
+delay, biases in units of 64. Parallel dense connections between the same ends are added up (per
+delay) into one matrix.
 """
 
 from __future__ import annotations
@@ -183,7 +183,7 @@ def _plan_input_layer(plan: _Plan, chain: list[str], told: Mapping[str, Any]) ->
         "input",
         {"neurons": name, "weight": label},
         shape=node.shape,
-        neuron=NeuronRecord(int(told["iDecay"]), neuron.v_decay, neuron.vth),
+        neuron=NeuronRecord(np.array(told["iDecay"]), neuron.v_decay, neuron.vth),
         weight=np.array(told["weight"]),
         bias=np.zeros((), dtype=np.int64) if bias is None else bias,
     )
@@ -217,17 +217,9 @@ def _plan_conv(
         shape=node.shape,
         neuron=_registers(plan, name, node),
         weight=kernel,
-        bias=None if bias is None else _per_channel(bias, node),
+        bias=None if bias is None else _per_channel(bias, node.shape),
         geometry=(link.stride, link.padding, link.dilation, link.groups),
     )
-
-
-def _per_channel(bias: IntArray, node: Neurons) -> IntArray:
-    """(C,) if neurons of a channel share their bias, else all in Lava's order (W, H, C)."""
-    full = np.broadcast_to(bias, node.shape)
-    if np.all(full == full[:, :1, :1]):
-        return full[:, 0, 0]
-    return full.transpose(2, 1, 0)
 
 
 def _plan_dense(
@@ -257,7 +249,7 @@ def _plan_dense(
         "dense" if loop is None else "dense_rec",
         names,
         shape=(node.size,),
-        neuron=_registers(plan, name, node),
+        neuron=_registers(plan, name, node, flat=True),
         weight=weight,
         **fields,
     )
@@ -326,27 +318,30 @@ def _effective(plan: _Plan, label: str, link: Connection) -> IntArray | None:
 # --- registers ----------------------------------------------------------------------------------
 
 
-def _registers(plan: _Plan, name: str, node: Neurons) -> NeuronRecord:
-    du, dv, vth = (_shared(plan, name, node, register) for register in ("du", "dv", "vth"))
-    for register, value, low, high in (
-        ("du", du, -DU_OFFSET, NO_SYNAPTIC_MEMORY),
-        ("dv", dv, 0, DECAY_UNITY),
-        ("vth", vth, 0, LOIHI2.vth_max),
+def _registers(plan: _Plan, name: str, node: Neurons, flat: bool = False) -> NeuronRecord:
+    """Registers in netx's order; ``flat`` for dense layers, which have (size,) neurons."""
+    values = []
+    for register, offset, low, high in (
+        ("du", DU_OFFSET, -DU_OFFSET, NO_SYNAPTIC_MEMORY),
+        ("dv", 0, 0, DECAY_UNITY),
+        ("vth", 0, 0, LOIHI2.vth_max),
     ):
-        if not low <= value <= high:
-            plan.refuse(name, f"{register} is {value}", f"Allowed are {low} to {high}")
-    return NeuronRecord(du + DU_OFFSET, dv, vth)
+        value = getattr(node, register).astype(np.int64)
+        wrong = value[(value < low) | (value > high)]
+        if wrong.size:
+            plan.refuse(name, f"{register} is {wrong[0]}", f"Allowed are {low} to {high}")
+        value += offset
+        if value.ndim:
+            value = value.reshape(-1) if flat else _per_channel(value, node.shape)
+        values.append(value)
+    return NeuronRecord(*values)
 
 
-def _shared(plan: _Plan, name: str, node: Neurons, register: str) -> int:
-    values = np.unique(getattr(node, register))
-    if values.size > 1:
-        plan.refuse(
-            name,
-            f"has {values.size} values of {register}, {values[0]} to {values[-1]}",
-            f"netx has one per layer. {LAVA_INSTEAD}",
-        )
-    return int(values[0])
+def _per_channel(values: IntArray, shape: tuple[int, ...]) -> IntArray:
+    """(C,) if neurons of a channel share their value, else all in Lava's order (W, H, C)."""
+    full = np.broadcast_to(values, shape)
+    channels = full.reshape(shape[0], -1)
+    return channels[:, 0] if np.all(channels == channels[:, :1]) else full.transpose()
 
 
 def _bias(plan: _Plan, name: str, node: Neurons) -> IntArray | None:

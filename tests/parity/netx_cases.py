@@ -92,3 +92,19 @@ def integrator_with_bias(r):
     return [
         {"type": "dense", "shape": [4], "weight": even(r, (4, 5)), "bias": r.integers(-50, 50, 4)},
     ], (5,)
+
+
+@case
+def registers_per_channel_and_neuron(r):
+    """slayer with shared_param=False writes one decay per channel; netx takes any that fit."""
+    return [
+        {"type": "input", "shape": [2, 4, 5]},
+        {
+            "type": "conv", "shape": [3, 4, 5], "weight": even(r, (3, 2, 3, 3)), "stride": 1,
+            "padding": 1, "dilation": 1, "groups": 1,
+            "neuron": neuron(np.array([300, 4096, 2000]), r.integers(0, 999, (5, 4, 3)), [30, 50, 70]),
+        },
+        {"type": "flatten"},
+        {"type": "dense", "shape": [6], "weight": even(r, (6, 60)),
+         "neuron": neuron(*(r.integers(20, high, 6) for high in (4096, 4096, 90)))},
+    ], (2, 4, 5)  # fmt: skip

@@ -163,40 +163,83 @@ def _mode(weight):
     return sign_mode_of(weight)
 
 
-def test_files_that_slayer_writes(tmp_path):
-    """Blocks of lava-dl's training library, exported by lava-dl itself."""
-    load_lava()
+def slayer_blocks(biased):
+    """Blocks of lava-dl's training library; each takes its own copy of the parameters.
+
+    Biases, or delays and loops: see docs/netx.md, Time.
+    """
     import torch
     from lava.lib.dl import slayer
 
     torch.manual_seed(3)
     told = {"threshold": 0.6, "current_decay": 0.25, "voltage_decay": 0.1}
+    each = {"threshold": 0.6, "current_decay": [0.1, 0.9], "voltage_decay": [0.02, 0.4]}
+    first = {**told, "norm": slayer.neuron.norm.MeanOnlyBatchNorm} if biased else dict(told)
     block = slayer.block.cuba
-    blocks = [
-        block.Conv(told, 2, 4, 3, padding=1, stride=2, weight_scale=2),
+    return [
+        block.Conv(first, 2, 4, (3, 2), padding=(1, 0), stride=(2, 1), groups=2, weight_scale=3),
         block.Flatten(),
-        block.Dense(told, 48, 10, delay=True, weight_scale=2),
-        block.Recurrent(told, 10, 6, weight_scale=3),
-        block.Affine(told, 6, 3, dynamics=True, weight_scale=2),
+        block.Dense({**each, "shared_param": False}, 84, 10, weight_norm=True, weight_scale=2),
+        block.Dense(dict(told), 10, 8, delay=not biased, weight_norm=True, weight_scale=3),
+        (block.Dense if biased else block.Recurrent)(dict(told), 8, 6, weight_scale=3),
+        block.Affine(dict(told), 6, 3, dynamics=True, weight_scale=2),
     ]
-    y = (torch.rand(1, 2, 6, 8, 20) < 0.4).float()
-    for each in blocks:
-        y = each(y)
-    blocks[2].delay.delay.data = torch.rand_like(blocks[2].delay.delay) * 4
-    path = tmp_path / "slayer.net"
-    with h5py.File(path, "w") as file:
-        for index, each in enumerate(blocks):
-            each.export_hdf5(file.create_group(f"layer/{index}"))
-    graph = read_netx(path, input_shape=(2, 6, 8))
-    assert int(graph.neurons["layer4"].vth) == 131071
-    assert len({c.delay for c in graph.connections.values()}) > 1
+
+
+def slayer_outputs(blocks, x):
+    """Output of each block, (steps, neurons), from rest."""
+    import torch
+
+    y = torch.tensor(x[:, 0], dtype=torch.float32).movedim(0, -1)[None]
+    outputs = []
+    for block in blocks:
+        neuron = getattr(block, "neuron", None)
+        for state in ("current_state", "voltage_state"):
+            if hasattr(neuron, state):
+                getattr(neuron, state).zero_()
+        y = block(y)
+        outputs.append(y[0].detach().numpy().reshape(-1, y.shape[-1]).T)
+    return outputs
+
+
+@pytest.mark.filterwarnings("ignore:torch.nn.utils.weight_norm is deprecated")
+@pytest.mark.parametrize("biased", [False, True])
+def test_files_that_slayer_writes(biased, tmp_path):
+    """Exported by lava-dl itself: slayer's quantised spikes, netx in Lava and the simulator agree."""
+    load_lava()
+    import torch
+
+    blocks = slayer_blocks(biased)
     x = random_input(np.random.default_rng(1), (2, 6, 8), 16, 1)
+    with torch.no_grad():
+        slayer_outputs(blocks, x)  # settles shapes and the mean of the norm
+        if not biased:
+            blocks[3].delay.delay.data = torch.rand_like(blocks[3].delay.delay) * 4
+        for block in blocks:
+            block.eval()
+        path = tmp_path / "slayer.net"
+        with h5py.File(path, "w") as file:
+            for index, block in enumerate(blocks):
+                block.export_hdf5(file.create_group(f"layer/{index}"))
+        outputs = slayer_outputs(blocks, x)
+    graph = read_netx(path, input_shape=(2, 6, 8))
+    assert int(graph.neurons["layer5"].vth) == 131071
+    assert graph.neurons["layer2"].du.shape == (10,)
+    assert np.any(graph.neurons["layer0"].bias_mant) == biased
+    assert len({c.delay for c in graph.connections.values()}) == (1 if biased else 4)
     found = in_netx(path, graph, x, input_shape=(2, 6, 8))
     trace = simulate(graph, x, record="s,u,v")
     for name in graph.neurons:
         for key in ("s", "u", "v"):
             np.testing.assert_array_equal(found[name][key], getattr(trace[name], key))
-        assert trace[name].s.sum() > 0 or name == "layer4"
+        start, output = graph.latency[name], outputs[int(name[5:])]
+        if name == "layer5":  # slayer's affine block returns v, and shifts no step
+            start, output, ours = start - 1, output * 4096, trace[name].v
+        else:
+            ours = trace[name].s
+            assert ours.sum() > 0
+        ours = ours[: len(x) - start].reshape(-1, output.shape[1])
+        np.testing.assert_array_equal(output[start:], ours, err_msg=name)
 
 
 # --- writing ------------------------------------------------------------------------------------

@@ -123,6 +123,38 @@ def test_delays_become_one_connection_each(netx):
     assert [c.delay for c in read_netx(netx(dense(delay=7))).connections.values()] == [7]
 
 
+def test_layers_can_be_left_out(netx):
+    """num_layers and skip_layers of netx; the input takes the shape of the last layer skipped."""
+    path = netx(
+        *conv(), {"type": "flatten"}, dense(weight=np.full((2, 4), 6)), dense(weight=[[2, 4]] * 2)
+    )
+    graph = read_netx(path, num_layers=4)
+    assert list(graph.neurons) == ["layer1", "layer3"]
+    graph = read_netx(path, num_layers=4, skip_layers=2)
+    assert list(graph.neurons) == ["layer3"]
+    assert graph.inputs["input"].shape == (1, 2, 2)
+    assert list(read_netx(path, skip_layers=1).neurons) == ["layer1", "layer3", "layer4"]
+    for numbers in ({"num_layers": 6}, {"skip_layers": 5}, {"skip_layers": -1}, {"num_layers": 0}):
+        with pytest.raises(ConfigError, match="do not fit a file of 5 layers"):
+            read_netx(path, **numbers)
+
+
+def test_an_input_layer_may_leave_its_shape_open(netx):
+    layers = [{"type": "input"}, *conv()[1:]]
+    assert read_netx(netx(*layers), input_shape=(1, 3, 3)).inputs["input"].shape == (1, 3, 3)
+    with pytest.raises(FileFormatError, match=r"pass input_shape=\(C, H, W\)"):
+        read_netx(netx(*layers))
+    assert read_netx(netx({"type": "input"}, dense())).inputs["input"].shape == (3,)
+
+
+def test_a_flatten_in_front_of_a_convolution_acts_behind_it(netx):
+    """netx keeps it for the next dense layer."""
+    flatten, last = {"type": "flatten"}, dense(weight=np.full((2, 4), 6))
+    layers = conv()
+    graph = read_netx(netx(layers[0], flatten, layers[1], last))
+    assert [node.shape for node in graph.neurons.values()] == [(1, 2, 2), (2,)]
+
+
 def test_a_layer_without_neurons_integrates(netx):
     graph = read_netx(netx(dense(neuron=None)))
     node = graph.neurons["layer0"]
@@ -167,7 +199,7 @@ REFUSED = {
         "loses the weight exponent.*delay=False",
     ),
     "long delay": ([dense(delay=63)], "delay is 63 to 63; allowed are 0 to 62.*max_delay"),
-    "decay": ([dense(neuron=neuron(i_decay=4097))], "iDecay is 4097; allowed are 0 to 4096"),
+    "decay": ([dense(neuron=neuron(i_decay=[3, 4097]))], "iDecay is 4097; allowed are 0 to 4096"),
     "threshold": ([dense(neuron=neuron(vth=-1))], "vThMant is -1"),
     "fraction": ([dense(neuron=neuron(vth=19.5))], r"vThMant: 1 of 1 values.*19\.5"),
     "wide": ([dense(), dense(weight=[[901, -2], [3, 4]])], r"weight spans -2 to 901.*Quantise"),
@@ -219,6 +251,10 @@ DAMAGED = {
     "nan": ([dense(weight=np.full((2, 3), np.nan))], "weight holds numbers that are not finite"),
     "bias": ([dense(bias=[1, 2, 3])], "bias has shape"),
     "delay": ([dense(delay=[1, 2, 3, 4])], "delay has shape"),
+    "decays": (
+        [dense(neuron=neuron(i_decay=[1, 2, 3]))],
+        r"iDecay has shape \(3,\); allowed are one",
+    ),
     "inputs": ([dense(), dense()], "weights for 3 inputs and receives shape"),
     "no input": (conv()[1:], r"no input layer.*input_shape=\(C, H, W\)"),
     "kernel": (conv(weight=np.ones((1, 1, 2))), "weight has shape"),
@@ -349,11 +385,10 @@ UNWRITABLE = {
         ["'n1': receives from 2 nodes"],
     ),
     "amid": (chain(tap=Output(), edges=[("n1", "tap")]), ["'tap': reads 'n1' amid the chain"]),
-    "registers": (
-        chain(n1=Neurons((2,), vth=[3, 4], du=[1, 2])),
-        ["'n1': has 2 values of du", "2 values of vth"],
+    "range": (
+        chain(n1=Neurons((2,), vth=1 << 20, dv=[0, 4097])),
+        ["vth is 1048576. Allowed are 0 to 131071", "dv is 4097. Allowed are 0 to 4096"],
     ),
-    "range": (chain(n1=Neurons((2,), vth=1 << 20)), ["vth is 1048576. Allowed are 0 to 131071"]),
     "bias": (
         chain(n1=Neurons((2,), vth=3, bias_mant=[64, 65])),
         ["multiples of 64, the first 65", "round_bias=True"],
@@ -412,7 +447,7 @@ def test_convolutions_that_netx_cannot_say(tmp_path):
 
 
 def test_all_findings_are_listed_at_once(tmp_path):
-    graph = chain(w2=Dense([[0, 0], [0, 0]]), n1=Neurons((2,), vth=[3, 4], bias_mant=1))
+    graph = chain(w2=Dense([[0, 0], [0, 0]]), n1=Neurons((2,), vth=1 << 17, bias_mant=1))
     with pytest.raises(UnsupportedNodeError) as refused:
         write_netx(graph, tmp_path / "x.net")
     assert str(refused.value).count("\n  - ") == 3
