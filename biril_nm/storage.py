@@ -19,12 +19,11 @@ import numpy as np
 from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
-from biril_nm.errors import FileFormatError, OutputExistsError
+from biril_nm.errors import BirilError, FileFormatError, OutputExistsError
 
 __all__ = [
     "atomic_directory",
     "atomic_file",
-    "check_folder",
     "check_output",
     "map_npy",
     "read_npz",
@@ -33,44 +32,47 @@ __all__ = [
 
 _NPY: Any = npy_format  # numpy declares no types for it
 MAX_ARCHIVE_BYTES = 8 << 30  # sum of all arrays of one archive, uncompressed
+SMALL_ARCHIVE_BYTES = 512 << 20  # an archive may unpack to this much, whatever its own size
+MAX_RATIO = 100  # beyond that, to this many times its own size: deflate reaches 1,000
+COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # numpy's; bz2 bombs in the first block
 MAX_ARCHIVE_MEMBERS = 100_000
 
 
-def check_output(path: str | Path, force: bool) -> Path:
+def check_output(path: str | Path, force: bool, folder_with: str | None = None) -> Path:
     """Return ``path`` if it may be written.
 
+    Args:
+        path: file or folder to make.
+        force: replace an existing one of the same kind.
+        folder_with: for folders: a file by which an earlier output is known; no other folder is
+            ever replaced, unless it is empty.
+
     Raises:
-        OutputExistsError: it exists and ``force`` is False.
+        OutputExistsError: it exists and ``force`` is False, or it is something else.
     """
     target = Path(path)
-    if target.exists() and not force:
+    if not os.path.lexists(target):
+        return target
+    if not force:
         raise OutputExistsError(
             f"output '{target}' exists already; pass --force (force=True) to replace it, or choose "
             f"another path"
         )
-    return target
-
-
-def check_folder(path: str | Path, force: bool, mark: str, what: str) -> Path:
-    """Return ``path`` if a folder may be written there; ``force`` replaces folders of the same kind only.
-
-    Args:
-        path: the folder.
-        force: whether it may be replaced.
-        mark: file that every folder of this kind holds.
-        what: kind of folder, for the message.
-
-    Raises:
-        OutputExistsError: it exists and may not be replaced.
-    """
-    target = check_output(path, force)
-    empty = target.is_dir() and not any(target.iterdir())
-    if target.exists() and not empty and not (target / mark).is_file():
+    if folder_with is None and target.exists() and not target.is_file():
         raise OutputExistsError(
-            f"output '{target}' exists already and is no {what} (it holds no {mark}); force replaces "
-            f"nothing else. Choose another path"
+            f"output '{target}' is a folder or device, which a file never replaces; choose another "
+            f"path"
+        )
+    if folder_with is not None and not _is_ours(target, folder_with):
+        raise OutputExistsError(
+            f"output '{target}' exists and is no folder with {folder_with}, so it is not replaced; "
+            f"choose another path, or remove it yourself"
         )
     return target
+
+
+def _is_ours(folder: Path, known_by: str) -> bool:
+    return folder.is_dir() and ((folder / known_by).is_file() or not any(folder.iterdir()))
 
 
 @contextmanager
@@ -134,16 +136,13 @@ def read_npz(path: str | Path, max_bytes: int = MAX_ARCHIVE_BYTES) -> dict[str, 
     source = Path(path)
     if not source.is_file():
         raise FileFormatError(f"file '{source}' does not exist")
+    allowed = min(max_bytes, max(SMALL_ARCHIVE_BYTES, MAX_RATIO * source.stat().st_size))
     try:
         with zipfile.ZipFile(source) as archive:
-            return _read_members(source, archive, max_bytes)
-    except (
-        zipfile.BadZipFile,
-        zipfile.LargeZipFile,
-        EOFError,
-        OSError,
-        NotImplementedError,
-    ) as error:
+            return _read_members(source, archive, allowed)
+    except BirilError:
+        raise
+    except Exception as error:  # zipfile raises whatever a damaged directory provokes
         raise FileFormatError(f"'{source}' is no readable .npz archive: {error}") from error
 
 
@@ -180,7 +179,7 @@ def _read_members(
         try:
             with archive.open(member) as stream:
                 array = _NPY.read_array(stream, allow_pickle=False)
-        except (ValueError, RuntimeError, zipfile.BadZipFile, EOFError, OSError) as error:
+        except Exception as error:  # zlib and numpy raise whatever damaged bytes provoke
             raise FileFormatError(
                 f"'{source}': member '{member.filename}' is damaged: {error}"
             ) from error
@@ -190,6 +189,11 @@ def _read_members(
 
 def _check_header(source: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> int:
     """Bytes that the member's array will take, from its header alone."""
+    if member.compress_type not in COMPRESSIONS:
+        raise FileFormatError(
+            f"'{source}': member '{member.filename}' is packed by method {member.compress_type}; "
+            f"readable is what numpy.savez and savez_compressed write"
+        )
     try:
         with archive.open(member) as stream:
             version = _NPY.read_magic(stream)
@@ -198,7 +202,7 @@ def _check_header(source: Path, archive: zipfile.ZipFile, member: zipfile.ZipInf
                 (2, 0): _NPY.read_array_header_2_0,
             }[version]
             shape, _, dtype = reader(stream)
-    except (KeyError, ValueError, RuntimeError, SyntaxError, zipfile.BadZipFile, EOFError) as error:
+    except Exception as error:  # numpy parses the header as Python text
         raise FileFormatError(
             f"'{source}': member '{member.filename}' is no plain array: {error}"
         ) from error
@@ -209,7 +213,7 @@ def _check_header(source: Path, archive: zipfile.ZipFile, member: zipfile.ZipInf
     size = int(dtype.itemsize)
     for length in shape:
         size *= int(length)
-    if size > member.file_size:
+    if not 0 <= size <= member.file_size or min(shape, default=0) < 0:
         raise FileFormatError(
             f"'{source}': member '{member.filename}' claims {size} bytes in shape {shape} but stores "
             f"{member.file_size}"

@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 import biril_nm
 from biril_nm.export import lava_bundle
 from biril_nm.hw_graph import LoihiGraph
-from biril_nm.storage import atomic_directory, check_folder, write_npz
+from biril_nm.storage import atomic_directory, check_output, write_npz
 
-__all__ = ["write_bundle"]
+__all__ = ["RUNNER", "write_bundle"]
 
-SCRIPTS = ("run_lava.py", "lava_network.py", "lava_parts.py", "lava_learning.py")
+RUNNER = "run_lava.py"
+SCRIPTS = (RUNNER, "lava_network.py", "lava_parts.py", "lava_learning.py")
 DESCRIPTION = "network"  # name of the JSON text (UTF-8 bytes) in network.npz
 
 README = """\
@@ -49,7 +50,7 @@ def write_bundle(
     force: bool,
 ) -> Path:
     """Write the folder ``path`` atomically and return it."""
-    target = check_folder(path, force, SCRIPTS[0], "Lava bundle")
+    target = check_output(path, force, folder_with=RUNNER)
     text = json.dumps(description).encode("utf-8")
     scripts = Path(lava_bundle.__file__).parent
     with atomic_directory(target) as folder:

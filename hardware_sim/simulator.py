@@ -19,7 +19,7 @@ from biril_nm.hardware_sim.learning import simulate_learning
 from biril_nm.hardware_sim.probes import Recorder
 from biril_nm.hardware_sim.program import Program, compile_graph
 from biril_nm.hw_graph import LoihiGraph
-from biril_nm.storage import atomic_directory, check_folder
+from biril_nm.storage import atomic_directory, check_output
 from biril_nm.trace import NodeTrace, Trace, split_variables
 from biril_nm.trace_folder import HEADER, TraceFolder
 
@@ -96,7 +96,7 @@ def simulate(
         run(program, feeds, Clock(n_steps, batch), recorder, threads)
         traces: Mapping[str, NodeTrace] = recorder.traces()
     else:
-        target = check_folder(record_to, force, HEADER, "folder of a trace")
+        target = check_output(record_to, force, folder_with=HEADER)
         with atomic_directory(target) as part:
             folder = TraceFolder(part, (batch, n_steps))
             recorder = Recorder(*probes, folder)
