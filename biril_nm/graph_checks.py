@@ -75,7 +75,7 @@ def _ends_findings(
     if len(targets) != 1 or not isinstance(graph.nodes[targets[0]], Neurons):
         yield f"{kind} '{name}' needs exactly one destination (Neurons), found {targets}"
     delay = graph.connections[name].delay
-    if not isinstance(delay, (int, np.integer)) or delay < 0:
+    if delay < 0:
         yield f"{kind} '{name}' has delay {delay}; allowed are whole steps from 0"
 
 

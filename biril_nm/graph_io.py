@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biril_nm.errors import BirilError, FileFormatError
+from biril_nm.graph_metadata import check_metadata
 from biril_nm.hw_graph import (
     TAG_LIMITS,
     Conv,
@@ -109,15 +110,29 @@ def load_graph(path: str | Path) -> LoihiGraph:
                 f"'{path}' is '{header.get('format')}' version {header.get('version')}; "
                 f"readable is '{FORMAT}' version {VERSION}"
             )
+        check_metadata(header["metadata"])
+        names = [record["name"] for record in header["nodes"]]
+        if not all(isinstance(name, str) and name for name in names) or len(set(names)) < len(
+            names
+        ):
+            raise FileFormatError(f"'{path}': node names must be texts that occur once")
         nodes = {
-            str(record["name"]): _unpack(i, record, arrays)
-            for i, record in enumerate(header["nodes"])
+            name: _unpack(i, record, arrays)
+            for i, (name, record) in enumerate(zip(names, header["nodes"]))
         }
         edges = tuple((str(a), str(b)) for a, b in header["edges"])
         return LoihiGraph(nodes, edges, header["metadata"])
     except FileFormatError:
         raise
-    except (BirilError, KeyError, TypeError, ValueError, AttributeError) as error:
+    except (
+        BirilError,
+        KeyError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        OverflowError,
+        RecursionError,
+    ) as error:
         raise FileFormatError(
             f"'{path}' is no valid LoihiGraph file ({type(error).__name__}: {error}). "
             f"Write it again with graph.save() or 'biril export --to loihi'"

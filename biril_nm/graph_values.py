@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import fields
 from typing import Any
 
@@ -10,40 +11,96 @@ from numpy.typing import NDArray
 
 from biril_nm.errors import ConfigError
 
-__all__ = ["ByValue", "Shape", "as_integers", "as_pair", "as_register", "as_shape", "same_value"]
+__all__ = [
+    "MAX_NEURONS",
+    "ByValue",
+    "Shape",
+    "as_csr",
+    "as_integer",
+    "as_integers",
+    "as_pair",
+    "as_register",
+    "as_shape",
+    "same_value",
+]
 
 Shape = tuple[int, ...]
+
+MAX_NEURONS = 1 << 26  # of one population: 64 Loihi 2 chips
+INT32 = np.iinfo(np.int32)
 
 
 def as_shape(value: Any) -> Shape:
     """Tuple of positive lengths."""
-    shape = tuple(int(n) for n in np.atleast_1d(np.asarray(value)))
-    if not shape or min(shape) < 1:
-        raise ConfigError(f"shape {value} must be one or more positive lengths")
+    lengths = np.atleast_1d(np.asarray(value))
+    if lengths.ndim != 1 or not lengths.size or lengths.dtype.kind not in "iu":
+        raise ConfigError(f"shape {value!r:.80} must be one or more positive lengths")
+    shape = tuple(int(n) for n in lengths)
+    if min(shape) < 1 or math.prod(shape) > MAX_NEURONS:
+        raise ConfigError(
+            f"shape {value!r:.80} must be one or more positive lengths of at most {MAX_NEURONS} neurons"
+        )
     return shape
+
+
+def as_integer(value: Any, what: str) -> int:
+    """One whole number of 32 bits; nothing is rounded."""
+    number = as_integers(value, what)
+    if number.ndim:
+        raise ConfigError(f"{what} must be one integer, found shape {number.shape}")
+    return int(number)
 
 
 def as_integers(value: Any, what: str) -> NDArray[np.int32]:
     """Read-only 32-bit integers; whole floats are taken, nothing is rounded."""
-    array = np.asarray(value)
+    try:
+        array = np.asarray(value)
+    except ValueError as error:  # lists of unequal length
+        raise ConfigError(f"{what} must be integers: {error}") from error
     whole = array.dtype.kind in "iub" or (
         array.dtype.kind == "f" and np.array_equal(array, np.rint(array))
     )
     if not whole:
         raise ConfigError(f"{what} must be integers, found dtype {array.dtype}")
     wide = array.astype(np.int64)
-    info = np.iinfo(np.int32)
-    if wide.size and (wide.min() < info.min or wide.max() > info.max):
+    if wide.size and (wide.min() < INT32.min or wide.max() > INT32.max):
         raise ConfigError(f"{what} do not fit 32 bits: {wide.min()} to {wide.max()}")
     frozen = wide.astype(np.int32)
     frozen.setflags(write=False)
     return frozen
 
 
-def as_pair(value: Any) -> tuple[int, int]:
+def as_csr(value: Any, tagged: bool) -> Any:
+    """Read-only CSR matrix of 32-bit integers; indices sorted, once each, stored zeros kept."""
+    import scipy.sparse
+
+    try:
+        matrix = scipy.sparse.csr_matrix(value, copy=True)
+        matrix.check_format(full_check=True)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"Sparse weights are no valid CSR matrix: {error}") from error
+    data = as_integers(matrix.data, "Sparse weights")
+    if not matrix.has_canonical_format:
+        if tagged:
+            raise ConfigError(
+                "tags need a CSR matrix with sorted indices that occur once each; call its "
+                "sum_duplicates() before the tags are made"
+            )
+        matrix.data = data.astype(np.int64)
+        matrix.sum_duplicates()
+        data = as_integers(matrix.data, "Sparse weights")
+    matrix = scipy.sparse.csr_matrix((data, matrix.indices, matrix.indptr), shape=matrix.shape)
+    for array in (matrix.data, matrix.indices, matrix.indptr):
+        array.setflags(write=False)
+    return matrix
+
+
+def as_pair(value: Any, what: str) -> tuple[int, int]:
     """(h, w) of one number or two."""
-    pair = np.broadcast_to(np.asarray(value, dtype=np.int64), (2,))
-    return int(pair[0]), int(pair[1])
+    pair = as_integers(value, what)
+    if pair.shape not in ((), (1,), (2,)):
+        raise ConfigError(f"{what} must be one integer or two, found shape {pair.shape}")
+    return int(pair.flat[0]), int(pair.flat[-1])
 
 
 def same_value(a: Any, b: Any) -> bool:

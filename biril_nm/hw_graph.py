@@ -19,7 +19,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biril_nm.errors import ConfigError
-from biril_nm.graph_values import ByValue, Shape, as_integers, as_pair, as_register, as_shape
+from biril_nm.graph_values import (
+    ByValue,
+    Shape,
+    as_csr,
+    as_integer,
+    as_integers,
+    as_pair,
+    as_register,
+    as_shape,
+)
 from biril_nm.learning.rule import LearningRule
 from biril_nm.loihi import NO_SYNAPTIC_MEMORY, TAG_MAX, TAG_T_MIN, WEIGHT_BITS, SignMode
 from biril_nm.timing import Timing
@@ -41,6 +50,7 @@ __all__ = [
     "conv_output_shape",
 ]
 
+_SYNAPSE_INTEGERS = ("weight_exp", "weight_bits", "delay")
 TAG_LIMITS = {"tag_t": (TAG_T_MIN, TAG_MAX), "tag_d": (0, TAG_MAX)}
 
 
@@ -53,6 +63,13 @@ class Input(ByValue):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "shape", as_shape(self.shape))
+        _set_integers(self, "message_bits")
+
+
+def _set_integers(node: Any, *names: str) -> None:
+    for name in names:
+        value = as_integer(getattr(node, name), f"{type(node).__name__} {name}")
+        object.__setattr__(node, name, value)
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +93,7 @@ class Neurons(ByValue):
         object.__setattr__(self, "shape", shape)
         for name in ("vth", "du", "dv", "bias_mant"):
             object.__setattr__(self, name, as_register(getattr(self, name), shape, name))
-        object.__setattr__(self, "bias_exp", int(self.bias_exp))
+        _set_integers(self, "bias_exp")
 
     @property
     def size(self) -> int:
@@ -122,6 +139,7 @@ class Dense(ByValue):
         object.__setattr__(self, "sign_mode", SignMode(self.sign_mode))
         if self.weight.ndim != 2:
             raise ConfigError(f"Dense weights must be (post, pre), found shape {self.weight.shape}")
+        _set_integers(self, *_SYNAPSE_INTEGERS)
         _set_plasticity(self, self.weight.shape)
 
 
@@ -143,18 +161,11 @@ class Sparse(ByValue):
     modulators: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        import scipy.sparse
-
-        matrix = scipy.sparse.csr_matrix(self.weight, copy=True)
-        matrix.sort_indices()
-        matrix = scipy.sparse.csr_matrix(
-            (as_integers(matrix.data, "Sparse weights"), matrix.indices, matrix.indptr),
-            shape=matrix.shape,
-        )
-        for array in (matrix.data, matrix.indices, matrix.indptr):
-            array.setflags(write=False)
+        tagged = self.tag_t is not None or self.tag_d is not None
+        matrix = as_csr(self.weight, tagged)
         object.__setattr__(self, "weight", matrix)
         object.__setattr__(self, "sign_mode", SignMode(self.sign_mode))
+        _set_integers(self, *_SYNAPSE_INTEGERS)
         _set_plasticity(self, matrix.data.shape)
 
 
@@ -198,7 +209,8 @@ class Conv(ByValue):
         object.__setattr__(self, "weight", as_integers(self.weight, "Conv weights"))
         object.__setattr__(self, "sign_mode", SignMode(self.sign_mode))
         for name in ("stride", "padding", "dilation"):
-            object.__setattr__(self, name, as_pair(getattr(self, name)))
+            object.__setattr__(self, name, as_pair(getattr(self, name), f"Conv {name}"))
+        _set_integers(self, "groups", *_SYNAPSE_INTEGERS)
         if self.weight.ndim != 4:
             raise ConfigError(
                 f"Conv weights must be (out, in/groups, kH, kW), found shape {self.weight.shape}"

@@ -95,7 +95,7 @@ def read_rule(path: Path) -> LearningRule:
     try:
         text = path.read_text(encoding="utf-8")
         record = json.loads(text) if path.suffix == ".json" else _toml(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise FileFormatError(f"rule file '{path}' is damaged: {error}") from error
     defaults: dict[str, Any] = {"dw": [], "dt": [], "dd": [], "traces": {}, "t_epoch": 1}
     if isinstance(record, dict):

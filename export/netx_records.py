@@ -22,6 +22,7 @@ from biril_nm.errors import (
     UnsupportedNodeError,
     bullet_list,
 )
+from biril_nm.graph_values import MAX_NEURONS
 from biril_nm.loihi import DECAY_UNITY
 
 __all__ = ["LayerRecord", "NeuronRecord", "read_records"]
@@ -30,7 +31,6 @@ IntArray = NDArray[np.int64]
 Shape = tuple[int, ...]
 
 INTEGER_LIMIT = 1 << 31
-MAX_NEURONS = 1 << 26
 INPUT_GAIN = 64  # lava-dl 0.6.0 netx create_input: gain of an input layer that gives none
 NEURON_TYPES = ("CUBA", "LOIHI")
 NOT_IN_NETX = ("average", "pool", "convT", "unpool", "concat")

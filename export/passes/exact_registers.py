@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from biril_nm.errors import BirilError
 from biril_nm.export.passes.typed_convolutions import restored
+from biril_nm.graph_metadata import check_metadata
 from biril_nm.hw_graph import (
     Connection,
     Conv,
@@ -55,7 +56,8 @@ def exact_graph(graph: nir.NIRGraph) -> LoihiGraph | None:
         return None
     try:
         return _restore(restored(graph), float(metadata["dt"]))
-    except (_ChangedError, BirilError, KeyError, ValueError, TypeError, AttributeError) as error:
+    except (_ChangedError, BirilError, LookupError, ValueError, TypeError, AttributeError,
+            ArithmeticError, RecursionError) as error:  # fmt: skip
         log.warning(
             "the graph was changed since its integers were written, and is lowered anew: %s", error
         )
@@ -91,7 +93,9 @@ def _restore(graph: nir.NIRGraph, dt: float) -> LoihiGraph:
     new = [n for n in graph.nodes if n not in known and not isinstance(graph.nodes[n], nir.Output)]
     if new:
         raise _ChangedError(f"node '{new[0]}' is new")
-    return LoihiGraph(nodes, tuple(edges), json.loads(_text(graph.metadata["loihi"])))
+    metadata = json.loads(_text(graph.metadata["loihi"]))
+    check_metadata(metadata)
+    return LoihiGraph(nodes, tuple(edges), metadata)
 
 
 def _text(value: Any) -> str:

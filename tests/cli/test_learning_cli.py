@@ -105,7 +105,9 @@ def test_rules_from_files(graph_file, tmp_path, ending):
     assert rule == PAIR if ending == "json" else (rule.name, rule.t_epoch) == ("mine", 2)
     path.write_text("dw = [[")
     args = ("export", graph_file, "--to", "loihi", "-o", tmp_path / "q.loihi.npz")
-    assert f"rule file '{path}' is damaged" in refused(*args, "--plastic", f"fc2={path}")
+    for text in ("{", "[" * 100_000):
+        path.write_text(text)
+        assert f"rule file '{path}' is damaged" in refused(*args, "--plastic", f"fc2={path}")
 
 
 def test_third_factors_get_inputs(graph_file, tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import pickle
+import re
 import zipfile
 
 import numpy as np
@@ -122,6 +123,52 @@ def test_nodes_refuse_fractions_and_odd_shapes():
     assert Dense(np.array([[2.0]])).weight.dtype == np.int32
 
 
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Input(()), "positive lengths"),
+        (lambda: Input((2.5,)), "positive lengths"),
+        (lambda: Input("3"), "positive lengths"),
+        (lambda: Input((3, 0)), "positive lengths of at most"),
+        (lambda: Input((1 << 20, 1 << 20)), "at most 67108864 neurons"),
+        (lambda: Input((10**30,)), "positive lengths"),
+        (lambda: Input((3,), message_bits="x"), "Input message_bits must be integers"),
+        (lambda: Neurons((3,), vth=1, bias_exp=1.5), "Neurons bias_exp must be integers"),
+        (lambda: Neurons((3,), vth=[[1], [2, 3]]), "register vth must be integers"),
+        (lambda: Neurons((3,), vth=1 << 40), "register vth do not fit 32 bits"),
+        (lambda: Dense([[2]], delay=[1, 2]), "Dense delay must be one integer"),
+        (lambda: Dense([[2]], weight_exp=None), "Dense weight_exp must be integers"),
+        (lambda: Conv(np.ones((1, 1, 1, 1)), stride=1.5), "Conv stride must be integers"),
+        (
+            lambda: Conv(np.ones((1, 1, 1, 1)), padding=[1, 2, 3]),
+            "Conv padding must be one integer",
+        ),
+        (lambda: Conv(np.ones((1, 1, 1, 1)), groups=np.nan), "Conv groups must be integers"),
+    ],
+)
+def test_fields_of_the_wrong_kind_are_refused(make, message):
+    with pytest.raises(ConfigError, match=message):
+        make()
+
+
+def _csr(data, indices, indptr, shape):
+    matrix = scipy.sparse.csr_matrix(shape, dtype=np.int64)
+    matrix.data, matrix.indices, matrix.indptr = map(np.array, (data, indices, indptr))
+    return matrix
+
+
+def test_sparse_weights_are_brought_into_one_form():
+    """Unsorted and repeated indices mean what scipy says: a sum."""
+    node = Sparse(_csr([2, 4, 6], [1, 0, 1], [0, 3], (1, 2)))
+    assert node.weight.data.tolist() == [4, 8]
+    assert node.weight.indices.tolist() == [0, 1]
+    with pytest.raises(ConfigError, match="tags need a CSR matrix.*sum_duplicates"):
+        Sparse(_csr([2, 4], [1, 0], [0, 2], (1, 2)), tag_t=[1, 2])
+    for indices, indptr in (([0, 2], [0, 2]), ([0, -1], [0, 2]), ([0, 1], [1, 2])):
+        with pytest.raises(ConfigError, match="no valid CSR matrix"):
+            Sparse(_csr([2, 4], indices, indptr, (1, 2)))
+
+
 def _rewrite(source, target, change):
     with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w") as new:
         for name in old.namelist():
@@ -184,11 +231,59 @@ HOSTILE = {
     "other version": (_with_header(lambda h: h.update(version=99)), "version 99"),
     "unknown kind": (_with_header(lambda h: h["nodes"][0].update(kind="System")), "kind 'System'"),
     "loose edge": (_with_header(lambda h: h["edges"].append(["in", "nowhere"])), "nowhere"),
+    "names twice": (_with_header(lambda h: h["nodes"][1].update(name="in")), "occur once"),
+    "name of no text": (_with_header(lambda h: h["nodes"][1].update(name=7)), "texts"),
+    "huge population": (_with_header(lambda h: h["nodes"][0].update(shape=[1 << 40])), "neurons"),
+    "fraction": (_with_header(lambda h: h["nodes"][1].update(delay=0.5)), "delay must be integers"),
+    "no stride": (_with_header(lambda h: h["nodes"][1].update(stride=0)), "start at 1"),
+    "no groups": (_with_header(lambda h: h["nodes"][1].update(groups=-1)), "start at 1"),
+    "padding": (_with_header(lambda h: h["nodes"][1].update(padding=[-1, 0])), "padding at 0"),
+    "deep header": (
+        lambda n, d: _npy(np.frombuffer(b"[" * 100_000, np.uint8)) if n == "header.npy" else d,
+        "RecursionError",
+    ),
+    "header of no text": (
+        lambda n, d: d.replace(b"'shape': (", b"'shape': ((") if n == "1.weight.npy" else d,
+        "no plain array",
+    ),
+    "negative length": (
+        lambda n, d: d.replace(b"(2, 2, 3, 3)", b"(2, 2, 3,-3)") if n == "1.weight.npy" else d,
+        "claims -",
+    ),
     "no json": (
         lambda n, d: _npy(np.frombuffer(b"\xff{", np.uint8)) if n == "header.npy" else d,
         "no valid",
     ),
 }
+
+
+METADATA = {
+    "no table": ([1], "metadata is list"),
+    "coding": ({"coding": {"in": {"kind": "direct", "n_steps": "4"}}}, "n_steps is '4'"),
+    "coding misses": (
+        {"coding": {"in": {"kind": "direct", "n_steps": 4}}},
+        "message_bits is missing",
+    ),
+    "coding of no table": ({"coding": {"in": 5}}, "coding of 'in' is 5; needed: table"),
+    "chip": ({"chip": ["loihi2"]}, "chip is ['loihi2']; needed: text"),
+    "dt": ({"dt_s": 0}, "dt_s is 0; needed: width"),
+    "notes": ({"notes": "x"}, "notes is 'x'; needed: texts"),
+    "neurons": ({"neurons": {"a": {"scale": "1"}}}, "scale is '1'; needed: number"),
+    "margins": ({"neurons": {"a": {"margins": {"u": None}}}}, "needed: numbers"),
+    "errors": ({"quantisation": {"conv": {"zeros": 0.5}}}, "zeros is 0.5; needed: integer"),
+    "netx": ({"netx": 3}, "netx is 3; needed: table"),
+    "netx input": ({"netx": {"input": {"weight": 3, "bias": 0}}}, "iDecay is missing"),
+}
+
+
+@pytest.mark.parametrize("name", METADATA)
+def test_metadata_of_the_wrong_kind_are_refused(name, tmp_path):
+    metadata, message = METADATA[name]
+    good, bad = tmp_path / "good.loihi.npz", tmp_path / "bad.loihi.npz"
+    small().save(good)
+    _rewrite(good, bad, _with_header(lambda h: h.update(metadata=metadata)))
+    with pytest.raises(FileFormatError, match=f"bad.loihi.npz(?s:.)*{re.escape(message)}"):
+        LoihiGraph.load(bad)
 
 
 @pytest.mark.parametrize("attack", HOSTILE)

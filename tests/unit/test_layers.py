@@ -12,8 +12,9 @@ import pytest
 ROOT = Path(__file__).parents[2]
 FOUNDATION = {
     "errors", "loihi", "loihi_limits", "fixed_point", "timing", "storage", "trace", "coding", "hw_graph",
-    "channels_last", "trace_folder", "graph_checks", "graph_io", "graph_report", "graph_values",
-    "learning.rule", "learning.rules", "learning.streams", "learning.terms", "plastic", "unroll",
+    "channels_last", "trace_folder", "graph_checks", "graph_io", "graph_metadata", "graph_report",
+    "graph_values", "learning.rule", "learning.rules", "learning.streams", "learning.terms", "plastic",
+    "unroll",
 }  # fmt: skip
 TOP = {
     "parity",
