@@ -17,6 +17,7 @@ from biril_nm.loihi import VTH_SHIFT
 
 __all__ = ["CODINGS", "Coding", "predictions", "readout_scores"]
 
+MAX_STEPS = 1 << 20  # of one sample
 CODINGS = ("direct", "rate", "spikes")
 
 
@@ -41,8 +42,8 @@ class Coding:
     def __post_init__(self) -> None:
         if self.kind not in CODINGS:
             raise ConfigError(f"coding '{self.kind}' is unknown; allowed: {', '.join(CODINGS)}")
-        if self.n_steps < 1:
-            raise ConfigError(f"n_steps is {self.n_steps}; at least 1 is needed")
+        if not 1 <= self.n_steps <= MAX_STEPS:
+            raise ConfigError(f"n_steps is {self.n_steps}; allowed are 1 to {MAX_STEPS}")
         bits = self.message_bits if self.kind == "direct" else 0
         if self.kind == "direct" and not 1 <= bits <= 16:
             raise ConfigError(f"message_bits is {bits}; direct coding allows 1 to 16")

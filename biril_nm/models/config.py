@@ -12,6 +12,8 @@ from biril_nm.neurons import NEURONS, SURROGATES
 
 __all__ = ["ModelConfig"]
 
+MAX_SIZE = 1 << 20  # of one layer: the neurons of a Loihi 2 chip
+
 
 @dataclass(frozen=True)
 class ModelConfig:
@@ -54,12 +56,12 @@ class ModelConfig:
         found = []
         for name in ("input_shape", "channels", "hidden"):
             value = getattr(self, name)
-            if not all(type(n) is int and n > 0 for n in value):
-                found.append(f"{name} is {value}; positive integers are needed")
+            if not all(type(n) is int and 0 < n <= MAX_SIZE for n in value):
+                found.append(f"{name} is {value!r:.80}; integers from 1 to {MAX_SIZE} are needed")
         if len(self.input_shape) not in (1, 3):
             found.append(f"input_shape is {self.input_shape}; allowed: (features,) and (C, H, W)")
-        if type(self.n_classes) is not int or self.n_classes < 2:
-            found.append(f"n_classes is {self.n_classes!r}; at least 2 are needed")
+        if type(self.n_classes) is not int or not 2 <= self.n_classes <= MAX_SIZE:
+            found.append(f"n_classes is {self.n_classes!r:.80}; allowed: 2 to {MAX_SIZE}")
         if self.neuron not in NEURONS:
             found.append(f"neuron '{self.neuron}' is unknown; known: {', '.join(NEURONS)}")
         if self.surrogate not in SURROGATES:

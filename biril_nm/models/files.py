@@ -110,7 +110,10 @@ def net_from_record(record: Mapping[str, Any], path: str | Path) -> BirilNet:
         raise FileFormatError(f"'{source}' has no valid configuration: {error!r}") from error
     _check_shapes(source, state, expected)
     net = build_model(name, config)
-    net.load_state_dict(state)
+    try:
+        net.load_state_dict(state)
+    except RuntimeError as error:  # sparse, quantised or complex tensors of the right shape
+        raise FileFormatError(f"'{source}' holds weights that are no plain numbers") from error
     return net
 
 

@@ -15,6 +15,9 @@ from biril_nm.models.net import BirilNet
 
 __all__ = ["MODELS", "build_model"]
 
+MAX_SEED = (1 << 63) - 1
+MAX_PARAMETERS = 1 << 28  # twice the synapses of a Loihi 2 chip; 1 GiB of float32
+
 MODELS: dict[str, Callable[[ModelConfig], nn.Sequential]] = {"convnet": convnet, "mlp": mlp}
 
 
@@ -22,11 +25,28 @@ def build_model(name: str, config: ModelConfig | None = None, seed: int = 0) -> 
     """A freshly initialised network; equal arguments give equal weights.
 
     Raises:
-        ConfigError: unknown architecture, or a config that does not fit it.
+        ConfigError: unknown architecture, or a config that does not fit it or is too large.
     """
     if name not in MODELS:
         raise ConfigError(f"model '{name}' is unknown; known: {', '.join(MODELS)}")
+    if not 0 <= seed <= MAX_SEED:
+        raise ConfigError(f"seed is {seed!r:.40}; allowed are 0 to {MAX_SEED}")
     settings = config or ModelConfig()
+    _check_size(name, settings)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return BirilNet(name, settings, MODELS[name](settings))
+
+
+def _check_size(name: str, settings: ModelConfig) -> None:
+    """Count the parameters without taking memory for them."""
+    try:
+        with torch.device("meta"):
+            size = sum(parameter.numel() for parameter in MODELS[name](settings).parameters())
+    except RuntimeError:  # more than 64 bits can count
+        size = 1 << 63
+    if size > MAX_PARAMETERS:
+        raise ConfigError(
+            f"model '{name}' would have {size:,} parameters or more; allowed are {MAX_PARAMETERS:,}. "
+            f"Make its layers smaller: {settings}"
+        )

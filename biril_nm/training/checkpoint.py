@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from biril_nm.errors import BirilError, ConfigError, FileFormatError, bullet_list
 from biril_nm.models.files import net_from_record, net_record, read_record
@@ -60,7 +61,7 @@ def read_checkpoint(
     try:
         before = TrainConfig.from_dict(json.loads(record["train_config"]))
         records = [dict(entry) for entry in json.loads(record["records"])]
-    except (BirilError, KeyError, TypeError, ValueError) as error:
+    except (BirilError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise FileFormatError(f"'{path}' holds no valid training state: {error}") from error
     findings = config.differences(before)
     if (stored.name, stored.config) != (net.name, net.config):
@@ -83,13 +84,27 @@ def read_checkpoint(
 def _load_optimizer(
     path: Path, optimizer: torch.optim.Optimizer, record: Mapping[str, Any]
 ) -> None:
+    """Take over the moments; the settings of the optimiser follow from the configuration."""
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     try:
-        state = record["optimizer"]["state"]
-        for index, entry in state.items():
-            for moment in ("exp_avg", "exp_avg_sq"):
-                if entry[moment].shape != parameters[index].shape:
-                    raise ValueError(f"{moment} of parameter {index} has the wrong shape")
-        optimizer.load_state_dict(dict(record["optimizer"]))
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+        stored = record["optimizer"]["state"]
+        known = range(len(parameters))
+        state = {i: _moments(entry, parameters[known.index(i)]) for i, entry in stored.items()}
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise FileFormatError(f"'{path}' holds no valid optimiser state: {error!r}") from error
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+
+
+def _moments(entry: Mapping[str, Any], parameter: Tensor) -> dict[str, Tensor]:
+    """State of Adam for one parameter."""
+    moments = {name: entry[name] for name in ("step", "exp_avg", "exp_avg_sq")}
+    for name, value in moments.items():
+        shape = torch.Size() if name == "step" else parameter.shape
+        plain = isinstance(value, Tensor) and (value.layout, value.dtype, value.shape) == (
+            torch.strided,
+            parameter.dtype,
+            shape,
+        )
+        if not plain or not bool(value.isfinite().all()):
+            raise ValueError(f"{name} is not finite or not of shape {tuple(shape)}")
+    return {name: value.clone() for name, value in moments.items()}

@@ -84,7 +84,7 @@ class RunConfig:
             raise FileFormatError(f"configuration '{path}' does not exist")
         try:
             values = tomllib.loads(path.read_text(encoding="utf-8"))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
             raise FileFormatError(f"configuration '{path}' is no TOML: {error}") from error
         known = {f.name: f for f in fields(RunConfig)}
         unknown = sorted(set(values) - set(known))

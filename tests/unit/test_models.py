@@ -90,6 +90,20 @@ def test_neurons_reset_as_the_chip_does() -> None:
     assert [float(neuron(torch.tensor([0.5]))) for _ in range(5)] == [0, 0, 1, 0, 0]
 
 
+def test_sizes_that_no_machine_holds_are_refused() -> None:
+    for name, changes in (
+        ("mlp", {"hidden": (1 << 20, 1 << 20)}),
+        ("convnet", {"channels": (1 << 20,), "input_shape": (1, 1 << 20, 1 << 20)}),
+    ):
+        with pytest.raises(ConfigError, match=f"'{name}' would have [0-9,]+ parameters or more"):
+            build_model(name, ModelConfig(**changes))  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="n_steps is 1048577; allowed are 1 to 1048576"):
+        Coding(n_steps=(1 << 20) + 1)
+    for seed in (-1, 1 << 63):
+        with pytest.raises(ConfigError, match=f"seed is {seed}; allowed are 0 to"):
+            build_model("mlp", seed=seed)
+
+
 def test_seed_decides_the_weights() -> None:
     before = torch.random.get_rng_state()
     first, second = build_model("mlp", seed=3), build_model("mlp", seed=3)
@@ -105,8 +119,10 @@ def test_seed_decides_the_weights() -> None:
         ({"neuron": "izhikevich"}, "neuron 'izhikevich' is unknown; known: if, lif"),
         ({"surrogate": "relu"}, "surrogate 'relu' is unknown; known: sigmoid, fast_sigmoid"),
         ({"input_shape": (8, 8)}, r"allowed: \(features,\) and \(C, H, W\)"),
-        ({"hidden": (0,)}, "positive integers"),
-        ({"n_classes": 1}, "at least 2"),
+        ({"hidden": (0,)}, r"hidden is \(0,\); integers from 1 to 1048576"),
+        ({"channels": (1 << 40,)}, "integers from 1 to 1048576"),
+        ({"n_classes": 1}, "n_classes is 1; allowed: 2 to"),
+        ({"n_classes": 10**30}, "n_classes is 1000"),
         ({"threshold": -1.0}, "threshold is -1.0"),
         ({"beta": 1.5}, "beta is 1.5"),
         ({"batch_norm": 1}, "allowed: true, false"),
@@ -318,8 +334,21 @@ def _edit(path: Path, change) -> None:  # type: ignore[no-untyped-def]
         (lambda r: r.pop("config"), "no valid configuration"),
         (lambda r: r.update(model="resnet"), "'resnet' is unknown"),
         (lambda r: r["config"].update(neuron="x"), "neuron 'x' is unknown"),
-        (lambda r: r["config"].update(hidden=["a"]), "positive integers"),
-        (lambda r: r["config"].update(hidden=[10**9]), "layers.fc1.weight is torch.float32"),
+        (lambda r: r["config"].update(hidden=["a"]), "integers from 1 to"),
+        (lambda r: r["config"].update(hidden=[10**6]), "layers.fc1.weight is torch.float32"),
+        (lambda r: r["config"].update(hidden=[10**9]), "hidden is .*integers from 1 to"),
+        (
+            lambda r: r["state_dict"].update(
+                {"layers.fc1.weight": r["state_dict"]["layers.fc1.weight"].to_sparse()}
+            ),
+            "model.pt",
+        ),
+        (
+            lambda r: r["state_dict"].update(
+                {"layers.bn1.num_batches_tracked": torch.tensor(1).to_sparse()}
+            ),
+            "no plain numbers",
+        ),
         (lambda r: r.update(state_dict=[1]), "no table of tensors"),
         (lambda r: r["state_dict"].pop("layers.fc1.weight"), r"missing \['layers.fc1.weight'\]"),
         (lambda r: r["state_dict"].update(x=torch.zeros(1)), r"unknown \['x'\]"),

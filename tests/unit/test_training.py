@@ -331,9 +331,24 @@ def test_checkpoints_of_another_run_and_damaged_ones(tmp_path: Path) -> None:
         fit(build_model("convnet", SMALL), loaders, config, out_dir=tmp_path, resume=True)
     checkpoint = tmp_path / "checkpoint.pt"
     record = torch.load(checkpoint, weights_only=True)
-    record["optimizer"]["state"][0]["exp_avg"] = torch.zeros(2)
-    torch.save(record, checkpoint)
-    with pytest.raises(FileFormatError, match="no valid optimiser state"):
+    moments = record["optimizer"]["state"][0]
+    for wrong in (
+        torch.zeros(2),
+        moments["exp_avg"] * torch.nan,
+        moments["exp_avg"].to_sparse(),
+        1,
+    ):
+        record["optimizer"]["state"][0] = {**moments, "exp_avg": wrong}
+        torch.save(record, checkpoint)
+        with pytest.raises(FileFormatError, match="no valid optimiser state.*exp_avg"):
+            fit(build_model("mlp", SMALL), loaders, config, out_dir=tmp_path, resume=True)
+    for index in (-1, 99, "x"):
+        record["optimizer"]["state"] = {index: moments}
+        torch.save(record, checkpoint)
+        with pytest.raises(FileFormatError, match="no valid optimiser state"):
+            fit(build_model("mlp", SMALL), loaders, config, out_dir=tmp_path, resume=True)
+    torch.save({**record, "records": "[" * 100_000}, checkpoint)
+    with pytest.raises(FileFormatError, match="no valid training state"):
         fit(build_model("mlp", SMALL), loaders, config, out_dir=tmp_path, resume=True)
     checkpoint.write_bytes(checkpoint.read_bytes()[:500])
     with pytest.raises(FileFormatError, match=r"checkpoint\.pt' is damaged"):
