@@ -76,6 +76,11 @@ def _run(program: typer.Typer, name: str) -> None:
             raise
         typer.echo(f"error: {error}. Nothing was written to that path", err=True)
         sys.exit(EXIT_REFUSED)
+    except MemoryError:
+        if debug:
+            raise
+        typer.echo("error: out of memory; use fewer samples or steps, or a smaller net", err=True)
+        sys.exit(EXIT_REFUSED)
 
 
 def main() -> None:

@@ -83,8 +83,8 @@ def exact_nir(graph: LoihiGraph, dt_s: float | None = None) -> nir.NIRGraph:
 
 def _settle_dt(graph: LoihiGraph, dt_s: float | None) -> float:
     told = graph.metadata.get("dt_s")
-    if dt_s is not None and not dt_s > 0:
-        raise ConfigError(f"dt_s is {dt_s}; it must be above 0 s")
+    if dt_s is not None and not 0 < dt_s < np.inf:
+        raise ConfigError(f"dt_s is {dt_s}; it must be above 0 s and finite")
     if told is not None:
         if dt_s is not None and not np.isclose(dt_s, told, rtol=1e-6):
             raise ConfigError(f"dt_s is {dt_s} but the graph was made with {told} s; leave it out")

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["export_command"]
 
 TARGETS = ("nir", "loihi", "lava", "netx")
+SUFFIXES = {"nir": ".nir", "loihi": GRAPH_SUFFIX, "netx": ".net"}
 BUNDLE_SAMPLES = 16
 
 To = Annotated[str, typer.Option("--to", help=f"Target: {', '.join(TARGETS)}.")]
@@ -87,13 +88,15 @@ def export_command(
 ) -> None:
     """Translate a network: a model to NIR, to integers, to a Lava bundle, to lava-dl's netx.
 
+    Example: biril export out/model.pt --to loihi
+
     Example: biril export out/model.pt --to lava -o out/lava
     """
     if to not in TARGETS:
         raise ConfigError(f"target '{to}' is unknown; known targets: {', '.join(TARGETS)}")
     if plastic and to not in ("loihi", "lava"):
         raise ConfigError(f"--plastic needs --to loihi or lava; '{to}' knows no learning rules")
-    target = check_output(out or _default_output(src, to), force)
+    target = _check_target(out or _default_output(src, to), to, force)
     source = load_source(src, dt, input_message_bits, truncate)
     if to == "nir":
         result: dict[str, Any] = _write_nir(source, target, force, dt)
@@ -121,6 +124,18 @@ def export_command(
         say(f"run it: python {target / 'run_lava.py'}")
 
 
+def _check_target(path: Path, to: str, force: bool) -> Path:
+    """A path whose name says what it holds, so that other commands can read it."""
+    if to == "lava":
+        from biril_nm.export.lava_files import RUNNER
+
+        return check_output(path, force, folder_with=RUNNER)
+    suffix = SUFFIXES[to]
+    if not path.name.endswith(suffix):
+        raise ConfigError(f"output '{path}' must end in {suffix} with --to {to}")
+    return check_output(path, force)
+
+
 def _with_rules(graph: LoihiGraph, plastic: list[str], unroll: bool) -> LoihiGraph:
     """Make connections plastic as ``--plastic`` says."""
     from biril_nm.plastic import make_plastic, rule_of
@@ -139,8 +154,7 @@ def _with_rules(graph: LoihiGraph, plastic: list[str], unroll: bool) -> LoihiGra
 
 def _default_output(src: Path, to: str) -> Path:
     stem = src.name.removesuffix(GRAPH_SUFFIX) if src.name.endswith(GRAPH_SUFFIX) else src.stem
-    names = {"nir": f"{stem}.nir", "loihi": f"{stem}{GRAPH_SUFFIX}", "netx": f"{stem}.net"}
-    return src.with_name(names.get(to, to))
+    return src.with_name(f"{stem}{SUFFIXES[to]}" if to in SUFFIXES else to)
 
 
 def _write_nir(source: Source, target: Path, force: bool, dt: float | None) -> dict[str, Any]:

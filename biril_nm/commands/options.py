@@ -7,11 +7,13 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["Chip", "DataRoot", "Dt", "Force", "Json", "Reset", "Seed", "WeightBits"]
+__all__ = ["MAX_SEED", "Chip", "DataRoot", "Dt", "Force", "Json", "Reset", "Seed", "WeightBits"]
+
+MAX_SEED = (1 << 63) - 1
 
 Force = Annotated[bool, typer.Option("--force", help="Replace existing output.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
+Seed = Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seed of everything random.")]
 Chip = Annotated[str, typer.Option(help="Chip whose limits hold: loihi1 or loihi2.")]
 WeightBits = Annotated[int, typer.Option(min=1, max=8, help="Bits per weight.")]
 Dt = Annotated[

@@ -11,6 +11,7 @@ import typer
 from biril_nm.commands.console import say
 from biril_nm.commands.options import Chip, DataRoot, Dt, Force, Reset, Seed, WeightBits
 from biril_nm.commands.sources import load_source, lowered, random_input, single_input
+from biril_nm.errors import ConfigError
 
 if TYPE_CHECKING:
     from biril_nm.export.report import Card
@@ -45,7 +46,7 @@ def report_command(
 ) -> None:
     """Write a self-contained HTML report with pictures.
 
-    Example: biril report out/digits-convnet --dataset digits
+    Example: biril report out --dataset digits
     """
     from biril_nm.commands.report_sections import chip_parts, parity_card
     from biril_nm.export.lowering import ideal_weights
@@ -55,6 +56,8 @@ def report_command(
     from biril_nm.storage import check_output
 
     folder = src if src.is_dir() else src.parent
+    if out is not None and out.suffix not in (".html", ".htm"):
+        raise ConfigError(f"--out '{out}' must end in .html")
     target = check_output(out or folder / "report.html", force)
     source = load_source(src / "model.pt" if src.is_dir() else src, dt)
     graph = lowered(source, chip, dt, weight_bits, reset)

@@ -48,18 +48,20 @@ def sim_command(
             help="Record to this folder as the run goes on, for traces larger than memory."
         ),
     ] = None,
-    threads: Annotated[int | None, typer.Option(help="Threads; default: all CPUs.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads; default: all CPUs.")] = None,
     force: Force = False,
     json: Json = False,
 ) -> None:
     """Simulate a network on integers, exactly as Lava's fixed_pt models do.
 
-    Example: biril sim out/model.loihi.npz --spikes out/lava/input.npz -o trace.npz
+    Example: biril sim out/model.loihi.npz --spikes out/lava/input.npz
     """
     if not graph.name.endswith(GRAPH_SUFFIX):
         raise FileFormatError(
             f"'{graph}' is no integer graph; make one with: biril export {graph} --to loihi"
         )
+    if out is not None and out.suffix != ".npz":
+        raise ConfigError(f"--out '{out}' must end in .npz")
     _check_learned_out(learned_out, learn)
     for path in (out, learned_out):
         if path is not None:

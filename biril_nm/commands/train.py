@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,7 +11,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from biril_nm.commands.console import print_json, print_table, say, stderr
-from biril_nm.commands.options import DataRoot, Force, Json
+from biril_nm.commands.options import MAX_SEED, DataRoot, Force, Json
 from biril_nm.errors import ConfigError
 
 __all__ = ["train_command"]
@@ -28,16 +29,18 @@ def train_command(
     schedule: Annotated[
         Text, typer.Option(help="Ratio STDP:STBP:STDP-STBP (1:6:2) or cycle (BBSBBH).")
     ] = None,
-    epochs: Annotated[Number, typer.Option(help="Default: one cycle.")] = None,
+    epochs: Annotated[Number, typer.Option(min=1, help="Default: one cycle.")] = None,
     rule: Annotated[Text, typer.Option(help="Local rule: offset, pair or oja.")] = None,
     neuron: Annotated[Text, typer.Option(help="if or lif.")] = None,
     coding: Annotated[Text, typer.Option(help="direct or rate.")] = None,
-    steps: Annotated[Number, typer.Option(help="Time steps per sample.")] = None,
-    batch_size: Annotated[Number, typer.Option(help="Samples per batch.")] = None,
+    steps: Annotated[Number, typer.Option(min=1, help="Time steps per sample.")] = None,
+    batch_size: Annotated[Number, typer.Option(min=1, help="Samples per batch.")] = None,
     lr: Annotated[float | None, typer.Option(help="Initial learning rate.")] = None,
     data_root: DataRoot = None,
     out: Annotated[Path | None, typer.Option(help="Output folder.")] = None,
-    seed: Annotated[Number, typer.Option(help="Seed of everything random.")] = None,
+    seed: Annotated[
+        Number, typer.Option(min=0, max=MAX_SEED, help="Seed of everything random.")
+    ] = None,
     device: Annotated[Text, typer.Option(help="auto, cpu, cuda, ...")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")] = False,
     force: Force = False,
@@ -47,7 +50,7 @@ def train_command(
 
     Writes model.pt, config.toml, metrics.jsonl, checkpoint.pt, TensorBoard events and curves.png.
 
-    Example: biril train --dataset digits --model convnet --schedule BBSBBH --out out/digits
+    Example: biril train --dataset digits --schedule BBSBBH --out out
     """
     from biril_nm.data import load_data, make_loaders
     from biril_nm.models import build_model
@@ -73,13 +76,12 @@ def train_command(
     loaders = make_loaders(data, run.batch_size, run.seed, run.crop_pad)
     bar = _Bar()
     _refuse_existing(folder, resume, force)
-    run.write(folder / CONFIG)
     try:
         history = fit(
             net,
             loaders,
             run.train,
-            callbacks=[bar.callback()],
+            callbacks=[bar.callback(lambda: run.write(folder / CONFIG))],
             out_dir=folder,
             resume=resume,
             force=force,
@@ -141,13 +143,16 @@ class _Bar:
         """Remove the bar."""
         self.progress.stop()
 
-    def callback(self) -> Any:
-        """The observer that :func:`biril_nm.training.fit` calls."""
+    def callback(self, begin: Callable[[], None]) -> Any:
+        """The observer that :func:`biril_nm.training.fit` calls; ``begin`` once it starts."""
         from biril_nm.training.callbacks import Callback
 
         bar = self
 
         class Observer(Callback):
+            def on_train_start(self, first_epoch: int, n_epochs: int) -> None:
+                begin()
+
             def on_epoch_start(self, epoch: int, n_epochs: int, phase: str, n_batches: int) -> None:
                 text = f"epoch {epoch + 1}/{n_epochs} {phase}"
                 bar.progress.reset(bar.task, total=n_batches, description=text, loss="-")

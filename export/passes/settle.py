@@ -40,8 +40,8 @@ def settle_dt(graph: nir.NIRGraph, dt_s: float | None) -> float:
             "the graph does not say how wide a time step is, and time constants in seconds mean "
             "nothing without it; pass dt_s (--dt), as the network was trained"
         )
-    if not dt_s > 0:
-        raise ConfigError(f"dt_s is {dt_s}; it must be above 0 s")
+    if not 0 < dt_s < np.inf:
+        raise ConfigError(f"dt_s is {dt_s}; it must be above 0 s and finite")
     if told and not np.isclose(dt_s, next(iter(told)), rtol=1e-6):
         raise ConfigError(
             f"dt_s is {dt_s} but the graph was written with dt {told.pop()} s; leave dt_s out"
