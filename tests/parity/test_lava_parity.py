@@ -9,12 +9,10 @@ import pytest
 from lava_cases import CASES, make
 from numpy.testing import assert_array_equal
 
-from biril_nm.export.lava import _inputs, _lava_network, describe, run_lava
-from biril_nm.export.lava_bundle import run_lava as runner
+from biril_nm.export.lava import run_lava
 from biril_nm.hardware_sim import simulate
 from biril_nm.hw_graph import Conv, LoihiGraph, Sparse
 from biril_nm.trace import Trace
-from tests.random_graphs import random_graph, random_spikes
 
 pytestmark = pytest.mark.lava
 VARIABLES = ("s", "u", "v")
@@ -115,21 +113,3 @@ def test_one_weight_off_by_one_step_is_seen_at_its_target(name: str) -> None:
         values[...] = np.where(values > 0, values - step, values + step)
         twin = graph.with_node(connection, weight=weight)
         assert graph.ends[connection][1] in changed_nodes(twin, spikes, lava), connection
-
-
-@pytest.mark.parametrize("seed", range(16))
-def test_random_graphs_in_chip_time(seed: int) -> None:
-    """Any wiring, register and weight, also those that Lava clips and truncates when it loads them."""
-    graph = random_graph(seed)
-    rng = np.random.default_rng(seed)
-    n_steps, batch = int(rng.integers(1, 8)), int(rng.integers(1, 5))
-    spikes = random_spikes(graph, n_steps, batch, seed)
-    inputs = _inputs(graph, spikes)
-    with runner.quiet_lava():
-        network = _lava_network().LavaNetwork(*describe(graph), n_steps)
-        rows = runner.stream(network, inputs, VARIABLES)
-    sim = simulate(graph, spikes, record=VARIABLES).chip_time()
-    for node in graph.neurons:
-        for variable in VARIABLES:
-            expected = getattr(sim[node], variable)
-            assert_array_equal(rows[node][variable], expected, err_msg=f"{node}.{variable}")
