@@ -74,7 +74,7 @@ class CoreLimits:
         synapse_bits: bits of synapse memory per core.
         axons_in: input axons per core.
         axons_out: output axon slots per core.
-        neuron_groups: parameter sets (populations with registers of their own) per core.
+        neuron_groups: parameter sets per core.
         synapse_formats: synapse formats (weight width, sign, delay) per core.
         format: how synapse lists are stored.
         population_axons: whether the input axons of a convolution are one per source pixel, the
@@ -82,6 +82,9 @@ class CoreLimits:
         kernels_once: whether a core keeps a convolution kernel once, without target indices (assumed
             for Loihi 2's convolutional connections); else one synapse list per source channel and
             kind of border, as nengo-loihi writes them.
+        register_tables: whether neurons refer to tables of the core for du, dv and vth, so that a
+            population takes a neuron group for every different set of them (else, as assumed for
+            Loihi 2's programmable neurons, one group, and each neuron keeps its own).
         pop16_atoms: channels that a one-slot population axon can tell apart (else two slots).
         pop16_axons: input axons that a one-slot population axon can address (else two slots).
         cores_per_tile: cores that share a router of the mesh.
@@ -100,6 +103,7 @@ class CoreLimits:
     format: SynapseFormat
     population_axons: bool
     kernels_once: bool
+    register_tables: bool
     pop16_atoms: int
     pop16_axons: int
     cores_per_tile: int
@@ -134,11 +138,14 @@ LOIHI1_LIMITS = CoreLimits(
     synapse_bits=Limit(1 << 20, f"{_NENGO_BLOCK}: 16384 words of 64 bit"),
     axons_in=Limit(4096, _NENGO_BLOCK),
     axons_out=Limit(4096, _NENGO_BLOCK),
-    neuron_groups=Limit(8, f"{_NENGO_NXSDK}: 8 thresholds (32 compartment configurations)"),
+    neuron_groups=Limit(
+        8, f"{_NENGO_NXSDK}: 8 thresholds (and 32 sets of du and dv, not counted apart)"
+    ),
     synapse_formats=Limit(8, _NENGO_NXSDK),
     format=_FORMAT_1,
     population_axons=True,
     kernels_once=False,
+    register_tables=True,
     pop16_atoms=32,
     pop16_axons=1024,
     cores_per_tile=4,
@@ -159,6 +166,7 @@ LOIHI2_LIMITS = CoreLimits(
     format=_FORMAT_1,
     population_axons=False,
     kernels_once=True,
+    register_tables=False,
     pop16_atoms=0,
     pop16_axons=0,
     cores_per_tile=4,

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from biril_nm.errors import RangeError, bullet_list
+from biril_nm.errors import ConfigError, RangeError, bullet_list
 from biril_nm.hardware_sim.mapping_search import BLOCK_LIMITS, Demand, find_splits
 from biril_nm.hardware_sim.mapping_splits import Split, reach
 from biril_nm.hw_graph import LoihiGraph
@@ -24,13 +24,13 @@ from biril_nm.loihi_limits import CoreLimits, limits_of
 __all__ = ["Core", "Mapping", "MappingFinding", "Messages", "Part", "map_to_chip", "messages"]
 
 OPEN_CORES = 8  # partly filled cores that a new block may join
-CORE_LIMITS = (*BLOCK_LIMITS, "neuron_groups", "synapse_formats")
+CORE_LIMITS = (*BLOCK_LIMITS, "synapse_formats")
 UNITS = {
     "neurons": "neurons",
     "synapse_bits": "bits of synapse memory",
     "axons_in": "input axons",
     "axons_out": "output axons",
-    "neuron_groups": "neuron groups",
+    "neuron_groups": "sets of du, dv and vth",
     "synapse_formats": "synapse formats",
 }
 
@@ -70,7 +70,8 @@ class Part:
         synapse_bits: synapse memory of all that arrives.
         axons_in: input axons.
         axons_out: output axon slots.
-        formats: synapse formats.
+        neuron_groups: different sets of du, dv and vth, where the chip keeps them in tables; else 1.
+        synapse_formats: connections that arrive.
     """
 
     node: str
@@ -80,7 +81,8 @@ class Part:
     synapse_bits: int
     axons_in: int
     axons_out: int
-    formats: int
+    neuron_groups: int
+    synapse_formats: int
 
 
 @dataclass(frozen=True)
@@ -174,7 +176,12 @@ def map_to_chip(
 
     Returns:
         The placement, also of a network that does not fit: ``mapping.findings`` tells why.
+
+    Raises:
+        ConfigError: no chips, or no limits are known for the chip.
     """
+    if n_chips < 1:
+        raise ConfigError(f"n_chips is {n_chips}; at least 1 is needed")
     limits = limits_of(chip)
     splits, demands, broken = find_splits(graph, limits)
     cores = _pack(graph, splits, demands, limits)
@@ -208,7 +215,7 @@ def _pack(
         flat = [getattr(demands[name], key).ravel() for key in BLOCK_LIMITS]
         formats = len(graph.incoming(name))
         for block in range(splits[name].n_blocks):
-            needs = [*(int(values[block]) for values in flat), 1, formats]
+            needs = [*(int(values[block]) for values in flat), formats]
             home = next(
                 (
                     core
@@ -222,17 +229,14 @@ def _pack(
                 loads.append([0] * len(caps))
                 first_open = max(0, len(bins) - OPEN_CORES)
             loads[home] = [have + need for have, need in zip(loads[home], needs)]
-            bounds = splits[name].bounds(block)
-            neurons, bits, axons_in, axons_out = needs[:4]
-            part = Part(name, bounds, home, neurons, bits, axons_in, axons_out, formats)
-            bins[home].append(part)
+            bins[home].append(Part(name, splits[name].bounds(block), home, *needs))
     return [Core(i, tuple(parts), *load) for i, (parts, load) in enumerate(zip(bins, loads))]
 
 
 def _findings(
     graph: LoihiGraph,
     demands: MappingABC[str, Demand],
-    broken: MappingABC[str, tuple[str, ...]],
+    broken: MappingABC[str, MappingABC[str, int]],
     cores: list[Core],
     limits: CoreLimits,
     n_chips: int,
@@ -243,10 +247,10 @@ def _findings(
         "axons_out": "Use fewer or smaller target layers, so that they take fewer cores.",
     }
     found = []
-    for name, names in broken.items():
-        for key in names:
+    for name, single in broken.items():
+        for key, count in single.items():
             limit = getattr(limits, key)
-            needs = f"a single neuron needs up to {demands[name].worst(key):,} {UNITS[key]}"
+            needs = f"a single neuron needs up to {count:,} {UNITS[key]}"
             allowed = f"{limit.value:,} per core ({limit.source})"
             found.append(MappingFinding(name, needs, allowed, limit.firm, ways.get(key, "")))
     for name in graph.neurons:
@@ -262,13 +266,32 @@ def _findings(
         found.append(
             MappingFinding(
                 "chip",
-                f"{len(cores):,} cores are needed",
-                f"{available:,} on {n_chips} chip(s) ({limits.cores.source})",
+                f"{len(cores):,} cores are needed, most by {_largest(demands, cores, limits)}",
+                f"{available:,} on {n_chips} chip{'s' if n_chips > 1 else ''} ({limits.cores.source})",
                 limits.cores.firm,
                 f"Use a board of {needed} chips (n_chips={needed}), or a smaller network.",
             )
         )
     return found
+
+
+def _largest(demands: MappingABC[str, Demand], cores: list[Core], limits: CoreLimits) -> str:
+    """The population on the most cores, and the limit that its blocks come closest to."""
+    homes = {
+        name: sum(any(p.node == name for p in core.parts) for core in cores) for name in demands
+    }
+    name = max(homes, key=lambda key: homes[key])
+    share = {
+        key: float(np.mean(getattr(demands[name], key))) / getattr(limits, key).value
+        for key in BLOCK_LIMITS
+    }
+    key = max(share, key=lambda k: share[k])
+    limit = getattr(limits, key)
+    sure = "" if limit.firm else ", unconfirmed"
+    return (
+        f"'{name}' ({homes[name]:,}) because of its {UNITS[key]} "
+        f"({limit.value:,} per core{sure}: {limit.source})"
+    )
 
 
 def _assumptions(limits: CoreLimits) -> tuple[str, ...]:
@@ -282,11 +305,17 @@ def _assumptions(limits: CoreLimits) -> tuple[str, ...]:
         if limits.kernels_once
         else "a core keeps a convolution kernel once per kind of border, for all positions"
     )
+    registers = (
+        "a population takes a neuron group for every different set of du, dv and vth on a core"
+        if limits.register_tables
+        else "a population takes one neuron group on a core; du, dv and vth may differ by neuron"
+    )
     return (
         "populations are cut into even blocks; small blocks share a core",
         kernels,
         axons,
         f"synapse lists cost as on Loihi 1 ({limits.format.source})",
+        registers,
         "input comes from outside the cores",
         f"mesh: {limits.mesh_source}; cores fill it row by row, chips stand side by side",
     )

@@ -17,6 +17,7 @@ from biril_nm.hardware_sim.mapping_splits import (
     as_volume,
     axon_slots,
     reach,
+    register_sets,
     synapse_demand,
 )
 from biril_nm.hw_graph import LoihiGraph
@@ -25,7 +26,7 @@ from biril_nm.loihi_limits import CoreLimits
 __all__ = ["BLOCK_LIMITS", "Demand", "demand_of", "find_splits"]
 
 Counts = NDArray[np.int64]
-BLOCK_LIMITS = ("neurons", "synapse_bits", "axons_in", "axons_out")
+BLOCK_LIMITS = ("neurons", "synapse_bits", "axons_in", "axons_out", "neuron_groups")
 ROUNDS = 3  # feedback: a source's blocks depend on those of its targets
 FINE_STEPS = 12  # numbers of blocks tried one by one before they grow in steps
 GROWTH = 1.08
@@ -39,6 +40,7 @@ class Demand:
     synapse_bits: Counts
     axons_in: Counts
     axons_out: Counts
+    neuron_groups: Counts
 
     def worst(self, limit: str) -> int:
         """The largest value over all blocks."""
@@ -46,37 +48,41 @@ class Demand:
 
 
 def demand_of(
-    graph: LoihiGraph, name: str, split: Split, slots: Counts, limits: CoreLimits
+    graph: LoihiGraph, name: str, split: Split, slots: Counts, sets: Counts, limits: CoreLimits
 ) -> Demand:
-    """What the blocks of population ``name`` take; ``slots`` are output axons per neuron."""
+    """What the blocks of population ``name`` take.
+
+    ``slots`` are output axons per neuron, ``sets`` the number of each neuron's set of registers.
+    """
     axons, bits = np.zeros(split.parts, dtype=np.int64), np.zeros(split.parts, dtype=np.int64)
     for connection in graph.incoming(name):
         more_axons, more_bits = synapse_demand(graph, connection, split, limits)
         axons, bits = axons + more_axons, bits + more_bits
-    return Demand(split.sizes, bits, axons, split.sums(slots))
+    return Demand(split.sizes, bits, axons, split.sums(slots), split.distinct(sets))
 
 
 def find_splits(
     graph: LoihiGraph, limits: CoreLimits
-) -> tuple[dict[str, Split], dict[str, Demand], dict[str, tuple[str, ...]]]:
+) -> tuple[dict[str, Split], dict[str, Demand], dict[str, dict[str, int]]]:
     """A split of every population, what its blocks take, and limits that no split can keep.
 
     Returns:
-        splits, demands, and per population the names of limits that even single neurons break.
+        splits, demands, and per population what a single neuron needs of the limits that it breaks.
     """
     splits = {name: Split(as_volume(node.shape), (1, 1, 1)) for name, node in graph.neurons.items()}
     demands: dict[str, Demand] = {}
-    broken: dict[str, tuple[str, ...]] = {}
+    broken: dict[str, dict[str, int]] = {}
+    sets = {name: register_sets(node, limits) for name, node in graph.neurons.items()}
     for _ in range(ROUNDS):
         before = dict(splits)
         for name in reversed(graph.timing.order):
             slots = _output_slots(graph, name, splits, limits)
-            splits[name], broken[name] = _best(graph, name, slots, limits)
+            splits[name], broken[name] = _best(graph, name, slots, sets[name], limits)
         if splits == before:
             break
     for name, split in splits.items():
         slots = _output_slots(graph, name, splits, limits)
-        demands[name] = demand_of(graph, name, split, slots, limits)
+        demands[name] = demand_of(graph, name, split, slots, sets[name], limits)
     return splits, demands, broken
 
 
@@ -93,23 +99,24 @@ def _output_slots(
 
 
 def _best(
-    graph: LoihiGraph, name: str, slots: Counts, limits: CoreLimits
-) -> tuple[Split, tuple[str, ...]]:
+    graph: LoihiGraph, name: str, slots: Counts, sets: Counts, limits: CoreLimits
+) -> tuple[Split, dict[str, int]]:
     """The cheapest split that keeps every limit which single neurons can keep."""
     shape = as_volume(graph.neurons[name].shape)
-    finest = _single_neurons(graph, name, slots, limits)
-    broken = tuple(limit for limit in BLOCK_LIMITS if finest[limit] > _value(limits, limit))
+    finest = _single_neurons(graph, name, slots, sets, limits)
+    broken = {k: needs for k, needs in finest.items() if needs > _value(limits, k)}
     wanted = [limit for limit in BLOCK_LIMITS if limit not in broken]
     lowest = max(
         -(-int(np.prod(shape)) // _value(limits, "neurons")),
         -(-int(slots.sum()) // _value(limits, "axons_out")) if "axons_out" in wanted else 1,
+        -(-(int(sets.max(initial=0)) + 1) // _value(limits, "neuron_groups")),
     )
     best, best_cost = Split(shape, (shape[0], shape[1], shape[2])), float("inf")
     for parts in _candidates(shape, lowest):
         split = Split(shape, parts)
         if split.n_blocks >= best_cost:
             break
-        demand = demand_of(graph, name, split, slots, limits)
+        demand = demand_of(graph, name, split, slots, sets, limits)
         if any(demand.worst(limit) > _value(limits, limit) for limit in wanted):
             continue
         cost = split.n_blocks + _source_blocks(graph, name, split, limits)
@@ -135,11 +142,11 @@ def _value(limits: CoreLimits, limit: str) -> int:
 
 
 def _single_neurons(
-    graph: LoihiGraph, name: str, slots: Counts, limits: CoreLimits
+    graph: LoihiGraph, name: str, slots: Counts, sets: Counts, limits: CoreLimits
 ) -> dict[str, int]:
     """The largest demand of one neuron on its own core: what no split can lower."""
     shape = as_volume(graph.neurons[name].shape)
-    demand = demand_of(graph, name, Split(shape, shape), slots, limits)  # type: ignore[arg-type]
+    demand = demand_of(graph, name, Split(shape, shape), slots, sets, limits)  # type: ignore[arg-type]
     return {limit: demand.worst(limit) for limit in BLOCK_LIMITS}
 
 

@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biril_nm.hardware_sim.fanout import tap_table
-from biril_nm.hw_graph import Connection, Conv, LoihiGraph, Shape, Sparse
+from biril_nm.hw_graph import Connection, Conv, LoihiGraph, Neurons, Shape, Sparse
 from biril_nm.loihi import WEIGHT_BITS
 from biril_nm.loihi_limits import CoreLimits
 
-__all__ = ["Reach", "Split", "as_volume", "axon_slots", "reach", "synapse_demand"]
+__all__ = ["Reach", "Split", "as_volume", "axon_slots", "reach", "register_sets", "synapse_demand"]
 
 Counts = NDArray[np.int64]
 Flags = NDArray[np.bool_]
@@ -86,6 +86,29 @@ class Split:
         for axis in range(3):
             found = np.add.reduceat(found, self.edges(axis)[:-1], axis=axis)
         return np.asarray(found, dtype=np.int64)
+
+    def distinct(self, values: Counts) -> Counts:
+        """Different values (>= 0, one per neuron) within each block, shape ``parts``."""
+        n = int(values.max(initial=0)) + 1
+        if n == 1:
+            return np.ones(self.parts, dtype=np.int64)
+        pairs = np.unique(self.block_of * n + values.ravel())
+        found = np.bincount(pairs // n, minlength=self.n_blocks)
+        return found.reshape(self.parts).astype(np.int64)
+
+
+def register_sets(node: Neurons, limits: CoreLimits) -> Counts:
+    """A number per neuron, flat: neurons that can share a neuron group have the same.
+
+    On a chip with ``limits.register_tables`` those are neurons with equal du, dv and vth, else all.
+    Biases never matter: every neuron has its own.
+    """
+    registers = (node.du, node.dv, node.vth)
+    if not limits.register_tables or all(register.ndim == 0 for register in registers):
+        return np.zeros(node.size, dtype=np.int64)
+    rows = np.stack([np.broadcast_to(r, node.shape).ravel() for r in registers])
+    _, number = np.unique(rows, axis=1, return_inverse=True)
+    return np.asarray(number, dtype=np.int64).ravel()
 
 
 # --- memory --------------------------------------------------------------------------------------

@@ -77,8 +77,12 @@ def _mapping(graph: LoihiGraph, mapping: Mapping) -> Section:
         )
         for core in mapping.cores
     ]
-    header = ("population", "cores", "neurons", "synapse bits", "axons in", "axons out")
-    table = Table(header, mapping.rows(), "Fullest core of each population (share of the limit)")
+    header = (
+        "population", "cores", "neurons", "synapse bits", "axons in", "axons out", "neuron groups",
+    )  # fmt: skip
+    table = Table(
+        header, mapping.rows(), "Largest block of each population (share of a core's limit)"
+    )
     sources = Table(
         ("limit", "per core", "source"),
         [

@@ -139,6 +139,68 @@ def test_too_many_cores_name_the_board():
     assert map_to_chip(graph, "loihi1", n_chips=2).fits
 
 
+def test_what_needs_the_cores_is_told_with_its_limit():
+    graph = chain(Dense(np.full((1024, 4096), 2)), (4096,), (1024,))
+    limits = replace(LOIHI1_LIMITS, cores=Limit(10, "test"))
+    with pytest.raises(RangeError, match=r"35 cores are needed, most by 'n' \(35\) because of its "
+                       r"bits of synapse memory \(1,048,576 per core: nengo/nengo-loihi .*"
+                       r"allowed: 10 on 1 chip \(test\)\. Use a board of 4 chips"):  # fmt: skip
+        map_to_chip(graph, limits).raise_if_unfit()
+
+
+def test_a_limit_that_single_neurons_break_is_told_with_their_need():
+    """Each neuron of "n" reaches the 5 blocks of "far"; the number is that of one neuron."""
+    nodes = {"in": Input((3,)), "c": Dense(np.full((5, 3), 2)), "n": Neurons((5,), vth=9)}
+    nodes |= {"d": Dense(np.full((40, 5), 2)), "far": Neurons((40,), vth=9), "out": Output()}
+    edges = (("in", "c"), ("c", "n"), ("n", "d"), ("d", "far"), ("far", "out"))
+    limits = replace(LOIHI1_LIMITS, neurons=Limit(8, "test"), axons_out=Limit(4, "test"))
+    mapping = map_to_chip(LoihiGraph(nodes, edges), limits)
+    (finding,) = mapping.findings
+    assert finding.node == "n" and "needs up to 5 output axons" in finding.found
+
+
+def test_different_thresholds_take_neuron_groups_on_loihi_1():
+    """104 thresholds in register tables of 8 per core; Loihi 2's neurons keep their own."""
+    graph = chain(Dense(np.full((208, 3), 2)), (3,), (208,))
+    graph = graph.with_node("n", vth=100 + np.arange(208) // 2, bias_mant=np.arange(208))
+    mapping = map_to_chip(graph, "loihi1")
+    assert [core.neuron_groups for core in mapping.cores] == [8] * 13
+    assert len(map_to_chip(graph.with_node("n", vth=100), "loihi1").cores) == 1
+    assert len(map_to_chip(graph, "loihi2").cores) == 1
+
+
+@pytest.mark.parametrize("chip", ["loihi1", "loihi2"])
+def test_many_different_registers_map_within_seconds(chip):
+    vth = np.random.default_rng(0).integers(1, 9999, (16, 32, 32))
+    nodes = {"in": Input((1, 32, 32)), "c": Conv(np.full((16, 1, 3, 3), 2), padding=1)}
+    nodes |= {"n": Neurons((16, 32, 32), vth=vth), "out": Output()}
+    graph = LoihiGraph(nodes, (("in", "c"), ("c", "n"), ("n", "out")))
+    began = time.perf_counter()
+    mapping = map_to_chip(graph, chip)
+    assert time.perf_counter() - began < 5
+    assert all(core.neuron_groups <= 8 for core in mapping.cores)
+
+
+def test_a_connection_without_synapses_takes_nothing():
+    graph = chain(Sparse(scipy.sparse.csr_matrix((40, 50), dtype=int)), (50,), (40,))
+    (core,) = map_to_chip(graph, "loihi1").cores
+    assert (core.neurons, core.synapse_bits, core.axons_in) == (40, 0, 0)
+
+
+def test_too_many_connections_at_one_population_are_told():
+    nodes, edges = {"n": Neurons((4,), vth=9), "out": Output()}, [("n", "out")]
+    for i in range(9):
+        nodes |= {f"in{i}": Input((2,)), f"c{i}": Dense(np.full((4, 2), 2))}
+        edges += [(f"in{i}", f"c{i}"), (f"c{i}", "n")]
+    (finding,) = map_to_chip(LoihiGraph(nodes, tuple(edges)), "loihi1").findings
+    assert "9 connections end here" in str(finding) and "Join connections" in finding.way_out
+
+
+def test_a_board_needs_a_chip():
+    with pytest.raises(ConfigError, match="n_chips is 0; at least 1 is needed"):
+        map_to_chip(random_graph(0), n_chips=0)
+
+
 def test_small_populations_share_a_core():
     graph = random_graph(3, "plain")
     assert len(map_to_chip(graph, "loihi2").cores) == 1
