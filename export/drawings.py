@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from unicodedata import east_asian_width
 
 from biril_nm.hw_graph import Connection, Conv, LoihiGraph, Sparse
 
-__all__ = ["PALETTE", "Tile", "cores_svg", "network_svg"]
+__all__ = ["PALETTE", "Tile", "cores_svg", "network_svg", "shortened"]
 
 # Okabe and Ito's colours that all can tell apart, in an order that keeps neighbours distinct.
 PALETTE = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#8c8c3f", "#7a5195")
@@ -22,7 +23,7 @@ MARGIN = 12
 SIDE = 150  # room for links that jump over layers, beside or above
 SIDE_TOP = 96
 INDENT = 60  # of the tall drawing, so that the text beside its arrows has room
-LABEL = 17  # characters of a name
+LABEL, BOLD = 17, 13  # columns of a name at an arrow and in a box
 MAX_COLUMNS = 6  # beyond this, wide screens get the tall drawing too
 
 
@@ -36,8 +37,14 @@ class _Box:
     is_input: bool
 
 
-def _short(name: str, length: int = LABEL) -> str:
-    return name if len(name) <= length else name[: length - 1] + "…"
+def shortened(name: str, length: int = LABEL) -> str:
+    """A name cut to ``length`` columns; wide characters (Chinese, emoji) take two."""
+    widths = [2 if east_asian_width(c) in "WF" else 1 for c in name]
+    if sum(widths) <= length:
+        return name
+    while sum(widths) >= length:
+        widths.pop()
+    return name[: len(widths)] + "…"
 
 
 def _text(x: float, y: float, text: str, size: int, **style: str) -> str:
@@ -137,6 +144,8 @@ def _has_neighbours(graph: LoihiGraph) -> bool:
 def _lines(graph: LoihiGraph, name: str) -> tuple[str, ...]:
     if name in graph.inputs:
         node = graph.inputs[name]
+        if name in graph.modulator_inputs:
+            return ("×".join(map(str, node.shape)), "third factor", "of learning")
         bits = f"{node.message_bits}-bit messages" if node.message_bits else "binary spikes"
         return ("×".join(map(str, node.shape)), bits)
     neurons = graph.neurons[name]
@@ -154,7 +163,7 @@ def _draw(box: _Box) -> str:
         f'<rect x="{box.x:g}" y="{box.y:g}" width="{BOX_WIDTH}" height="{BOX_HEIGHT}" '
         f'rx="{radius}" fill="{_tint(box.rate)}" stroke="{INK}" stroke-width="1.2"/>',
         f"<title>{escape(box.name)}</title>",
-        _text(middle, box.y + 22, _short(box.name, 14), 15, font_weight="700", fill=INK,
+        _text(middle, box.y + 22, shortened(box.name, BOLD), 14, font_weight="700", fill=INK,
               text_anchor="middle"),
     ]  # fmt: skip
     parts += [
@@ -180,7 +189,7 @@ def _arrow(graph: LoihiGraph, name: str, boxes: Mapping[str, _Box], tall: bool) 
     text = "".join(
         _text(at[0], at[1] + place, line, 12, text_anchor=anchor, fill=colour,
               paint_order="stroke", stroke=PAPER, stroke_width="4")
-        for place, line, colour in zip(places, (_short(name), kind, size), (INK, SOFT, SOFT))
+        for place, line, colour in zip(places, (shortened(name), kind, size), (INK, SOFT, SOFT))
     )  # fmt: skip
     return (
         f'<g><title>{escape(name)}: {escape(kind)}, {size}</title><path d="{path}" fill="none" '

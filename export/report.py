@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,8 @@ from biril_nm.trace import Trace
 __all__ = ["Card", "Section", "Table", "write_report"]
 
 TEMPLATE = "report.html"
+NUMBER = re.compile(r"-?[\d.,]+( ?(%|x|[pnµm]J|bytes|\(\d+%\)))?$|-$")
+LONG = 40  # characters that may take more than a line
 METRICS, CURVES = "metrics.jsonl", "curves.png"
 
 
@@ -46,11 +49,36 @@ class Card:
 
 @dataclass(frozen=True)
 class Table:
-    """A table; cells are text, or a number in 0..1 that is drawn as a bar."""
+    """A table; cells are text, or a number in 0..1 that is drawn as a bar.
+
+    Attributes:
+        header: names of the columns.
+        rows: cells.
+        caption: heading above the table.
+        total: whether the last row sums the others.
+    """
 
     header: Sequence[str]
     rows: Sequence[Sequence[str | float]]
     caption: str = ""
+    total: bool = False
+
+    @property
+    def numeric(self) -> list[bool]:
+        """Columns of numbers, which are aligned at the right; the first one holds names."""
+        columns = list(zip(*self.rows)) or [()] * len(self.header)
+        return [
+            place > 0 and all(isinstance(c, str) and NUMBER.match(c) for c in column)
+            for place, column in enumerate(columns)
+        ]
+
+    @property
+    def layout(self) -> str:
+        """Class of the table: whether it holds bars, or long text."""
+        cells = [cell for row in self.rows for cell in row[1:]]
+        if any(not isinstance(cell, str) for cell in cells):
+            return "bars"
+        return "prose" if any(len(str(cell)) > LONG for cell in cells) else "plain"
 
 
 @dataclass(frozen=True)
@@ -115,7 +143,7 @@ def write_report(
     html = template.render(
         title=str(graph.metadata.get("source", "network")),
         version=biril_nm.__version__,
-        facts=dict(facts or {}),
+        facts={**(facts or {}), **_facts(graph)},
         summary=graph.report().splitlines()[0],
         cards=cards,
         sections=sections,
@@ -124,7 +152,12 @@ def write_report(
         curves=_curves(run_dir),
         neurons=Table(NEURON_HEADER, neuron_rows(graph)),
         connections=Table(CONNECTION_HEADER, connection_rows(graph)),
+        known="quantisation" in graph.metadata,
+        learning=_learning(graph),
         activity=_activity(graph, trace),
+        runs=""
+        if trace is None
+        else f"{_n(trace, 'batch')} samples of {_n(trace, 'n_steps')} steps",
         raster=raster_png(graph, trace) if trace is not None else None,
         weights=weights_png(graph, ideal or {}),
         cautions=_cautions(graph),
@@ -132,6 +165,42 @@ def write_report(
     with atomic_file(target) as part:
         part.write_text(html, encoding="utf-8")
     return target
+
+
+def _n(trace: Trace, key: str) -> int:
+    return int(trace.meta[key])
+
+
+def _facts(graph: LoihiGraph) -> dict[str, str]:
+    """What the network was made for, and choices that changed its meaning."""
+    known = graph.metadata
+    found = {key: str(known[key]) for key in ("chip", "producer", "readout") if known.get(key)}
+    if isinstance(known.get("dt_s"), float):
+        found["time step"] = f"{known['dt_s'] * 1e3:g} ms"
+    resets = known.get("reset")
+    chosen = {
+        name: f"{reset.get('reset')} ({reset.get('from')})"
+        for name, reset in (resets if isinstance(resets, Mapping) else {}).items()
+        if isinstance(reset, Mapping) and reset.get("from") != "file"
+    }
+    if chosen:
+        found["reset"] = ", ".join(f"{name}: {how}" for name, how in chosen.items())
+    return found
+
+
+def _learning(graph: LoihiGraph) -> Table | None:
+    rows = [
+        (
+            name,
+            "" if node.rule is None else node.rule.name,
+            "" if node.rule is None else repr(node.rule),
+            ", ".join(f"{factor} = {source}" for factor, source in node.modulators.items()) or "-",
+        )
+        for name, node in graph.plastic.items()
+    ]
+    return (
+        Table(("connection", "rule", "terms and traces", "third factors"), rows) if rows else None
+    )
 
 
 def _epochs(run_dir: str | Path | None) -> list[dict[str, Any]]:
@@ -176,4 +245,6 @@ def _activity(graph: LoihiGraph, trace: Trace | None) -> Table | None:
 def _cautions(graph: LoihiGraph) -> list[str]:
     from biril_nm.export.design_rules import warnings
 
-    return [str(finding) for finding in warnings(graph, str(graph.metadata.get("chip", "loihi2")))]
+    notes = graph.metadata.get("notes", ())
+    found = [str(finding) for finding in warnings(graph, str(graph.metadata.get("chip", "loihi2")))]
+    return [*(str(note) for note in notes if isinstance(notes, (list, tuple))), *found]

@@ -24,7 +24,7 @@ from biril_nm.loihi import LOIHI1, ChipProfile, chip_profile
 from biril_nm.trace import Trace
 
 __all__ = ["DAVIES_2018", "Constant", "EnergyEstimate", "EnergyTable", "LayerEnergy",
-           "estimate_energy"]  # fmt: skip
+           "energy_text", "estimate_energy"]  # fmt: skip
 
 PICO = 1e-12
 
@@ -149,9 +149,17 @@ class EnergyEstimate:
     def summary(self) -> str:
         """One line, label included."""
         return (
-            f"{self.joules * 1e6:,.3g} uJ per sample ({self.label}): {self.synops:,.0f} synaptic "
+            f"{energy_text(self.joules)} per sample ({self.label}): {self.synops:,.0f} synaptic "
             f"operations, {self.updates:,.0f} neuron updates, {self.spikes:,.0f} spikes"
         )
+
+
+def energy_text(joules: float) -> str:
+    """Three digits and a unit: ``7.23 µJ``."""
+    for unit, scale in (("J", 1.0), ("mJ", 1e3), ("µJ", 1e6), ("nJ", 1e9)):
+        if joules * scale >= 1:
+            return f"{joules * scale:.3g} {unit}"
+    return f"{joules * 1e12:.3g} pJ"
 
 
 def estimate_energy(

@@ -12,7 +12,7 @@ from biril_nm.hardware_sim import (
     map_to_chip,
     neurobench_metrics,
 )
-from biril_nm.hardware_sim.energy import EnergyEstimate
+from biril_nm.hardware_sim.energy import EnergyEstimate, energy_text
 from biril_nm.hardware_sim.mapping import Mapping
 from biril_nm.hardware_sim.metrics import NeuroBenchMetrics
 from biril_nm.hw_graph import LoihiGraph
@@ -21,6 +21,15 @@ from biril_nm.parity import ParityReport
 from biril_nm.trace import Trace
 
 __all__ = ["chip_parts", "parity_card"]
+
+MEANINGS = (
+    "Footprint: weights, registers and states as the simulator stores them, zeros included.",
+    "Connection sparsity: share of weights that are 0. Activation sparsity: share of neurons and steps "
+    "without a spike; 1 is silent.",
+    "Synaptic operations, dense: all inputs and weights counted as 1. Effective: inputs and weights other "
+    "than 0; ACs add spikes of 0 and 1, MACs multiply graded input.",
+    "Membrane updates: changed membrane potentials; the first step counts every neuron.",
+)
 
 
 def chip_parts(
@@ -50,19 +59,16 @@ def _mapping_card(mapping: Mapping) -> Card:
 
 
 def _energy_card(energy: EnergyEstimate) -> Card:
-    return Card("energy per sample, modelled", _joules(energy.joules), energy.table.name)
+    return Card("energy per sample, modelled", energy_text(energy.joules), energy.table.name)
 
 
 def _time_card(energy: EnergyEstimate) -> Card:
     steps = energy.latency_steps
-    return Card("latency", f"{steps} steps", f"a new sample every {energy.sample_steps} steps")
-
-
-def _joules(value: float) -> str:
-    for unit, scale in (("mJ", 1e3), ("µJ", 1e6), ("nJ", 1e9)):
-        if value * scale >= 1:
-            return f"{value * scale:.3g} {unit}"
-    return f"{value * 1e12:.3g} pJ"
+    return Card(
+        "latency",
+        f"{steps} step{'s' if steps != 1 else ''}",
+        f"a new sample every {energy.sample_steps} steps",
+    )
 
 
 def _mapping(graph: LoihiGraph, mapping: Mapping) -> Section:
@@ -115,20 +121,37 @@ def _energy(energy: EnergyEstimate) -> Section:
             f"{layer.synops:,.0f}",
             f"{layer.updates:,.0f}",
             f"{layer.spikes:,.0f}",
+            "-" if layer.messages is None else f"{layer.messages:,.0f}",
             "-" if layer.hops is None else f"{sum(layer.hops):,.0f}",
-            _joules(layer.joules) if layer.joules else "-",
+            energy_text(layer.joules) if layer.joules else "-",
             layer.joules / top,
         )
         for name, layer in energy.layers.items()
     ]
-    header = ("population", "synaptic ops", "updates", "spikes sent", "hops", "energy", "")
+    layers = energy.layers.values()
+    total = (
+        "total",
+        f"{energy.synops:,.0f}",
+        f"{energy.updates:,.0f}",
+        f"{energy.spikes:,.0f}",
+        f"{sum(layer.messages or 0 for layer in layers):,.0f}",
+        f"{sum(sum(layer.hops or ()) for layer in layers):,.0f}",
+        energy_text(energy.joules),
+        "",
+    )
+    header = (
+        "population", "synaptic operations", "neuron updates", "spikes", "messages", "hops", "energy", "",
+    )  # fmt: skip
     constants = Table(("event", "energy", "source"), energy.table.rows(), energy.table.name)
     return Section(
         "Energy",
         f"{energy.summary()}. A model from counts and published constants, not a measurement; mean of "
         f"{energy.n_samples} samples.",
-        tables=(Table(header, rows), constants),
-        remarks=[f"Counted {note}." for note in energy.notes],
+        tables=(Table(header, [*rows, total], "Per sample", total=True), constants),
+        remarks=[
+            "A message is a spike on its way to one core that it reaches; a hop is a tile that it crosses.",
+            *(f"{note[0].upper()}{note[1:]}." for note in energy.notes),
+        ],
     )
 
 
@@ -146,4 +169,5 @@ def _metrics(metrics: NeuroBenchMetrics) -> Section:
             Table(("metric", "value"), metrics.rows()),
             Table(header, rows, "Synaptic operations per sample"),
         ),
+        remarks=MEANINGS,
     )

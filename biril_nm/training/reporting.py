@@ -115,6 +115,7 @@ def draw_curves(records: Records, path: Path) -> None:
             accuracy.plot(*zip(*points), style, label=key.replace("_", " "))
     loss.set_ylabel("loss")
     accuracy.set_ylabel("accuracy in %")
+    accuracy.xaxis.get_major_locator().set_params(integer=True)
     accuracy.set_xlabel("epoch (B: STBP, S: STDP, H: STDP-STBP)")
     for axis in (loss, accuracy):
         axis.legend(loc="best", fontsize=8)

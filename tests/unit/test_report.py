@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import xml.etree.ElementTree as ET
+from html import escape
 from itertools import pairwise
 
 import numpy as np
@@ -13,10 +14,11 @@ import pytest
 
 from biril_nm.commands.report_sections import chip_parts, parity_card
 from biril_nm.errors import OutputExistsError
-from biril_nm.export.drawings import Tile, cores_svg, network_svg
+from biril_nm.export.drawings import Tile, cores_svg, network_svg, shortened
 from biril_nm.export.report import Card, Section, Table, write_report
 from biril_nm.hardware_sim import simulate
 from biril_nm.hw_graph import Conv, Dense, Input, LoihiGraph, Neurons, Output
+from biril_nm.learning import rules
 from biril_nm.parity import check_parity
 from tests.random_graphs import random_graph
 
@@ -27,6 +29,9 @@ CHROMIUM = next(
         if (path := shutil.which(name))
     ),
     None,
+)
+needs_browser = pytest.mark.skipif(
+    CHROMIUM is None, reason="needs a browser: apt-get install chromium"
 )
 pytest.importorskip("jinja2", reason='needs pip install "biril-nm[report]"')
 pytest.importorskip("matplotlib", reason='needs pip install "biril-nm[report]"')
@@ -86,6 +91,78 @@ def test_sections_of_other_stages_are_escaped_and_drawn(graph, tmp_path):
     assert 'style="width: 25.0%"' in text
 
 
+HOSTILE = (
+    "in",
+    '<script>document.title = "broken"</script>',
+    'it\'s "quoted" & <b>bold</b>',
+    "層①·ñandú\N{EM DASH}\N{BRAIN}слой",
+    "backbone.stage4.block17.conv3x3_depthwise_separable.normalised.leaky_integrate_and_fire",
+    r"$\frac{$",
+    "{{ 7 * 7 }}%s",
+)
+
+
+@pytest.fixture(scope="module")
+def hostile_page(tmp_path_factory):
+    """A report of a network whose names are markup, formulas, very long and of other scripts."""
+    r = np.random.default_rng(0)
+    kinds = (
+        Input((16,)),
+        *(
+            node
+            for _ in range(3)
+            for node in (Dense(2 * r.integers(-20, 30, (16, 16))), Neurons((16,), vth=100))
+        ),
+    )
+    names = (*HOSTILE, "output")
+    nodes = dict(zip(names, (*kinds, Output())))
+    notes = ["<i>chosen</i> by the user"]
+    graph = LoihiGraph(nodes, tuple(pairwise(names)), {"source": HOSTILE[1], "notes": notes})
+    inputs = (r.random((6, 3, 16)) < 0.5).astype(np.int32)
+    trace = simulate(graph, inputs, record=("s", "v"))
+    cards, sections = chip_parts(graph, trace, inputs, "loihi2")
+    path = tmp_path_factory.mktemp("hostile") / "report.html"
+    return write_report(path, graph, trace, cards=cards, sections=sections)
+
+
+def test_hostile_names_are_text(hostile_page):
+    text = hostile_page.read_text(encoding="utf-8")
+    assert "<script" not in text and "<b>" not in text and "<i>chosen" not in text
+    assert "{{ 7 * 7 }}%s" in text and "&lt;i&gt;chosen" in text
+    assert all(escape(name) in text or escape(name).replace("&#x27;", "&#39;") in text
+               for name in HOSTILE)  # fmt: skip
+
+
+def test_long_and_wide_names_are_cut_to_columns():
+    assert shortened("layer0.0.lif1", 13) == "layer0.0.lif1"
+    assert shortened("layer0.0.downsample", 13) == "layer0.0.dow…"
+    assert shortened("層層層層層層層", 13) == "層層層層層層…"
+
+
+def test_numbers_stand_at_the_right_and_text_at_the_left():
+    rows = [("a", "1,024 (25%)", "7.23 µJ", "-3", "x"), ("b", "-", "12 pJ", "1.5%", "2")]
+    assert Table("abcde", rows).numeric == [False, True, True, True, False]
+    assert Table("ab", []).numeric == [False, True]
+    assert Table("ab", [("n" * 80, "1")]).layout == "plain"
+    assert Table("ab", [("n", "w" * 80)]).layout == "prose"
+    assert Table("ab", [("n", 0.5)]).layout == "bars"
+
+
+def test_learning_rules_are_shown(graph, tmp_path):
+    plastic = graph.with_node("fc1", rule=rules.DELTA, modulators={"y2": "lif2", "y3": "lif2"})
+    text = write_report(tmp_path / "r.html", plastic).read_text()
+    assert "Learning on the chip" in text and "delta" in text and "y2 = lif2, y3 = lif2" in text
+    assert "Learning on the chip" not in write_report(tmp_path / "s.html", graph).read_text()
+
+
+def test_choices_that_change_the_meaning_are_shown(graph, tmp_path):
+    facts = {"lif1": {"reset": "zero", "from": "forced"}, "lif2": {"reset": "zero", "from": "file"}}
+    chosen = graph.with_metadata(reset=facts, dt_s=1e-4, chip="loihi1")
+    text = write_report(tmp_path / "r.html", chosen).read_text()
+    assert "lif1: zero (forced)" in text and "0.1 ms" in text and "loihi1" in text
+    assert "lif2: zero" not in text
+
+
 @pytest.mark.parametrize("wiring", ["plain", "residual", "self", "loop", "inputs"])
 @pytest.mark.parametrize("tall", [False, True])
 def test_drawings_are_valid_and_hold_every_node(wiring, tall):
@@ -117,20 +194,41 @@ def test_a_parity_verdict_is_a_card(graph, monkeypatch):
     assert card.ok and card.value == "equal" and "sim = lava" in card.note
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="needs a browser: apt-get install chromium")
+def browse(page, folder, width, height, *wanted):
+    """What headless Chromium prints; it gets a profile of its own and no network services."""
+    flags = (
+        "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+        "--disable-background-networking", "--disable-component-update", "--disable-sync",
+        "--hide-scrollbars", f"--user-data-dir={folder / 'profile'}",
+        f"--window-size={width},{height}",
+    )  # fmt: skip
+    call = [CHROMIUM, *flags, *wanted, page.as_uri()]
+    done = subprocess.run(call, check=True, capture_output=True, timeout=120)
+    return done.stdout.decode("utf-8")
+
+
+@needs_browser
+@pytest.mark.parametrize("width", [1200, 390])
+def test_nothing_is_wider_than_the_screen_with_any_names(hostile_page, tmp_path, width):
+    probe = (
+        "<script>document.title = [document.documentElement.scrollWidth, innerWidth, "
+        "document.images.length, [...document.images].every(i => i.naturalWidth > 99)]</script>"
+    )
+    copy = tmp_path / "copy.html"
+    text = hostile_page.read_text(encoding="utf-8")
+    copy.write_text(text.replace("</body>", f"{probe}</body>"), encoding="utf-8")
+    shown = browse(copy, tmp_path, width, 900, "--dump-dom")
+    needed, there, n_images, drawn = re.search(r"<title>(.*?)</title>", shown)[1].split(",")
+    assert int(needed) <= int(there) and (n_images, drawn) == ("2", "true")
+
+
+@needs_browser
 @pytest.mark.parametrize(("width", "height"), [(1000, 1200), (390, 1200)])
 def test_a_browser_shows_the_report(page, tmp_path, width, height):
     from matplotlib.image import imread
 
     shot = tmp_path / "shot.png"
-    flags = (
-        "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-        "--disable-background-networking", "--disable-component-update", "--disable-sync",
-        "--hide-scrollbars", f"--user-data-dir={tmp_path / 'profile'}",
-        f"--window-size={width},{height}", f"--screenshot={shot}",
-    )  # fmt: skip
-    call = [CHROMIUM, *flags, page.as_uri()]
-    subprocess.run(call, check=True, capture_output=True, timeout=120)
+    browse(page, tmp_path, width, height, f"--screenshot={shot}")
     picture = imread(shot)[..., :3]
     assert picture.shape == (height, width, 3)
     grey = picture.mean(axis=2)
