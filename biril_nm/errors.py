@@ -17,6 +17,7 @@ __all__ = [
     "ParityError",
     "RangeError",
     "UnsupportedNodeError",
+    "WorkerError",
     "bullet_list",
 ]
 
@@ -47,6 +48,10 @@ class RangeError(BirilError):
 
 class ParityError(BirilError):
     """Two engines that should agree and do not."""
+
+
+class WorkerError(BirilError):
+    """A process that should do a part of the work ended without doing it."""
 
 
 class MissingDependencyError(BirilError):

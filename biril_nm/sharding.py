@@ -8,6 +8,8 @@ spike. A worker gets the graph as bytes and reads its samples itself.
 from __future__ import annotations
 
 import os
+import signal
+import socket
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -18,13 +20,14 @@ from typing import Any, Protocol
 from numpy.typing import NDArray
 
 from biril_nm.coding import Coding
-from biril_nm.errors import BirilError, ConfigError, MissingDependencyError
+from biril_nm.errors import BirilError, ConfigError, MissingDependencyError, WorkerError
 from biril_nm.evaluation import GraphEvaluation, ShardCounts, evaluate_shard, single_readout
 from biril_nm.hw_graph import LoihiGraph
 
 __all__ = ["ArraySource", "DataSetSource", "Source", "evaluate_graphs", "evaluate_sharded"]
 
 GRAPH_FILE = "graph.loihi.npz"
+CONNECT_SECONDS = 10  # Ray itself would try for minutes
 
 
 class Source(Protocol):
@@ -144,7 +147,8 @@ def evaluate_sharded(
         progress: called with the number of samples done.
 
     Raises:
-        ConfigError: nothing to evaluate, or a worker could not do its shard.
+        ConfigError: nothing to evaluate, or a worker refused its shard.
+        WorkerError: a worker was killed, or no cluster answers.
         MissingDependencyError: ``cluster`` without Ray.
     """
     (found,) = evaluate_graphs(
@@ -156,7 +160,7 @@ def evaluate_sharded(
 def evaluate_graphs(
     graphs: Sequence[LoihiGraph],
     source: Source,
-    coding: Coding,
+    coding: Coding | Sequence[Coding],
     n_workers: int = 2,
     backend: str = "sim",
     batch_size: int = 250,
@@ -166,16 +170,20 @@ def evaluate_graphs(
 ) -> list[GraphEvaluation]:
     """A sweep: every graph on the same samples, all shards on one set of workers.
 
-    Arguments and errors are those of :func:`evaluate_sharded`; ``progress`` counts samples over all
-    graphs. ``seconds`` of a result sums the engine's time over its shards.
+    Arguments and errors are those of :func:`evaluate_sharded`; ``coding`` may also be one per graph,
+    and ``progress`` counts samples over all graphs. ``seconds`` of a result sums the engine's time
+    over its shards.
     """
+    codings = [coding] * len(graphs) if isinstance(coding, Coding) else list(coding)
+    if len(codings) != len(graphs):
+        raise ConfigError(f"{len(codings)} codings for {len(graphs)} graphs; give one each")
     if n_workers < 1 or batch_size < 1:
         raise ConfigError(f"n_workers {n_workers}, batch_size {batch_size}: at least 1 is needed")
     if len(source) == 0:
         raise ConfigError("there are no samples to evaluate")
     for graph in graphs:
         single_readout(graph)
-    jobs = list(_jobs(graphs, source, coding, n_workers, backend, batch_size, seed, cluster))
+    jobs = list(_jobs(graphs, source, codings, n_workers, backend, batch_size, seed, cluster))
     found: list[ShardCounts | None] = [None] * len(graphs)
     done = 0
     run = _on_ray if cluster else _on_processes
@@ -191,7 +199,7 @@ def evaluate_graphs(
 def _jobs(
     graphs: Sequence[LoihiGraph],
     source: Source,
-    coding: Coding,
+    codings: Sequence[Coding],
     n_workers: int,
     backend: str,
     batch_size: int,
@@ -203,7 +211,7 @@ def _jobs(
     shards = min(n_batches, n_workers)
     edges = [i * n_batches // shards for i in range(shards + 1)]
     threads = 1 if cluster else max(1, _cpus() // n_workers)
-    for index, graph in enumerate(graphs):
+    for index, (graph, coding) in enumerate(zip(graphs, codings)):
         data = _to_bytes(graph)
         for first, last in pairwise(edges):
             part = source.part(first * batch_size, last * batch_size)
@@ -245,6 +253,8 @@ def _work(job: _Job) -> tuple[int, ShardCounts | str]:
         )
     except BirilError as error:
         return job.index, str(error)
+    except (OSError, MemoryError) as error:
+        return job.index, f"{type(error).__name__}: {error}"
     return job.index, counts
 
 
@@ -259,11 +269,30 @@ def _on_processes(jobs: Iterable[_Job], n_workers: int) -> Iterator[tuple[int, S
     """Fresh processes (spawn), so that no thread or lock of this one is inherited."""
     import multiprocessing
     from concurrent.futures import ProcessPoolExecutor, as_completed
+    from concurrent.futures.process import BrokenProcessPool
 
+    before = set(multiprocessing.active_children())
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(n_workers, mp_context=context) as pool:
+    pool = ProcessPoolExecutor(n_workers, mp_context=context, initializer=_leave_interrupts)
+    finished = False
+    try:
         for future in as_completed([pool.submit(_work, job) for job in jobs]):
             yield _told(future.result())
+        finished = True
+    except BrokenProcessPool as error:
+        raise WorkerError(
+            "a worker process ended before its shard was done: it was killed, or memory ran out. "
+            "Use fewer workers, or fewer samples"
+        ) from error
+    finally:  # an interrupt or an error ends the workers, whatever they are doing
+        pool.shutdown(wait=finished, cancel_futures=True)
+        for worker in set(multiprocessing.active_children()) - before:
+            worker.terminate()
+
+
+def _leave_interrupts() -> None:
+    """Ctrl-C reaches every process of a terminal; the parent alone answers it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _on_ray(jobs: Iterable[_Job], n_workers: int) -> Iterator[tuple[int, ShardCounts]]:
@@ -274,14 +303,47 @@ def _on_ray(jobs: Iterable[_Job], n_workers: int) -> Iterator[tuple[int, ShardCo
         raise MissingDependencyError("ray", "cluster", "evaluate on a cluster") from error
     started = not ray.is_initialized()
     if started:
-        local = None if os.environ.get("RAY_ADDRESS") else n_workers
-        ray.init(num_cpus=local, include_dashboard=False, log_to_driver=False)
+        _join_or_start(ray, n_workers)
+    waiting: list[Any] = []
     try:
         task = ray.remote(num_cpus=1)(_work)
         waiting = [task.remote(job) for job in jobs]
         while waiting:
             (ready,), waiting = ray.wait(waiting, num_returns=1)
             yield _told(ray.get(ready))
-    finally:
+    except ray.exceptions.RayError as error:
+        told = str(error).strip().splitlines()[-1]
+        raise WorkerError(
+            f"a Ray worker did not do its shard: {told} It was killed, memory ran out, or its machine is "
+            f"gone or lacks biril-nm"
+        ) from error
+    finally:  # shards that nobody waits for any more must not run on
+        for shard in waiting:
+            ray.cancel(shard, force=True)
         if started:
             ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Raise OSError where nothing listens at host:port; other addresses (``auto``) are left to Ray."""
+    host, _, port = address.rpartition("//")[2].rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
+
+
+def _join_or_start(ray: Any, n_workers: int) -> None:
+    """Connect to the cluster of RAY_ADDRESS, or start one here that reports to nobody."""
+    address = os.environ.get("RAY_ADDRESS")
+    quiet = {"log_to_driver": False, "logging_level": "ERROR"}
+    if not address:
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        ray.init(num_cpus=n_workers, include_dashboard=False, **quiet)
+        return
+    try:
+        _knock(address)
+        ray.init(**quiet)
+    except OSError as error:
+        raise WorkerError(
+            f"no Ray cluster answers at RAY_ADDRESS '{address}'; start one with `ray start --head`, or "
+            f"unset RAY_ADDRESS to use this machine"
+        ) from error
