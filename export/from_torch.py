@@ -23,6 +23,7 @@ import dataclasses
 import inspect
 import logging
 import math
+from numbers import Real
 from typing import Any
 
 import nir
@@ -65,7 +66,7 @@ def to_nir(module: nn.Module, sample_input: Any = None, dt_s: float = 1e-4) -> n
         UnsupportedNodeError: a layer has no NIR form; all of them are listed.
         ConfigError: ``dt_s`` or ``sample_input`` make no sense.
     """
-    if not isinstance(dt_s, (int, float)) or not 0 < dt_s < math.inf:
+    if not isinstance(dt_s, Real) or not 0 < dt_s < math.inf:
         raise ConfigError(f"dt_s is {dt_s!r}; the width of a step must be above 0 s and finite")
     root, samples, coding = _root(module, sample_input)
     root = resting_copy(root)
