@@ -183,6 +183,27 @@ def test_errors_name_the_node_and_the_way_out():
         estimate_energy(graph, simulate(graph, inputs), map_to_chip(random_graph(0)), inputs=inputs)
 
 
+def test_inputs_and_activities_that_do_not_match_are_told():
+    graph = tiny()
+    inputs = np.ones((3, 1, 4), dtype=np.int32)
+    trace = simulate(graph, inputs)
+    with pytest.raises(
+        ConfigError, match=r"'input' is \(3, 1, 5\); needed is \(n_steps, batch, 4\)"
+    ):
+        Activity.of(graph, trace, np.ones((3, 1, 5), dtype=np.int32))
+    with pytest.raises(ConfigError, match=r"'input' is nothing; needed is"):
+        Activity.of(graph, trace, {"other": inputs})
+    longer = np.ones((4, 1, 4), dtype=np.int32)
+    with pytest.raises(ConfigError, match="different networks or sample lengths do not add up"):
+        Activity.of(graph, trace, inputs) + Activity.of(graph, simulate(graph, longer), longer)
+    with pytest.raises(TypeError, match="unsupported operand"):
+        Activity.of(graph, trace, inputs) + 1
+    several = random_graph(0, "inputs")
+    given = random_spikes(several, 3, 1, 0)
+    with pytest.raises(ConfigError, match="has inputs in, in2; pass a dict by name"):
+        Activity.of(several, simulate(several, given), given["in"])
+
+
 def tiny():
     return LoihiGraph(
         {

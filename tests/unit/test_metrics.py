@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -80,6 +82,63 @@ def test_footprint_counts_zeros_and_states():
     assert found.footprint_bytes == 4 * 10 + 2 * 2 * 4
     assert found.chip_footprint_bytes == -(-(6 * 9 + 2 * 2 * 24) // 8)
     assert found.connection_sparsity == 1
+
+
+def integrators(*nodes):
+    """A chain of the nodes of an input, connections and integrate-and-fire neurons."""
+    names = [*(f"n{i}" for i in range(len(nodes))), "output"]
+    return LoihiGraph(dict(zip(names, (*nodes, Output()))), tuple(pairwise(names)))
+
+
+def harness_cases():
+    """Networks and inputs, and what the neurobench package 2.3.0 counted on them in snnTorch 1.0.0.
+
+    snnTorch: Linear and Conv2d without bias, Leaky(beta=1, reset_mechanism="zero", reset_delay=False,
+    init_hidden=True) with the same thresholds, whose spikes are the same in every step.
+    Values: activation sparsity, effective MACs, effective ACs, dense operations, membrane updates,
+    connection sparsity (4 digits).
+    """
+    r = np.random.default_rng(0)
+
+    def weights(*shape):
+        return 2 * r.integers(-20, 30, shape) * (r.random(shape) > 0.3)
+
+    first, second = Dense(weights(30, 20)), Dense(weights(10, 30))
+    graph = integrators(
+        Input((20,)), first, Neurons((30,), vth=100), second, Neurons((10,), vth=100)
+    )
+    yield graph, r.random((8, 5, 20)) < 0.3, (0.6525, 0, 1651.8, 7200, 282, 0.3133)
+    first = Conv(weights(4, 1, 3, 3), padding=1)
+    second = Conv(weights(8, 2, 3, 3), stride=2, padding=1, groups=2)
+    third = Dense(weights(10, 128))
+    graph = integrators(
+        Input((1, 8, 8)), first, Neurons((4, 8, 8), vth=60), second, Neurons((8, 4, 4), vth=60),
+        third, Neurons((10,), vth=120),
+    )  # fmt: skip
+    inputs = r.random((6, 7, 1, 8, 8)) < 0.3
+    yield graph, inputs, (0.8992023205221175, 0, 28376 / 7, 30912, 12577 / 7, 0.3096)
+    first, second = Conv(weights(6, 2, 3, 3), dilation=2), Dense(weights(5, 54))
+    graph = integrators(
+        Input((2, 7, 7), 4), first, Neurons((6, 3, 3), vth=900), second, Neurons((5,), vth=90)
+    )
+    graded = r.integers(0, 16, (5, 4, 2, 7, 7))
+    graded[2], graded[3] = graded[2] > 9, 0
+    yield graph, graded, (0.559322033898305, 1931.75, 629.5, 6210, 199, 0.3307)
+
+
+@pytest.mark.parametrize("case", harness_cases(), ids=["mlp", "groups", "graded"])
+def test_numbers_are_those_of_the_neurobench_harness(case):
+    graph, inputs, wanted = case
+    found = metrics(graph, inputs)
+    told = (
+        found.activation_sparsity,
+        found.effective_macs,
+        found.effective_acs,
+        found.dense_operations,
+        found.membrane_updates,
+        round(found.connection_sparsity, 4),
+    )
+    assert told == pytest.approx(wanted, rel=1e-12)
 
 
 @pytest.mark.parametrize("seed", range(8))

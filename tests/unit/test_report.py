@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import sys
 import xml.etree.ElementTree as ET
 from html import escape
 from itertools import pairwise
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 
 from biril_nm.commands.report_sections import chip_parts, parity_card
-from biril_nm.errors import OutputExistsError
+from biril_nm.errors import MissingDependencyError, OutputExistsError
 from biril_nm.export.drawings import Tile, cores_svg, network_svg, shortened
 from biril_nm.export.report import Card, Section, Table, write_report
 from biril_nm.hardware_sim import simulate
@@ -76,6 +77,17 @@ def test_the_report_is_one_file_with_all_parts(page, graph):
     assert text.count("<svg") == 3  # the network, wide and tall, and the cores
     for name in (*graph.neurons, *graph.connections):
         assert name in text
+
+
+@pytest.mark.parametrize(
+    ("package", "purpose"),
+    [("jinja2", "write HTML reports"), ("matplotlib.figure", "draw figures")],
+)
+def test_a_missing_package_is_told(graph, tmp_path, monkeypatch, package, purpose):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(MissingDependencyError, match=rf"{purpose}.*biril-nm\[report\]"):
+        write_report(tmp_path / "r.html", graph)
+    assert not (tmp_path / "r.html").exists()
 
 
 def test_the_report_is_not_overwritten(page, graph):
