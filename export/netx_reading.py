@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import scipy.sparse
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 import biril_nm
 from biril_nm.errors import ConfigError, FileFormatError, RangeError, UnsupportedNodeError
-from biril_nm.export.netx_records import LayerRecord, NeuronRecord
+from biril_nm.export.netx_records import Geometry, LayerRecord, NeuronRecord
 from biril_nm.export.netx_weights import Part, load_weights, represent, represent_kernel
 from biril_nm.hw_graph import (
     Connection,
@@ -184,10 +184,8 @@ def _add_conv(chain: _Chain, record: LayerRecord) -> None:
             f"{chain.where(record)}: the file has no input layer to tell the input's shape; pass "
             f"input_shape=(C, H, W)"
         )
-    if record.weight is None or record.geometry is None or record.shape is None:
-        raise FileFormatError(f"{chain.where(record)} is incomplete")
-    part = represent_kernel(record.weight)
-    stride, padding, dilation, groups = record.geometry
+    part = represent_kernel(cast("IntArray", record.weight))
+    stride, padding, dilation, groups = cast("Geometry", record.geometry)
     link = Conv(
         part.weight,
         stride=stride,
@@ -197,13 +195,13 @@ def _add_conv(chain: _Chain, record: LayerRecord) -> None:
         weight_exp=part.weight_exp,
         sign_mode=part.sign_mode,
     )
-    chain.layer(record, [("weight", link)], _neurons(chain, record, record.shape))
+    shape = cast("Shape", record.shape)
+    chain.layer(record, [("weight", link)], _neurons(chain, record, shape))
 
 
 def _add_dense(chain: _Chain, record: LayerRecord, message_bits: int) -> None:
-    if record.weight is None or record.shape is None:
-        raise FileFormatError(f"{chain.where(record)} is incomplete")
-    columns = record.weight.shape[1]
+    weight, size = cast("IntArray", record.weight), cast("Shape", record.shape)
+    columns = weight.shape[1]
     if chain.shape is None:
         chain.begin((columns,), message_bits)
     shape = chain.shape or ()
@@ -216,9 +214,9 @@ def _add_dense(chain: _Chain, record: LayerRecord, message_bits: int) -> None:
             f"{chain.where(record)} receives shape {shape} without a flatten layer in front, which netx "
             f"cannot join either"
         )
-    matrices = [record.weight, *([] if record.weight_rec is None else [record.weight_rec])]
+    matrices = [weight, *([] if record.weight_rec is None else [record.weight_rec])]
     links = _dense_links(chain, record, matrices)
-    chain.layer(record, links, _neurons(chain, record, record.shape))
+    chain.layer(record, links, _neurons(chain, record, size))
 
 
 def _dense_links(

@@ -25,10 +25,11 @@ from biril_nm.errors import (
 from biril_nm.graph_values import MAX_NEURONS
 from biril_nm.loihi import DECAY_UNITY
 
-__all__ = ["LayerRecord", "NeuronRecord", "read_records"]
+__all__ = ["Geometry", "LayerRecord", "NeuronRecord", "read_records"]
 
 IntArray = NDArray[np.int64]
 Shape = tuple[int, ...]
+Geometry = tuple[tuple[int, int], tuple[int, int], tuple[int, int], int]
 
 INTEGER_LIMIT = 1 << 31
 INPUT_GAIN = 64  # lava-dl 0.6.0 netx create_input: gain of an input layer that gives none
@@ -74,7 +75,7 @@ class LayerRecord:
     weight_rec: IntArray | None = None
     bias: IntArray | None = None
     delay: IntArray | None = None
-    geometry: tuple[tuple[int, int], tuple[int, int], tuple[int, int], int] | None = None
+    geometry: Geometry | None = None
     notes: tuple[str, ...] = ()
 
 

@@ -17,11 +17,9 @@ import mmap
 import sys
 import time
 import warnings
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 
@@ -241,7 +239,7 @@ def load_spikes(path: Path, description: dict[str, Any], n_samples: int | None) 
     try:
         with np.load(path, allow_pickle=False) as archive:
             found = {name: archive[name] for name in archive.files}
-    except (ValueError, OSError, EOFError, AttributeError, BadZipFile, zlib.error) as error:
+    except Exception as error:  # numpy, zipfile and zlib raise whatever a damaged file provokes
         raise InputError(
             f"'{path}' is no readable .npz archive of plain arrays: {error}"
         ) from error

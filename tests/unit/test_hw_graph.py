@@ -151,6 +151,13 @@ def test_fields_of_the_wrong_kind_are_refused(make, message):
         make()
 
 
+def test_nodes_that_do_not_answer():
+    with pytest.raises(ConfigError, match=r"node 'conv' \(Conv\) sends no spikes"):
+        small().shape_of("conv")
+    with pytest.raises(ConfigError, match="node 'x' is not in the graph: in, conv"):
+        small().with_node("x", dv=1)
+
+
 def _csr(data, indices, indptr, shape):
     matrix = scipy.sparse.csr_matrix(shape, dtype=np.int64)
     matrix.data, matrix.indices, matrix.indptr = map(np.array, (data, indices, indptr))

@@ -200,7 +200,8 @@ REFUSED = {
     ),
     "long delay": ([dense(delay=63)], "delay is 63 to 63; allowed are 0 to 62.*max_delay"),
     "decay": ([dense(neuron=neuron(i_decay=[3, 4097]))], "iDecay is 4097; allowed are 0 to 4096"),
-    "threshold": ([dense(neuron=neuron(vth=-1))], "vThMant is -1"),
+    "threshold": ([dense(neuron=neuron(vth=-1))], "vThMant is -1; a threshold is not negative"),
+    "too wide": ([dense(weight=[[1 << 40, 2, 3], [1, 2, 3]])], "numbers of more than 32 bits"),
     "fraction": ([dense(neuron=neuron(vth=19.5))], r"vThMant: 1 of 1 values.*19\.5"),
     "wide": ([dense(), dense(weight=[[901, -2], [3, 4]])], r"weight spans -2 to 901.*Quantise"),
     "second input": (
@@ -319,11 +320,29 @@ def test_hostile_files(tmp_path, netx):
     for name, edit in edits.items():
         with h5py.File(cases[name], "a") as file:
             edit(file)
+    messages = {
+        "truncated": "no readable netx file", "garbage": "no readable netx file",
+        "external": "bias' is a link", "soft": "bias' is a link", "huge": "unpacks to more than",
+        "gap": r"members \['7'\]", "cycle": "nest deeper", "ours": "biril_nm is no text.*remove it",
+        "twice": "a name occurs twice.*remove it", "again": "'layer0' is given twice",
+        "type": "is no ASCII text",
+    }  # fmt: skip
     for name, path in cases.items():
-        with pytest.raises(FileFormatError, match=f"{name}.net"):
+        with pytest.raises(FileFormatError, match=f"{name}.net.*{messages[name]}"):
             read_netx(path)
     with pytest.raises(FileFormatError, match="does not exist"):
         read_netx(tmp_path / "none.net")
+    told = {"input": "a", "output": "o", "layers": {}, "message_bits": 0}
+    for value, message in (
+        (7, "is no text of biril-nm; remove it"),
+        (np.bytes_(b" " * (1 << 20) + b"{}"), "longer than 1048576 bytes"),
+        (np.bytes_(json.dumps({**told, "input": 7}).encode()), "names must be text"),
+        (np.bytes_(json.dumps({**told, "message_bits": 99}).encode()), "message_bits is 99"),
+    ):
+        with h5py.File(netx(dense()), "a") as file:
+            file["biril_nm"] = value
+        with pytest.raises(FileFormatError, match=f"x.net.*{message}"):
+            read_netx(tmp_path / "x.net")
 
 
 def test_damaged_heaps_of_text_are_not_walked_for_ever(netx):
