@@ -1,9 +1,9 @@
 """Lowering: a NIR graph (float, SI units) becomes a LoihiGraph (integers), pass by pass.
 
-The order of passes: dissolve nested graphs, restore rewritten convolutions -> settle dt, read-out and
-reset -> neurons and linear links (pooling folded into weights, bias collected) -> split by sign where
-asked -> choice of scale, exponents and integers -> delay balancing -> check against the chip's
-limits. Each pass is a pure function.
+The order of passes: check every node and edge, dissolve nested graphs, restore rewritten convolutions
+-> settle dt, read-out and reset -> neurons and linear links (pooling folded into weights, bias
+collected) -> split by sign where asked -> choice of scale, exponents and integers -> delay balancing
+-> check against the chip's limits. Each pass is a pure function.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ from biril_nm.export.passes.balance_delays import balance_delays
 from biril_nm.export.passes.calibrate import calibrate_peaks
 from biril_nm.export.passes.exact_registers import exact_graph
 from biril_nm.export.passes.linear_maps import scale_rows
-from biril_nm.export.passes.links import FloatLink, FloatNet, flatten_graph, float_net
+from biril_nm.export.passes.links import FloatLink, FloatNet, float_net, free_name
 from biril_nm.export.passes.neuron_kinds import Dynamics
+from biril_nm.export.passes.plain_graph import plain_graph
 from biril_nm.export.passes.quantize import QuantizedNode, quantize_node
 from biril_nm.export.passes.settle import settle_dt, settle_readout, settle_reset
 from biril_nm.export.passes.state_bounds import Decays, Peaks
@@ -77,9 +78,10 @@ def lower(
     """
     profile = chip_profile(chip)
     check_search(scale_search)
-    flat = restored(flatten_graph(nir_graph))
+    plain = plain_graph(nir_graph)
+    flat = restored(plain)
     dt = settle_dt(flat, dt_s)
-    exact = exact_graph(nir_graph) if weight_bits == WEIGHT_BITS else None
+    exact = exact_graph(plain) if weight_bits == WEIGHT_BITS else None
     if exact is not None:
         check_design(exact, profile)
         return exact
@@ -121,7 +123,7 @@ def ideal_weights(nir_graph: nir.NIRGraph, graph: LoihiGraph) -> dict[str, NDArr
         Connection -> flat float64 array in the order of the stored weights.
     """
     metadata = graph.metadata
-    flat = settle_readout(restored(flatten_graph(nir_graph)), metadata.get("readout") or None)
+    flat = settle_readout(restored(plain_graph(nir_graph)), metadata.get("readout") or None)
     net = float_net(flat, float(metadata["dt_s"]))
     net = _split(net) if metadata.get("split_mixed") else net
     ideal = {}
@@ -147,15 +149,16 @@ def _level(dynamics: Dynamics, shape: tuple[int, ...]) -> NDArray[np.float64]:
 def _split(net: FloatNet) -> FloatNet:
     """Each link of both signs as two, one excitatory and one inhibitory."""
     links: list[FloatLink] = []
+    taken = {*net.inputs, *net.neurons, *net.outputs, *(link.name for link in net.links)}
     for link in net.links:
         parts = split_signs(link.linear)
         if parts is None:
             links.append(link)
             continue
-        links += [
-            replace(link, name=f"{link.name}.{sign}", linear=part)
-            for sign, part in zip((PLUS, MINUS), parts)
-        ]
+        for sign, part in zip((PLUS, MINUS), parts):
+            name = free_name(f"{link.name}.{sign}", taken)
+            taken.add(name)
+            links.append(replace(link, name=name, linear=part))
     return replace(net, links=tuple(links))
 
 
@@ -170,7 +173,7 @@ def _quantize(
     shape, d = net.neurons[name]
     links = [_scaled(net, link, _row_gain(d, shape)) for link in net.links_into(name)]
     bias = (d.bias_gain * net.bias[name] + d.drive) / _level(d, shape)
-    told = [int(metadata.get("n_steps", 1)) for _, metadata in net.inputs.values()]
+    told = [metadata.get("n_steps", 1) for _, metadata in net.inputs.values()]
     decays = Decays(
         u=np.asarray(d.u_decay).ravel(),
         v=np.asarray(d.v_decay).ravel(),

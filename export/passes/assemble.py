@@ -14,7 +14,6 @@ import biril_nm
 from biril_nm.export.passes.linear_maps import Convolution
 from biril_nm.export.passes.links import FloatLink, FloatNet
 from biril_nm.export.passes.quantize import QuantizedNode
-from biril_nm.export.passes.settle import text_of
 from biril_nm.fixed_point import decay_u_register, decay_v_register
 from biril_nm.hw_graph import (
     Connection,
@@ -101,14 +100,14 @@ def facts(
     """Metadata of the integer graph: where it comes from, what was chosen, what it cost."""
     inputs = {
         name: {
-            "kind": text_of(told.get("coding", "spikes")),
+            "kind": told.get("coding", "spikes"),
             "n_steps": int(told.get("n_steps", 1)),
             "message_bits": int(told.get("message_bits", 0)),
         }
         for name, (_, told) in net.inputs.items()
     }
     return {
-        "producer": text_of((graph.metadata or {}).get("producer", "unknown")),
+        "producer": graph.metadata.get("producer", "unknown"),
         "chip": chip.name,
         "reset": {name: dict(how) for name, how in resets.items()},
         "coding": inputs,

@@ -7,12 +7,16 @@ out as a sparse matrix, which is always exact.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Union
 
 import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
+
+from biril_nm.errors import RangeError
 
 __all__ = [
     "Convolution",
@@ -22,6 +26,7 @@ __all__ = [
     "compose",
     "diagonal",
     "identity",
+    "naming",
     "output_shape",
     "scale_rows",
 ]
@@ -31,6 +36,18 @@ Shape = tuple[int, ...]
 Pair = tuple[int, int]
 
 DENSE_ABOVE = 0.25  # a matrix with a larger share of stored entries is kept dense
+
+
+MAX_UNROLLED = 1 << 27  # synapses of one convolution that must be stored one by one
+
+
+@contextmanager
+def naming(node: str) -> Iterator[None]:
+    """Put the name of a node in front of what its map raises."""
+    try:
+        yield
+    except RangeError as error:
+        raise RangeError(f"node '{node}': {error}") from None
 
 
 @dataclass(frozen=True)
@@ -104,6 +121,12 @@ def as_matrix(linear: LinearMap) -> Matrix:
     if isinstance(linear, Matrix):
         return replace(linear, weight=scipy.sparse.csr_matrix(linear.weight))
     out_shape = linear.out_shape
+    entries = linear.weight.size * out_shape[1] * out_shape[2]
+    if entries > MAX_UNROLLED:
+        raise RangeError(
+            f"the convolution from {linear.in_shape} to {out_shape} would need {entries} weights, one for "
+            f"each synapse, where it is no plain convolution; allowed are {MAX_UNROLLED}. Use a smaller one"
+        )
     c_out, height, width = out_shape
     per_group_in = linear.weight.shape[1]
     per_group_out = c_out // linear.groups

@@ -8,7 +8,8 @@ path are joined by ``+``; Flatten and the ends of nested graphs leave no trace.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,7 +17,7 @@ import nir
 import numpy as np
 from numpy.typing import NDArray
 
-from biril_nm.errors import ConfigError, UnsupportedNodeError
+from biril_nm.errors import ConfigError, RangeError, UnsupportedNodeError
 from biril_nm.export.passes.linear_maps import (
     LinearMap,
     Matrix,
@@ -24,11 +25,19 @@ from biril_nm.export.passes.linear_maps import (
     compose,
     diagonal,
     identity,
+    naming,
 )
-from biril_nm.export.passes.neuron_kinds import NEURON_KINDS, Dynamics, dynamics_of
+from biril_nm.export.passes.neuron_kinds import (
+    NEURON_KINDS,
+    Dynamics,
+    dynamics_of,
+    parameter_shape,
+    v_reset,
+)
 from biril_nm.export.passes.stateless import STATELESS
+from biril_nm.loihi import CHIPS
 
-__all__ = ["FloatLink", "FloatNet", "flatten_graph", "float_net"]
+__all__ = ["FloatLink", "FloatNet", "float_net", "free_name"]
 
 FloatArray = NDArray[np.float64]
 Shape = tuple[int, ...]
@@ -76,39 +85,31 @@ class FloatNet:
 
 _NAMELESS = (nir.Flatten, nir.Input, nir.Output)
 ROUNDED = 0.01  # steps; delays further from a whole number are told
-SCALARS: tuple[Shape, ...] = ((), (1,))  # parameters that hold for neurons of any shape
+MAX_STEPS = 20_000  # of a walk from one source; networks of real producers need a few
+DELAY_MAX = max(chip.delay_max for chip in CHIPS.values())
 ALWAYS_ON, ON_BIAS = "always_on", "bias"
 
 
-def flatten_graph(graph: nir.NIRGraph) -> nir.NIRGraph:
-    """Dissolve nested graphs; inner nodes are called ``outer.inner``."""
-    nodes: dict[str, nir.NIRNode] = {}
-    edges: list[tuple[str, str]] = []
-    entry: dict[str, list[str]] = {}
-    leave: dict[str, list[str]] = {}
-    for name, node in graph.nodes.items():
-        if not isinstance(node, nir.NIRGraph):
-            nodes[name] = node
-            continue
-        inner = flatten_graph(node)
-        ends = [
-            [n for n, m in inner.nodes.items() if isinstance(m, k)] for k in (nir.Input, nir.Output)
-        ]
-        if any(len(names) != 1 for names in ends):
-            raise UnsupportedNodeError(
-                f"nested graph '{name}' has {len(ends[0])} inputs and {len(ends[1])} outputs, and NIR edges "
-                f"do not say which of them they mean; give it one of each"
-            )
-        entry[name] = [f"{name}.{n}" for n, m in inner.nodes.items() if isinstance(m, nir.Input)]
-        leave[name] = [f"{name}.{n}" for n, m in inner.nodes.items() if isinstance(m, nir.Output)]
-        nodes.update({f"{name}.{n}": m for n, m in inner.nodes.items()})
-        edges += [(f"{name}.{a}", f"{name}.{b}") for a, b in inner.edges]
-    for a, b in graph.edges:
-        edges += [(x, y) for x in leave.get(a, [a]) for y in entry.get(b, [b])]
-    return nir.NIRGraph(nodes, edges, metadata=dict(graph.metadata or {}), type_check=False)
+def free_name(name: str, taken: Container[str]) -> str:
+    """``name``, or ``name#2``, ``name#3``, ... where it is taken."""
+    free, number = name, 1
+    while free in taken:
+        number += 1
+        free = f"{name}#{number}"
+    return free
 
 
-Step = tuple[str, LinearMap, int]  # name on the path, map so far, delay of this node
+@dataclass(frozen=True)
+class _Path:
+    """The way from a source through stateless nodes."""
+
+    linear: LinearMap
+    names: tuple[str, ...] = ()  # as in the link's name; a part of a Delay is called NAME[STEPS]
+    nodes: tuple[str, ...] = ()
+    delay: int = 0
+
+    def beyond(self, told: str, name: str, linear: LinearMap, delay: int = 0) -> _Path:
+        return _Path(linear, (*self.names, told), (*self.nodes, name), self.delay + delay)
 
 
 class _Walk:
@@ -117,38 +118,63 @@ class _Walk:
     def __init__(self, graph: nir.NIRGraph, dt_s: float) -> None:
         self.graph, self.dt_s = graph, dt_s
         self.notes: list[str] = []
+        self.shapes: dict[str, Shape] = {}  # what each stateless node sends
         self.next: dict[str, list[str]] = {name: [] for name in graph.nodes}
         self.before: dict[str, list[str]] = {name: [] for name in graph.nodes}
         for a, b in graph.edges:
             self.next[a].append(b)
             self.before[b].append(a)
 
-    def forward(
-        self, at: str, linear: LinearMap, names: tuple[str, ...], delay: int
-    ) -> Iterator[tuple[str, LinearMap, tuple[str, ...], int]]:
-        """Yield (neuron or final Output, map, names of the path, delay) behind node ``at``."""
-        for name in self.next[at]:
-            node = self.graph.nodes[name]
-            if type(node) in NEURON_KINDS or (isinstance(node, nir.Output) and not self.next[name]):
-                yield name, linear, names, delay
-                continue
-            if name in names or len(names) > len(self.graph.nodes):
-                raise UnsupportedNodeError(
-                    f"nodes {' -> '.join(names)} form a loop without a neuron; a loop needs a neuron"
-                )
-            for told, step, extra in self._through(name, node, linear):
-                yield from self.forward(name, step, (*names, told), delay + extra)
+    def forward(self, source: str, start: _Path) -> Iterator[tuple[str, _Path]]:
+        """Yield (neuron or final Output, path) for every path behind ``source``."""
+        waiting = self._onward(source, start)
+        for _ in range(MAX_STEPS):
+            if not waiting:
+                return
+            at, path = waiting.pop()
+            if self._ends(at):
+                yield at, path
+            else:
+                waiting += self._onward(at, path)
+        raise UnsupportedNodeError(
+            f"more than {MAX_STEPS} ways lead from '{source}' through nodes without spikes; put neurons "
+            f"in between"
+        )
 
-    def _through(self, name: str, node: nir.NIRNode, linear: LinearMap) -> list[Step]:
-        """The map behind one stateless node; a Delay of several lengths gives one part for each."""
+    def _onward(self, at: str, path: _Path) -> list[tuple[str, _Path]]:
+        """The next nodes and the paths through them, the last one first."""
+        found = [(name, p) for name in self.next[at] for p in self._through(name, path)]
+        return found[::-1]
+
+    def _ends(self, name: str) -> bool:
+        node = self.graph.nodes[name]
+        return type(node) in NEURON_KINDS or (isinstance(node, nir.Output) and not self.next[name])
+
+    def _through(self, name: str, path: _Path) -> list[_Path]:
+        """The path behind one more node; a Delay of several lengths gives one part for each."""
+        if self._ends(name):
+            return [path]
+        if name in path.nodes:
+            raise UnsupportedNodeError(
+                f"nodes {' -> '.join(path.names)} form a loop without a neuron; a loop needs a neuron"
+            )
+        node, linear = self.graph.nodes[name], path.linear
+        with naming(name):
+            whole = compose(linear, self.linear(name, node, linear.out_shape))
+        known = self.shapes.setdefault(name, whole.out_shape)
+        if known != whole.out_shape:
+            raise ConfigError(
+                f"node '{name}' ({type(node).__name__}) sends shape {known} for one source and "
+                f"{whole.out_shape} for another; they must agree"
+            )
         if not isinstance(node, nir.Delay):
-            return [(name, compose(linear, self.linear(name, node, linear.out_shape)), 0)]
+            return [path.beyond(name, name, whole)]
         steps = self._delay_steps(name, node, linear.out_shape)
-        values = np.unique(steps)
+        values = [int(value) for value in np.unique(steps)]
         if len(values) == 1:
-            return [(name, linear, int(values[0]))]
+            return [path.beyond(name, name, linear, values[0])]
         return [
-            (f"{name}[{value}]", compose(linear, diagonal(steps == value)), int(value))
+            path.beyond(f"{name}[{value}]", name, compose(linear, diagonal(steps == value)), value)
             for value in values
         ]
 
@@ -166,9 +192,14 @@ class _Walk:
         """Whole steps of a Delay node, one per neuron."""
         exact = np.asarray(node.delay, dtype=np.float64) / self.dt_s
         steps = np.rint(exact)
-        if np.any(steps < 0) or not np.all(np.isfinite(steps)):
+        if np.any(steps < 0):
             raise UnsupportedNodeError(
                 f"node '{name}' (Delay) has a delay of {exact.min() * self.dt_s:g} s; a delay is 0 or more"
+            )
+        if np.any(steps > DELAY_MAX):
+            raise RangeError(
+                f"node '{name}' (Delay) has a delay of {steps.max():g} steps; allowed are 0 to {DELAY_MAX}. "
+                f"Choose a longer dt_s, or put neurons in between"
             )
         if np.abs(exact - steps).max(initial=0.0) > ROUNDED:
             self.notes.append(
@@ -183,17 +214,6 @@ def float_net(graph: nir.NIRGraph, dt_s: float) -> FloatNet:
     Raises:
         UnsupportedNodeError: a node has no counterpart, or the wiring has no meaning on chip.
     """
-    unknown = [
-        f"'{name}' ({type(node).__name__})"
-        for name, node in graph.nodes.items()
-        if type(node) not in STATELESS and type(node) not in NEURON_KINDS
-    ]
-    if unknown:
-        supported = sorted(kind.__name__ for kind in (*STATELESS, *NEURON_KINDS))
-        raise UnsupportedNodeError(
-            f"nodes {', '.join(unknown)} have no counterpart on the chip; supported: "
-            f"{', '.join(supported)}"
-        )
     walk = _Walk(graph, dt_s)
     inputs, neurons = _sources(walk)
     links, outputs, shapes = _links(walk, inputs, neurons)
@@ -208,7 +228,7 @@ def float_net(graph: nir.NIRGraph, dt_s: float) -> FloatNet:
             inputs={n: (s, dict(graph.nodes[n].metadata or {})) for n, s in inputs.items()},
             neurons=full,
             links=tuple(links),
-            bias=_biases(walk, shapes, inputs),
+            bias=_biases(walk, shapes),
             outputs=outputs,
             notes=tuple(dict.fromkeys(walk.notes)),
         )
@@ -234,7 +254,7 @@ def _refuse_silent_sources(
 
 def _note_resets(graph: nir.NIRGraph, walk: _Walk) -> None:
     for name, node in graph.nodes.items():
-        if type(node) in NEURON_KINDS and np.any(np.asarray(getattr(node, "v_reset", 0.0)) != 0):
+        if type(node) in NEURON_KINDS and np.any(v_reset(node)):
             walk.notes.append(f"v of '{name}' is counted from its v_reset, and starts there")
 
 
@@ -245,10 +265,12 @@ def _with_sources(net: FloatNet) -> FloatNet:
     for name, (shape, dynamics) in net.neurons.items():
         if not dynamics.filtered_bias or not np.any(net.bias[name]):
             continue
-        source = f"{name}.{ALWAYS_ON}"
+        taken = {*neurons, *net.inputs, *net.outputs, *(link.name for link in links)}
+        source = free_name(f"{name}.{ALWAYS_ON}", taken)
+        link = free_name(f"{name}.{ON_BIAS}", {*taken, source})
         neurons[source] = ((1,), Dynamics(one, 0 * one, one, one, 0 * one, 0.5 * one))
         weight = np.asarray(net.bias[name]).reshape(-1, 1)
-        links.append(FloatLink(f"{name}.{ON_BIAS}", source, name, Matrix(weight, (1,), shape)))
+        links.append(FloatLink(link, source, name, Matrix(weight, (1,), shape)))
         bias[source], bias[name] = one, np.zeros(shape)
     return replace(net, neurons=neurons, bias=bias, links=tuple(links))
 
@@ -256,16 +278,13 @@ def _with_sources(net: FloatNet) -> FloatNet:
 def _sources(walk: _Walk) -> tuple[dict[str, Shape], dict[str, Shape]]:
     nodes = walk.graph.nodes
     inputs = {
-        name: tuple(int(n) for n in np.atleast_1d(node.input_type["input"]))
+        name: tuple(int(n) for n in node.input_type["input"])
         for name, node in nodes.items()
         if isinstance(node, nir.Input) and not walk.before[name]
     }
-    neurons: dict[str, Shape] = {}
-    for name, node in nodes.items():
-        if type(node) in NEURON_KINDS:
-            parameter: Any = getattr(node, "r", None)
-            parameter = node.threshold if parameter is None else parameter
-            neurons[name] = tuple(np.shape(parameter))
+    neurons = {
+        name: parameter_shape(node) for name, node in nodes.items() if type(node) in NEURON_KINDS
+    }
     if not inputs or not neurons:
         raise UnsupportedNodeError(
             f"the graph has {len(inputs)} inputs and {len(neurons)} neuron nodes; it needs both"
@@ -278,85 +297,105 @@ def _links(
 ) -> tuple[list[FloatLink], dict[str, str], dict[str, Shape]]:
     links: list[FloatLink] = []
     outputs: dict[str, str] = {}
-    shapes, reached = dict(neurons), set[str]()
+    shapes, reached = {n: shape or (1,) for n, shape in neurons.items()}, set[str]()
     waiting = [*inputs, *neurons]
     while waiting:
-        known = (n for n in waiting if n in inputs or shapes[n] not in SCALARS or n in reached)
+        known = (n for n in waiting if n in inputs or n in reached or 1 not in shapes[n])
         source = next(known, waiting[0])
         waiting.remove(source)
+        reached.add(source)
         shape = inputs.get(source) or shapes[source]
-        for end, linear, path, delay in walk.forward(source, identity(shape), (), 0):
-            names = [n for n in path if not isinstance(walk.graph.nodes.get(n), _NAMELESS)]
+        for end, path in walk.forward(source, _Path(identity(shape))):
+            nodes = [walk.graph.nodes[n] for n in path.nodes]
+            told = zip(path.names, nodes)
+            names = [name for name, node in told if not isinstance(node, _NAMELESS)]
             if isinstance(walk.graph.nodes[end], nir.Output):
-                if names or source in inputs:
-                    raise UnsupportedNodeError(
-                        f"output '{end}' reads from {' -> '.join([source, *names])}, which is no neuron; "
-                        f"pass readout='accumulate' to sum it up over the steps, or end the network in a "
-                        f"neuron (LI integrates without spikes)"
-                    )
-                outputs[end] = source
+                _read_out(outputs, end, source, names, source in inputs)
                 continue
-            shapes[end] = _destination_shape(end, shapes[end], linear)
+            shapes[end] = _destination_shape(end, shapes[end], path.linear, end not in reached)
             reached.add(end)
-            whole = linear
-            if isinstance(linear, Matrix):
-                whole = replace(linear, out_shape=shapes[end])
+            whole = path.linear
+            if isinstance(whole, Matrix):
+                whole = replace(whole, out_shape=shapes[end])
             name = "+".join(names) or f"{source}_to_{end}"
-            plain = [walk.graph.nodes[n] for n in path if n in walk.graph.nodes]
-            late = any(int((node.metadata or {}).get("lag", 0)) for node in plain)
-            links.append(FloatLink(name, source, end, whole, delay, late))
-    seen = [link.name for link in links]
-    taken = {*walk.graph.nodes} - set(seen)
-    unique = [
-        replace(link, name=f"{link.name}@{link.source}@{link.destination}")
-        if seen.count(link.name) > 1 or link.name in taken
-        else link
-        for link in links
-    ]
-    return unique, outputs, shapes
+            late = any(node.metadata.get("lag", 0) for node in nodes)
+            links.append(FloatLink(name, source, end, whole, path.delay, late))
+    return _uniquely_named(links, {*inputs, *neurons, *outputs}), outputs, shapes
 
 
-def _destination_shape(name: str, shape: Shape, linear: LinearMap) -> Shape:
-    """Shape of a neuron node: its parameters', or the incoming one where they are scalars."""
-    if shape in SCALARS or shape == linear.out_shape:
-        return linear.out_shape
-    if int(np.prod(shape)) == int(np.prod(linear.out_shape)) and isinstance(linear, Matrix):
+def _read_out(
+    outputs: dict[str, str], output: str, source: str, names: list[str], is_input: bool
+) -> None:
+    """Note the neurons that an output reads."""
+    if names or is_input:
+        raise UnsupportedNodeError(
+            f"output '{output}' reads from {' -> '.join([source, *names])}, which is no neuron; "
+            f"pass readout='accumulate' to sum it up over the steps, or end the network in a "
+            f"neuron (LI integrates without spikes)"
+        )
+    if output in outputs:
+        raise UnsupportedNodeError(
+            f"output '{output}' adds up '{outputs[output]}' and '{source}', which the chip does not; give "
+            f"each an output of its own"
+        )
+    outputs[output] = source
+
+
+def _uniquely_named(links: Sequence[FloatLink], taken: set[str]) -> list[FloatLink]:
+    """Links of one name get their ends appended; no name is that of another node."""
+    counts = Counter(link.name for link in links)
+    unique: list[FloatLink] = []
+    for link in links:
+        name = link.name
+        if counts[name] > 1 or name in taken:
+            name = f"{name}@{link.source}@{link.destination}"
+        name = free_name(name, {*taken, *(other.name for other in unique)})
+        unique.append(replace(link, name=name))
+    return unique
+
+
+def _destination_shape(name: str, shape: Shape, linear: LinearMap, first: bool) -> Shape:
+    """Shape of a neuron node: its parameters', or the incoming one where they are shared."""
+    incoming = linear.out_shape
+    if shape == incoming:
+        return shape
+    shared = shape == (1,) or (
+        len(shape) == len(incoming) and all(n in (1, m) for n, m in zip(shape, incoming))
+    )
+    if first and shared:
+        return incoming
+    if np.prod(shape) == np.prod(incoming) and isinstance(linear, Matrix):
         return shape
     raise ConfigError(
-        f"node '{name}' has parameters of shape {shape} and receives shape {linear.out_shape}; they "
+        f"node '{name}' has parameters of shape {shape} and receives shape {incoming}; they "
         f"must agree"
     )
 
 
-def _biases(
-    walk: _Walk, shapes: Mapping[str, Shape], inputs: Mapping[str, Shape]
-) -> dict[str, FloatArray]:
+def _biases(walk: _Walk, shapes: Mapping[str, Shape]) -> dict[str, FloatArray]:
     """Constant current that the affine nodes send into each neuron."""
     total = {name: np.zeros(shape) for name, shape in shapes.items()}
     for name, node in walk.graph.nodes.items():
         bias = getattr(node, "bias", None)
         if bias is None or not np.any(bias):
             continue
-        shape = _output_shape(walk, name, {**shapes, **inputs})
-        value = np.asarray(bias, dtype=np.float64)
-        value = value.reshape(-1, *([1] * (len(shape) - 1)))
+        if name not in walk.shapes:
+            raise UnsupportedNodeError(
+                f"node '{name}' ({type(node).__name__}) has a bias but no input reaches it; connect or "
+                f"remove it"
+            )
+        shape = walk.shapes[name]
+        value = bias.reshape(-1, *([1] * (len(shape) - 1)))
         constant = np.broadcast_to(value, shape).ravel()
-        for end, linear, path, delay in walk.forward(name, identity(shape), (name,), 0):
+        for end, path in walk.forward(name, _Path(identity(shape), (name,), (name,))):
             if isinstance(walk.graph.nodes[end], nir.Output):
                 continue
-            if delay:
+            if path.delay:
                 raise UnsupportedNodeError(
-                    f"node '{name}' has a bias in front of a Delay ({' -> '.join(path)}); put the Delay "
-                    f"in front of it"
+                    f"node '{name}' has a bias in front of a Delay ({' -> '.join(path.names)}); put the "
+                    f"Delay in front of it"
                 )
-            total[end] = total[end] + (as_matrix(linear).weight @ constant).reshape(shapes[end])
+            with naming(name):
+                sent = as_matrix(path.linear).weight @ constant
+            total[end] = total[end] + sent.reshape(shapes[end])
     return total
-
-
-def _output_shape(walk: _Walk, name: str, sources: Mapping[str, Shape]) -> Shape:
-    """Shape that a stateless node sends, found from any source that reaches it."""
-    node = walk.graph.nodes[name]
-    for before in walk.before[name]:
-        shape = sources[before] if before in sources else _output_shape(walk, before, sources)
-        return walk.linear(name, node, shape).out_shape
-    raise UnsupportedNodeError(f"node '{name}' has no input")

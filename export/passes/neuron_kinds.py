@@ -36,7 +36,7 @@ from numpy.typing import NDArray
 
 from biril_nm.errors import UnsupportedNodeError
 
-__all__ = ["NEURON_KINDS", "Dynamics", "dynamics_of"]
+__all__ = ["NEURON_KINDS", "Dynamics", "dynamics_of", "parameter_shape", "v_reset"]
 
 FloatArray = NDArray[np.float64]
 
@@ -68,7 +68,8 @@ def _arrays(node: Any, *names: str) -> list[FloatArray]:
     return [np.asarray(getattr(node, name), dtype=np.float64) for name in names]
 
 
-def _v_reset(node: Any) -> FloatArray:
+def v_reset(node: Any) -> FloatArray:
+    """``v_reset`` of a node; 0 where it has none."""
     value = getattr(node, "v_reset", None)
     return np.asarray(0.0 if value is None else value, dtype=np.float64)
 
@@ -95,8 +96,7 @@ def _gain(fraction: FloatArray, tau: FloatArray, dt_s: float, r: FloatArray) -> 
 
 def _integrate(node: Any, name: str, dt_s: float) -> Dynamics:
     (r,) = _arrays(node, "r")
-    integration = (node.metadata or {}).get("if_integration", "per_step")
-    if integration in ("continuous", b"continuous"):
+    if node.metadata.get("if_integration") == "continuous":
         r = r * dt_s
     one, zero = np.ones_like(r), np.zeros_like(r)
     return Dynamics(one, zero, r, r, zero, _threshold(node, r))
@@ -106,7 +106,7 @@ def _leaky(node: Any, name: str, dt_s: float) -> Dynamics:
     tau, r, v_leak = _arrays(node, "tau", "r", "v_leak")
     g = _step_fraction(name, "tau", tau, dt_s)
     gain = _gain(g, tau, dt_s, r)
-    drive = g * (v_leak - _v_reset(node))
+    drive = g * (v_leak - v_reset(node))
     return Dynamics(np.ones_like(g), g, gain, gain, drive, _threshold(node, g))
 
 
@@ -115,7 +115,7 @@ def _cuba(node: Any, name: str, dt_s: float) -> Dynamics:
     a = _step_fraction(name, "tau_syn", tau_syn, dt_s)
     g = _step_fraction(name, "tau_mem", tau_mem, dt_s)
     gain = _gain(g, tau_mem, dt_s, r) * _gain(a, tau_syn, dt_s, np.broadcast_to(w_in, a.shape))
-    drive = g * (v_leak - _v_reset(node))
+    drive = g * (v_leak - v_reset(node))
     return Dynamics(a, g, gain, np.zeros_like(g), drive, _threshold(node, g), filtered_bias=True)
 
 
@@ -129,7 +129,7 @@ def _threshold(node: Any, like: FloatArray) -> FloatArray:
     value = getattr(node, "v_threshold", None)
     if value is None:
         return np.full_like(like, np.inf)
-    above = np.asarray(value, dtype=np.float64) - _v_reset(node)
+    above = np.asarray(value, dtype=np.float64) - v_reset(node)
     return np.asarray(np.broadcast_to(above, like.shape))
 
 
@@ -142,6 +142,17 @@ NEURON_KINDS: dict[type, Callable[[Any, str, float], Dynamics]] = {
     nir.CubaLI: _cuba,
     nir.Threshold: _compare,
 }
+
+
+PARAMETERS = (
+    "r", "tau", "tau_syn", "tau_mem", "v_leak", "v_threshold", "v_reset", "w_in", "threshold",
+)  # fmt: skip
+
+
+def parameter_shape(node: nir.NIRNode) -> tuple[int, ...]:
+    """The shape that all parameters of a neuron node have, apart from those that are shared."""
+    values = [getattr(node, name, None) for name in PARAMETERS]
+    return np.broadcast_shapes(*(np.shape(value) for value in values if value is not None))
 
 
 def dynamics_of(node: nir.NIRNode, name: str, dt_s: float, shape: tuple[int, ...]) -> Dynamics:

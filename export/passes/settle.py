@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import nir
 import numpy as np
 
 from biril_nm.errors import ConfigError, UnsupportedNodeError, bullet_list
+from biril_nm.export.passes.links import free_name
 from biril_nm.export.passes.neuron_kinds import NEURON_KINDS
 from biril_nm.loihi import ChipProfile
 
-__all__ = ["FORCE_ZERO", "READOUTS", "settle_dt", "settle_readout", "settle_reset", "text_of"]
+__all__ = ["FORCE_ZERO", "READOUTS", "settle_dt", "settle_readout", "settle_reset"]
 
 FORCE_ZERO = "force-zero"
 READOUTS = ("accumulate",)
 SUMMED = ("sum", "mean")  # read-outs of the file that accumulation computes
-
-
-def text_of(value: Any) -> str | None:
-    """A string of metadata, which HDF5 may return as bytes."""
-    return value.decode() if isinstance(value, bytes) else None if value is None else str(value)
 
 
 def settle_dt(graph: nir.NIRGraph, dt_s: float | None) -> float:
@@ -29,22 +23,21 @@ def settle_dt(graph: nir.NIRGraph, dt_s: float | None) -> float:
     Raises:
         ConfigError: nobody tells, or both tell differently.
     """
-    told = {float(graph.metadata["dt"])} if "dt" in (graph.metadata or {}) else set()
-    told |= {float(n.metadata["dt"]) for n in graph.nodes.values() if "dt" in (n.metadata or {})}
-    if len(told) > 1:
-        raise ConfigError(f"the graph's nodes give different dt ({sorted(told)} s); one is allowed")
+    told = sorted({n.metadata["dt"] for n in (graph, *graph.nodes.values()) if "dt" in n.metadata})
+    if told and not np.isclose(told[0], told[-1], rtol=1e-6, atol=0):
+        raise ConfigError(f"the graph's nodes give different dt ({told} s); one is allowed")
     if dt_s is None:
         if told:
-            return told.pop()
+            return float(told[0])
         raise ConfigError(
             "the graph does not say how wide a time step is, and time constants in seconds mean "
             "nothing without it; pass dt_s (--dt), as the network was trained"
         )
     if not 0 < dt_s < np.inf:
         raise ConfigError(f"dt_s is {dt_s}; it must be above 0 s and finite")
-    if told and not np.isclose(dt_s, next(iter(told)), rtol=1e-6):
+    if told and not np.isclose(dt_s, told[0], rtol=1e-6, atol=0):
         raise ConfigError(
-            f"dt_s is {dt_s} but the graph was written with dt {told.pop()} s; leave dt_s out"
+            f"dt_s is {dt_s} but the graph was written with dt {told[0]} s; leave dt_s out"
         )
     return dt_s
 
@@ -64,9 +57,8 @@ def settle_reset(
     for name, node in graph.nodes.items():
         if type(node) not in NEURON_KINDS or not hasattr(node, "v_threshold"):
             continue
-        metadata = node.metadata or {}
-        told = text_of(metadata.get("reset"))
-        drops = told == "zero" and bool(metadata.get("reset_drops_input", 0))
+        told = node.metadata.get("reset")
+        drops = told == "zero" and bool(node.metadata.get("reset_drops_input", 0))
         if told == "zero" and not drops:
             settled[name] = {"reset": "zero", "from": "file"}
         elif reset == FORCE_ZERO or (told is None and reset == "zero"):
@@ -118,18 +110,16 @@ def settle_readout(graph: nir.NIRGraph, readout: str | None) -> nir.NIRGraph:
     for name, node in graph.nodes.items():
         if not isinstance(node, nir.Output) or any(a == name for a, _ in edges):
             continue
-        told = text_of((node.metadata or {}).get("readout"))
+        told = node.metadata.get("readout")
         sources = [a for a, b in edges if b == name]
         if not sources or not _linear_end(graph, sources):
             continue
         if readout is None and told not in SUMMED:
             continue
-        shape = np.atleast_1d(node.output_type["output"]).astype(int)
-        summed = f"{sources[0]}.sum" if len(sources) == 1 else f"{name}.sum"
-        metadata = {"if_integration": "per_step"}
-        nodes[summed] = nir.I(r=np.ones(tuple(shape)), metadata=metadata)
+        summed = free_name(f"{sources[0] if len(sources) == 1 else name}.sum", nodes)
+        nodes[summed] = nir.I(r=np.ones(()), metadata={"if_integration": "per_step"})
         edges = [(a, summed if b == name else b) for a, b in edges] + [(summed, name)]
-    return nir.NIRGraph(nodes, edges, metadata=dict(graph.metadata or {}), type_check=False)
+    return nir.NIRGraph(nodes, edges, metadata=dict(graph.metadata), type_check=False)
 
 
 def _linear_end(graph: nir.NIRGraph, sources: list[str]) -> bool:

@@ -470,7 +470,7 @@ CONV = {"stride": (1, 1), "padding": (0, 0), "dilation": (1, 1), "groups": 1, "b
         (
             nir.Conv2d(None, np.ones((2, 1, 2, 2)), **{**CONV, "stride": (1, 2, 3)}),
             (1, 4, 4),
-            r"'x': stride is \(1, 2, 3\); needed are 1 or 2 integers",
+            r"'x' \(Conv2d\): stride is \(1, 2, 3\); needed are 1 or 2 integers",
         ),
         (
             nir.Conv1d(None, np.ones((2, 3, 1)), 1, 0, 1, 1, np.zeros(2)),
