@@ -16,6 +16,7 @@ import nir
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from biril_nm.errors import RangeError
 from biril_nm.export.design_rules import check_design
 from biril_nm.export.passes.assemble import assemble, facts
 from biril_nm.export.passes.balance_delays import balance_delays
@@ -38,6 +39,9 @@ __all__ = ["ideal_weights", "lower"]
 log = logging.getLogger(__name__)
 
 PLUS, MINUS = "plus", "minus"
+BEYOND_REGISTERS = (
+    2.0**60
+)  # weight per threshold; the largest that any chip holds is 255 * 2**7 / 2
 
 
 def lower(
@@ -103,7 +107,7 @@ def lower(
         "scale_search": scale_search,
         "split_mixed": split,
         "readout": readout or "",
-        "notes": [*net.notes, *_loop_notes(graph, late)],
+        "notes": [*net.notes, *_loop_notes(graph, late), *_vanished_notes(quantized)],
         "balanced_delays": delays,
     }
     graph = graph.with_metadata(**facts(flat, net, quantized, resets, profile, **settings))
@@ -171,8 +175,15 @@ def _quantize(
     scale_search: str,
 ) -> QuantizedNode:
     shape, d = net.neurons[name]
-    links = [_scaled(net, link, _row_gain(d, shape)) for link in net.links_into(name)]
-    bias = (d.bias_gain * net.bias[name] + d.drive) / _level(d, shape)
+    with np.errstate(over="ignore", invalid="ignore"):
+        links = [_scaled(net, link, _row_gain(d, shape)) for link in net.links_into(name)]
+        bias = (d.bias_gain * net.bias[name] + d.drive) / _level(d, shape)
+    for what, values in (*((link.name, link.values) for link in links), ("bias", bias)):
+        if not np.all(np.abs(values) < BEYOND_REGISTERS):
+            raise RangeError(
+                f"node '{name}': '{what}' reaches {np.abs(values).max():.3g} thresholds in one step, "
+                f"which no scale brings into the registers; reduce it, or raise the threshold"
+            )
     told = [metadata.get("n_steps", 1) for _, metadata in net.inputs.values()]
     decays = Decays(
         u=np.asarray(d.u_decay).ravel(),
@@ -202,4 +213,15 @@ def _loop_notes(graph: LoihiGraph, late: list[str]) -> list[str]:
         if name not in late
         and slack > 1 + graph.connections[name].delay
         and order.get(graph.ends[name][0], -1) > order.get(graph.ends[name][1], -1)
+    ]
+
+
+def _vanished_notes(quantized: Mapping[str, QuantizedNode]) -> list[str]:
+    """Connections that the largest weights or thresholds beside them leave nothing of."""
+    return [
+        f"all {told['weights']} weights of '{name}' are rounded to 0: they are too small beside the "
+        f"threshold or the other connections of '{node}'"
+        for node, found in quantized.items()
+        for name, told in found.link_facts.items()
+        if told["vanished"]
     ]

@@ -50,7 +50,10 @@ class NirInterpreter:
 
     def run(self, x: np.ndarray | dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Spikes of each neuron node and values of the rest, (n_steps, batch, *shape)."""
-        names = [n for n, node in self.graph.nodes.items() if isinstance(node, nir.Input)]
+        fed = {b for _, b in self.graph.edges}
+        names = [
+            n for n, m in self.graph.nodes.items() if isinstance(m, nir.Input) and n not in fed
+        ]
         given = x if isinstance(x, dict) else dict.fromkeys(names, x)
         given = {n: torch.from_numpy(np.asarray(v, dtype=np.float64)) for n, v in given.items()}
         out: dict[str, list[np.ndarray]] = {}
@@ -86,15 +89,15 @@ class NirInterpreter:
             pooled = F.avg_pool2d(x, k, s, p)
             return pooled * (k[0] * k[1]) if isinstance(node, nir.SumPool2d) else pooled
         if isinstance(node, nir.Flatten):
-            end = int(node.end_dim)
-            return x.flatten(int(node.start_dim) + 1, end + 1 if end >= 0 else end)
+            dims = (int(node.start_dim), int(node.end_dim))
+            return x.flatten(*(dim + 1 if dim >= 0 else dim for dim in dims))
         if isinstance(node, nir.Scale):
             return x * t("scale")
         if isinstance(node, nir.Delay):
             return self._delay(name, x, np.asarray(node.delay))
         if isinstance(node, nir.Threshold):
             return (x > t("threshold")).double()
-        return x if isinstance(node, nir.Output) else self._neuron(name, node, x, t)
+        return x if isinstance(node, (nir.Input, nir.Output)) else self._neuron(name, node, x, t)
 
     def _delay(self, name, x, delay):
         steps = round(float(delay.flat[0]) / self.dt)

@@ -40,6 +40,8 @@ ENDLESS_STEPS = float(1 << 40)  # time constant of a decay of 0
 REGISTERS = ("vth", "du", "dv", "bias_mant")
 TOLERANCE = 1e-9  # float64 products of a few factors; registers are at least 1 apart
 
+# what reading numbers of another kind, size or place than written provokes
+DAMAGED = (LookupError, ValueError, TypeError, AttributeError, ArithmeticError, AssertionError)
 _WEIGHTS = (nir.Linear, nir.Conv2d)
 _NEURONS = (nir.IF, nir.LIF, nir.CubaLIF)
 _BETWEEN = (nir.Delay, nir.Flatten)
@@ -52,12 +54,11 @@ class _ChangedError(Exception):
 def exact_graph(graph: nir.NIRGraph) -> LoihiGraph | None:
     """The integer network that ``graph`` was written from; None if it is any other graph."""
     metadata = graph.metadata or {}
-    if metadata.get(EXACT) != VERSION:
+    if not np.array_equal(metadata.get(EXACT, 0), VERSION):
         return None
     try:
         return _restore(restored(graph), float(metadata["dt"]))
-    except (_ChangedError, BirilError, LookupError, ValueError, TypeError, AttributeError,
-            ArithmeticError, RecursionError) as error:  # fmt: skip
+    except (_ChangedError, BirilError, *DAMAGED) as error:
         log.warning(
             "the graph was changed since its integers were written, and is lowered anew: %s", error
         )

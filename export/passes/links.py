@@ -320,6 +320,9 @@ def _links(
             name = "+".join(names) or f"{source}_to_{end}"
             late = any(node.metadata.get("lag", 0) for node in nodes)
             links.append(FloatLink(name, source, end, whole, path.delay, late))
+    for name, node in walk.graph.nodes.items():
+        if isinstance(node, nir.Output) and not walk.next[name] and name not in outputs:
+            raise UnsupportedNodeError(f"no neurons reach output '{name}'; connect or remove it")
     return _uniquely_named(links, {*inputs, *neurons, *outputs}), outputs, shapes
 
 

@@ -129,8 +129,7 @@ def _threshold(node: Any, like: FloatArray) -> FloatArray:
     value = getattr(node, "v_threshold", None)
     if value is None:
         return np.full_like(like, np.inf)
-    above = np.asarray(value, dtype=np.float64) - v_reset(node)
-    return np.asarray(np.broadcast_to(above, like.shape))
+    return np.asarray(np.asarray(value, dtype=np.float64) - v_reset(node))
 
 
 NEURON_KINDS: dict[type, Callable[[Any, str, float], Dynamics]] = {

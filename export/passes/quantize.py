@@ -128,18 +128,20 @@ def _search(
     """Scale with the smallest error below all limits, and that error."""
     ceiling = min(limits.values(), default=math.inf)
     candidates = {scale for grid in grids.values() for scale in grid.scales()}
+    candidates |= {s for link in links for s in grids[link.name].exact_scales(link.values)}
     if math.isfinite(ceiling):
         candidates.add(ceiling)
     if not candidates:
         candidates = {float(WEIGHT_MAX)}
     best: float | None = None
     best_error = math.inf
+    known: dict[tuple[str, float], float] = {}
     for scale in sorted(candidates, reverse=True):
         if not SCALE_MIN <= scale <= ceiling or any(
             g.exponent(scale) > g.exp_max for g in grids.values()
         ):
             continue
-        error = _error(links, grids, scale, peaks)
+        error = _error(links, grids, scale, peaks, known)
         if error < best_error * (1 - 1e-9):
             best, best_error = scale, error
     return best, best_error
@@ -150,17 +152,23 @@ def _error(
     grids: Mapping[str, WeightGrid],
     scale: float,
     peaks: Peaks | None,
+    known: dict[tuple[str, float], float],
 ) -> float:
-    """Squared relative error of weights, threshold and negative shifts, and cost of headroom."""
+    """Squared relative error of weights, threshold and negative shifts, and cost of headroom.
+
+    ``known``: errors of weights at grid units per threshold that were seen before.
+    """
     wrong = total = 0.0
     shift = (0.5 / scale) ** 2 + headroom_cost(scale, peaks) ** 2
     for link in links:
-        grid, values = grids[link.name], link.values
+        grid = grids[link.name]
         exponent = grid.exponent(scale)
-        back = grid.round(values, scale, exponent) * (2.0**exponent / scale)
+        key = (link.name, scale / 2.0**exponent)
+        if key not in known:
+            known[key] = grid.error(link.values, scale, exponent)
         share = float(link.input_max) ** 2
-        wrong += share * float(np.sum((back - values) ** 2))
-        total += share * float(np.sum(values**2))
+        wrong += share * known[key]
+        total += share * grid.power
         shift += (0.5 / scale) ** 2 if exponent < 0 else 0.0
     return (wrong / total if total else 0.0) + shift
 
@@ -228,5 +236,6 @@ def _link_facts(
         "max_error": float(np.abs(difference).max()) if difference.size else 0.0,
         "relative_error": math.sqrt(float(np.mean(difference**2))) / rms if rms else 0.0,
         "zeros": int(np.sum(integers == 0)),
+        "vanished": bool(np.any(link.values) and not np.any(integers)),
         "weights": int(integers.size),
     }

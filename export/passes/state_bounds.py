@@ -84,7 +84,8 @@ def proven_limits(links: Sequence[Scaled], bias: FloatArray, decays: Decays) -> 
         for link in links:
             total += _row_bound(link, sign, size)
         worst = np.maximum(worst, total)
-    u = worst * _growth(decays.u, decays.n_steps)
+    growth = _growth(decays.u, decays.n_steps)
+    u = worst * np.where(worst > 0, growth, 0.0)  # nothing comes in: nothing grows, however long
     limits = {"u (proven)": _limit(u) * PROOF_SLACK}
     if not decays.spiking:
         n_steps = decays.n_steps or STEPS_UNKNOWN

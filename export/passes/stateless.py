@@ -48,10 +48,11 @@ def _padding(node: Any, name: str, kernel: Shape, dilation: tuple[int, ...]) -> 
     if text == "valid":
         return (0,) * len(kernel)
     total = [d * (k - 1) for d, k in zip(dilation, kernel)]
-    if text != "same" or any(n % 2 for n in total):
+    strided = np.any(np.asarray(node.stride) != 1)
+    if text != "same" or strided or any(n % 2 for n in total):
         raise UnsupportedNodeError(
-            f"node '{name}' pads '{text}' with kernel {kernel}, which is no symmetric padding; give "
-            f"it in numbers"
+            f"node '{name}' pads '{text}' with kernel {kernel} and stride {node.stride}, which is no "
+            f"symmetric padding; give it in numbers"
         )
     return tuple(n // 2 for n in total)
 
@@ -86,6 +87,7 @@ def _linear(node: Any, name: str, shape: Shape) -> LinearMap:
             f"node '{name}' ({type(node).__name__}) has weights {node.weight.shape} and receives shape "
             f"{shape}; needed is a matrix (out, {int(np.prod(shape))})"
         )
+    _check_bias(node, name, node.weight.shape[0])
     return Matrix(node.weight, shape, (int(node.weight.shape[0]),))
 
 

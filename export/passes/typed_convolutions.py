@@ -148,6 +148,9 @@ def restored(graph: nir.NIRGraph) -> nir.NIRGraph:
         after = [b for a, b in edges if a == name]
         if original is None or (cropped and (after != [crop] or not _only_crops(nodes[crop]))):
             continue
+        cut = np.broadcast_to(nodes[crop].dilation if cropped else 0, 2)
+        if not np.array_equal(np.subtract(_size(node), _size(original)), cut):
+            continue
         nodes[name] = original
         if cropped:
             del nodes[crop]
@@ -156,18 +159,38 @@ def restored(graph: nir.NIRGraph) -> nir.NIRGraph:
 
 
 def _original(node: Any, told: Any) -> Any:
-    kernel, before = (tuple(int(n) for n in told[key]) for key in ("kernel", "zeros_before"))
-    inner = node.weight[:, :, before[0] : before[0] + kernel[0], before[1] : before[1] + kernel[1]]
-    if np.count_nonzero(inner) != np.count_nonzero(node.weight):
+    """The convolution without its zeros; None where the file has been changed since."""
+    try:
+        kernel, before, padding = (
+            np.asarray(told[key]).astype(np.int64) for key in ("kernel", "zeros_before", "padding")
+        )
+        y, x = before
+        np.asarray(node.input_shape).astype(np.int64)  # the size is compared later
+        moved = np.broadcast_to(node.padding, 2) == padding + node.dilation * before
+    except (KeyError, ValueError, TypeError):
         return None
-    padding = tuple(int(n) for n in told["padding"])
-    return replace(node, weight=inner, padding=padding)
+    inner = node.weight[:, :, y : y + kernel[0], x : x + kernel[1]]
+    whole = np.count_nonzero(inner) == np.count_nonzero(node.weight)
+    if not (whole and np.all(moved) and np.array_equal(inner.shape[2:], kernel)):
+        return None
+    return replace(node, weight=inner, padding=tuple(int(n) for n in padding))
+
+
+def _size(node: Any) -> tuple[int, ...]:
+    """(H, W) after a convolution, for any kernel."""
+    steps = [np.broadcast_to(getattr(node, key), 2) for key in ("stride", "padding", "dilation")]
+    sizes = zip(np.broadcast_to(node.input_shape, 2), node.weight.shape[2:], *steps)
+    return tuple(int((n + 2 * p - d * (k - 1) - 1) // s + 1) for n, k, s, p, d in sizes)
 
 
 def _only_crops(node: Any) -> bool:
+    """Whether a convolution of one tap does nothing but cut rows and columns off at the end."""
     weight = node.weight
     return bool(
-        np.array_equal(weight[:, :, 0, 0], np.eye(len(weight)))
+        weight.ndim == 4
+        and np.array_equal(weight[:, :, 0, 0], np.eye(len(weight)))
         and np.count_nonzero(weight) == len(weight)
         and not np.any(node.bias)
+        and np.all(np.asarray(node.stride) == 1)
+        and not np.any(node.padding)
     )

@@ -24,6 +24,8 @@ SCALE_SEARCHES = ("max", "percentile", "mse")
 PERCENTILE = 99.9  # share of weights that "percentile" keeps from clipping
 CLIP_LEVELS = 36  # clip levels that "mse" tries, from a third of the largest weight to all of it
 CLIP_LOWEST = 0.3
+LEVELS_MAX = 2 * WEIGHT_MAX  # more different magnitudes than half of it fit no grid
+UNIT_TOLERANCE = 1e-6  # of the largest weight: float32
 
 
 def stored(weight: Any) -> FloatArray:
@@ -56,6 +58,7 @@ class WeightGrid:
         exp_min: smallest exponent.
         exp_max: largest exponent.
         peak: float magnitude that ``top`` stands for; weights above it are clipped.
+        power: sum of squares of the weights.
     """
 
     mode: SignMode
@@ -64,6 +67,7 @@ class WeightGrid:
     exp_min: int
     exp_max: int
     peak: float
+    power: float
 
     @staticmethod
     def of(link: Scaled, chip: ChipProfile, weight_bits: int, search: str = "max") -> WeightGrid:
@@ -86,7 +90,8 @@ class WeightGrid:
                 f"only the negative ones; split it by sign, or use weight_bits of 2 or more"
             )
         peak = float(np.abs(values).max()) if values.size else 0.0
-        grid = WeightGrid(mode, step, top, low, chip.weight_exp_max, peak)
+        power = float(np.sum(values**2))
+        grid = WeightGrid(mode, step, top, low, chip.weight_exp_max, peak, power)
         return (
             grid
             if search == "max" or peak == 0.0
@@ -98,12 +103,7 @@ class WeightGrid:
         if search == "percentile":
             return float(np.percentile(magnitude[magnitude > 0], PERCENTILE))
         levels = self.peak * np.linspace(CLIP_LOWEST, 1.0, CLIP_LEVELS)
-        errors = [
-            float(
-                np.sum((self.round(values, self.top / level, 0) * (level / self.top) - values) ** 2)
-            )
-            for level in levels
-        ]
+        errors = [self.error(values, self.top / level, 0) for level in levels]
         return float(levels[int(np.argmin(errors))])
 
     def exponent(self, scale: float) -> int:
@@ -116,6 +116,26 @@ class WeightGrid:
         """Scales at which the peak fills the range, one per exponent."""
         exponents = range(self.exp_min, self.exp_max + 1)
         return [self.top * 2.0**k / self.peak for k in exponents] if self.peak > 0 else []
+
+    def exact_scales(self, values: FloatArray) -> list[float]:
+        """Scales at which every weight is a grid point; none where they share no common unit."""
+        if np.unique(np.abs(values[:LEVELS_MAX])).size * 2 > LEVELS_MAX:
+            return []
+        levels = np.unique(np.abs(values))
+        levels = levels[levels > 0]
+        if not levels.size or self.peak < levels[-1]:
+            return []
+        unit = float(levels[0])
+        for level in levels[1:]:
+            rest = float(level)
+            while rest > UNIT_TOLERANCE * self.peak:
+                unit, rest = rest, unit % rest
+        counts = levels / unit
+        room = self.top // self.step // max(1, int(np.rint(counts[-1])))
+        if room < 1 or np.any(np.abs(counts - np.rint(counts)) > UNIT_TOLERANCE * counts[-1]):
+            return []
+        exponents = range(self.exp_min, self.exp_max + 1)
+        return [room * self.step * 2.0**k / unit for k in exponents]
 
     @property
     def low(self) -> int:
@@ -131,6 +151,11 @@ class WeightGrid:
         """Nearest grid point (halves away from zero) within the range."""
         nearest = round_half_away(values * (scale / 2.0**exponent / self.step)) * self.step
         return np.clip(nearest, self.low, self.high)
+
+    def error(self, values: FloatArray, scale: float, exponent: int) -> float:
+        """Squared error of rounding and clipping, summed."""
+        back = self.round(values, scale, exponent) * (2.0**exponent / scale)
+        return float(np.sum((back - values) ** 2))
 
     def round_map(self, linear: LinearMap, scale: float, exponent: int) -> IntArray:
         """Grid integers of all stored weights of a map, flat, rows and kernels keeping their sums."""

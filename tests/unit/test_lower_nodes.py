@@ -465,7 +465,7 @@ CONV = {"stride": (1, 1), "padding": (0, 0), "dilation": (1, 1), "groups": 1, "b
         (
             nir.Conv2d(None, np.ones((2, 1, 2, 2)), **{**CONV, "padding": "same"}),
             (1, 4, 4),
-            "'x' pads 'same' with kernel .2, 2., which is no symmetric padding",
+            "'x' pads 'same' with kernel .2, 2. and stride .1 1., which is no symmetric padding",
         ),
         (
             nir.Conv2d(None, np.ones((2, 1, 2, 2)), **{**CONV, "stride": (1, 2, 3)}),
