@@ -21,6 +21,9 @@ __all__ = ["MAX_BYTES", "check_members", "open_checked"]
 
 MAX_BYTES = 8 << 30  # sum of all arrays, uncompressed
 MAX_MEMBERS = 100_000
+# Compression makes zeros about 1,000 times smaller; more than that was never written.
+HOLLOW_RATIO = 2_000
+HOLLOW_BYTES = 1 << 20
 MAX_DEPTH = 64
 
 # HDF5 File Format Specification 3.0, III.E "Disk Format: Level 1E - Global Heap"
@@ -80,7 +83,13 @@ def check_members(source: Path, file: h5py.File, max_bytes: int = MAX_BYTES) -> 
             elif isinstance(item, h5py.Dataset):
                 if item.is_virtual or item.external:
                     raise FileFormatError(f"'{source}': '{path}' takes its data from another file")
-                total += int(item.size or 0) * item.dtype.itemsize
+                size = int(item.size or 0) * item.dtype.itemsize
+                if size > HOLLOW_BYTES + HOLLOW_RATIO * item.id.get_storage_size():
+                    raise FileFormatError(
+                        f"'{source}': '{path}' declares {size} bytes, of which the file holds only "
+                        f"{item.id.get_storage_size()}; write it again, whole"
+                    )
+                total += size
                 if item.dtype.hasobject:
                     texts.append((path, item))
         if total > max_bytes:

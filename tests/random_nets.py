@@ -6,7 +6,7 @@ import nir
 import numpy as np
 
 DT = 1e-3
-WIRINGS = ("plain", "residual", "loop", "feedback", "inputs", "readout")
+WIRINGS = ("plain", "residual", "loop", "feedback", "inputs", "readout", "convolutional loop")
 
 
 def weights(shape, r):
@@ -26,6 +26,9 @@ def neurons(shape, r, spiking=True):
             if r.random() < 0.3
             else np.full(shape, r.uniform(low, high))
         )
+
+    if r.random() < 0.1:  # one set of parameters for all neurons
+        shape = (1,)
 
     tau, r_in = draw(2, 40) * DT, draw(0.5, 30)
     leak = draw(-0.05, 0.1) if r.random() < 0.4 else np.zeros(shape)
@@ -47,9 +50,10 @@ def neurons(shape, r, spiking=True):
     )  # fmt: skip
 
 
-def linear(pre, post, r):
-    """Linear or Affine between flat shapes."""
+def linear(pre, post, r, weak=False):
+    """Linear or Affine between flat shapes; a weak one needs a smaller exponent than others beside it."""
     w = weights((post, pre), r) * np.sqrt(pre) / 2
+    w = w * 2.0 ** -r.integers(3, 9) if weak else w
     return nir.Affine(w, r.normal(0, 0.2, post)) if r.random() < 0.5 else nir.Linear(w)
 
 
@@ -92,23 +96,36 @@ def random_nir(seed, wiring=None):
     put(("c2", linear(size, post, r)), ("n2", neurons((post,), r, wiring != "readout")))
     edges += [(last, "c2"), ("c2", "n2"), ("n2", "output")]
     flat1 = int(np.prod(shape1))
+    weak = r.random() < 0.3
     if wiring == "residual":
         put(
             ("c3", linear(size, post, r)),
             ("n3", neurons((post,), r)),
-            ("c4", linear(post, post, r)),
+            ("c4", linear(post, post, r, weak)),
         )
         edges += [(last, "c3"), ("c3", "n3"), ("n3", "c4"), ("c4", "n2")]
     elif wiring == "loop":
-        put(("c3", linear(post, post, r) if r.random() < 0.7 else nir.Scale(weights((post,), r))))
+        back = linear(post, post, r, weak) if r.random() < 0.7 else nir.Scale(weights((post,), r))
+        put(("c3", back))
         edges += [("n2", "c3"), ("c3", "n2")]
     elif wiring == "feedback" and len(shape1) == 1:
-        put(("c3", linear(post, flat1, r)))
+        put(("c3", linear(post, flat1, r, weak)))
         edges += [("n2", "c3"), ("c3", "n1")]
+    elif wiring == "convolutional loop" and len(shape1) == 3:
+        w = weights((shape1[0], shape1[0], 3, 3), r)
+        put(("c3", nir.Conv2d(None, w, 1, 1, 1, 1, np.zeros(shape1[0]))))
+        edges += [("n1", "c3"), ("c3", "n1")]
     elif wiring == "inputs":
-        put(("input2", nir.Input({"input": np.array([3])})), ("c3", linear(3, post, r)))
+        put(("input2", nir.Input({"input": np.array([3])})), ("c3", linear(3, post, r, weak)))
         edges += [("input2", "c3"), ("c3", "n2")]
     put(("output", nir.Output({"output": np.array([post])})))
+    if r.random() < 0.35:  # a second output reads a membrane
+        put(
+            ("c5", linear(size, 3, r)),
+            ("read", neurons((3,), r, spiking=False)),
+            ("output2", nir.Output({"output": np.array([3])})),
+        )
+        edges += [(last, "c5"), ("c5", "read"), ("read", "output2")]
     _code(nodes, r)
     graph = nir.NIRGraph(nodes, edges, metadata={"dt": DT}, type_check=False)
     return graph, wiring
@@ -120,12 +137,13 @@ def _first(r):
     if kind == "conv":
         return convolution(r)
     if kind == "conv1d":
-        c_in, c_out, length, k = (int(n) for n in (*r.integers(1, 3, 2), *r.integers(4, 9, 1), 3))
-        stride, padding = int(r.integers(1, 3)), int(r.integers(0, 3))
-        node = nir.Conv1d(
-            None, 2 * weights((c_out, c_in, k), r), stride, padding, 1, 1, np.zeros(c_out)
-        )
-        return (c_in, length), node, (c_out, (length + 2 * padding - k) // stride + 1)
+        groups, k, length = int(r.integers(1, 3)), 3, int(r.integers(5, 9))
+        c_in, c_out = (groups * int(n) for n in r.integers(1, 3, 2))
+        stride, padding, dilation = (int(n) for n in (*r.integers((1, 0), 3), r.integers(1, 3)))
+        w = 2 * weights((c_out, c_in // groups, k), r)
+        node = nir.Conv1d(None, w, stride, padding, dilation, groups, np.zeros(c_out))
+        length_out = (length + 2 * padding - dilation * (k - 1) - 1) // stride + 1
+        return (c_in, length), node, (c_out, length_out)
     pre, post = (int(n) for n in r.integers(2, 9, 2))
     return (pre,), linear(pre, post, r), (post,)
 
@@ -146,7 +164,7 @@ def _between(nodes, edges, shape, r):
         steps = r.integers(0, 4, shape) if r.random() < 0.4 else np.full(shape, r.integers(0, 4))
         follow("delay", nir.Delay(steps * DT))
     if len(shape) == 3 and r.random() < 0.5:
-        kind = nir.AvgPool2d if r.random() < 0.5 else nir.SumPool2d
+        kind = nir.AvgPool2d if r.random() < 0.4 else nir.SumPool2d
         k = np.minimum(r.integers(1, 4, 2), shape[1:])
         s, p = r.integers(1, 4, 2), np.minimum(r.integers(0, 2, 2), k // 2)
         follow("pool", kind(k, s, p))

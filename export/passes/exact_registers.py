@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 import nir
@@ -78,7 +79,7 @@ def _restore(graph: nir.NIRGraph, dt: float) -> LoihiGraph:
         node = graph.nodes[name]
         if isinstance(node, nir.Input):
             shape = tuple(int(n) for n in np.atleast_1d(node.input_type["input"]))
-            nodes[name] = Input(shape, int(node.metadata["message_bits"]))
+            nodes[name] = Input(shape, _integer(node.metadata, "message_bits"))
         elif isinstance(node, nir.Output):
             nodes[name] = Output()
             edges += [(a, name) for a in before[name]]
@@ -101,6 +102,14 @@ def _restore(graph: nir.NIRGraph, dt: float) -> LoihiGraph:
 
 def _text(value: Any) -> str:
     return value.decode("utf-8") if isinstance(value, bytes) else str(value)
+
+
+def _integer(told: Mapping[str, Any], key: str) -> int:
+    """One integer of the metadata."""
+    value = np.asarray(told[key])
+    if value.dtype.kind not in "iu" or value.size != 1:
+        raise _ChangedError(f"'{key}' is {value!r}")
+    return int(value.item())
 
 
 def _source(
@@ -135,13 +144,13 @@ def _shared(values: NDArray[np.int64], what: str) -> int:
 
 def _connection(node: Any, delay: int) -> Connection:
     told = node.metadata
-    exponent = int(told["weight_exp"])
+    exponent = _integer(told, "weight_exp")
     weight: Any = _whole(np.ldexp(np.asarray(node.weight, dtype=np.float64), -exponent), "a weight")
     if np.any(getattr(node, "bias", 0)):
         raise _ChangedError("a connection has a bias")
     common: dict[str, Any] = {
         "weight_exp": exponent,
-        "weight_bits": int(told["weight_bits"]),
+        "weight_bits": _integer(told, "weight_bits"),
         "sign_mode": SignMode(_text(told["sign_mode"])),
         "delay": delay,
     }
@@ -196,7 +205,7 @@ def _neurons(node: Any, dt: float) -> Neurons:
     if not np.allclose(gain, 1, rtol=TOLERANCE, atol=0) or np.any(node.v_reset):
         raise _ChangedError("a gain is not 1 or v_reset not 0")
     total = _whole(bias * (1 << VTH_SHIFT), "a bias")
-    exponent = int(told["bias_exp"])
+    exponent = _integer(told, "bias_exp")
     if np.any(total % (1 << exponent)):
         raise _ChangedError(f"a bias is no multiple of 2**{exponent}")
 

@@ -21,6 +21,7 @@ __all__ = ["checked_metadata"]
 Range = tuple[float, float]
 STEPS_MAX = 1 << 30
 FLAG: Range = (0, 1)
+COMMON: Mapping[str, Any] = {"lag": FLAG, "dt": float}
 INPUT: Mapping[str, Any] = {
     "message_bits": (0, 31),
     "n_steps": (1, STEPS_MAX),
@@ -28,16 +29,14 @@ INPUT: Mapping[str, Any] = {
     "coding": str,
 }
 NEURON: Mapping[str, Any] = {
-    "dt": float,
     "reset": str,
     "reset_delay": FLAG,
     "reset_drops_input": FLAG,
     "if_integration": ("per_step", "continuous"),
 }
-CONVOLUTION: Mapping[str, Any] = {"lag": FLAG, "dt": float, "groups": (1, STEPS_MAX), "crop": FLAG}
+CONVOLUTION: Mapping[str, Any] = {"groups": (1, STEPS_MAX)}
 OUTPUT: Mapping[str, Any] = {"readout": str}
-OTHER: Mapping[str, Any] = {"lag": FLAG, "dt": float}
-GRAPH: Mapping[str, Any] = {"dt": float, "producer": str}
+GRAPH: Mapping[str, Any] = {"producer": str}
 
 
 def checked_metadata(who: str, node: Any) -> dict[str, Any]:
@@ -54,7 +53,7 @@ def checked_metadata(who: str, node: Any) -> dict[str, Any]:
     if not isinstance(metadata, Mapping):
         raise ConfigError(f"{who}: metadata are a {type(metadata).__name__}; needed is a dict")
     found = dict(metadata)
-    for key, wanted in _table(node).items():
+    for key, wanted in {**COMMON, **_table(node)}.items():
         if key in found:
             found[key] = _value(who, key, found[key], wanted)
     return found
@@ -70,7 +69,7 @@ def _table(node: Any) -> Mapping[str, Any]:
         nir.Conv1d: CONVOLUTION,
         nir.Conv2d: CONVOLUTION,
     }
-    return tables.get(type(node), OTHER)
+    return tables.get(type(node), {})
 
 
 def _value(who: str, key: str, value: Any, wanted: Any) -> Any:

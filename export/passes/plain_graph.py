@@ -194,7 +194,7 @@ def _whole(name: str, kind: str, field: str, value: Any) -> Any:
 
 
 def _shown(value: Any) -> str:
-    if np.size(value) > 4 and hasattr(value, "dtype"):
+    if isinstance(value, np.ndarray) and value.size > 4:
         return f"an array of {value.dtype}, shape {tuple(value.shape)}"
     text = repr(value)
     return text if len(text) < 80 else f"{text[:76]} ..."
