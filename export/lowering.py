@@ -22,7 +22,7 @@ from biril_nm.export.passes.assemble import assemble, facts
 from biril_nm.export.passes.balance_delays import balance_delays
 from biril_nm.export.passes.calibrate import calibrate_peaks
 from biril_nm.export.passes.exact_registers import exact_graph
-from biril_nm.export.passes.linear_maps import scale_rows
+from biril_nm.export.passes.linear_maps import naming, scale_rows
 from biril_nm.export.passes.links import FloatLink, FloatNet, float_net, free_name
 from biril_nm.export.passes.neuron_kinds import Dynamics
 from biril_nm.export.passes.plain_graph import plain_graph
@@ -195,7 +195,8 @@ def _quantize(
 
 
 def _scaled(net: FloatNet, link: FloatLink, gain: NDArray[np.float64]) -> Scaled:
-    linear = scale_rows(link.linear, gain)
+    with naming(link.name):
+        linear = scale_rows(link.linear, gain)
     if link.source not in net.inputs:
         return Scaled(link.name, linear, 1)
     metadata = net.inputs[link.source][1]

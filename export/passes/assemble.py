@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import biril_nm
-from biril_nm.export.passes.linear_maps import Convolution
+from biril_nm.export.passes.linear_maps import Convolution, naming
 from biril_nm.export.passes.links import FloatLink, FloatNet
 from biril_nm.export.passes.quantize import QuantizedNode
 from biril_nm.fixed_point import decay_u_register, decay_v_register
@@ -43,13 +43,17 @@ def assemble(net: FloatNet, quantized: Mapping[str, QuantizedNode], weight_bits:
         for link in net.links_into(name):
             nodes[link.name] = _connection(link, node, weight_bits)
             edges += [(link.source, link.name), (link.name, name)]
+        with naming(name):
+            decays = {
+                "du": _registers(dynamics.u_decay, decay_u_register),
+                "dv": _registers(dynamics.v_decay, decay_v_register),
+            }
         nodes[name] = Neurons(
             shape,
             vth=node.vth,
-            du=_registers(dynamics.u_decay, decay_u_register),
-            dv=_registers(dynamics.v_decay, decay_v_register),
             bias_mant=_collapse(node.bias_mant),
             bias_exp=node.bias_exp,
+            **decays,
         )
     for name, source in net.outputs.items():
         nodes[name] = Output()

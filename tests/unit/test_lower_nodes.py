@@ -20,62 +20,8 @@ from biril_nm.export.nir_files import read_nir, write_nir
 from biril_nm.hardware_sim import simulate
 from biril_nm.hw_graph import Conv, Dense, Sparse
 from biril_nm.loihi import WEIGHT_SHIFT
+from tests.nir_graphs import DT, UNIT, chain, compare, grid, neurons, spikes
 from tests.nir_interpreter import NirInterpreter
-
-DT = 1e-3
-UNIT = 64.0
-
-
-def grid(shape, seed=0, low=-40, high=60):
-    """Even integers / 64; the largest magnitude is fixed, so that the scale is 64 2^k."""
-    w = 2 * np.random.default_rng(seed).integers(low, high, shape)
-    w.flat[0], w.flat[-1] = 254, -254
-    return w / UNIT
-
-
-def neurons(kind, shape, threshold=4.0, **changes):
-    one = np.ones(shape)
-    tau = {"tau": 20 * DT * one} if "Cuba" not in kind else {}
-    cuba = {"tau_syn": 4 * DT * one, "tau_mem": 20 * DT * one, "w_in": 4.0 * one}
-    fields = {
-        "IF": {"r": one, "v_threshold": threshold * one},
-        "I": {"r": one},
-        "LIF": {**tau, "r": 20 * one, "v_leak": 0 * one, "v_threshold": threshold * one},
-        "LI": {**tau, "r": 20 * one, "v_leak": 0 * one},
-        "CubaLIF": {**cuba, "r": 20 * one, "v_leak": 0 * one, "v_threshold": threshold * one},
-        "CubaLI": {**cuba, "r": 20 * one, "v_leak": 0 * one},
-        "Threshold": {"threshold": threshold * one},
-    }[kind]
-    return getattr(nir, kind)(**{**fields, **changes})
-
-
-def chain(shape, *named, **extra):
-    nodes = {"input": nir.Input(input_type={"input": np.array(shape)}), **dict(named)}
-    names = list(nodes)
-    out = named[-1][1].output_type
-    nodes["output"] = nir.Output(output_type={"output": out["output"]})
-    edges = [*pairwise(names), (names[-1], "output")]
-    return nir.NIRGraph(nodes, edges, metadata={"dt": DT}, **extra)
-
-
-def spikes(shape, n_steps=40, seed=1, p=0.3):
-    return (np.random.default_rng(seed).random((n_steps, 3, *shape)) < p).astype(np.int32)
-
-
-def compare(graph, x, same=1.0, **options):
-    """Share of equal spikes of every spiking node is at least ``same``."""
-    options = {"reset": "zero", **options}
-    lowered = lower(graph, **options)
-    trace = simulate(lowered, x, record=("s",))
-    floats = NirInterpreter(graph, DT).run(x)
-    shared = [n for n in lowered.neurons if n in floats and hasattr(graph.nodes[n], "v_threshold")]
-    shared += [n for n in lowered.neurons if isinstance(graph.nodes.get(n), nir.Threshold)]
-    assert shared
-    for name in shared:
-        ours = trace[name].s
-        assert 0 < ours.mean() < 1, name
-        assert (ours == floats[name]).mean() >= same, (name, (ours == floats[name]).mean())
-    return lowered
 
 
 @pytest.mark.parametrize(
