@@ -49,7 +49,8 @@ def checked_metadata(who: str, node: Any) -> dict[str, Any]:
     Raises:
         ConfigError: a known key holds something else.
     """
-    metadata = getattr(node, "metadata", None) or {}
+    metadata = getattr(node, "metadata", None)
+    metadata = {} if metadata is None else metadata
     if not isinstance(metadata, Mapping):
         raise ConfigError(f"{who}: metadata are a {type(metadata).__name__}; needed is a dict")
     found = dict(metadata)

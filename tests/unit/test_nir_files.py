@@ -18,7 +18,7 @@ from biril_nm.export.nir_files import read_nir, write_nir
 from biril_nm.hardware_sim import simulate
 from tests.nir_graphs import chain, grid, neurons
 
-N_MUTATIONS = 300
+N_MUTATIONS = 200
 
 
 @pytest.fixture
