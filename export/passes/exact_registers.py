@@ -108,7 +108,7 @@ def _integer(told: Mapping[str, Any], key: str) -> int:
     """One integer of the metadata."""
     value = np.asarray(told[key])
     if value.dtype.kind not in "iu" or value.size != 1:
-        raise _ChangedError(f"'{key}' is {value!r}")
+        raise _ChangedError(f"'{key}' is {told[key]!r}")
     return int(value.item())
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import shutil
+import struct
 from itertools import pairwise
 
 import h5py
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 
 from biril_nm.errors import BirilError, ConfigError, FileFormatError
-from biril_nm.export import lower
+from biril_nm.export import hdf5_files, lower
 from biril_nm.export.loihi_to_nir import exact_nir
 from biril_nm.export.nir_files import read_nir, write_nir
 from biril_nm.hardware_sim import simulate
@@ -200,6 +201,75 @@ def test_open_shapes_are_told_before_writing(tmp_path):
         ConfigError, match=r"'c' \(Conv2d\) leaves input_shape open.*infer_types\(\)"
     ):
         write_nir(tmp_path / "x.nir", graph)
+
+
+# --- bounds and heaps of text -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("bound", "value", "message"),
+    [
+        ("MAX_MEMBERS", 5, "has more than 5 members"),
+        ("MAX_DEPTH", 1, "groups nest deeper than 1 at '/node/nodes'"),
+    ],
+)
+def test_bounds_are_kept(path, monkeypatch, bound, value, message):
+    monkeypatch.setattr(hdf5_files, bound, value)
+    with pytest.raises(FileFormatError, match=message):
+        read_nir(path)
+
+
+def test_the_sum_of_all_arrays_is_bounded(path):
+    with (
+        pytest.raises(FileFormatError, match="unpacks to more than 100 bytes"),
+        hdf5_files.open_checked(path, "NIR", max_bytes=100),
+    ):
+        pytest.fail("not reached")
+
+
+def text_reference(path, member):
+    """Where the file keeps (length, address of its heap, index) of a text."""
+    with h5py.File(path, "r") as file:
+        return file[member].id.get_offset()
+
+
+def test_text_behind_the_end_of_the_file_is_refused(path):
+    at = text_reference(path, "node/nodes/n/type")
+    data = bytearray(path.read_bytes())
+    struct.pack_into("<Q", data, at + 4, len(data) + 64)
+    path.write_bytes(bytes(data))
+    with pytest.raises(FileFormatError, match="ends before its text"):
+        read_nir(path)
+
+
+def test_text_in_heaps_that_overlap_is_refused(tmp_path):
+    """Texts that look like heaps themselves, each up to the end of the file."""
+    path = tmp_path / "net.nir"
+    trap, n = b"trap".ljust(32, b"~"), 20
+    with h5py.File(path, "w") as file:
+        file["node/type"] = trap * n
+        file["node/many"] = [b"x" * 40] * n
+    data = bytearray(path.read_bytes())
+    at, first = text_reference(path, "node/many"), data.index(trap)
+    for inside, reference in zip(range(first, first + n * 32, 32), range(at, at + n * 16, 16)):
+        size = len(data) - inside
+        struct.pack_into("<4sB3xQHH4xQ", data, inside, b"GCOL", 1, size, 0, 0, size - 16)
+        struct.pack_into("<Q", data, reference + 4, inside)
+    path.write_bytes(bytes(data))
+    with pytest.raises(FileFormatError, match="has heaps that overlap"):
+        read_nir(path)
+
+
+def test_addresses_of_unusual_width_are_refused(tmp_path):
+    sizes = h5py.h5p.create(h5py.h5p.FILE_CREATE)
+    sizes.set_sizes(4, 4)
+    file = h5py.File(h5py.h5f.create(bytes(tmp_path / "x.nir"), fcpl=sizes))
+    file["node/type"] = "NIRGraph"
+    file.close()
+    with pytest.raises(
+        FileFormatError, match="addresses of unusual width; write it again with h5py"
+    ):
+        read_nir(tmp_path / "x.nir")
 
 
 # --- random damage ------------------------------------------------------------------------------

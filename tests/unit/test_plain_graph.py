@@ -339,6 +339,14 @@ def test_parameters_and_metadata_without_meaning_are_refused(changes, message):
         lower(small(**changes), reset="zero")
 
 
+def test_a_gain_without_end_is_refused():
+    lif = neurons("LIF", (4,), r=np.full(4, np.inf))
+    with pytest.raises(
+        UnsupportedNodeError, match=r"'n' \(LIF\): weight_gain is not finite; beta = 1"
+    ):
+        lower(chain((6,), ("fc", nir.Linear(grid((4, 6)))), ("n", lif)), reset="zero")
+
+
 def conv2d(weight=None, **changes):
     weight = np.ones((4, 2, 3, 3)) if weight is None else weight
     geometry = {

@@ -9,11 +9,13 @@ import pytest
 from biril_nm.errors import ConfigError, RangeError
 from biril_nm.export import lower
 from biril_nm.export.lowering import ideal_weights
+from biril_nm.export.passes.linear_maps import Matrix
+from biril_nm.export.passes.weight_grid import Scaled, WeightGrid
 from biril_nm.fixed_point import prepare_weights
 from biril_nm.hardware_sim import simulate
-from biril_nm.loihi import STATE_LIMIT
+from biril_nm.loihi import LOIHI2, STATE_LIMIT
+from tests.nir_graphs import chain, neurons, spikes
 from tests.nir_interpreter import NirInterpreter
-from tests.unit.test_lower_nodes import chain, neurons, spikes
 
 
 def outlier_graph(size=(40, 60)):
@@ -151,3 +153,10 @@ def test_what_no_scale_can_hold_is_refused_with_all_limits():
         RangeError, match="'n': no scale keeps.*u .proven.: S <= .*v .proven.: S <="
     ):
         lower(graph)
+
+
+def test_one_bit_cannot_hold_both_signs():
+    """Lowering splits such connections first; a grid of its own says so."""
+    both = Scaled("fc", Matrix(np.array([[1.0, -1.0]]), (2,), (1,)), 1)
+    with pytest.raises(RangeError, match=r"'fc' has weights of both signs.*split it by sign"):
+        WeightGrid.of(both, LOIHI2, weight_bits=1)
