@@ -89,6 +89,11 @@ _NIR = {
         'the chip resets v to 0; `reset="force-zero"` accepts the change of meaning',
     ),
     "loop without a neuron": (REFUSED, "it has no delay, so no meaning in steps"),
+    "sum of neurons at an Output": (
+        REFUSED,
+        "the chip reads neurons; give each an Output of its own",
+    ),
+    "padding 'same'": (REFUSED, "with an even kernel or a stride: it has no symmetric form"),
 }
 
 
