@@ -42,7 +42,15 @@ REGISTERS = ("vth", "du", "dv", "bias_mant")
 TOLERANCE = 1e-9  # float64 products of a few factors; registers are at least 1 apart
 
 # what reading numbers of another kind, size or place than written provokes
-DAMAGED = (LookupError, ValueError, TypeError, AttributeError, ArithmeticError, AssertionError)
+DAMAGED = (
+    LookupError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    AssertionError,
+    RecursionError,
+)
 _WEIGHTS = (nir.Linear, nir.Conv2d)
 _NEURONS = (nir.IF, nir.LIF, nir.CubaLIF)
 _BETWEEN = (nir.Delay, nir.Flatten)
