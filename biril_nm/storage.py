@@ -118,12 +118,23 @@ def _umask() -> int:
 
 
 def write_npz(path: str | Path, arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Write a compressed ``.npz`` atomically; object arrays are refused."""
+    """Write an ``.npz`` atomically that :func:`read_npz` takes: compressed unless it is large.
+
+    Raises:
+        FileFormatError: object arrays, or more than :data:`MAX_ARCHIVE_BYTES`.
+    """
     for name, array in arrays.items():
         if np.asarray(array).dtype.hasobject:
             raise FileFormatError(f"array '{name}' holds Python objects and cannot be stored")
+    size = sum(int(np.asarray(array).nbytes) for array in arrays.values())
+    if size > MAX_ARCHIVE_BYTES:
+        raise FileFormatError(
+            f"'{path}' would hold {size} bytes; an .npz is read up to {MAX_ARCHIVE_BYTES}. Record to a "
+            f"folder (--record-to), or save less"
+        )
+    save: Any = np.savez_compressed if size <= SMALL_ARCHIVE_BYTES else np.savez
     with atomic_file(path) as part, part.open("wb") as stream:
-        np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
+        save(stream, **arrays)
 
 
 def read_npz(path: str | Path, max_bytes: int = MAX_ARCHIVE_BYTES) -> dict[str, NDArray[Any]]:
@@ -174,7 +185,10 @@ def _read_members(
     for member in members:
         total += _check_header(source, archive, member)
         if total > max_bytes:
-            raise FileFormatError(f"'{source}' unpacks to more than {max_bytes} bytes")
+            raise FileFormatError(
+                f"'{source}' unpacks to more than {max_bytes} bytes, which is much for its size; save "
+                f"large arrays without compression (numpy.savez), or as .npy"
+            )
     for member in members:
         try:
             with archive.open(member) as stream:

@@ -67,7 +67,9 @@ def to_nir(module: nn.Module, sample_input: Any = None, dt_s: float = 1e-4) -> n
         ConfigError: ``dt_s`` or ``sample_input`` make no sense.
     """
     if not isinstance(dt_s, Real) or not 0 < dt_s < math.inf:
-        raise ConfigError(f"dt_s is {dt_s!r}; the width of a step must be above 0 s and finite")
+        raise ConfigError(
+            f"dt_s is {dt_s!r}; the width of a step must be a number above 0 s and finite"
+        )
     root, samples, coding = _root(module, sample_input)
     root = resting_copy(root)
     dtype = next((p.dtype for p in root.parameters()), torch.float32)

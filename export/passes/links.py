@@ -180,12 +180,6 @@ class _Walk:
 
     def linear(self, name: str, node: nir.NIRNode, shape: Shape) -> LinearMap:
         """Linear part of one stateless node."""
-        for field in ("weight", "bias", "scale"):
-            if not np.all(np.isfinite(np.asarray(getattr(node, field, 0.0), dtype=np.float64))):
-                raise UnsupportedNodeError(
-                    f"node '{name}' ({type(node).__name__}): {field} holds values that are not finite; "
-                    f"train the network again, or write the file anew"
-                )
         return STATELESS[type(node)](node, name, shape)
 
     def _delay_steps(self, name: str, node: Any, shape: Shape) -> NDArray[np.int64]:

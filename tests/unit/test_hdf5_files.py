@@ -52,7 +52,7 @@ EDITS = {
     "cycle": (lambda f: f.__setitem__("group/again", f["group"]), "groups nest deeper than 64"),
     "huge": (
         lambda f: f.create_dataset("bad", (1 << 20, 1 << 20), "f8", chunks=(64, 64)),
-        "unpacks to more than",
+        "declares 8796093022208 bytes",
     ),
     "lists": (
         lambda f: f.create_dataset("bad", (1,), h5py.vlen_dtype("i4")).__setitem__(0, [1, 2]),

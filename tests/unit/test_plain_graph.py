@@ -576,7 +576,7 @@ def test_a_loop_through_delays_of_several_lengths_is_no_neuron():
 def test_a_step_has_a_finite_width(dt):
     graph = small()
     graph.metadata = {}
-    with pytest.raises(ConfigError, match=r"dt_s is .*; it must be above 0 s, and finite"):
+    with pytest.raises(ConfigError, match=r"dt_s is .*; it must be above 0 s and finite"):
         lower(graph, dt_s=dt, reset="zero")
 
 

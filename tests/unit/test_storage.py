@@ -37,6 +37,16 @@ def test_a_small_file_never_unpacks_to_much(tmp_path, monkeypatch):
     assert read_npz(archive(tmp_path / "large.npz", {"a.npy": noise}))["a"].size == 1 << 18
 
 
+def test_what_is_written_can_be_read_however_well_it_packs(tmp_path, monkeypatch):
+    monkeypatch.setattr(storage, "SMALL_ARCHIVE_BYTES", 1 << 10)
+    storage.write_npz(tmp_path / "zeros.npz", {"a": np.zeros(1 << 20, np.uint8)})
+    assert read_npz(tmp_path / "zeros.npz")["a"].size == 1 << 20
+    monkeypatch.setattr(storage, "MAX_ARCHIVE_BYTES", 1 << 19)
+    with pytest.raises(FileFormatError, match=r"would hold 1048576 bytes.*--record-to"):
+        storage.write_npz(tmp_path / "more.npz", {"a": np.zeros(1 << 20, np.uint8)})
+    assert not (tmp_path / "more.npz").exists()
+
+
 @pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
 def test_packings_that_unpack_without_bound_are_refused(method, tmp_path):
     path = archive(tmp_path / "x.npz", {"a.npy": npy([1, 2])}, method)
