@@ -52,6 +52,11 @@ def list_node(graph):
     graph.metadata["nodes"] = json.dumps([*json.loads(graph.metadata["nodes"]), "scale"])
 
 
+def more_delays(graph):
+    for name in ("d1", "d2"):
+        insert(name, nir.Delay(np.zeros((4, 2, 2))), "fc.delay")(graph)
+
+
 def other_delays(graph):
     graph.nodes["fc.delay"].delay = graph.nodes["fc.delay"].delay * 1.0
     graph.nodes["fc.delay"].delay[0, 0, 0] = 1e-3
@@ -85,6 +90,7 @@ def scaled(name, field, factor):
         (list_node, "node 'scale' is a Scale"),
         (insert("scale", nir.Scale(np.ones(16)), "fc"), "node 'scale' is new|node 'fc'"),
         (insert("s", nir.Scale(np.ones((2, 3, 3))), "conv"), "node 's' is new|node 'conv'"),
+        (more_delays, "node 'd1' is new"),
         (other_delays, "delay differs between neurons"),
         (set_bias, "a connection has a bias"),
         (join_groups, "a weight between groups is not 0"),
