@@ -29,7 +29,14 @@ from biril_nm.hw_graph import (
     Output,
     Sparse,
 )
-from biril_nm.loihi import DECAY_UNITY, DU_OFFSET, NO_SYNAPTIC_MEMORY, VTH_SHIFT, SignMode
+from biril_nm.loihi import (
+    DECAY_UNITY,
+    DU_OFFSET,
+    NO_SYNAPTIC_MEMORY,
+    STATE_BITS,
+    VTH_SHIFT,
+    SignMode,
+)
 
 __all__ = ["ENDLESS_STEPS", "EXACT", "REGISTERS", "VERSION", "exact_graph"]
 
@@ -39,6 +46,7 @@ EXACT = "exact_registers"  # metadata of the graph that marks such a file
 VERSION = 1
 ENDLESS_STEPS = float(1 << 40)  # time constant of a decay of 0
 REGISTERS = ("vth", "du", "dv", "bias_mant")
+WHOLE_MAX = 2.0**53  # beyond it, floats have no fraction
 TOLERANCE = 1e-9  # float64 products of a few factors; registers are at least 1 apart
 
 # what reading numbers of another kind, size or place than written provokes
@@ -113,9 +121,9 @@ def _text(value: Any) -> str:
 
 
 def _integer(told: Mapping[str, Any], key: str) -> int:
-    """One integer of the metadata."""
+    """One integer of the metadata: an exponent or a number of bits."""
     value = np.asarray(told[key])
-    if value.dtype.kind not in "iu" or value.size != 1:
+    if value.dtype.kind not in "iu" or value.size != 1 or abs(int(value.item())) >= STATE_BITS:
         raise _ChangedError(f"'{key}' is {told[key]!r}")
     return int(value.item())
 
@@ -136,9 +144,12 @@ def _source(
 
 
 def _whole(values: Any, what: str) -> NDArray[np.int64]:
+    if np.asarray(values).dtype.kind not in "iuf":
+        raise _ChangedError(f"{what} is not whole")
     array = np.asarray(values, dtype=np.float64)
     nearest = np.rint(array)
-    if not np.allclose(array, nearest, rtol=TOLERANCE, atol=TOLERANCE):
+    within = np.all(np.abs(nearest) < WHOLE_MAX)
+    if not within or not np.allclose(array, nearest, rtol=TOLERANCE, atol=TOLERANCE):
         raise _ChangedError(f"{what} is not whole")
     return nearest.astype(np.int64)
 
@@ -196,7 +207,7 @@ def _sparse(weight: NDArray[np.int64], told: Any) -> Any:
 
 def _neurons(node: Any, dt: float) -> Neurons:
     told = node.metadata
-    shape = tuple(int(n) for n in np.atleast_1d(told["shape"]))
+    shape = tuple(int(n) for n in np.atleast_1d(_whole(told["shape"], "shape")))
     threshold = _whole(node.v_threshold, "v_threshold")
     du, dv = np.array(NO_SYNAPTIC_MEMORY), np.array(0)
     bias = np.zeros(())

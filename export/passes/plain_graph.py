@@ -149,7 +149,9 @@ def _plain_node(name: str, node: Any) -> Any:
         value = getattr(node, field.name, None)
         if field.name in REAL and not (field.name == "v_reset" and value is None):
             setattr(plain, field.name, _real(name, kind, field.name, value))
-        elif field.name in WHOLE and not isinstance(value, (str, bytes)):
+        elif field.name in WHOLE and not (
+            field.name == "padding" and isinstance(value, (str, bytes))
+        ):
             setattr(plain, field.name, _whole(name, kind, field.name, value))
     if type(node) in NEURON_KINDS:
         _check_shapes(name, kind, plain)
@@ -171,7 +173,8 @@ def _real(name: str, kind: str, field: str, value: Any) -> Any:
     array = _numbers(value)
     if array is None or array.size == 0:
         raise ConfigError(f"node '{name}' ({kind}): {field} is {_shown(value)}; needed are numbers")
-    array = np.array(array, dtype=np.float64)
+    with np.errstate(invalid="ignore", over="ignore"):  # floats of other widths
+        array = np.array(array, dtype=np.float64)
     wrong = np.isnan(array) if field in UNBOUNDED else ~np.isfinite(array)
     if wrong.any():
         raise UnsupportedNodeError(

@@ -364,6 +364,12 @@ def pool(k=2, s=2, p=0):
     return nir.SumPool2d(*(np.broadcast_to(value, 2) for value in (k, s, p)))
 
 
+def worded(field):
+    node = conv2d()
+    setattr(node, field, "many")
+    return node
+
+
 def strided_same():
     node = conv2d(stride=2)
     node.padding = "same"
@@ -403,6 +409,13 @@ def strided_same():
             (2, 7, 7),
             r"'x' pads 'same' .* stride .2 2., which is no symmetric padding",
         ),
+        (worded("groups"), (2, 7, 7), r"'x' \(Conv2d\): groups is 'many'; needed are 1 integer"),
+        (
+            worded("stride"),
+            (2, 7, 7),
+            r"'x' \(Conv2d\): stride is 'many'; needed are 1 or 2 integers",
+        ),
+        (worded("padding"), (2, 7, 7), r"'x' pads 'many' with kernel"),
         (pool(9), (2, 7, 7), r"'x': kernel \(9, 9\) is larger than its input"),
         (pool(2, 0), (2, 7, 7), r"'x': stride is .*integers from 1"),
         (
