@@ -34,11 +34,11 @@ lint: venv
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-# The MNIST rows need a trained network: README says how out/mnist is made.
-MNIST ?= $(wildcard out/mnist/model.loihi.npz)
+# The MNIST rows need BIRIL_DATA and a trained network: README says how out/mnist is made.
+MNIST ?= $(if $(BIRIL_DATA),$(wildcard out/mnist/model.loihi.npz))
 
 bench: venv
-	env -u OPENBLAS_CORETYPE $(BIN)/python benchmarks/simulator.py $(if $(MNIST),--mnist-graph $(MNIST))
+	env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(BIN)/python benchmarks/simulator.py $(if $(MNIST),--mnist-graph $(MNIST))
 
 readme: venv
 	$(BIN)/python docs/make_tables.py

@@ -70,7 +70,7 @@ class Size:
 FULL = Size(
     rounds=5,
     densities=DENSITIES,
-    ours={"dense": 1024, "conv": 64},
+    ours={"dense": 2048, "conv": 128},
     lava={"dense": 16, "conv": 1},
     batch={"dense": 128, "conv": 128},
     slayer={"dense": 128, "conv": 16},  # it keeps every layer's state of every step
@@ -331,6 +331,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     size = QUICK if options.quick else FULL
     results, began = Results(quick=options.quick), time.perf_counter()
+    if options.mnist_graph:
+        say("MNIST test set")
+        test_set(options.mnist_graph, options.data_root, options.threads, results)
     say("roofline")
     results.adds = vector_adds(size.rounds, 0.02 if options.quick else 0.2)
     results.bytes = bandwidths(size.rounds, 0.02 if options.quick else 0.2, options.quick)
@@ -342,9 +345,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         silent(name, size, results)
         if HAS_SNNTORCH:  # torch is there
             busy(name, size, results)
-    if options.mnist_graph:
-        say("MNIST test set")
-        test_set(options.mnist_graph, options.data_root, options.threads, results)
     say("scaling")
     scaling(size, results)
     say("cold start")

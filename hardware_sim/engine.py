@@ -25,8 +25,10 @@ from biril_nm.hardware_sim.synapses import Synapses
 
 __all__ = ["Clock", "Scratch", "Worker", "block_shape", "run"]
 
-SCRATCH_BYTES = 1 << 20  # of one block: about what the second-level cache of one core holds
-MIN_BLOCKS_PER_THREAD = 4  # smaller blocks even out samples that spike more than others
+SCRATCH_BYTES = (
+    4 << 20
+)  # of one block: enough steps that the call of a kernel, which holds the GIL, is little
+MIN_BLOCKS_PER_THREAD = 8  # smaller blocks even out samples that spike more than others
 
 
 @dataclass(frozen=True)
