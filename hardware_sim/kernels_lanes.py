@@ -13,6 +13,7 @@ from llvmlite import ir
 from numba import types
 
 from biril_nm.hardware_sim.jit import instruction
+from biril_nm.loihi import DECAY_BITS, DECAY_UNITY, STATE_LIMIT
 
 __all__ = [
     "FEW",
@@ -25,6 +26,8 @@ __all__ = [
     "count_bits",
     "lowest_bit",
     "spike_mask",
+    "step_each",
+    "step_shared",
 ]
 
 LANES = 32  # values that one block adds
@@ -131,3 +134,86 @@ def count_bits(typing: Any, mask: Any) -> Any:
         return builder.ctpop(args[0])
 
     return types.int64(types.uint64), generate
+
+
+# --- neurons ------------------------------------------------------------------------------------
+
+WORD = ir.IntType(32)
+WORDS = ir.VectorType(WORD, LANES)
+
+
+def _all(value: int) -> Any:
+    return ir.Constant(WORDS, [value] * LANES)
+
+
+def _spread(builder: Any, value: Any) -> Any:
+    """One number in all lanes."""
+    none = ir.Constant(WORDS, ir.Undefined)
+    first = builder.insert_element(none, value, ir.Constant(WORD, 0))
+    return builder.shuffle_vector(first, none, ir.Constant(WORDS, [0] * LANES))
+
+
+def _decayed(builder: Any, v: Any, keep: Any) -> Any:
+    """``v * keep / 4096`` toward zero, as ``kernels_neuron`` has it."""
+    bits, fraction = _all(DECAY_BITS), _all(DECAY_UNITY - 1)
+    keep = _spread(builder, builder.and_(keep, ir.Constant(WORD, 2 * DECAY_UNITY - 1)))
+    low = builder.mul(builder.and_(v, fraction), keep)
+    up = builder.and_(builder.ashr(v, _all(31)), fraction)
+    whole = builder.mul(builder.ashr(v, bits), keep)
+    return builder.add(whole, builder.ashr(builder.add(low, up), bits))
+
+
+def _clipped(builder: Any, v: Any) -> Any:
+    high, low = _all(STATE_LIMIT - 1), _all(1 - STATE_LIMIT)
+    v = builder.select(builder.icmp_signed(">", v, high), high, v)
+    return builder.select(builder.icmp_signed("<", v, low), low, v)
+
+
+def _step(shared: bool) -> Any:
+    """The step of LANES neurons without memory; registers shared (place 0) or one for each."""
+
+    def step(
+        typing: Any, sums: Any, v: Any, s: Any, i: Any, shift: Any, keep: Any, bias: Any, vth: Any
+    ) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            kinds = signature.args
+
+            def load(k: int) -> Any:
+                return _load(context, builder, kinds[k], args[k], args[3], LANES)
+
+            def register(k: int) -> Any:
+                if not shared:
+                    return load(k)
+                pointer, _ = _vector_pointer(
+                    context, builder, kinds[k], args[k], ir.Constant(args[3].type, 0), 1
+                )
+                return _spread(builder, builder.load(builder.bitcast(pointer, WORD.as_pointer())))
+
+            def store(k: int, value: Any) -> None:
+                n = context, builder, kinds[k], args[k], args[3], LANES
+                pointer, alignment = _vector_pointer(*n)
+                builder.store(value, pointer).align = alignment
+
+            given = load(0)
+            if given.type != WORDS:
+                width = given.type.element.width
+                given = (builder.sext if width < WORD.width else builder.trunc)(given, WORDS)
+            given = builder.shl(given, _spread(builder, args[4]))
+            moved = builder.add(
+                builder.add(_decayed(builder, load(1), args[5]), given), register(6)
+            )
+            moved = _clipped(builder, moved)
+            fired = builder.icmp_signed(">", moved, register(7))
+            store(1, builder.select(fired, _all(0), moved))
+            store(2, builder.zext(fired, ir.VectorType(ir.IntType(8), LANES)))
+            return context.get_dummy_value()
+
+        word = types.int32
+        return types.void(sums, v, s, INDEX, word, word, bias, vth), generate
+
+    return instruction(step)
+
+
+# ``v = clip(decay(v) + (sums << shift) + bias)``, s = v > vth, v = 0 where s: neurons i to i + LANES - 1.
+step_shared = _step(shared=True)
+step_each = _step(shared=False)

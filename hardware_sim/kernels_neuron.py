@@ -26,7 +26,14 @@ import numpy as np
 
 from biril_nm.hardware_sim.jit import clear, part
 from biril_nm.hardware_sim.kernels_finish import deliver
-from biril_nm.hardware_sim.kernels_lanes import MASK, count_bits, spike_mask
+from biril_nm.hardware_sim.kernels_lanes import (
+    LANES,
+    MASK,
+    count_bits,
+    spike_mask,
+    step_each,
+    step_shared,
+)
 from biril_nm.loihi import DECAY_BITS, DECAY_UNITY, STATE_LIMIT, STATE_SPAN, WEIGHT_SHIFT
 
 __all__ = ["advance_row", "step"]
@@ -38,7 +45,6 @@ SHIFT = np.int32(WEIGHT_SHIFT)
 LIMIT = np.int32(STATE_LIMIT)
 SPAN = np.int32(STATE_SPAN)
 CLIP = np.int32(STATE_LIMIT - 1)
-KEEP = np.int32(2 * DECAY_UNITY - 1)  # tells the compiler that a decay fits 16 bits
 
 
 @part
@@ -82,27 +88,23 @@ def _fire(x: Any, y: Any, vth: Any, u: Any, v: Any, s: Any, i: Any) -> None:
 
 @part
 def _step_memoryless(
-    sums: Any, factor: Any, v: Any, s: Any, keep_v: Any, bias: Any, vth: Any
+    sums: Any, shift: Any, v: Any, s: Any, keep_v: Any, bias: Any, vth: Any
 ) -> None:
     """One step of neurons that forget u at each step and whose input is proven not to wrap."""
-    kv, bs, th = np.int32(keep_v[0] & KEEP), bias[0], vth[0]
-    for i in range(v.size):
-        y = _clip(np.int32(np.int32(_decay(v[i], kv) + np.int32(np.int32(sums[i]) * factor)) + bs))
-        spike = y > th
-        v[i] = np.int32(0) if spike else y
-        s[i] = spike
-
-
-@part
-def _step_memoryless_each(
-    sums: Any, factor: Any, v: Any, s: Any, keep_v: Any, bias: Any, vth: Any
-) -> None:
-    """The same with a bias and a threshold for each neuron."""
-    kv = np.int32(keep_v[0] & KEEP)
-    for i in range(v.size):
+    keep, each = keep_v[0], bias.size > 1
+    whole = v.size - v.size % LANES
+    if each:
+        for i in range(0, whole, LANES):
+            step_each(sums, v, s, i, shift, keep, bias, vth)
+    else:
+        for i in range(0, whole, LANES):
+            step_shared(sums, v, s, i, shift, keep, bias, vth)
+    factor = np.int32(1 << shift)
+    for i in range(whole, v.size):
+        k = i if each else 0
         x = np.int32(np.int32(sums[i]) * factor)
-        y = _clip(np.int32(np.int32(_decay(v[i], kv) + x) + bias[i]))
-        spike = y > vth[i]
+        y = _clip(np.int32(np.int32(_decay(v[i], keep) + x) + bias[k]))
+        spike = y > vth[k]
         v[i] = np.int32(0) if spike else y
         s[i] = spike
 
@@ -165,13 +167,10 @@ def _advance(sums: Any, finish: Any, a: Any, u: Any, v: Any, s: Any, registers: 
     """One step with sums as a connection leaves them, or with finished input (``finish`` None)."""
     if u.size == 0:  # the program promises that these sums need no more than a factor
         _, keep_v, bias, vth, _ = registers
-        factor = np.int32(1 << WEIGHT_SHIFT)
+        shift = SHIFT
         if finish is not None:
-            factor = np.int32(1 << (finish[0] + WEIGHT_SHIFT))
-        if bias.size > 1:
-            _step_memoryless_each(sums, factor, v, s, keep_v, bias, vth)
-        else:
-            _step_memoryless(sums, factor, v, s, keep_v, bias, vth)
+            shift = min(np.int32(finish[0] + WEIGHT_SHIFT), SIGN)  # larger ones move zeros only
+        _step_memoryless(sums, shift, v, s, keep_v, bias, vth)
     elif finish is None:
         step(a, u, v, s, registers)
     else:
