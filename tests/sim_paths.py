@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 from unittest import mock
 
-from biril_nm.hardware_sim import engine, program, synapses
+from numpy.testing import assert_array_equal
+
+from biril_nm.hardware_sim import engine, program, simulate, synapses
+from biril_nm.hw_graph import LoihiGraph
+from biril_nm.trace import Trace
 
 PATHS = {
     "as chosen": {},
@@ -42,3 +47,15 @@ def forced(path: str) -> Iterator[int]:
 
 def _never(links: object) -> bool:
     return False
+
+
+def assert_every_path_gives(graph: LoihiGraph, spikes: Any, wanted: Trace) -> None:
+    """Each path, with u recorded and without (a shorter step), equals what another engine recorded."""
+    for path in PATHS:
+        for record in (("s", "u", "v"), ("s", "v")):
+            with forced(path) as n_threads:
+                found = simulate(graph, spikes, record=record, n_threads=n_threads)
+            for name, node in found.items():
+                for variable, array in node.variables().items():
+                    where = f"{path}: {name}.{variable}, recorded {record}"
+                    assert_array_equal(array, getattr(wanted[name], variable), where)

@@ -21,6 +21,7 @@ from biril_nm.export.lava_bundle import run_lava as runner
 from biril_nm.hardware_sim import simulate
 from biril_nm.hw_graph import Conv, LoihiGraph
 from tests.random_graphs import random_graph, random_spikes
+from tests.sim_paths import assert_every_path_gives
 
 pytestmark = pytest.mark.lava
 VARIABLES = ("s", "u", "v")
@@ -96,6 +97,7 @@ class Tally:
                     assert_array_equal(a, b, err_msg=f"{node}.{variable}")
                     self.integers += a.size
         assert lava.n_spikes == sim.n_spikes
+        assert_every_path_gives(graph, spikes, lava)
         self.graphs += len(parts)
         self.runs += 1
         self.spikes += sum(sim.n_spikes.values())

@@ -23,6 +23,7 @@ from biril_nm.export.lava import run_lava
 from biril_nm.hardware_sim import simulate
 from biril_nm.hw_graph import LoihiGraph
 from tests.random_nets import WIRINGS, random_input, random_nir
+from tests.sim_paths import assert_every_path_gives
 
 pytestmark = pytest.mark.lava
 VARIABLES = ("s", "u", "v")
@@ -84,6 +85,7 @@ class Tally:
                 ours, theirs = getattr(sim[node], variable), getattr(lava[node], variable)
                 assert_array_equal(ours, theirs, err_msg=f"{node}.{variable}")
                 self.integers += ours.size
+        assert_every_path_gives(graph, x, lava)
         spikes = sum(sim.n_spikes.values())
         self.graphs += 1
         self.spikes += spikes
