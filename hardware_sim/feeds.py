@@ -6,6 +6,7 @@ direct coding) stay what they are.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -47,7 +48,7 @@ class Feed:
 
     def _write(self, out: NDArray[Any], values: NDArray[Any]) -> None:
         """Copy (steps, batch, *shape) into rows (batch, steps, size): payloads, or whether there is one."""
-        flat = values.reshape(*values.shape[:2], int(np.prod(self.shape)))
+        flat = values.reshape(*values.shape[:2], math.prod(self.shape))
         if self.graded:
             np.copyto(out, flat.swapaxes(0, 1), casting="unsafe")
         elif flat.dtype.itemsize == 1:

@@ -5,6 +5,7 @@ Everything here is computed once per graph and never changed.
 
 from __future__ import annotations
 
+import math
 import weakref
 from dataclasses import dataclass
 from typing import Any
@@ -44,7 +45,7 @@ class Compartments:
     @property
     def size(self) -> int:
         """Number of neurons."""
-        return int(np.prod(self.shape))
+        return math.prod(self.shape)
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ class Program:
 
     def size(self, name: str) -> int:
         """Number of elements of a node."""
-        return int(np.prod(self.shapes[name]))
+        return math.prod(self.shapes[name])
 
     def history(self, name: str, chip_time: bool) -> int:
         """Steps of the past that connections from ``name`` look back."""
