@@ -7,6 +7,7 @@ import multiprocessing
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -254,3 +255,35 @@ def test_running_on_lava_does_not_import_torch() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
     )
     assert (done.stdout.split("\n")[:2], done.stderr) == (["{'n': 2}", "False"], "")
+
+
+class _Runtime:
+    """As much of a Lava runtime as the watching needs; ``alive`` tells whether its process lives."""
+
+    def __init__(self, alive: bool) -> None:
+        from lava.magma.runtime.mgmt_token_enums import MGMT_RESPONSE
+
+        answer = SimpleNamespace(probe=lambda: True, peek=lambda: MGMT_RESPONSE.DONE)
+        actor = SimpleNamespace(exception=None, is_alive=lambda: alive)
+        self.service_to_runtime = [answer]
+        self._messaging_infrastructure = SimpleNamespace(actors=[actor], stop=lambda: None)
+        self.start = self.wait = lambda *_: None
+
+
+@pytest.mark.parametrize(
+    ("alive", "message"),
+    [
+        (False, "a Lava process ended before the run was done"),
+        (True, r"left out a population.*5, 3"),
+    ],
+)
+def test_a_run_that_lava_did_not_finish_is_told(alive: bool, message: str, monkeypatch) -> None:
+    ended: list[object] = []
+    monkeypatch.setattr(runner, "_end", ended.append)
+    runtime = _Runtime(alive)
+    process = SimpleNamespace(
+        create_runtime=lambda run_cfg: None, runtime=runtime, stop=lambda: None
+    )
+    with pytest.raises(runner.RunFailedError, match=message):
+        runner.run_watched(process, [], None, 5, np.array([5, 3]), stall_s=5.0)
+    assert ended == [runtime]
