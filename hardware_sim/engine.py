@@ -25,9 +25,8 @@ from biril_nm.hardware_sim.synapses import Synapses
 
 __all__ = ["Clock", "Scratch", "Worker", "block_shape", "run"]
 
-SCRATCH_BYTES = (
-    4 << 20
-)  # of one block: enough steps that the call of a kernel, which holds the GIL, is little
+# Of one block: enough steps that the call of a kernel, which holds the GIL, is little beside its run.
+SCRATCH_BYTES = 4 << 20
 MIN_BLOCKS_PER_THREAD = 8  # smaller blocks even out samples that spike more than others
 
 
