@@ -15,8 +15,8 @@ from typing import Any
 import numba
 import numpy as np
 
-from biril_nm.hardware_sim.jit import kernel
-from biril_nm.hardware_sim.kernels_lanes import GROUP, LANES, add_rows
+from biril_nm.hardware_sim.kernels.jit import kernel
+from biril_nm.hardware_sim.kernels.lanes import GROUP, LANES, add_rows
 
 KIB = 1024
 SIZES = {"L1 (16 KiB)": 16 * KIB, "L2 (512 KiB)": 512 * KIB, "L3 (8 MiB)": 8192 * KIB,

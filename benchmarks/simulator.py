@@ -33,7 +33,7 @@ from roofline import Measured, bandwidths, vector_adds
 from workloads import WORKLOADS, Workload, chain
 
 from biril_nm.hardware_sim import Activity, simulate
-from biril_nm.hardware_sim.fanout import fan_out
+from biril_nm.hardware_sim.cost.fanout import fan_out
 
 DENSITIES = (0.01, 0.02, 0.05, 0.10, 0.20)
 BUSY = (0.20, 0.50, 1.00)  # where dense products might pay
@@ -241,7 +241,7 @@ def test_set(path: Path, data_root: Path | None, threads: int, results: Results)
     """Seconds for the 10,000 test images of MNIST."""
     from biril_nm.coding import Coding
     from biril_nm.data import load_data
-    from biril_nm.evaluation import evaluate_shard
+    from biril_nm.evaluation.accuracy import evaluate_shard
     from biril_nm.hw_graph import LoihiGraph
 
     graph, test = LoihiGraph.load(path), load_data("mnist", data_root).test

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import biril_nm as bnm
 from biril_nm.data import Batches, load_data
-from biril_nm.evaluation import evaluate_graph
+from biril_nm.evaluation.accuracy import evaluate_graph
 from biril_nm.export import lower, to_nir
 from biril_nm.training import evaluate
 

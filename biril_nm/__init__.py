@@ -9,6 +9,8 @@ import importlib
 import logging
 from typing import Any
 
+from biril_nm import _moved
+
 __version__ = "0.1.0"
 
 _EXPORTS = {
@@ -32,6 +34,7 @@ _EXPORTS = {
 
 __all__ = sorted(_EXPORTS)
 
+_moved.install()
 logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from biril_nm.coding import Coding, predictions
 from biril_nm.errors import ConfigError, ParityError
 from biril_nm.hw_graph import LoihiGraph
-from biril_nm.trace import LEARNING_VARIABLES, Trace, check_variables
+from biril_nm.recording import LEARNING_VARIABLES, Trace, check_variables
 
 if TYPE_CHECKING:
     from torch import nn
@@ -319,7 +319,7 @@ def _run_sim(graph: LoihiGraph, spikes: Any, record: tuple[str, ...], learn: boo
 
 
 def _run_lava(graph: LoihiGraph, spikes: Any, record: tuple[str, ...], learn: bool) -> Trace:
-    from biril_nm.export.lava import run_lava
+    from biril_nm.export.lava.backend import run_lava
 
     return run_lava(graph, spikes, record=record, learn=learn)
 
@@ -333,7 +333,7 @@ _RUNNERS: dict[str, Callable[[LoihiGraph, Any, tuple[str, ...], bool], Trace]] =
 def _float_agreement(
     graph: LoihiGraph, spikes: Any, net: nn.Module, trace: Trace
 ) -> FloatAgreement:
-    from biril_nm.torch_trace import run_torch
+    from biril_nm.engines.torch_net import run_torch
 
     if len(graph.inputs) != 1:
         raise ConfigError("torch is compared on networks with one input only")

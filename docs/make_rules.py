@@ -23,7 +23,7 @@ from biril_nm.learning.rules import (
     THREE_FACTOR,
     pair_rule,
 )
-from biril_nm.learning_window import Protocol, measure_window
+from biril_nm.studies.learning_window import Protocol, measure_window
 
 FOLDER = Path(__file__).parent / "rules"
 LAGS = list(range(-30, 31))

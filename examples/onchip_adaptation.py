@@ -14,8 +14,8 @@ from dataclasses import replace
 import numpy as np
 from onchip_networks import arguments, data_and_network, random_network
 
-from biril_nm.adaptation import Adaptation, measure_adaptation, plot_adaptation
-from biril_nm.domain_shift import SHIFTS
+from biril_nm.data import SHIFTS
+from biril_nm.studies.adaptation import Adaptation, measure_adaptation, plot_adaptation
 
 
 def spread(values: list[float]) -> str:

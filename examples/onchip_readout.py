@@ -15,16 +15,16 @@ import time
 import numpy as np
 from onchip_networks import arguments, data_and_network
 
-from biril_nm.evaluation import evaluate_graph
+from biril_nm.evaluation.accuracy import evaluate_graph
 from biril_nm.hardware_sim import simulate
-from biril_nm.learning.readout import fit_ridge
-from biril_nm.readout_learning import (
+from biril_nm.studies.readout import (
     fresh_readout,
     frozen,
     plastic_readout,
     readout_connection,
     stream,
 )
+from biril_nm.studies.ridge import fit_ridge
 
 N_LAVA = 50
 
@@ -63,7 +63,7 @@ def main() -> None:
     print(f"ridge readout on the same spikes: {accuracy:.2%}")
 
     if importlib.util.find_spec("lava") is not None:
-        from biril_nm.export.lava import run_lava
+        from biril_nm.export.lava.backend import run_lava
 
         few = stream(plastic, spikes[:, :N_LAVA], labels[:N_LAVA])
         ours = simulate(plastic, few, (), learn=True).graph.plastic[name].weight

@@ -16,7 +16,7 @@ import time
 import numpy as np
 
 from biril_nm.data import load_data
-from biril_nm.learning.feature_study import BankResult, StudyConfig, compare_banks
+from biril_nm.studies.features.study import BankResult, StudyConfig, compare_banks
 
 QUICK = StudyConfig(n_unlabelled=1437, labels=(100, None), draws=5, n_tune=600, upscale=2)
 

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from biril_nm.errors import RangeError, bullet_list
-from biril_nm.fixed_point import prepare_weights, weight_limits
 from biril_nm.hw_graph import Connection, Conv, LoihiGraph
 from biril_nm.loihi import (
     DECAY_UNITY,
@@ -24,6 +23,7 @@ from biril_nm.loihi import (
     ChipProfile,
     chip_profile,
 )
+from biril_nm.loihi.fixed_point import prepare_weights, weight_limits
 
 __all__ = ["CAUTIONS", "RULES", "Finding", "check_design", "findings", "warnings"]
 
@@ -174,7 +174,7 @@ def weights_survive_preparation(graph: LoihiGraph, chip: ChipProfile) -> Iterato
                 f"{int(changed.sum())} weights would change when loaded, the first from {first} to "
                 f"{int(prepared[changed][0])}",
                 f"what {node.sign_mode.value} weights of {node.weight_bits} bits can hold",
-                "Apply biril_nm.fixed_point.prepare_weights, or lower again.",
+                "Apply biril_nm.loihi.fixed_point.prepare_weights, or lower again.",
             )
 
 
@@ -284,7 +284,7 @@ def odd_kernels_would_be_truncated(graph: LoihiGraph, chip: ChipProfile) -> Iter
                 name,
                 f"{int(changed.sum())} kernel values are off the weight grid, which Lava's Conv keeps",
                 f"what {node.sign_mode.value} weights of {node.weight_bits} bits can hold",
-                "Apply biril_nm.fixed_point.prepare_weights, or lower again.",
+                "Apply biril_nm.loihi.fixed_point.prepare_weights, or lower again.",
             )
 
 

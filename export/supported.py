@@ -100,10 +100,10 @@ _NIR = {
 def _rows() -> list[tuple[str, str, str, str]]:
     import nir
 
-    from biril_nm.export.passes.neuron_kinds import NEURON_KINDS
-    from biril_nm.export.passes.stateless import STATELESS
-    from biril_nm.export.torch_layers import LAYER_MAP, VANISHING
-    from biril_nm.export.torch_neurons import NEURONS
+    from biril_nm.export.from_torch.layers import LAYER_MAP, VANISHING
+    from biril_nm.export.from_torch.neurons import NEURONS
+    from biril_nm.export.nir_nodes.neurons import NEURON_KINDS
+    from biril_nm.export.nir_nodes.stateless import STATELESS
 
     rows = []
     for side, texts, kinds in (

@@ -12,16 +12,16 @@ import numpy as np
 
 import biril_nm
 from biril_nm.errors import ConfigError
-from biril_nm.hardware_sim.engine import Clock, run
-from biril_nm.hardware_sim.feeds import Feed, StreamFeed, make_feeds
-from biril_nm.hardware_sim.kernels import RUN, advance
-from biril_nm.hardware_sim.learning import simulate_learning
-from biril_nm.hardware_sim.probes import Recorder
-from biril_nm.hardware_sim.program import Program, compile_graph
+from biril_nm.hardware_sim.engine.blocks import Clock, run
+from biril_nm.hardware_sim.engine.feeds import Feed, StreamFeed, make_feeds
+from biril_nm.hardware_sim.engine.program import Program, compile_graph
+from biril_nm.hardware_sim.engine.recorder import Recorder
+from biril_nm.hardware_sim.kernels.loops import RUN, advance
+from biril_nm.hardware_sim.learning.stream import simulate_learning
 from biril_nm.hw_graph import LoihiGraph
+from biril_nm.recording import NodeTrace, Trace, split_variables
+from biril_nm.recording.folder import HEADER, TraceFolder
 from biril_nm.storage import atomic_directory, check_output
-from biril_nm.trace import NodeTrace, Trace, split_variables
-from biril_nm.trace_folder import HEADER, TraceFolder
 
 __all__ = ["simulate"]
 
@@ -41,7 +41,7 @@ def simulate(
     """Run a graph on integers, bit for bit as lava-nc 0.10.0 ``fixed_pt`` does.
 
     Every sample starts from rest. Weights of Dense and Sparse pass Lava's preparation
-    (:func:`biril_nm.fixed_point.prepare_weights`) first, those of Conv do not.
+    (:func:`biril_nm.loihi.fixed_point.prepare_weights`) first, those of Conv do not.
 
     Args:
         graph: the integer network.

@@ -12,7 +12,7 @@ import nir
 import numpy as np
 
 from biril_nm.export import lower
-from biril_nm.export.passes.plain_graph import plain_graph
+from biril_nm.export.lowering.passes.plain_graph import plain_graph
 from biril_nm.hardware_sim import simulate
 from tests.nir_interpreter import NirInterpreter
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import scipy.sparse
 
-from biril_nm.fixed_point import prepare_weights
 from biril_nm.hw_graph import Dense, Input, LoihiGraph, Neurons, Output, Sparse
 from biril_nm.learning.rule import LearningRule, Term, Trace
 from biril_nm.loihi import SignMode
+from biril_nm.loihi.fixed_point import prepare_weights
 
 TRACES = ("x1", "x2", "y1", "y2", "y3")
 

@@ -9,9 +9,11 @@ from unittest import mock
 
 from numpy.testing import assert_array_equal
 
-from biril_nm.hardware_sim import engine, program, simulate, synapses
+from biril_nm.hardware_sim import simulate
+from biril_nm.hardware_sim.engine import blocks as engine
+from biril_nm.hardware_sim.engine import program, synapses
 from biril_nm.hw_graph import LoihiGraph
-from biril_nm.trace import Trace
+from biril_nm.recording import Trace
 
 PATHS = {
     "as chosen": {},

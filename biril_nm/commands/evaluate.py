@@ -18,8 +18,8 @@ from biril_nm.errors import ConfigError
 if TYPE_CHECKING:
     from biril_nm.commands.sources import Source
     from biril_nm.data import Split
+    from biril_nm.evaluation.sharding import DataSetSource
     from biril_nm.hw_graph import LoihiGraph
-    from biril_nm.sharding import DataSetSource
 
 __all__ = ["evaluate_command"]
 
@@ -62,7 +62,7 @@ def evaluate_command(
     Example: biril eval out/model.loihi.npz --dataset digits --workers 2
     """
     from biril_nm.data import load_data
-    from biril_nm.sharding import DataSetSource
+    from biril_nm.evaluation.sharding import DataSetSource
 
     sources = [load_source(path, dt) for path in src]
     engine = _engine(sources, backend, workers > 1 or cluster)
@@ -144,8 +144,8 @@ def _integers(
     """One result per graph; ``seconds`` is the engine's time, of one graph on workers the wall time."""
     from dataclasses import asdict
 
-    from biril_nm.evaluation import evaluate_graph
-    from biril_nm.sharding import evaluate_graphs
+    from biril_nm.evaluation.accuracy import evaluate_graph
+    from biril_nm.evaluation.sharding import evaluate_graphs
 
     codings = [single_input(graph)[1] for graph in graphs]
     options: dict[str, Any] = {"backend": engine, "batch_size": BATCH, "seed": seed}

@@ -127,7 +127,7 @@ def export_command(
 def _check_target(path: Path, to: str, force: bool) -> Path:
     """A path whose name says what it holds, so that other commands can read it."""
     if to == "lava":
-        from biril_nm.export.lava_files import RUNNER
+        from biril_nm.export.lava.bundle_files import RUNNER
 
         return check_output(path, force, folder_with=RUNNER)
     suffix = SUFFIXES[to]
@@ -138,7 +138,7 @@ def _check_target(path: Path, to: str, force: bool) -> Path:
 
 def _with_rules(graph: LoihiGraph, plastic: list[str], unroll: bool) -> LoihiGraph:
     """Make connections plastic as ``--plastic`` says."""
-    from biril_nm.plastic import make_plastic, rule_of
+    from biril_nm.hw_graph.plastic import make_plastic, rule_of
 
     for text in plastic:
         name, equals, told = text.partition("=")
@@ -158,11 +158,11 @@ def _default_output(src: Path, to: str) -> Path:
 
 
 def _write_nir(source: Source, target: Path, force: bool, dt: float | None) -> dict[str, Any]:
-    from biril_nm.export.nir_files import write_nir
+    from biril_nm.export.nir_files.files import write_nir
 
     graph = source.nir_graph
     if graph is None:
-        from biril_nm.export.loihi_to_nir import exact_nir
+        from biril_nm.export.nir_files.exact_writing import exact_nir
 
         graph = exact_nir(lowered(source), dt)
     write_nir(target, graph, force=force)
@@ -195,7 +195,7 @@ def _write_graph(
     if to == "loihi":
         graph.save(target, force=force)
     else:
-        from biril_nm.export.lava import write
+        from biril_nm.export.lava.backend import write
 
         spikes = _bundle_input(graph, dataset, data_root, seed)
         write(graph, target, force=force, spikes=spikes)

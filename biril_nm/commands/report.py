@@ -14,7 +14,7 @@ from biril_nm.commands.sources import load_source, lowered, random_input, single
 from biril_nm.errors import ConfigError
 
 if TYPE_CHECKING:
-    from biril_nm.export.report import Card
+    from biril_nm.export.report.page import Card
 
 __all__ = ["report_command"]
 
@@ -49,8 +49,8 @@ def report_command(
     Example: biril report out --dataset digits
     """
     from biril_nm.commands.report_sections import chip_parts, parity_card
-    from biril_nm.export.lowering import ideal_weights
-    from biril_nm.export.report import write_report
+    from biril_nm.export.lowering.pipeline import ideal_weights
+    from biril_nm.export.report.page import write_report
     from biril_nm.hardware_sim import simulate
     from biril_nm.parity import check_parity
     from biril_nm.storage import check_output
@@ -91,7 +91,7 @@ def _with_data(
     source: Any, graph: Any, dataset: str, data_root: Path | None, samples: int, seed: int
 ) -> tuple[dict[str, Any], list[Card]]:
     from biril_nm.data import Batches, load_data
-    from biril_nm.evaluation import evaluate_graph
+    from biril_nm.evaluation.accuracy import evaluate_graph
 
     test = load_data(dataset, data_root, seed).test
     name, coding = single_input(graph)
@@ -109,7 +109,7 @@ def _with_data(
 
 def _accuracy(what: str, share: float, n_samples: int, note: str) -> Card:
     """Accuracy with its binomial standard error."""
-    from biril_nm.export.report import Card
+    from biril_nm.export.report.page import Card
 
     error = math.sqrt(share * (1 - share) / n_samples)
     return Card(f"accuracy, {what}", f"{share:.2%}", f"± {error:.2%}, {note}")

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from biril_nm.export.drawings import PALETTE, Tile, cores_svg
-from biril_nm.export.report import Card, Section, Table
+from biril_nm.export.report.drawings import PALETTE, Tile, cores_svg
+from biril_nm.export.report.page import Card, Section, Table
 from biril_nm.hardware_sim import (
     Activity,
     estimate_energy,
     map_to_chip,
     neurobench_metrics,
 )
-from biril_nm.hardware_sim.energy import EnergyEstimate, energy_text
-from biril_nm.hardware_sim.mapping import Mapping
-from biril_nm.hardware_sim.metrics import NeuroBenchMetrics
+from biril_nm.hardware_sim.cost.energy import EnergyEstimate, energy_text
+from biril_nm.hardware_sim.cost.neurobench import NeuroBenchMetrics
+from biril_nm.hardware_sim.mapping.placement import Mapping
 from biril_nm.hw_graph import LoihiGraph
 from biril_nm.loihi import chip_profile
 from biril_nm.parity import ParityReport
-from biril_nm.trace import Trace
+from biril_nm.recording import Trace
 
 __all__ = ["chip_parts", "parity_card"]
 

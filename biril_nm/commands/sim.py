@@ -13,7 +13,7 @@ from biril_nm.commands.options import Force, Json
 from biril_nm.commands.sources import GRAPH_SUFFIX, read_spikes
 from biril_nm.errors import ConfigError, FileFormatError
 from biril_nm.hw_graph import LoihiGraph
-from biril_nm.plastic import learned_changes
+from biril_nm.hw_graph.plastic import learned_changes
 from biril_nm.storage import check_output
 
 __all__ = ["sim_command"]

@@ -68,7 +68,7 @@ def load_source(
         graph = read_netx(path, input_message_bits=input_message_bits, truncate=truncate)
         return Source(path, "netx", graph=graph)
     if path.suffix == ".nir":
-        from biril_nm.export.nir_files import read_nir
+        from biril_nm.export.nir_files.files import read_nir
 
         return Source(path, "nir", nir_graph=read_nir(path))
     if path.suffix == ".pt":

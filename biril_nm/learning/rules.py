@@ -11,12 +11,7 @@ from __future__ import annotations
 
 from biril_nm.errors import ConfigError
 from biril_nm.learning.rule import LearningRule, Term, Trace
-from biril_nm.loihi import (
-    LEARN_EXP_MAX,
-    LEARN_EXP_MIN,
-    LEARN_MANTISSA_MAX,
-    TRACE_MAX,
-)
+from biril_nm.loihi import LEARN_EXP_MAX, LEARN_EXP_MIN, LEARN_MANTISSA_MAX, TRACE_MAX
 
 __all__ = [
     "DELTA",

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from biril_nm.learning.plasticity import PlasticityConfig
+from biril_nm.training.accuracy import Evaluation, evaluate
 from biril_nm.training.callbacks import Callback
 from biril_nm.training.config import TrainConfig
-from biril_nm.training.evaluate import Evaluation, evaluate
+from biril_nm.training.local_rule.plasticity import PlasticityConfig
 from biril_nm.training.loop import History, fit, resolve_device
 from biril_nm.training.phases import PHASES, PhaseState, plastic_links
 from biril_nm.training.schedule import parse_schedule, phase_at, ratio_of

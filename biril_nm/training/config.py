@@ -8,9 +8,9 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from biril_nm.errors import BirilError, ConfigError, bullet_list
-from biril_nm.learning.plasticity import PlasticityConfig
 from biril_nm.learning.rule import LearningRule
 from biril_nm.learning.rules import get_rule
+from biril_nm.training.local_rule.plasticity import PlasticityConfig
 from biril_nm.training.phases import LOSSES, PLASTIC
 from biril_nm.training.schedule import parse_schedule
 

@@ -15,10 +15,10 @@ import torch
 from biril_nm.errors import ConfigError, OutputExistsError
 from biril_nm.models.files import save
 from biril_nm.models.net import BirilNet, encode
+from biril_nm.training.accuracy import evaluate
 from biril_nm.training.callbacks import Callback
 from biril_nm.training.checkpoint import CHECKPOINT, read_checkpoint, write_checkpoint
 from biril_nm.training.config import TrainConfig
-from biril_nm.training.evaluate import evaluate
 from biril_nm.training.phases import PHASES, Batch, PhaseState, plastic_links
 from biril_nm.training.reporting import Reporter
 from biril_nm.training.schedule import phase_at

@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from biril_nm.errors import ConfigError
-from biril_nm.learning.plasticity import Grid, LocalLearner, PlasticityConfig
-from biril_nm.learning.torch_engine import Activity
 from biril_nm.models.net import BirilNet, Link, NetOutput
+from biril_nm.training.local_rule.plasticity import Grid, LocalLearner, PlasticityConfig
+from biril_nm.training.local_rule.torch_engine import Activity
 
 __all__ = ["LOSSES", "PHASES", "Batch", "Metrics", "Phase", "PhaseState", "plastic_links"]
 

@@ -11,7 +11,7 @@ from numpy.testing import assert_array_equal
 from biril_nm.hardware_sim import simulate
 from biril_nm.hw_graph import Conv, Dense, Input, LoihiGraph, Neurons, Output, Sparse
 from biril_nm.learning.rules import PAIR, RULES
-from biril_nm.trace import Trace
+from biril_nm.recording import Trace
 from tests.cli.test_cli import biril
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.testing import assert_array_equal
 
 from biril_nm.hardware_sim import simulate
-from biril_nm.trace import Trace
+from biril_nm.recording import Trace
 from tests.cli.test_cli import biril, refused
 from tests.unit.test_recording import small
 

@@ -35,7 +35,7 @@ def write_file(path: Path, layers: list[dict]) -> Path:
 
 def load_lava():
     """Import Lava the way the back end does, which settles the start method of processes."""
-    from biril_nm.export import lava
+    from biril_nm.export.lava import backend as lava
 
     lava._lava_network()
 

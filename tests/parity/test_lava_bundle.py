@@ -17,9 +17,9 @@ from numpy.testing import assert_array_equal
 from biril_nm.coding import readout_scores
 from biril_nm.errors import OutputExistsError, RangeError
 from biril_nm.export import get_backend
-from biril_nm.export.lava_bundle import run_lava as runner
+from biril_nm.export.lava.bundle import run_lava as runner
 from biril_nm.hardware_sim import simulate
-from biril_nm.trace import Trace
+from biril_nm.recording import Trace
 
 BLOCKED = ("torch", "biril_nm", "nir", "nirtorch", "snntorch", "numba")
 BLOCKER = f"""

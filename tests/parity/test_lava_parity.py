@@ -9,10 +9,10 @@ import pytest
 from lava_cases import CASES, make
 from numpy.testing import assert_array_equal
 
-from biril_nm.export.lava import run_lava
+from biril_nm.export.lava.backend import run_lava
 from biril_nm.hardware_sim import simulate
 from biril_nm.hw_graph import Conv, LoihiGraph, Sparse
-from biril_nm.trace import Trace
+from biril_nm.recording import Trace
 
 pytestmark = pytest.mark.lava
 VARIABLES = ("s", "u", "v")

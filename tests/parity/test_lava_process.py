@@ -17,8 +17,8 @@ from numpy.testing import assert_array_equal
 
 from biril_nm.errors import ConfigError, RangeError
 from biril_nm.export import get_backend
-from biril_nm.export.lava import LavaRunError, _inputs, build, run_lava
-from biril_nm.export.lava_bundle import run_lava as runner
+from biril_nm.export.lava.backend import LavaRunError, _inputs, build, run_lava
+from biril_nm.export.lava.bundle import run_lava as runner
 from biril_nm.hardware_sim import simulate
 from biril_nm.hw_graph import Conv, Dense, Input, LoihiGraph, Neurons, Output
 from biril_nm.learning.rules import PAIR

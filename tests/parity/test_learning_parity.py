@@ -19,15 +19,15 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from biril_nm.errors import ConfigError, RangeError
-from biril_nm.export.lava import _inputs, _lava_network, describe, run_lava, write
-from biril_nm.export.lava_bundle import run_lava as runner
+from biril_nm.export.lava.backend import _inputs, _lava_network, describe, run_lava, write
+from biril_nm.export.lava.bundle import run_lava as runner
 from biril_nm.hardware_sim import simulate
 from biril_nm.hw_graph import Dense, Input, LoihiGraph, Neurons, Output
+from biril_nm.hw_graph.plastic import make_plastic
 from biril_nm.learning.rule import LearningRule, Term, Trace
 from biril_nm.learning.rules import RULES
 from biril_nm.parity import check_parity
-from biril_nm.plastic import make_plastic
-from biril_nm.trace import LEARNING_VARIABLES, VARIABLES
+from biril_nm.recording import LEARNING_VARIABLES, VARIABLES
 from tests.random_learning import random_input, random_network, random_weights
 
 pytestmark = pytest.mark.lava

@@ -158,7 +158,7 @@ def test_what_netx_corrupts_is_kept_and_told(name, tmp_path, caplog):
 
 
 def _mode(weight):
-    from biril_nm.fixed_point import sign_mode_of
+    from biril_nm.loihi.fixed_point import sign_mode_of
 
     return sign_mode_of(weight)
 

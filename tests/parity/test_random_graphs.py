@@ -16,8 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
-from biril_nm.export.lava import _inputs, _lava_network, _trace, describe
-from biril_nm.export.lava_bundle import run_lava as runner
+from biril_nm.export.lava.backend import _inputs, _lava_network, _trace, describe
+from biril_nm.export.lava.bundle import run_lava as runner
 from biril_nm.hardware_sim import simulate
 from biril_nm.hw_graph import Conv, LoihiGraph
 from tests.random_graphs import random_graph, random_spikes

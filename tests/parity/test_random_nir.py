@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
 from biril_nm.export import lower
-from biril_nm.export.lava import run_lava
+from biril_nm.export.lava.backend import run_lava
 from biril_nm.hardware_sim import simulate
 from biril_nm.hw_graph import LoihiGraph
 from tests.random_nets import WIRINGS, random_input, random_nir

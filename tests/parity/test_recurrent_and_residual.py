@@ -14,10 +14,10 @@ from numpy.testing import assert_array_equal
 from snntorch import surrogate
 from torch import nn
 
+from biril_nm.engines.torch_net import run_torch
 from biril_nm.export import lower, to_nir
 from biril_nm.hardware_sim import simulate
 from biril_nm.parity import check_parity
-from biril_nm.torch_trace import run_torch
 
 pytestmark = pytest.mark.lava
 ZERO = {"reset_mechanism": "zero", "reset_delay": False, "init_hidden": True}

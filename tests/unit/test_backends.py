@@ -13,7 +13,7 @@ import pytest
 from biril_nm.errors import ConfigError, MissingDependencyError
 from biril_nm.export import backends, get_backend
 from biril_nm.export.backends import Backend, available_backends, backend
-from biril_nm.export.lava import build, run_lava
+from biril_nm.export.lava.backend import build, run_lava
 from biril_nm.hw_graph import Dense, Input, LoihiGraph, Neurons
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from biril_nm.export.passes.balanced_rounding import round_keeping_sums
+from biril_nm.export.lowering.numbers.balanced_rounding import round_keeping_sums
 
 
 @settings(max_examples=200, deadline=None)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from biril_nm.hardware_sim import estimate_energy, map_to_chip, neurobench_metrics, simulate
-from biril_nm.loihi_limits import LOIHI1_LIMITS, LOIHI2_LIMITS, Limit
+from biril_nm.loihi.cores import LOIHI1_LIMITS, LOIHI2_LIMITS, Limit
 from tests.chip_reference import operations, part_demand, traffic
 from tests.random_graphs import random_graph, random_spikes
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from biril_nm import data as data_module
 from biril_nm.data import Batches, Split, load_data, make_loaders
+from biril_nm.data import datasets as data_module
 from biril_nm.errors import ConfigError, FileFormatError
 
 

@@ -7,8 +7,8 @@ import pytest
 
 from biril_nm.errors import ConfigError
 from biril_nm.hardware_sim import Activity, estimate_energy, map_to_chip, simulate
-from biril_nm.hardware_sim.energy import DAVIES_2018
-from biril_nm.hardware_sim.fanout import fan_out
+from biril_nm.hardware_sim.cost.energy import DAVIES_2018
+from biril_nm.hardware_sim.cost.fanout import fan_out
 from biril_nm.hw_graph import Conv, Dense, Input, LoihiGraph, Neurons, Output, Sparse
 from tests.random_graphs import random_graph, random_spikes
 
@@ -109,7 +109,7 @@ def test_messages_and_hops_equal_brute_force(seed):
 def small_cores():
     from dataclasses import replace
 
-    from biril_nm.loihi_limits import LOIHI1_LIMITS, Limit
+    from biril_nm.loihi.cores import LOIHI1_LIMITS, Limit
 
     return replace(LOIHI1_LIMITS, neurons=Limit(2, "test"), cores=Limit(8, "test"))
 

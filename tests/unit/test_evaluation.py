@@ -11,7 +11,7 @@ from biril_nm.coding import Coding
 from biril_nm.commands.evaluate import _engine
 from biril_nm.commands.sources import Source
 from biril_nm.errors import ConfigError
-from biril_nm.evaluation import evaluate_graph, single_readout
+from biril_nm.evaluation.accuracy import evaluate_graph, single_readout
 from tests.random_graphs import random_graph
 
 RATE = Coding("rate", n_steps=3, message_bits=0)

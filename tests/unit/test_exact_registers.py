@@ -12,7 +12,7 @@ import pytest
 
 from biril_nm.errors import UnsupportedNodeError
 from biril_nm.export import lower
-from biril_nm.export.loihi_to_nir import exact_nir
+from biril_nm.export.nir_files.exact_writing import exact_nir
 from biril_nm.hw_graph import Conv, Dense, Input, LoihiGraph, Neurons, Output
 
 

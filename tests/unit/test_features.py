@@ -14,9 +14,11 @@ import pytest
 
 from biril_nm.data import load_data
 from biril_nm.errors import ConfigError
-from biril_nm.learning import feature_kernels
-from biril_nm.learning.feature_study import StudyConfig, compare_banks
-from biril_nm.learning.features import (
+from biril_nm.learning.rule import LearningRule, Term, Trace
+from biril_nm.learning.rules import DELTA, OFFSET, OJA, PAIR
+from biril_nm.studies.features import kernels as feature_kernels
+from biril_nm.studies.features.latency import dog_kernel, latency_code
+from biril_nm.studies.features.learner import (
     FeatureConfig,
     FilterBank,
     _post_terms,
@@ -24,10 +26,8 @@ from biril_nm.learning.features import (
     initial_bank,
     learn_filters,
 )
-from biril_nm.learning.latency import dog_kernel, latency_code
-from biril_nm.learning.readout import fit_ridge
-from biril_nm.learning.rule import LearningRule, Term, Trace
-from biril_nm.learning.rules import DELTA, OFFSET, OJA, PAIR
+from biril_nm.studies.features.study import StudyConfig, compare_banks
+from biril_nm.studies.ridge import fit_ridge
 
 ROOT = Path(__file__).parents[2]
 

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
 from biril_nm.errors import RangeError
-from biril_nm.fixed_point import (
+from biril_nm.loihi import LOIHI1, SignMode
+from biril_nm.loihi.fixed_point import (
     bias_registers,
     decay_toward_zero,
     decay_u_register,
@@ -22,7 +23,6 @@ from biril_nm.fixed_point import (
     weight_step,
     wrap_state,
 )
-from biril_nm.loihi import LOIHI1, SignMode
 
 LIMIT = 1 << 23
 EDGES = sorted(

@@ -15,7 +15,7 @@ import pytest
 
 from biril_nm.errors import UnsupportedNodeError
 from biril_nm.export import lower
-from biril_nm.export.nir_files import read_nir
+from biril_nm.export.nir_files.files import read_nir
 from biril_nm.hardware_sim import simulate
 from tests.nir_interpreter import NirInterpreter
 

@@ -22,8 +22,8 @@ from torch import nn
 
 from biril_nm.errors import UnsupportedNodeError
 from biril_nm.export import lower
-from biril_nm.export.nir_files import read_nir
-from biril_nm.export.passes.plain_graph import plain_graph
+from biril_nm.export.lowering.passes.plain_graph import plain_graph
+from biril_nm.export.nir_files.files import read_nir
 from biril_nm.hardware_sim import simulate
 from biril_nm.loihi import WEIGHT_SHIFT
 from tests.nir_interpreter import NirInterpreter

@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 import biril_nm as bnm
+from biril_nm.engines.torch_net import run_torch
 from biril_nm.errors import ConfigError, UnsupportedNodeError
 from biril_nm.export import to_nir
-from biril_nm.export.nir_files import read_nir, write_nir
-from biril_nm.torch_trace import run_torch
+from biril_nm.export.nir_files.files import read_nir, write_nir
 from tests.nir_interpreter import NirInterpreter
 
 ZERO = {"reset_mechanism": "zero", "reset_delay": False, "init_hidden": True}

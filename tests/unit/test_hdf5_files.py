@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from biril_nm.errors import FileFormatError
-from biril_nm.export import hdf5_files
-from biril_nm.export.hdf5_files import open_checked
+from biril_nm.storage import hdf5 as hdf5_files
+from biril_nm.storage.hdf5 import open_checked
 
 
 def refuse(path, message):

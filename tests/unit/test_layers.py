@@ -1,74 +1,61 @@
-"""Import layers: lower never imports higher, torch and lava only where allowed."""
+"""Folders are floors: lower never imports higher, torch and lava only where allowed."""
 
 from __future__ import annotations
 
 import ast
 import subprocess
 import sys
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
-FOUNDATION = {
-    "errors", "loihi", "loihi_limits", "fixed_point", "timing", "storage", "trace", "coding", "hw_graph",
-    "channels_last", "trace_folder", "graph_checks", "graph_io", "graph_metadata", "graph_report",
-    "graph_values", "learning.rule", "learning.rules", "learning.streams", "learning.terms", "plastic",
-    "unroll",
-}  # fmt: skip
-TOP = {
-    "parity",
-    "testing",
-    "torch_trace",
-    "evaluation",
-    "adaptation",
-    "readout_learning",
-    "learning_window",
-    "sharding",
-    "cli",
-    "commands",
-    "__main__",
-    "__init__",
-}
-RANKS = [
-    ("foundation", 0), ("training", 1), ("export", 2), ("top", 3),
-]  # fmt: skip
+
+# From the top floor down. A folder may import those of lower floors, and of its own line none.
+FLOORS = (
+    ("__main__",),
+    ("cli",),
+    ("commands", "testing"),
+    ("parity",),
+    ("studies", "engines"),
+    ("training", "evaluation"),
+    ("export", "hardware_sim"),
+    ("recording",),
+    ("hw_graph", "models"),
+    ("learning", "coding"),
+    ("compartments",),
+    ("loihi", "data", "storage", "neurons"),
+    ("errors", "_moved"),
+)
+FLOOR = {folder: len(FLOORS) - i for i, line in enumerate(FLOORS) for folder in line}
+NO_TORCH = ("hardware_sim", "hw_graph", "recording", "compartments", "loihi", "storage", "errors")
+MAX_LINES, MAX_BODY = 400, 50
 
 
 def _modules() -> dict[str, Path]:
     """Module name below biril_nm -> file."""
     found = {}
-    for folder, prefix in (
-        ("biril_nm", ""),
-        ("export", "export."),
-        ("hardware_sim", "hardware_sim."),
-    ):
-        base = ROOT / folder
+    for base, prefix in ((ROOT / "biril_nm", ()), (ROOT / "export", ("export",)),
+                         (ROOT / "hardware_sim", ("hardware_sim",))):  # fmt: skip
         for path in base.rglob("*.py"):
-            if folder == "biril_nm" and path.relative_to(base).parts[0] in (
-                "export",
-                "hardware_sim",
-            ):
-                continue
             parts = path.relative_to(base).with_suffix("").parts
-            name = prefix + ".".join(p for p in parts if p != "__init__" or len(parts) == 1)
-            found[name.rstrip(".")] = path
+            if prefix or parts[0] not in ("export", "hardware_sim"):  # those two are links
+                found[".".join(part for part in (*prefix, *parts) if part != "__init__")] = path
     return found
 
 
 MODULES = _modules()
 
 
-def _group(module: str) -> str:
-    if module in FOUNDATION:
-        return "foundation"
-    head = module.split(".", maxsplit=1)[0]
-    if head in ("export", "hardware_sim"):
-        return head
-    if head in TOP:
-        return "top"
-    training = ("learning", "neurons", "models", "training", "data", "domain_shift")
-    return "training" if head in training else "?"
+def _package(module: str) -> str:
+    """The folder that holds a module; files beside ``biril_nm/__init__.py`` stand for themselves."""
+    is_package = MODULES[module].name == "__init__.py"
+    return module if is_package else module.rpartition(".")[0] or module
+
+
+def _folder(module: str) -> str:
+    return module.split(".", maxsplit=1)[0]
 
 
 def _imports(path: Path) -> set[str]:
@@ -81,33 +68,55 @@ def _imports(path: Path) -> set[str]:
     return names
 
 
-ALLOWED = {
-    "foundation": {"foundation"},
-    "training": {"foundation", "training"},
-    "hardware_sim": {"foundation", "hardware_sim"},
-    "export": {"foundation", "training", "export"},
-    "top": {"foundation", "training", "export", "hardware_sim", "top"},
-}
+def _own(path: Path) -> set[str]:
+    """Modules of this project that a file imports, by their names below biril_nm."""
+    names = {n.removeprefix("biril_nm.") for n in _imports(path) if n.startswith("biril_nm.")}
+    return names & set(MODULES)
 
 
 @pytest.mark.parametrize("module", sorted(MODULES))
-def test_imports_point_down_and_name_the_package(module):
-    group = _group(module)
-    assert group != "?", f"{module} belongs to no layer; add it to this test"
-    names = _imports(MODULES[module])
-    bare = [n for n in names if n.split(".")[0] in ("export", "hardware_sim")]
-    assert not bare, f"{module} imports {bare}; write biril_nm.{bare[0]}"
-    for name in names:
-        below = name.removeprefix("biril_nm.")
-        if name == below or below not in MODULES:
-            continue
-        assert _group(below) in ALLOWED[group], f"{module} ({group}) imports {name}"
+def test_imports_point_down(module):
+    folder = _folder(module)
+    if folder == "":
+        return  # biril_nm itself, whose lazy names lead everywhere
+    assert folder in FLOOR, f"{module} belongs to no floor; add its folder to FLOORS"
+    for name in _own(MODULES[module]):
+        below = _folder(name)
+        allowed = below == folder or FLOOR[below] < FLOOR[folder]
+        assert allowed, f"{module} (floor of {folder}) imports {name} (floor of {below})"
 
 
-def test_lava_is_imported_in_its_own_files_only():
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_imports_name_the_package(module):
+    tops = {name.split(".")[0] for name in _imports(MODULES[module])}
+    assert not tops & {"export", "hardware_sim"}, "write biril_nm.export, biril_nm.hardware_sim"
+
+
+def test_the_import_graph_of_packages_has_no_circle():
+    graph: dict[str, set[str]] = {}
+    for module, path in MODULES.items():
+        package = _package(module)
+        if path.name == "__init__.py" and package in ("", "export"):
+            continue  # lazy names only
+        needs = {_package(name) for name in _own(path)} - {package}
+        graph.setdefault(package, set()).update(needs)
+    try:
+        tuple(TopologicalSorter(graph).static_order())
+    except CycleError as error:
+        pytest.fail(" imports ".join(reversed(error.args[1])))
+
+
+def test_lava_is_imported_in_its_own_folder_only():
     users = {m for m, p in MODULES.items() if any(n.split(".")[0] == "lava" for n in _imports(p))}
     assert users
-    assert all(m.startswith(("export.lava", "export.lava_bundle")) for m in users), users
+    assert all(m.startswith("export.lava") for m in users), users
+
+
+def test_torch_is_imported_on_its_own_floors_only():
+    heavy = {"torch", "snntorch", "nir"}
+    for module, path in MODULES.items():
+        if _folder(module) in NO_TORCH:
+            assert not heavy & {n.split(".")[0] for n in _imports(path)}, module
 
 
 @pytest.mark.parametrize(
@@ -139,14 +148,38 @@ def test_import_leaves_root_logging_alone():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+def _body_lines(function: ast.FunctionDef) -> int:
+    """Lines from the first statement after the docstring to the last."""
+    body = function.body
+    first = body[0]
+    if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
+        body = body[1:]
+    return (body[-1].end_lineno or 0) - body[0].lineno + 1 if body else 0
+
+
 @pytest.mark.parametrize("module", sorted(MODULES))
-def test_library_files_stay_short_and_quiet(module):
+def test_files_and_functions_stay_short_and_quiet(module):
     path = MODULES[module]
     text = path.read_text(encoding="utf-8")
-    assert text.count("\n") <= 400, f"{path} has {text.count(chr(10))} lines"
-    if module.startswith("export.lava_bundle"):
+    assert text.count("\n") <= MAX_LINES, f"{path} has {text.count(chr(10))} lines"
+    tree = ast.parse(text)
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            lines = _body_lines(node)
+            assert lines <= MAX_BODY, f"{path}:{node.lineno} {node.name} has {lines} lines"
+    if module.startswith("export.lava.bundle"):
         return  # the bundle is a program of its own and prints its results
-    for node in ast.walk(ast.parse(text)):
+    for node in ast.walk(tree):
         assert not isinstance(node, ast.Assert), f"{path}:{node.lineno} asserts"
         is_print = isinstance(node, ast.Call) and getattr(node.func, "id", "") == "print"
         assert not is_print, f"{path}:{node.lineno} prints"
+
+
+def test_init_files_only_re_export():
+    kinds = (ast.Expr, ast.Import, ast.ImportFrom, ast.Assign, ast.AnnAssign, ast.If)
+    for module, path in MODULES.items():
+        if path.name != "__init__.py" or module == "":
+            continue
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            lazy = isinstance(node, ast.FunctionDef) and node.name in ("__getattr__", "__dir__")
+            assert isinstance(node, kinds) or lazy, f"{path}:{node.lineno} does more"

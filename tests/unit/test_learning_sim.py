@@ -12,11 +12,11 @@ from numpy.testing import assert_array_equal
 from biril_nm.errors import ConfigError, RangeError
 from biril_nm.hardware_sim import simulate
 from biril_nm.hw_graph import Dense, Input, LoihiGraph, Neurons, Output, Sparse
+from biril_nm.learning.random_streams import RandomStreams
 from biril_nm.learning.rule import LearningRule, Term, Trace
 from biril_nm.learning.rules import OFFSET, OJA, PAIR
-from biril_nm.learning.streams import RandomStreams
-from biril_nm.trace import LEARNING_VARIABLES
-from biril_nm.trace import Trace as Recording
+from biril_nm.recording import LEARNING_VARIABLES
+from biril_nm.recording import Trace as Recording
 from tests.learning_reference import Connection, parse
 from tests.random_learning import random_input, random_network, random_weights
 
@@ -224,7 +224,7 @@ def test_samples_learn_one_after_the_other():
 
 
 def test_long_runs_in_chunks_equal_short_ones(monkeypatch):
-    from biril_nm.hardware_sim import engine
+    from biril_nm.hardware_sim.engine import blocks as engine
 
     graph = random_network(5, "loop", True)
     spikes = random_input(graph, 9, 5, 0)

@@ -10,13 +10,13 @@ import torch
 from numpy.testing import assert_array_equal
 
 from biril_nm.errors import ConfigError
-from biril_nm.fixed_point import decay_toward_zero
 from biril_nm.hardware_sim import simulate
 from biril_nm.hw_graph import Dense, Input, LoihiGraph, Neurons
-from biril_nm.learning.exact import ChipLearner
 from biril_nm.learning.rules import PAIR, RULES
 from biril_nm.loihi import VTH_SHIFT, WEIGHT_SHIFT
-from biril_nm.trace import LEARNING_VARIABLES
+from biril_nm.loihi.fixed_point import decay_toward_zero
+from biril_nm.recording import LEARNING_VARIABLES
+from biril_nm.training.local_rule.chip_learner import ChipLearner
 from tests.random_learning import random_input, random_network
 from tests.unit.test_learning_sim import chip_rows, third_factors
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from biril_nm.export.passes.linear_maps import (
+from biril_nm.export.nir_nodes.linear_maps import (
     Convolution,
     Matrix,
     as_matrix,

@@ -15,8 +15,8 @@ import torch
 
 from biril_nm.errors import ConfigError, RangeError, UnsupportedNodeError
 from biril_nm.export import lower
-from biril_nm.export.lowering import ideal_weights
-from biril_nm.export.nir_files import read_nir, write_nir
+from biril_nm.export.lowering.pipeline import ideal_weights
+from biril_nm.export.nir_files.files import read_nir, write_nir
 from biril_nm.hardware_sim import simulate
 from biril_nm.hw_graph import Conv, Dense, Sparse
 from biril_nm.loihi import WEIGHT_SHIFT

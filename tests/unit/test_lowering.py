@@ -11,13 +11,13 @@ import torch.nn.functional as F
 from torch import nn
 
 import biril_nm as bnm
+from biril_nm.engines.torch_net import run_torch
 from biril_nm.errors import ConfigError, RangeError, UnsupportedNodeError
 from biril_nm.export import lower, to_nir
-from biril_nm.fixed_point import prepare_weights
 from biril_nm.hardware_sim import simulate
 from biril_nm.hw_graph import Conv, Dense, LoihiGraph, Sparse
 from biril_nm.loihi import LOIHI1, SignMode
-from biril_nm.torch_trace import run_torch
+from biril_nm.loihi.fixed_point import prepare_weights
 
 ZERO = {"reset_mechanism": "zero", "reset_delay": False, "init_hidden": True}
 DT = 1e-3

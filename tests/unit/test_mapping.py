@@ -11,10 +11,10 @@ import scipy.sparse
 
 from biril_nm.errors import ConfigError, RangeError
 from biril_nm.hardware_sim import map_to_chip
-from biril_nm.hardware_sim.mapping_splits import Split, _list_bits, synapse_demand
+from biril_nm.hardware_sim.mapping.splits import Split, _list_bits, synapse_demand
 from biril_nm.hw_graph import Conv, Dense, Input, LoihiGraph, Neurons, Output, Sparse
 from biril_nm.loihi import LOIHI1, LOIHI2
-from biril_nm.loihi_limits import LOIHI1_LIMITS, LOIHI2_LIMITS, Limit, limits_of
+from biril_nm.loihi.cores import LOIHI1_LIMITS, LOIHI2_LIMITS, Limit, limits_of
 from tests.random_graphs import random_graph
 from tests.unit.test_energy import small_cores, stored_matrix
 

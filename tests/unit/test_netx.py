@@ -17,14 +17,14 @@ from biril_nm.errors import (
     UnsupportedNodeError,
 )
 from biril_nm.export import lower, read_netx, write_netx
-from biril_nm.export.loihi_to_nir import exact_nir
-from biril_nm.export.netx_weights import load_weights, represent, represent_kernel
-from biril_nm.export.nir_files import read_nir, write_nir
-from biril_nm.export.passes.exact_registers import exact_graph
-from biril_nm.fixed_point import prepare_weights
+from biril_nm.export.netx.weights import load_weights, represent, represent_kernel
+from biril_nm.export.nir_files.exact_reading import exact_graph
+from biril_nm.export.nir_files.exact_writing import exact_nir
+from biril_nm.export.nir_files.files import read_nir, write_nir
 from biril_nm.hardware_sim import simulate
 from biril_nm.hw_graph import Conv, Dense, Input, LoihiGraph, Neurons, Output, Sparse
 from biril_nm.learning.rules import RULES
+from biril_nm.loihi.fixed_point import prepare_weights
 from tests.cli.test_cli import biril, refused
 from tests.parity.netx_cases import CASES
 from tests.parity.netx_runs import neuron, write_file

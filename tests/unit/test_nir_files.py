@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 
 from biril_nm.errors import BirilError, ConfigError, FileFormatError
-from biril_nm.export import hdf5_files, lower
-from biril_nm.export.loihi_to_nir import exact_nir
-from biril_nm.export.nir_files import read_nir, write_nir
+from biril_nm.export import lower
+from biril_nm.export.nir_files.exact_writing import exact_nir
+from biril_nm.export.nir_files.files import read_nir, write_nir
 from biril_nm.hardware_sim import simulate
+from biril_nm.storage import hdf5 as hdf5_files
 from tests.nir_graphs import chain, grid, neurons
 
 N_MUTATIONS = 200

@@ -10,16 +10,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from biril_nm.adaptation import Adaptation, measure_adaptation, plot_adaptation, samples_per_class
 from biril_nm.coding import Coding
-from biril_nm.data import DataSet, load_data
-from biril_nm.domain_shift import SHIFTS, get_shift
+from biril_nm.data import SHIFTS, DataSet, get_shift, load_data
 from biril_nm.errors import ConfigError
-from biril_nm.evaluation import evaluate_graph
+from biril_nm.evaluation.accuracy import evaluate_graph
 from biril_nm.hardware_sim import simulate
 from biril_nm.hw_graph import Dense, Input, LoihiGraph, Neurons, Output
 from biril_nm.learning.rules import OFFSET
-from biril_nm.readout_learning import (
+from biril_nm.studies.adaptation import (
+    Adaptation,
+    measure_adaptation,
+    plot_adaptation,
+    samples_per_class,
+)
+from biril_nm.studies.readout import (
     TARGET,
     DeltaConfig,
     finetune,
@@ -185,7 +189,7 @@ def test_error_neurons_teach_as_well(data: DataSet) -> None:
 @pytest.mark.parametrize("error_neurons", [False, True])
 def test_lava_learns_the_same_readout(data: DataSet, error_neurons: bool) -> None:
     pytest.importorskip("lava.magma", reason="needs lava-nc (make venv)")
-    from biril_nm.export.lava import run_lava
+    from biril_nm.export.lava.backend import run_lava
 
     config = DeltaConfig(error_neurons=error_neurons)
     plastic = plastic_readout(fresh_readout(digits_graph(n_features=40), vth=200), config)

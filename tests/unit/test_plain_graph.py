@@ -11,7 +11,7 @@ import torch
 
 from biril_nm.errors import BirilError, ConfigError, RangeError, UnsupportedNodeError
 from biril_nm.export import lower
-from biril_nm.export.lowering import ideal_weights
+from biril_nm.export.lowering.pipeline import ideal_weights
 from biril_nm.hardware_sim import simulate
 from tests.nir_graphs import DT, chain, compare, grid, neurons, spikes
 

@@ -8,12 +8,12 @@ import pytest
 
 from biril_nm.errors import ConfigError, RangeError
 from biril_nm.export import lower
-from biril_nm.export.lowering import ideal_weights
-from biril_nm.export.passes.linear_maps import Matrix
-from biril_nm.export.passes.weight_grid import Scaled, WeightGrid
-from biril_nm.fixed_point import prepare_weights
+from biril_nm.export.lowering.numbers.weight_grid import Scaled, WeightGrid
+from biril_nm.export.lowering.pipeline import ideal_weights
+from biril_nm.export.nir_nodes.linear_maps import Matrix
 from biril_nm.hardware_sim import simulate
 from biril_nm.loihi import LOIHI2, STATE_LIMIT
+from biril_nm.loihi.fixed_point import prepare_weights
 from tests.nir_graphs import chain, neurons, spikes
 from tests.nir_interpreter import NirInterpreter
 

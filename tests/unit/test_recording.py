@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from biril_nm import trace_folder
 from biril_nm.errors import ConfigError, FileFormatError, OutputExistsError
 from biril_nm.hardware_sim import simulate
 from biril_nm.hw_graph import Dense, Input, LoihiGraph, Neurons
-from biril_nm.trace import Trace
+from biril_nm.recording import Trace
+from biril_nm.recording import folder as trace_folder
 from tests.random_graphs import random_graph, random_spikes
 
 

@@ -15,8 +15,8 @@ import pytest
 
 from biril_nm.commands.report_sections import chip_parts, parity_card
 from biril_nm.errors import MissingDependencyError, OutputExistsError
-from biril_nm.export.drawings import Tile, cores_svg, network_svg, shortened
-from biril_nm.export.report import Card, Section, Table, write_report
+from biril_nm.export.report.drawings import Tile, cores_svg, network_svg, shortened
+from biril_nm.export.report.page import Card, Section, Table, write_report
 from biril_nm.hardware_sim import simulate
 from biril_nm.hw_graph import Conv, Dense, Input, LoihiGraph, Neurons, Output
 from biril_nm.learning import rules

@@ -21,8 +21,8 @@ from biril_nm.learning.rules import (
     pair_rule,
     three_factor_rule,
 )
-from biril_nm.learning_window import Protocol, measure_window
 from biril_nm.loihi import SignMode
+from biril_nm.studies.learning_window import Protocol, measure_window
 
 BEFORE = np.array([1, 2, 5, 10, 20])  # pre before post
 AFTER = -BEFORE

@@ -16,9 +16,14 @@ import pytest
 
 from biril_nm.coding import Coding
 from biril_nm.errors import ConfigError, MissingDependencyError, WorkerError
-from biril_nm.evaluation import evaluate_graph
+from biril_nm.evaluation.accuracy import evaluate_graph
+from biril_nm.evaluation.sharding import (
+    ArraySource,
+    DataSetSource,
+    evaluate_graphs,
+    evaluate_sharded,
+)
 from biril_nm.hw_graph import Dense, Input, LoihiGraph, Neurons, Output
-from biril_nm.sharding import ArraySource, DataSetSource, evaluate_graphs, evaluate_sharded
 
 HAS_RAY = importlib.util.find_spec("ray") is not None
 needs_ray = pytest.mark.skipif(not HAS_RAY, reason='needs Ray: pip install "biril-nm[cluster]"')

@@ -14,7 +14,9 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from biril_nm.errors import ConfigError, RangeError
-from biril_nm.hardware_sim import engine, jit, simulate
+from biril_nm.hardware_sim import simulate
+from biril_nm.hardware_sim.engine import blocks as engine
+from biril_nm.hardware_sim.kernels import jit
 from biril_nm.hw_graph import Dense, Input, LoihiGraph, Neurons
 from biril_nm.learning.rules import PAIR
 from tests.random_graphs import random_graph, random_spikes
@@ -259,7 +261,7 @@ def test_import_needs_no_torch():
 
 
 def test_code_on_disk_depends_on_every_source_of_the_kernels(tmp_path, monkeypatch):
-    from biril_nm.hardware_sim import kernels
+    from biril_nm.hardware_sim.kernels import loops as kernels
 
     assert kernels.run_dense._cache._cache_file._source_stamp == jit.source_digest()
     copies = {path.name: path.read_text() for path in Path(jit.__file__).parent.glob("*.py")}

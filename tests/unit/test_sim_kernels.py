@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from biril_nm.fixed_point import decay_toward_zero, wrap_state
-from biril_nm.hardware_sim.components import execution_order
-from biril_nm.hardware_sim.conv_tables import conv_tables
-from biril_nm.hardware_sim.kernels import advance
-from biril_nm.hardware_sim.kernels_lanes import FEW, LANES, MASK
-from biril_nm.hardware_sim.layout import internal_order
-from biril_nm.hardware_sim.program import compile_graph
+from biril_nm.hardware_sim.engine.components import execution_order
+from biril_nm.hardware_sim.engine.conv_tables import conv_tables
+from biril_nm.hardware_sim.engine.layout import internal_order
+from biril_nm.hardware_sim.engine.program import compile_graph
+from biril_nm.hardware_sim.kernels.lanes import FEW, LANES, MASK
+from biril_nm.hardware_sim.kernels.loops import advance
 from biril_nm.hw_graph import Conv, Dense, Input, LoihiGraph, Neurons, conv_output_shape
+from biril_nm.loihi.fixed_point import decay_toward_zero, wrap_state
 
 LIMIT = 1 << 23
 NOTHING = (

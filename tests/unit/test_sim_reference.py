@@ -7,7 +7,7 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from biril_nm.hardware_sim import simulate
-from biril_nm.hardware_sim.program import compile_graph
+from biril_nm.hardware_sim.engine.program import compile_graph
 from biril_nm.hw_graph import Dense, Input, LoihiGraph, Neurons
 from tests.random_graphs import random_graph, random_spikes
 from tests.reference import run_chip, to_node_time

@@ -8,9 +8,9 @@ import zipfile
 import numpy as np
 import pytest
 
-from biril_nm import storage
 from biril_nm.errors import FileFormatError, OutputExistsError
 from biril_nm.storage import atomic_directory, atomic_file, check_output, read_npz, write_npz
+from biril_nm.storage import npz as storage
 
 
 def npy(array) -> bytes:

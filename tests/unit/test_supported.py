@@ -6,9 +6,9 @@ from pathlib import Path
 
 import nir
 
+from biril_nm.export.from_torch.layers import LAYER_MAP, VANISHING
+from biril_nm.export.from_torch.neurons import NEURONS
 from biril_nm.export.supported import POLICIES, _rows, policy_table, supported_nodes
-from biril_nm.export.torch_layers import LAYER_MAP, VANISHING
-from biril_nm.export.torch_neurons import NEURONS
 
 DOCS = Path(__file__).parents[2] / "docs"
 

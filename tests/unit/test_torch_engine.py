@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from biril_nm.errors import ConfigError, UnsupportedNodeError
-from biril_nm.learning.gating import rate_gate, winner_gate
-from biril_nm.learning.plasticity import Grid, LocalLearner, PlasticityConfig
 from biril_nm.learning.rule import LearningRule, Term, Trace
 from biril_nm.learning.rules import DELTA, OFFSET, OJA, PAIR
-from biril_nm.learning.torch_engine import Activity, TorchEngine, run_trace
 from biril_nm.loihi import SignMode
+from biril_nm.training.local_rule.gating import rate_gate, winner_gate
+from biril_nm.training.local_rule.plasticity import Grid, LocalLearner, PlasticityConfig
+from biril_nm.training.local_rule.torch_engine import Activity, TorchEngine, run_trace
 
 STEPS, BATCH = 5, 3
 

@@ -14,9 +14,9 @@ from torch import nn
 
 from biril_nm.errors import ConfigError, UnsupportedNodeError
 from biril_nm.export import to_nir
-from biril_nm.export.torch_graph import GraphBuilder
-from biril_nm.export.torch_signals import InputStep, LayerOutput, Operation, Sum
-from biril_nm.export.torch_steps import Readout, Wiring
+from biril_nm.export.from_torch.graph import GraphBuilder
+from biril_nm.export.from_torch.signals import InputStep, LayerOutput, Operation, Sum
+from biril_nm.export.from_torch.wiring import Readout, Wiring
 
 HIDDEN = {"init_hidden": True}
 

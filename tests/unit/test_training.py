@@ -21,10 +21,8 @@ from biril_nm.errors import (
     MissingDependencyError,
     OutputExistsError,
 )
-from biril_nm.learning.plasticity import LocalLearner, PlasticityConfig
 from biril_nm.learning.rule import LearningRule, Term
 from biril_nm.learning.rules import OFFSET, OJA, PAIR
-from biril_nm.learning.torch_engine import Activity
 from biril_nm.models import BirilNet, ModelConfig, build_model
 from biril_nm.training import (
     PHASES,
@@ -37,6 +35,8 @@ from biril_nm.training import (
     resolve_device,
 )
 from biril_nm.training import reporting as reporting_module
+from biril_nm.training.local_rule.plasticity import LocalLearner, PlasticityConfig
+from biril_nm.training.local_rule.torch_engine import Activity
 from biril_nm.training.phases import Batch, Phase, mean_squared
 
 SMALL = ModelConfig(channels=(4, 6), hidden=(20,))

@@ -9,11 +9,11 @@ import snntorch as snn
 import torch
 from torch import nn
 
+from biril_nm.engines.torch_net import run_torch
 from biril_nm.errors import BirilError, UnsupportedNodeError
 from biril_nm.export import lower, to_nir
-from biril_nm.export.nir_files import read_nir, write_nir
+from biril_nm.export.nir_files.files import read_nir, write_nir
 from biril_nm.hardware_sim import simulate
-from biril_nm.torch_trace import run_torch
 from tests.nir_interpreter import NirInterpreter
 from tests.zoo import N_STEPS, ZOO
 from tests.zoo.registry import louder

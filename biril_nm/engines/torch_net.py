@@ -1,0 +1,170 @@
+"""Run a torch network and record its spikes under the names of the integer graph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import snntorch
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import nn
+
+from biril_nm.coding import Coding
+from biril_nm.errors import ConfigError
+from biril_nm.export.from_torch.module import unwrapped
+from biril_nm.export.from_torch.runs import call_arguments, returned_states, takes_states
+from biril_nm.models import BirilNet
+from biril_nm.recording import NodeTrace, Trace
+
+__all__ = ["TorchRun", "run_torch"]
+
+_LAYERS = (snntorch.SpikingNeuron, nn.Linear, nn.Conv1d, nn.Conv2d)
+
+
+@dataclass(frozen=True)
+class TorchRun:
+    """Spikes of all neuron layers and the class scores of the last one.
+
+    Attributes:
+        trace: node name -> spikes ``(n_steps, batch, *shape)``.
+        scores: ``n_spikes + mem_last / threshold`` of the last layer, ``(batch, n_classes)``; the
+            summed output where the network ends in a linear layer.
+    """
+
+    trace: Trace
+    scores: NDArray[np.float64]
+
+
+def run_torch(net: nn.Module, spikes: ArrayLike, coding: Coding | None = None) -> TorchRun:
+    """Drive ``net`` with the chip's integer input and record every snnTorch neuron layer.
+
+    A forward that computes one step is called once per step; one with its own loop over time is
+    called once, with all steps or, if it takes one image for all steps, with that.
+
+    Args:
+        net: a BirilNet, or a module as :func:`biril_nm.export.to_nir` takes it.
+        spikes: integers ``(n_steps, batch, *shape)``.
+        coding: scale of graded input; a BirilNet knows its own.
+
+    Raises:
+        ConfigError: the network has no snnTorch neurons, or its own loop runs another number of steps.
+    """
+    net = unwrapped(net)
+    root = net.layers if isinstance(net, BirilNet) else net
+    scale = net.config.coding if isinstance(net, BirilNet) else coding or Coding("spikes", 1)
+    recorder = _Recorder(root)
+    if not recorder.neurons:
+        raise ConfigError(f"{type(net).__name__} has no snnTorch neurons to compare")
+    parameter = next(root.parameters(), torch.zeros(0))
+    values = torch.from_numpy(scale.to_float(spikes)).to(parameter)
+    passes_states = takes_states(root, [values[0]])
+    with recorder.attached(), torch.no_grad():
+        _drive(root, values, recorder, passes_states)
+    return recorder.result(len(values))
+
+
+def _drive(root: nn.Module, values: torch.Tensor, recorder: _Recorder, passes_states: bool) -> None:
+    """Call ``root`` step by step, or once if its forward loops over time."""
+    n_steps = len(values)
+    result: Any = None
+    try:
+        result = root(*call_arguments(root, [values[0]]))
+        calls = recorder.most_calls()
+    except (RuntimeError, IndexError, ValueError):
+        calls = 0  # a loop that does not take a single step
+    if calls == 1:
+        for value in values[1:]:
+            states = returned_states(root, [value], result) if passes_states else None
+            result = root(*call_arguments(root, [value], states))
+        return
+    if calls == n_steps and bool(torch.all(values == values[0])):
+        return  # one image for all steps
+    recorder.restart()
+    root(*call_arguments(root, [values]))
+    if recorder.most_calls() != n_steps:
+        raise ConfigError(
+            f"the forward of {type(root).__name__} runs {recorder.most_calls()} steps on input of "
+            f"{n_steps}; give it as many steps as its loop has"
+        )
+
+
+class _Recorder:
+    """Keeps what every neuron layer, and the last layer of all, has sent."""
+
+    def __init__(self, root: nn.Module) -> None:
+        self.root = root
+        self.neurons: dict[str, Any] = {
+            name: layer
+            for name, layer in root.named_modules()
+            if isinstance(layer, snntorch.SpikingNeuron)
+        }
+        inner = [m for n in self.neurons.values() for m in n.modules() if m is not n]
+        self.layers = {
+            name: layer
+            for name, layer in root.named_modules()
+            if isinstance(layer, _LAYERS) and not any(layer is m for m in inner)
+        }
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget everything and put the neurons to rest."""
+        self.steps: dict[str, list[torch.Tensor]] = {}
+        self.last = ""
+        for layer in self.neurons.values():
+            _rest(layer)
+
+    def most_calls(self) -> int:
+        """Calls of the busiest neuron layer."""
+        return max((len(self.steps.get(name, ())) for name in self.neurons), default=0)
+
+    @contextmanager
+    def attached(self) -> Iterator[None]:
+        """Hooks on all layers, eval mode; both undone at the end."""
+
+        def record(name: str) -> Callable[..., None]:
+            def hook(_layer: nn.Module, _args: Any, output: Any) -> None:
+                sent = output[0] if isinstance(output, tuple) else output
+                self.steps.setdefault(name, []).append(sent)
+                self.last = name
+
+            return hook
+
+        handles = [layer.register_forward_hook(record(name)) for name, layer in self.layers.items()]
+        was_training = self.root.training
+        try:
+            self.root.eval()
+            yield
+        finally:
+            self.root.train(was_training)
+            for handle in handles:
+                handle.remove()
+
+    def result(self, n_steps: int) -> TorchRun:
+        """Trace and scores of the finished run."""
+        recorded = {
+            name: torch.stack(self.steps[name]).cpu().numpy().astype(np.uint8)
+            for name in self.neurons
+            if len(self.steps.get(name, ())) == n_steps
+        }
+        trace = Trace(
+            {name: NodeTrace(s=spikes) for name, spikes in recorded.items()},
+            n_spikes={name: int(spikes.sum()) for name, spikes in recorded.items()},
+            meta={"engine": f"torch {torch.__version__}"},
+        )
+        if self.last not in recorded:
+            summed = torch.stack(self.steps[self.last]).double().sum(dim=0)
+            return TorchRun(trace, summed.cpu().numpy())
+        layer = self.neurons[self.last]
+        membrane = layer.mem.detach().double() / layer.threshold.detach().double()
+        return TorchRun(trace, recorded[self.last].sum(axis=0) + membrane.cpu().numpy())
+
+
+def _rest(layer: Any) -> None:
+    """Put one neuron layer's hidden states to rest; they take the next input's shape."""
+    for name in ("mem", "syn", "spk"):
+        if isinstance(getattr(layer, name, None), torch.Tensor):
+            setattr(layer, name, torch.zeros(0, device=getattr(layer, name).device))

@@ -1,0 +1,354 @@
+"""Evaluation on many processes: shards of a data set, on this machine or on a Ray cluster.
+
+Work is cut where :func:`biril_nm.evaluation.evaluate_graph` cuts it, at whole batches, and batches keep
+their numbers (which seed rate coding), so that the sums are those of a single process to the last
+spike. A worker gets the graph as bytes and reads its samples itself.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
+
+from biril_nm.coding import Coding
+from biril_nm.errors import BirilError, ConfigError, MissingDependencyError, WorkerError
+from biril_nm.evaluation.accuracy import (
+    GraphEvaluation,
+    ShardCounts,
+    evaluate_shard,
+    single_readout,
+)
+from biril_nm.hw_graph import LoihiGraph
+
+__all__ = ["ArraySource", "DataSetSource", "Source", "evaluate_graphs", "evaluate_sharded"]
+
+GRAPH_FILE = "graph.loihi.npz"
+CONNECT_SECONDS = 10  # Ray itself would try for minutes
+
+
+class Source(Protocol):
+    """Labelled samples that a worker can read a part of."""
+
+    def __len__(self) -> int:
+        """Number of samples."""
+
+    def part(self, start: int, stop: int) -> Source:
+        """A source of these samples alone, to be sent to a worker."""
+
+    def read(self) -> tuple[NDArray[Any], NDArray[Any]]:
+        """(values ``(n, *shape)`` in 0..1, labels ``(n,)``)."""
+
+
+@dataclass(frozen=True)
+class DataSetSource:
+    """The test part of a data set by name; each worker reads it from its own disk.
+
+    Attributes:
+        name: as :func:`biril_nm.data.load_data` knows it.
+        data_root: folder of the data sets, on every machine.
+        seed: seed of the division.
+        start: first sample.
+        stop: sample after the last one.
+    """
+
+    name: str
+    data_root: str | None
+    seed: int
+    start: int
+    stop: int
+
+    @staticmethod
+    def of(
+        name: str, data_root: str | Path | None = None, seed: int = 0, samples: int | None = None
+    ) -> DataSetSource:
+        """The first ``samples`` test samples (all by default)."""
+        from biril_nm.data import load_data
+
+        n = len(load_data(name, data_root, seed).test)
+        root = None if data_root is None else str(data_root)
+        return DataSetSource(name, root, seed, 0, n if samples is None else min(samples, n))
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    def part(self, start: int, stop: int) -> DataSetSource:
+        """The same files, fewer samples."""
+        return replace(self, start=self.start + start, stop=min(self.start + stop, self.stop))
+
+    def read(self) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Samples and labels."""
+        from biril_nm.data import load_data
+
+        test = load_data(self.name, self.data_root, self.seed).test
+        index = slice(self.start, self.stop)
+        return test.values(index), test.labels[index]
+
+
+@dataclass(frozen=True)
+class ArraySource:
+    """Samples in memory; a worker is sent its part of them."""
+
+    values: NDArray[Any]
+    labels: NDArray[Any]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def part(self, start: int, stop: int) -> ArraySource:
+        """A slice."""
+        return ArraySource(self.values[start:stop], self.labels[start:stop])
+
+    def read(self) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Samples and labels."""
+        return self.values, self.labels
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One shard of one graph; plain data, so that it travels to any process."""
+
+    index: int
+    graph: bytes
+    source: Source
+    coding: Coding
+    backend: str
+    batch_size: int
+    seed: int
+    first_batch: int
+    n_threads: int
+
+
+def evaluate_sharded(
+    graph: LoihiGraph,
+    source: Source,
+    coding: Coding,
+    n_workers: int = 2,
+    backend: str = "sim",
+    batch_size: int = 250,
+    seed: int = 0,
+    cluster: bool = False,
+    progress: Callable[[int], None] | None = None,
+) -> GraphEvaluation:
+    """Like :func:`biril_nm.evaluation.evaluate_graph`, on ``n_workers`` processes; the same result.
+
+    Args:
+        graph: the integer network.
+        source: labelled samples.
+        coding: how values become chip input.
+        n_workers: processes; they share the CPUs of this machine.
+        backend: ``"sim"`` or ``"lava"``.
+        batch_size: samples per run of the engine; shards are whole batches.
+        seed: seed of rate coding; batch i uses ``seed + i``.
+        cluster: run on Ray (``pip install "biril-nm[cluster]"``) instead of local processes.
+        progress: called with the number of samples done.
+
+    Raises:
+        ConfigError: nothing to evaluate, or a worker refused its shard.
+        WorkerError: a worker was killed, or no cluster answers.
+        MissingDependencyError: ``cluster`` without Ray.
+    """
+    (found,) = evaluate_graphs(
+        [graph], source, coding, n_workers, backend, batch_size, seed, cluster, progress
+    )
+    return found
+
+
+def evaluate_graphs(
+    graphs: Sequence[LoihiGraph],
+    source: Source,
+    coding: Coding | Sequence[Coding],
+    n_workers: int = 2,
+    backend: str = "sim",
+    batch_size: int = 250,
+    seed: int = 0,
+    cluster: bool = False,
+    progress: Callable[[int], None] | None = None,
+) -> list[GraphEvaluation]:
+    """A sweep: every graph on the same samples, all shards on one set of workers.
+
+    Arguments and errors are those of :func:`evaluate_sharded`; ``coding`` may also be one per graph,
+    and ``progress`` counts samples over all graphs. ``seconds`` of a result sums the engine's time
+    over its shards.
+    """
+    codings = [coding] * len(graphs) if isinstance(coding, Coding) else list(coding)
+    if len(codings) != len(graphs):
+        raise ConfigError(f"{len(codings)} codings for {len(graphs)} graphs; give one each")
+    if n_workers < 1 or batch_size < 1:
+        raise ConfigError(f"n_workers {n_workers}, batch_size {batch_size}: at least 1 is needed")
+    if len(source) == 0:
+        raise ConfigError("there are no samples to evaluate")
+    for graph in graphs:
+        single_readout(graph)
+    jobs = list(_jobs(graphs, source, codings, n_workers, backend, batch_size, seed, cluster))
+    found: list[ShardCounts | None] = [None] * len(graphs)
+    done = 0
+    run = _on_ray if cluster else _on_processes
+    for index, counts in run(jobs, n_workers):
+        before = found[index]
+        found[index] = counts if before is None else before + counts
+        done += counts.n_samples
+        if progress is not None:
+            progress(done)
+    return [counts.result(graph) for graph, counts in zip(graphs, found) if counts is not None]
+
+
+def _jobs(
+    graphs: Sequence[LoihiGraph],
+    source: Source,
+    codings: Sequence[Coding],
+    n_workers: int,
+    backend: str,
+    batch_size: int,
+    seed: int,
+    cluster: bool,
+) -> Iterator[_Job]:
+    """Shards of whole batches: as even as they come, several per worker where there are many."""
+    n_batches = -(-len(source) // batch_size)
+    shards = min(n_batches, n_workers)
+    edges = [i * n_batches // shards for i in range(shards + 1)]
+    threads = 1 if cluster else max(1, _cpus() // n_workers)
+    for index, (graph, coding) in enumerate(zip(graphs, codings)):
+        data = _to_bytes(graph)
+        for first, last in pairwise(edges):
+            part = source.part(first * batch_size, last * batch_size)
+            yield _Job(index, data, part, coding, backend, batch_size, seed, first, threads)
+
+
+def _cpus() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _to_bytes(graph: LoihiGraph) -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / GRAPH_FILE
+        graph.save(path)
+        return path.read_bytes()
+
+
+def _from_bytes(data: bytes) -> LoihiGraph:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / GRAPH_FILE
+        path.write_bytes(data)
+        return LoihiGraph.load(path)
+
+
+def _work(job: _Job) -> tuple[int, ShardCounts | str]:
+    """What a worker does; a refusal travels back as text, since errors need not survive pickling."""
+    try:
+        values, labels = job.source.read()
+        counts = evaluate_shard(
+            _from_bytes(job.graph),
+            values,
+            labels,
+            job.coding,
+            job.backend,
+            job.batch_size,
+            job.seed,
+            first_batch=job.first_batch,
+            n_threads=job.n_threads,
+        )
+    except BirilError as error:
+        return job.index, str(error)
+    except (OSError, MemoryError) as error:
+        return job.index, f"{type(error).__name__}: {error}"
+    return job.index, counts
+
+
+def _told(result: tuple[int, ShardCounts | str]) -> tuple[int, ShardCounts]:
+    index, counts = result
+    if isinstance(counts, str):
+        raise ConfigError(f"a worker could not evaluate its shard: {counts}")
+    return index, counts
+
+
+def _on_processes(jobs: Iterable[_Job], n_workers: int) -> Iterator[tuple[int, ShardCounts]]:
+    """Fresh processes (spawn), so that no thread or lock of this one is inherited."""
+    import multiprocessing
+    from concurrent.futures import ProcessPoolExecutor, as_completed
+    from concurrent.futures.process import BrokenProcessPool
+
+    before = set(multiprocessing.active_children())
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(n_workers, mp_context=context, initializer=_leave_interrupts)
+    finished = False
+    try:
+        for future in as_completed([pool.submit(_work, job) for job in jobs]):
+            yield _told(future.result())
+        finished = True
+    except BrokenProcessPool as error:
+        raise WorkerError(
+            "a worker process ended before its shard was done: it was killed, or memory ran out. "
+            "Use fewer workers, or fewer samples"
+        ) from error
+    finally:  # an interrupt or an error ends the workers, whatever they are doing
+        pool.shutdown(wait=finished, cancel_futures=True)
+        for worker in set(multiprocessing.active_children()) - before:
+            worker.terminate()
+
+
+def _leave_interrupts() -> None:
+    """Ctrl-C reaches every process of a terminal; the parent alone answers it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _on_ray(jobs: Iterable[_Job], n_workers: int) -> Iterator[tuple[int, ShardCounts]]:
+    """The same jobs as Ray tasks; joins a running cluster (RAY_ADDRESS) or starts one here."""
+    try:
+        import ray
+    except ImportError as error:
+        raise MissingDependencyError("ray", "cluster", "evaluate on a cluster") from error
+    started = not ray.is_initialized()
+    if started:
+        _join_or_start(ray, n_workers)
+    waiting: list[Any] = []
+    try:
+        task = ray.remote(num_cpus=1)(_work)
+        waiting = [task.remote(job) for job in jobs]
+        while waiting:
+            (ready,), waiting = ray.wait(waiting, num_returns=1)
+            yield _told(ray.get(ready))
+    except ray.exceptions.RayError as error:
+        told = str(error).strip().splitlines()[-1]
+        raise WorkerError(
+            f"a Ray worker did not do its shard: {told} It was killed, memory ran out, or its machine is "
+            f"gone or lacks biril-nm"
+        ) from error
+    finally:  # shards that nobody waits for any more must not run on
+        for shard in waiting:
+            ray.cancel(shard, force=True)
+        if started:
+            ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Raise OSError where nothing listens at host:port; other addresses (``auto``) are left to Ray."""
+    host, _, port = address.rpartition("//")[2].rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
+
+
+def _join_or_start(ray: Any, n_workers: int) -> None:
+    """Connect to the cluster of RAY_ADDRESS, or start one here that reports to nobody."""
+    address = os.environ.get("RAY_ADDRESS")
+    quiet = {"log_to_driver": False, "logging_level": "ERROR"}
+    if not address:
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        ray.init(num_cpus=n_workers, include_dashboard=False, **quiet)
+        return
+    try:
+        _knock(address)
+        ray.init(**quiet)
+    except OSError as error:
+        raise WorkerError(
+            f"no Ray cluster answers at RAY_ADDRESS '{address}'; start one with `ray start --head`, or "
+            f"unset RAY_ADDRESS to use this machine"
+        ) from error

@@ -1,0 +1,118 @@
+"""Plain-text report of a LoihiGraph: what lowering did to each node."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from biril_nm.hw_graph.graph import Conv, Dense, Neurons, Sparse
+
+if TYPE_CHECKING:
+    from biril_nm.hw_graph.graph import LoihiGraph
+
+__all__ = ["connection_rows", "neuron_rows", "report_text"]
+
+NEURON_HEADER = (
+    "neurons", "shape", "du", "dv", "vth", "bias", "latency", "scale", "bound on u", "tightest limit",
+)  # fmt: skip
+CONNECTION_HEADER = (
+    "connection", "kind", "weights", "exp", "sign", "bits used", "clipped", "zeros",
+    "rel. error", "delay",
+)  # fmt: skip
+
+
+def _values(register: object) -> str:
+    array = np.asarray(register)
+    low, high = int(array.min()), int(array.max())
+    return str(low) if low == high else f"{low}..{high}"
+
+
+def _tightest(margins: Mapping[str, float]) -> str:
+    """The limit that S comes closest to, and how many times larger S could be."""
+    if not margins:
+        return "-"
+    name = min(margins, key=lambda key: margins[key])
+    return f"{name}: {margins[name]:.2f} x"
+
+
+def neuron_rows(graph: LoihiGraph) -> list[tuple[str, ...]]:
+    """One row per Neurons node, as :data:`NEURON_HEADER` names the columns."""
+    facts = graph.metadata.get("neurons", {})
+    rows: list[tuple[str, ...]] = []
+    for name, node in graph.neurons.items():
+        known = facts.get(name, {})
+        bias = _values(node.bias_mant)
+        rows.append(
+            (
+                name,
+                "x".join(map(str, node.shape)),
+                _values(node.du),
+                _values(node.dv),
+                _values(node.vth),
+                bias if bias == "0" else f"{bias} * 2^{node.bias_exp}",
+                str(graph.latency[name]),
+                f"{known['scale']:.1f}" if "scale" in known else "-",
+                str(known.get("overflow_bound", "-")),
+                _tightest(known.get("margins", {})),
+            )
+        )
+    return rows
+
+
+def connection_rows(graph: LoihiGraph) -> list[tuple[str, ...]]:
+    """One row per connection, as :data:`CONNECTION_HEADER` names the columns."""
+    facts = graph.metadata.get("quantisation", {})
+    rows: list[tuple[str, ...]] = []
+    for name, node in graph.connections.items():
+        known = facts.get(name, {})
+        stored = node.weight.nnz if isinstance(node, Sparse) else node.weight.size
+        rows.append(
+            (
+                name,
+                type(node).__name__,
+                f"{stored:,}",
+                str(node.weight_exp),
+                node.sign_mode.value,
+                str(known.get("bits_used", "-")),
+                str(known.get("clipped", "-")),
+                f"{known['zeros']:,}" if "zeros" in known else "-",
+                f"{known['relative_error']:.2%}" if "relative_error" in known else "-",
+                str(node.delay),
+            )
+        )
+    return rows
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
+    lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths)) for row in (header, *rows)]
+    lines.insert(1, "  ".join("-" * w for w in widths))
+    return [line.rstrip() for line in lines]
+
+
+def report_text(graph: LoihiGraph) -> str:
+    """Tables of neurons and connections, and the facts that hold for the whole graph."""
+    kinds = (Neurons, Dense, Sparse, Conv)
+    counts = {k.__name__: sum(isinstance(n, k) for n in graph.nodes.values()) for k in kinds}
+    n_neurons = sum(node.size for node in graph.neurons.values())
+    lines = [
+        f"{n_neurons:,} neurons in {counts['Neurons']} nodes, {len(graph.connections)} connections "
+        f"({', '.join(f'{v} {k}' for k, v in counts.items() if v and k != 'Neurons')}), "
+        f"latency {max(graph.latency.values())} steps"
+    ]
+    known = {
+        key: graph.metadata[key] for key in ("chip", "dt_s", "producer") if key in graph.metadata
+    }
+    if known:
+        lines.append(", ".join(f"{key} {value}" for key, value in known.items()))
+    lines += ["", *_table(NEURON_HEADER, neuron_rows(graph))]
+    lines += ["", *_table(CONNECTION_HEADER, connection_rows(graph))]
+    unrolled = graph.metadata.get("unrolled_convolutions", ())
+    for name, plastic in graph.plastic.items():
+        own = ", a convolution unrolled: every position learns its own kernel"
+        lines.append(f"{name} learns: {plastic.rule!r}{own if name in unrolled else ''}")
+    notes = graph.metadata.get("notes", ())
+    lines += ["", *(f"note: {note}" for note in notes)] if notes else []
+    return "\n".join(lines)

@@ -1,0 +1,165 @@
+"""Wiring and shape checks of a LoihiGraph: all findings are collected, then raised once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from biril_nm.errors import ConfigError, bullet_list
+from biril_nm.learning.rule import POST_TRACES
+from biril_nm.loihi import TRACE_BITS
+
+if TYPE_CHECKING:
+    from biril_nm.hw_graph.graph import Dense, LoihiGraph, Sparse
+
+__all__ = ["check_wiring"]
+
+
+def check_wiring(graph: LoihiGraph) -> None:
+    """Raise :class:`ConfigError` listing every wiring or shape mistake of ``graph``."""
+    findings = list(_edge_findings(graph))
+    if not findings:
+        findings = [*_shape_findings(graph), *_plasticity_findings(graph)]
+    if findings:
+        raise ConfigError(bullet_list("the graph is not wired correctly:", findings))
+
+
+def _edge_findings(graph: LoihiGraph) -> Iterator[str]:
+    from biril_nm.hw_graph.graph import Neurons, Output
+
+    if not graph.inputs:
+        yield "there is no Input node"
+    for a, b in graph.edges:
+        for name in (a, b):
+            if name not in graph.nodes:
+                yield f"edge {a} -> {b}: node '{name}' does not exist"
+    if len(set(graph.edges)) != len(graph.edges):
+        yield "an edge occurs twice"
+    for name, node in graph.nodes.items():
+        sources = [a for a, b in graph.edges if b == name and a in graph.nodes]
+        targets = [b for a, b in graph.edges if a == name and b in graph.nodes]
+        kind = type(node).__name__
+        if name in graph.connections:
+            yield from _ends_findings(graph, name, kind, sources, targets)
+        elif isinstance(node, Output):
+            if len(sources) != 1 or not isinstance(graph.nodes[sources[0]], Neurons):
+                yield f"{kind} '{name}' needs exactly one Neurons source, found {sources}"
+            if targets:
+                yield f"{kind} '{name}' cannot have targets, found {targets}"
+        else:
+            yield from _population_findings(graph, name, kind, sources, targets)
+
+
+def _population_findings(
+    graph: LoihiGraph, name: str, kind: str, sources: list[str], targets: list[str]
+) -> Iterator[str]:
+    from biril_nm.hw_graph.graph import Input, Output
+
+    if isinstance(graph.nodes[name], Input) and sources:
+        yield f"Input '{name}' cannot have sources, found {sources}"
+    ends = [b for b in targets if not isinstance(graph.nodes[b], Output)]
+    wrong = [b for b in (*sources, *ends) if b not in graph.connections]
+    if wrong:
+        yield f"{kind} '{name}' must be joined through connections, found {wrong}"
+
+
+def _ends_findings(
+    graph: LoihiGraph, name: str, kind: str, sources: list[str], targets: list[str]
+) -> Iterator[str]:
+    from biril_nm.hw_graph.graph import Input, Neurons
+
+    if len(sources) != 1 or not isinstance(graph.nodes[sources[0]], (Input, Neurons)):
+        yield f"{kind} '{name}' needs exactly one source (Input or Neurons), found {sources}"
+    if len(targets) != 1 or not isinstance(graph.nodes[targets[0]], Neurons):
+        yield f"{kind} '{name}' needs exactly one destination (Neurons), found {targets}"
+    delay = graph.connections[name].delay
+    if delay < 0:
+        yield f"{kind} '{name}' has delay {delay}; allowed are whole steps from 0"
+
+
+def _shape_findings(graph: LoihiGraph) -> Iterator[str]:
+    from biril_nm.hw_graph.graph import Conv, conv_output_shape
+
+    for name, node in graph.connections.items():
+        source, destination = graph.ends[name]
+        pre, post = graph.shape_of(source), graph.shape_of(destination)
+        if isinstance(node, Conv):
+            yield from _conv_findings(name, node, pre, post, conv_output_shape)
+        elif node.weight.shape != (int(np.prod(post)), int(np.prod(pre))):
+            yield (
+                f"{type(node).__name__} '{name}' has weights {node.weight.shape}, needed is "
+                f"({int(np.prod(post))}, {int(np.prod(pre))}) for {source}{pre} -> {destination}{post}"
+            )
+
+
+def _conv_findings(name, node, pre, post, output_shape) -> Iterator[str]:  # type: ignore[no-untyped-def]
+    out_channels, in_channels = node.weight.shape[:2]
+    if min(*node.stride, *node.dilation, node.groups) < 1 or min(node.padding) < 0:
+        yield f"Conv '{name}': stride, dilation and groups start at 1, padding at 0"
+        return
+    if len(pre) != 3 or len(post) != 3:
+        yield f"Conv '{name}' joins shapes {pre} and {post}; both must be (C, H, W)"
+        return
+    if pre[0] != in_channels * node.groups or out_channels % node.groups:
+        yield (
+            f"Conv '{name}': {pre[0]} input and {out_channels} output channels do not fit weights "
+            f"{node.weight.shape} in {node.groups} groups"
+        )
+    elif output_shape(node, pre) != post:
+        yield f"Conv '{name}' makes {output_shape(node, pre)} from {pre}, but its target is {post}"
+
+
+def _plasticity_findings(graph: LoihiGraph) -> Iterator[str]:
+    for name, node in graph.connections.items():
+        modulators = getattr(node, "modulators", {})
+        if name not in graph.plastic:
+            if modulators:
+                yield f"connection '{name}' has modulators {dict(modulators)} but no learning rule"
+            continue
+        plastic = graph.plastic[name]
+        if plastic.delay:
+            yield (
+                f"connection '{name}' learns and has delay {plastic.delay}; learning connections have "
+                f"no delay, put it on another connection"
+            )
+        yield from _modulator_findings(graph, name, plastic)
+
+
+def _modulator_findings(graph: LoihiGraph, name: str, node: Dense | Sparse) -> Iterator[str]:
+    rule = node.rule
+    if rule is None:
+        return
+    if node.modulators and not rule.three_factor:
+        yield (
+            f"connection '{name}' has modulators {dict(node.modulators)}, but rule '{rule.name}' has "
+            f"two factors; set three_factor in the rule"
+        )
+        return
+    missing = [factor for factor in rule.third_factors if factor not in node.modulators]
+    if missing:
+        yield (
+            f"connection '{name}': rule '{rule.name}' needs {', '.join(missing)} from outside; name "
+            f"their Input or Neurons in modulators"
+        )
+    size = int(np.prod(graph.shape_of(graph.ends[name][1])))
+    for factor, source in node.modulators.items():
+        known = factor in POST_TRACES and (source in graph.inputs or source in graph.neurons)
+        if not known:
+            yield (
+                f"connection '{name}': modulator {factor}: '{source}' is not allowed; needed is one of "
+                f"{', '.join(POST_TRACES)} and the name of an Input or Neurons node"
+            )
+            continue
+        elements = int(np.prod(graph.shape_of(source)))
+        if elements not in (1, size):
+            yield (
+                f"connection '{name}': modulator '{source}' has {elements} elements; allowed are 1 and "
+                f"{size}, one per destination neuron"
+            )
+        if source in graph.inputs and graph.inputs[source].message_bits > TRACE_BITS:
+            yield (
+                f"connection '{name}': modulator '{source}' has {graph.inputs[source].message_bits} "
+                f"message bits; traces have {TRACE_BITS}"
+            )

@@ -1,0 +1,184 @@
+"""Pure integer functions of the chip: decay, wrap, weight preparation, bias, registers of floats.
+
+Each function states its rounding. Oracle: lava-nc 0.10.0, tag ``fixed_pt``. No function changes
+its arguments. The compiled kernels of ``hardware_sim`` repeat the two state functions
+(:func:`decay_toward_zero`, :func:`wrap_state`); tests hold them equal.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from biril_nm.errors import RangeError
+from biril_nm.loihi.registers import (
+    DECAY_BITS,
+    DECAY_UNITY,
+    DU_OFFSET,
+    MIXED_STEP,
+    MIXED_WEIGHT_MIN,
+    STATE_LIMIT,
+    STATE_SPAN,
+    WEIGHT_BITS,
+    WEIGHT_MAX,
+    SignMode,
+)
+
+__all__ = [
+    "bias_registers",
+    "decay_toward_zero",
+    "decay_u_register",
+    "decay_v_register",
+    "prepare_weights",
+    "round_half_away",
+    "shift_arithmetic",
+    "sign_mode_of",
+    "truncate_weights",
+    "weight_limits",
+    "weight_step",
+    "wrap_state",
+]
+
+IntArray = NDArray[np.int64]
+
+
+def decay_toward_zero(state: ArrayLike, decay: ArrayLike) -> IntArray:
+    """Decay of u or v: ``sign(x) * floor(|x| * (4096 - d) / 4096)``, 64-bit product.
+
+    Args:
+        state: integers, any shape.
+        decay: ``du + 1`` for u, ``dv`` for v; 0..4096.
+    """
+    x = np.asarray(state, dtype=np.int64)
+    keep = DECAY_UNITY - np.asarray(decay, dtype=np.int64)
+    return np.asarray(np.sign(x) * ((np.abs(x) * keep) >> DECAY_BITS), dtype=np.int64)
+
+
+def wrap_state(value: ArrayLike) -> IntArray:
+    """One conditional wrap of u into 24 bits, as Lava does it (no modulo).
+
+    ``x - 2**24`` above ``2**23``, ``x + 2**24`` at or below ``-2**23``, else x. So +2**23 stays
+    and -2**23 becomes +2**23.
+    """
+    x = np.asarray(value, dtype=np.int64)
+    return np.where(x > STATE_LIMIT, x - STATE_SPAN, np.where(x <= -STATE_LIMIT, x + STATE_SPAN, x))
+
+
+def shift_arithmetic(value: ArrayLike, exponent: int) -> IntArray:
+    """``value << exponent`` for exponents above 0, else ``value >> -exponent`` (floor)."""
+    x = np.asarray(value, dtype=np.int64)
+    return x << exponent if exponent > 0 else x >> -exponent
+
+
+def sign_mode_of(weights: ArrayLike) -> SignMode:
+    """Sign mode that Lava chooses by itself: all >= 0, all <= 0, or mixed."""
+    w = np.asarray(weights)
+    if w.size == 0 or w.min() >= 0:
+        return SignMode.EXCITATORY
+    return SignMode.INHIBITORY if w.max() <= 0 else SignMode.MIXED
+
+
+def weight_limits(mode: SignMode) -> tuple[int, int]:
+    """Smallest and largest weight before truncation."""
+    if mode is SignMode.MIXED:
+        return MIXED_WEIGHT_MIN, WEIGHT_MAX
+    return (0, WEIGHT_MAX) if mode is SignMode.EXCITATORY else (-WEIGHT_MAX, 0)
+
+
+def weight_step(weight_bits: int, mode: SignMode) -> int:
+    """Distance of neighbouring weights: ``2**(8 - bits)``, doubled for MIXED."""
+    if not 1 <= weight_bits <= WEIGHT_BITS:
+        raise RangeError(f"weight_bits is {weight_bits}; allowed are 1 to {WEIGHT_BITS}")
+    step = 1 << (WEIGHT_BITS - weight_bits)
+    return step * MIXED_STEP if mode is SignMode.MIXED else step
+
+
+def prepare_weights(weights: ArrayLike, weight_bits: int, mode: SignMode) -> IntArray:
+    """Clip and truncate weights as Lava's Dense and Sparse do in their first step.
+
+    Truncation floors towards minus infinity for MIXED and EXCITATORY, towards zero for
+    INHIBITORY. Example: MIXED, 8 bit: 3 -> 2, -1 -> -2, 255 -> 254.
+    """
+    low, high = weight_limits(mode)
+    return truncate_weights(
+        np.clip(np.asarray(weights, dtype=np.int64), low, high), weight_bits, mode
+    )
+
+
+def truncate_weights(weights: ArrayLike, weight_bits: int, mode: SignMode) -> IntArray:
+    """The second half of :func:`prepare_weights`: all that learning connections do at the start."""
+    w = np.asarray(weights, dtype=np.int64)
+    step = weight_step(weight_bits, mode)
+    if mode is SignMode.INHIBITORY:
+        return np.asarray(-((-w // step) * step), dtype=np.int64)
+    return np.asarray((w // step) * step, dtype=np.int64)
+
+
+def round_half_away(value: ArrayLike) -> IntArray:
+    """Nearest integer, halves away from zero."""
+    x = np.asarray(value, dtype=np.float64)
+    return np.asarray(np.sign(x) * np.floor(np.abs(x) + 0.5), dtype=np.int64)
+
+
+def decay_u_register(fraction: float) -> int:
+    """``du = round(4096 * fraction) - 1``: fraction is what u loses per step.
+
+    A fraction of 1 (no synaptic memory) gives 4095; 0 (u never decays) has no register on the
+    chip, the smallest decay being 1/4096.
+
+    Raises:
+        RangeError: the fraction is not in 0..1 or rounds to no decay at all.
+    """
+    register = _decay_units(fraction) - DU_OFFSET
+    if register < 0:
+        raise RangeError(
+            f"synaptic decay {fraction:.3g} per step is below the smallest one, 1/{DECAY_UNITY}; "
+            f"use a shorter tau_syn or a longer dt_s"
+        )
+    return register
+
+
+def decay_v_register(fraction: float) -> int:
+    """``dv = round(4096 * fraction)``: fraction is what v loses per step, 0 for an integrator.
+
+    A fraction of 1 gives 4096, which Lava runs but a 12-bit register cannot hold.
+
+    Raises:
+        RangeError: the fraction is not in 0..1.
+    """
+    return _decay_units(fraction)
+
+
+def _decay_units(fraction: float) -> int:
+    if not (math.isfinite(fraction) and 0.0 <= fraction <= 1.0):
+        raise RangeError(
+            f"decay per step is {fraction}; allowed is 0 to 1. "
+            f"The time constant must not be shorter than the step: choose a smaller dt_s"
+        )
+    return math.floor(fraction * DECAY_UNITY + 0.5)
+
+
+def bias_registers(bias: ArrayLike, mant_max: int, exp_max: int) -> tuple[IntArray, int]:
+    """Mantissas and the smallest common exponent with ``mant << exp`` nearest to ``bias``.
+
+    Args:
+        bias: wanted bias per neuron in units of v.
+        mant_max: largest magnitude of the mantissa.
+        exp_max: largest exponent.
+
+    Returns:
+        Mantissas (halves away from zero) and the exponent.
+
+    Raises:
+        RangeError: the largest bias fits no exponent.
+    """
+    b = np.asarray(bias, dtype=np.float64)
+    peak = float(np.abs(b).max()) if b.size else 0.0
+    for exponent in range(exp_max + 1):
+        if math.floor(peak / (1 << exponent) + 0.5) <= mant_max:
+            return round_half_away(b / (1 << exponent)), exponent
+    raise RangeError(
+        f"bias {peak:.0f} exceeds {mant_max} * 2**{exp_max}; use a smaller scale or bias"
+    )

@@ -1,0 +1,220 @@
+"""Traces: what every engine records, in node time, and the file that holds them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from biril_nm.errors import ConfigError, FileFormatError
+from biril_nm.recording.channels_last import torch_view
+from biril_nm.recording.folder import read_folder
+from biril_nm.storage import check_output, read_npz, write_npz
+
+if TYPE_CHECKING:
+    from biril_nm.hw_graph import LoihiGraph
+
+__all__ = [
+    "LEARNING_VARIABLES",
+    "VARIABLES",
+    "ConnectionTrace",
+    "NodeTrace",
+    "Trace",
+    "check_variables",
+    "split_variables",
+]
+
+VARIABLES = ("s", "u", "v")
+LEARNING_VARIABLES = ("w", "t", "d", "x1", "x2", "y1", "y2", "y3")
+
+
+def check_variables(names: Any) -> tuple[str, ...]:
+    """Return ``names`` as a tuple of known variables, in the order s, u, v."""
+    given = tuple(names.split(",")) if isinstance(names, str) else tuple(names)
+    unknown = [name for name in given if name not in VARIABLES]
+    if unknown:
+        raise ConfigError(f"cannot record {unknown}; allowed are {', '.join(VARIABLES)}")
+    return tuple(name for name in VARIABLES if name in given)
+
+
+def split_variables(names: Any, learn: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Variables of neurons and, in a run that learns, of plastic connections, each in fixed order.
+
+    Raises:
+        ConfigError: an unknown name, or a variable of learning in a run that does not learn.
+    """
+    given = tuple(names.split(",")) if isinstance(names, str) else tuple(names)
+    learning = tuple(name for name in LEARNING_VARIABLES if name in given)
+    if learning and not learn:
+        raise ConfigError(
+            f"cannot record {', '.join(learning)} of a run without learning; pass learn=True (--learn)"
+        )
+    rest = tuple(name for name in given if name not in learning)
+    try:
+        return check_variables(rest), learning
+    except ConfigError as error:
+        if not learn:
+            raise
+        raise ConfigError(f"{error}, and {', '.join(LEARNING_VARIABLES)}") from None
+
+
+@dataclass(frozen=True)
+class NodeTrace:
+    """Recorded variables of one Neurons node; None where not recorded.
+
+    Shape: ``(n_steps, batch, *shape)`` in node time, ``(n_chip_steps, *shape)`` in chip time.
+    Units: s 0/1, u and v in register units (64 per integer weight unit).
+    """
+
+    s: NDArray[Any] | None = None
+    u: NDArray[Any] | None = None
+    v: NDArray[Any] | None = None
+
+    def variables(self) -> dict[str, NDArray[Any]]:
+        """The recorded variables by name."""
+        pairs = ((name, getattr(self, name)) for name in VARIABLES)
+        return {name: array for name, array in pairs if array is not None}
+
+
+@dataclass(frozen=True)
+class ConnectionTrace:
+    """Recorded variables of one plastic connection; None where not recorded or not there.
+
+    Row c is what holds after chip step c + 1. Traces are those that Lava stores: they change at the end
+    of an epoch, and when a neuron spikes again within one.
+
+    Shape: w, t, d ``(n_chip_steps, post, pre)``, of a Sparse ``(n_chip_steps, n_synapses)`` in the order
+        of ``weight.data``; x1, x2 ``(n_chip_steps, n_pre)``, y1, y2, y3 ``(n_chip_steps, n_post)``,
+        flattened in torch order.
+    """
+
+    w: NDArray[Any] | None = None
+    t: NDArray[Any] | None = None
+    d: NDArray[Any] | None = None
+    x1: NDArray[Any] | None = None
+    x2: NDArray[Any] | None = None
+    y1: NDArray[Any] | None = None
+    y2: NDArray[Any] | None = None
+    y3: NDArray[Any] | None = None
+
+    def variables(self) -> dict[str, NDArray[Any]]:
+        """The recorded variables by name."""
+        pairs = ((name, getattr(self, name)) for name in LEARNING_VARIABLES)
+        return {name: array for name, array in pairs if array is not None}
+
+
+@dataclass(frozen=True)
+class Trace(Mapping[str, NodeTrace]):
+    """Recording of one run: node name -> :class:`NodeTrace`, index t answers input step t.
+
+    Attributes:
+        nodes: what was recorded.
+        n_spikes: spikes of each Neurons node over all samples and steps.
+        v_last: membrane potential of each node after the last step, ``(batch, *shape)``.
+        chip: makes the raw recording in chip time, streaming all samples (see :meth:`chip_time`).
+        meta: JSON-able facts about the run.
+        connections: what was recorded of plastic connections in a run that learns, in chip time.
+        graph: the learned graph (weights and tags) after a run that learns.
+    """
+
+    nodes: Mapping[str, NodeTrace]
+    n_spikes: Mapping[str, int] = field(default_factory=dict)
+    v_last: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    chip: Callable[[], Mapping[str, NodeTrace]] | None = None
+    meta: Mapping[str, Any] = field(default_factory=dict)
+    connections: Mapping[str, ConnectionTrace] = field(default_factory=dict)
+    graph: LoihiGraph | None = None
+
+    def __getitem__(self, name: str) -> NodeTrace:
+        try:
+            return self.nodes[name]
+        except KeyError:
+            raise KeyError(
+                f"no trace of node '{name}'; recorded: {', '.join(self.nodes)}"
+            ) from None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.nodes)
+
+    def __len__(self) -> int:
+        return len(self.nodes)
+
+    def chip_time(self) -> Mapping[str, NodeTrace]:
+        """The same run as the chip's own clock counts it, samples streaming back to back.
+
+        Row c is chip step c + 1, from step 1 of the first sample to the last node's answer to the
+        last step of the last sample: ``(batch - 1) * sample_period + n_steps + max latency`` rows
+        of shape ``(*shape,)``. What neurons do before a sample reaches them is included.
+        """
+        if self.chip is None:
+            raise ConfigError("this trace was loaded from a file, which keeps node time only")
+        return self.chip()
+
+    def save(self, path: str | Path, force: bool = False) -> None:
+        """Write ``.npz`` atomically: arrays ``NODE.s``, ``NODE.u``, ``NODE.v`` and ``meta`` (JSON).
+
+        Plastic connections add ``CONNECTION.w`` and so on; the learned graph has a file of its own.
+        """
+        target = check_output(path, force)
+        recorded: dict[str, NodeTrace | ConnectionTrace] = {**self.nodes, **self.connections}
+        arrays = {
+            f"{name}.{variable}": array
+            for name, node in recorded.items()
+            for variable, array in node.variables().items()
+        }
+        arrays["meta"] = np.array(json.dumps({**self.meta, "n_spikes": dict(self.n_spikes)}))
+        write_npz(target, arrays)
+
+    @staticmethod
+    def load(path: str | Path) -> Trace:
+        """Read a file of :meth:`save`, or a folder that a run was recorded to (memory-mapped).
+
+        Raises:
+            FileFormatError: the file is damaged or holds other arrays.
+        """
+        if Path(path).is_dir():
+            return _load_folder(path)
+        arrays = read_npz(path)
+        try:
+            meta = json.loads(str(arrays.pop("meta")))
+            nodes: dict[str, dict[str, NDArray[Any]]] = {}
+            connections: dict[str, dict[str, NDArray[Any]]] = {}
+            for key, array in arrays.items():
+                name, _, variable = key.rpartition(".")
+                if variable not in (*VARIABLES, *LEARNING_VARIABLES) or not name:
+                    raise ValueError(f"array '{key}' is no trace of a known variable")
+                kind = nodes if variable in VARIABLES else connections
+                kind.setdefault(name, {})[variable] = array
+            n_spikes = {str(k): int(v) for k, v in meta.pop("n_spikes", {}).items()}
+        except (KeyError, ValueError, TypeError, AttributeError) as error:
+            raise FileFormatError(f"'{path}' is no trace file: {error}") from error
+        return Trace(
+            {name: NodeTrace(**parts) for name, parts in nodes.items()},
+            n_spikes,
+            meta=meta,
+            connections={name: ConnectionTrace(**parts) for name, parts in connections.items()},
+        )
+
+
+def _load_folder(path: str | Path) -> Trace:
+    header, nodes = read_folder(path)
+    try:
+        n_spikes = {str(name): int(n) for name, n in header["n_spikes"].items()}
+        meta = dict(header["meta"])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise FileFormatError(f"'{path}' is no folder of a trace: {error}") from error
+    return Trace(
+        {
+            name: NodeTrace(
+                **{v: torch_view(array, shape).swapaxes(0, 1) for v, array in arrays.items()}
+            )
+            for name, (shape, arrays) in nodes.items()
+        },
+        n_spikes,
+        meta=meta,
+    )

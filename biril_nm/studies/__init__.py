@@ -1,0 +1,1 @@
+"""Experiments: on-chip readouts, adaptation, learning windows and features."""

@@ -1,0 +1,1 @@
+"""Features that STDP finds in images."""

@@ -1,0 +1,287 @@
+"""Learn the readout of an integer network on the chip, from labels, in one stream of samples.
+
+The last connection becomes plastic under the delta rule (:func:`biril_nm.learning.rules.delta_rule`):
+its third factor y2 are target spikes that the host sends in step with the samples, y3 are the
+readout's own spikes, so that ``dw ~ x1 (target - spike)``: no further neurons and no host in the
+loop. With ``error_neurons`` two neurons per class compute the difference instead, as in EMSTDP. All
+other layers stay as they are. The same graph runs on Lava.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from biril_nm.errors import ConfigError
+from biril_nm.hardware_sim import simulate
+from biril_nm.hw_graph import Dense, Input, LoihiGraph, Neurons, Output
+from biril_nm.learning.rules import delta_rule
+from biril_nm.loihi import NO_SYNAPTIC_MEMORY
+from biril_nm.loihi.fixed_point import prepare_weights, sign_mode_of
+
+__all__ = [
+    "TARGET",
+    "DeltaConfig",
+    "finetune",
+    "fresh_readout",
+    "frozen",
+    "plastic_readout",
+    "readout_connection",
+    "stream",
+    "target_spikes",
+]
+
+TARGET = "target"  # name of the Input through which the host tells the wanted spikes
+MISSING, SURPLUS = "missing", "surplus"  # error neurons: a wanted spike did not come, one too many
+ERROR_WEIGHT, ERROR_VTH = 128, 64
+FRESH_VTH = 1024  # 30 inputs at weights of +-35 per spike: well inside 8 bits
+
+
+@dataclass(frozen=True)
+class DeltaConfig:
+    """Settings of readout learning.
+
+    Attributes:
+        exp: exponent of the rule; one step more doubles the learning rate.
+        tau: of the pre-trace in steps; a few steps, because traces run on from sample to sample.
+        impulse: of the pre-trace.
+        quiet_steps: steps at the start of a sample without target, while v still gathers input.
+        replays: a small set of samples is shown again, up to this often ...
+        presentations: ... as long as not more samples than this are shown in all.
+        error_neurons: two neurons per class send the error, one step later, instead of the target
+            Input and the readout itself.
+    """
+
+    exp: int = -7
+    tau: float = 3
+    impulse: int = 16
+    quiet_steps: int = 1
+    replays: int = 30
+    presentations: int = 6000
+    error_neurons: bool = False
+
+    def __post_init__(self) -> None:
+        if self.quiet_steps < 0 or self.replays < 1 or self.presentations < 1:
+            raise ConfigError(
+                f"quiet_steps {self.quiet_steps}, replays {self.replays}, presentations "
+                f"{self.presentations}: allowed are 0, 1 and 1 or more"
+            )
+
+    def passes(self, n_samples: int) -> int:
+        """How often each of ``n_samples`` samples is shown."""
+        return max(1, min(self.replays, self.presentations // max(1, n_samples)))
+
+
+def readout_connection(graph: LoihiGraph) -> str:
+    """Name of the Dense connection that feeds the only output.
+
+    Raises:
+        ConfigError: several outputs, several connections into it, or another kind of connection.
+    """
+    nodes = set(graph.outputs.values())
+    names = [name for node in nodes for name in graph.incoming(node)]
+    if len(nodes) != 1 or len(names) != 1 or not isinstance(graph.nodes[names[0]], Dense):
+        raise ConfigError(
+            f"the readout must be one Dense connection into one output; found connections "
+            f"{', '.join(names) or 'none'} into {', '.join(sorted(nodes)) or 'no output'}"
+        )
+    return names[0]
+
+
+def plastic_readout(
+    graph: LoihiGraph, config: DeltaConfig | None = None, seed: int = 0
+) -> LoihiGraph:
+    """The graph with a plastic readout and an Input for the target spikes.
+
+    Args:
+        graph: a network with one Dense readout.
+        config: settings.
+        seed: of the rule's random streams.
+
+    Raises:
+        ConfigError: see :func:`readout_connection`, or there is a node called "target".
+    """
+    config = config or DeltaConfig()
+    name = readout_connection(graph)
+    if TARGET in graph.nodes:
+        raise ConfigError(f"the graph has a node '{TARGET}' already; freeze it first, or rename it")
+    output = graph.ends[name][1]
+    rule = delta_rule(config.exp, config.tau, config.impulse, seed=seed)
+    plastic = replace(_dense(graph, name), rule=rule, modulators={"y2": TARGET, "y3": output})
+    nodes = {**graph.nodes, name: plastic, TARGET: Input(graph.shape_of(output))}
+    edges = graph.edges
+    if config.error_neurons:
+        extra, wires = _error_neurons(graph, output)
+        plastic = replace(plastic, modulators={"y2": MISSING, "y3": SURPLUS})
+        nodes, edges = {**nodes, name: plastic, **extra}, (*edges, *wires)
+    return LoihiGraph(nodes, edges, graph.metadata)
+
+
+def _error_neurons(
+    graph: LoihiGraph, output: str
+) -> tuple[dict[str, Any], tuple[tuple[str, str], ...]]:
+    """Two neurons per class, without memory: target without output, and output without target.
+
+    The target waits in a synaptic delay until the output has answered the same input step.
+    """
+    shape = graph.shape_of(output)
+    one_to_one = np.eye(int(np.prod(shape)), dtype=np.int32) * ERROR_WEIGHT
+    nodes: dict[str, Any] = {}
+    edges: list[tuple[str, str]] = []
+    for name, sign in ((MISSING, 1), (SURPLUS, -1)):
+        nodes[name] = Neurons(shape, vth=ERROR_VTH, dv=NO_SYNAPTIC_MEMORY)
+        for source, weight, delay in (
+            (TARGET, sign * one_to_one, graph.latency[output]),
+            (output, -sign * one_to_one, 0),
+        ):
+            link = f"{source}_{name}"
+            nodes[link] = Dense(weight, sign_mode=sign_mode_of(weight), delay=delay)
+            edges += [(source, link), (link, name)]
+    return nodes, tuple(edges)
+
+
+def fresh_readout(graph: LoihiGraph, vth: int = FRESH_VTH) -> LoihiGraph:
+    """The graph with a readout that knows nothing: weights and bias 0.
+
+    Args:
+        graph: a network with one Dense readout.
+        vth: its threshold in weight units.
+    """
+    name = readout_connection(graph)
+    dense = _dense(graph, name)
+    return graph.with_node(name, weight=np.zeros_like(dense.weight), weight_exp=0).with_node(
+        graph.ends[name][1], vth=vth, bias_mant=0, bias_exp=0
+    )
+
+
+def frozen(graph: LoihiGraph) -> LoihiGraph:
+    """The graph without rules, tags, modulators and all that served modulation alone.
+
+    Weights are truncated as a connection that does not learn truncates them (mixed: even integers).
+    """
+    kept = _needed(graph)
+    edges = tuple(edge for edge in graph.edges if set(edge) <= kept)
+    nodes: dict[str, Any] = {name: node for name, node in graph.nodes.items() if name in kept}
+    for name, node in graph.plastic.items():
+        weight: Any = node.weight.copy()
+        if isinstance(node, Dense):
+            weight = prepare_weights(weight, node.weight_bits, node.sign_mode)
+        else:
+            weight.data = prepare_weights(weight.data, node.weight_bits, node.sign_mode)
+        nodes[name] = replace(node, weight=weight, rule=None, modulators={}, tag_t=None, tag_d=None)
+    return LoihiGraph(nodes, edges, graph.metadata)
+
+
+def _needed(graph: LoihiGraph) -> set[str]:
+    """Nodes from which an Output can be reached; without Outputs all but modulating Inputs."""
+    if not graph.outputs:
+        return set(graph.nodes) - set(graph.modulator_inputs)
+    kept = set(graph.outputs)
+    while True:
+        found = {a for a, b in graph.edges if b in kept} - kept
+        if not found:
+            return kept
+        kept |= found
+
+
+def target_spikes(
+    labels: ArrayLike, n_classes: int, n_steps: int, quiet_steps: int = 1
+) -> NDArray[np.int32]:
+    """Wanted spikes of the readout: the label's neuron in every step but the first ``quiet_steps``.
+
+    Shape:
+        labels ``(batch,)`` to ``(n_steps, batch, n_classes)``.
+
+    Raises:
+        ConfigError: no step is left for the target.
+    """
+    if quiet_steps >= n_steps:
+        raise ConfigError(f"{quiet_steps} quiet steps leave none of {n_steps} for the target")
+    one_hot = np.eye(n_classes, dtype=np.int32)[np.asarray(labels)]
+    spikes = np.repeat(one_hot[np.newaxis], n_steps, axis=0)
+    spikes[:quiet_steps] = 0
+    return spikes
+
+
+def stream(
+    graph: LoihiGraph, spikes: NDArray[Any], labels: ArrayLike, config: DeltaConfig | None = None
+) -> dict[str, NDArray[Any]]:
+    """Input of a graph with plastic readout: samples and target spikes by input name.
+
+    Args:
+        graph: from :func:`plastic_readout`.
+        spikes: chip input ``(n_steps, batch, *shape)``.
+        labels: ``(batch,)``.
+        config: as given to :func:`plastic_readout`.
+    """
+    config = config or DeltaConfig()
+    source = next(name for name in graph.inputs if name != TARGET)
+    n_classes = int(np.prod(graph.inputs[TARGET].shape))
+    targets = target_spikes(labels, n_classes, len(spikes), config.quiet_steps)
+    return {
+        source: spikes,
+        TARGET: targets.reshape(*targets.shape[:2], *graph.inputs[TARGET].shape),
+    }
+
+
+def finetune(
+    graph: LoihiGraph,
+    spikes: NDArray[Any],
+    labels: ArrayLike,
+    config: DeltaConfig | None = None,
+    seed: int = 0,
+) -> LoihiGraph:
+    """Learn the readout from a few labelled samples; returns the graph with the new weights.
+
+    The layers below do not change, so that their answer to each sample is computed once and
+    streamed into the readout in random order, as often as ``config`` says.
+
+    Args:
+        graph: a network with one Dense readout.
+        spikes: chip input ``(n_steps, batch, *shape)``.
+        labels: ``(batch,)``.
+        config: settings.
+        seed: of the order of samples and of the random streams.
+    """
+    config = config or DeltaConfig()
+    name = readout_connection(graph)
+    source = graph.ends[name][0]
+    features = spikes
+    if source in graph.neurons:
+        features = np.asarray(simulate(graph, spikes, nodes=(source,))[source].s)
+    head = plastic_readout(_head(graph, name), config, seed)
+    random = np.random.default_rng([seed, 0])
+    known = np.asarray(labels)
+    order = np.concatenate(
+        [random.permutation(len(known)) for _ in range(config.passes(len(known)))]
+    )
+    given = stream(head, features[:, order], known[order], config)
+    learned = simulate(head, given, record=(), learn=True).graph
+    if learned is None:
+        raise ConfigError(f"connection '{name}' did not learn")
+    weight = _dense(frozen(learned), name).weight
+    return graph.with_node(name, weight=weight)
+
+
+def _dense(graph: LoihiGraph, name: str) -> Dense:
+    node = graph.nodes[name]
+    if not isinstance(node, Dense):
+        raise ConfigError(f"connection '{name}' is {type(node).__name__}; a Dense is needed")
+    return node
+
+
+def _head(graph: LoihiGraph, name: str) -> LoihiGraph:
+    """The readout alone, fed by spikes of the layer below."""
+    source, output = graph.ends[name]
+    bits = graph.message_bits_into(name)
+    nodes: Mapping[str, Input | Dense | Neurons | Output] = {
+        source: Input(graph.shape_of(source), bits),
+        name: replace(_dense(graph, name), delay=0),
+        output: graph.neurons[output],
+        "output": Output(),
+    }
+    return LoihiGraph(nodes, ((source, name), (name, output), (output, "output")))

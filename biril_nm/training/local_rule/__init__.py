@@ -1,0 +1,1 @@
+"""Local rules during training, on batches in torch."""

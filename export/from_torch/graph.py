@@ -1,0 +1,281 @@
+"""From the wiring of one step to NIR nodes and edges: names, virtual nodes, recurrence, outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import nir
+import numpy as np
+
+from biril_nm.errors import UnsupportedNodeError, bullet_list
+from biril_nm.export.from_torch.layers import LAYER_MAP, one_to_one
+from biril_nm.export.from_torch.module import kind_of, objection
+from biril_nm.export.from_torch.neurons import (
+    NEURONS,
+    UNREACHABLE,
+    UNUSUAL,
+    neuron_node,
+    never_spikes,
+    recurrent_weight,
+)
+from biril_nm.export.from_torch.signals import (
+    Applied,
+    Expr,
+    InputStep,
+    LayerOutput,
+    Scaled,
+    State,
+    Sum,
+    leaves,
+)
+from biril_nm.export.from_torch.wiring import Readout, Wiring
+
+__all__ = ["GraphBuilder"]
+
+Shape = tuple[int, ...]
+Nodes = dict[str, Any]
+Edges = list[tuple[str, str]]
+ONE_STEP = "step"
+
+
+class GraphBuilder:
+    """Turns a :class:`Wiring` into nodes and edges; additions dissolve, since edges add up."""
+
+    def __init__(self, wiring: Wiring, dt_s: float, arguments: Sequence[str]) -> None:
+        self.wiring, self.dt_s = wiring, dt_s
+        self.layers = wiring.layers
+        self.nodes: Nodes = {}
+        self.edges: Edges = []
+        self.made: dict[Expr, str] = {}
+        self.late: list[tuple[str, str]] = []  # (source, destination) across a step
+        single = len(wiring.inputs) == 1
+        self.input_names = {
+            index: "input" if single else self._free(arguments[index]) for index in wiring.inputs
+        }
+        changed = [
+            o.source for o in wiring.outputs if not isinstance(o.source, (LayerOutput, State))
+        ]
+        received = [
+            leaf for source in (*wiring.sources.values(), *changed) for leaf in leaves(source)
+        ]
+        self.fed = {leaf.path for leaf in received if isinstance(leaf, LayerOutput)}
+        self.read = {leaf.path for leaf in received if isinstance(leaf, State)}
+        self.outputs = self._chosen_outputs()
+
+    def build(self) -> tuple[Nodes, Edges]:
+        """All nodes and edges, types not yet inferred.
+
+        Raises:
+            UnsupportedNodeError: a layer or the wiring has no NIR form.
+        """
+        for index, shape in self.wiring.inputs.items():
+            self.nodes[self.input_names[index]] = nir.Input(input_type={"input": np.array(shape)})
+        for path, source in self.wiring.sources.items():
+            self._add_layer(path, source)
+        ends = {}
+        for position, output in enumerate(self.outputs):
+            single = len(self.outputs) == 1
+            name = self._free("output" if single else f"output_{self._told(output) or position}")
+            told = {} if output.how == ONE_STEP else {"readout": output.how}
+            ends[name] = told
+            self.edges += [(a, name) for a in self._names(output.source, name)]
+            shape = self._shape(output.source)
+            self.nodes[name] = nir.Output(output_type={"output": np.array(shape)}, metadata=told)
+        self._settle_late()
+        twice = sorted({f"{a} -> {b}" for a, b in self.edges if self.edges.count((a, b)) > 1})
+        if twice:
+            raise UnsupportedNodeError(
+                f"a signal is added to itself ({', '.join(twice)}), which NIR edges cannot say; scale "
+                f"the weights instead"
+            )
+        return self.nodes, self.edges
+
+    # --- layers -------------------------------------------------------------------------------
+
+    def _spiking(self, path: str) -> bool:
+        """False if only the membrane of a layer without reset, or that never spikes, is read."""
+        layer: Any = self.layers[path]
+        if path in self.fed:
+            return True
+        returned = {leaf for out in self.wiring.outputs for leaf in leaves(out.source)}
+        if any(isinstance(leaf, LayerOutput) and leaf.path == path for leaf in returned):
+            return not never_spikes(layer, UNREACHABLE)
+        return not (never_spikes(layer, UNUSUAL) or layer.reset_mechanism == "none")
+
+    def _add_layer(self, path: str, source: Expr) -> None:
+        layer = self.layers[path]
+        in_shape, out_shape = self.wiring.shapes[path]
+        if isinstance(layer, NEURONS):
+            self.nodes[path] = neuron_node(layer, path, out_shape, self.dt_s, self._spiking(path))
+            self._add_loop(path, layer, out_shape)
+        else:
+            self.nodes[path] = self._stateless(layer, path, in_shape)
+        self.edges += [(a, path) for a in self._names(source, path)]
+
+    @staticmethod
+    def _stateless(layer: Any, name: str, in_shape: Shape) -> nir.NIRNode:
+        kind = next(kind for kind in type(layer).__mro__ if kind in LAYER_MAP)
+        return LAYER_MAP[kind](layer, name, in_shape)
+
+    def _add_loop(self, path: str, layer: Any, shape: Shape) -> None:
+        """The recurrent weight of RLeaky and RSynaptic: one node, one step."""
+        weight = recurrent_weight(layer)
+        if weight is None:
+            return
+        name = f"{path}.recurrent"
+        if hasattr(weight, "V"):
+            node = one_to_one(weight, shape)
+        elif kind_of(weight) in LAYER_MAP and objection(weight) is None:
+            node = self._stateless(weight, name, shape)
+        else:
+            raise UnsupportedNodeError(
+                f"layer '{path}' ({type(layer).__name__}) has the loop {type(weight).__name__}; allowed are "
+                f"one Linear, one Conv2d or all_to_all=False, or write the loop out in forward"
+            )
+        node.metadata = {**node.metadata, "lag": 1}
+        self.nodes[name] = node
+        self.edges += [(path, name), (name, path)]
+
+    # --- expressions --------------------------------------------------------------------------
+
+    def _names(self, expr: Expr, consumer: str) -> list[str]:
+        """Names of the nodes whose sum is ``expr``; makes virtual nodes where needed."""
+        if isinstance(expr, Sum):
+            return [name for term in expr.terms for name in self._names(term, consumer)]
+        if isinstance(expr, InputStep):
+            return [self.input_names[expr.index]]
+        if isinstance(expr, LayerOutput):
+            return self._layer(expr, consumer)
+        return [self._state(expr, consumer) if isinstance(expr, State) else self._virtual(expr)]
+
+    def _layer(self, expr: LayerOutput, consumer: str) -> list[str]:
+        if expr.call < 0:
+            self.late.append((expr.path, consumer))
+            return []
+        return [expr.path]
+
+    def _state(self, expr: State, consumer: str) -> str:
+        if expr.path in self.nodes and self._spiking(expr.path) and consumer not in self.nodes:
+            return expr.path  # read-out of v
+        if self._spiking(expr.path) or expr.name != "mem":
+            raise UnsupportedNodeError(
+                f"'{consumer}' receives the state '{expr.name}' of '{expr.path}', which spikes; NIR edges "
+                f"carry the spikes of such a neuron. Use its spikes"
+            )
+        return expr.path
+
+    def _virtual(self, expr: Expr) -> str:
+        """A node for a layer without weights, or a function between layers."""
+        if expr in self.made:
+            return self.made[expr]
+        if isinstance(expr, Applied):
+            told, layer = self.wiring.functions[expr.function]
+            name = told if told not in self.nodes and told in self.layers else self._free(told)
+            node: Any = self._stateless(layer, name, expr.in_shape)
+        elif isinstance(expr, Scaled):
+            name = self._free("scale")
+            factor = self.wiring.constants[expr.constant].double().numpy()
+            node = nir.Scale(scale=np.array(np.broadcast_to(factor, expr.shape)))
+        else:
+            raise UnsupportedNodeError(f"{type(expr).__name__} has no NIR form")
+        self.made[expr] = name
+        self.nodes[name] = node
+        self.edges += [(a, name) for a in self._names(expr.of, name)]
+        return name
+
+    def _free(self, name: str) -> str:
+        taken = {*self.nodes, *self.layers}
+        names = (name, *(f"{name}_{i}" for i in range(1, len(taken) + 2)))
+        return next(n for n in names if n not in taken)
+
+    def _shape(self, expr: Expr) -> Shape:
+        if isinstance(expr, (LayerOutput, State)):
+            return self.wiring.shapes[expr.path][1]
+        if isinstance(expr, InputStep):
+            return self.wiring.inputs[expr.index]
+        if isinstance(expr, (Applied, Scaled)):
+            return expr.shape
+        return self._shape(expr.terms[0]) if isinstance(expr, Sum) else ()
+
+    # --- recurrence ---------------------------------------------------------------------------
+
+    def _settle_late(self) -> None:
+        """What crosses a step: a loop (``lag`` on the node that receives it) or a plain Delay."""
+        forward = list(self.edges)
+        for source, consumer in dict.fromkeys(self.late):
+            node = self.nodes[consumer]
+            if not self._reaches(consumer, source, forward):
+                name = self._free(f"{consumer}.delay")
+                shape = self.wiring.shapes[source][1]
+                self.nodes[name] = nir.Delay(delay=np.full(shape, self.dt_s))
+                self.edges += [(source, name), (name, consumer)]
+                continue
+            alone = not any(b == consumer for _, b in self.edges)
+            if alone and not isinstance(node, (nir.Output, *_NEURON_NODES)):
+                node.metadata = {**node.metadata, "lag": 1}
+                self.edges.append((source, consumer))
+                continue
+            name = self._free(f"{consumer}.feedback")
+            shape = self.wiring.shapes[source][1]
+            self.nodes[name] = nir.Scale(scale=np.ones(shape), metadata={"lag": 1})
+            self.edges += [(source, name), (name, consumer)]
+
+    @staticmethod
+    def _reaches(start: str, goal: str, edges: Edges) -> bool:
+        seen, waiting = {start}, [start]
+        while waiting:
+            at = waiting.pop()
+            if at == goal:
+                return True
+            fresh = {b for a, b in edges if a == at} - seen
+            seen |= fresh
+            waiting += fresh
+        return False
+
+    # --- outputs ------------------------------------------------------------------------------
+
+    def _chosen_outputs(self) -> list[Readout]:
+        """Spikes before membranes; a membrane counts where its layer is last or an integrator."""
+        unique = list(dict.fromkeys(self.wiring.outputs))
+        silent = {p for p in self.layers if isinstance(self.layers[p], NEURONS)}
+        silent = {p for p in silent & set(self.wiring.shapes) if not self._spiking(p)}
+        signals = [
+            o
+            for o in unique
+            if not isinstance(o.source, State)
+            and not (isinstance(o.source, LayerOutput) and o.source.path in silent)
+        ]
+        told = {o.source.path for o in signals if isinstance(o.source, LayerOutput)}
+        chosen: dict[str, Readout] = {}
+        for output in unique:
+            state = output.source
+            if not isinstance(state, State) or state.path in told or state.name != "mem":
+                continue
+            if state.path in silent or state.path not in self.fed:
+                chosen[state.path] = Readout(state, "membrane")
+        for output in unique:  # a layer that never spikes is read by its membrane
+            if isinstance(output.source, LayerOutput) and output.source.path in silent:
+                path = output.source.path
+                chosen[path] = Readout(State(path, "mem", 0), "membrane")
+        outputs = [*signals, *chosen.values()]
+        if not outputs:
+            findings = sorted({str(_path(o.source)) for o in unique})
+            raise UnsupportedNodeError(
+                bullet_list(
+                    "forward returns only states of layers that feed others; return the spikes or the "
+                    "membrane of the last layer:", findings,
+                )
+            )  # fmt: skip
+        return outputs
+
+    @staticmethod
+    def _told(output: Readout) -> str:
+        return _path(output.source) or ""
+
+
+_NEURON_NODES = (nir.IF, nir.LIF, nir.CubaLIF, nir.I, nir.LI, nir.CubaLI)
+
+
+def _path(expr: Expr) -> str | None:
+    return expr.path if isinstance(expr, (LayerOutput, State)) else None

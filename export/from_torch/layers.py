@@ -1,0 +1,196 @@
+"""Stateless torch layers to NIR nodes; layers without effect at inference vanish."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import nir
+import numpy as np
+import torch
+from torch import nn
+
+from biril_nm.errors import UnsupportedNodeError
+from biril_nm.export.nir_nodes.fold_batchnorm import ChannelAffine
+
+__all__ = ["LAYER_MAP", "VANISHING", "WEIGHTLESS", "one_to_one"]
+
+Shape = tuple[int, ...]
+
+
+def _array(tensor: torch.Tensor) -> Any:
+    return tensor.detach().cpu().numpy().astype(np.float64)
+
+
+def _tuple(value: Any, rank: int) -> tuple[int, ...]:
+    return (value,) * rank if isinstance(value, int) else tuple(int(v) for v in value)
+
+
+def _refuse(module: nn.Module, name: str, text: str) -> UnsupportedNodeError:
+    return UnsupportedNodeError(f"layer '{name}' ({type(module).__name__}){text}")
+
+
+def linear(module: nn.Linear, name: str, in_shape: Shape) -> nir.NIRNode:
+    """``y = W x + b``."""
+    if len(in_shape) != 1:
+        raise _refuse(module, name, f" is applied to shape {in_shape}; flatten its input first")
+    if module.bias is None:
+        return nir.Linear(weight=_array(module.weight))
+    return nir.Affine(weight=_array(module.weight), bias=_array(module.bias))
+
+
+def conv(module: Any, name: str, in_shape: Shape) -> nir.NIRNode:
+    """1-D or 2-D cross-correlation with zero padding; ``padding='same'`` becomes numbers."""
+    rank = len(module.kernel_size)
+    if module.padding_mode != "zeros":
+        raise _refuse(module, name, f" pads with '{module.padding_mode}'; allowed is 'zeros'")
+    if len(in_shape) != rank + 1:
+        raise _refuse(
+            module,
+            name,
+            f" receives shape {in_shape}; needed are {rank + 1} dimensions and a batch",
+        )
+    bias = np.zeros(module.out_channels) if module.bias is None else _array(module.bias)
+    common: dict[str, Any] = {
+        "weight": _array(module.weight),
+        "groups": int(module.groups),
+        "bias": bias,
+    }
+    stride, dilation = _tuple(module.stride, rank), _tuple(module.dilation, rank)
+    padding = _padding(module, name, dilation)
+    if rank == 1:
+        return nir.Conv1d(
+            input_shape=in_shape[1], stride=stride[0], padding=padding[0], dilation=dilation[0], **common
+        )  # fmt: skip
+    return nir.Conv2d(
+        input_shape=(in_shape[1], in_shape[2]),
+        stride=stride,
+        padding=padding,
+        dilation=dilation,
+        **common,
+    )
+
+
+def _padding(module: Any, name: str, dilation: tuple[int, ...]) -> tuple[int, ...]:
+    kernel = module.kernel_size
+    if module.padding == "valid":
+        return (0,) * len(kernel)
+    if module.padding != "same":
+        return _tuple(module.padding, len(kernel))
+    total = [d * (k - 1) for d, k in zip(dilation, kernel)]
+    if any(n % 2 for n in total):
+        raise _refuse(
+            module, name, f": padding='same' with kernel {kernel} pads unevenly; use an odd kernel"
+        )
+    return tuple(n // 2 for n in total)
+
+
+def pool(module: Any, name: str, in_shape: Shape) -> nir.NIRNode:
+    """Mean over a window (AvgPool), or sum (LPPool of norm 1)."""
+    rank = len(in_shape) - 1
+    average = isinstance(module, (nn.AvgPool1d, nn.AvgPool2d))
+    if not average and float(module.norm_type) != 1.0:
+        raise _refuse(module, name, f" has norm {module.norm_type}; only norm 1 (a sum) is linear")
+    kernel = _tuple(module.kernel_size, rank)
+    stride = _tuple(module.stride if module.stride is not None else kernel, rank)
+    padding = _tuple(getattr(module, "padding", 0), rank)
+    if getattr(module, "divisor_override", None) is not None:
+        raise _refuse(module, name, ": divisor_override has no NIR form; scale the next weights")
+    if any(padding) and not module.count_include_pad:
+        raise _refuse(module, name, ": padding with count_include_pad=False has no NIR form")
+    uneven = any((n + 2 * p - k) % s for n, p, k, s in zip(in_shape[1:], padding, kernel, stride))
+    if module.ceil_mode and uneven:
+        raise _refuse(
+            module, name, f": ceil_mode makes windows reach over the edge of {in_shape}, which has no NIR "
+            f"form; use ceil_mode=False or a size that the stride divides",
+        )  # fmt: skip
+    return _pooling(in_shape, kernel, stride, padding, average)
+
+
+def _pooling(
+    in_shape: Shape, kernel: Shape, stride: Shape, padding: Shape, average: bool
+) -> nir.NIRNode:
+    """NIR has two-dimensional pooling only; one-dimensional pooling is a depthwise Conv1d."""
+    if len(kernel) == 2:
+        kind = nir.AvgPool2d if average else nir.SumPool2d
+        return kind(
+            kernel_size=np.array(kernel), stride=np.array(stride), padding=np.array(padding)
+        )
+    channels = in_shape[0]
+    value = 1.0 / kernel[0] if average else 1.0
+    return nir.Conv1d(
+        input_shape=in_shape[1],
+        weight=np.full((channels, 1, kernel[0]), value),
+        stride=stride[0],
+        padding=padding[0],
+        dilation=1,
+        groups=channels,
+        bias=np.zeros(channels),
+    )
+
+
+def adaptive_pool(module: Any, name: str, in_shape: Shape) -> nir.NIRNode:
+    """AdaptiveAvgPool where all windows are equal: the output size divides the input size."""
+    rank = len(in_shape) - 1
+    wanted = module.output_size
+    wanted = (wanted,) * rank if wanted is None or isinstance(wanted, int) else tuple(wanted)
+    size = tuple(n if out is None else int(out) for n, out in zip(in_shape[1:], wanted))
+    if any(n % out for n, out in zip(in_shape[1:], size)):
+        raise _refuse(
+            module, name, f" averages {in_shape[1:]} to {size} over windows of different sizes, which is no "
+            f"plain average pooling; choose an output size that divides the input size",
+        )  # fmt: skip
+    window = tuple(n // out for n, out in zip(in_shape[1:], size))
+    return _pooling(in_shape, window, window, (0,) * rank, average=True)
+
+
+def flatten(module: nn.Flatten, name: str, in_shape: Shape) -> nir.NIRNode:
+    """Flatten without the batch dimension, so torch's dimension 1 is NIR's 0."""
+    rank = len(in_shape)
+    start = module.start_dim if module.start_dim >= 0 else module.start_dim + rank + 1
+    end = module.end_dim if module.end_dim >= 0 else module.end_dim + rank + 1
+    if start < 1:
+        raise _refuse(module, name, " would merge the batch dimension; start at dimension 1")
+    return nir.Flatten(
+        input_type={"input": np.array(in_shape)}, start_dim=start - 1, end_dim=end - 1
+    )
+
+
+def batch_norm(module: Any, name: str, in_shape: Shape) -> nir.NIRNode:
+    """``y = g x + h`` per channel, ``g = weight/sqrt(var + eps)``, ``h = bias - g mean``."""
+    if module.running_mean is None:
+        raise _refuse(
+            module, name, " keeps no running statistics; create it with track_running_stats=True"
+        )
+    gain = 1.0 / np.sqrt(_array(module.running_var) + module.eps)
+    shift = np.zeros_like(gain)
+    if module.affine:
+        gain, shift = gain * _array(module.weight), _array(module.bias)
+    return ChannelAffine(
+        scale=gain, shift=shift - gain * _array(module.running_mean), shape=in_shape
+    )
+
+
+def one_to_one(module: Any, shape: Shape) -> nir.NIRNode:
+    """The loop of RLeaky and RSynaptic with ``all_to_all=False``: a weight V of its own each."""
+    return nir.Scale(scale=np.array(np.broadcast_to(_array(module.V), shape)))
+
+
+LAYER_MAP: dict[type, Callable[[Any, str, Shape], nir.NIRNode]] = {
+    nn.Linear: linear,
+    nn.Conv1d: conv,
+    nn.Conv2d: conv,
+    nn.AvgPool1d: pool,
+    nn.AvgPool2d: pool,
+    nn.LPPool1d: pool,
+    nn.LPPool2d: pool,
+    nn.AdaptiveAvgPool1d: adaptive_pool,
+    nn.AdaptiveAvgPool2d: adaptive_pool,
+    nn.Flatten: flatten,
+    nn.BatchNorm1d: batch_norm,
+    nn.BatchNorm2d: batch_norm,
+}
+WEIGHTLESS = tuple(
+    kind for kind, node in LAYER_MAP.items() if node in (pool, adaptive_pool, flatten)
+)
+VANISHING: tuple[type, ...] = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d)

@@ -1,0 +1,188 @@
+"""The user's module: what is accepted, a copy at rest that may be run, and which parts are layers.
+
+Only the copy is ever run. What a forward reaches besides its module (torch's random numbers, the list of
+all neurons that ``snntorch.utils.reset`` goes through) is put back by :func:`isolated`.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import snntorch
+import torch
+from torch import nn
+from torch.nn.parameter import is_lazy
+
+from biril_nm.errors import ConfigError, UnsupportedNodeError
+from biril_nm.export.from_torch.layers import LAYER_MAP, VANISHING
+from biril_nm.export.from_torch.neurons import NEURONS, STATES
+
+__all__ = [
+    "KNOWN", "check_module", "isolated", "kind_of", "leaf_modules", "objection", "resting_copy",
+    "state_names", "tensors_in", "unwrapped",
+]  # fmt: skip
+
+KNOWN = (*LAYER_MAP, *NEURONS, *VANISHING)
+_CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
+_WAYS_OUT = {
+    "torch.nn.modules.pooling": "; use average pooling",
+    "torch.nn.modules.activation": "; neurons are the only nonlinear layers",
+    "torch.nn.modules.rnn": "; use RLeaky or RSynaptic for recurrence",
+    "torch.nn.modules.normalization": "; use BatchNorm, which folds into the weights",
+    "torch.nn.modules.instancenorm": "; use BatchNorm, which folds into the weights",
+}
+_WITHOUT_EFFECT = frozenset({"extra_repr", "reset_parameters", "train", "eval"})
+
+
+def unwrapped(module: Any) -> Any:
+    """The network inside ``torch.compile``, DataParallel and DistributedDataParallel."""
+    wrappers = (nn.DataParallel, nn.parallel.DistributedDataParallel)
+    inner = getattr(module, "_orig_mod", None) if isinstance(module, nn.Module) else None
+    if inner is None and isinstance(module, wrappers):
+        inner = module.module
+    return module if inner is None else unwrapped(inner)
+
+
+def check_module(module: Any) -> None:
+    """Refuse what is no Python network with weights.
+
+    Raises:
+        ConfigError: no ``nn.Module``, no values yet.
+        UnsupportedNodeError: a ScriptModule, whose forward is no Python.
+    """
+    if not isinstance(module, nn.Module):
+        found = module.__name__ if isinstance(module, type) else type(module).__name__
+        raise ConfigError(
+            f"to_nir is given {'the class ' if isinstance(module, type) else ''}{found}; needed is a "
+            f"torch.nn.Module with its weights loaded"
+        )
+    for path, inner in module.named_modules():
+        if isinstance(inner, (torch.jit.ScriptModule, torch.jit.ScriptFunction)):
+            where = f"layer '{path}'" if path else "the network"
+            raise UnsupportedNodeError(
+                f"{where} is a ScriptModule, which cannot be followed; give the Python module that it was "
+                f"made from"
+            )
+    for name, value in (*module.named_parameters(), *module.named_buffers()):
+        if is_lazy(value) or value.is_meta:
+            raise ConfigError(
+                f"'{name}' has no values yet ({'lazy' if is_lazy(value) else 'meta device'}); run the "
+                f"network once, or load its weights, before the export"
+            )
+
+
+def resting_copy(root: nn.Module) -> Any:
+    """A copy on the CPU in eval mode with neurons at rest; states of a training graph are left out.
+
+    Raises:
+        ConfigError: the module holds something that cannot be copied.
+    """
+    memo = {
+        id(tensor): tensor.detach().clone()
+        for module in root.modules()
+        for tensor in tensors_in(list(vars(module).values()))
+        if not isinstance(tensor, nn.Parameter) and (not tensor.is_leaf or tensor.requires_grad)
+    }
+    try:
+        copied = copy.deepcopy(root, memo).cpu().eval()
+        if any(p.dtype in (torch.float16, torch.bfloat16) for p in copied.parameters()):
+            copied = copied.float()  # exact, and everything runs in it
+    except Exception as error:
+        raise ConfigError(
+            f"{type(root).__name__} cannot be copied, and only a copy is run: {error}. Take out of the "
+            f"module what cannot be copied (open files, locks, data loaders)"
+        ) from error
+    for layer in copied.modules():
+        for name in state_names(layer):
+            setattr(layer, name, torch.zeros(0))
+    return copied
+
+
+@contextmanager
+def isolated(root: nn.Module) -> Iterator[None]:
+    """While it lasts, snnTorch's resets reach the neurons of ``root`` alone; random numbers are put back."""
+    everywhere = snntorch.SpikingNeuron.instances
+    snntorch.SpikingNeuron.instances = [
+        layer for layer in root.modules() if isinstance(layer, snntorch.SpikingNeuron)
+    ]
+    try:
+        with torch.random.fork_rng(devices=[]):
+            yield
+    finally:
+        snntorch.SpikingNeuron.instances = everywhere
+
+
+def tensors_in(value: Any) -> list[torch.Tensor]:
+    """All tensors in nested tuples, lists and dicts."""
+    if isinstance(value, torch.Tensor):
+        return [value]
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    return [t for v in value for t in tensors_in(v)] if isinstance(value, (tuple, list)) else []
+
+
+def kind_of(layer: nn.Module) -> type | None:
+    """The known type that a layer is, or is derived from."""
+    return next((kind for kind in type(layer).__mro__ if kind in KNOWN), None)
+
+
+def state_names(layer: nn.Module) -> tuple[str, ...]:
+    """Attributes that hold the states of a neuron layer, () for other layers."""
+    return next((names for kind, names in STATES.items() if isinstance(layer, kind)), ())
+
+
+def _own_methods(layer: nn.Module, kind: type) -> list[str]:
+    """Methods of ``kind`` that a derived class, or the layer itself, has replaced."""
+    derived = type(layer).__mro__[: type(layer).__mro__.index(kind)]
+    names = {
+        name
+        for cls in derived
+        for name, value in vars(cls).items()
+        if hasattr(kind, name) and (callable(value) or isinstance(value, (property, classmethod)))
+    }
+    names |= {"forward"} & set(vars(layer))
+    return sorted(n for n in names - _WITHOUT_EFFECT if not n.startswith("__"))
+
+
+def objection(layer: nn.Module) -> str | None:
+    """Why a layer has no NIR form, None where it has one."""
+    kind = kind_of(layer)
+    name = f"{type(layer).__module__}.{type(layer).__qualname__}"
+    if kind is None:
+        return f"({name}) is unknown{_WAYS_OUT.get(type(layer).__module__, '')}"
+    own = _own_methods(layer, kind)
+    if not own:
+        return None
+    return (
+        f"({name}) replaces {', '.join(own)} of {kind.__name__}, so it is another neuron; use {kind.__name__}"
+        f" as it is"
+    )
+
+
+def leaf_modules(root: nn.Module) -> dict[str, nn.Module]:
+    """Path -> layer: known ones, and torch's and snnTorch's own that are no containers.
+
+    A stateless layer with its own forward (a masked Linear) is followed as any user's module.
+    """
+    found: dict[str, nn.Module] = {}
+
+    def is_leaf(module: nn.Module) -> bool:
+        kind = kind_of(module)
+        if kind is not None:
+            return kind in NEURONS or not _own_methods(module, kind)
+        foreign = type(module).__module__.startswith(("torch.nn.", "snntorch."))
+        return foreign and type(module) not in _CONTAINERS
+
+    def walk(module: nn.Module, path: str) -> None:
+        if path and is_leaf(module):
+            if not any(module is other for other in found.values()):
+                found[path] = module
+            return
+        for name, child in module.named_children():
+            walk(child, f"{path}.{name}" if path else name)
+
+    walk(root, "")
+    return found

@@ -1,0 +1,159 @@
+"""Running the user's forward under the tracer: one step several times, or its own loop once."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from biril_nm.errors import BirilError, ConfigError, UnsupportedNodeError
+from biril_nm.export.from_torch.module import (
+    isolated,
+    leaf_modules,
+    objection,
+    resting_copy,
+    state_names,
+)
+from biril_nm.export.from_torch.signals import (
+    STATIC,
+    Collected,
+    Expr,
+    InputStep,
+    LayerOutput,
+    State,
+)
+from biril_nm.export.from_torch.tracer import Tracer
+from biril_nm.export.from_torch.wiring import Analysis, ForgetfulStepError, Wiring, refusal_of
+
+__all__ = ["call_arguments", "returned_states", "takes_states", "trace_network"]
+
+RUNS = 3
+SHIFT = 0.5
+
+
+def call_arguments(root: nn.Module, samples: Sequence[Any], states: Any = None) -> tuple[Any, ...]:
+    """``samples`` and the states, or None for each further argument that forward requires (at rest)."""
+    if states is not None:
+        return (*samples, *states)
+    required = [p for p in _positional(root) if p.default is p.empty]
+    return (*samples, *[None] * max(0, len(required) - len(samples)))
+
+
+def returned_states(root: nn.Module, samples: Sequence[Any], result: Any) -> tuple[Any, ...] | None:
+    """What forward returns behind its signal, if it is as much as it takes behind ``samples``."""
+    further = len(_positional(root)) - len(samples)
+    if further < 1 or not isinstance(result, (tuple, list)) or len(result) != 1 + further:
+        return None
+    return tuple(result[1:])
+
+
+def _positional(root: nn.Module) -> list[inspect.Parameter]:
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return [p for p in inspect.signature(root.forward).parameters.values() if p.kind in kinds]
+
+
+def takes_states(root: nn.Module, samples: Sequence[torch.Tensor]) -> bool:
+    """Whether a forward of one step needs the states that it returned at the step before."""
+    if len(_positional(root)) <= len(samples):
+        return False
+    try:
+        return trace_network(resting_copy(root), [s.detach().cpu() for s in samples]).takes_states
+    except BirilError:
+        return False
+
+
+def trace_network(root: nn.Module, samples: Sequence[torch.Tensor]) -> Wiring:
+    """Run copies of ``root`` on ``samples`` and find out how its layers are wired.
+
+    Raises:
+        UnsupportedNodeError: the wiring has no NIR form; all findings are listed.
+        ConfigError: the network does not accept the samples.
+    """
+    try:
+        return _traced(copy.deepcopy(root), samples, pass_states=False)
+    except ForgetfulStepError as refusal:
+        try:
+            return _traced(copy.deepcopy(root), samples, pass_states=True)
+        except BirilError:
+            raise UnsupportedNodeError(str(refusal)) from None
+
+
+def _traced(root: nn.Module, samples: Sequence[torch.Tensor], pass_states: bool) -> Wiring:
+    layers = leaf_modules(root)
+    tracer = Tracer()
+    handles = tracer.hooks(layers)
+    states = None
+    try:
+        with isolated(root):
+            result = _forward(root, samples, tracer, STATIC)
+            neurons = [path for path in tracer.calls if state_names(layers[path])]
+            n_steps = tracer.input_steps or min(
+                (len(tracer.calls[path]) for path in neurons), default=1
+            )
+            loops = n_steps > 1
+            for run in range(1, 1 if loops else RUNS):
+                states = returned_states(root, samples, result) if pass_states else None
+                result = _forward(root, samples, tracer, run, states)
+    finally:
+        for handle in handles:
+            handle.remove()
+    found = Analysis(tracer, layers, n_steps if loops else RUNS, loops)
+    wiring = found.wiring(_exprs(tracer, result), samples)
+    return replace(wiring, layers=dict(root.named_modules()), takes_states=states is not None)
+
+
+def _forward(
+    root: nn.Module, samples: Sequence[torch.Tensor], tracer: Tracer, step: int, states: Any = None
+) -> Any:
+    generator = torch.Generator().manual_seed(
+        0
+    )  # no zeros: a signal that got lost would look at rest
+    own = [torch.rand(s.shape, generator=generator).to(s) + SHIFT for s in samples]
+    for index, sample in enumerate(own):
+        tracer.know(sample, InputStep(index, step))
+    try:
+        with torch.no_grad(), tracer.following():
+            return root(*call_arguments(root, own, states))
+    except BirilError:
+        raise
+    except Exception as error:  # whatever the user's forward raises
+        _refuse_unknown(root, tracer)
+        shapes = ", ".join(str(tuple(sample.shape)) for sample in samples)
+        where = f" in layer '{tracer.failing}'" if tracer.failing else ""
+        raise ConfigError(
+            f"the network does not accept a sample_input of shape {shapes}: {type(error).__name__}{where}: "
+            f"{error}. Give one step (batch, *shape), or (n_steps, batch, *shape) if forward loops over "
+            f"time itself; further arguments of forward are filled with None, or pass a tuple with all "
+            f"inputs of forward"
+        ) from error
+
+
+def _refuse_unknown(root: nn.Module, tracer: Tracer) -> None:
+    """An unknown layer is the likely reason of an error behind it."""
+    layers = dict(root.named_modules())
+    findings = [f"layer '{p}' {why}" for p in tracer.entered if (why := objection(layers[p]))]
+    if findings:
+        raise refusal_of(findings)
+
+
+def _exprs(tracer: Tracer, result: Any) -> list[Expr]:
+    """Expressions of all returned tensors, in order; a list of one layer's steps is a stack."""
+    if isinstance(result, torch.Tensor):
+        expr = tracer.expr(result)
+        return [] if expr is None else [expr]
+    if isinstance(result, Mapping):
+        result = tuple(result.values())
+    if not isinstance(result, (tuple, list)):
+        return []
+    items = [_exprs(tracer, item) for item in result]
+    flat = [expr for item in items for expr in item]
+    signals = [expr for expr in flat if isinstance(expr, (LayerOutput, State))]
+    alike = len({(type(signal), signal.path) for signal in signals}) == 1
+    if isinstance(result, list) and len(flat) == len(signals) == len(items) > 1 and alike:
+        return [Collected(tuple(flat), "stack")]
+    return flat

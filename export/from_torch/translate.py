@@ -1,0 +1,147 @@
+"""torch modules to NIR: traced by running them, our own map of layers, shapes from a sample input.
+
+NIR has no reset kind, step width, input coding or read-out. They travel as metadata that survives
+``nir.write`` and ``nir.read``:
+
+=============  ==========================================================================
+graph          ``producer``, ``dt`` (s)
+Input node     ``coding`` (direct, rate, spikes), ``n_steps``, ``message_bits``, ``scale``
+Output node    ``readout``: how the forward puts the steps together (stack, sum, mean, last), or
+               ``membrane`` if it returns v instead of spikes; nothing for one step of spikes
+neuron node    ``reset`` (zero, subtract, none), ``reset_delay`` (1: at the start of the next
+               step), ``reset_drops_input`` (1: that step's input is lost too), ``dt`` (s); IF nodes
+               also ``if_integration = per_step``: v grows by r x per step, whatever dt is
+other nodes    ``lag = 1``: receives what its source sent at the previous step (recurrence)
+convolutions   ``groups``, ``kernel``, ``zeros_before``, ``padding``, ``crop``: see
+               :mod:`biril_nm.export.nir_nodes.typed_convolutions`
+=============  ==========================================================================
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import logging
+import math
+from numbers import Real
+from typing import Any
+
+import nir
+import numpy as np
+import torch
+from torch import nn
+
+import biril_nm
+from biril_nm.coding import Coding
+from biril_nm.errors import ConfigError, UnsupportedNodeError, bullet_list
+from biril_nm.export.from_torch.graph import GraphBuilder
+from biril_nm.export.from_torch.module import KNOWN, check_module, resting_copy, unwrapped
+from biril_nm.export.from_torch.runs import trace_network
+from biril_nm.export.nir_nodes.fold_batchnorm import fold_batchnorm
+from biril_nm.export.nir_nodes.typed_convolutions import typed
+from biril_nm.models import BirilNet
+
+__all__ = ["to_nir"]
+
+log = logging.getLogger(__name__)
+
+
+def to_nir(module: nn.Module, sample_input: Any = None, dt_s: float = 1e-4) -> nir.NIRGraph:
+    """Translate a network into a NIR graph.
+
+    Args:
+        module: a BirilNet, or any module of torch layers and snnTorch neurons. Its forward computes one
+            time step (with hidden states, or states as further arguments), or loops over time itself.
+        sample_input: one step of input with batch dimension, ``(batch, *shape)``; if forward loops
+            over time, what it takes then, with two or more steps. A tuple for several inputs. A
+            BirilNet knows its own shape and needs none.
+        dt_s: width of a step in seconds; time constants are given relative to it.
+
+    Returns:
+        A graph whose nodes are called as the torch modules (``conv1``, ``block1.lif2``), a folded
+        BatchNorm joining the names (``conv1+bn1``), the loop of a recurrent layer
+        ``lif1.recurrent``, with all types inferred.
+
+    Raises:
+        UnsupportedNodeError: a layer has no NIR form; all of them are listed.
+        ConfigError: ``dt_s`` or ``sample_input`` make no sense.
+    """
+    if not isinstance(dt_s, Real) or not 0 < dt_s < math.inf:
+        raise ConfigError(
+            f"dt_s is {dt_s!r}; the width of a step must be a number above 0 s and finite"
+        )
+    root, samples, coding = _root(module, sample_input)
+    root = resting_copy(root)
+    dtype = next((p.dtype for p in root.parameters()), torch.float32)
+    samples = [s.detach().cpu().to(dtype) for s in samples]
+    if isinstance(root, KNOWN):
+        raise UnsupportedNodeError(
+            f"{type(root).__name__} is a single layer; wrap it in a network that ends in neurons"
+        )
+    wiring = trace_network(root, samples)
+    builder = GraphBuilder(wiring, dt_s, list(inspect.signature(root.forward).parameters))
+    nodes, edges = builder.build()
+    if coding is not None:
+        (source,) = (node for node in nodes.values() if isinstance(node, nir.Input))
+        told = {k: v for k, v in coding.to_dict().items() if k != "kind"}
+        source.metadata = {**told, "coding": coding.kind, "scale": coding.scale}
+    nodes, edges = typed(*fold_batchnorm(nodes, edges))
+    _refuse_infinite(nodes)
+    graph = nir.NIRGraph(
+        nodes=nodes,
+        edges=edges,
+        metadata={"producer": f"biril-nm {biril_nm.__version__}", "dt": float(dt_s)},
+    )
+    log.info("translated %d layers to NIR", len(nodes))
+    return graph
+
+
+def _root(module: Any, sample_input: Any) -> tuple[nn.Module, list[torch.Tensor], Coding | None]:
+    """The network itself, its checked samples, and the coding of a BirilNet."""
+    if isinstance(module, BirilNet):
+        shape = tuple(module.config.input_shape)
+        return module.layers, [torch.zeros(1, *shape)], module.config.coding
+    module = unwrapped(module)
+    check_module(module)
+    if isinstance(module, BirilNet):
+        return _root(module, sample_input)
+    if sample_input is None:
+        raise ConfigError(
+            f"{type(module).__name__} needs a sample_input: one step of input, (batch, *shape)"
+        )
+    several = isinstance(sample_input, (tuple, list))
+    samples = [s for s in (sample_input if several else [sample_input]) if s is not None]
+    for sample in samples or [sample_input]:
+        if not isinstance(sample, torch.Tensor) or sample.is_meta or sample.is_complex():
+            raise ConfigError(
+                f"sample_input holds {_told(sample)}; needed is a tensor of real numbers, (batch, *shape), "
+                f"or a tuple of them, one for each input of forward"
+            )
+        if sample.ndim < 2 or not sample.numel():
+            raise ConfigError(
+                f"sample_input has shape {tuple(sample.shape)}; needed is (batch, *shape), nothing of it 0"
+            )
+    return module, samples, None
+
+
+def _told(value: Any) -> str:
+    shape = getattr(value, "shape", None)
+    if shape is None:
+        return repr(value)[:60]
+    place = " on meta" if getattr(value, "is_meta", False) else ""
+    return f"{type(value).__name__} of shape {tuple(shape)} and type {value.dtype}{place}"
+
+
+def _refuse_infinite(nodes: dict[str, Any]) -> None:
+    """A network that diverged in training has weights that no file should carry."""
+    findings = [
+        f"'{name}': {field.name} holds values that are not finite"
+        for name, node in nodes.items()
+        for field in dataclasses.fields(node)
+        if isinstance(value := getattr(node, field.name), np.ndarray) and value.dtype.kind == "f"
+        if not np.all(np.isfinite(value))
+    ]
+    if findings:
+        raise UnsupportedNodeError(
+            bullet_list("the network holds infinite values or NaN; train it again:", findings)
+        )

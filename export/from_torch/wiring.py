@@ -1,0 +1,289 @@
+"""From traced calls to the wiring of one time step.
+
+A forward that computes one step is run several times, one with its own loop over time once. Either way
+each layer must be used once per step and be fed alike at every step; what comes from the previous
+step (recurrence) may be missing at the first one. Everything else is a finding, and all are told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from biril_nm.errors import UnsupportedNodeError, bullet_list
+from biril_nm.export.from_torch.module import KNOWN, objection
+from biril_nm.export.from_torch.operations import WAYS_OUT
+from biril_nm.export.from_torch.signals import (
+    Applied,
+    Collected,
+    Expr,
+    InputStep,
+    LayerOutput,
+    Operation,
+    Scaled,
+    State,
+    Sum,
+    leaves,
+    relative,
+    without_past,
+)
+from biril_nm.export.from_torch.tracer import NOT_AT_REST, Call, Shape, Tracer
+
+__all__ = ["Analysis", "ForgetfulStepError", "Readout", "Wiring", "refusal_of"]
+
+
+@dataclass(frozen=True)
+class Readout:
+    """One returned signal: what it is at a step, and how the forward puts steps together.
+
+    ``how``: step (the forward computes one step), stack, sum, mean, or last.
+    """
+
+    source: Expr
+    how: str
+
+
+@dataclass(frozen=True)
+class Wiring:
+    """What each layer receives at a regular step, in order of first use.
+
+    Attributes:
+        sources: layer -> relative expression.
+        shapes: layer -> (input, output) shape without batch.
+        inputs: shapes of the inputs that are used, by their position.
+        outputs: what the forward returns.
+        constants: constants that scaled signals refer to.
+        functions: (name, layer) that applied signals refer to.
+        layers: all modules of the copy that was run.
+        takes_states: whether each step was given the states that the one before returned.
+    """
+
+    sources: Mapping[str, Expr]
+    shapes: Mapping[str, tuple[Shape, Shape]]
+    inputs: Mapping[int, Shape]
+    outputs: tuple[Readout, ...]
+    constants: tuple[torch.Tensor, ...]
+    functions: tuple[tuple[str, nn.Module], ...]
+    layers: Mapping[str, nn.Module] = field(default_factory=dict)
+    takes_states: bool = False
+
+
+class ForgetfulStepError(UnsupportedNodeError):
+    """Refused because neurons start each step from rest; passing the returned states on may help."""
+
+
+def refusal_of(
+    findings: Sequence[str], kind: type[UnsupportedNodeError] = UnsupportedNodeError
+) -> Any:
+    """The error that lists all findings, and what is supported."""
+    supported = ", ".join(sorted(layer.__name__ for layer in KNOWN))
+    headline = "the network cannot be expressed in NIR:"
+    return kind(f"{bullet_list(headline, findings)}\nSupported layers: {supported}")
+
+
+class Analysis:
+    """Collects findings while it turns calls into the wiring of one step."""
+
+    def __init__(
+        self,
+        tracer: Tracer,
+        layers: Mapping[str, nn.Module],
+        n_steps: int,
+        loops: bool,
+    ) -> None:
+        self.tracer, self.layers = tracer, layers
+        self.n_steps, self.loops = n_steps, loops
+        self.findings: list[str] = []
+        self.forgets = False
+        self.static = frozenset(
+            path for path, calls in tracer.calls.items() if loops and len(calls) == 1
+        )
+        self.uneven = {
+            path
+            for path, calls in tracer.calls.items()
+            if len(calls) != n_steps and path not in self.static
+        }
+
+    def wiring(self, result: Sequence[Expr], samples: Sequence[torch.Tensor]) -> Wiring:
+        """The wiring of one step, if there were no findings.
+
+        Raises:
+            UnsupportedNodeError: with all findings.
+        """
+        sources = {path: self._source(path, calls) for path, calls in self.tracer.calls.items()}
+        outputs = tuple(self._readout(expr) for expr in result)
+        for path, layer in self.layers.items():
+            reason = objection(layer) if path in self.tracer.calls else None
+            if reason is not None:
+                self.findings.append(f"layer '{path}' {reason}")
+        for name, where in self._operations(sources, outputs):
+            way_out = WAYS_OUT.get("the output" if where == "the output" else name)
+            self.findings.append(
+                f"operation '{name}' in front of {where} is no layer; allowed are additions, constant "
+                f"factors, flattening and linear functions with constant weights"
+                + (f"; {way_out}" if way_out else "")
+            )
+        if self.tracer.sliced and not self.loops:
+            self.findings.append(
+                "forward takes the input apart (x[...]) without a loop over at least two time steps; "
+                "give a sample_input with two or more steps, or do it outside"
+            )
+        signals = (*sources.values(), *(o.source for o in outputs))
+        if not any(isinstance(leaf, InputStep) for signal in signals for leaf in leaves(signal)):
+            self.findings.append("no layer receives the input of forward")
+        if not outputs:
+            self.findings.append("forward returns nothing that a layer has sent")
+        if self.findings:
+            raise refusal_of(
+                self.findings, ForgetfulStepError if self.forgets else UnsupportedNodeError
+            )
+        shapes = {path: calls[-1].shapes for path, calls in self.tracer.calls.items()}
+        whole = {i: tuple(s.shape[1:]) for i, s in enumerate(samples)}
+        inputs = {
+            i: self.tracer.sliced[i][1] if i in self.tracer.sliced else whole[i] for i in whole
+        }
+        used = {e.index for s in signals for e in leaves(s) if isinstance(e, InputStep)}
+        return Wiring(
+            sources, shapes, {i: s for i, s in inputs.items() if i in used}, outputs,
+            tuple(self.tracer.constants), tuple(self.tracer.functions),
+        )  # fmt: skip
+
+    # --- sources ------------------------------------------------------------------------------
+
+    def _source(self, path: str, calls: Sequence[Call]) -> Expr:
+        """The relative expression that holds at every regular step."""
+        zero: Expr = Sum(())
+        exprs = [
+            relative(zero if call.source is None else call.source, step, self.static)
+            for step, call in enumerate(calls)
+        ]
+        self._states(path, calls)
+        if path in self.static:
+            if any(not self._constant(leaf) for leaf in leaves(exprs[0])):
+                self.findings.append(
+                    f"layer '{path}' is used once and the neurons {self.n_steps} times; call it at every "
+                    f"step or outside of the network, or give each use of the neurons its own layer"
+                )
+            return exprs[0]
+        regular = exprs[1] if len(exprs) > 1 else exprs[0]
+        if path in self.uneven:
+            per_step = len(calls) // self.n_steps if len(calls) % self.n_steps == 0 else len(calls)
+            self._used(path, per_step)
+        elif self.uneven & {getattr(leaf, "path", None) for e in exprs for leaf in leaves(e)}:
+            pass  # told of the layer before
+        elif any(e != regular for e in exprs[1:]) or without_past(exprs[0]) != without_past(
+            regular
+        ):
+            self.findings.append(
+                f"layer '{path}' is fed differently from step to step; each step must do the same"
+            )
+        elif any(offset not in (0, -1) for offset in self._offsets(regular)):
+            self.findings.append(
+                f"layer '{path}' receives a signal of another step than this and the last one; take the "
+                f"input step by step, in its order"
+            )
+        return regular
+
+    def _constant(self, leaf: Expr) -> bool:
+        return isinstance(leaf, InputStep) or (
+            isinstance(leaf, LayerOutput) and leaf.path in self.static
+        )
+
+    def _used(self, path: str, uses: int) -> None:
+        steps = f" in {self.n_steps} steps" if self.loops else ""
+        self.findings.append(
+            f"layer '{path}' is used {uses} times{steps}; give each use its own module"
+        )
+
+    def _states(self, path: str, calls: Sequence[Call]) -> None:
+        if any(call.fresh for call in calls[1:]):
+            self.forgets = not self.loops
+            self.findings.append(
+                f"layer '{path}' starts each step from rest, so it has no memory: if forward makes the "
+                f"states (init_leaky, zeros), the loop over time must be in the same forward; else take "
+                f"the last states as arguments and return them in the same order"
+            )
+        foreign = sorted({_told(expr) for call in calls for expr in call.foreign})
+        if NOT_AT_REST in foreign:
+            self.findings.append(
+                f"layer '{path}' starts from {NOT_AT_REST}; put the network to rest before the export"
+            )
+        elif foreign:
+            self.findings.append(
+                f"layer '{path}' is given {', '.join(foreign)} instead of its own last state; let it "
+                f"start from rest and keep its state to itself"
+            )
+
+    @staticmethod
+    def _offsets(expr: Expr) -> set[int]:
+        found = set()
+        for leaf in leaves(expr):
+            if isinstance(leaf, InputStep):
+                found.add(leaf.step)
+            elif isinstance(leaf, (LayerOutput, State)):
+                found.add(leaf.call)
+        return found
+
+    # --- outputs ------------------------------------------------------------------------------
+
+    def _readout(self, expr: Expr) -> Readout:
+        how, inner = "step" if not self.loops else "last", expr
+        scaled = False
+        while isinstance(inner, Scaled) and self._steps_of(inner.of):
+            inner, scaled = inner.of, True
+        items = self._steps_of(inner)
+        if items:
+            how = inner.how if isinstance(inner, Collected) else "sum"
+            relatives = [relative(item, step, self.static) for step, item in items]
+            if any(r != relatives[-1] for r in relatives[1:]):
+                self.findings.append("the forward returns different layers at different steps")
+            return Readout(relatives[-1], "mean" if scaled else how)
+        return Readout(relative(expr, self.n_steps - 1, self.static), how)
+
+    def _steps_of(self, expr: Expr) -> list[tuple[int, Expr]]:
+        """(step, expression) of something that was collected over the steps of the loop."""
+        if not self.loops or not isinstance(expr, (Collected, Sum)):
+            return []
+        items = expr.items if isinstance(expr, Collected) else expr.terms
+        steps = [self._offsets(item) for item in items]
+        if any(len(s) != 1 for s in steps) or len({min(s) for s in steps}) != len(items):
+            return []
+        found = sorted(((min(s), item) for s, item in zip(steps, items)), key=lambda pair: pair[0])
+        return found if len(found) > 1 else []
+
+    def _operations(
+        self, sources: Mapping[str, Expr], outputs: Sequence[Readout]
+    ) -> list[tuple[str, str]]:
+        found = []
+        for where, expr in (
+            *((f"layer '{path}'", e) for path, e in sources.items()),
+            *(("the output", o.source) for o in outputs),
+        ):
+            found += [(name, where) for name in _unsaid(expr)]
+        return list(dict.fromkeys(found))
+
+
+def _unsaid(expr: Expr) -> list[str]:
+    """Names of the first operations inside an expression that have no NIR form."""
+    if isinstance(expr, Operation):
+        parts = [p for of in expr.of for p in (of.items if isinstance(of, Collected) else (of,))]
+        return [name for part in parts for name in _unsaid(part)] or [expr.name]
+    if isinstance(expr, Collected):
+        return [expr.how]
+    if isinstance(expr, Sum):
+        return [name for term in expr.terms for name in _unsaid(term)]
+    return _unsaid(expr.of) if isinstance(expr, (Applied, Scaled)) else []
+
+
+def _told(expr: Expr) -> str:
+    if isinstance(expr, State):
+        return f"the state '{expr.name}' of '{expr.path}'"
+    if isinstance(expr, InputStep):
+        return "an input of forward"
+    if isinstance(expr, Operation):
+        return expr.name if expr.name == NOT_AT_REST else f"'{expr.name}'"
+    return "a signal"

@@ -1,0 +1,320 @@
+"""Lava back end: a LoihiGraph as a Lava Process, as a run on Lava, or as a bundle to take away.
+
+Lava (lava-nc 0.10.0, tag ``fixed_pt``) is the oracle of every "bit-exact" claim of this package.
+The Processes themselves are made in :mod:`biril_nm.export.lava.bundle`, from plain data that
+:func:`describe` takes out of the graph, so that an exported bundle runs the very same code. Neither
+Lava nor torch is needed to import this module; Lava is imported when a network is built.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import multiprocessing
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from biril_nm.errors import BirilError, ConfigError, MissingDependencyError, RangeError, bullet_list
+from biril_nm.export.backends import backend
+from biril_nm.export.design_rules import RULES, Finding, check_design
+from biril_nm.export.lava.bundle import run_lava as runner
+from biril_nm.export.lava.description import describe
+from biril_nm.export.lava.design_rules import has_tag, sparse_learning_fits_lava
+from biril_nm.hw_graph import Conv, LoihiGraph, Sparse
+from biril_nm.loihi import LOIHI2, ChipProfile
+from biril_nm.recording import ConnectionTrace, NodeTrace, Trace, split_variables
+
+__all__ = ["LavaBackend", "LavaRunError", "build", "describe", "run_lava", "write"]
+
+LAVA_CONV_FIELD_MAX = 127  # lava-nc 0.10.0 proc/conv/models.py: stride, groups, ... are int8
+STALL_S = 120.0
+
+
+class LavaRunError(BirilError):
+    """A run on Lava that failed inside Lava."""
+
+
+# --- checks -------------------------------------------------------------------------------------
+
+
+def conv_geometry_fits_lava(graph: LoihiGraph, chip: ChipProfile) -> Iterator[Finding]:
+    """Lava keeps stride, padding, dilation, kernel size and groups in 8 bits and wraps silently."""
+    for name, node in graph.connections.items():
+        if not isinstance(node, Conv):
+            continue
+        largest = max(
+            *node.stride, *node.padding, *node.dilation, *node.weight.shape[2:], node.groups
+        )
+        if largest > LAVA_CONV_FIELD_MAX:
+            yield Finding(
+                name,
+                f"stride {node.stride}, padding {node.padding}, dilation {node.dilation}, kernel "
+                f"{node.weight.shape[2:]}, groups {node.groups}",
+                f"up to {LAVA_CONV_FIELD_MAX} each in lava-nc 0.10.0",
+                "Split the groups over several Conv nodes, or use a Sparse connection.",
+            )
+
+
+def _check(
+    graph: LoihiGraph, n_steps: int, chip: str | ChipProfile | None, learn: bool = False
+) -> None:
+    """Everything that could make Lava fail or hang, before a Process exists."""
+    if not graph.neurons or not graph.connections:
+        raise ConfigError("the graph has no Neurons or no connections: nothing for Lava to run")
+    graph.sample_period(n_steps)
+    profile = chip if chip is not None else graph.metadata.get("chip", LOIHI2)
+    learning = (sparse_learning_fits_lava,) if learn else ()
+    check_design(graph, profile, (*RULES, conv_geometry_fits_lava, *learning))
+
+
+def _inputs(graph: LoihiGraph, spikes: Any, learn: bool = False) -> dict[str, NDArray[Any]]:
+    """Integer arrays (n_steps, batch, *shape) by input name, as Lava's source sends them.
+
+    Inputs that only modulate learning may be missing where nothing learns; they are 0 then.
+    """
+    optional = () if learn else graph.modulator_inputs
+    names = [name for name in graph.inputs if name not in optional]
+    given = dict(spikes) if isinstance(spikes, Mapping) else dict.fromkeys(names[:1], spikes)
+    if set(names) <= set(given):
+        length = np.shape(given[names[0]])[:2] if names else (1, 1)
+        for name in set(optional) - set(given):
+            given[name] = np.zeros((*length, *graph.inputs[name].shape), np.uint8)
+    if set(given) != set(graph.inputs):
+        raise ConfigError(
+            f"spikes are given for {sorted(map(str, given))}; the graph's inputs are {sorted(names)}: "
+            f"pass a dict with one array each"
+        )
+    arrays = {name: np.asarray(given[name]) for name in graph.inputs}
+    findings = []
+    for name, node in graph.inputs.items():
+        array = arrays[name]
+        if array.ndim != 2 + len(node.shape) or array.shape[2:] != node.shape or not array.size:
+            wanted = f"(n_steps, batch, {', '.join(map(str, node.shape))})"
+            findings.append(f"input '{name}' has shape {array.shape}, needed is {wanted}")
+        elif array.dtype.kind not in "biu":
+            findings.append(f"input '{name}' has dtype {array.dtype}, needed are integers")
+    if not findings and len({array.shape[:2] for array in arrays.values()}) > 1:
+        findings.append("the inputs differ in n_steps or batch")
+    if findings:
+        raise ConfigError(bullet_list("the spikes do not fit the graph:", findings))
+    return {
+        name: _payload(name, node.message_bits, arrays[name]) for name, node in graph.inputs.items()
+    }
+
+
+def _payload(name: str, message_bits: int, array: NDArray[Any]) -> NDArray[Any]:
+    if message_bits == 0:
+        return np.not_equal(array, 0)
+    limit = (1 << message_bits) - 1
+    low, high = int(array.min()), int(array.max())
+    if low < 0 or high > limit:
+        raise RangeError(
+            f"input '{name}' has payloads from {low} to {high}; message_bits {message_bits} allows "
+            f"0 to {limit}. Encode the values again or raise message_bits"
+        )
+    return array
+
+
+# --- Lava ---------------------------------------------------------------------------------------
+
+
+def _lava_network() -> Any:
+    """Module ``lava_network``, which imports Lava."""
+    if importlib.util.find_spec("lava") is None:
+        raise MissingDependencyError("lava", "lava", "build or run Lava Processes (Python 3.10)")
+    infrastructure = "lava.magma.runtime.message_infrastructure.multiprocessing"
+    if infrastructure not in sys.modules and multiprocessing.get_start_method(allow_none=True):
+        # Lava sets the start method "fork" when it is imported and fails if one is set already.
+        multiprocessing.set_start_method(None, force=True)
+    with runner.quiet_lava():
+        return importlib.import_module("biril_nm.export.lava.bundle.lava_network")
+
+
+def build(
+    graph: LoihiGraph,
+    n_steps: int,
+    chip: str | ChipProfile | None = None,
+    learn: bool = False,
+) -> Any:
+    """The graph as one Lava Process, for samples of ``n_steps`` steps that stream back to back.
+
+    Its ports are ``s_in`` and ``s_out`` in torch order (several inputs or outputs: ``inputs`` and
+    ``outputs`` by node name). Drive it with ``lava.proc.io.source.RingBuffer``, run it with
+    ``Loihi2SimCfg(select_tag="fixed_pt")`` or, quicker, ``process.fixed_point_config()``. Its u and v
+    are the Vars ``process.variable(node, "u")``. A sample starts every
+    ``graph.sample_period(n_steps)`` steps; node n answers input step t at chip step latency + t.
+
+    Args:
+        graph: the integer network.
+        n_steps: steps of one sample.
+        chip: limits to hold; the graph's own chip, else Loihi 2, by default.
+        learn: whether connections with a rule are LearningDense and LearningSparse.
+
+    Raises:
+        RangeError: a register, weight or delay that the chip does not have; all are listed.
+        MissingDependencyError: lava-nc is not installed.
+    """
+    _check(graph, n_steps, chip, learn)
+    description, arrays = describe(graph)
+    module = _lava_network()
+    with runner.quiet_lava():
+        return module.LavaNetwork(description, arrays, n_steps, learn=learn)
+
+
+def run_lava(
+    graph: LoihiGraph,
+    spikes: Any,
+    record: Iterable[str] | str = ("s", "u", "v"),
+    nodes: Iterable[str] | None = None,
+    stall_s: float = STALL_S,
+    progress: Callable[[int, int], None] | None = None,
+    learn: bool = False,
+) -> Trace:
+    """Run all samples back to back in one Lava run and return what Lava computed.
+
+    Args:
+        graph: the integer network.
+        spikes: integers (n_steps, batch, *shape), or a dict of them by input name.
+        record: variables to keep, of "s", "u", "v"; with ``learn`` also those of plastic connections.
+        nodes: names of the Neurons nodes to keep; all by default.
+        stall_s: give up when Lava makes no step for that long.
+        progress: called with the chip steps done and the chip steps in all.
+        learn: whether plastic connections learn.
+
+    Returns:
+        A trace like that of ``simulate``; ``chip_time()`` is Lava's own recording. After learning,
+        ``graph`` is the learned graph.
+
+    Raises:
+        ConfigError: spikes or names that do not fit the graph.
+        RangeError: a limit of the chip that the graph breaks.
+        LavaRunError: Lava failed; its processes are ended.
+        MissingDependencyError: lava-nc is not installed.
+    """
+    (variables, of_learning), kept = split_variables(record, learn), _kept(graph, nodes)
+    arrays = _inputs(graph, spikes, learn)
+    n_steps, batch = next(iter(arrays.values())).shape[:2]
+    network = build(graph, n_steps, learn=learn)
+    try:
+        with runner.quiet_lava():
+            every = tuple({"s", "v", *variables, *of_learning})
+            rows = runner.stream(network, arrays, every, stall_s, progress)
+    except runner.RunFailedError as error:
+        raise LavaRunError(f"the run on Lava failed: {error}") from error
+    trace = _trace(graph, rows, variables, kept, n_steps, batch)
+    if not learn:
+        return trace
+    return replace(
+        trace,
+        connections={
+            name: ConnectionTrace(**{key: rows[name][key] for key in of_learning})
+            for name in (graph.plastic if of_learning else ())
+        },
+        graph=_learned_graph(graph, network),
+    )
+
+
+def _learned_graph(graph: LoihiGraph, network: Any) -> LoihiGraph:
+    for name, node in graph.plastic.items():
+        final = network.plastic[name].proc_params["final"]
+        changes: dict[str, Any] = {
+            field: final[key].copy()
+            for key, field in (("t", "tag_t"), ("d", "tag_d"))
+            if has_tag(node, key)
+        }
+        changes["weight"] = final["w"].copy()
+        if isinstance(node, Sparse):
+            changes["weight"] = node.weight.copy()
+            changes["weight"].data = final["w"].copy()
+        graph = graph.with_node(name, **changes)
+    return graph
+
+
+def _kept(graph: LoihiGraph, nodes: Iterable[str] | None) -> tuple[str, ...]:
+    if nodes is None:
+        return tuple(graph.neurons)
+    wanted = {nodes} if isinstance(nodes, str) else set(nodes)
+    unknown = sorted(wanted - set(graph.neurons))
+    if unknown:
+        raise ConfigError(
+            f"cannot record {', '.join(unknown)}; Neurons nodes are {', '.join(graph.neurons)}"
+        )
+    return tuple(name for name in graph.neurons if name in wanted)
+
+
+def _trace(
+    graph: LoihiGraph,
+    rows: dict[str, dict[str, Any]],
+    variables: tuple[str, ...],
+    kept: tuple[str, ...],
+    n_steps: int,
+    batch: int,
+) -> Trace:
+    period = graph.sample_period(n_steps)
+
+    def in_node_time(name: str, variable: str) -> Any:
+        latency = graph.latency[name]
+        return runner.node_time(rows[name][variable], latency, period, n_steps, batch)
+
+    def chip() -> Mapping[str, NodeTrace]:
+        return {name: NodeTrace(**{key: rows[name][key] for key in variables}) for name in kept}
+
+    return Trace(
+        nodes={
+            name: NodeTrace(**{key: in_node_time(name, key) for key in variables}) for name in kept
+        },
+        n_spikes={name: int(in_node_time(name, "s").sum(dtype=np.int64)) for name in graph.neurons},
+        v_last={name: in_node_time(name, "v")[-1] for name in graph.neurons},
+        chip=chip,
+        meta={"engine": "lava", "version": _lava_version(), "n_steps": n_steps, "batch": batch},
+    )
+
+
+def _lava_version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return f"lava-nc {version('lava-nc')}"
+    except PackageNotFoundError:
+        return "lava-nc (version unknown)"
+
+
+def write(
+    graph: LoihiGraph,
+    path: str | Path,
+    force: bool = False,
+    spikes: Any = None,
+    chip: str | ChipProfile | None = None,
+) -> Path:
+    """Write a bundle that runs with lava-nc and numpy alone: ``python run_lava.py``.
+
+    Args:
+        graph: the integer network.
+        path: folder to make.
+        force: replace an existing one.
+        spikes: sample input (n_steps, batch, *shape) to put beside it as ``input.npz``.
+        chip: limits to hold; the graph's own chip, else Loihi 2, by default.
+
+    Raises:
+        OutputExistsError: ``path`` exists and ``force`` is False.
+        RangeError: a limit of the chip that the graph breaks.
+    """
+    from biril_nm.export.lava.bundle_files import write_bundle
+
+    _check(graph, 1, chip)
+    sample = None if spikes is None else _inputs(graph, spikes)
+    return write_bundle(graph, *describe(graph), sample, path, force)
+
+
+@backend("lava")
+class LavaBackend:
+    """lava-nc 0.10.0, integer models: :func:`build` and :func:`write`."""
+
+    build = staticmethod(build)
+    write = staticmethod(write)

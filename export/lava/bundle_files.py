@@ -1,0 +1,92 @@
+"""Writing a Lava bundle: the folder that ``python run_lava.py`` runs with lava-nc and numpy alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import biril_nm
+from biril_nm.export.lava import bundle as lava_bundle
+from biril_nm.hw_graph import LoihiGraph
+from biril_nm.storage import atomic_directory, check_output, write_npz
+
+__all__ = ["RUNNER", "write_bundle"]
+
+RUNNER = "run_lava.py"
+SCRIPTS = (RUNNER, "lava_network.py", "lava_parts.py", "lava_learning.py")
+DESCRIPTION = "network"  # name of the JSON text (UTF-8 bytes) in network.npz
+
+README = """\
+{title}
+
+A spiking network exported by biril-nm {version} for Lava. It needs lava-nc and numpy (scipy comes
+with lava-nc), neither biril-nm nor torch:
+
+    pip install "lava-nc==0.10.0" "numpy<2"        # Python 3.10
+    python run_lava.py{example}
+
+  run_lava.py      streams samples through the network and prints one prediction per sample
+  lava_network.py  makes the Lava Processes (class LavaNetwork, for use in programs of your own)
+  lava_parts.py    neurons that rest between samples, delays, recording
+  lava_learning.py plastic connections and third factors (run_lava.py --learn)
+  network.npz      structure (JSON) and integer weights and registers{sample}
+
+Options: --spikes X.npz  --out TRACE.npz  --samples N  --record s,u,v  --learn
+Spikes: {spikes}
+Nodes:  {nodes}
+"""
+
+
+def write_bundle(
+    graph: LoihiGraph,
+    description: dict[str, Any],
+    arrays: dict[str, NDArray[Any]],
+    sample: dict[str, NDArray[Any]] | None,
+    path: str | Path,
+    force: bool,
+) -> Path:
+    """Write the folder ``path`` atomically and return it."""
+    target = check_output(path, force, folder_with=RUNNER)
+    text = json.dumps(description).encode("utf-8")
+    scripts = Path(lava_bundle.__file__).parent
+    with atomic_directory(target) as folder:
+        for name in SCRIPTS:
+            (folder / name).write_bytes((scripts / name).read_bytes())
+        header = np.frombuffer(text, dtype=np.uint8)
+        write_npz(folder / "network.npz", {DESCRIPTION: header, **arrays})
+        if sample is not None:
+            write_npz(folder / "input.npz", _input_arrays(graph, sample))
+        readme = _readme(graph, target.name, sample is not None)
+        (folder / "README.txt").write_text(readme, encoding="utf-8")
+    return target
+
+
+def _input_arrays(graph: LoihiGraph, sample: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """One input is called ``spikes``; several keep their names."""
+    narrow = {
+        name: array.astype(np.uint8 if graph.inputs[name].message_bits == 0 else np.int32)
+        for name, array in sample.items()
+    }
+    return {"spikes": next(iter(narrow.values()))} if len(narrow) == 1 else narrow
+
+
+def _readme(graph: LoihiGraph, title: str, has_sample: bool) -> str:
+    single = len(graph.inputs) == 1
+    spikes = "; ".join(
+        f"array '{'spikes' if single else name}' (n_steps, batch, "
+        f"{', '.join(map(str, node.shape))}), "
+        + (f"integers 0..{(1 << node.message_bits) - 1}" if node.message_bits else "0 or 1")
+        for name, node in graph.inputs.items()
+    )
+    return README.format(
+        title=title,
+        version=biril_nm.__version__,
+        example="" if has_sample else " --spikes X.npz",
+        sample="\n  input.npz        sample input, used without --spikes" if has_sample else "",
+        spikes=spikes,
+        nodes=", ".join(f"{name} {node.shape}" for name, node in graph.neurons.items()),
+    )

@@ -1,0 +1,1 @@
+"""Which integers stand for real weights: grids, rounding and bounds."""

@@ -1,0 +1,149 @@
+"""How large u and v of a node can become: proven from the weights, or seen on calibration data.
+
+All bounds are per threshold (per volt where there is none), so that a limit on S follows by division.
+With input bounded by A in each step, ``|u| <= A (1 - (1-a)^T) / a`` after T steps, and an integrator's
+``|v| <= U (1 - (1-g)^T) / g`` for ``|u| <= U``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+from numpy.typing import NDArray
+
+from biril_nm.export.lowering.numbers.weight_grid import Scaled
+from biril_nm.export.nir_nodes.linear_maps import Convolution
+from biril_nm.loihi import STATE_LIMIT, VTH_SHIFT, WEIGHT_SHIFT, ChipProfile
+
+__all__ = [
+    "MARGIN",
+    "Decays",
+    "Peaks",
+    "calibrated_limits",
+    "headroom",
+    "headroom_cost",
+    "proven_limits",
+    "register_limits",
+]
+
+FloatArray = NDArray[np.float64]
+MARGIN = 2.0  # calibrated peaks are doubled before they limit S
+HEADROOM_COST = 0.05  # relative error that clipping at one threshold below zero is taken to cost
+HEADROOM_MARGIN = 1.25  # the depth of v on other data may be this much larger
+PROOF_SLACK = 0.98  # rounding of weights may exceed the float bound a little
+STEPS_UNKNOWN = 256  # steps for which integrators are proven where the file does not tell
+
+
+@dataclass(frozen=True)
+class Decays:
+    """Decay fractions of one node, flat, and the steps of a sample (0: unknown)."""
+
+    u: FloatArray
+    v: FloatArray
+    spiking: bool
+    n_steps: int = 0
+
+
+@dataclass(frozen=True)
+class Peaks:
+    """Largest values seen on calibration data, per threshold.
+
+    Attributes:
+        u: largest |u|.
+        v_below: how far v went below zero.
+        v_above: how far it went above.
+    """
+
+    u: float = 0.0
+    v_below: float = 0.0
+    v_above: float = 0.0
+
+
+def register_limits(bias: FloatArray, spiking: bool, chip: ChipProfile) -> dict[str, float]:
+    """S at which threshold and bias reach the ends of their registers."""
+    limits = {}
+    if spiking:
+        limits["threshold"] = float(chip.vth_max)
+    peak = float(np.abs(bias).max()) if bias.size else 0.0
+    if peak > 0:
+        limits["bias"] = chip.bias_max / (peak * (1 << WEIGHT_SHIFT))
+    return limits
+
+
+def proven_limits(links: Sequence[Scaled], bias: FloatArray, decays: Decays) -> dict[str, float]:
+    """S at which the largest possible input of some neuron reaches the limit of u (or of v)."""
+    size = decays.u.size
+    worst = np.zeros(size)
+    for sign in (1, -1):
+        total = np.zeros(size)
+        for link in links:
+            total += _row_bound(link, sign, size)
+        worst = np.maximum(worst, total)
+    growth = _growth(decays.u, decays.n_steps)
+    u = worst * np.where(worst > 0, growth, 0.0)  # nothing comes in: nothing grows, however long
+    limits = {"u (proven)": _limit(u) * PROOF_SLACK}
+    if not decays.spiking:
+        n_steps = decays.n_steps or STEPS_UNKNOWN
+        v = (u + np.abs(bias).ravel()) * _growth(decays.v, n_steps)
+        limits["v (proven)"] = _limit(v) * PROOF_SLACK
+    return limits
+
+
+def calibrated_limits(peaks: Peaks, spiking: bool) -> dict[str, float]:
+    """S at which observed peaks, doubled, reach the limits of u, and of v of integrators."""
+    limits = {"u (calibrated)": _limit(np.array([peaks.u * MARGIN]))}
+    if not spiking:
+        v = max(peaks.v_below, peaks.v_above)
+        limits["v (calibrated)"] = _limit(np.array([v * MARGIN]))
+    return limits
+
+
+def headroom_cost(scale: float, peaks: Peaks | None) -> float:
+    """Relative error that a lack of room below zero is taken to cost.
+
+    Without calibration ``HEADROOM_COST / headroom``; with it nothing while v keeps
+    :data:`HEADROOM_MARGIN` times the depth that was seen, then growing with the share that clips.
+    """
+    if peaks is None:
+        return HEADROOM_COST / headroom(scale)
+    needed = peaks.v_below * HEADROOM_MARGIN
+    return HEADROOM_COST * max(0.0, 1.0 - headroom(scale) / needed) if needed > 0 else 0.0
+
+
+def headroom(scale: float) -> float:
+    """How many thresholds v can go below zero before it clips."""
+    return STATE_LIMIT / (1 << VTH_SHIFT) / scale
+
+
+def _limit(peak: FloatArray) -> float:
+    worst = float(peak.max()) if peak.size else 0.0
+    return (STATE_LIMIT - 1) / (1 << WEIGHT_SHIFT) / worst if worst > 0 else math.inf
+
+
+def _growth(decay: FloatArray, n_steps: int) -> FloatArray:
+    """``sum of (1 - decay)^k`` over the steps; over all steps where n_steps is 0."""
+    with np.errstate(divide="ignore"):
+        endless = np.where(decay > 0, 1.0 / decay, np.inf)
+    if not n_steps:
+        return endless
+    with np.errstate(invalid="ignore"):
+        counted = (1.0 - (1.0 - decay) ** n_steps) * endless
+    return np.where(decay > 0, counted, float(n_steps))
+
+
+def _row_bound(link: Scaled, sign: int, size: int) -> FloatArray:
+    """Largest input of each neuron of one sign that a link can send in one step."""
+    weight: Any = link.linear.weight
+    if isinstance(link.linear, Convolution):
+        per_row = np.maximum(sign * weight, 0).reshape(weight.shape[0], -1).sum(axis=1)
+        per_row = np.repeat(per_row, size // len(per_row))
+    elif scipy.sparse.issparse(weight):
+        per_row = np.asarray((sign * weight).maximum(0).sum(axis=1)).ravel()
+    else:
+        per_row = np.maximum(sign * weight, 0).sum(axis=1)
+    return np.asarray(per_row, dtype=np.float64) * link.input_max

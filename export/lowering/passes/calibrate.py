@@ -1,0 +1,115 @@
+"""Float run of the lowered network on calibration data: peaks of u and v per node.
+
+Plain Euler steps in float64 with sparse matrices, in node time. Loops are followed one step late,
+as on the chip.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from biril_nm.errors import ConfigError
+from biril_nm.export.lowering.numbers.state_bounds import Peaks
+from biril_nm.export.lowering.passes.float_net import FloatNet
+from biril_nm.export.nir_nodes.linear_maps import as_matrix
+from biril_nm.hw_graph.timing import Timing
+
+__all__ = ["calibrate_peaks"]
+
+FloatArray = NDArray[np.float64]
+
+
+def calibrate_peaks(
+    net: FloatNet, calibration: ArrayLike | Mapping[str, ArrayLike]
+) -> dict[str, Peaks]:
+    """Largest |u| and the extremes of v of each neuron node, per threshold.
+
+    Args:
+        net: the float network.
+        calibration: chip input, integers ``(n_steps, batch, *shape)``; a dict for several inputs.
+
+    Raises:
+        ConfigError: inputs are missing, or a shape does not fit.
+    """
+    given = (
+        calibration if isinstance(calibration, Mapping) else dict.fromkeys(net.inputs, calibration)
+    )
+    if set(given) != set(net.inputs) or (len(net.inputs) > 1 and given is not calibration):
+        raise ConfigError(
+            f"calibration data are given for {', '.join(given)}; pass a dict with one array for each of "
+            f"the inputs {', '.join(net.inputs)}"
+        )
+    arrays = {name: _checked(net, name, value) for name, value in given.items()}
+    if len({array.shape[:2] for array in arrays.values()}) != 1:
+        raise ConfigError("calibration data of several inputs need the same steps and batch")
+    n_steps, batch = next(iter(arrays.values())).shape[:2]
+    run = _Run(net, batch)
+    for t in range(n_steps):
+        run.step(t, {name: array[t].reshape(batch, -1).T for name, array in arrays.items()})
+    return run.peaks
+
+
+def _checked(net: FloatNet, name: str, value: ArrayLike) -> FloatArray:
+    shape, metadata = net.inputs[name]
+    spikes = np.asarray(value)
+    if spikes.ndim < 2 or spikes.shape[2:] != shape:
+        raise ConfigError(
+            f"calibration data have shape {spikes.shape}; needed is (n_steps, batch, "
+            f"{', '.join(map(str, shape))})"
+        )
+    return spikes / float(metadata.get("scale", 1))
+
+
+class _Run:
+    """State of the float run; arrays are (neurons, batch)."""
+
+    def __init__(self, net: FloatNet, batch: int) -> None:
+        self.net = net
+        self.timing = Timing.of(
+            tuple(net.inputs),
+            tuple(net.neurons),
+            {link.name: (link.source, link.destination, link.delay) for link in net.links},
+        )
+        self.matrices = {link.name: as_matrix(link.linear).weight for link in net.links}
+        self.u = {n: np.zeros((int(np.prod(s)), batch)) for n, (s, _) in net.neurons.items()}
+        self.v = {n: np.zeros_like(u) for n, u in self.u.items()}
+        self.sent: dict[str, list[FloatArray]] = {name: [] for name in (*net.inputs, *net.neurons)}
+        self.peaks = dict.fromkeys(net.neurons, Peaks())
+        self.columns = {name: _columns(shape, d) for name, (shape, d) in net.neurons.items()}
+
+    def step(self, t: int, inputs: Mapping[str, FloatArray]) -> None:
+        """One step of all nodes in order of latency."""
+        for name, value in inputs.items():
+            self.sent[name].append(value)
+        for name in self.timing.order:
+            column = self.columns[name]
+            current = np.zeros_like(self.u[name])
+            for link in self.net.links_into(name):
+                then = t - self.timing.slack[link.name]
+                if then >= 0:
+                    current += self.matrices[link.name] @ self.sent[link.source][then]
+            self.u[name] = (1 - column["u_decay"]) * self.u[name] + current * column["weight_gain"]
+            bias = self.net.bias[name].reshape(-1, 1) * column["bias_gain"]
+            v = (1 - column["v_decay"]) * self.v[name] + self.u[name] + bias + column["drive"]
+            self._note(name, v, column["threshold"])
+            spikes = v > column["threshold"]
+            self.v[name] = np.where(spikes, 0.0, v)
+            self.sent[name].append(spikes.astype(np.float64))
+
+    def _note(self, name: str, v: FloatArray, threshold: FloatArray) -> None:
+        level = np.where(np.isinf(threshold), 1.0, threshold)
+        so_far = self.peaks[name]
+        self.peaks[name] = Peaks(
+            u=max(so_far.u, float(np.abs(self.u[name] / level).max())),
+            v_below=max(so_far.v_below, -float((v / level).min())),
+            v_above=max(so_far.v_above, float((v / level).max())),
+        )
+
+
+def _columns(shape: tuple[int, ...], dynamics: Any) -> dict[str, FloatArray]:
+    keys = ("u_decay", "v_decay", "weight_gain", "bias_gain", "drive", "threshold")
+    return {key: np.broadcast_to(getattr(dynamics, key), shape).reshape(-1, 1) for key in keys}

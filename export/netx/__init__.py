@@ -1,0 +1,7 @@
+"""lava-dl's netx: HDF5 files ending in .net, read and written."""
+
+from __future__ import annotations
+
+from biril_nm.export.netx.files import read_netx, write_netx
+
+__all__ = ["read_netx", "write_netx"]

@@ -1,0 +1,96 @@
+"""Reading and writing ``.nir`` files (HDF5): bounded, without links to elsewhere, atomic."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import nir
+from nir.serialization import hdf2dict
+
+from biril_nm.errors import ConfigError, FileFormatError
+from biril_nm.export.nir_nodes.neurons import NEURON_KINDS
+from biril_nm.export.nir_nodes.stateless import STATELESS
+from biril_nm.storage import atomic_file, check_output
+from biril_nm.storage.hdf5 import open_checked
+
+__all__ = ["read_nir", "write_nir"]
+
+
+def read_nir(path: str | Path) -> nir.NIRGraph:
+    """Read a NIR graph of any producer after checking the file.
+
+    Raises:
+        FileFormatError: no HDF5, no NIR graph, links out of the file, or too large.
+    """
+    source = Path(path)
+    with open_checked(source, "NIR") as file:
+        found = file["node/type"][()] if "node/type" in file else None
+        if found != b"NIRGraph":
+            what = f"a single {found.decode()} node" if isinstance(found, bytes) else "no NIR graph"
+            raise FileFormatError(f"'{source}' holds {what}; a NIRGraph is needed")
+        try:
+            return _read(source)
+        except Exception as error:
+            _name_damaged(source, hdf2dict(file["node"]), "")
+            raise error
+
+
+def _read(source: Path) -> nir.NIRGraph:
+    """Read with nir's type check, or without where it refuses scalar parameters (norse writes them)."""
+    try:
+        return nir.read(source)
+    except ValueError:
+        return nir.read(source, type_check=False)
+
+
+def _name_damaged(source: Path, graph: Mapping[str, Any], prefix: str) -> None:
+    """Raise with the name of the first node that cannot be read; return if all can."""
+    known = sorted(kind.__name__ for kind in (*STATELESS, *NEURON_KINDS, nir.NIRGraph))
+    nodes = graph.get("nodes")
+    for name, node in nodes.items() if isinstance(nodes, dict) else ():
+        full = f"{prefix}{name}"
+        kind = node.get("type") if isinstance(node, dict) else None
+        if not isinstance(kind, str) or kind not in known:
+            raise FileFormatError(
+                f"'{source}': node '{full}' is of type {kind!r}; supported are {', '.join(known)}"
+            )
+        if kind == "NIRGraph":
+            _name_damaged(source, node, f"{full}.")
+            continue
+        try:
+            nir.dict2NIRNode(dict(node))
+        except Exception as error:
+            raise FileFormatError(
+                f"'{source}': node '{full}' ({kind}) cannot be read ({type(error).__name__}: {error}); "
+                f"write it again"
+            ) from error
+
+
+def write_nir(path: str | Path, graph: nir.NIRGraph, force: bool = False) -> None:
+    """Write atomically; an existing file stays unless ``force``.
+
+    Raises:
+        ConfigError: a name or an open field that NIR files cannot hold.
+    """
+    target = check_output(path, force)
+    _check_writable(graph, "")
+    with atomic_file(target) as part:
+        nir.write(part, graph)
+
+
+def _check_writable(graph: nir.NIRGraph, prefix: str) -> None:
+    for name, node in graph.nodes.items():
+        full = f"{prefix}{name}"
+        if not isinstance(name, str) or name in ("", ".") or "/" in name:
+            raise ConfigError(
+                f"NIR files cannot hold a node called {full!r}; rename it, without '/'"
+            )
+        if isinstance(node, nir.NIRGraph):
+            _check_writable(node, f"{full}.")
+        elif isinstance(node, (nir.Conv1d, nir.Conv2d)) and node.input_shape is None:
+            raise ConfigError(
+                f"node '{full}' ({type(node).__name__}) leaves input_shape open, which NIR files cannot; "
+                f"set it, or call graph.infer_types()"
+            )

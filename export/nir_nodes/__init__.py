@@ -1,0 +1,1 @@
+"""What each NIR node means, and which nodes can be lowered."""

@@ -1,0 +1,7 @@
+"""One self-contained HTML page about a network."""
+
+from __future__ import annotations
+
+from biril_nm.export.report.page import Card, Section, Table, write_report
+
+__all__ = ["Card", "Section", "Table", "write_report"]

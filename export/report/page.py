@@ -1,0 +1,250 @@
+"""The HTML report: one self-contained file with tables and pictures of a lowered network."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import biril_nm
+from biril_nm.errors import MissingDependencyError
+from biril_nm.export.report.drawings import fits_wide, network_svg
+from biril_nm.export.report.figures import raster_png, weights_png
+from biril_nm.hw_graph import LoihiGraph
+from biril_nm.hw_graph.table import CONNECTION_HEADER, NEURON_HEADER, connection_rows, neuron_rows
+from biril_nm.recording import Trace
+from biril_nm.storage import atomic_file, check_output
+
+__all__ = ["Card", "Section", "Table", "write_report"]
+
+TEMPLATE = "report.html"
+NUMBER = re.compile(r"-?[\d.,]+( ?(%|x|[pnµm]J|bytes|\(\d+%\)))?$|-$")
+LONG = 40  # characters that may take more than a line
+METRICS, CURVES = "metrics.jsonl", "curves.png"
+
+
+@dataclass(frozen=True)
+class Card:
+    """A number at the top of the report.
+
+    Attributes:
+        label: what it is.
+        value: the number, short.
+        note: a few more words.
+        ok: True or False for a verdict, None for a plain number.
+    """
+
+    label: str
+    value: str
+    note: str = ""
+    ok: bool | None = None
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table; cells are text, or a number in 0..1 that is drawn as a bar.
+
+    Attributes:
+        header: names of the columns.
+        rows: cells.
+        caption: heading above the table.
+        total: whether the last row sums the others.
+    """
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[str | float]]
+    caption: str = ""
+    total: bool = False
+
+    @property
+    def numeric(self) -> list[bool]:
+        """Columns of numbers, which are aligned at the right; the first one holds names."""
+        columns = list(zip(*self.rows)) or [()] * len(self.header)
+        return [
+            place > 0 and all(isinstance(c, str) and NUMBER.match(c) for c in column)
+            for place, column in enumerate(columns)
+        ]
+
+    @property
+    def layout(self) -> str:
+        """Class of the table: whether it holds bars, or long text."""
+        cells = [cell for row in self.rows for cell in row[1:]]
+        if any(not isinstance(cell, str) for cell in cells):
+            return "bars"
+        return "prose" if any(len(str(cell)) > LONG for cell in cells) else "plain"
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the report that another stage worked out.
+
+    Attributes:
+        title: its heading.
+        note: one or two sentences below.
+        svg: drawing, trusted markup from :mod:`biril_nm.export.report.drawings`.
+        legend: (colour, name) pairs of the drawing.
+        tables: tables.
+        warnings: lines that need attention.
+        remarks: lines in small print.
+    """
+
+    title: str
+    note: str = ""
+    svg: str = ""
+    legend: Sequence[tuple[str, str]] = ()
+    tables: Sequence[Table] = ()
+    warnings: Sequence[str] = ()
+    remarks: Sequence[str] = ()
+
+
+def write_report(
+    path: str | Path,
+    graph: LoihiGraph,
+    trace: Trace | None = None,
+    ideal: Mapping[str, NDArray[np.float64]] | None = None,
+    run_dir: str | Path | None = None,
+    facts: Mapping[str, str] | None = None,
+    force: bool = False,
+    cards: Sequence[Card] = (),
+    sections: Sequence[Section] = (),
+) -> Path:
+    """Write the report atomically.
+
+    Args:
+        path: HTML file to write.
+        graph: the integer network.
+        trace: spikes to draw and count.
+        ideal: float weights per connection in integer units
+            (:func:`biril_nm.export.lowering.ideal_weights`).
+        run_dir: folder of ``biril train``, for its curves and last metrics.
+        facts: lines for the summary at the top, such as the data set.
+        force: replace an existing file.
+        cards: numbers and verdicts for the top.
+        sections: further parts: mapping, energy, metrics.
+
+    Raises:
+        OutputExistsError: ``path`` exists and ``force`` is False.
+        MissingDependencyError: jinja2 or matplotlib is not installed.
+    """
+    target = check_output(path, force)
+    try:
+        import jinja2
+    except ImportError as error:
+        raise MissingDependencyError("jinja2", "report", "write HTML reports") from error
+    source = Path(__file__).with_name(TEMPLATE).read_text(encoding="utf-8")
+    template = jinja2.Environment(autoescape=True).from_string(source)
+    html = template.render(
+        title=str(graph.metadata.get("source", "network")),
+        version=biril_nm.__version__,
+        facts={**(facts or {}), **_facts(graph)},
+        summary=graph.report().splitlines()[0],
+        cards=cards,
+        sections=sections,
+        network=_network(graph, trace),
+        epochs=_epochs(run_dir),
+        curves=_curves(run_dir),
+        neurons=Table(NEURON_HEADER, neuron_rows(graph)),
+        connections=Table(CONNECTION_HEADER, connection_rows(graph)),
+        known="quantisation" in graph.metadata,
+        learning=_learning(graph),
+        activity=_activity(graph, trace),
+        runs=""
+        if trace is None
+        else f"{_n(trace, 'batch')} samples of {_n(trace, 'n_steps')} steps",
+        raster=raster_png(graph, trace) if trace is not None else None,
+        weights=weights_png(graph, ideal or {}),
+        cautions=_cautions(graph),
+    )
+    with atomic_file(target) as part:
+        part.write_text(html, encoding="utf-8")
+    return target
+
+
+def _n(trace: Trace, key: str) -> int:
+    return int(trace.meta[key])
+
+
+def _facts(graph: LoihiGraph) -> dict[str, str]:
+    """What the network was made for, and choices that changed its meaning."""
+    known = graph.metadata
+    found = {key: str(known[key]) for key in ("chip", "producer", "readout") if known.get(key)}
+    if isinstance(known.get("dt_s"), float):
+        found["time step"] = f"{known['dt_s'] * 1e3:g} ms"
+    resets = known.get("reset")
+    chosen = {
+        name: f"{reset.get('reset')} ({reset.get('from')})"
+        for name, reset in (resets if isinstance(resets, Mapping) else {}).items()
+        if isinstance(reset, Mapping) and reset.get("from") != "file"
+    }
+    if chosen:
+        found["reset"] = ", ".join(f"{name}: {how}" for name, how in chosen.items())
+    return found
+
+
+def _learning(graph: LoihiGraph) -> Table | None:
+    rows = [
+        (
+            name,
+            "" if node.rule is None else node.rule.name,
+            "" if node.rule is None else repr(node.rule),
+            ", ".join(f"{factor} = {source}" for factor, source in node.modulators.items()) or "-",
+        )
+        for name, node in graph.plastic.items()
+    ]
+    return (
+        Table(("connection", "rule", "terms and traces", "third factors"), rows) if rows else None
+    )
+
+
+def _epochs(run_dir: str | Path | None) -> list[dict[str, Any]]:
+    path = Path(run_dir) / METRICS if run_dir is not None else None
+    if path is None or not path.is_file():
+        return []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
+
+
+def _curves(run_dir: str | Path | None) -> str | None:
+    path = Path(run_dir) / CURVES if run_dir is not None else None
+    if path is None or not path.is_file():
+        return None
+    return base64.b64encode(path.read_bytes()).decode("ascii")
+
+
+def _rates(graph: LoihiGraph, trace: Trace | None) -> dict[str, float]:
+    if trace is None:
+        return {}
+    cells = int(trace.meta["n_steps"]) * int(trace.meta["batch"])
+    return {name: n / (cells * graph.neurons[name].size) for name, n in trace.n_spikes.items()}
+
+
+def _network(graph: LoihiGraph, trace: Trace | None) -> dict[str, str]:
+    rates = _rates(graph, trace)
+    wide = network_svg(graph, rates) if fits_wide(graph) else ""
+    return {"wide": wide, "tall": network_svg(graph, rates, tall=True)}
+
+
+def _activity(graph: LoihiGraph, trace: Trace | None) -> Table | None:
+    if trace is None:
+        return None
+    rates = _rates(graph, trace)
+    top = max((*rates.values(), 1e-9))
+    rows = [
+        (name, f"{trace.n_spikes[name]:,}", f"{rate:.4f}", rate / top)
+        for name, rate in rates.items()
+    ]
+    return Table(("node", "spikes", "per neuron and step", ""), rows)
+
+
+def _cautions(graph: LoihiGraph) -> list[str]:
+    from biril_nm.export.design_rules import warnings
+
+    notes = graph.metadata.get("notes", ())
+    found = [str(finding) for finding in warnings(graph, str(graph.metadata.get("chip", "loihi2")))]
+    return [*(str(note) for note in notes if isinstance(notes, (list, tuple))), *found]

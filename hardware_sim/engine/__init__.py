@@ -1,0 +1,1 @@
+"""From a graph to compiled loops over blocks of samples and steps."""

@@ -1,0 +1,193 @@
+"""From a LoihiGraph to what the kernels run: connections, registers, order of execution.
+
+Everything here is computed once per graph and never changed.
+"""
+
+from __future__ import annotations
+
+import math
+import weakref
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from biril_nm.errors import ConfigError
+from biril_nm.hardware_sim.engine.components import Component, execution_order
+from biril_nm.hardware_sim.engine.layout import internal_order
+from biril_nm.hardware_sim.engine.synapses import Synapses, make_synapses
+from biril_nm.hw_graph import LoihiGraph, Neurons, Shape
+from biril_nm.loihi import DECAY_UNITY, DU_OFFSET, STATE_LIMIT, VTH_SHIFT, WEIGHT_SHIFT
+
+__all__ = ["Compartments", "Program", "compile_graph"]
+
+INT32_BITS = 32
+
+
+@dataclass(frozen=True)
+class Compartments:
+    """Registers of one Neurons node in internal order; arrays of length 1 where shared.
+
+    ``memoryless``: u is forgotten at each step, v decays alike in all neurons, and what arrives is proven to
+    stay inside 24 bits, so that the step needs neither u nor its wrap.
+    """
+
+    name: str
+    shape: Shape
+    keep_u: NDArray[np.int32]
+    keep_v: NDArray[np.int32]
+    bias: NDArray[np.int32]
+    vth: NDArray[np.int32]
+    wide: bool
+    memoryless: bool = False
+
+    @property
+    def size(self) -> int:
+        """Number of neurons."""
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True)
+class Program:
+    """A compiled graph.
+
+    Attributes:
+        shapes: torch shape of each Input and Neurons node.
+        message_bits: of each Input.
+        compartments: per Neurons node.
+        incoming: connections that end at a Neurons node.
+        order: components in execution order; those with loops run step by step.
+        history: steps of the past that a source must remember, in node time and chip time.
+        latency, max_slack: of the graph (:mod:`biril_nm.hw_graph.timing`).
+    """
+
+    shapes: dict[str, Shape]
+    message_bits: dict[str, int]
+    compartments: dict[str, Compartments]
+    incoming: dict[str, tuple[Synapses, ...]]
+    order: tuple[Component, ...]
+    latency: dict[str, int]
+    max_slack: int
+
+    def size(self, name: str) -> int:
+        """Number of elements of a node."""
+        return math.prod(self.shapes[name])
+
+    def history(self, name: str, chip_time: bool) -> int:
+        """Steps of the past that connections from ``name`` look back."""
+        return max(
+            (
+                link.lag if chip_time else link.slack
+                for links in self.incoming.values()
+                for link in links
+                if link.source == name
+            ),
+            default=0,
+        )
+
+
+_compiled: dict[int, tuple[weakref.ref[LoihiGraph], Program]] = {}
+
+
+def compile_graph(graph: LoihiGraph) -> Program:
+    """Program of a graph; a graph (which is immutable) is compiled once in its life.
+
+    Raises:
+        ConfigError: a Conv with a negative weight_exp, or inputs wider than 31 bits.
+        RangeError: weights that do not fit what Lava's Conv takes.
+    """
+    key = id(graph)
+    known = _compiled.get(key)
+    if known is not None and known[0]() is graph:
+        return known[1]
+    program = _compile(graph)
+    _compiled[key] = (weakref.ref(graph, lambda _: _compiled.pop(key, None)), program)
+    return program
+
+
+def _compile(graph: LoihiGraph) -> Program:
+    links = {name: make_synapses(graph, name) for name in graph.connections}
+    incoming = {name: tuple(links[link] for link in graph.incoming(name)) for name in graph.neurons}
+    return Program(
+        shapes={name: graph.shape_of(name) for name in (*graph.inputs, *graph.neurons)},
+        message_bits={
+            name: _message_bits(name, node.message_bits) for name, node in graph.inputs.items()
+        },
+        compartments={
+            name: _compartments(name, node, incoming[name]) for name, node in graph.neurons.items()
+        },
+        incoming=incoming,
+        order=execution_order(graph),
+        latency=dict(graph.latency),
+        max_slack=graph.timing.max_slack,
+    )
+
+
+def _message_bits(name: str, bits: int) -> int:
+    if not 0 <= bits < INT32_BITS:
+        raise ConfigError(
+            f"input '{name}' has message_bits {bits}; allowed are 0 (binary) to {INT32_BITS - 1}"
+        )
+    return int(bits)
+
+
+def _compartments(name: str, node: Neurons, links: tuple[Synapses, ...]) -> Compartments:
+    """Registers as the kernel takes them; overflows of illegal values are Lava's."""
+    bias = np.asarray(shift_left(node.bias_mant.astype(np.int16), node.bias_exp))
+    registers = [
+        DECAY_UNITY - (node.du.astype(np.int64) + DU_OFFSET),
+        DECAY_UNITY - node.dv.astype(np.int64),
+        bias,
+        _threshold(node),
+    ]
+    wide = any(r.min() < 0 or r.max() > DECAY_UNITY for r in registers[:2])
+    shared = not wide and all(r.ndim == 0 for r in registers)
+    keep_u, keep_v, scaled_bias, threshold = (
+        _internal_register(register, node.shape, shared) for register in registers
+    )
+    return Compartments(
+        name,
+        node.shape,
+        keep_u,
+        keep_v,
+        scaled_bias,
+        threshold,
+        wide=bool(wide),
+        memoryless=bool(not wide and not keep_u.any() and np.all(keep_v == keep_v[0]))
+        and _stays_inside(links),
+    )
+
+
+def _stays_inside(links: tuple[Synapses, ...]) -> bool:
+    """Whether the input, times 64, stays inside 24 bits, and that of one connection needs a factor only."""
+    if len(links) == 1:
+        (_, right, modulo), sum_type = links[0].finish, links[0].sum_type
+        if right or modulo or sum_type is np.int64:
+            return False
+    return sum(link.bound for link in links) < STATE_LIMIT >> WEIGHT_SHIFT
+
+
+def _threshold(node: Neurons) -> NDArray[np.int32]:
+    """``vth << 6``: a shared threshold is a Python integer in Lava, one per neuron wraps in 32 bits."""
+    if node.vth.ndim:
+        return shift_left(node.vth, VTH_SHIFT)
+    info = np.iinfo(np.int32)
+    wide = np.clip(node.vth.astype(np.int64) << VTH_SHIFT, info.min, info.max)  # v stays below both
+    return np.asarray(wide, dtype=np.int32)
+
+
+def _internal_register(value: NDArray[Any], shape: Shape, shared: bool) -> NDArray[np.int32]:
+    if shared:
+        return value.reshape(1).astype(np.int32)
+    full = np.broadcast_to(value, shape).ravel()[internal_order(shape)]
+    return np.ascontiguousarray(full, dtype=np.int32)
+
+
+def shift_left(value: NDArray[Any], exponent: int) -> NDArray[np.int32]:
+    """``value << exponent`` in 32 bits, wrapping; floor shift right for negative exponents."""
+    wide = value.astype(np.int64)
+    if exponent >= INT32_BITS:
+        return np.zeros_like(wide, dtype=np.int32)
+    shifted = wide << exponent if exponent >= 0 else wide >> min(-exponent, INT32_BITS - 1)
+    return np.asarray(shifted).astype(np.int32)

@@ -1,0 +1,97 @@
+"""Recording: arrays that the kernels write, counts, and their view in torch order."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from biril_nm.hardware_sim.engine.program import Program
+from biril_nm.recording import VARIABLES, NodeTrace
+from biril_nm.recording.channels_last import torch_view
+from biril_nm.recording.folder import DTYPES, TraceFolder, check_memory
+
+__all__ = ["Recorder"]
+
+Array = NDArray[Any]
+
+
+class Recorder:
+    """What a run leaves behind: probes of some nodes, spike counts and last v of all nodes.
+
+    Probes are arrays in memory, or in a ``folder`` on disk.
+
+    Raises:
+        ConfigError: memory or disk has no room for them.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        n_steps: int,
+        batch: int,
+        nodes: Iterable[str],
+        variables: Iterable[str],
+        folder: TraceFolder | None = None,
+    ) -> None:
+        self._shapes = {name: program.shapes[name] for name in program.compartments}
+        self._nodes = tuple(nodes)
+        self._variables = tuple(variables)
+        wanted = [(name, variable) for name in self._nodes for variable in self._variables]
+        if folder is None:
+            sizes = {name: program.size(name) for name in self._nodes}
+            check_memory((batch, n_steps), sizes, self._variables)
+            self._arrays = {
+                (name, variable): np.empty((batch, n_steps, sizes[name]), dtype=DTYPES[variable])
+                for name, variable in wanted
+            }
+        else:
+            self._arrays = {key: folder.allocate(*key, program.size(key[0])) for key in wanted}
+        self._none = {
+            variable: np.empty((0, 0, 0), dtype=DTYPES[variable]) for variable in VARIABLES
+        }
+        self._last = {
+            name: np.zeros((batch, program.size(name)), dtype=np.int32) for name in self._shapes
+        }
+        self._n_spikes = dict.fromkeys(self._shapes, 0)
+        self._lock = threading.Lock()
+
+    def arrays(self, name: str) -> tuple[Array, Array, Array]:
+        """Arrays for s, u and v, empty where not recorded."""
+        s, u, v = (self._arrays.get((name, var), self._none[var]) for var in VARIABLES)
+        return s, u, v
+
+    def count(self, name: str, n_spikes: int) -> None:
+        """Add spikes of a node."""
+        with self._lock:
+            self._n_spikes[name] += n_spikes
+
+    def keep_last(self, name: str, b0: int, v: Array) -> None:
+        """Keep the membrane potential of samples from b0 after their last step."""
+        self._last[name][b0 : b0 + len(v)] = v
+
+    @property
+    def n_spikes(self) -> dict[str, int]:
+        """Spikes per node over all samples and steps."""
+        return dict(self._n_spikes)
+
+    def v_last(self) -> dict[str, Array]:
+        """Last membrane potential per node, (batch, *shape)."""
+        return {name: torch_view(v, self._shapes[name]) for name, v in self._last.items()}
+
+    def traces(self) -> dict[str, NodeTrace]:
+        """Recordings as views (n_steps, batch, *shape)."""
+        return {
+            name: NodeTrace(
+                **{
+                    variable: torch_view(self._arrays[name, variable], self._shapes[name]).swapaxes(
+                        0, 1
+                    )
+                    for variable in self._variables
+                }
+            )
+            for name in self._nodes
+        }

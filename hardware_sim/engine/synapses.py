@@ -1,0 +1,230 @@
+"""Connections as the kernels take them: prepared weights, source first, in the narrowest types.
+
+Binary spikes only add weights, so a bound on every sum is known: the sum of the magnitudes that end at a
+neuron. Weights lose the power of two that all of them share (MIXED weights are even and fit 8 bits
+then); it returns as a shift of the sum. Sums of graded spikes are 32 bits wide and wrap as in Lava.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from biril_nm.errors import ConfigError, RangeError
+from biril_nm.hardware_sim.engine.conv_tables import conv_tables
+from biril_nm.hardware_sim.engine.layout import node_order
+from biril_nm.hardware_sim.kernels.lanes import LANES
+from biril_nm.hw_graph import Connection, Conv, Dense, LoihiGraph, Sparse
+from biril_nm.loihi import CONV_SUM_BITS
+from biril_nm.loihi.fixed_point import prepare_weights
+
+__all__ = ["Synapses", "make_synapses"]
+
+INT32_BITS = 32
+EXACT_FLOAT_BITS = 53  # Lava convolves in float64
+# Types of weights and of their sums, narrowest first: few pairs, because each is compiled.
+TYPES: tuple[tuple[type, type], ...] = (
+    (np.int8, np.int16),
+    (np.int16, np.int32),
+    (np.int32, np.int64),
+)
+
+IntArray = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Synapses:
+    """One connection, ready to run.
+
+    Attributes:
+        name: of the connection.
+        source: name of the node whose spikes it carries.
+        target: name of the Neurons node that it feeds.
+        slack: steps from spike to arrival in node time.
+        lag: steps from spike to arrival in chip time.
+        kind: Dense, Sparse or Conv, which names the compiled loops.
+        weights: what the loops take as weights.
+        finish: how sums become input: left and right shift, and whether they pass the modulo.
+        sum_type: type of the sums.
+        n_sums: length of the sums, slack for the last block of lanes included.
+        bound: largest magnitude of what is delivered.
+        n_pre: number of sources.
+    """
+
+    name: str
+    source: str
+    target: str
+    slack: int
+    lag: int
+    kind: str
+    weights: tuple[Any, ...]
+    finish: tuple[int, int, bool]
+    sum_type: type
+    n_sums: int
+    bound: int
+    n_pre: int
+
+
+def make_synapses(graph: LoihiGraph, name: str) -> Synapses:
+    """Compile one connection.
+
+    Raises:
+        ConfigError: a Conv with a negative weight_exp.
+        RangeError: weights that do not fit what Lava's Conv takes.
+    """
+    node = graph.connections[name]
+    source, target = graph.ends[name]
+    parts = _PARTS[type(node)](graph, name, node)
+    return Synapses(
+        name=name,
+        source=source,
+        target=target,
+        slack=graph.timing.slack[name],
+        lag=1 + int(node.delay),
+        kind=type(node).__name__,
+        n_pre=int(np.prod(graph.shape_of(source))),
+        **parts,
+    )
+
+
+Parts = dict[str, Any]
+
+
+def _common_shift(weights: IntArray) -> int:
+    """Power of two that divides all weights."""
+    bits = int(np.bitwise_or.reduce(np.abs(weights), axis=None)) if weights.size else 0
+    return (bits & -bits).bit_length() - 1 if bits else 0
+
+
+def _narrow(
+    weights: IntArray, bound: int, first: int, keep_all: bool
+) -> tuple[IntArray, int, type]:
+    """Stored weights, the shift that they lost, and the type of their sums.
+
+    Args:
+        weights: all weights of a connection.
+        bound: largest magnitude of a sum of them, payloads included.
+        first: narrowest of :data:`TYPES` to use.
+        keep_all: whether 64-bit sums are needed where 32 bits wrap.
+    """
+    shift = (
+        0 if first and keep_all else _common_shift(weights)
+    )  # products may wrap before the shift
+    stored = weights >> shift
+    bound >>= shift
+    low, high = (int(stored.min()), int(stored.max())) if stored.size else (0, 0)
+    for weight_type, sum_type in TYPES[first:]:
+        fits = np.iinfo(weight_type).min <= low and high <= np.iinfo(weight_type).max
+        if fits and (bound <= np.iinfo(sum_type).max or (sum_type is np.int32 and not keep_all)):
+            break
+    return stored.astype(weight_type), shift, sum_type
+
+
+def _prepared(node: Dense | Sparse, weights: IntArray) -> IntArray:
+    """Weights after Lava's preparation; zeros if the exponent shifts every bit of a sum out."""
+    prepared = prepare_weights(weights, node.weight_bits, node.sign_mode)
+    return prepared if node.weight_exp < INT32_BITS else np.zeros_like(prepared)
+
+
+def _finish(exponent: int, shift: int, sum_type: type, modulo: bool = False) -> Parts:
+    """Left and right shift of a sum, within the width of its type."""
+    widest = INT32_BITS * (2 if sum_type is np.int64 else 1) - 1
+    left = max(min(exponent, INT32_BITS - 1), 0)
+    finish = (min(left + shift, widest), min(max(-exponent, 0), widest), modulo)
+    return {"finish": finish, "sum_type": sum_type}
+
+
+def _delivered(bound: int, exponent: int) -> int:
+    """Largest magnitude behind the exponent; a negative sum is floored."""
+    return bound << exponent if exponent >= 0 else (bound >> -exponent) + 1
+
+
+def _orders(graph: LoihiGraph, name: str) -> tuple[IntArray, IntArray]:
+    source, target = graph.ends[name]
+    return node_order(graph, source), node_order(graph, target)
+
+
+def _dense(graph: LoihiGraph, name: str, node: Dense) -> Parts:
+    message_bits = graph.message_bits_into(name)
+    prepared = _prepared(node, node.weight)
+    bound = int(np.abs(prepared).sum(axis=1).max(initial=0)) << message_bits
+    # Graded sums: Lava's DelayDense adds in 64 bits and shifts then; its Dense wraps the sum first.
+    keep_all = node.weight_exp < 0 and (node.delay > 0 or message_bits == 0)
+    stored, shift, sum_type = _narrow(prepared, bound, int(message_bits > 0), keep_all)
+    pre, post = _orders(graph, name)
+    width = -(-post.size // LANES) * LANES
+    rows = np.zeros((pre.size + 1, width), dtype=stored.dtype)
+    rows[:-1, : post.size] = stored[post][:, pre].T
+    return {
+        "weights": (rows.ravel(), width, pre.size),
+        "n_sums": width,
+        "bound": _delivered(bound, node.weight_exp),
+        **_finish(node.weight_exp, shift, sum_type),
+    }
+
+
+def _sparse(graph: LoihiGraph, name: str, node: Sparse) -> Parts:
+    import scipy.sparse
+
+    message_bits = graph.message_bits_into(name)
+    prepared = _prepared(node, node.weight.data)
+    places = (node.weight.indices, node.weight.indptr)
+    magnitudes = scipy.sparse.csr_matrix((np.abs(prepared), *places), shape=node.weight.shape)
+    bound = int(np.asarray(magnitudes.sum(axis=1)).max(initial=0)) << message_bits
+    keep_all = node.weight_exp < 0 and message_bits == 0
+    stored, shift, sum_type = _narrow(prepared, bound, 1, keep_all)
+    matrix = scipy.sparse.csr_matrix((stored, *places), shape=node.weight.shape)
+    pre, post = _orders(graph, name)
+    ordered = matrix[post][:, pre].tocsc()
+    weights = (ordered.indptr.astype(np.int64), ordered.indices.astype(np.int32), ordered.data)
+    return {
+        "weights": weights,
+        "n_sums": post.size,
+        "bound": _delivered(bound, node.weight_exp),
+        **_finish(node.weight_exp, shift, sum_type),
+    }
+
+
+def _conv(graph: LoihiGraph, name: str, node: Conv) -> Parts:
+    message_bits, (source, target) = graph.message_bits_into(name), graph.ends[name]
+    kernel = _shifted_kernel(name, node)
+    bound = int(np.abs(kernel).sum(axis=(1, 2, 3)).max(initial=0))
+    bound *= (1 << message_bits) - 1 if message_bits else 1
+    if bound >> EXACT_FLOAT_BITS:
+        raise RangeError(
+            f"Conv '{name}' can sum up to {bound}, beyond the 2**{EXACT_FLOAT_BITS} that Lava adds "
+            f"exactly; use smaller weights or message_bits"
+        )
+    stored, shift, sum_type = _narrow(kernel, bound, int(message_bits > 0), keep_all=True)
+    shapes = graph.shape_of(source), graph.shape_of(target)
+    *weights, n_sums = conv_tables(node, stored, *shapes, channel_first=source in graph.inputs)
+    modulo = bound >= 1 << (CONV_SUM_BITS - 1)
+    return {
+        "weights": tuple(weights),
+        "n_sums": n_sums,
+        "bound": bound,
+        **_finish(0, shift, sum_type, modulo),
+    }
+
+
+def _shifted_kernel(name: str, node: Conv) -> IntArray:
+    """``weight << weight_exp``: Lava's Conv has no exponent and takes 32-bit weights as they are."""
+    if node.weight_exp < 0:
+        raise ConfigError(
+            f"Conv '{name}' has weight_exp {node.weight_exp}; Lava's Conv has no exponent, so that "
+            f"only 0 and above (a larger kernel) can run: shift the kernel before"
+        )
+    kernel = node.weight.astype(np.int64) << min(node.weight_exp, INT32_BITS - 1)
+    info = np.iinfo(np.int32)
+    if kernel.size and (kernel.min() < info.min or kernel.max() > info.max):
+        raise RangeError(
+            f"Conv '{name}': weights << weight_exp reach {int(np.abs(kernel).max())}, more than "
+            f"32 bits; use smaller weights or weight_exp"
+        )
+    return kernel
+
+
+_PARTS: dict[type[Connection], Any] = {Dense: _dense, Sparse: _sparse, Conv: _conv}

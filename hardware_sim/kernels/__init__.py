@@ -1,0 +1,1 @@
+"""Compiled loops over integers; they know arrays and tuples, no graph."""

@@ -1,0 +1,222 @@
+"""Compiled step of the CUBA-LIF compartment: decay, wrap, clip, threshold, reset, probes.
+
+Integers are those of lava-nc 0.10.0 ``PyLifModelBitAcc`` (tag ``fixed_pt``), its 32-bit overflows
+included: ``biril_nm.loihi.fixed_point`` states the equations. With decays in 0..4096 everything fits 32
+bits, because x k >> 12 = (x >> 12) k + ((x & 4095) k >> 12), which lets the loops run on twice as many
+lanes as a 64-bit product. Other decays, which Lava runs but no register holds, take 64 bits.
+
+Arguments that belong together travel as tuples:
+    cells: (s, start, u, v): spikes (batch, rows, n or more), of which row ``start + t`` is step t;
+        state (batch, n); u without columns where it is neither remembered nor recorded
+        (:attr:`biril_nm.hardware_sim.engine.program.Compartments.memoryless`).
+    registers: (keep_u, keep_v, bias, vth, wide): arrays (n,), or (1,) where neurons share them, and
+        whether decays lie outside 0..4096.
+    probes: (s, u, v): recordings (whole batch, all steps, n), empty where nothing is recorded.
+    clock: (b0, t0, period, phase, active): the block begins at sample b0 and step t0 of the run.
+        With ``period`` > 0, u and v are cleared before integrating at steps with
+        ``(t - phase) % period == 0`` (LIFReset), t counting from 0. With ``active`` > 0 as well, the
+        neurons rest, silent, except in the ``active`` steps from each clearing on.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from biril_nm.hardware_sim.kernels.finish import deliver
+from biril_nm.hardware_sim.kernels.jit import clear, part
+from biril_nm.hardware_sim.kernels.lanes import (
+    LANES,
+    MASK,
+    count_bits,
+    spike_mask,
+    step_each,
+    step_shared,
+)
+from biril_nm.loihi import DECAY_BITS, DECAY_UNITY, STATE_LIMIT, STATE_SPAN, WEIGHT_SHIFT
+
+__all__ = ["advance_row", "step"]
+
+BITS = np.int32(DECAY_BITS)
+FRACTION = np.int32(DECAY_UNITY - 1)
+SIGN = np.int32(31)
+SHIFT = np.int32(WEIGHT_SHIFT)
+LIMIT = np.int32(STATE_LIMIT)
+SPAN = np.int32(STATE_SPAN)
+CLIP = np.int32(STATE_LIMIT - 1)
+
+
+@part
+def _decay(x: Any, keep: Any) -> Any:
+    """``x * keep / 4096`` rounded toward zero, for keep in 0..4096, in 32 bits."""
+    whole = np.int32(np.int32(x >> BITS) * keep)
+    part = np.int32(np.int32(x & FRACTION) * keep)
+    round_up = np.int32(np.int32(x >> SIGN) & FRACTION)  # floor becomes ceiling below zero
+    return np.int32(whole + np.int32(np.int32(part + round_up) >> BITS))
+
+
+@part
+def _decay_wide(x: Any, keep: Any) -> Any:
+    """The same for any keep: the product decides the sign, the result is cut to 32 bits."""
+    product = np.int64(x) * np.int64(keep)
+    size = abs(product) >> np.int64(DECAY_BITS)
+    return np.int32(-size if product < 0 else size)
+
+
+@part
+def _wrap(x: Any) -> Any:
+    """One conditional wrap into 24 bits: +2**23 stays, -2**23 becomes +2**23."""
+    down = np.int32(x - SPAN)
+    up = np.int32(x + SPAN)
+    return down if x > LIMIT else (up if x <= -LIMIT else x)
+
+
+@part
+def _clip(x: Any) -> Any:
+    return CLIP if x > CLIP else (-CLIP if x < -CLIP else x)
+
+
+@part
+def _fire(x: Any, y: Any, vth: Any, u: Any, v: Any, s: Any, i: Any) -> None:
+    """Store u = x and v = y of neuron i; a spike, where y > vth, sets v to 0."""
+    spike = y > vth
+    u[i] = x
+    v[i] = np.int32(0) if spike else y
+    s[i] = spike
+
+
+@part
+def _step_memoryless(
+    sums: Any, shift: Any, v: Any, s: Any, keep_v: Any, bias: Any, vth: Any
+) -> None:
+    """One step of neurons that forget u at each step and whose input is proven not to wrap."""
+    keep, each = keep_v[0], bias.size > 1
+    whole = v.size - v.size % LANES
+    if each:
+        for i in range(0, whole, LANES):
+            step_each(sums, v, s, i, shift, keep, bias, vth)
+    else:
+        for i in range(0, whole, LANES):
+            step_shared(sums, v, s, i, shift, keep, bias, vth)
+    factor = np.int32(1 << shift)
+    for i in range(whole, v.size):
+        k = i if each else 0
+        x = np.int32(np.int32(sums[i]) * factor)
+        y = _clip(np.int32(np.int32(_decay(v[i], keep) + x) + bias[k]))
+        spike = y > vth[k]
+        v[i] = np.int32(0) if spike else y
+        s[i] = spike
+
+
+@part
+def _step_shared(
+    a: Any, u: Any, v: Any, s: Any, keep_u: Any, keep_v: Any, bias: Any, vth: Any
+) -> None:
+    """One step of neurons that share their registers (arrays of length 1)."""
+    ku, kv, bs, th = keep_u[0], keep_v[0], bias[0], vth[0]
+    for i in range(v.size):
+        x = _wrap(np.int32(_decay(u[i], ku) + np.int32(a[i] << SHIFT)))
+        y = _clip(np.int32(np.int32(_decay(v[i], kv) + x) + bs))
+        _fire(x, y, th, u, v, s, i)
+
+
+@part
+def _step_each(
+    a: Any, u: Any, v: Any, s: Any, keep_u: Any, keep_v: Any, bias: Any, vth: Any
+) -> None:
+    """One step of neurons with registers of their own."""
+    for i in range(v.size):
+        x = _wrap(np.int32(_decay(u[i], keep_u[i]) + np.int32(a[i] << SHIFT)))
+        y = _clip(np.int32(np.int32(_decay(v[i], keep_v[i]) + x) + bias[i]))
+        _fire(x, y, vth[i], u, v, s, i)
+
+
+@part
+def _step_wide(
+    a: Any, u: Any, v: Any, s: Any, keep_u: Any, keep_v: Any, bias: Any, vth: Any
+) -> None:
+    """One step of neurons whose decays fit no register."""
+    for i in range(v.size):
+        x = _wrap(np.int32(_decay_wide(u[i], keep_u[i]) + np.int32(a[i] << SHIFT)))
+        y = _clip(np.int32(np.int32(_decay_wide(v[i], keep_v[i]) + x) + bias[i]))
+        _fire(x, y, vth[i], u, v, s, i)
+
+
+@part
+def step(a: Any, u: Any, v: Any, s: Any, registers: Any) -> None:
+    """One step with finished input ``a``, in the form that fits the registers."""
+    keep_u, keep_v, bias, vth, wide = registers
+    if wide:
+        _step_wide(a, u, v, s, keep_u, keep_v, bias, vth)
+    elif keep_u.size > 1:
+        _step_each(a, u, v, s, keep_u, keep_v, bias, vth)
+    else:
+        _step_shared(a, u, v, s, keep_u, keep_v, bias, vth)
+
+
+@part
+def _probe(record: Any, b: Any, t: Any, row: Any) -> None:
+    if record.size:
+        for i in range(record.shape[2]):
+            record[b, t, i] = row[i]
+
+
+@part
+def _advance(sums: Any, finish: Any, a: Any, u: Any, v: Any, s: Any, registers: Any) -> None:
+    """One step with sums as a connection leaves them, or with finished input (``finish`` None)."""
+    if u.size == 0:  # the program promises that these sums need no more than a factor
+        _, keep_v, bias, vth, _ = registers
+        shift = SHIFT
+        if finish is not None:
+            shift = min(np.int32(finish[0] + WEIGHT_SHIFT), SIGN)  # larger ones move zeros only
+        _step_memoryless(sums, shift, v, s, keep_v, bias, vth)
+    elif finish is None:
+        step(a, u, v, s, registers)
+    else:
+        deliver(sums, a, False, finish)
+        step(a, u, v, s, registers)
+
+
+@part
+def advance_row(
+    sums: Any,
+    finish: Any,
+    a: Any,
+    b: int,
+    t: int,
+    cells: Any,
+    registers: Any,
+    probes: Any,
+    clock: Any,
+) -> Any:
+    """Advance sample b by step t of the block; returns the spikes.
+
+    Args:
+        sums: (n or more,) what arrives.
+        finish: how sums become input (:mod:`biril_nm.hardware_sim.kernels.finish`); None if they are.
+        a: (n,) scratch for finished input; the sums themselves if ``finish`` is None.
+        b, t: sample and step within the block.
+        cells, registers, probes, clock: see the module.
+    """
+    s, start, u, v = cells
+    b0, t0, period, phase, active = clock
+    rest = False
+    if period > 0:
+        age = (t0 + t - phase) % period
+        rest = active > 0 and (age >= active or t0 + t < phase)
+        if age == 0 or rest:
+            clear(u[b])
+            clear(v[b])
+    spikes = s[b, start + t]
+    if rest:
+        clear(spikes)
+    else:
+        _advance(sums, finish, a, u[b], v[b], spikes, registers)
+    count = np.int64(0)
+    for first in range(0, spikes.size, MASK):
+        count += count_bits(spike_mask(spikes, first))
+    _probe(probes[0], b0 + b, t0 + t, spikes)
+    _probe(probes[1], b0 + b, t0 + t, u[b])
+    _probe(probes[2], b0 + b, t0 + t, v[b])
+    return count

@@ -1,0 +1,1 @@
+"""On-chip learning in one stream of samples, integer by integer as Lava."""

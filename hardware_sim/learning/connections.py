@@ -1,0 +1,277 @@
+"""Plastic connections and the groups of nodes around them, laid out for the learning kernels.
+
+A group is a set of neuron nodes that must advance together, step by step: targets of plastic
+connections, with whatever feeds back into them or modulates them. All its numbers lie in a few long
+arrays; :mod:`biril_nm.hardware_sim.kernels.learning.plan` says where.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from biril_nm.errors import RangeError
+from biril_nm.hardware_sim.engine.layout import node_order
+from biril_nm.hardware_sim.kernels.learning import plan as k
+from biril_nm.hardware_sim.learning.rule_tables import DEPENDENCY, RuleTables, compile_rule
+from biril_nm.hw_graph import Dense, LoihiGraph, Sparse
+from biril_nm.learning.rule import POST_TRACES, PRE_TRACES, LearningRule
+from biril_nm.loihi import TRACE_MAX, SignMode
+from biril_nm.loihi.fixed_point import truncate_weights, weight_limits
+
+__all__ = ["Arena", "Plastic", "dependencies", "make_plastic", "stack_tables"]
+
+INT32_BITS = 32
+N_X, N_Y = len(PRE_TRACES), len(POST_TRACES)
+
+
+@dataclass
+class Arena:
+    """Long arrays that grow while connections are laid out, and then stay."""
+
+    ints: list[NDArray[np.int32]] = field(default_factory=list)
+    synapses: list[NDArray[np.int16]] = field(default_factory=list)
+    n_ints: int = 0
+    n_synapses: int = 0
+
+    def put_ints(self, values: Any) -> int:
+        """Append 32-bit integers (or that many zeros) and return where they begin."""
+        array = np.zeros(values, np.int32) if isinstance(values, int) else np.ravel(values)
+        start = self.n_ints
+        self.ints.append(array.astype(np.int32))
+        self.n_ints += array.size
+        return start
+
+    def put_synapses(self, values: NDArray[Any]) -> int:
+        """Append 16-bit integers and return where they begin."""
+        start = self.n_synapses
+        self.synapses.append(values.astype(np.int16))
+        self.n_synapses += values.size
+        return start
+
+    def arrays(self) -> tuple[NDArray[np.int32], NDArray[np.int16]]:
+        """Everything that was put, in one array of each kind."""
+        empty_ints, empty_synapses = np.zeros(0, np.int32), np.zeros(0, np.int16)
+        return (
+            np.concatenate([*self.ints, empty_ints]),
+            np.concatenate([*self.synapses, empty_synapses]),
+        )
+
+
+@dataclass(frozen=True)
+class Plastic:
+    """One plastic connection as it was laid out.
+
+    Attributes:
+        name, source, target: names.
+        rule: its rule.
+        plan: row of the table of connections.
+        places: for each synapse in internal order, its flat place in the node's own weights.
+        tables: its rule in numbers.
+        shape: of the weights; of a Sparse, their number.
+    """
+
+    name: str
+    source: str
+    target: str
+    rule: LearningRule
+    plan: NDArray[np.int64]
+    places: NDArray[np.int64]
+    tables: RuleTables
+    shape: tuple[int, ...]
+
+    @property
+    def n_synapses(self) -> int:
+        """Number of synapses."""
+        return int(self.plan[k.N_SYN])
+
+    def own_order(self, internal: NDArray[Any]) -> NDArray[Any]:
+        """Values (..., n_synapses) as the node's weights are: (..., post, pre), or CSR data."""
+        own = np.empty_like(internal)
+        own[..., self.places] = internal
+        return own.reshape(*internal.shape[:-1], *self.shape)
+
+
+def make_plastic(graph: LoihiGraph, name: str, arena: Arena, term_0: int) -> Plastic:
+    """Lay out one connection; sources, targets and modulators are placed by the group.
+
+    Raises:
+        RangeError: initial weights that 16 bits do not hold.
+    """
+    node = graph.plastic[name]
+    source, target = graph.ends[name]
+    rule: LearningRule = node.rule  # type: ignore[assignment]
+    orders = node_order(graph, source), node_order(graph, target)
+    weights = _initial_weights(name, node)
+    tables = compile_rule(rule)
+    plan = np.zeros(k.PLAN_COLUMNS, dtype=np.int64)
+    plan[k.N_PRE], plan[k.N_POST] = len(orders[0]), len(orders[1])
+    if isinstance(node, Sparse):
+        places = _place_sparse(plan, node, weights, orders, arena)
+    else:
+        places = np.arange(weights.size).reshape(weights.shape)[orders[1]][:, orders[0]].T.ravel()
+        plan[k.BLOCK_SIZE] = len(orders[1])
+    plan[k.N_SYN] = places.size
+    _place_switches(plan, node, rule, tables, weights)
+    _place_short_cuts(plan, tables, term_0)
+    _place_state(plan, rule, tables, arena, term_0)
+    plan[k.WEIGHTS] = arena.put_synapses(weights.ravel()[places])
+    for column, switch, tags in (
+        (k.TAGS_T, k.USES_T, node.tag_t),
+        (k.TAGS_D, k.USES_D, node.tag_d),
+    ):
+        if plan[switch]:
+            values = np.zeros(places.size) if tags is None else np.ravel(tags)[places]
+            plan[column] = arena.put_synapses(values)
+    return Plastic(name, source, target, rule, plan, places, tables, weights.shape)
+
+
+def _initial_weights(name: str, node: Dense | Sparse) -> NDArray[np.int64]:
+    """Truncated, but not clipped, as Lava's learning connections take them."""
+    own = node.weight.data if isinstance(node, Sparse) else node.weight
+    weights = truncate_weights(own, node.weight_bits, node.sign_mode)
+    info = np.iinfo(np.int16)
+    if weights.size and (weights.min() < info.min or weights.max() > info.max):
+        raise RangeError(
+            f"plastic connection '{name}' has weights from {weights.min()} to {weights.max()}; allowed "
+            f"are {info.min} to {info.max} (the first learning phase clips them to 8 bits anyway)"
+        )
+    return weights
+
+
+def _place_sparse(
+    plan: NDArray[np.int64],
+    node: Sparse,
+    weights: NDArray[np.int64],
+    orders: tuple[NDArray[np.int64], NDArray[np.int64]],
+    arena: Arena,
+) -> NDArray[np.int64]:
+    """Synapses by source and by target; Lava drops those whose weight truncates to 0."""
+    import scipy.sparse
+
+    numbered = scipy.sparse.csr_matrix(
+        (np.arange(1, weights.size + 1), node.weight.indices, node.weight.indptr),
+        shape=node.weight.shape,
+    )
+    by_source = numbered[orders[1]][:, orders[0]].tocsc()
+    by_source.sort_indices()
+    places = np.asarray(by_source.data, dtype=np.int64) - 1
+    n_pre, n_post = len(orders[0]), len(orders[1])
+    sources = np.repeat(np.arange(n_pre), np.diff(by_source.indptr))
+    by_target = np.argsort(by_source.indices, kind="stable")
+    counts = np.bincount(by_source.indices, minlength=n_post)
+    plan[k.IS_SPARSE] = 1
+    plan[k.POINTERS] = arena.put_ints(by_source.indptr)
+    plan[k.TARGETS] = arena.put_ints(by_source.indices)
+    plan[k.POST_POINTERS] = arena.put_ints(np.concatenate([[0], np.cumsum(counts)]))
+    plan[k.POST_SYNAPSES] = arena.put_ints(by_target)
+    plan[k.POST_SOURCES] = arena.put_ints(sources[by_target])
+    plan[k.ALIVE] = arena.put_ints(weights[places] != 0)
+    longest = max(np.diff(by_source.indptr).max(initial=0), counts.max(initial=0))
+    plan[k.BLOCK_SIZE] = int(longest)
+    return np.asarray(places)
+
+
+def _place_switches(
+    plan: NDArray[np.int64],
+    node: Dense | Sparse,
+    rule: LearningRule,
+    tables: RuleTables,
+    weights: NDArray[np.int64],
+) -> None:
+    low, high = weight_limits(node.sign_mode)
+    terms, used = tables.terms, rule.used()
+    plan[k.T_EPOCH], plan[k.DECIMATION], plan[k.IS_3F] = (
+        rule.t_epoch,
+        rule.decimation,
+        rule.three_factor,
+    )
+    plan[k.LEFT] = min(max(node.weight_exp, 0), INT32_BITS - 1)
+    plan[k.RIGHT] = min(max(-node.weight_exp, 0), INT32_BITS - 1)
+    for column, dependency in ((k.USES_X0, "x0"), (k.USES_Y0, "y0"), (k.USES_U, "u")):
+        plan[column] = bool((terms[:, k.DEPENDENCY] == DEPENDENCY[dependency]).any())
+    plan[k.USES_T] = bool(rule.dt) or "t" in used
+    plan[k.USES_D] = bool(rule.dd) or "d" in used
+    plan[k.WEIGHT_LOW], plan[k.WEIGHT_HIGH] = low, high
+    plan[k.IS_EXCITATORY] = node.sign_mode is SignMode.EXCITATORY
+    plan[k.IS_INHIBITORY] = node.sign_mode is SignMode.INHIBITORY
+    outside = bool(weights.size and (weights.min() < low or weights.max() > high))
+    plan[k.TOUCH_ALL] = outside and bool(rule.dw)
+
+
+def _place_short_cuts(plan: NDArray[np.int64], tables: RuleTables, term_0: int) -> None:
+    """Which of the quicker ways of ``kernels_rows`` give the same integers for this rule."""
+    terms, factors = tables.terms, tables.factors
+    by = {name: np.flatnonzero(terms[:, k.DEPENDENCY] == d) for name, d in DEPENDENCY.items()}
+    plain = (terms[:, k.VARIABLE] == k.CHANGE_W) & (terms[:, k.SYN_0] == terms[:, k.SYN_1])
+    of_source = plain & (terms[:, k.POST_0] == terms[:, k.POST_1])
+    plan[k.IS_ADDITIVE] = bool(of_source[by["y0"]].all())
+    few = len(by["x0"]) == 1 and len(by["y0"]) <= 1 and not len(by["u"])
+    plan[k.IS_PAIR] = few and bool(plain.all()) and bool(plan[k.IS_ADDITIVE])
+    for column, name in ((k.PAIR_X0, "x0"), (k.PAIR_Y0, "y0")):
+        plan[column] = term_0 + by[name][0] if len(by[name]) else -1
+    codes = {
+        int(code)
+        for row in by["y0"]
+        for code in factors[terms[row, k.PRE_0] : terms[row, k.PRE_1], k.CODE]
+    }
+    if len(codes) <= 1 and codes <= {1, 2} and plan[k.N_PRE] > TRACE_MAX:
+        plan[k.LUT_TRACE] = codes.pop() if codes else 1
+
+
+def _place_state(
+    plan: NDArray[np.int64], rule: LearningRule, tables: RuleTables, arena: Arena, term_0: int
+) -> None:
+    n_pre, n_post, steps = int(plan[k.N_PRE]), int(plan[k.N_POST]), rule.t_epoch
+    n_terms = len(tables.terms)
+    plan[k.TERM_0], plan[k.TERM_1] = term_0, term_0 + n_terms
+    plan[k.BLOCK_SIZE] = max(int(plan[k.BLOCK_SIZE]), steps + 1) + 1
+    for column, size in (
+        (k.TX, n_pre),
+        (k.TY, n_post),
+        (k.X_TRACES, N_X * n_pre),
+        (k.Y_TRACES, N_Y * n_post),
+        (k.X_HISTORY, N_X * (steps + 1) * n_pre),
+        (k.Y_HISTORY, N_Y * (steps + 1) * n_post),
+        (k.BUFFER, n_post),
+        (k.POST_PARTS, n_terms * (steps + 1) * n_post),
+        (k.ACTIVE_PRE, n_pre + 1),
+        (k.ACTIVE_POST, n_post + 1),
+        (k.GROUP_START, steps + 2),
+        (k.DECAY_TABLE, TRACE_MAX + 1),
+        (k.SHIFT_TABLE, 4 * (TRACE_MAX + 1)),
+        (k.BLOCK, (n_terms + 7) * int(plan[k.BLOCK_SIZE])),
+    ):
+        plan[column] = arena.put_ints(size)
+
+
+def stack_tables(plastic: Sequence[Plastic]) -> tuple[NDArray[Any], ...]:
+    """Rules of all connections: products and factors one after the other, the rest per connection."""
+    terms, factors, n_factors = [], [], 0
+    for each in plastic:
+        shifted = each.tables.terms.copy()
+        shifted[:, k.PRE_0 :] += n_factors
+        n_factors += len(each.tables.factors)
+        terms.append(shifted)
+        factors.append(each.tables.factors)
+    return (
+        np.concatenate(terms),
+        np.concatenate(factors),
+        np.stack([each.tables.decay for each in plastic]),
+        np.stack([each.tables.impulses for each in plastic]),
+        np.stack([each.tables.filters for each in plastic]),
+        np.stack([each.tables.filter_impulses for each in plastic]),
+    )
+
+
+def dependencies(graph: LoihiGraph) -> tuple[tuple[str, str], ...]:
+    """Pairs (modulating neurons, target) beside the connections."""
+    pairs: list[tuple[str, str]] = []
+    for name, node in graph.plastic.items():
+        modulators: Mapping[str, str] = node.modulators
+        pairs += [(m, graph.ends[name][1]) for m in modulators.values() if m in graph.neurons]
+    return tuple(pairs)

@@ -1,0 +1,302 @@
+"""A group of nodes that learn: its arrays, and one chunk of steps through the compiled loop."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from biril_nm.hardware_sim.engine.blocks import Scratch
+from biril_nm.hardware_sim.engine.feeds import Feed
+from biril_nm.hardware_sim.engine.layout import node_order
+from biril_nm.hardware_sim.engine.program import Program
+from biril_nm.hardware_sim.kernels.learning import plan as k
+from biril_nm.hardware_sim.kernels.learning.steps import run_group
+from biril_nm.hardware_sim.learning.connections import Arena, Plastic, make_plastic, stack_tables
+from biril_nm.hw_graph import Conv, LoihiGraph, Sparse
+from biril_nm.hw_graph.convolutions import conv_matrix
+from biril_nm.learning.random_streams import RandomStreams
+from biril_nm.learning.rule import POST_TRACES, PRE_TRACES, TRACES
+from biril_nm.loihi.fixed_point import prepare_weights
+
+__all__ = ["Group", "Probes"]
+
+Array = NDArray[Any]
+INT32_BITS = 32
+
+
+@dataclass(frozen=True)
+class Probes:
+    """What one chunk records, per step: arrays without rows where nothing is recorded.
+
+    Attributes:
+        n_steps: steps of the chunk.
+        u, v: state of the group's neurons, (n_steps, n).
+        synapses: w, t, d of all its connections, (n_steps, n_synapses) as laid out.
+        traces: x1, x2, y1, y2, y3 of all its connections.
+    """
+
+    n_steps: int
+    u: Array
+    v: Array
+    synapses: Array
+    traces: Array
+
+
+class Group:
+    """Nodes that advance step by step, with the plastic connections that end at them.
+
+    Args:
+        graph: the network.
+        program: its program, static connections only.
+        feeds: inputs in chip time.
+        names: the nodes of the group.
+        clock: period and active steps of the run, see ``kernels_neuron``.
+    """
+
+    def __init__(
+        self,
+        graph: LoihiGraph,
+        program: Program,
+        feeds: Mapping[str, Feed],
+        names: tuple[str, ...],
+        clock: tuple[int, int],
+    ) -> None:
+        self._graph, self._program, self._feeds, self.names = graph, program, feeds, names
+        self._clock = clock
+        self._start = _starts({name: program.size(name) for name in names})
+        self._n = sum(program.size(name) for name in names)
+        self._outside: dict[tuple[str, int], int] = {}  # (name, delay) -> first column of values
+        self._width = 0
+        arena, term_0 = Arena(), 0
+        self.plastic: list[Plastic] = []
+        for name in graph.plastic:
+            if graph.ends[name][1] in names:
+                each = make_plastic(graph, name, arena, term_0)
+                term_0 += len(each.tables.terms)
+                self._wire(each, arena)
+                self.plastic.append(each)
+        self._n_synapses = arena.n_synapses
+        for each in self.plastic:
+            each.plan[k.MASKS] = arena.put_synapses(
+                np.zeros(each.rule.t_epoch * int(each.plan[k.N_POST]), np.int16)
+            )
+        self._links = self._static_links()
+        self._past = max((int(row[k.LINK_LAG]) for row in self._links[0]), default=0)
+        self._nodes = self._node_tables()
+        self._plans = np.stack([each.plan for each in self.plastic])
+        self._store = arena.arrays()
+        self._rules = stack_tables(self.plastic)
+        self._streams = [RandomStreams(each.rule) for each in self.plastic]
+        self._u, self._v = np.zeros(self._n, np.int32), np.zeros(self._n, np.int32)
+        self._s = np.zeros((self._past, self._n), np.uint8)
+
+    # --- layout ---------------------------------------------------------------------------------
+
+    def _column(self, name: str, delay: int) -> int:
+        """First column of what comes from outside ``delay`` steps late."""
+        key = (name, delay)
+        if key not in self._outside:
+            self._outside[key] = self._width
+            self._width += self._program.size(name)
+        return self._outside[key]
+
+    def _wire(self, each: Plastic, arena: Arena) -> None:
+        """Places of source, target and modulators."""
+        plan = each.plan
+        plan[k.TARGET] = self._start[each.target]
+        plan[k.INSIDE] = each.source in self._start
+        plan[k.SOURCE] = (
+            self._start[each.source] if plan[k.INSIDE] else self._column(each.source, 0)
+        )
+        order = node_order(self._graph, each.target)
+        for factor, name in self._graph.plastic[each.name].modulators.items():
+            column = k.MODULATORS + POST_TRACES.index(factor) * k.MOD_COLUMNS
+            inside = name in self._start
+            delay = self._program.latency[each.target] if name in self._feeds else 0
+            first = self._start[name] if inside else self._column(name, delay)
+            plan[column + k.MOD_KIND] = k.MOD_NEURONS if inside else k.MOD_EXTERNAL
+            own = np.argsort(node_order(self._graph, name))
+            places = own[order] if len(own) == len(order) else np.zeros(len(order), np.int64)
+            plan[column + k.MOD_PLACES] = arena.put_ints(first + places)
+
+    def _node_tables(self) -> tuple[Array, ...]:
+        table = np.zeros((len(self.names), k.NODE_COLUMNS), dtype=np.int64)
+        registers: list[list[Array]] = [[], [], [], []]
+        n = 0
+        for row, name in zip(table, self.names):
+            node = self._program.compartments[name]
+            parts = (node.keep_u, node.keep_v, node.bias, node.vth)
+            row[k.NODE_START], row[k.NODE_SIZE] = self._start[name], node.size
+            row[k.NODE_REGISTERS], row[k.NODE_N_REGISTERS] = n, node.keep_u.size
+            row[k.NODE_LATENCY], row[k.NODE_WIDE] = self._program.latency[name], node.wide
+            n += node.keep_u.size
+            for column, part in zip(registers, parts):
+                column.append(part)
+        return (table, *(np.concatenate(column) for column in registers))
+
+    def _static_links(self) -> tuple[Array, ...]:
+        """Connections without a rule from one node of the group to another, as lists by source."""
+        rows: list[list[int]] = []
+        pointers: list[Array] = []
+        targets: list[Array] = []
+        weights: list[Array] = []
+        n_pointers = n_synapses = 0
+        for name in self.names:
+            for link in self._program.incoming[name]:
+                if link.source not in self._start:
+                    continue
+                lists, finish = _source_lists(self._graph, link.name)
+                ends = [
+                    self._start[link.source],
+                    link.n_pre,
+                    self._start[name],
+                    self._program.size(name),
+                ]
+                rows.append([*ends, link.lag, *finish, n_pointers, n_synapses])
+                for column, part in zip((pointers, targets, weights), lists):
+                    column.append(part)
+                n_pointers += lists[0].size
+                n_synapses += lists[1].size
+        none = np.zeros(0, np.int32)
+        return (
+            np.array(rows, dtype=np.int64).reshape(-1, k.LINK_COLUMNS),
+            np.concatenate([*pointers, none]).astype(np.int32),
+            np.concatenate([*targets, none]).astype(np.int32),
+            np.concatenate([*weights, none]).astype(np.int32),
+            np.zeros(self._n, np.int64),
+        )
+
+    # --- running --------------------------------------------------------------------------------
+
+    def run(self, block: Scratch, past: Mapping[str, int], t0: int, probes: Probes) -> int:
+        """Advance by one chunk; reads ``block["a"]`` and spikes from outside, writes spikes and state."""
+        steps = probes.n_steps
+        a = np.concatenate([block["a"][name][0, :steps] for name in self.names], axis=1)
+        spikes = np.concatenate([self._s, np.zeros((steps, self._n), np.uint8)])
+        count = run_group(
+            self._nodes,
+            (np.ascontiguousarray(a), spikes, self._past, self._u, self._v),
+            self._links,
+            (self._plans, self._store, self._rules),
+            (self._values(block, past, t0, steps), *self._draw(t0, steps)),
+            (probes.u, probes.v, probes.synapses, probes.traces),
+            (steps, t0, *self._clock),
+        )
+        for name in self.names:
+            columns = self.columns(name)
+            rows = block["spikes"][name][0, past[name] : past[name] + steps]
+            rows[:, : self._program.size(name)] = spikes[self._past :, columns]
+            block["v"][name][0] = self._v[columns]
+        self._s = spikes[steps:].copy()
+        return int(count)
+
+    def _values(self, block: Scratch, past: Mapping[str, int], t0: int, steps: int) -> Array:
+        """Spikes and payloads from outside, one row per step."""
+        values = np.zeros((steps, self._width), np.int32)
+        for (name, delay), first in self._outside.items():
+            size = self._program.size(name)
+            if delay:
+                feed = self._feeds[name]
+                late = max(0, delay - t0)
+                given: Array = np.zeros((1, max(0, steps - late), size), feed.dtype)
+                if given.size:
+                    feed.load(given, 0, t0 + late - delay)
+                values[late:, first : first + size] = given[0]
+            else:
+                rows = block["spikes"][name][0, past[name] : past[name] + steps]
+                values[:, first : first + size] = rows[:, :size]
+        return values
+
+    def _draw(self, t0: int, steps: int) -> tuple[Array, Array]:
+        """Random numbers of each connection for the next steps."""
+        drawn = [stream.draw(t0, steps) for stream in self._streams]
+        return np.stack([u for u, _ in drawn]), np.stack([i for _, i in drawn])
+
+    # --- results --------------------------------------------------------------------------------
+
+    @property
+    def n_neurons(self) -> int:
+        """Neurons of all nodes."""
+        return self._n
+
+    @property
+    def n_synapses(self) -> int:
+        """Length of a row of recorded synapses."""
+        return self._n_synapses
+
+    @property
+    def n_traces(self) -> int:
+        """Length of a row of recorded traces."""
+        return sum(2 * int(p[k.N_PRE]) + 3 * int(p[k.N_POST]) for p in self._plans)
+
+    def columns(self, name: str) -> slice:
+        """Place of a node among the neurons of the group."""
+        return slice(self._start[name], self._start[name] + self._program.size(name))
+
+    def learned(self, each: Plastic) -> dict[str, Array]:
+        """Weights and tags as they are now, in the order of the node's own weights."""
+        return self.synapse_rows(each, self._store[1])
+
+    def synapse_rows(self, each: Plastic, rows: Array) -> dict[str, Array]:
+        """w, t, d (those that exist) out of recorded rows (..., n_synapses)."""
+        found = {}
+        for name, column, switch in (
+            ("w", k.WEIGHTS, None),
+            ("t", k.TAGS_T, k.USES_T),
+            ("d", k.TAGS_D, k.USES_D),
+        ):
+            if switch is None or each.plan[switch]:
+                first = int(each.plan[column])
+                found[name] = each.own_order(rows[..., first : first + each.n_synapses])
+        return found
+
+    def trace_rows(self, each: Plastic, rows: Array) -> dict[str, Array]:
+        """x1, x2, y1, y2, y3 out of recorded rows, in torch order."""
+        first = 0
+        for other in self.plastic:
+            sizes = [int(other.plan[k.N_PRE])] * 2 + [int(other.plan[k.N_POST])] * 3
+            if other is each:
+                break
+            first += sum(sizes)
+        found = {}
+        for name, size in zip(TRACES, sizes):
+            end = each.source if name in PRE_TRACES else each.target
+            own = np.argsort(node_order(self._graph, end))
+            found[name] = rows[..., first : first + size][..., own]
+            first += size
+        return found
+
+
+def _starts(sizes: Mapping[str, int]) -> dict[str, int]:
+    ends = np.cumsum([0, *sizes.values()])
+    return {name: int(end) for name, end in zip(sizes, ends)}
+
+
+def _source_lists(graph: LoihiGraph, name: str) -> tuple[tuple[Array, ...], tuple[int, int, int]]:
+    """A static connection as (pointers, targets, weights) by source; left and right shift, modulo."""
+    import scipy.sparse
+
+    node, (source, target) = graph.connections[name], graph.ends[name]
+    orders = (node_order(graph, end) for end in (source, target))
+    pre, post = orders
+    exponent, modulo = node.weight_exp, isinstance(node, Conv)
+    if isinstance(node, Conv):
+        matrix = conv_matrix(node, graph.shape_of(source))
+    else:
+        own = node.weight.data if isinstance(node, Sparse) else node.weight
+        prepared = prepare_weights(own, node.weight_bits, node.sign_mode)
+        prepared = prepared if exponent < INT32_BITS else np.zeros_like(prepared)
+        matrix = (
+            scipy.sparse.csr_matrix(
+                (prepared, node.weight.indices, node.weight.indptr), shape=node.weight.shape
+            )
+            if isinstance(node, Sparse)
+            else scipy.sparse.csr_matrix(prepared)
+        )
+    by_source = matrix[post][:, pre].tocsc()
+    left, right = (min(max(e, 0), INT32_BITS - 1) for e in (exponent, -exponent))
+    return (by_source.indptr, by_source.indices, by_source.data), (left, right, int(modulo))

@@ -1,0 +1,112 @@
+"""Learning rules as the kernels take them: tables of products and factors, tables of decays.
+
+Oracle: lava-nc 0.10.0 ``learning_rule_applier.py`` (products), ``connection.py`` (traces), tag ``fixed_pt``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from biril_nm.learning.random_streams import decay_products, modulator_tau
+from biril_nm.learning.rule import POST_TRACES, PRE_TRACES, TRACES, LearningRule, Term
+from biril_nm.loihi import LEARN_EXP_MIN, TRACE_FRACTION_UNITS, TRACE_MAX
+
+__all__ = ["DEPENDENCY", "VARIABLE", "RuleTables", "compile_rule"]
+
+VARIABLE = {"dw": 0, "dt": 1, "dd": 2}  # the order in which Lava evaluates them
+DEPENDENCY = {"x0": 0, "y0": 1, "u": 2}
+PRE, POST, SYNAPSE = 0, 1, 2
+_CODES = {
+    **{name: (PRE, code) for code, name in enumerate(("x0", *PRE_TRACES))},
+    **{name: (POST, code) for code, name in enumerate(("y0", *POST_TRACES))},
+    **{name: (SYNAPSE, code) for code, name in enumerate(("w", "t", "d"))},
+}
+
+
+@dataclass(frozen=True)
+class RuleTables:
+    """One rule in numbers.
+
+    Attributes:
+        terms: (n_terms, 11) per product: variable, dependency, signed mantissa, right shift, left
+            shift, then begin and end of its pre-, post- and synaptic factors in ``factors``.
+        factors: (n_factors, 4): code within its side, constant, width, whether its sign counts.
+        decay: (5, 2, 128): whole and fractional part of ``exp(-1/tau) k`` for x1, x2, y1, y2, y3.
+        impulses: (5, 3): whole part, fraction in 1/256, whether the trace exists at all.
+        filters: (3, 128): ``floor(exp(-1/tau) k)`` of filtered modulators y1, y2, y3.
+        filter_impulses: (3,), -1 where the modulator's values act as they are.
+    """
+
+    terms: NDArray[np.int32]
+    factors: NDArray[np.int32]
+    decay: NDArray[np.float64]
+    impulses: NDArray[np.int32]
+    filters: NDArray[np.int32]
+    filter_impulses: NDArray[np.int32]
+
+
+def compile_rule(rule: LearningRule) -> RuleTables:
+    """Tables of one rule."""
+    rows: list[list[int]] = []
+    factors: list[list[int]] = []
+    for variable, index in VARIABLE.items():
+        for term in rule.terms(variable):
+            rows.append(_term_row(index, term, factors))
+    decay, impulses = _traces(rule)
+    filters, filter_impulses = _modulator_filters(rule)
+    return RuleTables(
+        terms=np.array(rows, dtype=np.int32),
+        factors=np.array(factors, dtype=np.int32).reshape(-1, 4),
+        decay=decay,
+        impulses=impulses,
+        filters=filters,
+        filter_impulses=filter_impulses,
+    )
+
+
+def _term_row(variable: int, term: Term, factors: list[list[int]]) -> list[int]:
+    """One row of ``terms``; factors of a product commute, because 32-bit products wrap alike."""
+    row = [
+        variable,
+        DEPENDENCY[term.dependency],
+        term.signed_mantissa,
+        term.shift,
+        term.exp - LEARN_EXP_MIN,
+    ]
+    for side in (PRE, POST, SYNAPSE):
+        row.append(len(factors))
+        for factor in term.operands:
+            where, code = _CODES[factor.variable]
+            if where == side:
+                factors.append([code, factor.constant, factor.width, int(factor.is_sgn)])
+        row.append(len(factors))
+    return row
+
+
+def _traces(rule: LearningRule) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
+    decay = np.zeros((len(TRACES), 2, TRACE_MAX + 1))
+    impulses = np.zeros((len(TRACES), 3), dtype=np.int32)
+    for index, name in enumerate(TRACES):
+        trace = rule.trace(name)
+        impulse, tau = float(trace.impulse), float(trace.tau)
+        if rule.three_factor and name in POST_TRACES:
+            impulse, tau = 0.0, modulator_tau()
+        product = decay_products(tau)
+        decay[index] = np.floor(product), product % 1
+        whole = np.floor(impulse)
+        fraction = np.round((impulse - whole) * TRACE_FRACTION_UNITS)
+        impulses[index] = whole, fraction, impulse > 0 or tau > 0
+    return decay, impulses
+
+
+def _modulator_filters(rule: LearningRule) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    filters = np.zeros((len(POST_TRACES), TRACE_MAX + 1), dtype=np.int32)
+    impulses = np.full(len(POST_TRACES), -1, dtype=np.int32)
+    for index, name in enumerate(POST_TRACES):
+        if rule.three_factor and name in rule.traces:
+            filters[index] = np.floor(decay_products(float(rule.trace(name).tau)))
+            impulses[index] = int(rule.trace(name).impulse)
+    return filters, impulses

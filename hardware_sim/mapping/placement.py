@@ -1,0 +1,373 @@
+"""``map_to_chip``: which neurons of a graph go to which core, and what does not fit.
+
+A model of the chip's resources, not Intel's compiler. Assumptions, all of which the result repeats:
+populations are cut into even blocks; kernels are shared within a core; every synapse format costs as
+on Loihi 1 (nengo-loihi); input arrives from outside and takes no output axons of a core; cores fill
+the mesh row by row and chips stand side by side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping as MappingABC
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from biril_nm.errors import ConfigError, RangeError, bullet_list
+from biril_nm.hardware_sim.mapping.search import BLOCK_LIMITS, Demand, find_splits
+from biril_nm.hardware_sim.mapping.splits import Split, reach
+from biril_nm.hw_graph import LoihiGraph
+from biril_nm.loihi import LOIHI2, ChipProfile
+from biril_nm.loihi.cores import CoreLimits, limits_of
+
+__all__ = ["Core", "Mapping", "MappingFinding", "Messages", "Part", "map_to_chip", "messages"]
+
+OPEN_CORES = 8  # partly filled cores that a new block may join
+CORE_LIMITS = (*BLOCK_LIMITS, "synapse_formats")
+UNITS = {
+    "neurons": "neurons",
+    "synapse_bits": "bits of synapse memory",
+    "axons_in": "input axons",
+    "axons_out": "output axons",
+    "neuron_groups": "sets of du, dv and vth",
+    "synapse_formats": "synapse formats",
+}
+
+
+@dataclass(frozen=True)
+class MappingFinding:
+    """Something that does not fit.
+
+    Attributes:
+        node: the population, or "chip".
+        found: what it needs.
+        allowed: the limit and its source.
+        firm: False where the limit is inferred, so that the finding is a warning.
+        way_out: what to do.
+    """
+
+    node: str
+    found: str
+    allowed: str
+    firm: bool
+    way_out: str
+
+    def __str__(self) -> str:
+        kind = "" if self.firm else "warning (unconfirmed limit): "
+        return f"{kind}'{self.node}': {self.found}; allowed: {self.allowed}. {self.way_out}"
+
+
+@dataclass(frozen=True)
+class Part:
+    """One block of a population on its core.
+
+    Attributes:
+        node: Neurons node.
+        bounds: (start, stop) along each axis of the node seen as (C, H, W) or (N, 1, 1).
+        core: index of the core.
+        neurons: neurons in the block.
+        synapse_bits: synapse memory of all that arrives.
+        axons_in: input axons.
+        axons_out: output axon slots.
+        neuron_groups: different sets of du, dv and vth, where the chip keeps them in tables; else 1.
+        synapse_formats: connections that arrive.
+    """
+
+    node: str
+    bounds: tuple[tuple[int, int], ...]
+    core: int
+    neurons: int
+    synapse_bits: int
+    axons_in: int
+    axons_out: int
+    neuron_groups: int
+    synapse_formats: int
+
+
+@dataclass(frozen=True)
+class Core:
+    """What one core holds; the fields are sums over its parts."""
+
+    index: int
+    parts: tuple[Part, ...]
+    neurons: int
+    synapse_bits: int
+    axons_in: int
+    axons_out: int
+    neuron_groups: int
+    synapse_formats: int
+
+
+@dataclass(frozen=True)
+class Mapping:
+    """Result of :func:`map_to_chip`.
+
+    Attributes:
+        limits: the limits that were used, with sources.
+        n_chips: chips that were allowed.
+        splits: population -> its blocks.
+        parts: population -> its blocks on their cores.
+        cores: what each core holds.
+        findings: what does not fit; empty if all is well.
+        assumptions: what the model takes for granted.
+    """
+
+    limits: CoreLimits
+    n_chips: int
+    splits: MappingABC[str, Split]
+    parts: MappingABC[str, tuple[Part, ...]]
+    cores: tuple[Core, ...]
+    findings: tuple[MappingFinding, ...]
+    assumptions: tuple[str, ...]
+
+    @property
+    def fits(self) -> bool:
+        """Whether no firm limit is broken (warnings do not count)."""
+        return not any(finding.firm for finding in self.findings)
+
+    @property
+    def chips_needed(self) -> int:
+        """Chips that the cores fill."""
+        return -(-len(self.cores) // self.limits.cores.value)
+
+    def raise_if_unfit(self) -> None:
+        """Raise one error with every firm limit that is broken.
+
+        Raises:
+            RangeError: something does not fit.
+        """
+        firm = [str(finding) for finding in self.findings if finding.firm]
+        if firm:
+            raise RangeError(bullet_list(f"the network does not fit {self.limits.chip}:", firm))
+
+    def rows(self) -> list[tuple[str, ...]]:
+        """Per population: blocks, neurons, memory and axons of its fullest block, as text."""
+        found = []
+        for name, parts in self.parts.items():
+            worst = {key: max(getattr(part, key) for part in parts) for key in BLOCK_LIMITS}
+            cells = [f"{worst[key]:,} ({self.use(key, worst[key]):.0%})" for key in BLOCK_LIMITS]
+            cores = len({part.core for part in parts})
+            found.append((name, str(cores), *cells))
+        return found
+
+    def use(self, limit: str, value: int) -> float:
+        """Share of a limit that ``value`` takes."""
+        return value / int(getattr(self.limits, limit).value)
+
+    def summary(self) -> str:
+        """One line."""
+        fit = "fits" if self.fits else "does not fit"
+        warned = sum(not finding.firm for finding in self.findings)
+        tail = f", {warned} warning{'s' if warned > 1 else ''}" if warned else ""
+        available = self.n_chips * self.limits.cores.value
+        return f"{fit} {self.limits.chip}: {len(self.cores):,} of {available:,} cores{tail}"
+
+
+def map_to_chip(
+    graph: LoihiGraph, chip: str | ChipProfile | CoreLimits = LOIHI2, n_chips: int = 1
+) -> Mapping:
+    """Place a graph on the cores of a chip, and find what does not fit.
+
+    Args:
+        graph: the integer network.
+        chip: chip or name, or limits of your own board.
+        n_chips: chips that are there.
+
+    Returns:
+        The placement, also of a network that does not fit: ``mapping.findings`` tells why.
+
+    Raises:
+        ConfigError: no chips, or no limits are known for the chip.
+    """
+    if n_chips < 1:
+        raise ConfigError(f"n_chips is {n_chips}; at least 1 is needed")
+    limits = limits_of(chip)
+    splits, demands, broken = find_splits(graph, limits)
+    cores = _pack(graph, splits, demands, limits)
+    parts: dict[str, list[Part]] = {name: [] for name in graph.neurons}
+    for core in cores:
+        for part in core.parts:
+            parts[part.node].append(part)
+    return Mapping(
+        limits=limits,
+        n_chips=n_chips,
+        splits=splits,
+        parts={name: tuple(found) for name, found in parts.items()},
+        cores=tuple(cores),
+        findings=tuple(_findings(graph, demands, broken, cores, limits, n_chips)),
+        assumptions=_assumptions(limits),
+    )
+
+
+def _pack(
+    graph: LoihiGraph,
+    splits: MappingABC[str, Split],
+    demands: MappingABC[str, Demand],
+    limits: CoreLimits,
+) -> list[Core]:
+    """Blocks to cores in the order of latency; a block joins an open core where all limits allow."""
+    caps = [int(getattr(limits, key).value) for key in CORE_LIMITS]
+    bins: list[list[Part]] = []
+    loads: list[list[int]] = []
+    first_open = 0
+    for name in graph.timing.order:
+        flat = [getattr(demands[name], key).ravel() for key in BLOCK_LIMITS]
+        formats = len(graph.incoming(name))
+        for block in range(splits[name].n_blocks):
+            needs = [*(int(values[block]) for values in flat), formats]
+            home = next(
+                (
+                    core
+                    for core in range(first_open, len(bins))
+                    if all(have + need <= cap for have, need, cap in zip(loads[core], needs, caps))
+                ),
+                len(bins),
+            )
+            if home == len(bins):
+                bins.append([])
+                loads.append([0] * len(caps))
+                first_open = max(0, len(bins) - OPEN_CORES)
+            loads[home] = [have + need for have, need in zip(loads[home], needs)]
+            bins[home].append(Part(name, splits[name].bounds(block), home, *needs))
+    return [Core(i, tuple(parts), *load) for i, (parts, load) in enumerate(zip(bins, loads))]
+
+
+def _findings(
+    graph: LoihiGraph,
+    demands: MappingABC[str, Demand],
+    broken: MappingABC[str, MappingABC[str, int]],
+    cores: list[Core],
+    limits: CoreLimits,
+    n_chips: int,
+) -> list[MappingFinding]:
+    ways = {
+        "synapse_bits": "Use fewer inputs per neuron, fewer weight bits or a sparse connection.",
+        "axons_in": "Use fewer inputs per neuron: smaller kernels, groups, or a layer between.",
+        "axons_out": "Use fewer or smaller target layers, so that they take fewer cores.",
+    }
+    found = []
+    for name, single in broken.items():
+        for key, count in single.items():
+            limit = getattr(limits, key)
+            needs = f"a single neuron needs up to {count:,} {UNITS[key]}"
+            allowed = f"{limit.value:,} per core ({limit.source})"
+            found.append(MappingFinding(name, needs, allowed, limit.firm, ways.get(key, "")))
+    for name in graph.neurons:
+        formats, limit = len(graph.incoming(name)), limits.synapse_formats
+        if formats > limit.value:
+            needs = f"{formats} connections end here, each with a synapse format"
+            allowed = f"{limit.value} formats per core ({limit.source})"
+            way = "Join connections with equal formats."
+            found.append(MappingFinding(name, needs, allowed, limit.firm, way))
+    available = n_chips * limits.cores.value
+    if len(cores) > available:
+        needed = -(-len(cores) // limits.cores.value)
+        found.append(
+            MappingFinding(
+                "chip",
+                f"{len(cores):,} cores are needed, most by {_largest(demands, cores, limits)}",
+                f"{available:,} on {n_chips} chip{'s' if n_chips > 1 else ''} ({limits.cores.source})",
+                limits.cores.firm,
+                f"Use a board of {needed} chips (n_chips={needed}), or a smaller network.",
+            )
+        )
+    return found
+
+
+def _largest(demands: MappingABC[str, Demand], cores: list[Core], limits: CoreLimits) -> str:
+    """The population on the most cores, and the limit that its blocks come closest to."""
+    homes = {
+        name: sum(any(p.node == name for p in core.parts) for core in cores) for name in demands
+    }
+    name = max(homes, key=lambda key: homes[key])
+    share = {
+        key: float(np.mean(getattr(demands[name], key))) / getattr(limits, key).value
+        for key in BLOCK_LIMITS
+    }
+    key = max(share, key=lambda k: share[k])
+    limit = getattr(limits, key)
+    sure = "" if limit.firm else ", unconfirmed"
+    return (
+        f"'{name}' ({homes[name]:,}) because of its {UNITS[key]} "
+        f"({limit.value:,} per core{sure}: {limit.source})"
+    )
+
+
+def _assumptions(limits: CoreLimits) -> tuple[str, ...]:
+    axons = (
+        "a convolution's input takes one population axon per source pixel"
+        if limits.population_axons
+        else "each source neuron takes one input axon"
+    )
+    kernels = (
+        "a core keeps a convolution kernel once, without target indices"
+        if limits.kernels_once
+        else "a core keeps a convolution kernel once per kind of border, for all positions"
+    )
+    registers = (
+        "a population takes a neuron group for every different set of du, dv and vth on a core"
+        if limits.register_tables
+        else "a population takes one neuron group on a core; du, dv and vth may differ by neuron"
+    )
+    return (
+        "populations are cut into even blocks; small blocks share a core",
+        kernels,
+        axons,
+        f"synapse lists cost as on Loihi 1 ({limits.format.source})",
+        registers,
+        "input comes from outside the cores",
+        f"mesh: {limits.mesh_source}; cores fill it row by row, chips stand side by side",
+    )
+
+
+# --- messages ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Messages:
+    """Messages that one population sends: one per spike and block that it reaches.
+
+    Attributes:
+        sent: messages.
+        hops_x: tiles crossed east or west, summed over messages.
+        hops_y: tiles crossed north or south.
+    """
+
+    sent: int
+    hops_x: int
+    hops_y: int
+
+
+def messages(graph: LoihiGraph, mapping: Mapping, name: str, spikes: NDArray[np.int64]) -> Messages:
+    """Messages and hops of the spikes of population ``name``.
+
+    Args:
+        graph: the integer network.
+        mapping: its placement.
+        name: the sender.
+        spikes: spikes per neuron, in the node's shape.
+    """
+    volume = np.asarray(spikes).reshape(mapping.splits[name].shape)
+    place = {node: _positions(mapping, node) for node in mapping.parts}
+    sent = hops_x = hops_y = 0
+    for connection, (source, target) in graph.ends.items():
+        if source != name:
+            continue
+        way = reach(graph, connection, mapping.splits[target])
+        for block, at in enumerate(place[name]):
+            found = way.messages(volume, mapping.splits[name].bounds(block))
+            away = np.abs(place[target] - at)
+            sent += int(found.sum())
+            hops_x += int(found @ away[:, 0])
+            hops_y += int(found @ away[:, 1])
+    return Messages(sent, hops_x, hops_y)
+
+
+def _positions(mapping: Mapping, name: str) -> NDArray[np.int64]:
+    """(x, y) of the tile of each block, in block order."""
+    limits = mapping.limits
+    core = np.array([part.core for part in mapping.parts[name]], dtype=np.int64)
+    chip, local = np.divmod(core, limits.cores.value)
+    y, x = np.divmod(local // limits.cores_per_tile, limits.mesh_columns)
+    return np.stack([x + chip * limits.mesh_columns, y], axis=1)
