@@ -1,6 +1,7 @@
-"""Module names of version 0.1 that have moved: they import for one more release, with a warning.
+"""Names of version 0.1 that have changed: they work for one more release, with a warning.
 
-Each old name is a module of its own that reads from the new one, so that both names give the same classes.
+Each old module name is a module of its own that reads from the new one, so that both names give the
+same classes.
 """
 
 from __future__ import annotations
@@ -8,13 +9,13 @@ from __future__ import annotations
 import importlib
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
-__all__ = ["MOVED", "install"]
+__all__ = ["MOVED", "install", "renamed"]
 
 MOVED = {
     "biril_nm.adaptation": "biril_nm.studies.adaptation",
@@ -117,7 +118,7 @@ MOVED = {
     "biril_nm.sharding": "biril_nm.evaluation.sharding",
     "biril_nm.timing": "biril_nm.hw_graph.timing",
     "biril_nm.torch_trace": "biril_nm.engines.torch_net",
-    "biril_nm.trace": "biril_nm.recording.recording",
+    "biril_nm.trace": "biril_nm.recording",
     "biril_nm.trace_folder": "biril_nm.recording.folder",
     "biril_nm.training.evaluate": "biril_nm.training.accuracy",
     "biril_nm.unroll": "biril_nm.hw_graph.convolutions",
@@ -130,7 +131,10 @@ class _OldName(MetaPathFinder, Loader):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        return ModuleSpec(fullname, self) if fullname in MOVED else None
+        if fullname not in MOVED:
+            return None
+        is_package = any(name.startswith(f"{fullname}.") for name in MOVED)
+        return ModuleSpec(fullname, self, is_package=is_package)
 
     def exec_module(self, module: ModuleType) -> None:
         new = MOVED[module.__name__]
@@ -153,3 +157,16 @@ def install() -> None:
     """Let the old names be found."""
     if not any(isinstance(finder, _OldName) for finder in sys.meta_path):
         sys.meta_path.append(_OldName())
+
+
+def renamed(module: str, names: Mapping[str, Any]) -> Callable[[str], Any]:
+    """``__getattr__`` of a module whose names have changed: old name -> object under its new name."""
+
+    def read_new_name(name: str) -> Any:
+        if name not in names:
+            raise AttributeError(f"module '{module}' has no attribute '{name}'")
+        new = names[name]
+        warnings.warn(f"'{name}' is now '{new.__name__}'", DeprecationWarning, stacklevel=2)
+        return new
+
+    return read_new_name

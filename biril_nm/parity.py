@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from biril_nm.coding import Coding, predictions
 from biril_nm.errors import ConfigError, ParityError
 from biril_nm.hw_graph import LoihiGraph
-from biril_nm.recording import LEARNING_VARIABLES, Trace, check_variables
+from biril_nm.recording import LEARNING_VARIABLES, Recording, check_variables
 
 if TYPE_CHECKING:
     from torch import nn
@@ -240,7 +240,9 @@ def check_parity(
     )
 
 
-def compare(name_a: str, a: Trace, name_b: str, b: Trace, order: Sequence[str]) -> Mismatch | None:
+def compare(
+    name_a: str, a: Recording, name_b: str, b: Recording, order: Sequence[str]
+) -> Mismatch | None:
     """First difference between two traces: earliest step, then node order, then u, v, s.
 
     Raises:
@@ -267,7 +269,7 @@ def compare(name_a: str, a: Trace, name_b: str, b: Trace, order: Sequence[str]) 
     return min(found, key=lambda item: item[0])[1] if found else None
 
 
-def compare_learning(name_a: str, a: Trace, name_b: str, b: Trace) -> Mismatch | None:
+def compare_learning(name_a: str, a: Recording, name_b: str, b: Recording) -> Mismatch | None:
     """First difference between the plastic connections of two runs: earliest chip step first.
 
     Weights and tags that exist in one run only (a tag that no rule uses) are not compared.
@@ -293,7 +295,7 @@ def compare_learning(name_a: str, a: Trace, name_b: str, b: Trace) -> Mismatch |
     return min(found, key=lambda item: item[0])[1] if found else None
 
 
-def _count(trace: Trace) -> int:
+def _count(trace: Recording) -> int:
     """Integers in a trace."""
     recorded = [node.variables() for node in trace.values()]
     recorded += [connection.variables() for connection in trace.connections.values()]
@@ -312,26 +314,26 @@ def _first_difference(a: NDArray[Any], b: NDArray[Any]) -> tuple[int, int, int, 
     return step, sample, neuron, int(x), int(y)
 
 
-def _run_sim(graph: LoihiGraph, spikes: Any, record: tuple[str, ...], learn: bool) -> Trace:
+def _run_sim(graph: LoihiGraph, spikes: Any, record: tuple[str, ...], learn: bool) -> Recording:
     from biril_nm.hardware_sim import simulate
 
     return simulate(graph, spikes, record=record, learn=learn)
 
 
-def _run_lava(graph: LoihiGraph, spikes: Any, record: tuple[str, ...], learn: bool) -> Trace:
+def _run_lava(graph: LoihiGraph, spikes: Any, record: tuple[str, ...], learn: bool) -> Recording:
     from biril_nm.export.lava.backend import run_lava
 
     return run_lava(graph, spikes, record=record, learn=learn)
 
 
-_RUNNERS: dict[str, Callable[[LoihiGraph, Any, tuple[str, ...], bool], Trace]] = {
+_RUNNERS: dict[str, Callable[[LoihiGraph, Any, tuple[str, ...], bool], Recording]] = {
     "sim": _run_sim,
     "lava": _run_lava,
 }
 
 
 def _float_agreement(
-    graph: LoihiGraph, spikes: Any, net: nn.Module, trace: Trace
+    graph: LoihiGraph, spikes: Any, net: nn.Module, trace: Recording
 ) -> FloatAgreement:
     from biril_nm.engines.torch_net import run_torch
 

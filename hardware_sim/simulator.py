@@ -19,8 +19,8 @@ from biril_nm.hardware_sim.engine.recorder import Recorder
 from biril_nm.hardware_sim.kernels.loops import RUN, advance
 from biril_nm.hardware_sim.learning.stream import simulate_learning
 from biril_nm.hw_graph import LoihiGraph
-from biril_nm.recording import NodeTrace, Trace, split_variables
-from biril_nm.recording.folder import HEADER, TraceFolder
+from biril_nm.recording import NodeRecording, Recording, split_variables
+from biril_nm.recording.folder import HEADER, RecordingFolder
 from biril_nm.storage import atomic_directory, check_output
 
 __all__ = ["simulate"]
@@ -37,7 +37,7 @@ def simulate(
     learn: bool = False,
     record_to: str | Path | None = None,
     force: bool = False,
-) -> Trace:
+) -> Recording:
     """Run a graph on integers, bit for bit as lava-nc 0.10.0 ``fixed_pt`` does.
 
     Every sample starts from rest. Weights of Dense and Sparse pass Lava's preparation
@@ -54,9 +54,9 @@ def simulate(
         n_threads: threads over samples; all CPUs by default. Learning runs in one.
         learn: whether plastic connections change. If so, samples follow each other in one stream, in
             chip time (:mod:`biril_nm.hardware_sim.learning`); with False their weights are frozen.
-        record_to: folder to record to instead of memory, complete or not there at all; the trace maps
-            its arrays, and ``Trace.load(folder)`` finds them again. Together with memory-mapped ``spikes``
-            (``np.load(file, mmap_mode="r")``) streams of any length fit. Not for runs that learn.
+        record_to: folder to record to instead of memory, complete or not there at all; the recording
+            maps its arrays, and ``Recording.load(folder)`` finds them again. Together with memory-mapped
+            ``spikes`` (``np.load(file, mmap_mode="r")``) streams of any length fit. Not for runs that learn.
         force: whether an existing folder is replaced.
 
     Returns:
@@ -94,20 +94,20 @@ def simulate(
     if record_to is None:
         recorder = Recorder(*probes)
         run(program, feeds, Clock(n_steps, batch), recorder, threads)
-        traces: Mapping[str, NodeTrace] = recorder.traces()
+        traces: Mapping[str, NodeRecording] = recorder.traces()
     else:
         target = check_output(record_to, force, folder_with=HEADER)
         with atomic_directory(target) as part:
-            folder = TraceFolder(part, (batch, n_steps))
+            folder = RecordingFolder(part, (batch, n_steps))
             recorder = Recorder(*probes, folder)
             run(program, feeds, Clock(n_steps, batch), recorder, threads)
             folder.close(program.shapes, {"n_spikes": recorder.n_spikes, "meta": meta})
-        traces = Trace.load(target)
+        traces = Recording.load(target)
 
-    def chip() -> Mapping[str, NodeTrace]:
+    def chip() -> Mapping[str, NodeRecording]:
         return _chip_time(graph, program, feeds, recorded, variables)
 
-    return Trace(traces, recorder.n_spikes, recorder.v_last(), chip, meta)
+    return Recording(traces, recorder.n_spikes, recorder.v_last(), chip, meta)
 
 
 def _chip_time(
@@ -116,7 +116,7 @@ def _chip_time(
     feeds: Mapping[str, Feed],
     nodes: Iterable[str],
     variables: Iterable[str],
-) -> dict[str, NodeTrace]:
+) -> dict[str, NodeRecording]:
     """All samples in one stream, as the chip's clock counts: (n_chip_steps, *shape) per variable.
 
     Node n is cleared at chip steps ``c`` with ``(c - 1) % period == latency % period``; before its
@@ -134,7 +134,7 @@ def _chip_time(
     gate = n_steps if program.max_slack > 0 else 0
     run(program, streams, Clock(length, 1, True, period, gate), recorder, n_threads=1)
     return {
-        name: NodeTrace(
+        name: NodeRecording(
             **{key: np.asarray(array)[:, 0] for key, array in trace.variables().items()}
         )
         for name, trace in recorder.traces().items()

@@ -18,7 +18,7 @@ from biril_nm.hardware_sim.mapping.placement import Mapping
 from biril_nm.hw_graph import LoihiGraph
 from biril_nm.loihi import chip_profile
 from biril_nm.parity import ParityReport
-from biril_nm.recording import Trace
+from biril_nm.recording import Recording
 
 __all__ = ["chip_parts", "parity_card"]
 
@@ -33,7 +33,7 @@ MEANINGS = (
 
 
 def chip_parts(
-    graph: LoihiGraph, trace: Trace, inputs: Any, chip: str
+    graph: LoihiGraph, trace: Recording, inputs: Any, chip: str
 ) -> tuple[list[Card], list[Section]]:
     """Cards and sections about the chip, from one run that recorded s (and v for all metrics)."""
     profile = chip_profile(chip)

@@ -18,7 +18,7 @@ from biril_nm.errors import ConfigError
 from biril_nm.export.from_torch.module import unwrapped
 from biril_nm.export.from_torch.runs import call_arguments, returned_states, takes_states
 from biril_nm.models import BirilNet
-from biril_nm.recording import NodeTrace, Trace
+from biril_nm.recording import NodeRecording, Recording
 
 __all__ = ["TorchRun", "run_torch"]
 
@@ -35,7 +35,7 @@ class TorchRun:
             summed output where the network ends in a linear layer.
     """
 
-    trace: Trace
+    trace: Recording
     scores: NDArray[np.float64]
 
 
@@ -144,14 +144,14 @@ class _Recorder:
                 handle.remove()
 
     def result(self, n_steps: int) -> TorchRun:
-        """Trace and scores of the finished run."""
+        """Recording and scores of the finished run."""
         recorded = {
             name: torch.stack(self.steps[name]).cpu().numpy().astype(np.uint8)
             for name in self.neurons
             if len(self.steps.get(name, ())) == n_steps
         }
-        trace = Trace(
-            {name: NodeTrace(s=spikes) for name, spikes in recorded.items()},
+        trace = Recording(
+            {name: NodeRecording(s=spikes) for name, spikes in recorded.items()},
             n_spikes={name: int(spikes.sum()) for name, spikes in recorded.items()},
             meta={"engine": f"torch {torch.__version__}"},
         )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from biril_nm._moved import renamed
 from biril_nm.recording.recording import (
     LEARNING_VARIABLES,
     VARIABLES,
-    ConnectionTrace,
-    NodeTrace,
-    Trace,
+    ConnectionRecording,
+    NodeRecording,
+    Recording,
     check_variables,
     split_variables,
 )
@@ -15,9 +16,14 @@ from biril_nm.recording.recording import (
 __all__ = [
     "LEARNING_VARIABLES",
     "VARIABLES",
-    "ConnectionTrace",
-    "NodeTrace",
-    "Trace",
+    "ConnectionRecording",
+    "NodeRecording",
+    "Recording",
     "check_variables",
     "split_variables",
 ]
+
+__getattr__ = renamed(
+    __name__,
+    {"ConnectionTrace": ConnectionRecording, "NodeTrace": NodeRecording, "Trace": Recording},
+)

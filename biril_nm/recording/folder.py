@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from biril_nm.errors import ConfigError, FileFormatError
 
-__all__ = ["DTYPES", "HEADER", "TraceFolder", "check_memory", "read_folder"]
+__all__ = ["DTYPES", "HEADER", "RecordingFolder", "check_memory", "read_folder"]
 
 _NPY: Any = npy_format  # numpy declares no types for it
 HEADER = "trace.json"
@@ -39,7 +39,7 @@ GIB = 1 << 30
 Shape = tuple[int, ...]
 
 
-class TraceFolder:
+class RecordingFolder:
     """Writes arrays of one run into an empty folder; :meth:`close` completes it."""
 
     def __init__(self, folder: Path, length: tuple[int, int]) -> None:

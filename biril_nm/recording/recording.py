@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 __all__ = [
     "LEARNING_VARIABLES",
     "VARIABLES",
-    "ConnectionTrace",
-    "NodeTrace",
-    "Trace",
+    "ConnectionRecording",
+    "NodeRecording",
+    "Recording",
     "check_variables",
     "split_variables",
 ]
@@ -64,7 +64,7 @@ def split_variables(names: Any, learn: bool) -> tuple[tuple[str, ...], tuple[str
 
 
 @dataclass(frozen=True)
-class NodeTrace:
+class NodeRecording:
     """Recorded variables of one Neurons node; None where not recorded.
 
     Shape: ``(n_steps, batch, *shape)`` in node time, ``(n_chip_steps, *shape)`` in chip time.
@@ -82,7 +82,7 @@ class NodeTrace:
 
 
 @dataclass(frozen=True)
-class ConnectionTrace:
+class ConnectionRecording:
     """Recorded variables of one plastic connection; None where not recorded or not there.
 
     Row c is what holds after chip step c + 1. Traces are those that Lava stores: they change at the end
@@ -109,8 +109,8 @@ class ConnectionTrace:
 
 
 @dataclass(frozen=True)
-class Trace(Mapping[str, NodeTrace]):
-    """Recording of one run: node name -> :class:`NodeTrace`, index t answers input step t.
+class Recording(Mapping[str, NodeRecording]):
+    """Recording of one run: node name -> :class:`NodeRecording`, index t answers input step t.
 
     Attributes:
         nodes: what was recorded.
@@ -122,15 +122,15 @@ class Trace(Mapping[str, NodeTrace]):
         graph: the learned graph (weights and tags) after a run that learns.
     """
 
-    nodes: Mapping[str, NodeTrace]
+    nodes: Mapping[str, NodeRecording]
     n_spikes: Mapping[str, int] = field(default_factory=dict)
     v_last: Mapping[str, NDArray[Any]] = field(default_factory=dict)
-    chip: Callable[[], Mapping[str, NodeTrace]] | None = None
+    chip: Callable[[], Mapping[str, NodeRecording]] | None = None
     meta: Mapping[str, Any] = field(default_factory=dict)
-    connections: Mapping[str, ConnectionTrace] = field(default_factory=dict)
+    connections: Mapping[str, ConnectionRecording] = field(default_factory=dict)
     graph: LoihiGraph | None = None
 
-    def __getitem__(self, name: str) -> NodeTrace:
+    def __getitem__(self, name: str) -> NodeRecording:
         try:
             return self.nodes[name]
         except KeyError:
@@ -144,7 +144,7 @@ class Trace(Mapping[str, NodeTrace]):
     def __len__(self) -> int:
         return len(self.nodes)
 
-    def chip_time(self) -> Mapping[str, NodeTrace]:
+    def chip_time(self) -> Mapping[str, NodeRecording]:
         """The same run as the chip's own clock counts it, samples streaming back to back.
 
         Row c is chip step c + 1, from step 1 of the first sample to the last node's answer to the
@@ -161,7 +161,10 @@ class Trace(Mapping[str, NodeTrace]):
         Plastic connections add ``CONNECTION.w`` and so on; the learned graph has a file of its own.
         """
         target = check_output(path, force)
-        recorded: dict[str, NodeTrace | ConnectionTrace] = {**self.nodes, **self.connections}
+        recorded: dict[str, NodeRecording | ConnectionRecording] = {
+            **self.nodes,
+            **self.connections,
+        }
         arrays = {
             f"{name}.{variable}": array
             for name, node in recorded.items()
@@ -171,7 +174,7 @@ class Trace(Mapping[str, NodeTrace]):
         write_npz(target, arrays)
 
     @staticmethod
-    def load(path: str | Path) -> Trace:
+    def load(path: str | Path) -> Recording:
         """Read a file of :meth:`save`, or a folder that a run was recorded to (memory-mapped).
 
         Raises:
@@ -193,24 +196,24 @@ class Trace(Mapping[str, NodeTrace]):
             n_spikes = {str(k): int(v) for k, v in meta.pop("n_spikes", {}).items()}
         except (KeyError, ValueError, TypeError, AttributeError) as error:
             raise FileFormatError(f"'{path}' is no trace file: {error}") from error
-        return Trace(
-            {name: NodeTrace(**parts) for name, parts in nodes.items()},
+        return Recording(
+            {name: NodeRecording(**parts) for name, parts in nodes.items()},
             n_spikes,
             meta=meta,
-            connections={name: ConnectionTrace(**parts) for name, parts in connections.items()},
+            connections={name: ConnectionRecording(**parts) for name, parts in connections.items()},
         )
 
 
-def _load_folder(path: str | Path) -> Trace:
+def _load_folder(path: str | Path) -> Recording:
     header, nodes = read_folder(path)
     try:
         n_spikes = {str(name): int(n) for name, n in header["n_spikes"].items()}
         meta = dict(header["meta"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise FileFormatError(f"'{path}' is no folder of a trace: {error}") from error
-    return Trace(
+    return Recording(
         {
-            name: NodeTrace(
+            name: NodeRecording(
                 **{v: torch_view(array, shape).swapaxes(0, 1) for v, array in arrays.items()}
             )
             for name, (shape, arrays) in nodes.items()

@@ -28,7 +28,7 @@ from biril_nm.export.lava.description import describe
 from biril_nm.export.lava.design_rules import has_tag, sparse_learning_fits_lava
 from biril_nm.hw_graph import Conv, LoihiGraph, Sparse
 from biril_nm.loihi import LOIHI2, ChipProfile
-from biril_nm.recording import ConnectionTrace, NodeTrace, Trace, split_variables
+from biril_nm.recording import ConnectionRecording, NodeRecording, Recording, split_variables
 
 __all__ = ["LavaBackend", "LavaRunError", "build", "describe", "run_lava", "write"]
 
@@ -175,7 +175,7 @@ def run_lava(
     stall_s: float = STALL_S,
     progress: Callable[[int, int], None] | None = None,
     learn: bool = False,
-) -> Trace:
+) -> Recording:
     """Run all samples back to back in one Lava run and return what Lava computed.
 
     Args:
@@ -213,7 +213,7 @@ def run_lava(
     return replace(
         trace,
         connections={
-            name: ConnectionTrace(**{key: rows[name][key] for key in of_learning})
+            name: ConnectionRecording(**{key: rows[name][key] for key in of_learning})
             for name in (graph.plastic if of_learning else ())
         },
         graph=_learned_graph(graph, network),
@@ -255,19 +255,20 @@ def _trace(
     kept: tuple[str, ...],
     n_steps: int,
     batch: int,
-) -> Trace:
+) -> Recording:
     period = graph.sample_period(n_steps)
 
     def in_node_time(name: str, variable: str) -> Any:
         latency = graph.latency[name]
         return runner.node_time(rows[name][variable], latency, period, n_steps, batch)
 
-    def chip() -> Mapping[str, NodeTrace]:
-        return {name: NodeTrace(**{key: rows[name][key] for key in variables}) for name in kept}
+    def chip() -> Mapping[str, NodeRecording]:
+        return {name: NodeRecording(**{key: rows[name][key] for key in variables}) for name in kept}
 
-    return Trace(
+    return Recording(
         nodes={
-            name: NodeTrace(**{key: in_node_time(name, key) for key in variables}) for name in kept
+            name: NodeRecording(**{key: in_node_time(name, key) for key in variables})
+            for name in kept
         },
         n_spikes={name: int(in_node_time(name, "s").sum(dtype=np.int64)) for name in graph.neurons},
         v_last={name: in_node_time(name, "v")[-1] for name in graph.neurons},

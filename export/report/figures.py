@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from biril_nm.errors import MissingDependencyError
 from biril_nm.export.report.drawings import shortened
 from biril_nm.hw_graph import LoihiGraph, Sparse
-from biril_nm.recording import Trace
+from biril_nm.recording import Recording
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -49,7 +49,7 @@ def _label(name: str) -> str:
     return shortened(name, LABEL).replace("$", r"\$")
 
 
-def raster_png(graph: LoihiGraph, trace: Trace) -> str:
+def raster_png(graph: LoihiGraph, trace: Recording) -> str:
     """Spikes of each node over the first samples, one row of dots per neuron; base64 PNG."""
     order = [name for name in graph.timing.order if name in trace and trace[name].s is not None]
     figure = _figure(WIDTH, 0.6 + 0.95 * len(order))

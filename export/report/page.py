@@ -19,7 +19,7 @@ from biril_nm.export.report.drawings import fits_wide, network_svg
 from biril_nm.export.report.figures import raster_png, weights_png
 from biril_nm.hw_graph import LoihiGraph
 from biril_nm.hw_graph.table import CONNECTION_HEADER, NEURON_HEADER, connection_rows, neuron_rows
-from biril_nm.recording import Trace
+from biril_nm.recording import Recording
 from biril_nm.storage import atomic_file, check_output
 
 __all__ = ["Card", "Section", "Table", "write_report"]
@@ -107,7 +107,7 @@ class Section:
 def write_report(
     path: str | Path,
     graph: LoihiGraph,
-    trace: Trace | None = None,
+    trace: Recording | None = None,
     ideal: Mapping[str, NDArray[np.float64]] | None = None,
     run_dir: str | Path | None = None,
     facts: Mapping[str, str] | None = None,
@@ -167,7 +167,7 @@ def write_report(
     return target
 
 
-def _n(trace: Trace, key: str) -> int:
+def _n(trace: Recording, key: str) -> int:
     return int(trace.meta[key])
 
 
@@ -217,20 +217,20 @@ def _curves(run_dir: str | Path | None) -> str | None:
     return base64.b64encode(path.read_bytes()).decode("ascii")
 
 
-def _rates(graph: LoihiGraph, trace: Trace | None) -> dict[str, float]:
+def _rates(graph: LoihiGraph, trace: Recording | None) -> dict[str, float]:
     if trace is None:
         return {}
     cells = int(trace.meta["n_steps"]) * int(trace.meta["batch"])
     return {name: n / (cells * graph.neurons[name].size) for name, n in trace.n_spikes.items()}
 
 
-def _network(graph: LoihiGraph, trace: Trace | None) -> dict[str, str]:
+def _network(graph: LoihiGraph, trace: Recording | None) -> dict[str, str]:
     rates = _rates(graph, trace)
     wide = network_svg(graph, rates) if fits_wide(graph) else ""
     return {"wide": wide, "tall": network_svg(graph, rates, tall=True)}
 
 
-def _activity(graph: LoihiGraph, trace: Trace | None) -> Table | None:
+def _activity(graph: LoihiGraph, trace: Recording | None) -> Table | None:
     if trace is None:
         return None
     rates = _rates(graph, trace)

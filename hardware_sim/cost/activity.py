@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from biril_nm.errors import ConfigError
 from biril_nm.hw_graph import LoihiGraph
-from biril_nm.recording import Trace
+from biril_nm.recording import Recording
 
 __all__ = ["Activity", "driving_inputs", "input_arrays"]
 
@@ -32,7 +32,7 @@ class Activity:
     spikes: Mapping[str, NDArray[np.int64]]
 
     @staticmethod
-    def of(graph: LoihiGraph, trace: Trace, inputs: Any = None) -> Activity:
+    def of(graph: LoihiGraph, trace: Recording, inputs: Any = None) -> Activity:
         """Count the spikes of a trace that recorded "s" of every node.
 
         Args:

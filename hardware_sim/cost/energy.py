@@ -21,7 +21,7 @@ from biril_nm.hardware_sim.mapping.placement import Mapping as ChipMapping
 from biril_nm.hardware_sim.mapping.placement import messages
 from biril_nm.hw_graph import LoihiGraph
 from biril_nm.loihi import LOIHI1, ChipProfile, chip_profile
-from biril_nm.recording import Trace
+from biril_nm.recording import Recording
 
 __all__ = ["DAVIES_2018", "Constant", "EnergyEstimate", "EnergyTable", "LayerEnergy",
            "energy_text", "estimate_energy"]  # fmt: skip
@@ -164,7 +164,7 @@ def energy_text(joules: float) -> str:
 
 def estimate_energy(
     graph: LoihiGraph,
-    trace: Trace | Activity,
+    trace: Recording | Activity,
     mapping: ChipMapping | None = None,
     chip: str | ChipProfile = LOIHI1,
     inputs: Any = None,
@@ -177,7 +177,7 @@ def estimate_energy(
         trace: a run with the spikes of every node, or the :class:`Activity` of several.
         mapping: placement on cores, for messages and hops; without it neither is counted.
         chip: what the estimate is for; a chip other than the table's is told in the label.
-        inputs: the simulated input, if ``trace`` is a Trace; without it the first connections are
+        inputs: the simulated input, if ``trace`` is a Recording; without it the first connections are
             not counted.
         table: energies per event.
 

@@ -20,7 +20,7 @@ from biril_nm.hardware_sim.cost.activity import driving_inputs, input_arrays
 from biril_nm.hardware_sim.cost.fanout import fan_out, stored_weights
 from biril_nm.hw_graph import Conv, Dense, LoihiGraph
 from biril_nm.loihi import STATE_BITS, WEIGHT_BITS
-from biril_nm.recording import Trace
+from biril_nm.recording import Recording
 
 __all__ = ["LayerOperations", "NeuroBenchMetrics", "neurobench_metrics"]
 
@@ -103,7 +103,7 @@ class NeuroBenchMetrics:
         ]
 
 
-def neurobench_metrics(graph: LoihiGraph, trace: Trace, inputs: Any) -> NeuroBenchMetrics:
+def neurobench_metrics(graph: LoihiGraph, trace: Recording, inputs: Any) -> NeuroBenchMetrics:
     """Metrics of one run.
 
     Args:
@@ -135,7 +135,7 @@ def neurobench_metrics(graph: LoihiGraph, trace: Trace, inputs: Any) -> NeuroBen
     )
 
 
-def _sources(graph: LoihiGraph, trace: Trace, inputs: Any) -> dict[str, NDArray[Any]]:
+def _sources(graph: LoihiGraph, trace: Recording, inputs: Any) -> dict[str, NDArray[Any]]:
     found = input_arrays(graph, inputs)
     if set(found) != set(driving_inputs(graph)):
         raise ConfigError("NeuroBench counts the input too; pass the simulated spikes as inputs")
@@ -182,7 +182,7 @@ def _full(graph: LoihiGraph, name: str) -> int:
     return int(np.prod(graph.connections[name].weight.shape))
 
 
-def _membrane_updates(graph: LoihiGraph, trace: Trace, n_samples: int) -> float | None:
+def _membrane_updates(graph: LoihiGraph, trace: Recording, n_samples: int) -> float | None:
     if any(trace[name].v is None for name in graph.neurons):
         return None
     total = 0

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biril_nm.hardware_sim.engine.program import Program
-from biril_nm.recording import VARIABLES, NodeTrace
+from biril_nm.recording import VARIABLES, NodeRecording
 from biril_nm.recording.channels_last import torch_view
-from biril_nm.recording.folder import DTYPES, TraceFolder, check_memory
+from biril_nm.recording.folder import DTYPES, RecordingFolder, check_memory
 
 __all__ = ["Recorder"]
 
@@ -35,7 +35,7 @@ class Recorder:
         batch: int,
         nodes: Iterable[str],
         variables: Iterable[str],
-        folder: TraceFolder | None = None,
+        folder: RecordingFolder | None = None,
     ) -> None:
         self._shapes = {name: program.shapes[name] for name in program.compartments}
         self._nodes = tuple(nodes)
@@ -82,10 +82,10 @@ class Recorder:
         """Last membrane potential per node, (batch, *shape)."""
         return {name: torch_view(v, self._shapes[name]) for name, v in self._last.items()}
 
-    def traces(self) -> dict[str, NodeTrace]:
+    def traces(self) -> dict[str, NodeRecording]:
         """Recordings as views (n_steps, batch, *shape)."""
         return {
-            name: NodeTrace(
+            name: NodeRecording(
                 **{
                     variable: torch_view(self._arrays[name, variable], self._shapes[name]).swapaxes(
                         0, 1

@@ -27,7 +27,7 @@ from biril_nm.hardware_sim.learning.connections import dependencies
 from biril_nm.hardware_sim.learning.group import Group, Probes
 from biril_nm.hw_graph import LoihiGraph, Sparse
 from biril_nm.learning.rule import TRACES
-from biril_nm.recording import ConnectionTrace, NodeTrace, Trace
+from biril_nm.recording import ConnectionRecording, NodeRecording, Recording
 from biril_nm.recording.channels_last import torch_view
 
 __all__ = ["simulate_learning"]
@@ -44,7 +44,7 @@ def simulate_learning(
     variables: tuple[str, ...],
     learning_variables: tuple[str, ...],
     nodes: Iterable[str],
-) -> Trace:
+) -> Recording:
     """Run a graph with plastic connections; arguments are checked by ``simulate``."""
     program = _learning_program(graph)
     n_steps, batch = next(iter(feeds.values())).values.shape[:2]
@@ -77,16 +77,16 @@ def simulate_learning(
 
     chip = recorder.chip_rows()
     shown = {name: {v: rows[v] for v in variables} for name, rows in chip.items() if name in nodes}
-    return Trace(
+    return Recording(
         nodes={
-            name: NodeTrace(**{key: in_node_time(name, a) for key, a in rows.items()})
+            name: NodeRecording(**{key: in_node_time(name, a) for key, a in rows.items()})
             for name, rows in shown.items()
         },
         n_spikes=worker.n_spikes,
         v_last={
             name: in_node_time(name, rows["v"])[-1] for name, rows in chip.items() if "v" in rows
         },
-        chip=lambda: {name: NodeTrace(**rows) for name, rows in shown.items()},
+        chip=lambda: {name: NodeRecording(**rows) for name, rows in shown.items()},
         meta={
             "engine": "biril_nm.hardware_sim",
             "version": biril_nm.__version__,
@@ -184,7 +184,7 @@ class _Kept:
         index = self._groups.index(group)
         return self._synapses[index][t0 : t0 + steps], self._traces[index][t0 : t0 + steps]
 
-    def traces(self) -> dict[str, ConnectionTrace]:
+    def traces(self) -> dict[str, ConnectionRecording]:
         """Recorded variables by connection, in torch order."""
         if not self._variables:
             return {}
@@ -197,7 +197,7 @@ class _Kept:
                 if len(traces):
                     values.update(group.trace_rows(each, traces))
                 wanted = {key: a for key, a in values.items() if key in self._variables}
-                found[each.name] = ConnectionTrace(**wanted)
+                found[each.name] = ConnectionRecording(**wanted)
         return found
 
 

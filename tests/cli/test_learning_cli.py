@@ -11,7 +11,7 @@ from numpy.testing import assert_array_equal
 from biril_nm.hardware_sim import simulate
 from biril_nm.hw_graph import Conv, Dense, Input, LoihiGraph, Neurons, Output, Sparse
 from biril_nm.learning.rules import PAIR, RULES
-from biril_nm.recording import Trace
+from biril_nm.recording import Recording
 from tests.cli.test_cli import biril
 
 
@@ -62,7 +62,7 @@ def test_export_learn_and_evaluate_the_learned_graph(graph_file, tmp_path):
     run = simulate(graph, spikes, record="s,w,x1", learn=True)
     assert LoihiGraph.load(learned) == run.graph
     assert run.graph != graph
-    assert_array_equal(Trace.load(out).connections["fc2"].w, run.connections["fc2"].w)
+    assert_array_equal(Recording.load(out).connections["fc2"].w, run.connections["fc2"].w)
     done("sim", learned, "--spikes", tmp_path / "x.npz")
 
 

@@ -6,9 +6,9 @@ import numpy as np
 from numpy.testing import assert_array_equal
 
 from biril_nm.hardware_sim import simulate
-from biril_nm.recording import Trace
+from biril_nm.recording import Recording
 from tests.cli.test_cli import biril, refused
-from tests.unit.test_recording import small
+from tests.recording.test_recording import small
 
 
 def test_mapped_input_is_recorded_to_a_folder(tmp_path):
@@ -20,7 +20,7 @@ def test_mapped_input_is_recorded_to_a_folder(tmp_path):
     done = biril(*call, "--record-to", tmp_path / "trace")
     assert done.returncode == 0, done.stderr
     assert f"wrote {tmp_path / 'trace'}" in done.stdout
-    found = Trace.load(tmp_path / "trace")
+    found = Recording.load(tmp_path / "trace")
     wanted = simulate(graph, spikes, record=("s", "v"))
     for variable in ("s", "v"):
         assert_array_equal(getattr(found["lif"], variable), getattr(wanted["lif"], variable))

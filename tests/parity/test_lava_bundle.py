@@ -19,7 +19,7 @@ from biril_nm.errors import OutputExistsError, RangeError
 from biril_nm.export import get_backend
 from biril_nm.export.lava.bundle import run_lava as runner
 from biril_nm.hardware_sim import simulate
-from biril_nm.recording import Trace
+from biril_nm.recording import Recording
 
 BLOCKED = ("torch", "biril_nm", "nir", "nirtorch", "snntorch", "numba")
 BLOCKER = f"""
@@ -63,7 +63,7 @@ def test_bundle_gives_the_traces_and_predictions_of_the_simulator(bundle: Path) 
     done = run_bundle(bundle, "--out", out, "--record", "s,u,v", "--samples", 5)
     assert (done.returncode, done.stderr) == (0, "")
     sim = simulate(graph, spikes[:, :5], record=("s", "u", "v"))
-    lava = Trace.load(out)
+    lava = Recording.load(out)
     for name in graph.neurons:
         for key in ("s", "u", "v"):
             assert_array_equal(getattr(lava[name], key), getattr(sim[name], key))
@@ -94,7 +94,7 @@ def test_several_inputs_outputs_loops_and_sparse_weights(tmp_path: Path) -> None
         assert (done.returncode, done.stderr) == (0, "")
         sim = simulate(graph, spikes)
         for name in graph.neurons:
-            assert_array_equal(Trace.load(out)[name].s, sim[name].s)
+            assert_array_equal(Recording.load(out)[name].s, sim[name].s)
     assert done.stdout.startswith("sample 0: lif3 predicts ")
 
 

@@ -12,18 +12,18 @@ from numpy.testing import assert_array_equal
 from biril_nm.export.lava.backend import run_lava
 from biril_nm.hardware_sim import simulate
 from biril_nm.hw_graph import Conv, LoihiGraph, Sparse
-from biril_nm.recording import Trace
+from biril_nm.recording import Recording
 
 pytestmark = pytest.mark.lava
 VARIABLES = ("s", "u", "v")
 
 
 @cache
-def on_lava(name: str) -> Trace:
+def on_lava(name: str) -> Recording:
     return run_lava(*make(name))
 
 
-def compare(lava: Trace, sim: Trace) -> int:
+def compare(lava: Recording, sim: Recording) -> int:
     """Number of integers compared, in node time and chip time."""
     count = 0
     for left, right in ((lava, sim), (lava.chip_time(), sim.chip_time())):
@@ -54,7 +54,7 @@ def test_every_state_equals_the_simulator(name: str) -> None:
     assert all(lava.n_spikes.values()), lava.n_spikes
 
 
-def changed_nodes(graph: LoihiGraph, spikes: object, lava: Trace) -> list[str]:
+def changed_nodes(graph: LoihiGraph, spikes: object, lava: Recording) -> list[str]:
     sim = simulate(graph, spikes, record=VARIABLES)
     return [
         node

@@ -28,7 +28,7 @@ from biril_nm.learning.rule import LearningRule, Term, Trace
 from biril_nm.learning.rules import RULES
 from biril_nm.parity import check_parity
 from biril_nm.recording import LEARNING_VARIABLES, VARIABLES
-from tests.random_learning import random_input, random_network, random_weights
+from tests.support.random_learning import random_input, random_network, random_weights
 
 pytestmark = pytest.mark.lava
 EVERYTHING = (*VARIABLES, *LEARNING_VARIABLES)

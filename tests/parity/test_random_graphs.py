@@ -20,8 +20,8 @@ from biril_nm.export.lava.backend import _inputs, _lava_network, _trace, describ
 from biril_nm.export.lava.bundle import run_lava as runner
 from biril_nm.hardware_sim import simulate
 from biril_nm.hw_graph import Conv, LoihiGraph
-from tests.random_graphs import random_graph, random_spikes
-from tests.sim_paths import assert_every_path_gives
+from tests.support.random_graphs import random_graph, random_spikes
+from tests.support.sim_paths import assert_every_path_gives
 
 pytestmark = pytest.mark.lava
 VARIABLES = ("s", "u", "v")

@@ -22,8 +22,8 @@ from biril_nm.export import lower
 from biril_nm.export.lava.backend import run_lava
 from biril_nm.hardware_sim import simulate
 from biril_nm.hw_graph import LoihiGraph
-from tests.random_nets import WIRINGS, random_input, random_nir
-from tests.sim_paths import assert_every_path_gives
+from tests.support.random_nets import WIRINGS, random_input, random_nir
+from tests.support.sim_paths import assert_every_path_gives
 
 pytestmark = pytest.mark.lava
 VARIABLES = ("s", "u", "v")

@@ -1,0 +1,57 @@
+"""What evaluation of integer graphs refuses, and the back end that biril eval chooses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from biril_nm.coding import Coding
+from biril_nm.commands.evaluate import _engine
+from biril_nm.commands.sources import Source
+from biril_nm.errors import ConfigError
+from biril_nm.evaluation.accuracy import evaluate_graph, single_readout
+from tests.support.random_graphs import random_graph
+
+RATE = Coding("rate", n_steps=3, message_bits=0)
+GRAPH = random_graph(3, "plain")
+VALUES = np.zeros((2, *GRAPH.inputs["in"].shape), dtype=np.float32)
+
+
+def test_unknown_back_ends_are_refused():
+    with pytest.raises(
+        ConfigError, match="back end 'gpu' cannot run an integer graph; allowed: sim"
+    ):
+        evaluate_graph(GRAPH, VALUES, np.zeros(2), RATE, backend="gpu")
+
+
+def test_nothing_to_evaluate_is_refused():
+    with pytest.raises(ConfigError, match="there are no samples to evaluate"):
+        evaluate_graph(GRAPH, VALUES[:0], np.zeros(0), RATE)
+
+
+def test_several_inputs_do_not_classify():
+    with pytest.raises(
+        ConfigError, match=r"one input and one output; .* inputs in, in2 and outputs out"
+    ):
+        single_readout(random_graph(0, "inputs"))
+
+
+def source(name, net=None):
+    return Source(Path(name), "pt" if net else "loihi", net=net)
+
+
+def test_the_back_end_is_one_that_all_sources_run_on():
+    model, graph = source("m.pt", net=object()), source("g.loihi.npz")
+    assert _engine([model, model], None, False) == "torch"
+    assert _engine([model, graph], None, False) == "sim"
+    assert _engine([model], "lava", True) == "lava"
+    with pytest.raises(ConfigError, match="back end 'gpu' is unknown; known: torch, sim, lava"):
+        _engine([model], "gpu", False)
+    with pytest.raises(
+        ConfigError, match="'g.loihi.npz' holds no torch network; use --backend sim"
+    ):
+        _engine([model, graph], "torch", False)
+    with pytest.raises(ConfigError, match="workers run integer networks only; add --backend sim"):
+        _engine([model], None, True)

@@ -1,0 +1,149 @@
+"""Recording to disk: the same integers as in memory, complete folders only, bounded memory."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+
+from biril_nm.errors import ConfigError, FileFormatError, OutputExistsError
+from biril_nm.hardware_sim import simulate
+from biril_nm.hw_graph import Dense, Input, LoihiGraph, Neurons
+from biril_nm.recording import Recording
+from biril_nm.recording import folder as trace_folder
+from tests.support.random_graphs import random_graph, random_spikes
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_folder_holds_what_memory_would(seed, tmp_path):
+    graph = random_graph(seed)
+    spikes = random_spikes(graph, 7, 3, seed)
+    wanted = simulate(graph, spikes, record=("s", "u", "v"))
+    found = simulate(graph, spikes, record=("s", "u", "v"), record_to=tmp_path / "trace")
+    loaded = Recording.load(tmp_path / "trace")
+    assert list(found) == list(loaded) == list(wanted)
+    for name, node in wanted.items():
+        for variable, array in node.variables().items():
+            for trace in (found, loaded):
+                assert_array_equal(getattr(trace[name], variable), array, err_msg=name)
+    assert loaded.n_spikes == found.n_spikes == wanted.n_spikes
+    assert loaded.meta["n_steps"] == 7
+    for name, v in wanted.v_last.items():
+        assert_array_equal(found.v_last[name], v)
+    for name, node in wanted.chip_time().items():
+        assert_array_equal(found.chip_time()[name].s, node.s)
+
+
+def small(n_pre=40, n_post=64):
+    weight = 2 * np.random.default_rng(0).integers(-20, 30, (n_post, n_pre))
+    nodes = {"in": Input((n_pre,)), "fc": Dense(weight), "lif": Neurons((n_post,), vth=200, dv=400)}
+    return LoihiGraph(nodes, (("in", "fc"), ("fc", "lif")))
+
+
+STREAM = """
+import resource, sys
+import numpy as np
+from biril_nm.hardware_sim import simulate
+from biril_nm.hw_graph import LoihiGraph
+
+graph = LoihiGraph.load("net.loihi.npz")
+spikes = np.load("stream.npy", mmap_mode="r")
+simulate(graph, spikes[:100], record=("v",), n_threads=1)  # compiled code is loaded
+lines = open("/proc/self/status").read().splitlines()
+used = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmData"))
+limit = used + (64 << 20)
+resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+trace = simulate(
+    graph, spikes, record=("v",), n_threads=1, record_to="trace" if "disk" in sys.argv else None
+)
+print(trace["lif"].v.nbytes, trace.n_spikes["lif"])
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits memory as Linux does")
+def test_a_million_steps_take_no_more_memory_than_a_block(tmp_path):
+    graph, n_steps = small(), 1_000_000
+    graph.save(tmp_path / "net.loihi.npz")
+    spikes = np.lib.format.open_memmap(
+        tmp_path / "stream.npy", mode="w+", dtype=np.uint8, shape=(n_steps, 1, 40)
+    )
+    spikes[:] = np.random.default_rng(1).random((n_steps, 1, 40), dtype=np.float32) < 0.1
+    run = [sys.executable, "-c", STREAM]
+    done = subprocess.run([*run, "disk"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    n_bytes, n_spikes = map(int, done.stdout.split())
+    assert n_bytes == 4 * 64 * n_steps  # four times what the limit leaves
+    assert n_spikes > n_steps
+    tail = np.asarray(Recording.load(tmp_path / "trace")["lif"].v[-3:])
+    whole = simulate(graph, np.asarray(spikes), record=(), n_threads=1)
+    assert_array_equal(tail[-1], whole.v_last["lif"])
+    in_memory = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert in_memory.returncode != 0 and "MemoryError" in in_memory.stderr
+
+
+def test_a_failed_run_leaves_nothing_and_force_replaces_traces_only(tmp_path, monkeypatch):
+    graph, spikes = small(), np.ones((3, 1, 40), np.uint8)
+    folder = tmp_path / "trace"
+    simulate(graph, spikes, record_to=folder)
+    with pytest.raises(OutputExistsError, match="pass --force"):
+        simulate(graph, spikes, record_to=folder)
+    assert simulate(graph, spikes[:2], record_to=folder, force=True)["lif"].s.shape[0] == 2
+    other = tmp_path / "photos"
+    other.mkdir()
+    (other / "a.jpg").touch()
+    with pytest.raises(OutputExistsError, match="is no folder with trace.json"):
+        simulate(graph, spikes, record_to=other, force=True)
+    monkeypatch.setattr(
+        trace_folder.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 10})
+    )
+    with pytest.raises(ConfigError, match="recording 's' of 'lif' takes 0.0 GiB and the disk"):
+        simulate(graph, spikes, record_to=tmp_path / "full")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["photos", "trace"]
+
+
+def test_what_memory_cannot_hold_is_refused_with_the_way_out(monkeypatch):
+    monkeypatch.setattr(trace_folder, "_memory", lambda: 1000)
+    with pytest.raises(ConfigError, match=r"record_to=FOLDER \(--record-to\)"):
+        simulate(small(), np.ones((30, 1, 40), np.uint8))
+
+
+def test_learning_does_not_record_to_disk(tmp_path):
+    from biril_nm.learning.rules import RULES
+
+    rule = next(rule for rule in RULES.values() if not rule.three_factor)
+    graph = small().with_node("fc", rule=rule)
+    with pytest.raises(ConfigError, match="leave record_to out"):
+        simulate(graph, np.ones((3, 1, 40), np.uint8), learn=True, record_to=tmp_path / "x")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda h: h.update(format="other"), "needed is 'biril-nm trace folder 1'"),
+        (lambda h: h.update(batch=2), "needed are uint8 of shape"),
+        (lambda h: h["nodes"]["lif"]["arrays"].update(s="../0.lif.s.npy"), "outside of the folder"),
+        (lambda h: h["nodes"]["lif"]["arrays"].update(x="0.lif.s.npy"), "'x'"),
+        (lambda h: h["nodes"].update(lif=3), "no folder of a trace"),
+        (lambda h: h.pop("n_spikes"), "n_spikes"),
+    ],
+)
+def test_damaged_folders_are_refused(change, message, tmp_path):
+    simulate(small(), np.ones((3, 1, 40), np.uint8), record_to=tmp_path / "trace")
+    path = tmp_path / "trace" / trace_folder.HEADER
+    header = json.loads(path.read_text())
+    change(header)
+    path.write_text(json.dumps(header))
+    with pytest.raises(FileFormatError, match=message):
+        Recording.load(tmp_path / "trace")
+
+
+def test_a_shortened_array_is_refused(tmp_path):
+    simulate(small(), np.ones((3, 1, 40), np.uint8), record_to=tmp_path / "trace")
+    (array,) = (tmp_path / "trace").glob("*.npy")
+    array.write_bytes(array.read_bytes()[:-1])
+    with pytest.raises(FileFormatError, match="no folder of a trace"):
+        Recording.load(tmp_path / "trace")

@@ -1,0 +1,63 @@
+"""Every way through the simulator's kernels, forced in turn: the same integers must come out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest import mock
+
+from numpy.testing import assert_array_equal
+
+from biril_nm.hardware_sim import simulate
+from biril_nm.hardware_sim.engine import blocks as engine
+from biril_nm.hardware_sim.engine import program, synapses
+from biril_nm.hw_graph import LoihiGraph
+from biril_nm.recording import Recording
+
+PATHS = {
+    "as chosen": {},
+    "16-bit weights, 32-bit sums": {"types": 1},
+    "32-bit weights, 64-bit sums": {"types": 2},
+    "no short step": {"short": False},
+    "blocks of one sample and step": {"scratch": 1},
+    "two threads": {"threads": 2},
+}
+
+
+@contextmanager
+def forced(path: str) -> Iterator[int]:
+    """Compile and run graphs in this way within the block; yields the number of threads."""
+    how = PATHS[path]
+    kept, types = dict(program._compiled), synapses.TYPES
+    program._compiled.clear()
+    try:
+        with (
+            mock.patch.object(synapses, "TYPES", types[how.get("types", 0) :] * 2),
+            mock.patch.object(
+                program,
+                "_stays_inside",
+                program._stays_inside if how.get("short", True) else _never,
+            ),
+            mock.patch.object(engine, "SCRATCH_BYTES", how.get("scratch", engine.SCRATCH_BYTES)),
+        ):
+            yield how.get("threads", 1)
+    finally:
+        program._compiled.clear()
+        program._compiled.update(kept)
+
+
+def _never(links: object) -> bool:
+    return False
+
+
+def assert_every_path_gives(graph: LoihiGraph, spikes: Any, wanted: Recording) -> None:
+    """Each path, with u recorded and without (a shorter step), equals what another engine recorded."""
+    for path in PATHS:
+        for record in (("s", "u", "v"), ("s", "v")):
+            with forced(path) as n_threads:
+                found = simulate(graph, spikes, record=record, n_threads=n_threads)
+            for name, node in found.items():
+                for variable, array in node.variables().items():
+                    where = f"{path}: {name}.{variable}, recorded {record}"
+                    assert_array_equal(array, getattr(wanted[name], variable), where)
