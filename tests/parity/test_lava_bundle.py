@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from lava_cases import make
 from numpy.testing import assert_array_equal
 
 from biril_nm.coding import readout_scores
@@ -20,6 +19,7 @@ from biril_nm.export import get_backend
 from biril_nm.export.lava.bundle import run_lava as runner
 from biril_nm.hardware_sim import simulate
 from biril_nm.recording import Recording
+from tests.support.lava_cases import make
 
 BLOCKED = ("torch", "biril_nm", "nir", "nirtorch", "snntorch", "numba")
 BLOCKER = f"""

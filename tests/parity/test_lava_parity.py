@@ -6,13 +6,13 @@ from functools import cache
 
 import numpy as np
 import pytest
-from lava_cases import CASES, make
 from numpy.testing import assert_array_equal
 
 from biril_nm.export.lava.backend import run_lava
 from biril_nm.hardware_sim import simulate
 from biril_nm.hw_graph import Conv, LoihiGraph, Sparse
 from biril_nm.recording import Recording
+from tests.support.lava_cases import CASES, make
 
 pytestmark = pytest.mark.lava
 VARIABLES = ("s", "u", "v")

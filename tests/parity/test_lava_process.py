@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from lava_cases import CASES, binary, chain, make
 from numpy.testing import assert_array_equal
 
 from biril_nm.errors import ConfigError, RangeError
@@ -22,6 +21,7 @@ from biril_nm.export.lava.bundle import run_lava as runner
 from biril_nm.hardware_sim import simulate
 from biril_nm.hw_graph import Conv, Dense, Input, LoihiGraph, Neurons, Output
 from biril_nm.learning.rules import PAIR
+from tests.support.lava_cases import CASES, binary, chain, make
 
 pytestmark = pytest.mark.lava
 

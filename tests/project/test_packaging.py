@@ -60,7 +60,7 @@ def test_the_wheel_has_one_top_level_name_and_all_data(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     tops = {name.split("/")[0] for name in names if ".dist-info" not in name}
     assert tops == {"biril_nm"}
-    for wanted in ("py.typed", "export/report.html", "export/lava_bundle/run_lava.py"):
+    for wanted in ("py.typed", "export/report/report.html", "export/lava/bundle/run_lava.py"):
         assert f"biril_nm/{wanted}" in names
 
 
