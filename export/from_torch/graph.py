@@ -8,6 +8,7 @@ from typing import Any
 import nir
 import numpy as np
 
+from biril_nm.arrays import Shape
 from biril_nm.errors import UnsupportedNodeError, bullet_list
 from biril_nm.export.from_torch.layers import LAYER_MAP, one_to_one
 from biril_nm.export.from_torch.module import kind_of, objection
@@ -33,7 +34,6 @@ from biril_nm.export.from_torch.wiring import Readout, Wiring
 
 __all__ = ["GraphBuilder"]
 
-Shape = tuple[int, ...]
 Nodes = dict[str, Any]
 Edges = list[tuple[str, str]]
 ONE_STEP = "step"

@@ -10,12 +10,11 @@ import numpy as np
 import torch
 from torch import nn
 
+from biril_nm.arrays import Shape
 from biril_nm.errors import UnsupportedNodeError
 from biril_nm.export.nir_nodes.fold_batchnorm import ChannelAffine
 
 __all__ = ["LAYER_MAP", "VANISHING", "WEIGHTLESS", "one_to_one"]
-
-Shape = tuple[int, ...]
 
 
 def _array(tensor: torch.Tensor) -> Any:
@@ -71,7 +70,7 @@ def conv(module: Any, name: str, in_shape: Shape) -> nir.NIRNode:
     )
 
 
-def _padding(module: Any, name: str, dilation: tuple[int, ...]) -> tuple[int, ...]:
+def _padding(module: Any, name: str, dilation: Shape) -> Shape:
     kernel = module.kernel_size
     if module.padding == "valid":
         return (0,) * len(kernel)

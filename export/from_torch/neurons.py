@@ -17,8 +17,8 @@ import nir
 import numpy as np
 import snntorch
 import torch
-from numpy.typing import NDArray
 
+from biril_nm.arrays import FloatArray, Shape
 from biril_nm.errors import UnsupportedNodeError
 
 __all__ = [
@@ -31,8 +31,6 @@ __all__ = [
     "recurrent_weight",
 ]
 
-FloatArray = NDArray[np.float64]
-Shape = tuple[int, ...]
 
 LONGEST_TAU_STEPS = 2.0**40
 UNUSUAL = 1e4  # where only the membrane is read, thresholds from here on mean "does not spike"

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Union
 
+from biril_nm.arrays import Shape
+
 __all__ = [
     "STATIC",
     "Applied",
@@ -70,8 +72,8 @@ class Applied:
 
     of: Expr
     function: int
-    in_shape: tuple[int, ...]
-    shape: tuple[int, ...]
+    in_shape: Shape
+    shape: Shape
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ class Scaled:
 
     of: Expr
     constant: int
-    shape: tuple[int, ...]
+    shape: Shape
 
 
 @dataclass(frozen=True)

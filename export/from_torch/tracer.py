@@ -17,6 +17,7 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from biril_nm.arrays import Shape
 from biril_nm.errors import UnsupportedNodeError
 from biril_nm.export.from_torch.call import Tracked
 from biril_nm.export.from_torch.layers import VANISHING, WEIGHTLESS
@@ -35,7 +36,6 @@ from biril_nm.export.from_torch.signals import (
 
 __all__ = ["NOT_AT_REST", "Call", "Tracer"]
 
-Shape = tuple[int, ...]
 NOT_AT_REST = "a state other than zero"
 
 

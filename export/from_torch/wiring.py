@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from biril_nm.arrays import Shape
 from biril_nm.errors import UnsupportedNodeError, bullet_list
 from biril_nm.export.from_torch.module import KNOWN, objection
 from biril_nm.export.from_torch.operations import WAYS_OUT
@@ -31,7 +32,7 @@ from biril_nm.export.from_torch.signals import (
     relative,
     without_past,
 )
-from biril_nm.export.from_torch.tracer import NOT_AT_REST, Call, Shape, Tracer
+from biril_nm.export.from_torch.tracer import NOT_AT_REST, Call, Tracer
 
 __all__ = ["Analysis", "ForgetfulStepError", "Readout", "Wiring", "refusal_of"]
 

@@ -14,8 +14,9 @@ from dataclasses import replace
 
 import nir
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from biril_nm.arrays import FloatArray, Shape
 from biril_nm.errors import RangeError
 from biril_nm.export.design_rules import check_design
 from biril_nm.export.lowering.numbers.state_bounds import Decays, Peaks
@@ -116,7 +117,7 @@ def lower(
     return graph
 
 
-def ideal_weights(nir_graph: nir.NIRGraph, graph: LoihiGraph) -> dict[str, NDArray[np.float64]]:
+def ideal_weights(nir_graph: nir.NIRGraph, graph: LoihiGraph) -> dict[str, FloatArray]:
     """Weights before rounding, in the integer units of each connection of ``graph``.
 
     Args:
@@ -140,12 +141,12 @@ def ideal_weights(nir_graph: nir.NIRGraph, graph: LoihiGraph) -> dict[str, NDArr
     return ideal
 
 
-def _row_gain(dynamics: Dynamics, shape: tuple[int, ...]) -> NDArray[np.float64]:
+def _row_gain(dynamics: Dynamics, shape: Shape) -> FloatArray:
     """Weight gain per threshold of each neuron; per volt where there is no threshold."""
     return np.asarray(dynamics.weight_gain / _level(dynamics, shape))
 
 
-def _level(dynamics: Dynamics, shape: tuple[int, ...]) -> NDArray[np.float64]:
+def _level(dynamics: Dynamics, shape: Shape) -> FloatArray:
     spiking = np.all(np.isfinite(dynamics.threshold))
     return dynamics.threshold if spiking else np.ones(shape)
 
@@ -194,7 +195,7 @@ def _quantize(
     return quantize_node(name, links, bias, decays, chip, weight_bits, peaks, scale_search)
 
 
-def _scaled(net: FloatNet, link: FloatLink, gain: NDArray[np.float64]) -> Scaled:
+def _scaled(net: FloatNet, link: FloatLink, gain: FloatArray) -> Scaled:
     with naming(link.name):
         linear = scale_rows(link.linear, gain)
     if link.source not in net.inputs:

@@ -8,9 +8,9 @@ from typing import Any, cast
 
 import numpy as np
 import scipy.sparse
-from numpy.typing import NDArray
 
 import biril_nm
+from biril_nm.arrays import IntArray, Shape
 from biril_nm.errors import ConfigError, FileFormatError, RangeError, UnsupportedNodeError
 from biril_nm.export.netx.records import Geometry, LayerRecord, NeuronRecord
 from biril_nm.export.netx.weights import Part, load_weights, represent, represent_kernel
@@ -38,8 +38,6 @@ __all__ = ["INTEGRATOR", "Names", "build_graph"]
 
 log = logging.getLogger(__name__)
 
-IntArray = NDArray[np.int64]
-Shape = tuple[int, ...]
 Names = Mapping[str, Any]
 
 # lava-dl 0.6.0 netx create_dense, for a layer without neuron group: u adds up, v = u, no spike.

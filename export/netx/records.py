@@ -15,6 +15,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from biril_nm.arrays import IntArray, Shape
 from biril_nm.errors import (
     BirilError,
     FileFormatError,
@@ -27,8 +28,6 @@ from biril_nm.loihi import DECAY_UNITY
 
 __all__ = ["Geometry", "LayerRecord", "NeuronRecord", "read_records"]
 
-IntArray = NDArray[np.int64]
-Shape = tuple[int, ...]
 Geometry = tuple[tuple[int, int], tuple[int, int], tuple[int, int], int]
 
 INTEGER_LIMIT = 1 << 31

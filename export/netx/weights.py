@@ -14,14 +14,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from biril_nm.arrays import IntArray
 from biril_nm.loihi import LOIHI2, MIXED_STEP, MIXED_WEIGHT_MIN, WEIGHT_BITS, WEIGHT_MAX, SignMode
 from biril_nm.loihi.fixed_point import prepare_weights, sign_mode_of, weight_limits
 
 __all__ = ["Loaded", "Part", "load_weights", "represent", "represent_kernel"]
-
-IntArray = NDArray[np.int64]
 
 
 @dataclass(frozen=True)

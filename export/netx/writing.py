@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from biril_nm.arrays import IntArray, Shape
 from biril_nm.errors import UnsupportedNodeError, bullet_list
 from biril_nm.export.netx.reading import BIAS_EXP
 from biril_nm.export.netx.records import LayerRecord, NeuronRecord
@@ -26,7 +26,6 @@ __all__ = ["plan_layers"]
 
 log = logging.getLogger(__name__)
 
-IntArray = NDArray[np.int64]
 
 MAX_MATRIX = 1 << 27  # synapses of one dense matrix
 LAVA_INSTEAD = "The Lava back end (--to lava) runs it as it is"
@@ -337,7 +336,7 @@ def _registers(plan: _Plan, name: str, node: Neurons, flat: bool = False) -> Neu
     return NeuronRecord(*values)
 
 
-def _per_channel(values: IntArray, shape: tuple[int, ...]) -> IntArray:
+def _per_channel(values: IntArray, shape: Shape) -> IntArray:
     """(C,) if neurons of a channel share their value, else all in Lava's order (W, H, C)."""
     full = np.broadcast_to(values, shape)
     channels = full.reshape(shape[0], -1)

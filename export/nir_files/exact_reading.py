@@ -13,8 +13,8 @@ from typing import Any
 
 import nir
 import numpy as np
-from numpy.typing import NDArray
 
+from biril_nm.arrays import FloatArray, IntArray
 from biril_nm.errors import BirilError
 from biril_nm.export.nir_nodes.typed_convolutions import restored
 from biril_nm.hw_graph import (
@@ -143,7 +143,7 @@ def _source(
     raise _ChangedError(f"node '{name}' is new")
 
 
-def _whole(values: Any, what: str) -> NDArray[np.int64]:
+def _whole(values: Any, what: str) -> IntArray:
     if np.asarray(values).dtype.kind not in "iuf":
         raise _ChangedError(f"{what} is not whole")
     array = np.asarray(values, dtype=np.float64)
@@ -154,7 +154,7 @@ def _whole(values: Any, what: str) -> NDArray[np.int64]:
     return nearest.astype(np.int64)
 
 
-def _shared(values: NDArray[np.int64], what: str) -> int:
+def _shared(values: IntArray, what: str) -> int:
     """The integer on which all agree."""
     if np.any(values != values.flat[0]):
         raise _ChangedError(f"{what} differs between neurons")
@@ -185,7 +185,7 @@ def _connection(node: Any, delay: int) -> Connection:
     return Sparse(_sparse(weight, told), **common)
 
 
-def _regroup(kernel: NDArray[np.int64], groups: int) -> NDArray[np.int64]:
+def _regroup(kernel: IntArray, groups: int) -> IntArray:
     """Take the zeros between groups out again."""
     per_out, per_in = kernel.shape[0] // groups, kernel.shape[1] // groups
     blocks = kernel.reshape(groups, per_out, groups, per_in, *kernel.shape[2:])
@@ -195,7 +195,7 @@ def _regroup(kernel: NDArray[np.int64], groups: int) -> NDArray[np.int64]:
     return own.reshape(kernel.shape[0], per_in, *kernel.shape[2:])
 
 
-def _sparse(weight: NDArray[np.int64], told: Any) -> Any:
+def _sparse(weight: IntArray, told: Any) -> Any:
     import scipy.sparse
 
     if "indices" not in told:
@@ -239,7 +239,7 @@ def _neurons(node: Any, dt: float) -> Neurons:
     return Neurons(shape, bias_exp=exponent, **registers)
 
 
-def _decay(tau: Any, dt: float, what: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+def _decay(tau: Any, dt: float, what: str) -> tuple[IntArray, FloatArray]:
     """Register and time constant in steps."""
     steps = np.asarray(tau, dtype=np.float64) / dt
     endless = steps >= ENDLESS_STEPS / 2

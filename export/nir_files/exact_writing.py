@@ -25,9 +25,9 @@ from typing import Any
 
 import nir
 import numpy as np
-from numpy.typing import NDArray
 
 import biril_nm
+from biril_nm.arrays import FloatArray, Shape
 from biril_nm.errors import ConfigError, UnsupportedNodeError, bullet_list
 from biril_nm.export.nir_files.exact_reading import ENDLESS_STEPS, EXACT, REGISTERS, VERSION
 from biril_nm.export.nir_nodes.typed_convolutions import typed
@@ -35,8 +35,6 @@ from biril_nm.hw_graph import Connection, Conv, Input, LoihiGraph, Neurons, Spar
 from biril_nm.loihi import DECAY_UNITY, DU_OFFSET, NO_SYNAPTIC_MEMORY, VTH_SHIFT
 
 __all__ = ["exact_nir"]
-
-FloatArray = NDArray[np.float64]
 
 
 def exact_nir(graph: LoihiGraph, dt_s: float | None = None) -> nir.NIRGraph:
@@ -172,7 +170,7 @@ def _join(
     edges.append((at, destination))
 
 
-def _weights(link: Connection, shape: tuple[int, ...]) -> nir.NIRNode:
+def _weights(link: Connection, shape: Shape) -> nir.NIRNode:
     metadata: dict[str, Any] = {
         "kind": type(link).__name__,
         "weight_exp": int(link.weight_exp),

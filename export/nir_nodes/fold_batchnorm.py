@@ -13,7 +13,8 @@ from typing import Any
 
 import nir
 import numpy as np
-from numpy.typing import NDArray
+
+from biril_nm.arrays import FloatArray, Shape
 
 __all__ = ["ChannelAffine", "fold_batchnorm"]
 
@@ -26,9 +27,9 @@ _LINEAR = (nir.Linear, nir.Affine, nir.Conv2d, nir.Conv1d)
 class ChannelAffine(nir.NIRNode):  # type: ignore[misc]
     """``y = scale x + shift`` per channel: BatchNorm at inference. Never written to a file."""
 
-    scale: NDArray[np.float64]
-    shift: NDArray[np.float64]
-    shape: tuple[int, ...]
+    scale: FloatArray
+    shift: FloatArray
+    shape: Shape
 
     def __post_init__(self) -> None:
         """NIR nodes carry types; this one is replaced before they are used."""

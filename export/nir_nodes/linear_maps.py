@@ -14,8 +14,8 @@ from typing import Any, Union
 
 import numpy as np
 import scipy.sparse
-from numpy.typing import NDArray
 
+from biril_nm.arrays import FloatArray, Shape
 from biril_nm.errors import RangeError
 
 __all__ = [
@@ -31,8 +31,6 @@ __all__ = [
     "scale_rows",
 ]
 
-FloatArray = NDArray[np.float64]
-Shape = tuple[int, ...]
 Pair = tuple[int, int]
 
 DENSE_ABOVE = 0.25  # a matrix with a larger share of stored entries is kept dense

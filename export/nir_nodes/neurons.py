@@ -32,13 +32,11 @@ from typing import Any
 
 import nir
 import numpy as np
-from numpy.typing import NDArray
 
+from biril_nm.arrays import FloatArray, Shape
 from biril_nm.errors import UnsupportedNodeError
 
 __all__ = ["NEURON_KINDS", "Dynamics", "dynamics_of", "parameter_shape", "v_reset"]
-
-FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -148,13 +146,13 @@ PARAMETERS = (
 )  # fmt: skip
 
 
-def parameter_shape(node: nir.NIRNode) -> tuple[int, ...]:
+def parameter_shape(node: nir.NIRNode) -> Shape:
     """The shape that all parameters of a neuron node have, apart from those that are shared."""
     values = [getattr(node, name, None) for name in PARAMETERS]
     return np.broadcast_shapes(*(np.shape(value) for value in values if value is not None))
 
 
-def dynamics_of(node: nir.NIRNode, name: str, dt_s: float, shape: tuple[int, ...]) -> Dynamics:
+def dynamics_of(node: nir.NIRNode, name: str, dt_s: float, shape: Shape) -> Dynamics:
     """Dynamics of one NIR neuron node, arrays broadcast to ``shape``.
 
     Raises:

@@ -8,8 +8,8 @@ from typing import Any
 
 import nir
 import numpy as np
-from numpy.typing import NDArray
 
+from biril_nm.arrays import FloatArray, Shape
 from biril_nm.errors import ConfigError, UnsupportedNodeError
 from biril_nm.export.nir_nodes.linear_maps import (
     Convolution,
@@ -22,8 +22,6 @@ from biril_nm.export.nir_nodes.linear_maps import (
 
 __all__ = ["SIZE_MAX", "STATELESS"]
 
-FloatArray = NDArray[np.float64]
-Shape = tuple[int, ...]
 SIZE_MAX = 1 << 24  # values that one node may send
 
 
@@ -39,7 +37,7 @@ def _pair(value: Any, name: str, what: str, low: int = 1) -> tuple[int, int]:
     return y, x
 
 
-def _padding(node: Any, name: str, kernel: Shape, dilation: tuple[int, ...]) -> tuple[int, ...]:
+def _padding(node: Any, name: str, kernel: Shape, dilation: Shape) -> Shape:
     if not isinstance(node.padding, (str, bytes)):
         return _pair(node.padding, name, "padding", 0)[: len(kernel)]
     text = (

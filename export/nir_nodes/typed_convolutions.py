@@ -15,13 +15,13 @@ from typing import Any
 
 import nir
 import numpy as np
-from numpy.typing import NDArray
+
+from biril_nm.arrays import FloatArray, Shape
 
 __all__ = ["restored", "typed"]
 
 Nodes = dict[str, Any]
 Edges = list[tuple[str, str]]
-FloatArray = NDArray[np.float64]
 CROP = "crop"
 
 
@@ -176,7 +176,7 @@ def _original(node: Any, told: Any) -> Any:
     return replace(node, weight=inner, padding=tuple(int(n) for n in padding))
 
 
-def _size(node: Any) -> tuple[int, ...]:
+def _size(node: Any) -> Shape:
     """(H, W) after a convolution, for any kernel."""
     steps = [np.broadcast_to(getattr(node, key), 2) for key in ("stride", "padding", "dilation")]
     sizes = zip(np.broadcast_to(node.input_shape, 2), node.weight.shape[2:], *steps)

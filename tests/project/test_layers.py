@@ -26,7 +26,7 @@ FLOORS = (
     ("learning", "coding"),
     ("compartments",),
     ("loihi", "data", "storage", "neurons"),
-    ("errors", "_moved"),
+    ("errors", "arrays", "_moved"),
 )
 FLOOR = {folder: len(FLOORS) - i for i, line in enumerate(FLOORS) for folder in line}
 NO_TORCH = ("hardware_sim", "hw_graph", "recording", "compartments", "loihi", "storage", "errors")

@@ -17,14 +17,11 @@ as nothing saturates. Weights on the grid do not move.
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
+from biril_nm.arrays import FloatArray, IntArray
 from biril_nm.loihi.fixed_point import round_half_away
 
 __all__ = ["round_keeping_sums"]
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 
 def round_keeping_sums(ideal: FloatArray, step: int, low: int, high: int) -> IntArray:

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse
-from numpy.typing import NDArray
 
+from biril_nm.arrays import FloatArray
 from biril_nm.export.lowering.numbers.weight_grid import Scaled
 from biril_nm.export.nir_nodes.linear_maps import Convolution
 from biril_nm.loihi import STATE_LIMIT, VTH_SHIFT, WEIGHT_SHIFT, ChipProfile
@@ -31,7 +31,6 @@ __all__ = [
     "register_limits",
 ]
 
-FloatArray = NDArray[np.float64]
 MARGIN = 2.0  # calibrated peaks are doubled before they limit S
 HEADROOM_COST = 0.05  # relative error that clipping at one threshold below zero is taken to cost
 HEADROOM_MARGIN = 1.25  # the depth of v on other data may be this much larger

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse
-from numpy.typing import NDArray
 
+from biril_nm.arrays import FloatArray, IntArray
 from biril_nm.errors import ConfigError, RangeError
 from biril_nm.export.lowering.numbers.balanced_rounding import round_keeping_sums
 from biril_nm.export.nir_nodes.linear_maps import Convolution, LinearMap
@@ -18,8 +18,6 @@ from biril_nm.loihi.fixed_point import round_half_away, sign_mode_of, weight_ste
 
 __all__ = ["SCALE_SEARCHES", "Scaled", "WeightGrid", "check_search", "split_signs", "stored"]
 
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 SCALE_SEARCHES = ("max", "percentile", "mse")
 PERCENTILE = 99.9  # share of weights that "percentile" keeps from clipping
 CLIP_LEVELS = 36  # clip levels that "mse" tries, from a third of the largest weight to all of it

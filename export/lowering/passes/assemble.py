@@ -8,9 +8,9 @@ from typing import Any
 
 import nir
 import numpy as np
-from numpy.typing import NDArray
 
 import biril_nm
+from biril_nm.arrays import FloatArray, IntArray
 from biril_nm.export.lowering.passes.float_net import FloatLink, FloatNet
 from biril_nm.export.lowering.passes.quantize import QuantizedNode
 from biril_nm.export.nir_nodes.linear_maps import Convolution, naming
@@ -82,13 +82,13 @@ def _connection(link: FloatLink, node: QuantizedNode, weight_bits: int) -> Conne
     return Dense(weight, **common) if isinstance(weight, np.ndarray) else Sparse(weight, **common)
 
 
-def _registers(fractions: NDArray[np.float64], convert: Any) -> Any:
+def _registers(fractions: FloatArray, convert: Any) -> Any:
     values, where = np.unique(fractions, return_inverse=True)
     registers = np.array([convert(float(value)) for value in values], dtype=np.int64)
     return _collapse(registers[where].reshape(fractions.shape))
 
 
-def _collapse(register: NDArray[np.int64]) -> Any:
+def _collapse(register: IntArray) -> Any:
     """One integer where all neurons share it."""
     return int(register.flat[0]) if np.all(register == register.flat[0]) else register
 

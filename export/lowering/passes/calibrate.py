@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from biril_nm.arrays import FloatArray, Shape
 from biril_nm.errors import ConfigError
 from biril_nm.export.lowering.numbers.state_bounds import Peaks
 from biril_nm.export.lowering.passes.float_net import FloatNet
@@ -19,8 +20,6 @@ from biril_nm.export.nir_nodes.linear_maps import as_matrix
 from biril_nm.hw_graph.timing import Timing
 
 __all__ = ["calibrate_peaks"]
-
-FloatArray = NDArray[np.float64]
 
 
 def calibrate_peaks(
@@ -110,6 +109,6 @@ class _Run:
         )
 
 
-def _columns(shape: tuple[int, ...], dynamics: Any) -> dict[str, FloatArray]:
+def _columns(shape: Shape, dynamics: Any) -> dict[str, FloatArray]:
     keys = ("u_decay", "v_decay", "weight_gain", "bias_gain", "drive", "threshold")
     return {key: np.broadcast_to(getattr(dynamics, key), shape).reshape(-1, 1) for key in keys}

@@ -15,8 +15,8 @@ from typing import Any
 
 import nir
 import numpy as np
-from numpy.typing import NDArray
 
+from biril_nm.arrays import FloatArray, IntArray, Shape
 from biril_nm.errors import ConfigError, RangeError, UnsupportedNodeError
 from biril_nm.export.nir_nodes.linear_maps import (
     LinearMap,
@@ -38,9 +38,6 @@ from biril_nm.export.nir_nodes.stateless import STATELESS
 from biril_nm.loihi import CHIPS
 
 __all__ = ["FloatLink", "FloatNet", "float_net", "free_name"]
-
-FloatArray = NDArray[np.float64]
-Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -182,7 +179,7 @@ class _Walk:
         """Linear part of one stateless node."""
         return STATELESS[type(node)](node, name, shape)
 
-    def _delay_steps(self, name: str, node: Any, shape: Shape) -> NDArray[np.int64]:
+    def _delay_steps(self, name: str, node: Any, shape: Shape) -> IntArray:
         """Whole steps of a Delay node, one per neuron."""
         exact = np.asarray(node.delay, dtype=np.float64) / self.dt_s
         steps = np.rint(exact)

@@ -21,8 +21,8 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse
-from numpy.typing import NDArray
 
+from biril_nm.arrays import FloatArray, IntArray
 from biril_nm.errors import RangeError
 from biril_nm.export.lowering.numbers.state_bounds import (
     MARGIN,
@@ -40,8 +40,6 @@ from biril_nm.loihi.fixed_point import bias_registers, round_half_away
 
 __all__ = ["QuantizedNode", "quantize_node"]
 
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 PROOF_PRICE = 1.05  # a proven bound on |u| may cost this factor in error
 SCALE_MIN = 2.0  # below this the threshold register has no resolution at all
 
