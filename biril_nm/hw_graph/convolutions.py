@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from biril_nm.hw_graph.graph import Conv, LoihiGraph, Sparse, conv_output_shape
+from biril_nm.hw_graph.graph import LoihiGraph
+from biril_nm.hw_graph.nodes import Conv, Sparse, conv_output_shape
 
 if TYPE_CHECKING:
     import scipy.sparse

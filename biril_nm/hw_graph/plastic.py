@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from biril_nm.errors import ConfigError, FileFormatError
 from biril_nm.hw_graph.convolutions import unroll_convolution
-from biril_nm.hw_graph.graph import Conv, Dense, Input, LoihiGraph, Sparse
+from biril_nm.hw_graph.graph import LoihiGraph
+from biril_nm.hw_graph.nodes import Conv, Dense, Input, Sparse
 from biril_nm.learning.rule import LearningRule
 from biril_nm.learning.rules import RULES, get_rule
 from biril_nm.loihi import TRACE_BITS

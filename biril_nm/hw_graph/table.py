@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from biril_nm.hw_graph.graph import Conv, Dense, Neurons, Sparse
+from biril_nm.hw_graph.nodes import Conv, Dense, Neurons, Sparse
 
 if TYPE_CHECKING:
     from biril_nm.hw_graph.graph import LoihiGraph

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
@@ -21,6 +22,7 @@ __all__ = [
     "as_pair",
     "as_register",
     "as_shape",
+    "csr_from_parts",
     "same_value",
 ]
 
@@ -78,7 +80,7 @@ def as_csr(value: Any, tagged: bool) -> Any:
         matrix = scipy.sparse.csr_matrix(value, copy=True)
         matrix.check_format(full_check=True)
     except (TypeError, ValueError) as error:
-        raise ConfigError(f"Sparse weights are no valid CSR matrix: {error}") from error
+        raise ConfigError(f"Sparse weights are not a valid CSR matrix: {error}") from error
     data = as_integers(matrix.data, "Sparse weights")
     if not matrix.has_canonical_format:
         if tagged:
@@ -93,6 +95,25 @@ def as_csr(value: Any, tagged: bool) -> Any:
     for array in (matrix.data, matrix.indices, matrix.indptr):
         array.setflags(write=False)
     return matrix
+
+
+def csr_from_parts(
+    data: NDArray[Any], indices: NDArray[Any], indptr: NDArray[Any], shape: tuple[int, int]
+) -> Any:
+    """CSR matrix of arrays out of a file, which are checked first."""
+    import scipy.sparse
+
+    rows, columns = shape
+    if (
+        any(part.ndim != 1 or part.dtype.kind not in "iu" for part in (data, indices, indptr))
+        or indptr.shape != (rows + 1,)
+        or (indptr[0], indptr[-1]) != (0, len(data))
+        or len(indices) != len(data)
+        or (np.diff(indptr.astype(np.int64)) < 0).any()
+        or (len(indices) and (indices.min() < 0 or indices.max() >= columns))
+    ):
+        raise ConfigError("data, indices and indptr are not a valid CSR matrix")
+    return scipy.sparse.csr_matrix((data, indices, indptr), shape=shape)
 
 
 def as_pair(value: Any, what: str) -> tuple[int, int]:
@@ -113,6 +134,8 @@ def same_value(a: Any, b: Any) -> bool:
             and np.array_equal(a.indices, b.indices)
             and np.array_equal(a.data, b.data)
         )
+    if isinstance(a, Mapping) and isinstance(b, Mapping):
+        return a.keys() == b.keys() and all(same_value(a[key], b[key]) for key in a)
     if isinstance(a, np.ndarray) or isinstance(b, np.ndarray):
         return np.shape(a) == np.shape(b) and bool(np.array_equal(a, b))
     return bool(a == b)
@@ -138,7 +161,7 @@ def as_register(value: Any, shape: Shape, name: str) -> NDArray[np.int32]:
         full = np.broadcast_to(array, shape).copy()
     except ValueError:
         raise ConfigError(
-            f"register {name} has shape {array.shape}; allowed are one value or shape {shape}"
+            f"register {name} has shape {array.shape}; expected one value or shape {shape}"
         ) from None
     full.setflags(write=False)
     return full

@@ -8,11 +8,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from biril_nm.errors import ConfigError, bullet_list
+from biril_nm.hw_graph.nodes import (
+    Conv,
+    Dense,
+    Input,
+    Neurons,
+    Output,
+    Sparse,
+    conv_output_shape,
+)
+from biril_nm.hw_graph.values import Shape
 from biril_nm.learning.rule import POST_TRACES
 from biril_nm.loihi import TRACE_BITS
 
 if TYPE_CHECKING:
-    from biril_nm.hw_graph.graph import Dense, LoihiGraph, Sparse
+    from biril_nm.hw_graph.graph import LoihiGraph
 
 __all__ = ["check_wiring"]
 
@@ -27,8 +37,6 @@ def check_wiring(graph: LoihiGraph) -> None:
 
 
 def _edge_findings(graph: LoihiGraph) -> Iterator[str]:
-    from biril_nm.hw_graph.graph import Neurons, Output
-
     if not graph.inputs:
         yield "there is no Input node"
     for a, b in graph.edges:
@@ -55,8 +63,6 @@ def _edge_findings(graph: LoihiGraph) -> Iterator[str]:
 def _population_findings(
     graph: LoihiGraph, name: str, kind: str, sources: list[str], targets: list[str]
 ) -> Iterator[str]:
-    from biril_nm.hw_graph.graph import Input, Output
-
     if isinstance(graph.nodes[name], Input) and sources:
         yield f"Input '{name}' cannot have sources, found {sources}"
     ends = [b for b in targets if not isinstance(graph.nodes[b], Output)]
@@ -68,8 +74,6 @@ def _population_findings(
 def _ends_findings(
     graph: LoihiGraph, name: str, kind: str, sources: list[str], targets: list[str]
 ) -> Iterator[str]:
-    from biril_nm.hw_graph.graph import Input, Neurons
-
     if len(sources) != 1 or not isinstance(graph.nodes[sources[0]], (Input, Neurons)):
         yield f"{kind} '{name}' needs exactly one source (Input or Neurons), found {sources}"
     if len(targets) != 1 or not isinstance(graph.nodes[targets[0]], Neurons):
@@ -80,13 +84,11 @@ def _ends_findings(
 
 
 def _shape_findings(graph: LoihiGraph) -> Iterator[str]:
-    from biril_nm.hw_graph.graph import Conv, conv_output_shape
-
     for name, node in graph.connections.items():
         source, destination = graph.ends[name]
         pre, post = graph.shape_of(source), graph.shape_of(destination)
         if isinstance(node, Conv):
-            yield from _conv_findings(name, node, pre, post, conv_output_shape)
+            yield from _conv_findings(name, node, pre, post)
         elif node.weight.shape != (int(np.prod(post)), int(np.prod(pre))):
             yield (
                 f"{type(node).__name__} '{name}' has weights {node.weight.shape}, needed is "
@@ -94,7 +96,7 @@ def _shape_findings(graph: LoihiGraph) -> Iterator[str]:
             )
 
 
-def _conv_findings(name, node, pre, post, output_shape) -> Iterator[str]:  # type: ignore[no-untyped-def]
+def _conv_findings(name: str, node: Conv, pre: Shape, post: Shape) -> Iterator[str]:
     out_channels, in_channels = node.weight.shape[:2]
     if min(*node.stride, *node.dilation, node.groups) < 1 or min(node.padding) < 0:
         yield f"Conv '{name}': stride, dilation and groups start at 1, padding at 0"
@@ -107,8 +109,9 @@ def _conv_findings(name, node, pre, post, output_shape) -> Iterator[str]:  # typ
             f"Conv '{name}': {pre[0]} input and {out_channels} output channels do not fit weights "
             f"{node.weight.shape} in {node.groups} groups"
         )
-    elif output_shape(node, pre) != post:
-        yield f"Conv '{name}' makes {output_shape(node, pre)} from {pre}, but its target is {post}"
+    elif conv_output_shape(node, pre) != post:
+        made = conv_output_shape(node, pre)
+        yield f"Conv '{name}' makes {made} from {pre}, but its target is {post}"
 
 
 def _plasticity_findings(graph: LoihiGraph) -> Iterator[str]:

@@ -16,9 +16,9 @@ from biril_nm.loihi.fixed_point import (
     weight_step,
     wrap_state,
 )
+from biril_nm.loihi.profiles import CHIPS, LOIHI1, LOIHI2, ChipProfile, chip_profile
 from biril_nm.loihi.registers import (
     BIAS_EXP_BITS,
-    CHIPS,
     CONV_SUM_BITS,
     DECAY_BITS,
     DECAY_UNITY,
@@ -35,8 +35,6 @@ from biril_nm.loihi.registers import (
     LEARN_MANTISSA_MIN,
     LEARN_ROUNDING_SEED,
     LEARN_VARIABLE_BITS,
-    LOIHI1,
-    LOIHI2,
     MIXED_STEP,
     MIXED_WEIGHT_MIN,
     NO_SYNAPTIC_MEMORY,
@@ -55,10 +53,8 @@ from biril_nm.loihi.registers import (
     WEIGHT_BITS,
     WEIGHT_MAX,
     WEIGHT_SHIFT,
-    ChipProfile,
     ResetMode,
     SignMode,
-    chip_profile,
 )
 
 __all__ = [

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 from biril_nm.errors import ConfigError
-from biril_nm.loihi.registers import ChipProfile, chip_profile
+from biril_nm.loihi.profiles import ChipProfile, chip_profile
 
 __all__ = [
     "LOIHI1_LIMITS",

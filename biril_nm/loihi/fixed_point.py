@@ -1,8 +1,7 @@
 """Pure integer functions of the chip: decay, wrap, weight preparation, bias, registers of floats.
 
 Each function states its rounding. Oracle: lava-nc 0.10.0, tag ``fixed_pt``. No function changes
-its arguments. The compiled kernels of ``hardware_sim`` repeat the two state functions
-(:func:`decay_toward_zero`, :func:`wrap_state`); tests hold them equal.
+its arguments.
 """
 
 from __future__ import annotations
@@ -13,14 +12,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from biril_nm.errors import RangeError
+from biril_nm.loihi.integers import decay as decay_state
+from biril_nm.loihi.integers import wrap
 from biril_nm.loihi.registers import (
-    DECAY_BITS,
     DECAY_UNITY,
     DU_OFFSET,
     MIXED_STEP,
     MIXED_WEIGHT_MIN,
-    STATE_LIMIT,
-    STATE_SPAN,
     WEIGHT_BITS,
     WEIGHT_MAX,
     SignMode,
@@ -34,6 +32,7 @@ __all__ = [
     "prepare_weights",
     "round_half_away",
     "shift_arithmetic",
+    "shift_left",
     "sign_mode_of",
     "truncate_weights",
     "weight_limits",
@@ -42,6 +41,7 @@ __all__ = [
 ]
 
 IntArray = NDArray[np.int64]
+INT32_BITS = 32
 
 
 def decay_toward_zero(state: ArrayLike, decay: ArrayLike) -> IntArray:
@@ -53,7 +53,7 @@ def decay_toward_zero(state: ArrayLike, decay: ArrayLike) -> IntArray:
     """
     x = np.asarray(state, dtype=np.int64)
     keep = DECAY_UNITY - np.asarray(decay, dtype=np.int64)
-    return np.asarray(np.sign(x) * ((np.abs(x) * keep) >> DECAY_BITS), dtype=np.int64)
+    return np.asarray(decay_state(x, keep), dtype=np.int64)
 
 
 def wrap_state(value: ArrayLike) -> IntArray:
@@ -62,14 +62,22 @@ def wrap_state(value: ArrayLike) -> IntArray:
     ``x - 2**24`` above ``2**23``, ``x + 2**24`` at or below ``-2**23``, else x. So +2**23 stays
     and -2**23 becomes +2**23.
     """
-    x = np.asarray(value, dtype=np.int64)
-    return np.where(x > STATE_LIMIT, x - STATE_SPAN, np.where(x <= -STATE_LIMIT, x + STATE_SPAN, x))
+    return np.asarray(wrap(np.asarray(value, dtype=np.int64)))
 
 
 def shift_arithmetic(value: ArrayLike, exponent: int) -> IntArray:
     """``value << exponent`` for exponents above 0, else ``value >> -exponent`` (floor)."""
     x = np.asarray(value, dtype=np.int64)
     return x << exponent if exponent > 0 else x >> -exponent
+
+
+def shift_left(value: ArrayLike, exponent: int) -> NDArray[np.int32]:
+    """``value << exponent`` in 32 bits, wrapping; floor shift right for negative exponents."""
+    wide = np.asarray(value, dtype=np.int64)
+    if exponent >= INT32_BITS:
+        return np.zeros_like(wide, dtype=np.int32)
+    shifted = wide << exponent if exponent >= 0 else wide >> min(-exponent, INT32_BITS - 1)
+    return np.asarray(shifted).astype(np.int32)
 
 
 def sign_mode_of(weights: ArrayLike) -> SignMode:

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from biril_nm.hw_graph.graph import TAG_LIMITS, Connection, Conv, LoihiGraph, Sparse
+from biril_nm.hw_graph import Connection, Conv, LoihiGraph, Sparse
+from biril_nm.hw_graph.nodes import TAG_LIMITS
 from biril_nm.learning.rule import LearningRule
 from biril_nm.loihi import VTH_SHIFT
 

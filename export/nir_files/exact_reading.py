@@ -230,7 +230,7 @@ def _neurons(node: Any, dt: float) -> Neurons:
 
     per_neuron = _text(told["per_neuron"]).split(",")
     values = {"vth": threshold, "du": du, "dv": dv, "bias_mant": total >> exponent}
-    registers = {
+    registers: dict[str, Any] = {
         key: np.broadcast_to(value.reshape(shape) if value.ndim else value, shape)
         if key in per_neuron
         else _shared(value, key)

@@ -172,7 +172,7 @@ def test_sparse_weights_are_brought_into_one_form():
     with pytest.raises(ConfigError, match="tags need a CSR matrix.*sum_duplicates"):
         Sparse(_csr([2, 4], [1, 0], [0, 2], (1, 2)), tag_t=[1, 2])
     for indices, indptr in (([0, 2], [0, 2]), ([0, -1], [0, 2]), ([0, 1], [1, 2])):
-        with pytest.raises(ConfigError, match="no valid CSR matrix"):
+        with pytest.raises(ConfigError, match="not a valid CSR matrix"):
             Sparse(_csr([2, 4], indices, indptr, (1, 2)))
 
 
@@ -259,7 +259,7 @@ HOSTILE = {
     ),
     "no json": (
         lambda n, d: _npy(np.frombuffer(b"\xff{", np.uint8)) if n == "header.npy" else d,
-        "no valid",
+        "not a valid",
     ),
 }
 

@@ -1,0 +1,17 @@
+"""What a neuron is: one record per compartment model, from which every target takes its neurons."""
+
+from __future__ import annotations
+
+from biril_nm.compartments.cuba_lif import CUBA_LIF
+from biril_nm.compartments.model import CompartmentModel, Register
+from biril_nm.compartments.registry import COMPARTMENTS, compartment, register, unregister
+
+__all__ = [
+    "COMPARTMENTS",
+    "CUBA_LIF",
+    "CompartmentModel",
+    "Register",
+    "compartment",
+    "register",
+    "unregister",
+]
