@@ -12,11 +12,12 @@ import numpy as np
 
 import biril_nm
 from biril_nm.errors import ConfigError
-from biril_nm.hardware_sim.engine.blocks import Clock, run
+from biril_nm.hardware_sim.engine.blocks import RunClock, run
 from biril_nm.hardware_sim.engine.feeds import Feed, StreamFeed, make_feeds
 from biril_nm.hardware_sim.engine.program import Program, compile_graph
 from biril_nm.hardware_sim.engine.recorder import Recorder
-from biril_nm.hardware_sim.kernels.loops import RUN, advance
+from biril_nm.hardware_sim.kernels import loops
+from biril_nm.hardware_sim.kernels.jit import is_loaded
 from biril_nm.hardware_sim.learning.stream import simulate_learning
 from biril_nm.hw_graph import LoihiGraph
 from biril_nm.recording import NodeRecording, Recording, split_variables
@@ -80,7 +81,7 @@ def simulate(
         return simulate_learning(graph, feeds, variables, learning_variables, recorded)
     program = compile_graph(graph)
     n_steps, batch = next(iter(feeds.values())).values.shape[:2]
-    if not any(kernel.signatures for kernel in (advance, *RUN.values())):  # type: ignore[attr-defined]
+    if not (is_loaded(loops.advance) or is_loaded(loops.run)):
         logger.info(
             "loading the compiled kernels; the first run on a machine compiles them (seconds)"
         )
@@ -93,14 +94,14 @@ def simulate(
     probes = (program, n_steps, batch, recorded, variables)
     if record_to is None:
         recorder = Recorder(*probes)
-        run(program, feeds, Clock(n_steps, batch), recorder, threads)
+        run(program, feeds, RunClock(n_steps, batch), recorder, threads)
         traces: Mapping[str, NodeRecording] = recorder.traces()
     else:
         target = check_output(record_to, force, folder_with=HEADER)
         with atomic_directory(target) as part:
             folder = RecordingFolder(part, (batch, n_steps))
             recorder = Recorder(*probes, folder)
-            run(program, feeds, Clock(n_steps, batch), recorder, threads)
+            run(program, feeds, RunClock(n_steps, batch), recorder, threads)
             folder.close(program.shapes, {"n_spikes": recorder.n_spikes, "meta": meta})
         traces = Recording.load(target)
 
@@ -132,7 +133,7 @@ def _chip_time(
     }
     recorder = Recorder(program, length, 1, nodes, variables)
     gate = n_steps if program.max_slack > 0 else 0
-    run(program, streams, Clock(length, 1, True, period, gate), recorder, n_threads=1)
+    run(program, streams, RunClock(length, 1, True, period, gate), recorder, n_threads=1)
     return {
         name: NodeRecording(
             **{key: np.asarray(array)[:, 0] for key, array in trace.variables().items()}

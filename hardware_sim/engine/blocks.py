@@ -20,10 +20,19 @@ from biril_nm.hardware_sim.engine.feeds import Feed
 from biril_nm.hardware_sim.engine.program import Program
 from biril_nm.hardware_sim.engine.recorder import Recorder
 from biril_nm.hardware_sim.engine.synapses import Synapses
+from biril_nm.hardware_sim.kernels import loops
 from biril_nm.hardware_sim.kernels.lanes import GROUP, MASK
-from biril_nm.hardware_sim.kernels.loops import ACCUMULATE, RUN, advance
+from biril_nm.hardware_sim.kernels.records import (
+    Cells,
+    Clock,
+    Link,
+    Node,
+    Registers,
+    Scratch,
+    Source,
+)
 
-__all__ = ["Clock", "Scratch", "Worker", "block_shape", "run"]
+__all__ = ["Block", "RunClock", "Worker", "block_shape", "run"]
 
 # Of one block: enough steps that the call of a kernel, which holds the GIL, is little beside its run.
 SCRATCH_BYTES = 4 << 20
@@ -31,7 +40,7 @@ MIN_BLOCKS_PER_THREAD = 8  # smaller blocks even out samples that spike more tha
 
 
 @dataclass(frozen=True)
-class Clock:
+class RunClock:
     """How long a run is and when nodes are cleared.
 
     Attributes:
@@ -49,13 +58,13 @@ class Clock:
     active: int = 0
 
 
-Scratch = dict[str, dict[str, NDArray[Any]]]
+Block = dict[str, dict[str, NDArray[Any]]]
 
 
 def run(
     program: Program,
     feeds: Mapping[str, Feed],
-    clock: Clock,
+    clock: RunClock,
     recorder: Recorder,
     n_threads: int,
 ) -> None:
@@ -83,7 +92,7 @@ def run(
 
 
 def block_shape(
-    program: Program, feeds: Mapping[str, Feed], clock: Clock, n_threads: int
+    program: Program, feeds: Mapping[str, Feed], clock: RunClock, n_threads: int
 ) -> tuple[int, int]:
     """Steps and samples of a block that keep its scratch below SCRATCH_BYTES."""
     row = sum(_row_length(program, feeds, name) for name in program.shapes)
@@ -107,13 +116,13 @@ def _meeting_points(program: Program) -> tuple[str, ...]:
 
 
 class Worker:
-    """Scratch memory of one thread, and the loop over chunks and nodes for one block at a time."""
+    """Block memory of one thread, and the loop over chunks and nodes for one block at a time."""
 
     def __init__(
         self,
         program: Program,
         feeds: Mapping[str, Feed],
-        clock: Clock,
+        clock: RunClock,
         recorder: Recorder,
         chunk: int,
         batch: int,
@@ -128,7 +137,7 @@ class Worker:
         sizes = {name: program.size(name) for name in program.compartments}
         links = [link for links in program.incoming.values() for link in links]
         meeting = _meeting_points(program)
-        self._full: Scratch = {
+        self._full: Block = {
             "spikes": {name: self._spike_rows(name, batch) for name in program.shapes},
             "a": {name: np.empty((batch, chunk, sizes[name]), np.int32) for name in meeting},
             "u": {
@@ -137,9 +146,10 @@ class Worker:
             },
             "v": {name: np.empty((batch, n), np.int32) for name, n in sizes.items()},
         }
+        self._call = program.kernels.call
         self._inputs = {name: np.empty(n, np.int32) for name, n in sizes.items()}
-        self._sums: dict[str, tuple[NDArray[Any], NDArray[Any]]] = {
-            link.name: (
+        self._scratch = {
+            link.name: Scratch(
                 np.empty(link.n_sums, dtype=link.sum_type),
                 np.empty(link.n_pre + GROUP, dtype=np.int32),
             )
@@ -149,7 +159,7 @@ class Worker:
     def _needs_u(self, name: str) -> bool:
         """Whether currents are remembered from step to step, or recorded."""
         node = self._program.compartments[name]
-        return not node.memoryless or bool(self._recorder.arrays(name)[1].size)
+        return not node.memoryless or bool(self._recorder.probes(name).u.size)
 
     def _spike_rows(self, name: str, batch: int) -> NDArray[Any]:
         feed = self._feeds.get(name)
@@ -174,7 +184,7 @@ class Worker:
         for name, v in block["v"].items():
             self._recorder.keep_last(name, b0, v)
 
-    def _run_chunk(self, block: Scratch, b0: int, t0: int, steps: int) -> None:
+    def _run_chunk(self, block: Block, b0: int, t0: int, steps: int) -> None:
         for name, feed in self._feeds.items():
             if not feed.constant:
                 rows = block["spikes"][name][:, self._past[name] :, : self._program.size(name)]
@@ -192,9 +202,7 @@ class Worker:
                 rows = block["spikes"][name]
                 rows[:, :past] = rows[:, steps : steps + past].copy()
 
-    def _run_loop(
-        self, block: Scratch, names: tuple[str, ...], b0: int, t0: int, steps: int
-    ) -> None:
+    def _run_loop(self, block: Block, names: tuple[str, ...], b0: int, t0: int, steps: int) -> None:
         """Nodes that feed each other: from outside for all steps at once, then step by step."""
         for name in names:
             self._receive(block, name, t0, 0, steps, outside=names)
@@ -203,24 +211,18 @@ class Worker:
                 self._receive(block, name, t0, t, t + 1, inside=names)
                 self._advance(block, name, b0, t0, t, t + 1)
 
-    def _run_node(self, block: Scratch, name: str, b0: int, t0: int, steps: int) -> None:
+    def _run_node(self, block: Block, name: str, b0: int, t0: int, steps: int) -> None:
         """A node with a single connection."""
         (link,) = self._program.incoming[name]
-        n_spikes = RUN[link.kind](
-            self._source(block, link, t0),
-            link.weights,
-            self._sums[link.name],
-            link.finish,
-            self._inputs[name],
-            len(block["v"][name]),
-            steps,
-            *self._node(block, name, b0, t0),
-        )
-        self._recorder.count(name, int(n_spikes))
+        received = self._link(block, link, t0)
+        node = self._node(block, name, b0, t0)
+        size = len(block["v"][name])
+        n_spikes = self._call(loops.run, name, received, self._inputs[name], size, steps, node)
+        self._recorder.count(name, n_spikes)
 
     def _receive(
         self,
-        block: Scratch,
+        block: Block,
         name: str,
         t0: int,
         ta: int,
@@ -234,28 +236,29 @@ class Worker:
             a[:, ta:tb] = 0
         for link in self._program.incoming[name]:
             if (link.source in inside) if inside is not None else (link.source not in outside):
-                source = self._source(block, link, t0)
-                sums = self._sums[link.name]
-                ACCUMULATE[link.kind](source, link.weights, sums, link.finish, a, ta, tb, add)
+                received = self._link(block, link, t0)
+                self._call(loops.accumulate, link.name, received, a, ta, tb, add)
                 add = True
 
-    def _advance(self, block: Scratch, name: str, b0: int, t0: int, ta: int, tb: int) -> None:
-        n_spikes = advance(block["a"][name], ta, tb, *self._node(block, name, b0, t0))
-        self._recorder.count(name, int(n_spikes))
+    def _advance(self, block: Block, name: str, b0: int, t0: int, ta: int, tb: int) -> None:
+        node = self._node(block, name, b0, t0)
+        n_spikes = self._call(loops.advance, name, block["a"][name], ta, tb, node)
+        self._recorder.count(name, n_spikes)
 
-    def _source(self, block: Scratch, link: Synapses, t0: int) -> tuple[Any, ...]:
-        """Where a connection reads spikes; see ``kernels_synapse``."""
+    def _link(self, block: Block, link: Synapses, t0: int) -> Link:
+        """A connection as the kernels take it."""
         past = self._past.get(link.source)
         start = past or 0
         lag = link.lag if self._clock.chip_time else link.slack
-        return block["spikes"][link.source], start, lag, start - t0, past is None
+        source = Source(block["spikes"][link.source], start, lag, start - t0, past is None)
+        return Link(source, link.weights, self._scratch[link.name], link.finish)
 
-    def _node(self, block: Scratch, name: str, b0: int, t0: int) -> tuple[tuple[Any, ...], ...]:
-        """Cells, registers, probes and clock of a node; see ``kernels_neuron``."""
+    def _node(self, block: Block, name: str, b0: int, t0: int) -> Node:
+        """A node as the kernels take it."""
         node, clock = self._program.compartments[name], self._clock
-        return (
-            (block["spikes"][name], self._past[name], block["u"][name], block["v"][name]),
-            (node.keep_u, node.keep_v, node.bias, node.vth, node.wide),
-            self._recorder.arrays(name),
-            (b0, t0, clock.period, self._program.latency[name], clock.active),
+        return Node(
+            Cells(block["spikes"][name], self._past[name], block["u"][name], block["v"][name]),
+            Registers(node.keep_u, node.keep_v, node.bias, node.vth, node.wide),
+            self._recorder.probes(name),
+            Clock(b0, t0, clock.period, self._program.latency[name], clock.active),
         )

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biril_nm.hardware_sim.kernels.lanes import FEW, LANES
+from biril_nm.hardware_sim.kernels.records import ConvOrder, ConvSteps, ConvWeights
 from biril_nm.hardware_sim.kernels.synapse import CONV_COLUMNS
 from biril_nm.hw_graph import Conv, Shape
 from biril_nm.hw_graph.convolutions import tap_table
@@ -92,8 +93,8 @@ def _reciprocal(divisor: int, n: int) -> tuple[int, int]:
 
 def conv_tables(
     node: Conv, kernel: Ints, pre: Shape, post: Shape, channel_first: bool
-) -> tuple[Ints, NDArray[np.int32], tuple[int, ...], tuple[int, ...], int]:
-    """What ``kernels_synapse.sum_conv`` takes as weights, and the length of its sums.
+) -> tuple[ConvWeights, int]:
+    """Weights of a convolution as its sum takes them, and the length of its sums.
 
     Args:
         node: the convolution.
@@ -101,13 +102,6 @@ def conv_tables(
         pre: source shape (C, H, W).
         post: target shape.
         channel_first: whether sources are numbered (C, H, W), else (H, W, C).
-
-    Returns:
-        values (in, kH slots, kW slots with zeros between), flat; pixels (H * W, columns): first output
-        and weight, lines, runs in a line, where blocks, small blocks and a run end; steps of output and
-        weight from line to line and from run to run; order: divisor of a source number, its
-        reciprocal, whether the quotient is the channel, weights per channel, channels and outputs of a
-        group.
     """
     out_channels, group_in, k_height, k_width = kernel.shape
     n_group = out_channels // node.groups
@@ -138,10 +132,10 @@ def conv_tables(
     pixels = np.stack(np.broadcast_arrays(*columns), axis=-1).reshape(-1, CONV_COLUMNS)
     pixels[(pixels[:, 2] == 0) | (pixels[:, 3] == 0), 2] = 0
     run = 0 if joined else int(length[0])
-    steps = (y.gap * line, width, x.gap * out_channels, run)
+    steps = ConvSteps(y.gap * line, width, x.gap * out_channels, run)
     channels = group_in * node.groups
     divisor = pre[1] * pre[2] if channel_first else channels
-    order = (
+    order = ConvOrder(
         divisor,
         *_reciprocal(divisor, int(np.prod(pre))),
         int(channel_first),
@@ -150,4 +144,4 @@ def conv_tables(
         n_group if node.groups > 1 else 0,
     )
     n_sums = int(np.prod(post)) + LANES
-    return values.ravel(), pixels.astype(np.int32), steps, order, n_sums
+    return ConvWeights(values.ravel(), pixels.astype(np.int32), steps, order), n_sums

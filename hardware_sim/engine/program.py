@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import weakref
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from biril_nm.errors import ConfigError
 from biril_nm.hardware_sim.engine.components import Component, execution_order
 from biril_nm.hardware_sim.engine.layout import internal_order
 from biril_nm.hardware_sim.engine.synapses import Synapses, make_synapses
+from biril_nm.hardware_sim.kernels.jit import BoundKernels
 from biril_nm.hw_graph import LoihiGraph, Neurons, Shape
 from biril_nm.loihi import DECAY_UNITY, DU_OFFSET, STATE_LIMIT, VTH_SHIFT, WEIGHT_SHIFT
 
@@ -60,6 +61,7 @@ class Program:
         order: components in execution order; those with loops run step by step.
         history: steps of the past that a source must remember, in node time and chip time.
         latency, max_slack: of the graph (:mod:`biril_nm.hw_graph.timing`).
+        kernels: compiled for the types of this graph's links and nodes.
     """
 
     shapes: dict[str, Shape]
@@ -69,6 +71,7 @@ class Program:
     order: tuple[Component, ...]
     latency: dict[str, int]
     max_slack: int
+    kernels: BoundKernels = field(default_factory=BoundKernels, compare=False, repr=False)
 
     def size(self, name: str) -> int:
         """Number of elements of a node."""
@@ -162,8 +165,8 @@ def _compartments(name: str, node: Neurons, links: tuple[Synapses, ...]) -> Comp
 def _stays_inside(links: tuple[Synapses, ...]) -> bool:
     """Whether the input, times 64, stays inside 24 bits, and that of one connection needs a factor only."""
     if len(links) == 1:
-        (_, right, modulo), sum_type = links[0].finish, links[0].sum_type
-        if right or modulo or sum_type is np.int64:
+        finish = links[0].finish
+        if finish.right or finish.modulo or links[0].sum_type is np.int64:
             return False
     return sum(link.bound for link in links) < STATE_LIMIT >> WEIGHT_SHIFT
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biril_nm.hardware_sim.engine.program import Program
+from biril_nm.hardware_sim.kernels.records import Probes
 from biril_nm.recording import VARIABLES, NodeRecording
 from biril_nm.recording.channels_last import torch_view
 from biril_nm.recording.folder import DTYPES, RecordingFolder, check_memory
@@ -59,10 +60,9 @@ class Recorder:
         self._n_spikes = dict.fromkeys(self._shapes, 0)
         self._lock = threading.Lock()
 
-    def arrays(self, name: str) -> tuple[Array, Array, Array]:
-        """Arrays for s, u and v, empty where not recorded."""
-        s, u, v = (self._arrays.get((name, var), self._none[var]) for var in VARIABLES)
-        return s, u, v
+    def probes(self, name: str) -> Probes:
+        """Arrays for s, u and v of a node, empty where not recorded."""
+        return Probes(*(self._arrays.get((name, var), self._none[var]) for var in VARIABLES))
 
     def count(self, name: str, n_spikes: int) -> None:
         """Add spikes of a node."""

@@ -17,6 +17,7 @@ from biril_nm.errors import ConfigError, RangeError
 from biril_nm.hardware_sim.engine.conv_tables import conv_tables
 from biril_nm.hardware_sim.engine.layout import node_order
 from biril_nm.hardware_sim.kernels.lanes import LANES
+from biril_nm.hardware_sim.kernels.records import DenseWeights, Finish, SparseWeights, Weights
 from biril_nm.hw_graph import Connection, Conv, Dense, LoihiGraph, Sparse
 from biril_nm.loihi import CONV_SUM_BITS
 from biril_nm.loihi.fixed_point import prepare_weights
@@ -45,9 +46,8 @@ class Synapses:
         target: name of the Neurons node that it feeds.
         slack: steps from spike to arrival in node time.
         lag: steps from spike to arrival in chip time.
-        kind: Dense, Sparse or Conv, which names the compiled loops.
-        weights: what the loops take as weights.
-        finish: how sums become input: left and right shift, and whether they pass the modulo.
+        weights: of the kind of connection.
+        finish: how sums become input.
         sum_type: type of the sums.
         n_sums: length of the sums, slack for the last block of lanes included.
         bound: largest magnitude of what is delivered.
@@ -59,9 +59,8 @@ class Synapses:
     target: str
     slack: int
     lag: int
-    kind: str
-    weights: tuple[Any, ...]
-    finish: tuple[int, int, bool]
+    weights: Weights
+    finish: Finish
     sum_type: type
     n_sums: int
     bound: int
@@ -84,7 +83,6 @@ def make_synapses(graph: LoihiGraph, name: str) -> Synapses:
         target=target,
         slack=graph.timing.slack[name],
         lag=1 + int(node.delay),
-        kind=type(node).__name__,
         n_pre=int(np.prod(graph.shape_of(source))),
         **parts,
     )
@@ -133,7 +131,7 @@ def _finish(exponent: int, shift: int, sum_type: type, modulo: bool = False) -> 
     """Left and right shift of a sum, within the width of its type."""
     widest = INT32_BITS * (2 if sum_type is np.int64 else 1) - 1
     left = max(min(exponent, INT32_BITS - 1), 0)
-    finish = (min(left + shift, widest), min(max(-exponent, 0), widest), modulo)
+    finish = Finish(min(left + shift, widest), min(max(-exponent, 0), widest), modulo)
     return {"finish": finish, "sum_type": sum_type}
 
 
@@ -159,7 +157,7 @@ def _dense(graph: LoihiGraph, name: str, node: Dense) -> Parts:
     rows = np.zeros((pre.size + 1, width), dtype=stored.dtype)
     rows[:-1, : post.size] = stored[post][:, pre].T
     return {
-        "weights": (rows.ravel(), width, pre.size),
+        "weights": DenseWeights(rows.ravel(), width, pre.size),
         "n_sums": width,
         "bound": _delivered(bound, node.weight_exp),
         **_finish(node.weight_exp, shift, sum_type),
@@ -179,9 +177,9 @@ def _sparse(graph: LoihiGraph, name: str, node: Sparse) -> Parts:
     matrix = scipy.sparse.csr_matrix((stored, *places), shape=node.weight.shape)
     pre, post = _orders(graph, name)
     ordered = matrix[post][:, pre].tocsc()
-    weights = (ordered.indptr.astype(np.int64), ordered.indices.astype(np.int32), ordered.data)
+    pointers, targets = ordered.indptr.astype(np.int64), ordered.indices.astype(np.int32)
     return {
-        "weights": weights,
+        "weights": SparseWeights(pointers, targets, ordered.data),
         "n_sums": post.size,
         "bound": _delivered(bound, node.weight_exp),
         **_finish(node.weight_exp, shift, sum_type),
@@ -200,10 +198,10 @@ def _conv(graph: LoihiGraph, name: str, node: Conv) -> Parts:
         )
     stored, shift, sum_type = _narrow(kernel, bound, int(message_bits > 0), keep_all=True)
     shapes = graph.shape_of(source), graph.shape_of(target)
-    *weights, n_sums = conv_tables(node, stored, *shapes, channel_first=source in graph.inputs)
+    weights, n_sums = conv_tables(node, stored, *shapes, channel_first=source in graph.inputs)
     modulo = bound >= 1 << (CONV_SUM_BITS - 1)
     return {
-        "weights": tuple(weights),
+        "weights": weights,
         "n_sums": n_sums,
         "bound": bound,
         **_finish(0, shift, sum_type, modulo),

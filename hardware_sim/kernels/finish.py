@@ -1,6 +1,6 @@
 """What a sum of weights becomes: the exponent of the connection, in 32 bits, or modulo 2**24.
 
-``finish`` is (left, right, modulo): shifts of the sums, and whether they pass the modulo of Lava's Conv.
+:class:`biril_nm.hardware_sim.kernels.records.Finish` says how.
 """
 
 from __future__ import annotations
@@ -24,15 +24,14 @@ WIDE = 8  # bytes
 @part
 def deliver(sums: Any, out: Any, add: Any, finish: Any) -> None:
     """``out (+)= finished sums`` for the length of ``out``."""
-    left, right, modulo = finish
-    if modulo:
-        _deliver_modulo(sums, out, add, left)
+    if finish.modulo:
+        _deliver_modulo(sums, out, add, finish.left)
     elif sums.itemsize == WIDE:
         for i in range(out.size):  # shifted before it is cut
-            value = np.int32((sums[i] << left) >> right)
+            value = np.int32((sums[i] << finish.left) >> finish.right)
             out[i] = np.int32(out[i] + value) if add else value
     else:
-        _deliver_narrow(sums, out, add, left, right)
+        _deliver_narrow(sums, out, add, finish.left, finish.right)
 
 
 @part

@@ -4,18 +4,6 @@ Integers are those of lava-nc 0.10.0 ``PyLifModelBitAcc`` (tag ``fixed_pt``), it
 included: ``biril_nm.loihi.fixed_point`` states the equations. With decays in 0..4096 everything fits 32
 bits, because x k >> 12 = (x >> 12) k + ((x & 4095) k >> 12), which lets the loops run on twice as many
 lanes as a 64-bit product. Other decays, which Lava runs but no register holds, take 64 bits.
-
-Arguments that belong together travel as tuples:
-    cells: (s, start, u, v): spikes (batch, rows, n or more), of which row ``start + t`` is step t;
-        state (batch, n); u without columns where it is neither remembered nor recorded
-        (:attr:`biril_nm.hardware_sim.engine.program.Compartments.memoryless`).
-    registers: (keep_u, keep_v, bias, vth, wide): arrays (n,), or (1,) where neurons share them, and
-        whether decays lie outside 0..4096.
-    probes: (s, u, v): recordings (whole batch, all steps, n), empty where nothing is recorded.
-    clock: (b0, t0, period, phase, active): the block begins at sample b0 and step t0 of the run.
-        With ``period`` > 0, u and v are cleared before integrating at steps with
-        ``(t - phase) % period == 0`` (LIFReset), t counting from 0. With ``active`` > 0 as well, the
-        neurons rest, silent, except in the ``active`` steps from each clearing on.
 """
 
 from __future__ import annotations
@@ -146,8 +134,8 @@ def _step_wide(
 @part
 def step(a: Any, u: Any, v: Any, s: Any, registers: Any) -> None:
     """One step with finished input ``a``, in the form that fits the registers."""
-    keep_u, keep_v, bias, vth, wide = registers
-    if wide:
+    keep_u, keep_v, bias, vth = registers.keep_u, registers.keep_v, registers.bias, registers.vth
+    if registers.wide:
         _step_wide(a, u, v, s, keep_u, keep_v, bias, vth)
     elif keep_u.size > 1:
         _step_each(a, u, v, s, keep_u, keep_v, bias, vth)
@@ -166,11 +154,10 @@ def _probe(record: Any, b: Any, t: Any, row: Any) -> None:
 def _advance(sums: Any, finish: Any, a: Any, u: Any, v: Any, s: Any, registers: Any) -> None:
     """One step with sums as a connection leaves them, or with finished input (``finish`` None)."""
     if u.size == 0:  # the program promises that these sums need no more than a factor
-        _, keep_v, bias, vth, _ = registers
         shift = SHIFT
         if finish is not None:
-            shift = min(np.int32(finish[0] + WEIGHT_SHIFT), SIGN)  # larger ones move zeros only
-        _step_memoryless(sums, shift, v, s, keep_v, bias, vth)
+            shift = min(np.int32(finish.left + WEIGHT_SHIFT), SIGN)  # larger ones move zeros only
+        _step_memoryless(sums, shift, v, s, registers.keep_v, registers.bias, registers.vth)
     elif finish is None:
         step(a, u, v, s, registers)
     else:
@@ -179,44 +166,39 @@ def _advance(sums: Any, finish: Any, a: Any, u: Any, v: Any, s: Any, registers: 
 
 
 @part
-def advance_row(
-    sums: Any,
-    finish: Any,
-    a: Any,
-    b: int,
-    t: int,
-    cells: Any,
-    registers: Any,
-    probes: Any,
-    clock: Any,
-) -> Any:
-    """Advance sample b by step t of the block; returns the spikes.
+def _is_at_rest(t: int, cells: Any, b: int, clock: Any) -> Any:
+    """Clear sample b where its time has come; returns whether its neurons rest at step t of the run."""
+    if clock.period == 0:
+        return False
+    age = (t - clock.phase) % clock.period
+    rest = clock.active > 0 and (age >= clock.active or t < clock.phase)
+    if age == 0 or rest:
+        clear(cells.u[b])
+        clear(cells.v[b])
+    return rest
+
+
+@part
+def advance_row(sums: Any, finish: Any, a: Any, b: int, t: int, node: Any) -> Any:
+    """Advance sample b by step t of the block; returns its number of spikes.
 
     Args:
         sums: (n or more,) what arrives.
-        finish: how sums become input (:mod:`biril_nm.hardware_sim.kernels.finish`); None if they are.
+        finish: how sums become input; None if they are.
         a: (n,) scratch for finished input; the sums themselves if ``finish`` is None.
         b, t: sample and step within the block.
-        cells, registers, probes, clock: see the module.
+        node: cells, registers, probes and clock.
     """
-    s, start, u, v = cells
-    b0, t0, period, phase, active = clock
-    rest = False
-    if period > 0:
-        age = (t0 + t - phase) % period
-        rest = active > 0 and (age >= active or t0 + t < phase)
-        if age == 0 or rest:
-            clear(u[b])
-            clear(v[b])
-    spikes = s[b, start + t]
-    if rest:
+    cells, clock, probes = node.cells, node.clock, node.probes
+    u, v, spikes = cells.u[b], cells.v[b], cells.s[b, cells.start + t]
+    if _is_at_rest(clock.t0 + t, cells, b, clock):
         clear(spikes)
     else:
-        _advance(sums, finish, a, u[b], v[b], spikes, registers)
+        _advance(sums, finish, a, u, v, spikes, node.registers)
     count = np.int64(0)
     for first in range(0, spikes.size, MASK):
         count += count_bits(spike_mask(spikes, first))
-    _probe(probes[0], b0 + b, t0 + t, spikes)
-    _probe(probes[1], b0 + b, t0 + t, u[b])
-    _probe(probes[2], b0 + b, t0 + t, v[b])
+    _probe(probes.s, clock.b0 + b, clock.t0 + t, spikes)
+    _probe(probes.u, clock.b0 + b, clock.t0 + t, u)
+    _probe(probes.v, clock.b0 + b, clock.t0 + t, v)
     return count

@@ -4,14 +4,6 @@ Each sum lists what spiked, visits nothing else, and is finished as a whole, as 
 acts on the sum, and a convolution passes modulo 2**24. Oracle: lava-nc 0.10.0 ``PyDenseModelBitAcc``,
 ``PySparseModelBitAcc``, ``PyConvModelFixed``. Weights and sums are as narrow as their proven bounds
 allow (:mod:`biril_nm.hardware_sim.engine.synapses`); binary spikes add whole blocks of lanes.
-
-Arguments that belong together travel as tuples:
-    source: (src, start, lag, first, constant). ``src`` (batch, rows, n_pre or more) holds binary spikes
-        as bytes 0 and 1, padded with zeros to whole masks, or payloads as int32. Its row
-        ``start + t - lag`` arrives at step t; rows before ``first`` do not exist. A constant source has
-        one row, which holds for every step.
-    weights: of the kind of connection, source first, flat.
-    scratch: (sums, active), the sums (n_post and slack,) and the list of active sources (n_pre + 8,).
 """
 
 from __future__ import annotations
@@ -20,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from biril_nm.hardware_sim.kernels.jit import clear, part
+from biril_nm.hardware_sim.kernels.jit import choice, clear, part
 from biril_nm.hardware_sim.kernels.lanes import (
     FEW,
     GROUP,
@@ -32,8 +24,9 @@ from biril_nm.hardware_sim.kernels.lanes import (
     lowest_bit,
     spike_mask,
 )
+from biril_nm.hardware_sim.kernels.records import ConvWeights, DenseWeights, SparseWeights
 
-__all__ = ["CONV_COLUMNS", "sum_conv", "sum_dense", "sum_sparse"]
+__all__ = ["CONV_COLUMNS", "sum_spikes"]
 
 SINGLE = 2  # rows left over that are added one by one
 ONE, NONE = np.uint64(1), np.uint64(0)
@@ -64,18 +57,16 @@ def _list_active(spikes: Any, active: Any) -> Any:
 @part
 def _known(source: Any, t: Any, known: Any, sums: Any) -> Any:
     """(row of the source, whether there is something to sum); clears the sums where nothing arrives."""
-    _, start, lag, first, constant = source
-    k = start + t - lag
-    if k < first:
+    k = source.start + t - source.lag
+    if k < source.first:
         clear(sums)
         return 0, False
-    return (0 if constant else k), not (known and constant)
+    return (0 if source.constant else k), not (known and source.constant)
 
 
-@part
-def _add_dense(spikes: Any, weights: Any, sums: Any, active: Any) -> None:
+def _sum_dense(spikes: Any, weights: Any, sums: Any, active: Any) -> None:
     """``sums = W s``; the last row of the weights is zero and fills a group up."""
-    weight, width, none = weights
+    weight, width, none = weights.values, weights.width, weights.n_pre
     clear(sums)
     n = _list_active(spikes, active)
     if spikes.itemsize == 1:
@@ -107,27 +98,9 @@ def _add_dense(spikes: Any, weights: Any, sums: Any, active: Any) -> None:
                 sums[i] += np.int32(payload * np.int32(weight[row + i]))
 
 
-@part
-def sum_dense(source: Any, weights: Any, scratch: Any, b: int, t: int, known: bool) -> bool:
-    """``sums = W s`` of sample b at step t.
-
-    Payloads of graded spikes multiply; sums and products wrap in 32 bits. ``known`` says that the sums
-    are those of a constant source already; returns whether they are now.
-
-    Shape:
-        weights is (values, width, n_pre): values (n_pre + 1, width), flat, the last row zero, width the
-        targets padded with zeros to whole blocks of lanes.
-    """
-    sums, active = scratch
-    k, fresh = _known(source, t, known, sums)
-    if fresh:
-        _add_dense(source[0][b, k], weights, sums, active)
-    return known or fresh
-
-
-@part
-def _add_sparse(spikes: Any, weights: Any, sums: Any, active: Any) -> None:
-    pointers, targets, weight = weights
+def _sum_sparse(spikes: Any, weights: Any, sums: Any, active: Any) -> None:
+    """``sums = W s``, visiting the synapses of what spiked."""
+    pointers, targets, weight = weights.pointers, weights.targets, weights.values
     clear(sums)
     n = _list_active(spikes, active)
     for q in range(n):
@@ -138,26 +111,14 @@ def _add_sparse(spikes: Any, weights: Any, sums: Any, active: Any) -> None:
 
 
 @part
-def sum_sparse(source: Any, weights: Any, scratch: Any, b: int, t: int, known: bool) -> bool:
-    """Like :func:`sum_dense`; weights is (pointers, targets, values), source j owning the synapses
-    ``pointers[j]`` to ``pointers[j + 1]``.
-    """
-    sums, active = scratch
-    k, fresh = _known(source, t, known, sums)
-    if fresh:
-        _add_sparse(source[0][b, k], weights, sums, active)
-    return known or fresh
-
-
-@part
 def _add_lines(sums: Any, o: Any, weight: Any, w: Any, place: Any, steps: Any) -> None:
     """Lines of one run in whole blocks of lanes: all pixels but those at a border."""
     whole = np.int64(place[WHOLE])
     for _ in range(np.int64(place[LINES])):
         for i in range(0, whole, LANES):
             add_lanes(sums, o + i, weight, w + i)
-        o += steps[0]
-        w += steps[1]
+        o += steps.line_out
+        w += steps.line_weight
 
 
 @part
@@ -166,8 +127,8 @@ def _add_runs(sums: Any, o: Any, weight: Any, w: Any, place: Any, steps: Any) ->
     whole, small, length = np.int64(place[WHOLE]), np.int64(place[SMALL]), np.int64(place[LENGTH])
     for line in range(np.int64(place[LINES])):
         for run in range(np.int64(place[RUNS])):
-            to = o + line * steps[0] + run * steps[2]
-            at = w + line * steps[1] + run * steps[3]
+            to = o + line * steps.line_out + run * steps.run_out
+            at = w + line * steps.line_weight + run * steps.run_weight
             for i in range(0, whole, LANES):
                 add_lanes(sums, to + i, weight, at + i)
             for i in range(whole, small, FEW):
@@ -184,28 +145,26 @@ def _add_payload(
     length = np.int64(place[LENGTH])
     for line in range(np.int64(place[LINES])):
         for run in range(np.int64(place[RUNS])):
-            to = o + line * steps[0] + run * steps[2]
-            at = w + line * steps[1] + run * steps[3]
+            to = o + line * steps.line_out + run * steps.run_out
+            at = w + line * steps.line_weight + run * steps.run_weight
             for i in range(length):
                 sums[np.uint64(to + i)] += payload * weight[np.uint64(at + i)]
 
 
-@part
-def _add_conv(spikes: Any, weights: Any, sums: Any, active: Any) -> None:
-    """Add the kernel of every spike, line by line and run by run."""
-    weight, pixels, steps, order = weights
-    divisor, reciprocal, shift, channel_first, kernel, group_in, n_group = order
+def _sum_conv(spikes: Any, weights: Any, sums: Any, active: Any) -> None:
+    """Add the kernel of every spike, line by line and run by run; targets are channels last."""
+    weight, steps, order = weights.values, weights.steps, weights.order
     clear(sums)
     n = _list_active(spikes, active)
     for q in range(n):
         j = np.int64(active[q])
-        whole = (j * reciprocal) >> shift if shift else j // divisor
-        rest = j - whole * divisor
-        c, pixel = (whole, rest) if channel_first else (rest, whole)
-        place = pixels[pixel]
-        o, w = np.int64(place[OUT]), place[WEIGHT] + c * kernel
-        if n_group:
-            o += c // group_in * n_group
+        whole = (j * order.factor) >> order.shift if order.shift else j // order.divisor
+        rest = j - whole * order.divisor
+        c, pixel = (whole, rest) if order.channel_first else (rest, whole)
+        place = weights.pixels[pixel]
+        o, w = np.int64(place[OUT]), place[WEIGHT] + c * order.n_kernel
+        if order.n_group:
+            o += c // order.group_in * order.n_group
         if spikes.itemsize > 1:
             _add_payload(sums, o, weight, w, place, steps, spikes[j])
         elif place[RUNS] == 1 and place[WHOLE] == place[LENGTH]:
@@ -214,16 +173,23 @@ def _add_conv(spikes: Any, weights: Any, sums: Any, active: Any) -> None:
             _add_runs(sums, o, weight, w, place, steps)
 
 
-@part
-def sum_conv(source: Any, weights: Any, scratch: Any, b: int, t: int, known: bool) -> bool:
-    """Like :func:`sum_dense` for a convolution, targets channels last.
+SUMS = {DenseWeights: _sum_dense, SparseWeights: _sum_sparse, ConvWeights: _sum_conv}
 
-    Shape:
-        weights is (values, pixels, steps, order) as
-        :mod:`biril_nm.hardware_sim.engine.conv_tables` makes them.
+
+@choice
+def _sum(spikes: Any, weights: Any, sums: Any, active: Any) -> Any:
+    """The sum of a kind of connection, by the class of its weights."""
+    return SUMS[weights.instance_class]
+
+
+@part
+def sum_spikes(source: Any, weights: Any, scratch: Any, b: int, t: int, known: bool) -> bool:
+    """``scratch.sums = W s`` of what reaches sample b at step t.
+
+    Payloads of graded spikes multiply; sums and products wrap in the width of the sums. ``known`` says
+    that the sums are those of a constant source already; returns whether they are now.
     """
-    sums, active = scratch
-    k, fresh = _known(source, t, known, sums)
+    k, fresh = _known(source, t, known, scratch.sums)
     if fresh:
-        _add_conv(source[0][b, k], weights, sums, active)
+        _sum(source.spikes[b, k], weights, scratch.sums, scratch.active)
     return known or fresh

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from biril_nm.hardware_sim.engine.blocks import Scratch
+from biril_nm.hardware_sim.engine.blocks import Block
 from biril_nm.hardware_sim.engine.feeds import Feed
 from biril_nm.hardware_sim.engine.layout import node_order
 from biril_nm.hardware_sim.engine.program import Program
@@ -172,7 +172,7 @@ class Group:
 
     # --- running --------------------------------------------------------------------------------
 
-    def run(self, block: Scratch, past: Mapping[str, int], t0: int, probes: Probes) -> int:
+    def run(self, block: Block, past: Mapping[str, int], t0: int, probes: Probes) -> int:
         """Advance by one chunk; reads ``block["a"]`` and spikes from outside, writes spikes and state."""
         steps = probes.n_steps
         a = np.concatenate([block["a"][name][0, :steps] for name in self.names], axis=1)
@@ -194,7 +194,7 @@ class Group:
         self._s = spikes[steps:].copy()
         return int(count)
 
-    def _values(self, block: Scratch, past: Mapping[str, int], t0: int, steps: int) -> Array:
+    def _values(self, block: Block, past: Mapping[str, int], t0: int, steps: int) -> Array:
         """Spikes and payloads from outside, one row per step."""
         values = np.zeros((steps, self._width), np.int32)
         for (name, delay), first in self._outside.items():

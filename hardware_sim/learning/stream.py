@@ -17,11 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 import biril_nm
-from biril_nm.hardware_sim.engine.blocks import Clock, Scratch, Worker, block_shape
+from biril_nm.hardware_sim.engine.blocks import Block, RunClock, Worker, block_shape
 from biril_nm.hardware_sim.engine.components import Component, execution_order
 from biril_nm.hardware_sim.engine.feeds import Feed, StreamFeed
 from biril_nm.hardware_sim.engine.program import Program, compile_graph
 from biril_nm.hardware_sim.engine.recorder import Recorder
+from biril_nm.hardware_sim.kernels.jit import is_loaded
 from biril_nm.hardware_sim.kernels.learning.steps import run_group
 from biril_nm.hardware_sim.learning.connections import dependencies
 from biril_nm.hardware_sim.learning.group import Group, Probes
@@ -55,7 +56,7 @@ def simulate_learning(
         for name, feed in feeds.items()
     }
     gate = n_steps if program.max_slack > 0 else 0
-    clock = Clock(length, 1, True, period, gate)
+    clock = RunClock(length, 1, True, period, gate)
     recorder = _Recorder(program, length, nodes, variables, _read_out(graph))
     steps, _ = block_shape(program, streams, clock, 1)
     groups = [
@@ -63,7 +64,7 @@ def simulate_learning(
         for component in program.order
         if any(graph.ends[name][1] in component.names for name in graph.plastic)
     ]
-    if not run_group.signatures:  # type: ignore[attr-defined]
+    if not is_loaded(run_group):
         logger.info(
             "loading the compiled learning loop; the first run on a machine compiles it (half a minute)"
         )
@@ -208,7 +209,7 @@ class _Worker(Worker):
         self,
         program: Program,
         feeds: Mapping[str, Feed],
-        clock: Clock,
+        clock: RunClock,
         recorder: Recorder,
         chunk: int,
         groups: list[Group],
@@ -221,7 +222,7 @@ class _Worker(Worker):
         self._n_steps, self._n_samples = sample
         self.n_spikes = dict.fromkeys(program.compartments, 0)
 
-    def _run_chunk(self, block: Scratch, b0: int, t0: int, steps: int) -> None:
+    def _run_chunk(self, block: Block, b0: int, t0: int, steps: int) -> None:
         super()._run_chunk(block, b0, t0, steps)
         for name in self.n_spikes:
             age = np.arange(t0, t0 + steps) - self._program.latency[name]
@@ -233,19 +234,19 @@ class _Worker(Worker):
             rows = block["spikes"][name][0, self._past[name] :][:steps]
             self.n_spikes[name] += int(rows[inside].sum(dtype=np.int64))
 
-    def _run_loop(
-        self, block: Scratch, names: tuple[str, ...], b0: int, t0: int, steps: int
-    ) -> None:
+    def _run_loop(self, block: Block, names: tuple[str, ...], b0: int, t0: int, steps: int) -> None:
         group = self._groups.get(names)
         if group is None:
             super()._run_loop(block, names, b0, t0, steps)
             return
         for name in names:
             self._receive(block, name, t0, 0, steps, outside=names)
-        arrays = {name: self._recorder.arrays(name) for name in names}
-        recorded = [any(arrays[name][i].size for name in names) for i in (1, 2)]
+        arrays = {name: self._recorder.probes(name) for name in names}
+        records_u = any(probes.u.size for probes in arrays.values())
+        records_v = any(probes.v.size for probes in arrays.values())
         u, v = (
-            np.empty((steps if wanted else 0, group.n_neurons), np.int32) for wanted in recorded
+            np.empty((steps if wanted else 0, group.n_neurons), np.int32)
+            for wanted in (records_u, records_v)
         )
         synapses, traces = self._kept.rows(group, t0, steps)
         group.run(block, self._past, t0, Probes(steps, u, v, synapses, traces))
@@ -253,7 +254,11 @@ class _Worker(Worker):
             size = self._program.size(name)
             spikes = block["spikes"][name][0, self._past[name] :][:steps, :size]
             columns = group.columns(name)
-            parts = (spikes, u[:, columns], v[:, columns])
-            for record, rows in zip(arrays[name], parts):
+            parts: list[tuple[Array, Array]] = [
+                (arrays[name].s, spikes),
+                (arrays[name].u, u[:, columns]),
+                (arrays[name].v, v[:, columns]),
+            ]
+            for record, rows in parts:
                 if record.size:
                     record[0, t0 : t0 + steps] = rows

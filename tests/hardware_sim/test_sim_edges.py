@@ -212,7 +212,7 @@ def test_conv_that_lava_cannot_run_is_refused():
 @pytest.mark.parametrize("delay", [1, 3])
 def test_a_constant_image_behind_a_delay_arrives_once_in_a_run_of_many_blocks(delay, monkeypatch):
     """The delay counts from the first step of the sample, not from that of each block of steps."""
-    monkeypatch.setattr("biril_nm.hardware_sim.engine.SCRATCH_BYTES", 1)
+    monkeypatch.setattr("biril_nm.hardware_sim.engine.blocks.SCRATCH_BYTES", 1)
     nodes = {"in": Input((2,)), "near": Dense([[2, 4]]), "far": Dense([[6, 8]], delay=delay)}
     nodes |= {"x": Input((1,)), "x_in": Dense([[2]]), "n": Neurons((1,), vth=1000)}
     edges = [

@@ -8,6 +8,7 @@ import sys
 import threading
 import tracemalloc
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -222,8 +223,8 @@ def test_first_run_announces_the_compilation(monkeypatch, caplog):
     class NeverCalled:
         signatures = ()
 
-    monkeypatch.setattr(simulator, "advance", NeverCalled)
-    monkeypatch.setattr(simulator, "RUN", {})
+    never = SimpleNamespace(advance=NeverCalled, run=NeverCalled)
+    monkeypatch.setattr(simulator, "loops", never)
     with caplog.at_level(logging.INFO, "biril_nm.hardware_sim"):
         simulate(two_layers(), np.ones((2, 1, 12), int))
     assert "compiles" in caplog.text
@@ -263,7 +264,7 @@ def test_import_needs_no_torch():
 def test_code_on_disk_depends_on_every_source_of_the_kernels(tmp_path, monkeypatch):
     from biril_nm.hardware_sim.kernels import loops as kernels
 
-    assert kernels.run_dense._cache._cache_file._source_stamp == jit.source_digest()
+    assert kernels.run._cache._cache_file._source_stamp == jit.source_digest()
     copies = {path.name: path.read_text() for path in Path(jit.__file__).parent.glob("*.py")}
     digests = set()
     for changed in ("nothing", "jit.py", "kernels.py", "kernels_neuron.py", "kernels_synapse.py"):

@@ -12,11 +12,12 @@ from biril_nm.hardware_sim.engine.layout import internal_order
 from biril_nm.hardware_sim.engine.program import compile_graph
 from biril_nm.hardware_sim.kernels.lanes import FEW, LANES, MASK
 from biril_nm.hardware_sim.kernels.loops import advance
+from biril_nm.hardware_sim.kernels.records import Cells, Clock, Node, Probes, Registers
 from biril_nm.hw_graph import Conv, Dense, Input, LoihiGraph, Neurons, conv_output_shape
 from biril_nm.loihi.fixed_point import decay_toward_zero, wrap_state
 
 LIMIT = 1 << 23
-NOTHING = (
+NOTHING = Probes(
     np.empty((0, 0, 0), np.uint8),
     np.empty((0, 0, 0), np.int32),
     np.empty((0, 0, 0), np.int32),
@@ -31,7 +32,8 @@ def one_step(a, u, v, du, dv, bias, vth, wide, shared):
     s = np.zeros((1, 1, -(-n // MASK) * MASK), np.uint8)
     u, v = np.array([u], np.int32), np.array([v], np.int32)
     a = np.array(a, np.int32).reshape(1, 1, n)
-    count = advance(a, 0, 1, (s, 0, u, v), (*registers, wide), NOTHING, (0, 0, 0, 0, 0))
+    node = Node(Cells(s, 0, u, v), Registers(*registers, wide), NOTHING, Clock(0, 0, 0, 0, 0))
+    count = advance(a, 0, 1, node)
     assert count == s.sum()
     return s[0, 0, :n], u[0], v[0]
 
@@ -61,9 +63,9 @@ def test_clearing_and_gate():
         v_rows = np.zeros((1, 9, 1), np.int32)
         s = np.zeros((1, 9, MASK), np.uint8)
         u, v = np.zeros((1, 1), np.int32), np.zeros((1, 1), np.int32)
-        registers = (*(np.array([x], np.int32) for x in (0, 4096, 1, 99)), False)
-        a, probes = np.zeros((1, 9, 1), np.int32), (*NOTHING[:2], v_rows)
-        advance(a, 0, 9, (s, 0, u, v), registers, probes, (0, 0, 4, 1, active))
+        registers = Registers(*(np.array([x], np.int32) for x in (0, 4096, 1, 99)), False)
+        a, probes = np.zeros((1, 9, 1), np.int32), NOTHING._replace(v=v_rows)
+        advance(a, 0, 9, Node(Cells(s, 0, u, v), registers, probes, Clock(0, 0, 4, 1, active)))
         assert v_rows.ravel().tolist() == expected
 
 
@@ -82,9 +84,9 @@ def test_sums_of_neurons_without_memory_need_no_u(shared, left, kind):
     state = np.array([v], np.int32)
     registers = [np.zeros(1), np.full(1, 4096 - dv), bias[:1] if shared else bias]
     registers = [np.asarray(x, np.int32) for x in (*registers, vth[:1] if shared else vth)]
-    cells, clock = (s, 0, np.empty((1, 0), np.int32), state), (0, 0, 0, 0, 0)
+    cells, clock = Cells(s, 0, np.empty((1, 0), np.int32), state), Clock(0, 0, 0, 0, 0)
     a = (sums << left).astype(np.int32).reshape(1, 1, n)
-    count = advance(a, 0, 1, cells, (*registers, False), NOTHING, clock)
+    count = advance(a, 0, 1, Node(cells, Registers(*registers, False), NOTHING, clock))
     y = decay_toward_zero(v, dv) + (sums << left + 6) + bias
     y = np.clip(y, -LIMIT + 1, LIMIT - 1)
     assert_array_equal(s[0, 0, :n], y > vth)
@@ -102,9 +104,8 @@ def test_conv_tables_hold_every_synapse_once(stride, dilation, groups, channel_f
     node = Conv(weight, stride, (1, 2), dilation, groups)
     pre = (4, 5, 8)
     post = conv_output_shape(node, pre)
-    values, pixels, steps, order, n_sums = conv_tables(
-        node, weight.astype(np.int64), pre, post, channel_first
-    )
+    weights, n_sums = conv_tables(node, weight.astype(np.int64), pre, post, channel_first)
+    values, pixels, steps, order = weights
     found = np.zeros((int(np.prod(pre)), int(np.prod(post))), dtype=np.int64)
     divisor, factor, shift, first, kernel, group_in, n_group = order
     assert (divisor, first) == ((40, 1) if channel_first else (4, 0))

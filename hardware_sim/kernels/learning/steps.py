@@ -69,6 +69,7 @@ from biril_nm.hardware_sim.kernels.learning.plan import (
     Y_TRACES,
 )
 from biril_nm.hardware_sim.kernels.neuron import step
+from biril_nm.hardware_sim.kernels.records import Registers
 from biril_nm.loihi import CONV_SUM_BITS, TRACE_MAX
 
 __all__ = ["run_group"]
@@ -134,7 +135,7 @@ def _advance(t: Any, a: Any, nodes: Any, cells: Any, probes: Any, clock: Any) ->
         if rest:
             clear(s)
         else:
-            registers = (
+            registers = Registers(
                 keep_u[r0:r1],
                 keep_v[r0:r1],
                 bias[r0:r1],

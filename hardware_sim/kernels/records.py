@@ -1,0 +1,227 @@
+"""Named records of what kernels take: numba compiles a NamedTuple as it compiles a tuple.
+
+A record groups arguments that belong together. Its class is part of the type that a kernel is compiled
+for: :data:`Weights` of one class select the sum of one kind of connection
+(:mod:`biril_nm.hardware_sim.kernels.synapse`).
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, Union
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = [
+    "Cells",
+    "Clock",
+    "ConvOrder",
+    "ConvSteps",
+    "ConvWeights",
+    "DenseWeights",
+    "Finish",
+    "Link",
+    "Node",
+    "Probes",
+    "Registers",
+    "Scratch",
+    "Source",
+    "SparseWeights",
+    "Weights",
+]
+
+Array = NDArray[Any]
+
+
+# --- a connection -------------------------------------------------------------------------------
+
+
+class Source(NamedTuple):
+    """Spikes that a connection reads.
+
+    Attributes:
+        spikes: (batch, rows, n_pre or more); binary spikes as bytes 0 and 1, padded with zeros to
+            whole masks, or payloads as int32.
+        start, lag: row ``start + t - lag`` arrives at step t of the block.
+        first: rows before this one do not exist.
+        constant: whether there is one row, which holds for every step.
+    """
+
+    spikes: Array
+    start: int
+    lag: int
+    first: int
+    constant: bool
+
+
+class DenseWeights(NamedTuple):
+    """Weights of a Dense connection.
+
+    Attributes:
+        values: (n_pre + 1, width), flat, source first; the last row is zero.
+        width: targets, padded with zeros to whole blocks of lanes.
+        n_pre: sources.
+    """
+
+    values: Array
+    width: int
+    n_pre: int
+
+
+class SparseWeights(NamedTuple):
+    """Weights of a Sparse connection: source j owns the synapses ``pointers[j]`` to ``pointers[j + 1]``."""
+
+    pointers: NDArray[np.int64]
+    targets: NDArray[np.int32]
+    values: Array
+
+
+class ConvSteps(NamedTuple):
+    """Steps of output and weight from line to line and from run to run of a kernel."""
+
+    line_out: int
+    line_weight: int
+    run_out: int
+    run_weight: int
+
+
+class ConvOrder(NamedTuple):
+    """How the number of a source becomes channel and pixel, and what a channel owns.
+
+    Attributes:
+        divisor: ``j // divisor`` is the channel or the pixel of source j.
+        factor, shift: ``j * factor >> shift`` is that quotient, unless ``shift`` is 0.
+        channel_first: whether the quotient is the channel (1), else the pixel (0).
+        n_kernel: weights of a channel.
+        group_in, n_group: channels and outputs of a group; ``n_group`` is 0 where there is one group.
+    """
+
+    divisor: int
+    factor: int
+    shift: int
+    channel_first: int
+    n_kernel: int
+    group_in: int
+    n_group: int
+
+
+class ConvWeights(NamedTuple):
+    """Weights of a Conv, and what a spike of each pixel adds.
+
+    Attributes:
+        values: (in, kH slots, kW slots with zeros between), flat.
+        pixels: (H * W, columns): first output and weight, lines, runs in a line, where whole blocks,
+            small blocks and a run end.
+        steps: from line to line and from run to run.
+        order: of the sources.
+    """
+
+    values: Array
+    pixels: NDArray[np.int32]
+    steps: ConvSteps
+    order: ConvOrder
+
+
+Weights = Union[DenseWeights, SparseWeights, ConvWeights]
+
+
+class Scratch(NamedTuple):
+    """Memory of a connection that holds nothing from step to step.
+
+    Attributes:
+        sums: (n_post and slack,) what arrives.
+        active: (n_pre + 8,) list of the sources that spiked.
+    """
+
+    sums: Array
+    active: NDArray[np.int32]
+
+
+class Finish(NamedTuple):
+    """How a sum becomes input: shifts, and whether the sum passes the modulo of Lava's Conv."""
+
+    left: int
+    right: int
+    modulo: bool
+
+
+class Link(NamedTuple):
+    """A connection as the loops take it."""
+
+    source: Source
+    weights: Weights
+    scratch: Scratch
+    finish: Finish
+
+
+# --- a node -------------------------------------------------------------------------------------
+
+
+class Cells(NamedTuple):
+    """State of the neurons of a node.
+
+    Attributes:
+        s: spikes (batch, rows, n or more); row ``start + t`` is step t of the block.
+        start: row of the first step.
+        u: (batch, n), without columns where it is neither remembered nor recorded
+            (:attr:`biril_nm.hardware_sim.engine.program.Compartments.memoryless`).
+        v: (batch, n).
+    """
+
+    s: NDArray[np.uint8]
+    start: int
+    u: NDArray[np.int32]
+    v: NDArray[np.int32]
+
+
+class Registers(NamedTuple):
+    """Registers of the neurons of a node: arrays (n,), or (1,) where all share one value.
+
+    Attributes:
+        keep_u, keep_v: ``4096 - decay``.
+        bias: added to v at each step.
+        vth: threshold, in units of v.
+        wide: whether decays lie outside 0..4096.
+    """
+
+    keep_u: NDArray[np.int32]
+    keep_v: NDArray[np.int32]
+    bias: NDArray[np.int32]
+    vth: NDArray[np.int32]
+    wide: bool
+
+
+class Probes(NamedTuple):
+    """What is recorded of a node: (whole batch, all steps, n), empty where nothing is recorded."""
+
+    s: NDArray[np.uint8]
+    u: NDArray[np.int32]
+    v: NDArray[np.int32]
+
+
+class Clock(NamedTuple):
+    """Where a block lies in the run, and when its neurons are cleared.
+
+    Attributes:
+        b0, t0: first sample and step of the block in the run.
+        period: with ``period > 0``, u and v are cleared before they integrate at steps with
+            ``(t - phase) % period == 0`` (LIFReset), t counting from 0.
+        phase: step of the first clearing.
+        active: with ``active > 0`` as well, neurons rest, silent, except in the ``active`` steps from
+            each clearing on.
+    """
+
+    b0: int
+    t0: int
+    period: int
+    phase: int
+    active: int
+
+
+class Node(NamedTuple):
+    """A node as the loops take it."""
+
+    cells: Cells
+    registers: Registers
+    probes: Probes
+    clock: Clock
