@@ -14,8 +14,10 @@ __all__ = [
     "FileFormatError",
     "MissingDependencyError",
     "OutputExistsError",
+    "OutputInUseError",
     "ParityError",
     "RangeError",
+    "StorageError",
     "UnsupportedNodeError",
     "WorkerError",
     "bullet_list",
@@ -36,6 +38,14 @@ class FileFormatError(BirilError):
 
 class OutputExistsError(BirilError):
     """An output path that is already there, without permission to overwrite it."""
+
+
+class OutputInUseError(BirilError):
+    """An output that another process is writing."""
+
+
+class StorageError(BirilError):
+    """A disk that has no room for what should be written."""
 
 
 class UnsupportedNodeError(BirilError):

@@ -22,7 +22,7 @@ from biril_nm.hardware_sim.learning.stream import simulate_learning
 from biril_nm.hw_graph import LoihiGraph
 from biril_nm.recording import NodeRecording, Recording, split_variables
 from biril_nm.recording.folder import HEADER, RecordingFolder
-from biril_nm.storage import atomic_directory, check_output
+from biril_nm.storage import atomic_directory
 
 __all__ = ["simulate"]
 
@@ -97,13 +97,12 @@ def simulate(
         run(program, feeds, RunClock(n_steps, batch), recorder, threads)
         traces: Mapping[str, NodeRecording] = recorder.traces()
     else:
-        target = check_output(record_to, force, folder_with=HEADER)
-        with atomic_directory(target) as part:
+        with atomic_directory(record_to, force, folder_with=HEADER) as part:
             folder = RecordingFolder(part, (batch, n_steps))
             recorder = Recorder(*probes, folder)
             run(program, feeds, RunClock(n_steps, batch), recorder, threads)
             folder.close(program.shapes, {"n_spikes": recorder.n_spikes, "meta": meta})
-        traces = Recording.load(target)
+        traces = Recording.load(record_to)
 
     def chip() -> Mapping[str, NodeRecording]:
         return _chip_time(graph, program, feeds, recorded, variables)

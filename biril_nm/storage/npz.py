@@ -47,9 +47,12 @@ def write_npz(path: str | Path, arrays: Mapping[str, NDArray[Any]]) -> None:
             f"'{path}' would hold {size} bytes; an .npz is read up to {MAX_ARCHIVE_BYTES}. Record to a "
             f"folder (--record-to), or save less"
         )
-    save: Any = np.savez_compressed if size <= SMALL_ARCHIVE_BYTES else np.savez
-    with atomic_file(path) as part, part.open("wb") as stream:
-        save(stream, **arrays)
+    method = zipfile.ZIP_DEFLATED if size <= SMALL_ARCHIVE_BYTES else zipfile.ZIP_STORED
+    # numpy.savez leaves its archive open on a full disk, which Python then reports on stderr.
+    with atomic_file(path) as part, zipfile.ZipFile(part, "w", method) as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as stream:
+                _NPY.write_array(stream, np.asanyarray(array), allow_pickle=False)
 
 
 def read_npz(path: str | Path, max_bytes: int = MAX_ARCHIVE_BYTES) -> dict[str, NDArray[Any]]:

@@ -1,17 +1,33 @@
-"""Output paths: no overwriting by accident, and writes that appear whole or not at all."""
+"""Output paths: no overwriting by accident, and writes that appear whole or not at all.
+
+An output is written beside its place under the name ``.NAME.biril-XXXXXXXX.part``, flushed to the
+disk and moved to its place. The writer holds ``.NAME.biril-lock`` meanwhile, so that a part whose
+lock is free belongs to a process that was killed: the next writer in that folder removes it.
+"""
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from biril_nm.errors import OutputExistsError
+from biril_nm.errors import OutputExistsError, OutputInUseError, StorageError
+from biril_nm.storage.locks import LOCK, locked
 
-__all__ = ["atomic_directory", "atomic_file", "check_output"]
+__all__ = ["atomic_directory", "atomic_file", "check_output", "reports_full_disk"]
+
+FILE_WAIT_S = 10.0  # for another process that writes the same file
+PART, OLD = ".part", ".old"
+STALE = re.compile(r"\.(?P<name>.+)\.biril-[a-z0-9_]{8}(?P<kind>\.part|\.old)", re.DOTALL)
+MAX_NAME_BYTES = 200  # longer names are hashed: most file systems allow 255 bytes
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+MIB = 1 << 20
 
 
 def check_output(path: str | Path, force: bool, folder_with: str | None = None) -> Path:
@@ -41,7 +57,7 @@ def check_output(path: str | Path, force: bool, folder_with: str | None = None) 
         )
     if folder_with is not None and not _is_ours(target, folder_with):
         raise OutputExistsError(
-            f"output '{target}' exists and is no folder with {folder_with}, so it is not replaced; "
+            f"output '{target}' exists and is not a folder with {folder_with}, so it is not replaced; "
             f"choose another path, or remove it yourself"
         )
     return target
@@ -53,38 +69,163 @@ def _is_ours(folder: Path, known_by: str) -> bool:
 
 @contextmanager
 def atomic_file(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``; move it there only if the block succeeds."""
+    """Yield a temporary path beside ``path``; move it there only if the block succeeds.
+
+    Raises:
+        OutputInUseError: another process writes the same file for a long time.
+        StorageError: the disk is full.
+    """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
-    os.close(handle)
-    part = Path(name)
-    try:
-        yield part
-        part.chmod(0o666 & ~_umask())
-        part.replace(target)
-    finally:
-        part.unlink(missing_ok=True)
+    with reports_full_disk(target), _only_writer(target, FILE_WAIT_S):
+        handle, name = tempfile.mkstemp(PART, _prefix(target), target.parent)
+        part = Path(name)
+        try:
+            os.close(handle)
+            yield part
+            part.chmod(0o666 & ~_umask())
+            _sync(part)
+            part.replace(target)
+            _sync(target.parent)
+        finally:
+            part.unlink(missing_ok=True)
 
 
 @contextmanager
-def atomic_directory(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary folder beside ``path``; it replaces ``path`` only if the block succeeds."""
+def atomic_directory(
+    path: str | Path, force: bool = True, folder_with: str | None = None
+) -> Iterator[Path]:
+    """Yield a temporary folder beside ``path``; it replaces ``path`` only if the block succeeds.
+
+    Args:
+        path: the folder to make.
+        force: see :func:`check_output`, which is asked if ``folder_with`` is given.
+        folder_with: a file by which an earlier output is known.
+
+    Raises:
+        OutputExistsError: ``path`` may not be replaced, before or after the block.
+        OutputInUseError: another process writes the same folder.
+        StorageError: the disk is full.
+    """
     target = Path(path)
+    if folder_with is not None:
+        check_output(target, force, folder_with)
     target.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part"))
+    with reports_full_disk(target), _only_writer(target):
+        if folder_with is not None:  # another writer may have finished meanwhile
+            check_output(target, force, folder_with)
+        part = Path(tempfile.mkdtemp(PART, _prefix(target), target.parent))
+        try:
+            yield part
+            part.chmod(0o777 & ~_umask())
+            for folder, _, files in os.walk(part):
+                for name in files:
+                    _sync(Path(folder, name))
+                _sync(Path(folder))
+            if folder_with is not None:
+                check_output(target, force, folder_with)
+            _put_in_place(part, target)
+            _sync(target.parent)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+
+
+def _put_in_place(part: Path, target: Path) -> None:
+    """Move a folder to its place; the one that was there is removed afterwards."""
+    if not os.path.lexists(target):
+        part.replace(target)
+        return
+    old = Path(tempfile.mkdtemp(OLD, _prefix(target), target.parent))
     try:
-        yield part
-        part.chmod(0o777 & ~_umask())
-        if target.exists():
-            old = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.old."))
-            target.replace(old / target.name)
-            part.replace(target)
-            shutil.rmtree(old)
-        else:
-            part.replace(target)
+        target.replace(old / target.name)
+        part.replace(target)
     finally:
-        shutil.rmtree(part, ignore_errors=True)
+        if not os.path.lexists(target):
+            (old / target.name).replace(target)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def reports_full_disk(target: Path) -> Iterator[None]:
+    """Turn the system's errors about a full disk into a :class:`StorageError` that names ``target``."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        free = shutil.disk_usage(target.parent).free
+        raise StorageError(
+            f"'{target}' does not fit on its disk ({error.strerror}): {free / MIB:.1f} MiB are free, "
+            f"and what was written so far is removed. Free some space, or choose another disk"
+        ) from error
+
+
+@contextmanager
+def _only_writer(target: Path, wait_s: float = 0.0) -> Iterator[None]:
+    """Hold the lock of ``target`` and remove what killed writers left in its folder."""
+    name = _short_name(target)
+    lock = target.with_name(f".{name}{LOCK}")
+    with locked(lock, f"output '{target}'", wait_s) as exclusive:
+        if exclusive:
+            _remove_stale(target.parent, name)
+        yield
+
+
+def _remove_stale(folder: Path, own_name: str) -> None:
+    """Remove the parts in ``folder`` whose writers are dead; the lock of ``own_name`` is held."""
+    for entry in list(os.scandir(folder)):
+        match = STALE.fullmatch(entry.name)
+        if match is None:
+            continue
+        path, name = folder / entry.name, match["name"]
+        if name == own_name:
+            _remove(path, match["kind"])
+            continue
+        with (
+            suppress(OutputInUseError, OSError),
+            locked(folder / f".{name}{LOCK}", f"'{path}'") as exclusive,
+        ):
+            if exclusive:
+                _remove(path, match["kind"])
+
+
+def _remove(path: Path, kind: str) -> None:
+    """Remove a stale part; a folder that a killed writer had moved away goes back to its place."""
+    if path.is_symlink() or not path.is_dir():
+        path.unlink(missing_ok=True)
+        return
+    if kind == OLD:
+        for kept in path.iterdir():
+            if not os.path.lexists(path.parent / kept.name):
+                kept.replace(path.parent / kept.name)
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def _prefix(target: Path) -> str:
+    return f".{_short_name(target)}.biril-"
+
+
+def _short_name(target: Path) -> str:
+    name = target.name
+    if len(os.fsencode(name)) <= MAX_NAME_BYTES:
+        return name
+    return hashlib.sha256(os.fsencode(name)).hexdigest()
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file or folder is on the disk, where the system can say so."""
+    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0)
+    try:
+        handle = os.open(path, flags)
+    except OSError:  # Windows opens no folders; a link has nothing to flush
+        return
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EROFS, errno.ENOTSUP, errno.EBADF):
+            raise
+    finally:
+        os.close(handle)
 
 
 def _umask() -> int:

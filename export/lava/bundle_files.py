@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 import biril_nm
 from biril_nm.export.lava import bundle as lava_bundle
 from biril_nm.hw_graph import LoihiGraph
-from biril_nm.storage import atomic_directory, check_output, write_npz
+from biril_nm.storage import atomic_directory, write_npz
 
 __all__ = ["RUNNER", "write_bundle"]
 
@@ -50,10 +50,10 @@ def write_bundle(
     force: bool,
 ) -> Path:
     """Write the folder ``path`` atomically and return it."""
-    target = check_output(path, force, folder_with=RUNNER)
+    target = Path(path)
     text = json.dumps(description).encode("utf-8")
     scripts = Path(lava_bundle.__file__).parent
-    with atomic_directory(target) as folder:
+    with atomic_directory(target, force, folder_with=RUNNER) as folder:
         for name in SCRIPTS:
             (folder / name).write_bytes((scripts / name).read_bytes())
         header = np.frombuffer(text, dtype=np.uint8)

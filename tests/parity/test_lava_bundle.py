@@ -192,6 +192,6 @@ def test_nothing_is_overwritten_or_half_written(bundle: Path) -> None:
     photos = bundle.parent / "photos"
     photos.mkdir()
     (photos / "a.jpg").touch()
-    with pytest.raises(OutputExistsError, match=r"is no folder with run_lava.py"):
+    with pytest.raises(OutputExistsError, match=r"is not a folder with run_lava.py"):
         write(graph, photos, force=True)
     assert (photos / "a.jpg").exists()

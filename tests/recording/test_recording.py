@@ -95,7 +95,7 @@ def test_a_failed_run_leaves_nothing_and_force_replaces_traces_only(tmp_path, mo
     other = tmp_path / "photos"
     other.mkdir()
     (other / "a.jpg").touch()
-    with pytest.raises(OutputExistsError, match="is no folder with trace.json"):
+    with pytest.raises(OutputExistsError, match="is not a folder with trace.json"):
         simulate(graph, spikes, record_to=other, force=True)
     monkeypatch.setattr(
         trace_folder.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 10})

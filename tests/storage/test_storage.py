@@ -105,7 +105,7 @@ def test_outputs_replace_their_own_kind_only(tmp_path):
         check_output("/dev/null", force=True)
     for path in (file, folder):
         with pytest.raises(
-            OutputExistsError, match=r"is no folder with run.py.*remove it yourself"
+            OutputExistsError, match=r"is not a folder with run.py.*remove it yourself"
         ):
             check_output(path, force=True, folder_with="run.py")
     assert check_output(file, force=True) == file

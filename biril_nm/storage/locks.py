@@ -1,0 +1,111 @@
+"""One writer at a time: lock files that name the process that holds them.
+
+The operating system holds the lock, not the file: a process that is killed frees it, and a lock
+file that is left behind blocks nobody.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import os
+import shlex
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from biril_nm.errors import OutputInUseError
+
+__all__ = ["LOCK", "lock_folder", "locked"]
+
+LOCK = ".biril-lock"
+MAX_OWNER_BYTES = 4096
+MAX_COMMAND = 200
+NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # file systems that cannot lock
+
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def lock_folder(folder: str | Path) -> Iterator[Path]:
+    """Be the only writer of a folder, which is made if it is missing.
+
+    Raises:
+        OutputInUseError: another process writes into it; the message names that process.
+    """
+    target = Path(folder)
+    target.mkdir(parents=True, exist_ok=True)
+    with locked(target / LOCK, f"output folder '{target}'"):
+        yield target
+
+
+@contextmanager
+def locked(lock_file: Path, what: str, wait_s: float = 0.0) -> Iterator[bool]:
+    """Hold ``lock_file``, and remove it at the end.
+
+    Args:
+        lock_file: the file; its folder exists.
+        what: what it protects, for messages.
+        wait_s: how long to wait for a process that holds it.
+
+    Yields:
+        True, or False where the file system has no locks and nothing is protected.
+
+    Raises:
+        OutputInUseError: another process holds it; the message names that process.
+    """
+    import filelock  # here, because it takes longer to import than most files to write
+
+    lock = filelock.FileLock(str(lock_file), timeout=wait_s, fallback_to_soft=False)
+    try:
+        lock.acquire()
+    except filelock.Timeout as error:
+        raise OutputInUseError(
+            f"{what} is in use by {_owner(lock_file)}; expected one writer at a time. Wait until that "
+            f"process ends, or choose another output"
+        ) from error
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        log.warning("'%s' has no file locks; do not write it twice at once", lock_file.parent)
+        yield False
+        return
+    try:
+        with suppress(OSError):  # a full disk: the lock holds without a name
+            lock_file.write_text(_this_process(), encoding="utf-8")
+        yield True
+    finally:
+        with suppress(OSError):  # Windows keeps open files
+            lock_file.unlink()
+        lock.release()
+
+
+def _this_process() -> str:
+    command = shlex.join([Path(sys.argv[0] or "python").name, *sys.argv[1:]])
+    since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
+    return json.dumps(
+        {
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+            "command": command[:MAX_COMMAND],
+            "since": since,
+        }
+    )
+
+
+def _owner(lock_file: Path) -> str:
+    """What the lock file says about its holder, on one line."""
+    try:
+        with lock_file.open(encoding="utf-8") as stream:
+            owner = json.loads(stream.read(MAX_OWNER_BYTES))
+        text = (
+            f"process {owner['pid']} on host {owner['host']} ({owner['command']}), since "
+            f"{owner['since']}"
+        )
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        return "another process"
+    return "".join(c if c.isprintable() else " " for c in text)
