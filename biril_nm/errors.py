@@ -44,7 +44,7 @@ class OutputInUseError(BirilError):
     """An output that another process is writing."""
 
 
-class StorageError(BirilError):
+class StorageError(ConfigError):
     """A disk that has no room for what should be written."""
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import subprocess
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -17,3 +20,17 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     if sys.version_info[:2] == LAVA_PYTHON:
         pytest.fail('lava-nc is missing: pip install "biril-nm[lava]" (make venv)', pytrace=False)
     pytest.skip("lava-nc 0.10.0 runs on Python 3.10 only; use that version to run these tests")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 4 MiB; only root may mount one."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)]
+    try:
+        subprocess.run(mount, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("needs a small disk, which only root can mount (mount -t tmpfs)")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True, capture_output=True)

@@ -7,6 +7,7 @@ writes it, and is memory-mapped when read. Nothing is pickled, and every array i
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -14,13 +15,13 @@ import re
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
-from biril_nm.errors import ConfigError, FileFormatError
+from biril_nm.errors import ConfigError, FileFormatError, StorageError
 
 __all__ = ["DTYPES", "HEADER", "RecordingFolder", "check_memory", "read_folder"]
 
@@ -35,6 +36,8 @@ DTYPES: dict[str, np.dtype[Any]] = {
 }
 UNSAFE = re.compile(r"[^\w.+-]")
 GIB = 1 << 30
+CHUNK_BYTES = 1 << 24
+NOT_ALLOCATING = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)  # file systems that cannot
 
 Shape = tuple[int, ...]
 
@@ -46,24 +49,41 @@ class RecordingFolder:
         self._folder, self._length = folder, length  # batch, n_steps
         self._arrays: dict[str, dict[str, Any]] = {}
         self._maps: list[Any] = []
+        self._allocated = 0
 
     def allocate(self, node: str, variable: str, size: int) -> NDArray[Any]:
         """An array on disk, (batch, n_steps, size), for a variable of a node.
 
+        All its blocks are allocated here: a write into a map of a file without blocks kills the
+        process when the disk is full.
+
         Raises:
-            ConfigError: the disk has no room for it.
+            StorageError: the disk has no room for it.
         """
         dtype, shape = DTYPES[variable], (*self._length, size)
-        needed = math.prod(shape) * dtype.itemsize
-        free = shutil.disk_usage(self._folder).free - sum(int(m.nbytes) for m in self._maps)
-        if needed > free:
-            raise ConfigError(
-                f"recording '{variable}' of '{node}' takes {needed / GIB:.1f} GiB and the disk of "
-                f"'{self._folder.parent}' has {max(free, 0) / GIB:.1f} GiB left; record fewer nodes or "
-                f"variables, or choose another disk"
-            )
         file = f"{len(self._maps)}.{UNSAFE.sub('_', node)[:80]}.{variable}.npy"
-        array = _NPY.open_memmap(self._folder / file, mode="w+", dtype=dtype, shape=shape)
+        path, needed = self._folder / file, math.prod(shape) * dtype.itemsize
+        free = shutil.disk_usage(self._folder).free
+        try:
+            with path.open("wb") as stream:
+                header = {"descr": dtype.str, "fortran_order": False, "shape": shape}
+                _NPY.write_array_header_1_0(stream, header)
+                begin = stream.tell()
+                if needed > free:
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                _allocate(stream, begin, needed)
+        except OSError as error:
+            raise StorageError(
+                f"recording '{variable}' of '{node}' takes {needed / GIB:.1f} GiB and the disk of "
+                f"'{self._folder.parent}' has {free / GIB:.1f} GiB left after "
+                f"{self._allocated / GIB:.1f} GiB for other arrays of this run ({error.strerror}). Record "
+                f"fewer nodes or variables, or choose another disk"
+            ) from error
+        self._allocated += needed
+        if needed:
+            array: Any = np.memmap(path, dtype, "r+", begin, shape)
+        else:  # nothing to map
+            array = np.empty(shape, dtype)
         self._maps.append(array)
         self._arrays.setdefault(node, {})[variable] = file
         return np.asarray(array)
@@ -71,7 +91,8 @@ class RecordingFolder:
     def close(self, shapes: Mapping[str, Shape], facts: Mapping[str, Any]) -> None:
         """Flush the arrays and write the header; ``shapes`` are the nodes' in torch order."""
         for array in self._maps:
-            array.flush()
+            if isinstance(array, np.memmap):
+                array.flush()
         self._maps.clear()
         header = {
             "format": FORMAT,
@@ -85,6 +106,29 @@ class RecordingFolder:
             **facts,
         }
         (self._folder / HEADER).write_text(json.dumps(header), encoding="utf-8")
+
+
+def _allocate(stream: BinaryIO, begin: int, n_bytes: int) -> None:
+    """Give ``n_bytes`` of a file from ``begin`` on their blocks on the disk; they read as zeros.
+
+    Raises:
+        OSError: the disk is full.
+    """
+    stream.flush()
+    if n_bytes == 0:
+        return
+    if hasattr(os, "posix_fallocate"):
+        try:
+            os.posix_fallocate(stream.fileno(), begin, n_bytes)
+            return
+        except OSError as error:
+            if error.errno not in NOT_ALLOCATING:
+                raise
+    zeros = bytes(min(n_bytes, CHUNK_BYTES))
+    for written in range(0, n_bytes, CHUNK_BYTES):
+        stream.write(zeros[: n_bytes - written])
+    stream.flush()
+    os.fsync(stream.fileno())
 
 
 def read_folder(path: str | Path) -> tuple[dict[str, Any], dict[str, tuple[Shape, dict[str, Any]]]]:

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from biril_nm.errors import ConfigError, FileFormatError, OutputExistsError
+from biril_nm.errors import ConfigError, FileFormatError, OutputExistsError, StorageError
 from biril_nm.hardware_sim import simulate
 from biril_nm.hw_graph import Dense, Input, LoihiGraph, Neurons
 from biril_nm.recording import Recording
 from biril_nm.recording import folder as trace_folder
+from tests.support import killable
 from tests.support.random_graphs import random_graph, random_spikes
 
 
@@ -103,6 +104,42 @@ def test_a_failed_run_leaves_nothing_and_force_replaces_traces_only(tmp_path, mo
     with pytest.raises(ConfigError, match="recording 's' of 'lif' takes 0.0 GiB and the disk"):
         simulate(graph, spikes, record_to=tmp_path / "full")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["photos", "trace"]
+
+
+@pytest.mark.parametrize("allocates", [True, False])
+def test_a_full_disk_refuses_the_recording_before_the_run(allocates, small_disk, monkeypatch):
+    if not allocates:
+        monkeypatch.delattr(trace_folder.os, "posix_fallocate")
+    spikes = np.ones((6000, 4, 40), np.uint8)
+    with pytest.raises(StorageError, match=r"'v' of 'lif' takes 0.0 GiB and the disk of .* left"):
+        simulate(small(), spikes, record=("s", "v"), record_to=small_disk / "trace")
+    assert not list(small_disk.iterdir())
+    simulate(small(), spikes[:50], record=("s", "v"), record_to=small_disk / "trace")
+
+
+def test_a_disk_that_fills_up_while_others_write_does_not_kill_the_run(small_disk):
+    """The free space that was seen may be gone at the first write; then a sparse file ends in SIGBUS."""
+    code = (
+        "import sys, numpy as np\n"
+        "from pathlib import Path\n"
+        "from biril_nm.hw_graph import LoihiGraph\n"
+        "from biril_nm.hardware_sim import simulate, simulator\n"
+        "graph, disk = LoihiGraph.load(sys.argv[1]), Path(sys.argv[2])\n"
+        "run = simulator.run\n"
+        "def late(*args):\n"
+        "    try: (disk / 'other').write_bytes(bytes(8 << 20))\n"
+        "    except OSError: run(*args)\n"
+        "simulator.run = late\n"
+        "simulate(graph, np.ones((2000, 4, 40), np.uint8), record=('v',), record_to=disk / 'trace')\n"
+    )
+    small().save(small_disk / "net.loihi.npz")
+    run = [sys.executable, "-c", code, small_disk / "net.loihi.npz", small_disk]
+    done = subprocess.run(
+        run, capture_output=True, text=True, check=False, env=killable.environment()
+    )
+    assert done.returncode == 1, done.stderr  # trace.json has no room
+    assert "StorageError: " in done.stderr and "Exception ignored" not in done.stderr
+    assert sorted(p.name for p in small_disk.iterdir()) == ["net.loihi.npz", "other"]
 
 
 def test_what_memory_cannot_hold_is_refused_with_the_way_out(monkeypatch):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -40,7 +40,7 @@ def holder(tmp_path):
             stdout=subprocess.PIPE, text=True, env=killable.environment(),
         )  # fmt: skip
         started.append(process)
-        return process, process.stdout.readline().strip()
+        return process, Path(process.stdout.readline().strip())
 
     yield start
     for process in started:
@@ -61,7 +61,9 @@ def test_the_second_writer_is_refused_and_learns_who_the_first_is(
     first, _ = holder(context, tmp_path / "out")
     before = names(tmp_path)
     write = getattr(sys.modules["biril_nm.storage"], context)
-    message = rf"out' is in use by process {first.pid} on host \S+ \(-c {context} .*out\), since 2.*UTC"
+    message = (
+        rf"out' is in use by process {first.pid} on host \S+ \(-c {context} .*out\), since 2.*UTC"
+    )
     with pytest.raises(OutputInUseError, match=message), write(tmp_path / "out"):
         pytest.fail("two writers at once")
     assert names(tmp_path) == before
@@ -72,12 +74,12 @@ def test_a_killed_writer_blocks_nobody_and_its_part_goes(context, holder, tmp_pa
     first, part = holder(context, tmp_path / "out")
     first.send_signal(signal.SIGKILL)
     first.wait()
-    assert os.path.exists(part)
+    assert part.exists()
     write = getattr(sys.modules["biril_nm.storage"], context)
     with write(tmp_path / "out"):
         pass
     assert names(tmp_path) == ["out"]
-    assert context == "lock_folder" or not os.path.exists(part)
+    assert context == "lock_folder" or not part.exists()
 
 
 @pytest.mark.parametrize("context", ["atomic_file", "atomic_directory"])
@@ -91,8 +93,8 @@ def test_another_output_in_the_folder_removes_parts_of_the_dead_only(context, ho
         (tmp_path / name).write_text("not ours")
     with atomic_file(tmp_path / "new") as part:
         part.write_text("1")
-    assert not os.path.exists(stale)
-    assert os.path.exists(alive)
+    assert not stale.exists()
+    assert alive.exists()
     assert set(foreign) < set(names(tmp_path))
     assert not (tmp_path / f".dead{LOCK}").exists()
 
