@@ -241,15 +241,16 @@ def test_set(path: Path, data_root: Path | None, threads: int, results: Results)
     """Seconds for the 10,000 test images of MNIST."""
     from biril_nm.coding import Coding
     from biril_nm.data import load_data
-    from biril_nm.evaluation.accuracy import evaluate_shard
+    from biril_nm.evaluation.accuracy import EvaluationOptions, evaluate_shard
     from biril_nm.hw_graph import LoihiGraph
 
     graph, test = LoihiGraph.load(path), load_data("mnist", data_root).test
     coding = Coding.from_dict(next(iter(graph.metadata["coding"].values())))
     values = test.values()
-    evaluate_shard(graph, values[:250], test.labels[:250], coding, n_threads=threads)
+    options = EvaluationOptions(n_threads=threads)
+    evaluate_shard(graph, values[:250], test.labels[:250], coding, options)
     began = time.perf_counter()
-    found = evaluate_shard(graph, values, test.labels, coding, n_threads=threads)
+    found = evaluate_shard(graph, values, test.labels, coding, options)
     seconds = time.perf_counter() - began
     results.test_set = (seconds, found.right / found.n_samples, found.n_samples, coding.n_steps)
 

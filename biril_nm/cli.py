@@ -14,6 +14,7 @@ import typer
 from biril_nm.commands.evaluate import evaluate_command
 from biril_nm.commands.export import export_command
 from biril_nm.commands.info import info_command
+from biril_nm.commands.options import expand_groups
 from biril_nm.commands.parity import parity_command
 from biril_nm.commands.report import report_command
 from biril_nm.commands.sim import sim_command
@@ -55,8 +56,8 @@ for _name, _command in (
     ("report", report_command),
     ("info", info_command),
 ):
-    app.command(_name)(_command)
-export_app.command()(export_command)
+    app.command(_name)(expand_groups(_command))
+export_app.command()(expand_groups(export_command))
 
 
 def _run(program: typer.Typer, name: str) -> None:
@@ -66,21 +67,19 @@ def _run(program: typer.Typer, name: str) -> None:
         arguments.remove("--debug")
     try:
         program(args=arguments, prog_name=name)
-    except BirilError as error:
+    except (BirilError, OSError, MemoryError) as error:
         if debug:
             raise
-        typer.echo(f"error: {error}", err=True)
+        typer.echo(f"error: {_message(error)}", err=True)
         sys.exit(EXIT_REFUSED)
-    except OSError as error:
-        if debug:
-            raise
-        typer.echo(f"error: {error}. Nothing was written to that path", err=True)
-        sys.exit(EXIT_REFUSED)
-    except MemoryError:
-        if debug:
-            raise
-        typer.echo("error: out of memory; use fewer samples or steps, or a smaller net", err=True)
-        sys.exit(EXIT_REFUSED)
+
+
+def _message(error: BaseException) -> str:
+    if isinstance(error, MemoryError):
+        return "out of memory; use fewer samples or steps, or a smaller net"
+    if isinstance(error, OSError):
+        return f"{error}. Nothing was written to that path"
+    return str(error)
 
 
 def main() -> None:

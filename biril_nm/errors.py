@@ -69,14 +69,15 @@ class MissingDependencyError(BirilError):
 
     Args:
         package: import name of the missing package.
-        extra: name of the biril-nm extra that installs it.
+        extra: name of the biril-nm extra that installs it; empty where the package itself does.
         purpose: what it is needed for, as the end of the sentence "... is needed to".
     """
 
     def __init__(self, package: str, extra: str, purpose: str) -> None:
+        what = f'"biril-nm[{extra}]"' if extra else package
         super().__init__(
             f"package '{package}' is needed to {purpose} and is not installed. "
-            f'Install it with: pip install "biril-nm[{extra}]"'
+            f"Install it with: pip install {what}"
         )
         self.package = package
         self.extra = extra

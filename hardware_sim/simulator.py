@@ -20,7 +20,7 @@ from biril_nm.hardware_sim.kernels import loops
 from biril_nm.hardware_sim.kernels.jit import is_loaded
 from biril_nm.hardware_sim.learning.stream import simulate_learning
 from biril_nm.hw_graph import LoihiGraph
-from biril_nm.recording import NodeRecording, Recording, split_variables
+from biril_nm.recording import NodeRecording, Recording, recorded_nodes, split_variables
 from biril_nm.recording.folder import HEADER, RecordingFolder
 from biril_nm.storage import atomic_directory
 
@@ -72,7 +72,7 @@ def simulate(
     """
     _check_learn(graph, learn)
     variables, learning_variables = split_variables(record, learn)
-    recorded = _recorded(graph, nodes)
+    recorded = recorded_nodes(graph, nodes)
     threads = _threads(n_threads)
     feeds = make_feeds(graph, spikes, learn)
     if learn:
@@ -147,18 +147,6 @@ def _check_learn(graph: LoihiGraph, learn: bool) -> None:
             "learn=True, but no connection of the graph has a learning rule; make one plastic with "
             "graph.with_node(name, rule=...) or biril export --plastic NAME=RULE"
         )
-
-
-def _recorded(graph: LoihiGraph, nodes: Iterable[str] | None) -> tuple[str, ...]:
-    if nodes is None:
-        return tuple(graph.neurons)
-    wanted = {nodes} if isinstance(nodes, str) else set(nodes)
-    unknown = sorted(wanted - set(graph.neurons))
-    if unknown:
-        raise ConfigError(
-            f"cannot record {', '.join(unknown)}; Neurons nodes are {', '.join(graph.neurons)}"
-        )
-    return tuple(name for name in graph.neurons if name in wanted)
 
 
 def _threads(n_threads: int | None) -> int:

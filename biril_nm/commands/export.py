@@ -2,43 +2,74 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from biril_nm.commands.console import print_json, say, stderr
-from biril_nm.commands.options import Chip, DataRoot, Dt, Force, Json, Reset, Seed, WeightBits
-from biril_nm.commands.sources import (
-    GRAPH_SUFFIX,
-    Source,
-    load_source,
-    lowered,
-    random_input,
-    single_input,
-)
+from biril_nm.commands.inputs import n_steps_of, random_input, sample_input
+from biril_nm.commands.options import DataRoot, Force, Json, Lowering, NetxReading, Seed, To
+from biril_nm.commands.sources import GRAPH_SUFFIX, LoadedFile, load_source, lowered
 from biril_nm.errors import ConfigError
-from biril_nm.storage import check_output, read_npz
+from biril_nm.export.backends import NIR, Target, available_backends, get_backend, get_target
+from biril_nm.hw_graph import LoihiGraph
+from biril_nm.storage import read_npz
 
-if TYPE_CHECKING:
-    from biril_nm.hw_graph import LoihiGraph
+__all__ = ["export_command", "with_rules"]
 
-__all__ = ["export_command"]
+SAMPLES, RANDOM_SAMPLES = 16, 4  # beside a bundle: of a data set, or random ones
 
-TARGETS = ("nir", "loihi", "lava", "netx")
-SUFFIXES = {"nir": ".nir", "loihi": GRAPH_SUFFIX, "netx": ".net"}
-BUNDLE_SAMPLES = 16
-
-To = Annotated[str, typer.Option("--to", help=f"Target: {', '.join(TARGETS)}.")]
-Plastic = Annotated[
-    list[str] | None,
-    typer.Option(
-        help="CONNECTION=RULE: let it learn by the rule of this name or .toml/.json file; repeatable. "
-        "A three-factor rule adds an Input CONNECTION.y1 (y2, y3) for each factor that it needs; "
-        "CONNECTION=RULE,y3=NODE takes a factor from a node of the network instead."
-    ),
-]
 Out = Annotated[Path | None, typer.Option("--out", "-o", help="Output; default: beside SRC.")]
+
+
+@dataclass(frozen=True)
+class Quantisation:
+    """Choices of the lowering that only the export has."""
+
+    calibration: Annotated[
+        Path | None,
+        typer.Option(help=".npz with integer 'spikes' that limit the scale by observed peaks."),
+    ] = None
+    readout: Annotated[
+        str | None,
+        typer.Option(help="'accumulate': sum the output of a last linear layer over the steps."),
+    ] = None
+    scale_search: Annotated[
+        str, typer.Option(help="Largest weight that does not clip: by max, percentile or mse.")
+    ] = "max"
+    split_mixed: Annotated[
+        bool, typer.Option("--split-mixed", help="Two one-signed connections, one bit more each.")
+    ] = False
+
+
+@dataclass(frozen=True)
+class Plasticity:
+    """Connections that learn on the chip."""
+
+    plastic: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="CONNECTION=RULE: let it learn by the rule of this name or .toml/.json file; "
+            "repeatable. A three-factor rule adds an Input CONNECTION.y1 (y2, y3) for each factor that "
+            "it needs; CONNECTION=RULE,y3=NODE takes a factor from a node of the network instead."
+        ),
+    ] = None
+    unroll: Annotated[
+        bool, typer.Option("--unroll", help="Let --plastic turn convolutions into Sparse ones.")
+    ] = False
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Samples that are written beside a bundle."""
+
+    dataset: Annotated[
+        str | None, typer.Option(help="Put test samples of this data set beside a Lava bundle.")
+    ] = None
+    data_root: DataRoot = None
+    seed: Seed = 0
 
 
 def export_command(
@@ -46,43 +77,16 @@ def export_command(
         Path, typer.Argument(help="model.pt, x.nir, x.net or x.loihi.npz", metavar="SRC")
     ],
     to: To,
+    *,
     out: Out = None,
-    dt: Dt = None,
-    reset: Reset = None,
-    chip: Chip = "loihi2",
-    weight_bits: WeightBits = 8,
-    calibration: Annotated[
-        Path | None,
-        typer.Option(help=".npz with integer 'spikes' that limit the scale by observed peaks."),
-    ] = None,
-    dataset: Annotated[
-        str | None, typer.Option(help="Lava: put test samples of this data set beside it.")
-    ] = None,
-    data_root: DataRoot = None,
-    input_message_bits: Annotated[
-        int | None, typer.Option(help="Width of graded input of an x.net, which does not say.")
-    ] = None,
-    truncate: Annotated[
-        bool, typer.Option("--truncate", help="Cut fractions in an x.net off, as netx does.")
-    ] = False,
+    lowering: Lowering,
+    quantisation: Quantisation,
+    plasticity: Plasticity,
+    netx: NetxReading,
+    samples: Samples,
     round_bias: Annotated[
         bool, typer.Option("--round-bias", help="netx: round biases to multiples of 64.")
     ] = False,
-    readout: Annotated[
-        str | None,
-        typer.Option(help="'accumulate': sum the output of a last linear layer over the steps."),
-    ] = None,
-    scale_search: Annotated[
-        str, typer.Option(help="Largest weight that does not clip: by max, percentile or mse.")
-    ] = "max",
-    split_mixed: Annotated[
-        bool, typer.Option("--split-mixed", help="Two one-signed connections, one bit more each.")
-    ] = False,
-    plastic: Plastic = None,
-    unroll: Annotated[
-        bool, typer.Option("--unroll", help="Let --plastic turn convolutions into Sparse ones.")
-    ] = False,
-    seed: Seed = 0,
     force: Force = False,
     json: Json = False,
 ) -> None:
@@ -92,57 +96,73 @@ def export_command(
 
     Example: biril export out/model.pt --to lava -o out/lava
     """
-    if to not in TARGETS:
-        raise ConfigError(f"target '{to}' is unknown; known targets: {', '.join(TARGETS)}")
-    if plastic and to not in ("loihi", "lava"):
-        raise ConfigError(f"--plastic needs --to loihi or lava; '{to}' knows no learning rules")
-    target = _check_target(out or _default_output(src, to), to, force)
-    source = load_source(src, dt, input_message_bits, truncate)
-    if to == "nir":
-        result: dict[str, Any] = _write_nir(source, target, force, dt)
-    else:
-        data = None if calibration is None else read_npz(calibration).get("spikes")
-        if calibration is not None and data is None:
-            raise ConfigError(f"'{calibration}' has no array 'spikes'")
-        graph = lowered(
-            source, chip, dt, weight_bits, reset, data,
-            readout=readout, scale_search=scale_search, split_mixed=split_mixed,
-        )  # fmt: skip
-        graph = _with_rules(graph, plastic or [], unroll)
-        _warn(graph, chip)
-        if to == "netx":
-            result = _write_netx(graph, target, force, round_bias)
-        else:
-            result = _write_graph(graph, to, target, force, dataset, data_root, seed)
+    target, rules = get_target(to), plasticity.plastic or []
+    _check_learns(target, to, rules)
+    path = target.check_path(out or _default_output(src, to, target), to, force)
+    source = load_source(src, lowering.dt, netx)
+    network: Any = source.nir_graph if target.takes == NIR else None
+    graph = None
+    if network is None:
+        graph = with_rules(_integers(source, lowering, quantisation), rules, plasticity.unroll)
+        if target.takes != NIR:
+            _warn(graph, lowering.chip)
+        network = graph
+    given: dict[str, Any] = {"round_bias": round_bias, "dt_s": lowering.dt}
+    if "spikes" in target.options and graph is not None:
+        given["spikes"] = _beside(graph, samples)
+    choices = {name: value for name, value in given.items() if name in target.options}
+    get_backend(to).write(network, path, force=force, **choices)
+    facts = _facts(network)
     if json:
-        print_json({"source": str(src), "target": to, "output": str(target), **result})
+        print_json({"source": str(src), "target": to, "output": str(path), **facts})
         return
-    if "report" in result:
-        say(result["report"])
-    say(f"wrote {target}")
-    if to == "lava":
-        say(f"run it: python {target / 'run_lava.py'}")
+    if "report" in facts:
+        say(facts["report"])
+    say(f"wrote {path}")
+    if target.hint:
+        say(target.hint.format(path=path))
 
 
-def _check_target(path: Path, to: str, force: bool) -> Path:
-    """A path whose name says what it holds, so that other commands can read it."""
-    if to == "lava":
-        from biril_nm.export.lava.bundle_files import RUNNER
-
-        return check_output(path, force, folder_with=RUNNER)
-    suffix = SUFFIXES[to]
-    if not path.name.endswith(suffix):
-        raise ConfigError(f"output '{path}' must end in {suffix} with --to {to}")
-    return check_output(path, force)
+def _check_learns(target: Target, to: str, rules: list[str]) -> None:
+    if rules and not target.learns:
+        able = [name for name in available_backends() if get_target(name).learns]
+        raise ConfigError(
+            f"target '{to}' cannot express learning rules; --plastic needs --to {' or '.join(able)}"
+        )
 
 
-def _with_rules(graph: LoihiGraph, plastic: list[str], unroll: bool) -> LoihiGraph:
-    """Make connections plastic as ``--plastic`` says."""
+def _default_output(src: Path, to: str, target: Target) -> Path:
+    stem = src.name.removesuffix(GRAPH_SUFFIX) if src.name.endswith(GRAPH_SUFFIX) else src.stem
+    return src.with_name(f"{stem}{target.suffix}" if target.suffix else to)
+
+
+def _integers(source: LoadedFile, lowering: Lowering, choices: Quantisation) -> LoihiGraph:
+    data = None
+    if choices.calibration is not None:
+        data = read_npz(choices.calibration).get("spikes")
+        if data is None:
+            raise ConfigError(f"'{choices.calibration}' has no array 'spikes'")
+    return lowered(
+        source,
+        lowering,
+        calibration=data,
+        readout=choices.readout,
+        scale_search=choices.scale_search,
+        split_mixed=choices.split_mixed,
+    )
+
+
+def with_rules(graph: LoihiGraph, plastic: list[str], unroll: bool) -> LoihiGraph:
+    """Make connections plastic as ``--plastic CONNECTION=RULE[,y3=NODE,...]`` says.
+
+    Raises:
+        ConfigError: a text of another form, or a connection that cannot learn by that rule.
+    """
     from biril_nm.hw_graph.plastic import make_plastic, rule_of
 
     for text in plastic:
-        name, equals, told = text.partition("=")
-        rule, *wiring = told.split(",")
+        name, equals, rest = text.partition("=")
+        rule, *wiring = rest.split(",")
         sources = dict(part.split("=", 1) for part in wiring if "=" in part)
         if not equals or not name or not rule or len(sources) != len(wiring):
             raise ConfigError(
@@ -152,30 +172,6 @@ def _with_rules(graph: LoihiGraph, plastic: list[str], unroll: bool) -> LoihiGra
     return graph
 
 
-def _default_output(src: Path, to: str) -> Path:
-    stem = src.name.removesuffix(GRAPH_SUFFIX) if src.name.endswith(GRAPH_SUFFIX) else src.stem
-    return src.with_name(f"{stem}{SUFFIXES[to]}" if to in SUFFIXES else to)
-
-
-def _write_nir(source: Source, target: Path, force: bool, dt: float | None) -> dict[str, Any]:
-    from biril_nm.export.nir_files.files import write_nir
-
-    graph = source.nir_graph
-    if graph is None:
-        from biril_nm.export.nir_files.exact_writing import exact_nir
-
-        graph = exact_nir(lowered(source), dt)
-    write_nir(target, graph, force=force)
-    return {"nodes": {name: type(node).__name__ for name, node in graph.nodes.items()}}
-
-
-def _write_netx(graph: LoihiGraph, target: Path, force: bool, round_bias: bool) -> dict[str, Any]:
-    from biril_nm.export import write_netx
-
-    write_netx(graph, target, force=force, round_bias=round_bias)
-    return {"report": graph.report(), "metadata": dict(graph.metadata)}
-
-
 def _warn(graph: LoihiGraph, chip: str) -> None:
     from biril_nm.export.design_rules import warnings
 
@@ -183,34 +179,18 @@ def _warn(graph: LoihiGraph, chip: str) -> None:
         stderr.print(f"[yellow]note[/yellow] {finding}", highlight=False)
 
 
-def _write_graph(
-    graph: LoihiGraph,
-    to: str,
-    target: Path,
-    force: bool,
-    dataset: str | None,
-    data_root: Path | None,
-    seed: int,
-) -> dict[str, Any]:
-    if to == "loihi":
-        graph.save(target, force=force)
-    else:
-        from biril_nm.export.lava.backend import write
-
-        spikes = _bundle_input(graph, dataset, data_root, seed)
-        write(graph, target, force=force, spikes=spikes)
-    return {"report": graph.report(), "metadata": dict(graph.metadata)}
-
-
-def _bundle_input(
-    graph: LoihiGraph, dataset: str | None, data_root: Path | None, seed: int
-) -> dict[str, Any]:
+def _beside(graph: LoihiGraph, samples: Samples) -> dict[str, Any]:
     """A few samples to run the bundle with: test samples, or random ones."""
-    told = [value["n_steps"] for value in graph.metadata.get("coding", {}).values()]
-    if dataset is None:
-        return random_input(graph, max([16 if n == 1 else n for n in told], default=16), 4, seed)
+    if samples.dataset is None:
+        return random_input(graph, n_steps_of(graph), RANDOM_SAMPLES, samples.seed)
     from biril_nm.data import load_data
 
-    name, coding = single_input(graph)
-    values = load_data(dataset, data_root).test.head(BUNDLE_SAMPLES).values()
-    return {name: coding.encode(values, seed)}
+    test = load_data(samples.dataset, samples.data_root).test
+    return sample_input(graph, test.head(SAMPLES), samples.seed)
+
+
+def _facts(network: Any) -> dict[str, Any]:
+    """What was written."""
+    if isinstance(network, LoihiGraph):
+        return {"report": network.report(), "metadata": dict(network.metadata)}
+    return {"nodes": {name: type(node).__name__ for name, node in network.nodes.items()}}

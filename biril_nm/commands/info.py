@@ -1,4 +1,4 @@
-"""``biril info``: versions, back ends and supported nodes, or the summary of a file."""
+"""``biril info``: versions, engines, targets and supported nodes, or the summary of a file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ import typer
 import biril_nm
 from biril_nm.commands.console import print_json, print_table, say
 from biril_nm.commands.options import Json
-from biril_nm.commands.sources import Source, load_source
+from biril_nm.commands.sources import LoadedFile, load_source
+from biril_nm.engines import available_engines, get_engine
+from biril_nm.errors import BirilError
+from biril_nm.export.backends import available_backends
 
 __all__ = ["info_command", "supported_rows"]
 
@@ -49,15 +52,26 @@ def supported_rows() -> list[tuple[str, str, str]]:
     return supported_nodes()
 
 
-def _show_installation(json: bool) -> None:
-    from biril_nm.export.backends import available_backends
+def _engines() -> dict[str, str | None]:
+    """Engine -> why it cannot run here, or None."""
+    found: dict[str, str | None] = {}
+    for name in available_engines():
+        try:
+            problem = get_engine(name).why_not()
+        except BirilError as error:  # an entry point that does not load
+            problem = error
+        found[name] = None if problem is None else str(problem)
+    return found
 
+
+def _show_installation(json: bool) -> None:
     versions = {package: _installed(package) for package in PACKAGES}
     facts = {
         "biril-nm": biril_nm.__version__,
         "python": platform.python_version(),
         "packages": versions,
         "backends": list(available_backends()),
+        "engines": _engines(),
         "supported": supported_rows(),
     }
     if json:
@@ -66,13 +80,13 @@ def _show_installation(json: bool) -> None:
     say(f"biril-nm {biril_nm.__version__}, Python {platform.python_version()}")
     rows = [(name, found or "not installed") for name, found in versions.items()]
     print_table("", ("package", "version"), rows)
-    if versions["lava-nc"] is None:
-        say('Lava back end: install with  pip install "biril-nm[lava]"  (Python 3.10)')
-    say(f"back ends: {', '.join(available_backends())}")
+    say(f"targets of biril export: {', '.join(available_backends())}")
+    rows = [(name, problem or "ready") for name, problem in _engines().items()]
+    print_table("", ("engine", "state"), rows)
     print_table("supported nodes", ("from", "node", "becomes"), supported_rows())
 
 
-def _show_file(source: Source, json: bool) -> None:
+def _show_file(source: LoadedFile, json: bool) -> None:
     if source.graph is not None:
         if json:
             print_json({"kind": source.kind, "metadata": dict(source.graph.metadata)})

@@ -1,33 +1,120 @@
-"""Options that several subcommands share, declared once."""
+"""Options that several subcommands share, declared once.
+
+An option of one line is an ``Annotated`` type. Options that always come together are the fields of a
+frozen dataclass: a command takes the dataclass as one argument, and :func:`expand_groups` shows its
+fields to the command line. A field that is added here is an option of every such command.
+"""
 
 from __future__ import annotations
 
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
-__all__ = ["MAX_SEED", "Chip", "DataRoot", "Dt", "Force", "Json", "Reset", "Seed", "WeightBits"]
+from biril_nm.engines import available_engines
+from biril_nm.export.backends import available_backends
+
+__all__ = [
+    "MAX_SEED",
+    "Against",
+    "Backend",
+    "DataRoot",
+    "Force",
+    "Json",
+    "Learn",
+    "Lowering",
+    "NetxReading",
+    "Seed",
+    "To",
+    "expand_groups",
+]
 
 MAX_SEED = (1 << 63) - 1
 
 Force = Annotated[bool, typer.Option("--force", help="Replace existing output.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+Learn = Annotated[bool, typer.Option("--learn", help="Let plastic connections learn.")]
 Seed = Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seed of everything random.")]
-Chip = Annotated[str, typer.Option(help="Chip whose limits hold: loihi1 or loihi2.")]
-WeightBits = Annotated[int, typer.Option(min=1, max=8, help="Bits per weight.")]
-Dt = Annotated[
-    float | None,
-    typer.Option("--dt", help="Width of a time step in seconds, where the file does not tell."),
-]
-Reset = Annotated[
-    str | None,
-    typer.Option(
-        help="'zero': spikes reset v to 0, where the file does not tell; 'force-zero': accept "
-        "the change where it tells otherwise."
-    ),
-]
 DataRoot = Annotated[
     Path | None,
     typer.Option(envvar="BIRIL_DATA", help="Folder of the data sets, as torchvision lays it out."),
 ]
+To = Annotated[str, typer.Option("--to", help=f"Target: {', '.join(available_backends())}.")]
+Against = Annotated[
+    str | None,
+    typer.Option(
+        help=f"Engines to compare, separated by commas, of {', '.join(available_engines())}."
+    ),
+]
+Backend = Annotated[
+    str | None,
+    typer.Option(
+        help=f"Engine: {', '.join(available_engines())}; default: torch for .pt, else sim."
+    ),
+]
+
+
+@dataclass(frozen=True)
+class Lowering:
+    """How a float network becomes an integer network, where the source is not one already."""
+
+    dt: Annotated[
+        float | None,
+        typer.Option("--dt", help="Width of a time step in seconds, if the file does not say."),
+    ] = None
+    reset: Annotated[
+        str | None,
+        typer.Option(
+            help="'zero': spikes reset v to 0, if the file does not say; 'force-zero': they do, even "
+            "if the file says otherwise."
+        ),
+    ] = None
+    chip: Annotated[str, typer.Option(help="Chip whose limits hold: loihi1 or loihi2.")] = "loihi2"
+    weight_bits: Annotated[int, typer.Option(min=1, max=8, help="Bits per weight.")] = 8
+
+
+@dataclass(frozen=True)
+class NetxReading:
+    """What an x.net file does not say."""
+
+    input_message_bits: Annotated[
+        int | None, typer.Option(help="Width of graded input of an x.net, which does not say.")
+    ] = None
+    truncate: Annotated[
+        bool, typer.Option("--truncate", help="Cut fractions in an x.net off, as netx does.")
+    ] = False
+
+
+def expand_groups(command: Callable[..., None]) -> Callable[..., None]:
+    """``command`` with each dataclass among its parameters replaced by one option per field."""
+    hints = get_type_hints(command, include_extras=True)
+    groups: dict[str, type] = {}
+    parameters: dict[str, inspect.Parameter] = {}
+    for name, parameter in inspect.signature(command).parameters.items():
+        if is_dataclass(hints[name]):
+            groups[name] = hints[name]
+            types = get_type_hints(hints[name], include_extras=True)
+            options = {
+                field.name: (types[field.name], field.default) for field in fields(groups[name])
+            }
+        else:
+            options = {name: (hints[name], parameter.default)}
+        for option, (kind, default) in options.items():
+            parameters[option] = inspect.Parameter(
+                option, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind
+            )
+
+    @functools.wraps(command)
+    def run(**values: Any) -> None:
+        for name, group in groups.items():
+            values[name] = group(**{field.name: values.pop(field.name) for field in fields(group)})
+        command(**values)
+
+    run.__signature__ = inspect.Signature(list(parameters.values()))  # type: ignore[attr-defined]
+    run.__annotations__ = {name: each.annotation for name, each in parameters.items()}
+    return run

@@ -3,20 +3,76 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from biril_nm.commands.console import print_json, print_table
-from biril_nm.commands.options import Force, Json
-from biril_nm.commands.sources import GRAPH_SUFFIX, read_spikes
+from biril_nm.commands.console import print_json, print_table, say
+from biril_nm.commands.inputs import read_spikes
+from biril_nm.commands.options import Force, Json, Learn
+from biril_nm.commands.sources import GRAPH_SUFFIX
 from biril_nm.errors import ConfigError, FileFormatError
 from biril_nm.hw_graph import LoihiGraph
 from biril_nm.hw_graph.plastic import learned_changes
 from biril_nm.storage import check_output
 
+if TYPE_CHECKING:
+    from biril_nm.recording import Recording
+
 __all__ = ["sim_command"]
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Where the results of a run go."""
+
+    learned_out: Annotated[
+        Path | None,
+        typer.Option(
+            help=f"Write the graph with its learned weights and tags to this *{GRAPH_SUFFIX}."
+        ),
+    ] = None
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Write the recording to this .npz.")
+    ] = None
+    record_to: Annotated[
+        Path | None,
+        typer.Option(
+            help="Record to this folder during the run, for recordings larger than memory."
+        ),
+    ] = None
+    force: Force = False
+
+    def check(self, learn: bool) -> None:
+        """Refuse outputs that contradict each other or the run, before it starts.
+
+        Raises:
+            ConfigError: an option that has no meaning here.
+            OutputExistsError: a file exists, and ``force`` is False.
+        """
+        if self.out is not None and self.out.suffix != ".npz":
+            raise ConfigError(f"--out '{self.out}' must end in .npz")
+        if self.out is not None and self.record_to is not None:
+            raise ConfigError("--out and --record-to both say where the recording goes; give one of them")
+        if self.learned_out is not None:
+            if not learn:
+                raise ConfigError("--learned-out needs --learn: nothing is learned without it")
+            if not self.learned_out.name.endswith(GRAPH_SUFFIX):
+                raise ConfigError(f"--learned-out '{self.learned_out}' must end in {GRAPH_SUFFIX}")
+        for path in (self.out, self.learned_out):
+            if path is not None:
+                check_output(path, self.force)
+
+    def write(self, recording: Recording) -> tuple[Path, ...]:
+        """Write the files; all outputs of the run."""
+        if self.out is not None:
+            recording.save(self.out, force=self.force)
+        if self.learned_out is not None and recording.graph is not None:
+            recording.graph.save(self.learned_out, force=self.force)
+        paths = (self.out or self.record_to, self.learned_out)
+        return tuple(path for path in paths if path is not None)
 
 
 def sim_command(
@@ -24,88 +80,75 @@ def sim_command(
     spikes: Annotated[
         Path,
         typer.Option(
-            help=".npz with integers 'spikes' (n_steps, batch, *shape), or .npy of that shape, which is "
-            "read from disk as it is needed."
+            help=".npz with integers 'spikes' (n_steps, batch, *shape), or .npy of that shape, which "
+            "is read from disk during the run."
         ),
     ],
+    *,
     record: Annotated[
         str,
         typer.Option(help="What to record, of s,u,v; with --learn also w,t,d,x1,x2,y1,y2,y3."),
     ] = "s",
-    learn: Annotated[bool, typer.Option("--learn", help="Let plastic connections learn.")] = False,
-    learned_out: Annotated[
-        Path | None,
-        typer.Option(
-            help=f"Write the graph with its learned weights and tags to this *{GRAPH_SUFFIX}."
-        ),
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Write the trace to this .npz.")
-    ] = None,
-    record_to: Annotated[
-        Path | None,
-        typer.Option(
-            help="Record to this folder as the run goes on, for traces larger than memory."
-        ),
-    ] = None,
+    learn: Learn = False,
+    outputs: Outputs,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads; default: all CPUs.")] = None,
-    force: Force = False,
     json: Json = False,
 ) -> None:
     """Simulate a network on integers, exactly as Lava's fixed_pt models do.
 
     Example: biril sim out/model.loihi.npz --spikes out/lava/input.npz
     """
-    if not graph.name.endswith(GRAPH_SUFFIX):
-        raise FileFormatError(
-            f"'{graph}' is no integer graph; make one with: biril export {graph} --to loihi"
-        )
-    if out is not None and out.suffix != ".npz":
-        raise ConfigError(f"--out '{out}' must end in .npz")
-    _check_learned_out(learned_out, learn)
-    for path in (out, learned_out):
-        if path is not None:
-            check_output(path, force)
-    if out is not None and record_to is not None:
-        raise ConfigError("--out and --record-to both say where the trace goes; give one of them")
     from biril_nm.hardware_sim import simulate
 
+    if not graph.name.endswith(GRAPH_SUFFIX):
+        raise FileFormatError(
+            f"'{graph}' is not an integer graph (x{GRAPH_SUFFIX}). Make one: biril export {graph} "
+            f"--to loihi"
+        )
+    outputs.check(learn)
     network = LoihiGraph.load(graph)
     values = read_spikes(spikes, network, learn)
     start = time.perf_counter()
-    trace = simulate(
+    recording = simulate(
         network,
         values,
         record=record.split(","),
         n_threads=threads,
         learn=learn,
-        record_to=record_to,
-        force=force,
+        record_to=outputs.record_to,
+        force=outputs.force,
     )
     seconds = time.perf_counter() - start
-    if out is not None:
-        trace.save(out, force=force)
-    written = out or record_to
-    if learned_out is not None and trace.graph is not None:
-        trace.graph.save(learned_out, force=force)
-    changes = {} if trace.graph is None else learned_changes(network, trace.graph)
-    n_steps, batch = (int(trace.meta[key]) for key in ("n_steps", "batch"))
+    written = outputs.write(recording)
+    changes = {} if recording.graph is None else learned_changes(network, recording.graph)
     if json:
-        print_json(
-            {
-                "n_steps": n_steps,
-                "batch": batch,
-                "seconds": seconds,
-                "n_spikes": dict(trace.n_spikes),
-                "output": str(written) if written else None,
-                **(
-                    {"learned": changes, "learned_output": learned_out and str(learned_out)}
-                    if learn
-                    else {}
-                ),
-            }
-        )
+        print_json(_facts(recording, outputs, seconds, changes if learn else None))
         return
+    _show(network, recording, seconds, changes)
+    for path in written:
+        say(f"wrote {path}")
+
+
+def _facts(
+    recording: Recording, outputs: Outputs, seconds: float, changes: dict[str, Any] | None
+) -> dict[str, Any]:
+    output, learned = outputs.out or outputs.record_to, outputs.learned_out
+    facts = {
+        "n_steps": int(recording.meta["n_steps"]),
+        "batch": int(recording.meta["batch"]),
+        "seconds": seconds,
+        "n_spikes": dict(recording.n_spikes),
+        "output": str(output) if output else None,
+    }
+    if changes is None:
+        return facts
+    return {**facts, "learned": changes, "learned_output": str(learned) if learned else None}
+
+
+def _show(
+    network: LoihiGraph, recording: Recording, seconds: float, changes: dict[str, Any]
+) -> None:
+    n_steps, batch = (int(recording.meta[key]) for key in ("n_steps", "batch"))
     rows = [
         (
             name,
@@ -113,24 +156,12 @@ def sim_command(
             f"{count:,}",
             f"{count / (n_steps * batch * network.neurons[name].size):.4f}",
         )
-        for name, count in trace.n_spikes.items()
+        for name, count in recording.n_spikes.items()
     ]
     title = f"{batch} samples x {n_steps} steps in {seconds:.3f} s"
     print_table(title, ("node", "neurons", "spikes", "spikes per neuron and step"), rows)
     for name, change in changes.items():
-        typer.echo(
+        say(
             f"{name}: {change['changed']:,} of {change['synapses']:,} weights changed, mean |change| "
             f"{change['mean_change']:.2f}, {change['at_limit']:,} at a limit"
         )
-    for path in (written, learned_out):
-        if path is not None:
-            typer.echo(f"wrote {path}")
-
-
-def _check_learned_out(path: Path | None, learn: bool) -> None:
-    if path is None:
-        return
-    if not learn:
-        raise ConfigError("--learned-out needs --learn: nothing is learned without it")
-    if not path.name.endswith(GRAPH_SUFFIX):
-        raise ConfigError(f"--learned-out '{path}' must end in {GRAPH_SUFFIX}")

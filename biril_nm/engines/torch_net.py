@@ -1,45 +1,32 @@
-"""Run a torch network and record its spikes under the names of the integer graph."""
+"""Engine ``torch``: a torch network, its spikes recorded under the names of the integer graph."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import snntorch
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from torch import nn
 
 from biril_nm.coding import Coding
+from biril_nm.engines.registry import Engine, Network, RunOptions
 from biril_nm.errors import ConfigError
 from biril_nm.export.from_torch.module import unwrapped
 from biril_nm.export.from_torch.runs import call_arguments, returned_states, takes_states
+from biril_nm.hw_graph.inputs import input_coding, single_input
 from biril_nm.models import BirilNet
 from biril_nm.recording import NodeRecording, Recording
 
-__all__ = ["TorchRun", "run_torch"]
+__all__ = ["TORCH", "run_torch"]
 
 _LAYERS = (snntorch.SpikingNeuron, nn.Linear, nn.Conv1d, nn.Conv2d)
 
 
-@dataclass(frozen=True)
-class TorchRun:
-    """Spikes of all neuron layers and the class scores of the last one.
-
-    Attributes:
-        trace: node name -> spikes ``(n_steps, batch, *shape)``.
-        scores: ``n_spikes + mem_last / threshold`` of the last layer, ``(batch, n_classes)``; the
-            summed output where the network ends in a linear layer.
-    """
-
-    trace: Recording
-    scores: NDArray[np.float64]
-
-
-def run_torch(net: nn.Module, spikes: ArrayLike, coding: Coding | None = None) -> TorchRun:
+def run_torch(net: nn.Module, spikes: ArrayLike, coding: Coding | None = None) -> Recording:
     """Drive ``net`` with the chip's integer input and record every snnTorch neuron layer.
 
     A forward that computes one step is called once per step; one with its own loop over time is
@@ -49,6 +36,11 @@ def run_torch(net: nn.Module, spikes: ArrayLike, coding: Coding | None = None) -
         net: a BirilNet, or a module as :func:`biril_nm.export.to_nir` takes it.
         spikes: integers ``(n_steps, batch, *shape)``.
         coding: scale of graded input; a BirilNet knows its own.
+
+    Returns:
+        Spikes of every neuron layer, uint8. ``scores`` are ``n_spikes + mem_last / threshold`` of the
+        last layer, the float twin of :func:`biril_nm.coding.readout_scores`, or the summed output
+        of a network that ends in a linear layer.
 
     Raises:
         ConfigError: the network has no snnTorch neurons, or its own loop runs another number of steps.
@@ -93,7 +85,7 @@ def _drive(root: nn.Module, values: torch.Tensor, recorder: _Recorder, passes_st
 
 
 class _Recorder:
-    """Keeps what every neuron layer, and the last layer of all, has sent."""
+    """Stores what every neuron layer, and the last layer of all, has sent."""
 
     def __init__(self, root: nn.Module) -> None:
         self.root = root
@@ -143,24 +135,25 @@ class _Recorder:
             for handle in handles:
                 handle.remove()
 
-    def result(self, n_steps: int) -> TorchRun:
+    def result(self, n_steps: int) -> Recording:
         """Recording and scores of the finished run."""
         recorded = {
             name: torch.stack(self.steps[name]).cpu().numpy().astype(np.uint8)
             for name in self.neurons
             if len(self.steps.get(name, ())) == n_steps
         }
-        trace = Recording(
+        if self.last in recorded:
+            layer = self.neurons[self.last]
+            membrane = layer.mem.detach().double() / layer.threshold.detach().double()
+            scores = recorded[self.last].sum(axis=0) + membrane.cpu().numpy()
+        else:
+            scores = torch.stack(self.steps[self.last]).double().sum(dim=0).cpu().numpy()
+        return Recording(
             {name: NodeRecording(s=spikes) for name, spikes in recorded.items()},
             n_spikes={name: int(spikes.sum()) for name, spikes in recorded.items()},
             meta={"engine": f"torch {torch.__version__}"},
+            scores=scores,
         )
-        if self.last not in recorded:
-            summed = torch.stack(self.steps[self.last]).double().sum(dim=0)
-            return TorchRun(trace, summed.cpu().numpy())
-        layer = self.neurons[self.last]
-        membrane = layer.mem.detach().double() / layer.threshold.detach().double()
-        return TorchRun(trace, recorded[self.last].sum(axis=0) + membrane.cpu().numpy())
 
 
 def _rest(layer: Any) -> None:
@@ -168,3 +161,13 @@ def _rest(layer: Any) -> None:
     for name in ("mem", "syn", "spk"):
         if isinstance(getattr(layer, name, None), torch.Tensor):
             setattr(layer, name, torch.zeros(0, device=getattr(layer, name).device))
+
+
+def _run(network: Network, spikes: Any, options: RunOptions) -> Recording:
+    """The torch network, with the graph's coding of its only input."""
+    name = single_input(network.graph)
+    values = spikes[name] if isinstance(spikes, Mapping) else spikes
+    return run_torch(cast(nn.Module, network.net), values, input_coding(network.graph, name))
+
+
+TORCH = Engine("torch", _run, integers=False, needs_net=True)

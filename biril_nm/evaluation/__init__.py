@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from biril_nm.evaluation.accuracy import (
+    EvaluationOptions,
     GraphEvaluation,
     ShardCounts,
     evaluate_graph,
@@ -12,6 +13,7 @@ from biril_nm.evaluation.accuracy import (
 )
 
 __all__ = [
+    "EvaluationOptions",
     "GraphEvaluation",
     "ShardCounts",
     "evaluate_graph",

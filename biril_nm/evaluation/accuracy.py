@@ -1,4 +1,4 @@
-"""Accuracy of an integer network on labelled data, on the simulator or on Lava."""
+"""Accuracy of an integer network on labelled data, on any engine."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from biril_nm.coding import Coding, predictions
+from biril_nm.coding import Coding
+from biril_nm.engines import Network, RunOptions, get_engine
 from biril_nm.errors import ConfigError
 from biril_nm.hw_graph import LoihiGraph
+from biril_nm.recording.readout import predict, single_readout
 
 __all__ = [
+    "EvaluationOptions",
     "GraphEvaluation",
     "ShardCounts",
     "evaluate_graph",
@@ -76,44 +79,25 @@ class ShardCounts:
         return GraphEvaluation(self.right / self.n_samples, self.n_samples, rates, self.seconds)
 
 
-def _run(graph: LoihiGraph, spikes: Any, backend: str, readout: str, n_threads: int | None) -> Any:
-    if backend == "sim":
-        from biril_nm.hardware_sim import simulate
+@dataclass(frozen=True)
+class EvaluationOptions:
+    """How samples are run.
 
-        return simulate(graph, spikes, record=("s",), nodes=(readout,), n_threads=n_threads)
-    if backend == "lava":
-        from biril_nm.export.lava.backend import run_lava
-
-        return run_lava(graph, spikes, record=("s",), nodes=(readout,))
-    raise ConfigError(f"back end '{backend}' cannot run an integer graph; allowed: sim, lava")
-
-
-def single_readout(graph: LoihiGraph) -> str:
-    """Name of the Neurons node that classifies.
-
-    Raises:
-        ConfigError: not exactly one input and one output.
+    Attributes:
+        backend: engine by name, of :func:`biril_nm.engines.available_engines`.
+        batch_size: samples per run of the engine.
+        seed: seed of rate coding; batch i uses ``seed + i``, as the torch evaluation does.
+        n_threads: threads of the engine; None: all CPUs.
     """
-    driving = [name for name in graph.inputs if name not in graph.modulator_inputs]
-    if len(graph.outputs) != 1 or len(driving) != 1:
-        raise ConfigError(
-            f"classification needs one input and one output; the graph has inputs "
-            f"{', '.join(driving)} and outputs {', '.join(graph.outputs) or 'none'}"
-        )
-    return next(iter(graph.outputs.values()))
 
-
-def predict(graph: LoihiGraph, trace: Any) -> NDArray[np.int64]:
-    """Predicted class of each sample of a trace that holds the read-out's spikes. Shape (batch,)."""
-    readout = single_readout(graph)
-    spikes = np.asarray(trace[readout].s)
-    flat = spikes.reshape(*spikes.shape[:2], -1)
-    v_last = trace.v_last[readout].reshape(flat.shape[1], -1)
-    return predictions(flat, v_last, np.asarray(graph.neurons[readout].vth).reshape(-1))
+    backend: str = "sim"
+    batch_size: int = 250
+    seed: int = 0
+    n_threads: int | None = None
 
 
 def evaluate_graph(
-    graph: LoihiGraph,
+    graph: LoihiGraph | Network,
     values: NDArray[Any],
     labels: ArrayLike,
     coding: Coding,
@@ -125,55 +109,60 @@ def evaluate_graph(
     """Classify ``values`` and compare with ``labels``.
 
     Args:
-        graph: the integer network.
+        graph: the integer network; as a Network for engines that run its torch network.
         values: samples in 0..1, ``(n, *shape)``.
         labels: classes ``(n,)``.
         coding: how values become chip input.
-        backend: ``"sim"`` or ``"lava"``.
+        backend: engine by name: ``"sim"``, ``"lava"`` or one of another package.
         batch_size: samples per run of the engine.
         seed: seed of rate coding; batch i uses ``seed + i``, as the torch evaluation does.
         progress: called with the number of samples done.
 
     Raises:
-        ConfigError: no samples, or a graph without exactly one input and one output.
+        ConfigError: no samples, a graph without exactly one input and one output, an unknown engine,
+            or one that cannot run this network.
+        MissingDependencyError: a package that the engine needs is not installed.
     """
-    counts = evaluate_shard(
-        graph, values, labels, coding, backend, batch_size, seed, progress=progress
-    )
-    return counts.result(graph)
+    network = graph if isinstance(graph, Network) else Network(graph)
+    options = EvaluationOptions(backend, batch_size, seed)
+    counts = evaluate_shard(network, values, labels, coding, options, progress=progress)
+    return counts.result(network.graph)
 
 
 def evaluate_shard(
-    graph: LoihiGraph,
+    network: Network | LoihiGraph,
     values: NDArray[Any],
     labels: ArrayLike,
     coding: Coding,
-    backend: str = "sim",
-    batch_size: int = 250,
-    seed: int = 0,
+    options: EvaluationOptions | None = None,
     first_batch: int = 0,
-    n_threads: int | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> ShardCounts:
     """What :func:`evaluate_graph` counts, on samples that start at batch ``first_batch`` of the set.
 
     Raises:
-        ConfigError: no samples, or a graph without exactly one input and one output.
+        ConfigError: as :func:`evaluate_graph`.
+        MissingDependencyError: as :func:`evaluate_graph`.
     """
-    readout, wanted = single_readout(graph), np.asarray(labels)
-    if len(wanted) == 0:
+    network = network if isinstance(network, Network) else Network(network)
+    how, graph = options or EvaluationOptions(), network.graph
+    readout, expected = single_readout(graph), np.asarray(labels)
+    if len(expected) == 0:
         raise ConfigError("there are no samples to evaluate")
+    engine = get_engine(how.backend)
+    record = RunOptions(("s",), nodes=(readout,), n_threads=how.n_threads)
     right = 0
-    spikes = dict.fromkeys(graph.neurons, 0)
+    spikes: dict[str, int] = {}
     seconds = 0.0
-    for index, start in enumerate(range(0, len(wanted), batch_size), start=first_batch):
-        message = coding.encode(values[start : start + batch_size], seed + index)
+    for index, start in enumerate(range(0, len(expected), how.batch_size), start=first_batch):
+        part = slice(start, start + how.batch_size)
+        message = coding.encode(values[part], how.seed + index)
         began = time.perf_counter()
-        trace = _run(graph, message, backend, readout, n_threads)
+        recording = engine.run(network, message, record)
         seconds += time.perf_counter() - began
-        right += int((predict(graph, trace) == wanted[start : start + batch_size]).sum())
-        for name, count in trace.n_spikes.items():
-            spikes[name] += count
+        right += int((predict(graph, recording) == expected[part]).sum())
+        for name in (node for node in graph.neurons if node in recording.n_spikes):
+            spikes[name] = spikes.get(name, 0) + recording.n_spikes[name]
         if progress is not None:
-            progress(min(start + batch_size, len(wanted)))
-    return ShardCounts(right, len(wanted), coding.n_steps, spikes, seconds)
+            progress(min(part.stop, len(expected)))
+    return ShardCounts(right, len(expected), coding.n_steps, spikes, seconds)

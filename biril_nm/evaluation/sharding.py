@@ -1,8 +1,8 @@
 """Evaluation on many processes: shards of a data set, on this machine or on a Ray cluster.
 
-Work is cut where :func:`biril_nm.evaluation.evaluate_graph` cuts it, at whole batches, and batches keep
-their numbers (which seed rate coding), so that the sums are those of a single process to the last
-spike. A worker gets the graph as bytes and reads its samples itself.
+Shards are whole batches, and batches keep their numbers (which seed rate coding), so that the sums
+equal those of a single process, spike by spike. A worker gets the graph as bytes and reads its
+samples itself.
 """
 
 from __future__ import annotations
@@ -19,9 +19,11 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
+from biril_nm._moved import renamed
 from biril_nm.coding import Coding
 from biril_nm.errors import BirilError, ConfigError, MissingDependencyError, WorkerError
 from biril_nm.evaluation.accuracy import (
+    EvaluationOptions,
     GraphEvaluation,
     ShardCounts,
     evaluate_shard,
@@ -29,27 +31,28 @@ from biril_nm.evaluation.accuracy import (
 )
 from biril_nm.hw_graph import LoihiGraph
 
-__all__ = ["ArraySource", "DataSetSource", "Source", "evaluate_graphs", "evaluate_sharded"]
+__all__ = ["ArraySamples", "DataSetSamples", "Samples", "evaluate_graphs", "evaluate_sharded"]
+
 
 GRAPH_FILE = "graph.loihi.npz"
-CONNECT_SECONDS = 10  # Ray itself would try for minutes
+CONNECT_SECONDS = 10  # Ray itself tries for minutes
 
 
-class Source(Protocol):
-    """Labelled samples that a worker can read a part of."""
+class Samples(Protocol):
+    """Labelled samples, of which a worker can read a part."""
 
     def __len__(self) -> int:
         """Number of samples."""
 
-    def part(self, start: int, stop: int) -> Source:
-        """A source of these samples alone, to be sent to a worker."""
+    def part(self, start: int, stop: int) -> Samples:
+        """These samples alone, to be sent to a worker."""
 
     def read(self) -> tuple[NDArray[Any], NDArray[Any]]:
         """(values ``(n, *shape)`` in 0..1, labels ``(n,)``)."""
 
 
 @dataclass(frozen=True)
-class DataSetSource:
+class DataSetSamples:
     """The test part of a data set by name; each worker reads it from its own disk.
 
     Attributes:
@@ -69,18 +72,18 @@ class DataSetSource:
     @staticmethod
     def of(
         name: str, data_root: str | Path | None = None, seed: int = 0, samples: int | None = None
-    ) -> DataSetSource:
+    ) -> DataSetSamples:
         """The first ``samples`` test samples (all by default)."""
         from biril_nm.data import load_data
 
         n = len(load_data(name, data_root, seed).test)
         root = None if data_root is None else str(data_root)
-        return DataSetSource(name, root, seed, 0, n if samples is None else min(samples, n))
+        return DataSetSamples(name, root, seed, 0, n if samples is None else min(samples, n))
 
     def __len__(self) -> int:
         return self.stop - self.start
 
-    def part(self, start: int, stop: int) -> DataSetSource:
+    def part(self, start: int, stop: int) -> DataSetSamples:
         """The same files, fewer samples."""
         return replace(self, start=self.start + start, stop=min(self.start + stop, self.stop))
 
@@ -94,8 +97,8 @@ class DataSetSource:
 
 
 @dataclass(frozen=True)
-class ArraySource:
-    """Samples in memory; a worker is sent its part of them."""
+class ArraySamples:
+    """Samples in memory; a worker gets its part of them."""
 
     values: NDArray[Any]
     labels: NDArray[Any]
@@ -103,9 +106,9 @@ class ArraySource:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def part(self, start: int, stop: int) -> ArraySource:
+    def part(self, start: int, stop: int) -> ArraySamples:
         """A slice."""
-        return ArraySource(self.values[start:stop], self.labels[start:stop])
+        return ArraySamples(self.values[start:stop], self.labels[start:stop])
 
     def read(self) -> tuple[NDArray[Any], NDArray[Any]]:
         """Samples and labels."""
@@ -118,23 +121,18 @@ class _Job:
 
     index: int
     graph: bytes
-    source: Source
+    samples: Samples
     coding: Coding
-    backend: str
-    batch_size: int
-    seed: int
+    options: EvaluationOptions
     first_batch: int
-    n_threads: int
 
 
 def evaluate_sharded(
     graph: LoihiGraph,
-    source: Source,
+    samples: Samples,
     coding: Coding,
     n_workers: int = 2,
-    backend: str = "sim",
-    batch_size: int = 250,
-    seed: int = 0,
+    options: EvaluationOptions | None = None,
     cluster: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> GraphEvaluation:
@@ -142,12 +140,10 @@ def evaluate_sharded(
 
     Args:
         graph: the integer network.
-        source: labelled samples.
+        samples: labelled samples.
         coding: how values become chip input.
         n_workers: processes; they share the CPUs of this machine.
-        backend: ``"sim"`` or ``"lava"``.
-        batch_size: samples per run of the engine; shards are whole batches.
-        seed: seed of rate coding; batch i uses ``seed + i``.
+        options: engine, batch size and seed; shards are whole batches.
         cluster: run on Ray (``pip install "biril-nm[cluster]"``) instead of local processes.
         progress: called with the number of samples done.
 
@@ -156,20 +152,16 @@ def evaluate_sharded(
         WorkerError: a worker was killed, or no cluster answers.
         MissingDependencyError: ``cluster`` without Ray.
     """
-    (found,) = evaluate_graphs(
-        [graph], source, coding, n_workers, backend, batch_size, seed, cluster, progress
-    )
+    (found,) = evaluate_graphs([graph], samples, coding, n_workers, options, cluster, progress)
     return found
 
 
 def evaluate_graphs(
     graphs: Sequence[LoihiGraph],
-    source: Source,
+    samples: Samples,
     coding: Coding | Sequence[Coding],
     n_workers: int = 2,
-    backend: str = "sim",
-    batch_size: int = 250,
-    seed: int = 0,
+    options: EvaluationOptions | None = None,
     cluster: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> list[GraphEvaluation]:
@@ -179,16 +171,20 @@ def evaluate_graphs(
     and ``progress`` counts samples over all graphs. ``seconds`` of a result sums the engine's time
     over its shards.
     """
+    how = options or EvaluationOptions()
     codings = [coding] * len(graphs) if isinstance(coding, Coding) else list(coding)
     if len(codings) != len(graphs):
         raise ConfigError(f"{len(codings)} codings for {len(graphs)} graphs; give one each")
-    if n_workers < 1 or batch_size < 1:
-        raise ConfigError(f"n_workers {n_workers}, batch_size {batch_size}: at least 1 is needed")
-    if len(source) == 0:
+    if n_workers < 1 or how.batch_size < 1:
+        raise ConfigError(
+            f"n_workers is {n_workers} and batch_size {how.batch_size}; expected at least 1 each"
+        )
+    if len(samples) == 0:
         raise ConfigError("there are no samples to evaluate")
     for graph in graphs:
         single_readout(graph)
-    jobs = list(_jobs(graphs, source, codings, n_workers, backend, batch_size, seed, cluster))
+    how = replace(how, n_threads=1 if cluster else max(1, _cpus() // n_workers))
+    jobs = list(_jobs(graphs, samples, codings, n_workers, how))
     found: list[ShardCounts | None] = [None] * len(graphs)
     done = 0
     run = _on_ray if cluster else _on_processes
@@ -203,24 +199,21 @@ def evaluate_graphs(
 
 def _jobs(
     graphs: Sequence[LoihiGraph],
-    source: Source,
+    samples: Samples,
     codings: Sequence[Coding],
     n_workers: int,
-    backend: str,
-    batch_size: int,
-    seed: int,
-    cluster: bool,
+    options: EvaluationOptions,
 ) -> Iterator[_Job]:
-    """Shards of whole batches: as even as they come, several per worker where there are many."""
-    n_batches = -(-len(source) // batch_size)
-    shards = min(n_batches, n_workers)
-    edges = [i * n_batches // shards for i in range(shards + 1)]
-    threads = 1 if cluster else max(1, _cpus() // n_workers)
+    """Shards of whole batches, as even as possible, one for each worker."""
+    size = options.batch_size
+    n_batches = -(-len(samples) // size)
+    n_shards = min(n_batches, n_workers)
+    edges = [i * n_batches // n_shards for i in range(n_shards + 1)]
     for index, (graph, coding) in enumerate(zip(graphs, codings)):
         data = _to_bytes(graph)
         for first, last in pairwise(edges):
-            part = source.part(first * batch_size, last * batch_size)
-            yield _Job(index, data, part, coding, backend, batch_size, seed, first, threads)
+            part = samples.part(first * size, last * size)
+            yield _Job(index, data, part, coding, options, first)
 
 
 def _cpus() -> int:
@@ -242,19 +235,12 @@ def _from_bytes(data: bytes) -> LoihiGraph:
 
 
 def _work(job: _Job) -> tuple[int, ShardCounts | str]:
-    """What a worker does; a refusal travels back as text, since errors need not survive pickling."""
+    """What a worker does; it returns an error as text, since not every error can be pickled."""
     try:
-        values, labels = job.source.read()
+        values, labels = job.samples.read()
+        graph = _from_bytes(job.graph)
         counts = evaluate_shard(
-            _from_bytes(job.graph),
-            values,
-            labels,
-            job.coding,
-            job.backend,
-            job.batch_size,
-            job.seed,
-            first_batch=job.first_batch,
-            n_threads=job.n_threads,
+            graph, values, labels, job.coding, job.options, first_batch=job.first_batch
         )
     except BirilError as error:
         return job.index, str(error)
@@ -263,7 +249,7 @@ def _work(job: _Job) -> tuple[int, ShardCounts | str]:
     return job.index, counts
 
 
-def _told(result: tuple[int, ShardCounts | str]) -> tuple[int, ShardCounts]:
+def _counts(result: tuple[int, ShardCounts | str]) -> tuple[int, ShardCounts]:
     index, counts = result
     if isinstance(counts, str):
         raise ConfigError(f"a worker could not evaluate its shard: {counts}")
@@ -271,7 +257,7 @@ def _told(result: tuple[int, ShardCounts | str]) -> tuple[int, ShardCounts]:
 
 
 def _on_processes(jobs: Iterable[_Job], n_workers: int) -> Iterator[tuple[int, ShardCounts]]:
-    """Fresh processes (spawn), so that no thread or lock of this one is inherited."""
+    """Run the jobs on new processes (spawn), which inherit no thread or lock of this one."""
     import multiprocessing
     from concurrent.futures import ProcessPoolExecutor, as_completed
     from concurrent.futures.process import BrokenProcessPool
@@ -282,21 +268,21 @@ def _on_processes(jobs: Iterable[_Job], n_workers: int) -> Iterator[tuple[int, S
     finished = False
     try:
         for future in as_completed([pool.submit(_work, job) for job in jobs]):
-            yield _told(future.result())
+            yield _counts(future.result())
         finished = True
     except BrokenProcessPool as error:
         raise WorkerError(
             "a worker process ended before its shard was done: it was killed, or memory ran out. "
             "Use fewer workers, or fewer samples"
         ) from error
-    finally:  # an interrupt or an error ends the workers, whatever they are doing
+    finally:  # after an interrupt or an error, workers end whatever they do
         pool.shutdown(wait=finished, cancel_futures=True)
         for worker in set(multiprocessing.active_children()) - before:
             worker.terminate()
 
 
 def _leave_interrupts() -> None:
-    """Ctrl-C reaches every process of a terminal; the parent alone answers it."""
+    """Ignore Ctrl-C, which reaches every process of a terminal; the parent answers it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
@@ -315,29 +301,29 @@ def _on_ray(jobs: Iterable[_Job], n_workers: int) -> Iterator[tuple[int, ShardCo
         waiting = [task.remote(job) for job in jobs]
         while waiting:
             (ready,), waiting = ray.wait(waiting, num_returns=1)
-            yield _told(ray.get(ready))
+            yield _counts(ray.get(ready))
     except ray.exceptions.RayError as error:
-        told = str(error).strip().splitlines()[-1]
+        reason = str(error).strip().splitlines()[-1]
         raise WorkerError(
-            f"a Ray worker did not do its shard: {told} It was killed, memory ran out, or its machine is "
+            f"a Ray worker did not do its shard: {reason} It was killed, memory ran out, or its machine is "
             f"gone or lacks biril-nm"
         ) from error
-    finally:  # shards that nobody waits for any more must not run on
+    finally:  # no shard runs on after an error
         for shard in waiting:
             ray.cancel(shard, force=True)
         if started:
             ray.shutdown()
 
 
-def _knock(address: str) -> None:
-    """Raise OSError where nothing listens at host:port; other addresses (``auto``) are left to Ray."""
+def _check_listening(address: str) -> None:
+    """Raise OSError if nothing listens at host:port; Ray itself checks other addresses (``auto``)."""
     host, _, port = address.rpartition("//")[2].rpartition(":")
     if host and port.isdigit():
         socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
 
 
 def _join_or_start(ray: Any, n_workers: int) -> None:
-    """Connect to the cluster of RAY_ADDRESS, or start one here that reports to nobody."""
+    """Connect to the cluster of RAY_ADDRESS, or start one here that sends no statistics."""
     address = os.environ.get("RAY_ADDRESS")
     quiet = {"log_to_driver": False, "logging_level": "ERROR"}
     if not address:
@@ -345,10 +331,16 @@ def _join_or_start(ray: Any, n_workers: int) -> None:
         ray.init(num_cpus=n_workers, include_dashboard=False, **quiet)
         return
     try:
-        _knock(address)
+        _check_listening(address)
         ray.init(**quiet)
     except OSError as error:
         raise WorkerError(
             f"no Ray cluster answers at RAY_ADDRESS '{address}'; start one with `ray start --head`, or "
             f"unset RAY_ADDRESS to use this machine"
         ) from error
+
+
+__getattr__ = renamed(
+    __name__,
+    {"ArraySource": ArraySamples, "DataSetSource": DataSetSamples, "Source": Samples},
+)

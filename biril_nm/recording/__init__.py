@@ -10,6 +10,7 @@ from biril_nm.recording.recording import (
     NodeRecording,
     Recording,
     check_variables,
+    recorded_nodes,
     split_variables,
 )
 
@@ -20,6 +21,7 @@ __all__ = [
     "NodeRecording",
     "Recording",
     "check_variables",
+    "recorded_nodes",
     "split_variables",
 ]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,7 @@ __all__ = [
     "NodeRecording",
     "Recording",
     "check_variables",
+    "recorded_nodes",
     "split_variables",
 ]
 
@@ -61,6 +62,23 @@ def split_variables(names: Any, learn: bool) -> tuple[tuple[str, ...], tuple[str
         if not learn:
             raise
         raise ConfigError(f"{error}, and {', '.join(LEARNING_VARIABLES)}") from None
+
+
+def recorded_nodes(graph: LoihiGraph, nodes: Iterable[str] | str | None) -> tuple[str, ...]:
+    """Neurons nodes to record, in the order of the graph; None stands for all.
+
+    Raises:
+        ConfigError: a name that is not a Neurons node.
+    """
+    if nodes is None:
+        return tuple(graph.neurons)
+    wanted = {nodes} if isinstance(nodes, str) else set(nodes)
+    unknown = sorted(wanted - set(graph.neurons))
+    if unknown:
+        raise ConfigError(
+            f"cannot record {', '.join(unknown)}; Neurons nodes are {', '.join(graph.neurons)}"
+        )
+    return tuple(name for name in graph.neurons if name in wanted)
 
 
 @dataclass(frozen=True)
@@ -120,6 +138,7 @@ class Recording(Mapping[str, NodeRecording]):
         meta: JSON-able facts about the run.
         connections: what was recorded of plastic connections in a run that learns, in chip time.
         graph: the learned graph (weights and tags) after a run that learns.
+        scores: scores of the classes ``(batch, n_classes)``, of engines that compute them themselves.
     """
 
     nodes: Mapping[str, NodeRecording]
@@ -129,6 +148,7 @@ class Recording(Mapping[str, NodeRecording]):
     meta: Mapping[str, Any] = field(default_factory=dict)
     connections: Mapping[str, ConnectionRecording] = field(default_factory=dict)
     graph: LoihiGraph | None = None
+    scores: NDArray[Any] | None = None
 
     def __getitem__(self, name: str) -> NodeRecording:
         try:

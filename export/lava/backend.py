@@ -20,15 +20,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from biril_nm.errors import BirilError, ConfigError, MissingDependencyError, RangeError, bullet_list
-from biril_nm.export.backends import backend
+from biril_nm.errors import BirilError, ConfigError, MissingDependencyError
+from biril_nm.export.backends import Target
 from biril_nm.export.design_rules import RULES, Finding, check_design
 from biril_nm.export.lava.bundle import run_lava as runner
+from biril_nm.export.lava.bundle_files import RUNNER, write_bundle
 from biril_nm.export.lava.description import describe
 from biril_nm.export.lava.design_rules import has_tag, sparse_learning_fits_lava
 from biril_nm.hw_graph import Conv, LoihiGraph, Sparse
+from biril_nm.hw_graph.inputs import check_inputs
 from biril_nm.loihi import LOIHI2, ChipProfile
-from biril_nm.recording import ConnectionRecording, NodeRecording, Recording, split_variables
+from biril_nm.recording import (
+    ConnectionRecording,
+    NodeRecording,
+    Recording,
+    recorded_nodes,
+    split_variables,
+)
 
 __all__ = ["LavaBackend", "LavaRunError", "build", "describe", "run_lava", "write"]
 
@@ -74,51 +82,11 @@ def _check(
 
 
 def _inputs(graph: LoihiGraph, spikes: Any, learn: bool = False) -> dict[str, NDArray[Any]]:
-    """Integer arrays (n_steps, batch, *shape) by input name, as Lava's source sends them.
-
-    Inputs that only modulate learning may be missing where nothing learns; they are 0 then.
-    """
-    optional = () if learn else graph.modulator_inputs
-    names = [name for name in graph.inputs if name not in optional]
-    given = dict(spikes) if isinstance(spikes, Mapping) else dict.fromkeys(names[:1], spikes)
-    if set(names) <= set(given):
-        length = np.shape(given[names[0]])[:2] if names else (1, 1)
-        for name in set(optional) - set(given):
-            given[name] = np.zeros((*length, *graph.inputs[name].shape), np.uint8)
-    if set(given) != set(graph.inputs):
-        raise ConfigError(
-            f"spikes are given for {sorted(map(str, given))}; the graph's inputs are {sorted(names)}: "
-            f"pass a dict with one array each"
-        )
-    arrays = {name: np.asarray(given[name]) for name in graph.inputs}
-    findings = []
-    for name, node in graph.inputs.items():
-        array = arrays[name]
-        if array.ndim != 2 + len(node.shape) or array.shape[2:] != node.shape or not array.size:
-            wanted = f"(n_steps, batch, {', '.join(map(str, node.shape))})"
-            findings.append(f"input '{name}' has shape {array.shape}, needed is {wanted}")
-        elif array.dtype.kind not in "biu":
-            findings.append(f"input '{name}' has dtype {array.dtype}, needed are integers")
-    if not findings and len({array.shape[:2] for array in arrays.values()}) > 1:
-        findings.append("the inputs differ in n_steps or batch")
-    if findings:
-        raise ConfigError(bullet_list("the spikes do not fit the graph:", findings))
+    """Arrays (n_steps, batch, *shape) by input name, as Lava's source sends them."""
     return {
-        name: _payload(name, node.message_bits, arrays[name]) for name, node in graph.inputs.items()
+        name: array if graph.inputs[name].message_bits else np.not_equal(array, 0)
+        for name, array in check_inputs(graph, spikes, learn).items()
     }
-
-
-def _payload(name: str, message_bits: int, array: NDArray[Any]) -> NDArray[Any]:
-    if message_bits == 0:
-        return np.not_equal(array, 0)
-    limit = (1 << message_bits) - 1
-    low, high = int(array.min()), int(array.max())
-    if low < 0 or high > limit:
-        raise RangeError(
-            f"input '{name}' has payloads from {low} to {high}; message_bits {message_bits} allows "
-            f"0 to {limit}. Encode the values again or raise message_bits"
-        )
-    return array
 
 
 # --- Lava ---------------------------------------------------------------------------------------
@@ -197,7 +165,7 @@ def run_lava(
         LavaRunError: Lava failed; its processes are ended.
         MissingDependencyError: lava-nc is not installed.
     """
-    (variables, of_learning), kept = split_variables(record, learn), _kept(graph, nodes)
+    (variables, of_learning), kept = split_variables(record, learn), recorded_nodes(graph, nodes)
     arrays = _inputs(graph, spikes, learn)
     n_steps, batch = next(iter(arrays.values())).shape[:2]
     network = build(graph, n_steps, learn=learn)
@@ -234,18 +202,6 @@ def _learned_graph(graph: LoihiGraph, network: Any) -> LoihiGraph:
             changes["weight"].data = final["w"].copy()
         graph = graph.with_node(name, **changes)
     return graph
-
-
-def _kept(graph: LoihiGraph, nodes: Iterable[str] | None) -> tuple[str, ...]:
-    if nodes is None:
-        return tuple(graph.neurons)
-    wanted = {nodes} if isinstance(nodes, str) else set(nodes)
-    unknown = sorted(wanted - set(graph.neurons))
-    if unknown:
-        raise ConfigError(
-            f"cannot record {', '.join(unknown)}; Neurons nodes are {', '.join(graph.neurons)}"
-        )
-    return tuple(name for name in graph.neurons if name in wanted)
 
 
 def _trace(
@@ -306,16 +262,19 @@ def write(
         OutputExistsError: ``path`` exists and ``force`` is False.
         RangeError: a limit of the chip that the graph breaks.
     """
-    from biril_nm.export.lava.bundle_files import write_bundle
-
     _check(graph, 1, chip)
     sample = None if spikes is None else _inputs(graph, spikes)
     return write_bundle(graph, *describe(graph), sample, path, force)
 
 
-@backend("lava")
 class LavaBackend:
     """lava-nc 0.10.0, integer models: :func:`build` and :func:`write`."""
 
+    target = Target(
+        marker=RUNNER,
+        learns=True,
+        options=("spikes",),
+        hint=f"run it: python {{path}}/{RUNNER}",
+    )
     build = staticmethod(build)
     write = staticmethod(write)

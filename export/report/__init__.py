@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from biril_nm.export.report.page import Card, Section, Table, write_report
+from biril_nm.export.report.page import Card, Extra, Section, Table, write_report
 
-__all__ = ["Card", "Section", "Table", "write_report"]
+__all__ = ["Card", "Extra", "Section", "Table", "write_report"]

@@ -45,17 +45,19 @@ def _png(figure: Figure) -> str:
 
 
 def _label(name: str) -> str:
-    """A name as it may stand in a figure: short, and no dollar starts a formula."""
+    """A name for a figure: short, with dollars that do not start a formula."""
     return shortened(name, LABEL).replace("$", r"\$")
 
 
-def raster_png(graph: LoihiGraph, trace: Recording) -> str:
+def raster_png(graph: LoihiGraph, recording: Recording) -> str:
     """Spikes of each node over the first samples, one row of dots per neuron; base64 PNG."""
-    order = [name for name in graph.timing.order if name in trace and trace[name].s is not None]
+    order = [
+        name for name in graph.timing.order if name in recording and recording[name].s is not None
+    ]
     figure = _figure(WIDTH, 0.6 + 0.95 * len(order))
     axes = figure.subplots(len(order), 1, sharex=True, squeeze=False)[:, 0]
     for axis, name in zip(axes, order):
-        spikes = np.asarray(trace[name].s)[:, :MAX_SAMPLES]
+        spikes = np.asarray(recording[name].s)[:, :MAX_SAMPLES]
         n_steps, batch = spikes.shape[:2]
         flat = spikes.reshape(n_steps, batch, -1).transpose(1, 0, 2).reshape(n_steps * batch, -1)
         chosen = np.unique(np.linspace(0, flat.shape[1] - 1, MAX_NEURONS).astype(int))

@@ -6,7 +6,7 @@ import base64
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +22,11 @@ from biril_nm.hw_graph.table import CONNECTION_HEADER, NEURON_HEADER, connection
 from biril_nm.recording import Recording
 from biril_nm.storage import atomic_file, check_output
 
-__all__ = ["Card", "Section", "Table", "write_report"]
+__all__ = ["Card", "Extra", "Section", "Table", "write_report"]
 
 TEMPLATE = "report.html"
 NUMBER = re.compile(r"-?[\d.,]+( ?(%|x|[pnµm]J|bytes|\(\d+%\)))?$|-$")
-LONG = 40  # characters that may take more than a line
+LONG = 40  # characters; longer cells may take more than one line
 METRICS, CURVES = "metrics.jsonl", "curves.png"
 
 
@@ -37,7 +37,7 @@ class Card:
     Attributes:
         label: what it is.
         value: the number, short.
-        note: a few more words.
+        note: a short explanation.
         ok: True or False for a verdict, None for a plain number.
     """
 
@@ -65,7 +65,7 @@ class Table:
 
     @property
     def numeric(self) -> list[bool]:
-        """Columns of numbers, which are aligned at the right; the first one holds names."""
+        """Whether each column holds numbers, which are aligned at the right; the first holds names."""
         columns = list(zip(*self.rows)) or [()] * len(self.header)
         return [
             place > 0 and all(isinstance(c, str) and NUMBER.match(c) for c in column)
@@ -74,7 +74,7 @@ class Table:
 
     @property
     def layout(self) -> str:
-        """Class of the table: whether it holds bars, or long text."""
+        """CSS class of the table: whether it holds bars, long text, or neither."""
         cells = [cell for row in self.rows for cell in row[1:]]
         if any(not isinstance(cell, str) for cell in cells):
             return "bars"
@@ -83,7 +83,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the report that another stage worked out.
+    """A part of the report that another stage computed.
 
     Attributes:
         title: its heading.
@@ -104,30 +104,41 @@ class Section:
     remarks: Sequence[str] = ()
 
 
+@dataclass(frozen=True)
+class Extra:
+    """What other stages add to the report.
+
+    Attributes:
+        facts: lines for the summary at the top, such as the data set.
+        cards: numbers and verdicts for the top.
+        sections: further parts: mapping, energy, metrics.
+    """
+
+    facts: Mapping[str, str] = field(default_factory=dict)
+    cards: Sequence[Card] = ()
+    sections: Sequence[Section] = ()
+
+
 def write_report(
     path: str | Path,
     graph: LoihiGraph,
-    trace: Recording | None = None,
+    recording: Recording | None = None,
     ideal: Mapping[str, NDArray[np.float64]] | None = None,
     run_dir: str | Path | None = None,
-    facts: Mapping[str, str] | None = None,
+    extra: Extra | None = None,
     force: bool = False,
-    cards: Sequence[Card] = (),
-    sections: Sequence[Section] = (),
 ) -> Path:
     """Write the report atomically.
 
     Args:
         path: HTML file to write.
         graph: the integer network.
-        trace: spikes to draw and count.
+        recording: spikes to draw and count.
         ideal: float weights per connection in integer units
             (:func:`biril_nm.export.lowering.ideal_weights`).
         run_dir: folder of ``biril train``, for its curves and last metrics.
-        facts: lines for the summary at the top, such as the data set.
+        extra: what other stages add.
         force: replace an existing file.
-        cards: numbers and verdicts for the top.
-        sections: further parts: mapping, energy, metrics.
 
     Raises:
         OutputExistsError: ``path`` exists and ``force`` is False.
@@ -140,25 +151,24 @@ def write_report(
         raise MissingDependencyError("jinja2", "report", "write HTML reports") from error
     source = Path(__file__).with_name(TEMPLATE).read_text(encoding="utf-8")
     template = jinja2.Environment(autoescape=True).from_string(source)
+    added = extra or Extra()
     html = template.render(
         title=str(graph.metadata.get("source", "network")),
         version=biril_nm.__version__,
-        facts={**(facts or {}), **_facts(graph)},
+        facts={**added.facts, **_facts(graph)},
         summary=graph.report().splitlines()[0],
-        cards=cards,
-        sections=sections,
-        network=_network(graph, trace),
+        cards=added.cards,
+        sections=added.sections,
+        network=_network(graph, recording),
         epochs=_epochs(run_dir),
         curves=_curves(run_dir),
         neurons=Table(NEURON_HEADER, neuron_rows(graph)),
         connections=Table(CONNECTION_HEADER, connection_rows(graph)),
         known="quantisation" in graph.metadata,
         learning=_learning(graph),
-        activity=_activity(graph, trace),
-        runs=""
-        if trace is None
-        else f"{_n(trace, 'batch')} samples of {_n(trace, 'n_steps')} steps",
-        raster=raster_png(graph, trace) if trace is not None else None,
+        activity=_activity(graph, recording),
+        runs=_runs(recording),
+        raster=raster_png(graph, recording) if recording is not None else None,
         weights=weights_png(graph, ideal or {}),
         cautions=_cautions(graph),
     )
@@ -167,12 +177,14 @@ def write_report(
     return target
 
 
-def _n(trace: Recording, key: str) -> int:
-    return int(trace.meta[key])
+def _runs(recording: Recording | None) -> str:
+    if recording is None:
+        return ""
+    return f"{recording.meta['batch']} samples of {recording.meta['n_steps']} steps"
 
 
 def _facts(graph: LoihiGraph) -> dict[str, str]:
-    """What the network was made for, and choices that changed its meaning."""
+    """What the network is for, and choices that changed its meaning."""
     known = graph.metadata
     found = {key: str(known[key]) for key in ("chip", "producer", "readout") if known.get(key)}
     if isinstance(known.get("dt_s"), float):
@@ -217,26 +229,26 @@ def _curves(run_dir: str | Path | None) -> str | None:
     return base64.b64encode(path.read_bytes()).decode("ascii")
 
 
-def _rates(graph: LoihiGraph, trace: Recording | None) -> dict[str, float]:
-    if trace is None:
+def _rates(graph: LoihiGraph, recording: Recording | None) -> dict[str, float]:
+    if recording is None:
         return {}
-    cells = int(trace.meta["n_steps"]) * int(trace.meta["batch"])
-    return {name: n / (cells * graph.neurons[name].size) for name, n in trace.n_spikes.items()}
+    cells = int(recording.meta["n_steps"]) * int(recording.meta["batch"])
+    return {name: n / (cells * graph.neurons[name].size) for name, n in recording.n_spikes.items()}
 
 
-def _network(graph: LoihiGraph, trace: Recording | None) -> dict[str, str]:
-    rates = _rates(graph, trace)
+def _network(graph: LoihiGraph, recording: Recording | None) -> dict[str, str]:
+    rates = _rates(graph, recording)
     wide = network_svg(graph, rates) if fits_wide(graph) else ""
     return {"wide": wide, "tall": network_svg(graph, rates, tall=True)}
 
 
-def _activity(graph: LoihiGraph, trace: Recording | None) -> Table | None:
-    if trace is None:
+def _activity(graph: LoihiGraph, recording: Recording | None) -> Table | None:
+    if recording is None:
         return None
-    rates = _rates(graph, trace)
+    rates = _rates(graph, recording)
     top = max((*rates.values(), 1e-9))
     rows = [
-        (name, f"{trace.n_spikes[name]:,}", f"{rate:.4f}", rate / top)
+        (name, f"{recording.n_spikes[name]:,}", f"{rate:.4f}", rate / top)
         for name, rate in rates.items()
     ]
     return Table(("node", "spikes", "per neuron and step", ""), rows)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from biril_nm.coding import Coding
-from biril_nm.commands.evaluate import _engine
-from biril_nm.commands.sources import Source
+from biril_nm.commands.evaluate import choose_engine
+from biril_nm.commands.sources import LoadedFile
 from biril_nm.errors import ConfigError
 from biril_nm.evaluation.accuracy import evaluate_graph, single_readout
 from tests.support.random_graphs import random_graph
@@ -21,7 +21,7 @@ VALUES = np.zeros((2, *GRAPH.inputs["in"].shape), dtype=np.float32)
 
 def test_unknown_back_ends_are_refused():
     with pytest.raises(
-        ConfigError, match="back end 'gpu' cannot run an integer graph; allowed: sim"
+        ConfigError, match="engine 'gpu' is unknown; expected one of torch, sim, lava"
     ):
         evaluate_graph(GRAPH, VALUES, np.zeros(2), RATE, backend="gpu")
 
@@ -39,19 +39,20 @@ def test_several_inputs_do_not_classify():
 
 
 def source(name, net=None):
-    return Source(Path(name), "pt" if net else "loihi", net=net)
+    return LoadedFile(Path(name), "pt" if net else "loihi", net=net)
 
 
 def test_the_back_end_is_one_that_all_sources_run_on():
     model, graph = source("m.pt", net=object()), source("g.loihi.npz")
-    assert _engine([model, model], None, False) == "torch"
-    assert _engine([model, graph], None, False) == "sim"
-    assert _engine([model], "lava", True) == "lava"
-    with pytest.raises(ConfigError, match="back end 'gpu' is unknown; known: torch, sim, lava"):
-        _engine([model], "gpu", False)
+    assert choose_engine([model, model], None, False).name == "torch"
+    assert choose_engine([model, graph], None, False).name == "sim"
+    assert choose_engine([model], "lava", True).name == "lava"
+    with pytest.raises(ConfigError, match="engine 'gpu' is unknown; expected one of torch, sim"):
+        choose_engine([model], "gpu", False)
     with pytest.raises(
-        ConfigError, match="'g.loihi.npz' holds no torch network; use --backend sim"
+        ConfigError,
+        match="'g.loihi.npz' holds no torch network, which engine 'torch' needs. Use --backend sim",
     ):
-        _engine([model, graph], "torch", False)
-    with pytest.raises(ConfigError, match="workers run integer networks only; add --backend sim"):
-        _engine([model], None, True)
+        choose_engine([model, graph], "torch", False)
+    with pytest.raises(ConfigError, match="workers run integer networks only. Add --backend sim"):
+        choose_engine([model], None, True)

@@ -16,10 +16,10 @@ import pytest
 
 from biril_nm.coding import Coding
 from biril_nm.errors import ConfigError, MissingDependencyError, WorkerError
-from biril_nm.evaluation.accuracy import evaluate_graph
+from biril_nm.evaluation.accuracy import EvaluationOptions, evaluate_graph
 from biril_nm.evaluation.sharding import (
-    ArraySource,
-    DataSetSource,
+    ArraySamples,
+    DataSetSamples,
     evaluate_graphs,
     evaluate_sharded,
 )
@@ -28,6 +28,7 @@ from biril_nm.hw_graph import Dense, Input, LoihiGraph, Neurons, Output
 HAS_RAY = importlib.util.find_spec("ray") is not None
 needs_ray = pytest.mark.skipif(not HAS_RAY, reason='needs Ray: pip install "biril-nm[cluster]"')
 RATE = Coding("rate", n_steps=6, message_bits=0)
+TENS = EvaluationOptions(batch_size=10)
 
 
 def classifier(seed=0):
@@ -59,11 +60,10 @@ def test_two_workers_equal_one_process_under_rate_coding():
     seen = []
     two = evaluate_sharded(
         graph,
-        ArraySource(values, labels),
+        ArraySamples(values, labels),
         RATE,
         n_workers=2,
-        batch_size=10,
-        seed=5,
+        options=EvaluationOptions(batch_size=10, seed=5),
         progress=seen.append,
     )
     same(one, two)
@@ -75,14 +75,15 @@ def test_two_workers_equal_one_process_under_rate_coding():
 def test_a_sweep_keeps_the_order_of_graphs():
     graphs, (values, labels) = [classifier(s) for s in range(3)], samples()
     alone = [evaluate_graph(g, values, labels, RATE, batch_size=20) for g in graphs]
-    found = evaluate_graphs(graphs, ArraySource(values, labels), RATE, batch_size=20)
+    options = EvaluationOptions(batch_size=20)
+    found = evaluate_graphs(graphs, ArraySamples(values, labels), RATE, options=options)
     for a, b in zip(alone, found):
         same(a, b)
     assert len({str(f.firing_rates) for f in found}) == 3
 
 
 def test_workers_read_their_part_of_a_data_set():
-    source = DataSetSource.of("digits", samples=100)
+    source = DataSetSamples.of("digits", samples=100)
     values, labels = source.read()
     assert len(source) == len(labels) == 100
     parts = [source.part(0, 60), source.part(60, 120)]
@@ -123,8 +124,9 @@ def test_any_number_of_workers_and_batches_gives_the_same(n_workers, batch_size)
         evaluate_graph(g, values, labels, c, batch_size=batch_size, seed=3)
         for g, c in zip(graphs, codings)
     ]
-    source = ArraySource(values, labels)
-    found = evaluate_graphs(graphs, source, codings, n_workers, batch_size=batch_size, seed=3)
+    source = ArraySamples(values, labels)
+    options = EvaluationOptions(batch_size=batch_size, seed=3)
+    found = evaluate_graphs(graphs, source, codings, n_workers, options)
     for a, b in zip(alone, found):
         same(a, b)
 
@@ -133,9 +135,7 @@ def test_any_number_of_workers_and_batches_gives_the_same(n_workers, batch_size)
 def test_ray_equals_one_process():
     graphs, (values, labels) = [classifier(s) for s in range(2)], samples()
     alone = [evaluate_graph(g, values, labels, RATE, batch_size=10) for g in graphs]
-    found = evaluate_graphs(
-        graphs, ArraySource(values, labels), RATE, 2, batch_size=10, cluster=True
-    )
+    found = evaluate_graphs(graphs, ArraySamples(values, labels), RATE, 2, TENS, cluster=True)
     for a, b in zip(alone, found):
         same(a, b)
 
@@ -156,24 +156,24 @@ def test_a_killed_ray_worker_is_told():
 def test_a_cluster_that_does_not_answer_is_told(monkeypatch, address):
     monkeypatch.setenv("RAY_ADDRESS", address)
     with pytest.raises(WorkerError, match=rf"RAY_ADDRESS '{address}'; start one with .ray start"):
-        evaluate_sharded(classifier(), ArraySource(*samples()), RATE, cluster=True)
+        evaluate_sharded(classifier(), ArraySamples(*samples()), RATE, cluster=True)
 
 
 def test_a_missing_ray_is_told(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(MissingDependencyError, match=r"biril-nm\[cluster\]"):
-        evaluate_sharded(classifier(), ArraySource(*samples()), RATE, cluster=True)
+        evaluate_sharded(classifier(), ArraySamples(*samples()), RATE, cluster=True)
 
 
 @pytest.mark.timeout(60)
 def test_a_killed_worker_is_told_and_hangs_nothing():
     with pytest.raises(WorkerError, match=r"a worker process ended before .*Use fewer workers"):
-        evaluate_sharded(classifier(), Misfortune("killed"), RATE, batch_size=10)
+        evaluate_sharded(classifier(), Misfortune("killed"), RATE, options=TENS)
 
 
 def test_data_that_a_worker_cannot_read_is_told():
     with pytest.raises(ConfigError, match=r"its shard: FileNotFoundError: no folder 'MNIST'"):
-        evaluate_sharded(classifier(), Misfortune("unreadable"), RATE, batch_size=10)
+        evaluate_sharded(classifier(), Misfortune("unreadable"), RATE, options=TENS)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
@@ -187,7 +187,7 @@ def test_an_interrupt_ends_all_workers():
         "        while len(multiprocessing.active_children()) < 2: time.sleep(0.1)\n"
         "        print(*(p.pid for p in multiprocessing.active_children()), flush=True)\n"
         "    threading.Thread(target=tell, daemon=True).start()\n"
-        "    evaluate_sharded(classifier(), Misfortune('slow'), RATE, batch_size=10)\n"
+        "    evaluate_sharded(classifier(), Misfortune('slow'), RATE, options=TENS)\n"
     )
     parent = subprocess.Popen(
         [sys.executable, "-c", code],
@@ -213,17 +213,17 @@ def alive(pid):
 def test_a_worker_that_refuses_is_heard():
     values, labels = samples(20)
     with pytest.raises(ConfigError, match=r"could not evaluate its shard: .*needs values in 0..1"):
-        evaluate_sharded(classifier(), ArraySource(values + 2, labels), RATE, batch_size=10)
+        evaluate_sharded(classifier(), ArraySamples(values + 2, labels), RATE, options=TENS)
 
 
 def test_nothing_to_do_is_refused():
-    source = ArraySource(*samples(0))
+    source = ArraySamples(*samples(0))
     with pytest.raises(ConfigError, match="no samples"):
         evaluate_sharded(classifier(), source, RATE)
     with pytest.raises(ConfigError, match="1 codings for 2 graphs; give one each"):
-        evaluate_graphs([classifier()] * 2, ArraySource(*samples()), [RATE])
-    with pytest.raises(ConfigError, match="n_workers 0"):
-        evaluate_sharded(classifier(), ArraySource(*samples()), RATE, n_workers=0)
+        evaluate_graphs([classifier()] * 2, ArraySamples(*samples()), [RATE])
+    with pytest.raises(ConfigError, match="n_workers is 0 and batch_size 250; expected at least 1"):
+        evaluate_sharded(classifier(), ArraySamples(*samples()), RATE, n_workers=0)
 
 
 def test_the_command_line_gives_the_same_with_workers(tmp_path):
@@ -250,7 +250,7 @@ def test_the_command_line_sweeps_over_files(tmp_path):
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    values, labels = DataSetSource.of("digits").read()
+    values, labels = DataSetSamples.of("digits").read()
     alone = [evaluate_graph(classifier(seed), values, labels, RATE) for seed in range(3)]
     swept = json.loads(run("--json", "--workers", "2"))["results"]
     assert [r["source"] for r in swept] == [str(path) for path in paths]

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from importlib.metadata import EntryPoint
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from biril_nm.errors import ConfigError, MissingDependencyError
-from biril_nm.export import backends, get_backend
-from biril_nm.export.backends import Backend, available_backends, backend
+from biril_nm.errors import ConfigError, MissingDependencyError, OutputExistsError
+from biril_nm.export import get_backend
+from biril_nm.export.backends import Backend, Target, available_backends, backend, get_target
 from biril_nm.export.lava.backend import build, run_lava
-from biril_nm.hw_graph import Dense, Input, LoihiGraph, Neurons
+from biril_nm.hw_graph import Dense, Input, LoihiGraph, Neurons, Output
+from tests.support.third_party import registries_restored, write_package
+
+BUILT_IN = ("nir", "loihi", "lava", "netx")
 
 
 class Echo:
@@ -28,30 +31,57 @@ class Echo:
 
 
 @pytest.fixture(autouse=True)
-def registry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backends, "_REGISTRY", dict(backends._REGISTRY))
+def _registries() -> Iterator[None]:
+    with registries_restored():
+        yield
 
 
 def small_graph() -> LoihiGraph:
-    nodes = {"in": Input((2,)), "fc": Dense([[2, 4]]), "n": Neurons((1,), vth=100)}
-    return LoihiGraph(nodes, (("in", "fc"), ("fc", "n")))
+    nodes = {
+        "in": Input((2,)),
+        "fc": Dense([[2, 4]]),
+        "n": Neurons((1,), vth=100, du=4095, dv=0),
+        "out": Output(),
+    }
+    return LoihiGraph(nodes, (("in", "fc"), ("fc", "n"), ("n", "out")))
 
 
-def test_lava_is_built_in() -> None:
-    assert "lava" in available_backends()
-    assert isinstance(get_backend("lava"), Backend)
-    assert get_backend("lava") is get_backend("lava")
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_built_in_targets_build_write_and_keep_existing_files(name: str, tmp_path: Path) -> None:
+    target, graph = get_target(name), small_graph()
+    assert isinstance(get_backend(name), Backend)
+    assert get_backend(name) is get_backend(name)
+    path = target.check_path(tmp_path / f"x{target.suffix or name}", name, force=False)
+    options = {"dt_s": 1e-4} if "dt_s" in target.options else {}
+    assert get_backend(name).write(graph, path, **options) == path
+    assert path.exists()
+    with pytest.raises(OutputExistsError, match="force"):
+        get_backend(name).write(graph, path, **options)
+    assert get_backend(name).write(graph, path, force=True, **options) == path
+    if name != "lava":
+        assert get_backend(name).build(graph, 3, **options)
+
+
+def test_targets_check_the_name_of_the_output(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"output 'x.txt' must end in .nir with --to nir"):
+        get_target("nir").check_path(Path("x.txt"), "nir", force=False)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").touch()
+    with pytest.raises(OutputExistsError):
+        get_target("lava").check_path(tmp_path / "mine", "lava", force=True)
 
 
 def test_unknown_names_list_the_known_ones() -> None:
-    with pytest.raises(ConfigError, match=r"back end 'laav' is unknown; known back ends: .*lava"):
+    expected = r"back end 'laav' is unknown; expected one of nir, loihi, lava, netx"
+    with pytest.raises(ConfigError, match=expected):
         get_backend("laav")
 
 
 def test_the_decorator_registers() -> None:
     assert backend("echo")(Echo) is Echo
     assert get_backend("echo").build(small_graph(), n_steps=7) == 7
-    assert "echo" in available_backends()
+    assert available_backends() == (*BUILT_IN, "echo")
+    assert get_target("echo") == Target()
     backend("echo")(Echo)  # the same class again, as when a module is reloaded
 
     class Other(Echo):
@@ -59,19 +89,20 @@ def test_the_decorator_registers() -> None:
 
     with pytest.raises(ConfigError, match="'echo' is registered already by Echo"):
         backend("echo")(Other)
+    with pytest.raises(ConfigError, match="'lava' is registered already by biril_nm"):
+        backend("lava")(Other)
 
 
-def test_entry_points_register(monkeypatch: pytest.MonkeyPatch) -> None:
-    points = (
-        EntryPoint("echo_ep", f"{__name__}:Echo", backends.ENTRY_POINT_GROUP),
-        EntryPoint("wrong_ep", f"{__name__}:small_graph", backends.ENTRY_POINT_GROUP),
-    )
-    monkeypatch.setattr(backends, "entry_points", lambda group: points)
-    monkeypatch.setitem(sys.modules, __name__, sys.modules[__name__])
-    assert {"echo_ep", "wrong_ep", "lava"} <= set(available_backends())
-    assert get_backend("echo_ep").write(small_graph(), "x") == Path("x")
-    with pytest.raises(ConfigError, match=r"'wrong_ep' .* needed is an object with build\(\)"):
-        get_backend("wrong_ep")
+def test_entry_points_register(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "plain" not in available_backends()
+    monkeypatch.syspath_prepend(str(write_package(tmp_path)))
+    assert {"plain", "text", "not_a_backend", *BUILT_IN} <= set(available_backends())
+    assert get_backend("plain").build(small_graph(), 7) == 7
+    assert get_target("text").suffix == ".txt"
+    with pytest.raises(ConfigError, match=r"'not_a_backend' .* is int; expected an object with"):
+        get_backend("not_a_backend")
+    with pytest.raises(ConfigError, match=r"'gone' .* cannot be loaded \(AttributeError: .*Repair"):
+        get_backend("gone")
 
 
 def test_missing_lava_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -107,7 +107,7 @@ def test_if_networks_on_the_grid_keep_every_spike(make, shape):
     graph = lower(to_nir(net, torch.zeros(1, *shape), DT))
     for facts in graph.metadata["quantisation"].values():
         assert facts["max_error"] < 1e-6
-    ours, theirs = simulate(graph, x, record=("s",)), run_torch(net, x).trace
+    ours, theirs = simulate(graph, x, record=("s",)), run_torch(net, x)
     for name in graph.neurons:
         assert 0 < ours[name].s.mean() < 1, name
         np.testing.assert_array_equal(ours[name].s, theirs[name].s, err_msg=name)
@@ -128,7 +128,7 @@ def test_any_power_of_two_is_a_grid(unit):
     net.float()
     x = (random.random((40, 4, 10)) < 0.3).astype(np.int32)
     ours = simulate(lower(to_nir(net, torch.zeros(1, 10), DT)), x, record=("s",))
-    theirs = run_torch(net, x).trace
+    theirs = run_torch(net, x)
     for name in theirs:
         assert 0 < ours[name].s.mean() < 1, name
         np.testing.assert_array_equal(ours[name].s, theirs[name].s, err_msg=name)

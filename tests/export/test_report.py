@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from html import escape
 from itertools import pairwise
 
@@ -14,9 +15,11 @@ import numpy as np
 import pytest
 
 from biril_nm.commands.report_sections import chip_parts, parity_card
+from biril_nm.engines import get_engine
+from biril_nm.engines.registry import ENGINES
 from biril_nm.errors import MissingDependencyError, OutputExistsError
 from biril_nm.export.report.drawings import Tile, cores_svg, network_svg, shortened
-from biril_nm.export.report.page import Card, Section, Table, write_report
+from biril_nm.export.report.page import Card, Extra, Section, Table, write_report
 from biril_nm.hardware_sim import simulate
 from biril_nm.hw_graph import Conv, Dense, Input, LoihiGraph, Neurons, Output
 from biril_nm.learning import rules
@@ -61,7 +64,7 @@ def page(graph, tmp_path_factory):
     cards, sections = chip_parts(graph, trace, inputs, "loihi1")
     path = tmp_path_factory.mktemp("report") / "report.html"
     cards.append(Card("parity of sim, lava", "different", "lif1: v differs", ok=False))
-    return write_report(path, graph, trace, cards=cards, sections=sections)
+    return write_report(path, graph, trace, extra=Extra(cards=cards, sections=sections))
 
 
 def test_the_report_is_one_file_with_all_parts(page, graph):
@@ -98,7 +101,7 @@ def test_the_report_is_not_overwritten(page, graph):
 def test_sections_of_other_stages_are_escaped_and_drawn(graph, tmp_path):
     table = Table(("a <b>", ""), [("x & y", 0.25)], "caption")
     section = Section("Part", "note", legend=[("#fff", "white")], tables=[table], warnings=["<w>"])
-    text = write_report(tmp_path / "r.html", graph, sections=[section]).read_text()
+    text = write_report(tmp_path / "r.html", graph, extra=Extra(sections=[section])).read_text()
     assert "a &lt;b&gt;" in text and "x &amp; y" in text and "&lt;w&gt;" in text
     assert 'style="width: 25.0%"' in text
 
@@ -134,7 +137,7 @@ def hostile_page(tmp_path_factory):
     trace = simulate(graph, inputs, record=("s", "v"))
     cards, sections = chip_parts(graph, trace, inputs, "loihi2")
     path = tmp_path_factory.mktemp("hostile") / "report.html"
-    return write_report(path, graph, trace, cards=cards, sections=sections)
+    return write_report(path, graph, trace, extra=Extra(cards=cards, sections=sections))
 
 
 def test_hostile_names_are_text(hostile_page):
@@ -197,10 +200,7 @@ def test_cores_are_drawn_full_and_empty():
 
 
 def test_a_parity_verdict_is_a_card(graph, monkeypatch):
-    from biril_nm import parity
-
-    runners = dict(parity._RUNNERS)
-    monkeypatch.setitem(parity._RUNNERS, "lava", runners["sim"])
+    monkeypatch.setitem(ENGINES.registered, "lava", replace(get_engine("sim"), name="lava"))
     inputs = np.ones((3, 2, 1, 8, 8), dtype=np.int32)
     card = parity_card(check_parity(graph, inputs))
     assert card.ok and card.value == "equal" and "sim = lava" in card.note

@@ -48,12 +48,12 @@ def test_read_back_graph_computes_what_torch_does(name, tmp_path):
     ours = NirInterpreter(back, float(back.metadata["dt"])).run(x)
     run = run_torch(net, x)
     neurons = {n for n, node in back.nodes.items() if hasattr(node, "v_threshold")}
-    assert neurons == set(run.trace) - {
+    assert neurons == set(run) - {
         n for n, node in back.nodes.items() if isinstance(node, (nir.LI, nir.I, nir.CubaLI))
     }
     for node in neurons:
         assert ours[node].sum() > 0, node
-        np.testing.assert_array_equal(ours[node], run.trace[node].s, err_msg=node)
+        np.testing.assert_array_equal(ours[node], run[node].s, err_msg=node)
 
 
 REFUSED_BY_THE_CHIP = {

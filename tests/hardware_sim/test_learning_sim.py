@@ -299,7 +299,7 @@ def test_modulators_act_in_the_target_s_own_time():
     assert (run.graph.nodes["fc"].weight == 20).all()
     frozen = simulate(graph, np.ones((5, 2, 6), int))  # no reward needed where nothing learns
     assert frozen.n_spikes["n"] == 0
-    with pytest.raises(ConfigError, match="2 inputs .*pass a dict"):
+    with pytest.raises(ConfigError, match="2 inputs .*Pass a dict"):
         simulate(graph, np.ones((5, 2, 6), int), learn=True)
 
 

@@ -167,7 +167,7 @@ def test_chip_time_has_the_length_of_the_stream():
 def test_what_does_not_fit_is_refused():
     graph = two_layers()
     with pytest.raises(
-        ConfigError, match=r"input 'in' has shape \(5, 12\), needed is \(n_steps, batch, 12\)"
+        ConfigError, match=r"input 'in' has shape \(5, 12\); expected \(n_steps, batch, 12\)"
     ):
         simulate(graph, np.ones((5, 12), int))
     with pytest.raises(ConfigError, match=r"input 'in' has shape \(5, 1, 13\)"):
@@ -200,7 +200,7 @@ def test_payloads_outside_the_message_are_refused(value):
 def test_several_inputs_need_names_and_equal_lengths():
     graph = random_graph([1, 2], "inputs")
     spikes = random_spikes(graph, 4, 2, 0)
-    with pytest.raises(ConfigError, match=r"2 inputs \(in, in2\); pass a dict"):
+    with pytest.raises(ConfigError, match=r"2 inputs \(in, in2\). Pass a dict"):
         simulate(graph, spikes["in"])
     with pytest.raises(ConfigError, match="inputs differ in"):
         simulate(graph, {**spikes, "in2": spikes["in2"][:3]})

@@ -165,8 +165,8 @@ def test_binary_input_counts_every_non_zero_value_as_one_spike() -> None:
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        (lambda s: s[:, :, :-1], ConfigError, r"input 'in' has shape \(8, 1, 8\), needed is"),
-        (lambda s: s.astype(float), ConfigError, "dtype float64, needed are integers"),
+        (lambda s: s[:, :, :-1], ConfigError, r"input 'in' has shape \(8, 1, 8\); expected"),
+        (lambda s: s.astype(float), ConfigError, "dtype float64; expected integers"),
         (lambda s: {"x": s}, ConfigError, r"given for \['x'\]; the graph's inputs are \['in'\]"),
         (lambda s: s[:0], ConfigError, "has shape"),
     ],

@@ -18,6 +18,8 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
+from biril_nm.engines import Network, RunOptions, get_engine
+from biril_nm.engines.registry import ENGINES
 from biril_nm.errors import ConfigError, RangeError
 from biril_nm.export.lava.backend import _inputs, _lava_network, describe, run_lava, write
 from biril_nm.export.lava.bundle import run_lava as runner
@@ -202,18 +204,17 @@ def test_check_parity_names_the_plastic_connection(monkeypatch: pytest.MonkeyPat
     report = check_parity(graph, spikes, learn=True)
     assert report.ok
     assert "w, t, d, x1" in report.summary()
-    from biril_nm import parity
 
-    def wrong(graph: LoihiGraph, spikes: Any, record: Any, learn: bool) -> Any:
-        twin = graph.with_node("fc", rule=replace(rule, seed=99))
-        return simulate(twin, spikes, record=record, learn=learn)
+    def wrong(network: Network, spikes: Any, options: RunOptions) -> Any:
+        twin = network.graph.with_node("fc", rule=replace(rule, seed=99))
+        return simulate(twin, spikes, record=options.record, learn=options.learn)
 
-    monkeypatch.setitem(parity._RUNNERS, "sim", wrong)
+    monkeypatch.setitem(ENGINES.registered, "sim", replace(get_engine("sim"), compute=wrong))
     report = check_parity(graph, spikes, learn=True)
     assert not report.ok
     assert any(m.node == "fc" and m.variable == "x1" for m in report.mismatches)
     assert "fc: x1 differs first at chip step" in report.summary()
-    with pytest.raises(ConfigError, match="does not learn as the chip"):
+    with pytest.raises(ConfigError, match="engine 'torch' cannot run a network that learns"):
         check_parity(graph, spikes, ("torch", "sim"), net=object(), learn=True)  # type: ignore[arg-type]
 
 

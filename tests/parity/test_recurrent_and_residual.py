@@ -80,7 +80,7 @@ def test_recurrent_nets_on_the_grid_agree_in_torch_sim_and_lava(make) -> None:
     report = check_parity(graph, x, against=("sim", "lava"))
     report.raise_on_mismatch()
     assert not report.silent
-    ours, theirs = simulate(graph, x, record=("s",)), run_torch(net, x).trace
+    ours, theirs = simulate(graph, x, record=("s",)), run_torch(net, x)
     for name in graph.neurons:
         assert 0.02 < ours[name].s.mean() < 0.9, name
         assert_array_equal(ours[name].s, theirs[name].s, err_msg=name)
@@ -91,7 +91,7 @@ def test_a_loop_that_is_cut_is_seen(make) -> None:
     net, shape = on_grid(make(), 1), SHAPES[make]
     x = spikes(shape)
     graph = lower(to_nir(net, torch.zeros(1, *shape), DT))
-    theirs = run_torch(net, x).trace
+    theirs = run_torch(net, x)
     cut = graph.with_node("1.recurrent", weight=graph.connections["1.recurrent"].weight * 0)
     assert np.any(simulate(cut, x, record=("s",))["1"].s != theirs["1"].s)
 
@@ -105,7 +105,7 @@ def test_leaky_and_synaptic_recurrent_nets_in_lava_and_near_torch() -> None:
     x = spikes((10,))
     graph = lower(to_nir(net, torch.zeros(1, 10), DT), calibration=x)
     check_parity(graph, x, against=("sim", "lava")).raise_on_mismatch()
-    ours, theirs = simulate(graph, x, record=("s",)), run_torch(net, x).trace
+    ours, theirs = simulate(graph, x, record=("s",)), run_torch(net, x)
     assert (ours["1"].s == theirs["1"].s).mean() > 0.97
     rsyn = snn.RSynaptic(0.6, 0.8, linear_features=12, init_hidden=True, reset_mechanism="zero")
     net = nn.Sequential(nn.Linear(10, 12), rsyn)
@@ -189,7 +189,7 @@ def test_a_resnet_on_the_grid_keeps_every_spike_in_torch_sim_and_lava() -> None:
     errors = {n: f["max_error"] for n, f in graph.metadata["quantisation"].items()}
     assert max(errors.values()) < 1e-6, errors
     check_parity(graph, x, against=("sim", "lava")).raise_on_mismatch()
-    ours, theirs = simulate(graph, x, record=("s",)), run_torch(net, x).trace
+    ours, theirs = simulate(graph, x, record=("s",)), run_torch(net, x)
     assert set(graph.neurons) == set(theirs)
     for name in graph.neurons:
         assert 0 < ours[name].s.mean() < 1, name
@@ -242,7 +242,7 @@ def test_a_trained_resnet_is_the_same_in_sim_and_lava_and_near_torch() -> None:
     check_parity(graph, spikes_in[:, :3], against=("sim", "lava")).raise_on_mismatch()
     trace, run = simulate(graph, spikes_in, record=("s",)), run_torch(net, spikes_in)
     for name in graph.neurons:
-        ours, theirs = trace[name].s, run.trace[name].s
+        ours, theirs = trace[name].s, run[name].s
         assert ours.sum() > 0, name
         assert (ours == theirs).mean() > 0.8, (name, (ours == theirs).mean())
         assert abs(ours.mean() - theirs.mean()) < 0.02, name

@@ -18,14 +18,16 @@ FLOORS = (
     ("cli",),
     ("commands", "testing"),
     ("parity",),
-    ("studies", "engines"),
-    ("training", "evaluation"),
+    ("studies",),
+    ("evaluation",),
+    ("training", "engines"),
     ("export", "hardware_sim"),
     ("recording",),
     ("hw_graph", "models"),
     ("learning", "coding"),
     ("compartments",),
     ("loihi", "data", "storage", "neurons"),
+    ("registry",),
     ("errors", "arrays", "_moved"),
 )
 FLOOR = {folder: len(FLOORS) - i for i, line in enumerate(FLOORS) for folder in line}

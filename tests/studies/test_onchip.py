@@ -92,14 +92,14 @@ def test_a_plastic_readout_hears_the_target_and_itself_and_freezes_again() -> No
 
 
 def test_the_command_line_can_name_the_source_of_a_third_factor() -> None:
-    from biril_nm.commands.export import _with_rules
+    from biril_nm.commands.export import with_rules
 
-    graph = _with_rules(digits_graph(), ["fc=delta,y3=out"], unroll=False)
+    graph = with_rules(digits_graph(), ["fc=delta,y3=out"], unroll=False)
     assert graph.plastic["fc"].modulators == {"y2": "fc.y2", "y3": "out"}
     assert graph.modulator_inputs == ("fc.y2",)
     evaluate_graph(graph, np.zeros((2, 1, 8, 8), np.float32), [0, 0], CODING)  # needs no targets
     with pytest.raises(ConfigError, match=r"not of the form CONNECTION=RULE\[,y3=NODE"):
-        _with_rules(digits_graph(), ["fc=delta,out"], unroll=False)
+        with_rules(digits_graph(), ["fc=delta,out"], unroll=False)
 
 
 def test_frozen_weights_are_what_a_static_connection_would_make_of_them() -> None:

@@ -1,0 +1,19 @@
+"""Parity: do torch, the integer simulator and Lava agree, and if not, where do they differ first?"""
+
+from __future__ import annotations
+
+from biril_nm.parity.agreement import MAX_RATE_DIFFERENCE, MIN_AGREEMENT, FloatAgreement
+from biril_nm.parity.check import check_parity
+from biril_nm.parity.comparison import Mismatch, compare, compare_learning
+from biril_nm.parity.report import ParityReport
+
+__all__ = [
+    "MAX_RATE_DIFFERENCE",
+    "MIN_AGREEMENT",
+    "FloatAgreement",
+    "Mismatch",
+    "ParityReport",
+    "check_parity",
+    "compare",
+    "compare_learning",
+]
