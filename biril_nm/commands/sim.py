@@ -55,7 +55,9 @@ class Outputs:
         if self.out is not None and self.out.suffix != ".npz":
             raise ConfigError(f"--out '{self.out}' must end in .npz")
         if self.out is not None and self.record_to is not None:
-            raise ConfigError("--out and --record-to both say where the recording goes; give one of them")
+            raise ConfigError(
+                "--out and --record-to both say where the recording goes; give one of them"
+            )
         if self.learned_out is not None:
             if not learn:
                 raise ConfigError("--learned-out needs --learn: nothing is learned without it")
