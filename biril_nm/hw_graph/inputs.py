@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from biril_nm.coding import Coding
 from biril_nm.errors import ConfigError, RangeError, bullet_list
-from biril_nm.hw_graph.graph import Input, LoihiGraph
+from biril_nm.hw_graph.graph import LoihiGraph
+from biril_nm.hw_graph.nodes import Input
 
 __all__ = [
     "check_arrays",
