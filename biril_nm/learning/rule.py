@@ -35,6 +35,7 @@ __all__ = [
     "Trace",
 ]
 
+RECORD_VERSION = 1  # of to_dict; records without a version are of version 1
 VARIABLES = ("dw", "dt", "dd")
 PRE_TRACES = tuple(name for name in TRACES if name.startswith("x"))
 POST_TRACES = tuple(name for name in TRACES if name.startswith("y"))
@@ -159,7 +160,7 @@ class LearningRule:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able form; :meth:`from_dict` reads it."""
-        record: dict[str, Any] = {"name": self.name}
+        record: dict[str, Any] = {"version": RECORD_VERSION, "name": self.name}
         for variable in VARIABLES:
             record[variable] = [
                 [term.sign, term.mantissa, term.exp, list(term.factors)]
@@ -179,10 +180,16 @@ class LearningRule:
             ConfigError: well-formed, but no rule that the chip can run.
         """
         keys = {"name", *VARIABLES, "traces", "t_epoch", "decimation", "seed"}
-        if not isinstance(record, Mapping) or set(record) - {"three_factor"} != keys:
+        if not isinstance(record, Mapping) or set(record) - {"version", "three_factor"} != keys:
             found = sorted(map(str, record)) if isinstance(record, Mapping) else type(record)
             raise FileFormatError(
-                f"learning rule record has {found}; needed are the fields {sorted(keys)}"
+                f"learning rule record has {found}; expected the fields {sorted(keys)}"
+            )
+        version = record.get("version", RECORD_VERSION)
+        if version != RECORD_VERSION:
+            raise FileFormatError(
+                f"learning rule record has version {version!r}; expected {RECORD_VERSION}. Read it with "
+                f"the version of biril-nm that wrote it"
             )
         try:
             traces = {str(k): Trace(*map(_number, v)) for k, v in dict(record["traces"]).items()}

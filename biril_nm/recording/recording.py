@@ -30,6 +30,7 @@ __all__ = [
     "split_variables",
 ]
 
+VERSION = 1  # of the file; files without a version are of version 1
 VARIABLES = ("s", "u", "v")
 LEARNING_VARIABLES = ("w", "t", "d", "x1", "x2", "y1", "y2", "y3")
 
@@ -190,7 +191,8 @@ class Recording(Mapping[str, NodeRecording]):
             for name, node in recorded.items()
             for variable, array in node.variables().items()
         }
-        arrays["meta"] = np.array(json.dumps({**self.meta, "n_spikes": dict(self.n_spikes)}))
+        facts = {**self.meta, "n_spikes": dict(self.n_spikes), "file_version": VERSION}
+        arrays["meta"] = np.array(json.dumps(facts))
         write_npz(target, arrays)
 
     @staticmethod
@@ -205,6 +207,9 @@ class Recording(Mapping[str, NodeRecording]):
         arrays = read_npz(path)
         try:
             meta = json.loads(str(arrays.pop("meta")))
+            version = meta.pop("file_version", VERSION)
+            if version != VERSION:
+                raise ValueError(f"its version is {version!r}; expected {VERSION}")
             nodes: dict[str, dict[str, NDArray[Any]]] = {}
             connections: dict[str, dict[str, NDArray[Any]]] = {}
             for key, array in arrays.items():

@@ -22,6 +22,8 @@ else:
 
 __all__ = ["RECIPES", "RunConfig"]
 
+VERSION = 1  # of config.toml; files without a version are of version 1
+
 # Settings that suit a data set, found on a part of it; a file or an option overrides them.
 RECIPES: dict[str, dict[str, Any]] = {
     "digits": {"batch_size": 32, "lr": 4e-3},
@@ -63,7 +65,7 @@ class RunConfig:
 
     def to_toml(self) -> str:
         """TOML text that :meth:`read` takes."""
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        values = {"version": VERSION, **{f.name: getattr(self, f.name) for f in fields(self)}}
         values["net"], values["train"] = self.net.to_dict(), self.train.to_dict()
         return str(tomli_w.dumps(_without_none(values)))
 
@@ -77,7 +79,7 @@ class RunConfig:
         """Read a TOML file; missing fields keep their defaults.
 
         Raises:
-            FileFormatError: no TOML.
+            FileFormatError: not TOML, or of a later version.
             ConfigError: unknown fields or values that make no sense.
         """
         if not path.is_file():
@@ -85,7 +87,13 @@ class RunConfig:
         try:
             values = tomllib.loads(path.read_text(encoding="utf-8"))
         except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise FileFormatError(f"configuration '{path}' is no TOML: {error}") from error
+            raise FileFormatError(f"configuration '{path}' is not TOML: {error}") from error
+        version = values.pop("version", VERSION)
+        if version != VERSION:
+            raise FileFormatError(
+                f"configuration '{path}' has version {version!r}; expected {VERSION}. Read it with the "
+                f"version of biril-nm that wrote it, or write a new one"
+            )
         known = {f.name: f for f in fields(RunConfig)}
         unknown = sorted(set(values) - set(known))
         if unknown:

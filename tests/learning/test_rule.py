@@ -157,7 +157,7 @@ def test_damaged_records(damage) -> None:  # type: ignore[no-untyped-def]
 def test_wrong_values_in_records(key: str, value: object) -> None:
     with pytest.raises(ConfigError):
         LearningRule.from_dict({**OFFSET.to_dict(), key: value})
-    with pytest.raises(FileFormatError, match="needed are the fields"):
+    with pytest.raises(FileFormatError, match="expected the fields"):
         LearningRule.from_dict([1])
 
 
