@@ -6,13 +6,11 @@ import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from results import Results
 from roofline import Measured
 from workloads import WORKLOADS
-
-if TYPE_CHECKING:
-    from simulator import Results
 
 PACKAGES = ("biril-nm", "numpy", "numba", "torch", "snntorch", "lava-nc", "lava-dl")
 OURS = "biril_nm, 1 thread, one call"

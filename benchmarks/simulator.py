@@ -20,7 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -29,6 +29,7 @@ import numpy as np
 from engines import Engine, LavaFixed, LavaNetx, Ours, Slayer, SnnTorch
 from numpy.typing import NDArray
 from page import write_page
+from results import Results
 from roofline import Measured, bandwidths, vector_adds
 from workloads import WORKLOADS, Workload, chain
 
@@ -93,27 +94,6 @@ QUICK = Size(
     batches=(1, 8),
     steps=(10, 100),
 )
-
-
-@dataclass
-class Results:
-    """All that a run measured."""
-
-    rates: dict[tuple[str, float], dict[str, Measured]] = field(default_factory=dict)
-    ratios: dict[tuple[str, float], dict[str, Measured]] = field(default_factory=dict)
-    events: dict[tuple[str, float], float] = field(default_factory=dict)  # per sample-step
-    gains: dict[tuple[str, float], Measured] = field(default_factory=dict)  # all threads over one
-    idle: dict[str, Measured] = field(default_factory=dict)  # us per step without any spike
-    busy: dict[tuple[str, float], tuple[Measured, Measured, Measured]] = field(default_factory=dict)
-    hidden: dict[tuple[str, float], dict[str, float]] = field(default_factory=dict)
-    checked: list[str] = field(default_factory=list)
-    scaling: dict[str, dict[float, Measured]] = field(default_factory=dict)
-    cold: dict[str, dict[str, float]] = field(default_factory=dict)
-    adds: dict[str, Measured] = field(default_factory=dict)
-    bytes: dict[str, Measured] = field(default_factory=dict)
-    test_set: tuple[float, float, int, int] | None = None  # seconds, accuracy, samples, steps
-    seconds: float = 0.0
-    quick: bool = False
 
 
 class Mismatch(SystemExit):
