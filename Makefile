@@ -7,7 +7,7 @@ OUT ?= out/demo
 FIND_PYTHON := for p in "$(PYTHON)" python3.10 $$(ls -d $${PYENV_ROOT:-$$HOME/.pyenv}/versions/3.10.*/bin/python3.10 2>/dev/null) python3; do \
 	[ -n "$$p" ] && "$$p" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 10))' 2>/dev/null && { echo "$$p"; break; }; done
 
-.PHONY: venv demo test test-slow lint bench readme clean
+.PHONY: venv demo test test-slow lint bench pages clean
 
 venv: $(VENV)/.installed
 
@@ -40,8 +40,11 @@ MNIST ?= $(if $(BIRIL_DATA),$(wildcard out/mnist/model.loihi.npz))
 bench: venv
 	env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(BIN)/python benchmarks/simulator.py $(if $(MNIST),--mnist-graph $(MNIST))
 
-readme: venv
+# The generated parts of the documentation.
+pages: venv
 	$(BIN)/python docs/make_tables.py
+	$(BIN)/python docs/make_architecture.py
+	$(BIN)/python docs/make_moved.py
 
 clean:
 	rm -rf $(VENV) build out *.egg-info

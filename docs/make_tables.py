@@ -1,23 +1,12 @@
-"""Write the generated parts of README.md and docs: python docs/make_tables.py (make readme)."""
+"""Write docs/supported_nodes.md from the tables of the exporter: python docs/make_tables.py (make pages)."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from biril_nm.export.supported import policy_table, supported_table
+from biril_nm.export.supported import policy_table
 
-ROOT = Path(__file__).parents[1]
-BEGIN, END = "<!-- generated: supported nodes -->", "<!-- end of generated part -->"
-
-
-def with_table(text: str) -> str:
-    """README text with the table between the markers replaced."""
-    head, rest = text.split(BEGIN)
-    _, tail = rest.split(END)
-    return f"{head}{BEGIN}\n{supported_table()}\n{END}{tail}"
-
+PAGE = Path(__file__).parent / "supported_nodes.md"
 
 if __name__ == "__main__":
-    readme = ROOT / "README.md"
-    readme.write_text(with_table(readme.read_text(encoding="utf-8")), encoding="utf-8")
-    (ROOT / "docs" / "supported_nodes.md").write_text(policy_table(), encoding="utf-8")
+    PAGE.write_text(policy_table(), encoding="utf-8")

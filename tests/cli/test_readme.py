@@ -14,14 +14,8 @@ ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def test_generated_table_is_current():
-    code = (
-        "import sys; sys.path.insert(0, 'docs'); import make_tables; "
-        "text = open('README.md', encoding='utf-8').read(); "
-        "sys.exit(text != make_tables.with_table(text))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False)
-    assert done.returncode == 0, "run: make readme"
+def test_the_readme_is_short():
+    assert README.count("\n") <= 130
 
 
 @pytest.mark.lava
@@ -46,11 +40,6 @@ def test_commands_in_readme_exist():
         command = known[words[1]]
         options = {name for p in command.params for name in (*p.opts, *p.secondary_opts)}
         assert {w for w in words if re.fullmatch(r"-{1,2}[a-z][a-z-]*", w)} <= options, line
-
-
-def test_relative_links_lead_somewhere():
-    for link in re.findall(r"\]\((?!http)([^)#]+)\)", README):
-        assert (ROOT / link).exists(), link
 
 
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
