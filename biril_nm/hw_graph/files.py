@@ -5,25 +5,24 @@ Version 2 names the compartment model of each population; files of version 1 hol
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
 from numpy.typing import NDArray
 
 from biril_nm.compartments import COMPARTMENTS
 from biril_nm.errors import BirilError, FileFormatError
 from biril_nm.hw_graph.metadata import check_metadata
 from biril_nm.hw_graph.nodes import NODE_KINDS, Node
-from biril_nm.storage import check_output, read_npz, write_npz
+from biril_nm.storage import check_output, read_document, write_document
 
 __all__ = ["load_graph", "save_graph"]
 
 FORMAT = "biril-nm LoihiGraph"
 VERSION = 2
 READABLE = (1, VERSION)
+ITEM_BYTES = 4  # a graph holds every value as an integer of 32 bits
 DAMAGED = (
     BirilError,
     LookupError,
@@ -31,7 +30,6 @@ DAMAGED = (
     ValueError,
     AttributeError,
     OverflowError,
-    RecursionError,
 )
 
 Arrays = dict[str, NDArray[Any]]
@@ -61,9 +59,7 @@ def save_graph(
         "edges": [list(edge) for edge in edges],
         "metadata": dict(metadata),
     }
-    text = json.dumps(header)
-    arrays["header"] = np.frombuffer(text.encode("utf-8"), dtype=np.uint8)
-    write_npz(target, arrays)
+    write_document(target, header, arrays)
 
 
 def load_graph(path: str | Path, build: Callable[[Any, Any, Any], Graph]) -> Graph:
@@ -72,14 +68,8 @@ def load_graph(path: str | Path, build: Callable[[Any, Any, Any], Graph]) -> Gra
     Raises:
         FileFormatError: damaged, hostile, of another format, or inconsistent.
     """
-    arrays = read_npz(path)
+    header, arrays = read_document(path, FORMAT, READABLE, item_bytes=ITEM_BYTES)
     try:
-        header = json.loads(arrays.pop("header").tobytes().decode("utf-8"))
-        if header.get("format") != FORMAT or header.get("version") not in READABLE:
-            raise FileFormatError(
-                f"'{path}' is '{header.get('format')}' version {header.get('version')}; "
-                f"expected '{FORMAT}' version {' or '.join(map(str, READABLE))}"
-            )
         check_metadata(header["metadata"])
         names = [record["name"] for record in header["nodes"]]
         if not all(isinstance(name, str) and name for name in names) or len(set(names)) < len(

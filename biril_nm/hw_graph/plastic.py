@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from biril_nm.errors import ConfigError, FileFormatError
+from biril_nm.errors import ConfigError
 from biril_nm.hw_graph.convolutions import unroll_convolution
 from biril_nm.hw_graph.graph import LoihiGraph
 from biril_nm.hw_graph.nodes import Conv, Dense, Input, Sparse
@@ -19,6 +18,7 @@ from biril_nm.learning.rule import LearningRule
 from biril_nm.learning.rules import RULES, get_rule
 from biril_nm.loihi import TRACE_BITS
 from biril_nm.loihi.fixed_point import weight_limits
+from biril_nm.storage import read_json, read_toml
 
 __all__ = ["learned_changes", "make_plastic", "read_rule", "rule_of"]
 
@@ -91,25 +91,11 @@ def read_rule(path: Path) -> LearningRule:
         FileFormatError: missing, damaged or incomplete file.
         ConfigError: a rule that the chip cannot run.
     """
-    if not path.is_file() or path.stat().st_size > MAX_RULE_BYTES:
-        raise FileFormatError(f"rule file '{path}' does not exist or is larger than 1 MB")
-    try:
-        text = path.read_text(encoding="utf-8")
-        record = json.loads(text) if path.suffix == ".json" else _toml(text)
-    except (ValueError, RecursionError) as error:
-        raise FileFormatError(f"rule file '{path}' is damaged: {error}") from error
+    record = read_json(path, MAX_RULE_BYTES) if path.suffix == ".json" else read_toml(path)
     defaults: dict[str, Any] = {"dw": [], "dt": [], "dd": [], "traces": {}, "t_epoch": 1}
     if isinstance(record, dict):
         record = {**defaults, "decimation": 0, "seed": 0, "name": path.stem, **record}
     return LearningRule.from_dict(record)
-
-
-def _toml(text: str) -> Any:
-    try:
-        import tomllib  # type: ignore[import-not-found, unused-ignore]
-    except ModuleNotFoundError:  # Python 3.10
-        import tomli as tomllib  # type: ignore[no-redef, unused-ignore]
-    return tomllib.loads(text)
 
 
 def learned_changes(before: LoihiGraph, after: LoihiGraph) -> dict[str, dict[str, Any]]:

@@ -13,6 +13,7 @@ from biril_nm.neurons import NEURONS, SURROGATES
 __all__ = ["ModelConfig"]
 
 MAX_SIZE = 1 << 20  # of one layer: the neurons of a Loihi 2 chip
+MAX_LAYERS = 1000
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,8 @@ class ModelConfig:
             value = getattr(self, name)
             if not all(type(n) is int and 0 < n <= MAX_SIZE for n in value):
                 found.append(f"{name} is {value!r:.80}; integers from 1 to {MAX_SIZE} are needed")
+            if len(value) > MAX_LAYERS:
+                found.append(f"{name} has {len(value)} layers; allowed are {MAX_LAYERS}")
         if len(self.input_shape) not in (1, 3):
             found.append(f"input_shape is {self.input_shape}; allowed: (features,) and (C, H, W)")
         if type(self.n_classes) is not int or not 2 <= self.n_classes <= MAX_SIZE:

@@ -1,51 +1,58 @@
 """model.pt: configuration and weights of a BirilNet; reading one executes nothing.
 
-The file is a ``torch.save`` archive of plain values and tensors, read with ``weights_only=True``
-and held against the shapes that its own configuration implies before memory is taken.
+The file is an ``.npz``: a JSON ``header``, and ``weights/NAME`` for each tensor. It is read without torch,
+and held against the shapes that its own configuration implies before memory is taken. Files of 0.1.0
+are read by :mod:`biril_nm.models.old_files`.
 """
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from biril_nm.errors import BirilError, FileFormatError
 from biril_nm.models.config import ModelConfig
 from biril_nm.models.net import BirilNet
+from biril_nm.models.old_files import is_torch_archive, read_torch_archive
 from biril_nm.models.registry import build_model
-from biril_nm.storage import atomic_file, check_output
+from biril_nm.storage import check_output, read_document, write_document
 
-__all__ = ["load", "net_from_record", "net_record", "read_record", "save"]
+__all__ = ["as_array", "load", "net_from_parts", "net_parts", "read_parts", "save"]
 
 FORMAT = "biril-nm model"
-VERSION = 1
+VERSION = 2
 HEADER_ALLOWANCE = 1 << 20  # tensors may claim at most this much more than the file holds
+WEIGHTS = "weights/"
 
 
-def net_record(net: BirilNet) -> dict[str, Any]:
-    """Plain values and tensors from which :func:`net_from_record` builds an equal net."""
-    return {
-        "model": net.name,
-        "config": net.config.to_dict(),
-        "state_dict": {k: v.detach().cpu() for k, v in net.state_dict().items()},
-    }
+def net_parts(net: BirilNet) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    """Plain values and arrays from which :func:`net_from_parts` builds an equal net."""
+    header = {"model": net.name, "config": net.config.to_dict()}
+    return header, {f"{WEIGHTS}{k}": as_array(v) for k, v in net.state_dict().items()}
+
+
+def as_array(tensor: Tensor) -> NDArray[Any]:
+    """The values of a tensor; bfloat16, which NumPy lacks, as float32."""
+    plain = tensor.detach().cpu()
+    array: NDArray[Any] = (plain.float() if plain.dtype == torch.bfloat16 else plain).numpy()
+    return array
 
 
 def save(net: BirilNet, path: str | Path, force: bool = False) -> None:
-    """Write ``net`` to ``path`` atomically.
+    """Write ``net`` to ``path`` atomically; equal nets give equal files.
 
     Raises:
         OutputExistsError: the file exists and ``force`` is False.
     """
     target = check_output(path, force)
-    record = {"format": FORMAT, "version": VERSION, **net_record(net)}
-    with atomic_file(target) as part:
-        torch.save(record, part)
+    header, arrays = net_parts(net)
+    header = {"format": FORMAT, "version": VERSION, **header}
+    write_document(target, header, arrays, compress=False)
 
 
 def load(path: str | Path) -> BirilNet:
@@ -54,53 +61,43 @@ def load(path: str | Path) -> BirilNet:
     Raises:
         FileFormatError: truncated, hostile, of another format, or inconsistent.
     """
-    record = read_record(path, FORMAT, VERSION)
-    net = net_from_record(record, path)
+    net = net_from_parts(*read_parts(path, FORMAT, VERSION), path)
     net.eval()
     return net
 
 
-def read_record(path: str | Path, file_format: str, version: int) -> dict[str, Any]:
-    """Read a torch archive of plain values; nothing in it is executed.
+def read_parts(
+    path: str | Path, file_format: str, version: int
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Header and tensors of a file; nothing in it is executed.
 
     Raises:
         FileFormatError: no such file, or not what is expected.
     """
     source = Path(path)
-    if not source.is_file():
-        raise FileFormatError(f"file '{source}' does not exist")
+    if is_torch_archive(source):
+        return read_torch_archive(source, file_format)
+    room = source.stat().st_size + HEADER_ALLOWANCE
+    header, arrays = read_document(source, file_format, (version,), room)
     try:
-        record = torch.load(source, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise FileFormatError(
-            f"'{source}' holds something other than plain weights, which is never loaded: "
-            f"{str(error).splitlines()[0]}"
-        ) from error
-    except Exception as error:  # a damaged archive fails anywhere inside torch's reader
-        raise FileFormatError(
-            f"'{source}' is damaged or no torch file ({type(error).__name__}: "
-            f"{(str(error).splitlines() or [''])[0]})"
-        ) from error
-    found = record.get("format") if isinstance(record, dict) else type(record).__name__
-    if found != file_format:
-        raise FileFormatError(f"'{source}' is '{found}'; needed is a '{file_format}' file")
-    if record.get("version") != version:
-        raise FileFormatError(
-            f"'{source}' has version {record.get('version')}; readable is version {version}"
-        )
-    return dict(record)
+        return header, {name: torch.from_numpy(array) for name, array in arrays.items()}
+    except (TypeError, ValueError) as error:  # text, or bytes in another order
+        raise FileFormatError(f"'{source}' holds arrays that are no tensors: {error}") from error
 
 
-def net_from_record(record: Mapping[str, Any], path: str | Path) -> BirilNet:
-    """Inverse of :func:`net_record`; shapes are checked before any network is made.
+def net_from_parts(
+    header: Mapping[str, Any], tensors: Mapping[str, Tensor], path: str | Path
+) -> BirilNet:
+    """Inverse of :func:`net_parts`; shapes are checked before any network is made.
 
     Raises:
         FileFormatError: the weights do not belong to the configuration.
     """
     source = Path(path)
+    state = {k.removeprefix(WEIGHTS): v for k, v in tensors.items() if k.startswith(WEIGHTS)}
     try:
-        name, state = str(record["model"]), record["state_dict"]
-        config = ModelConfig.from_dict(record["config"])
+        name = str(header["model"])
+        config = ModelConfig.from_dict(header["config"])
         _check_tensors(source, state)
         with torch.device("meta"):
             expected = build_model(name, config).state_dict()
@@ -112,33 +109,31 @@ def net_from_record(record: Mapping[str, Any], path: str | Path) -> BirilNet:
     net = build_model(name, config)
     try:
         net.load_state_dict(state)
-    except RuntimeError as error:  # sparse, quantised or complex tensors of the right shape
+    except RuntimeError as error:  # complex numbers of the right shape
         raise FileFormatError(f"'{source}' holds weights that are no plain numbers") from error
     return net
 
 
-def _check_tensors(source: Path, state: Any) -> None:
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise FileFormatError(f"'{source}': state_dict is no table of tensors")
+def _check_tensors(source: Path, state: Mapping[str, Tensor]) -> None:
     claimed = sum(tensor.numel() * tensor.element_size() for tensor in state.values())
     if claimed > source.stat().st_size + HEADER_ALLOWANCE:
         raise FileFormatError(f"'{source}' claims {claimed} bytes of weights but is smaller")
     bad = [k for k, v in state.items() if v.is_floating_point() and not bool(v.isfinite().all())]
     if bad:
-        raise FileFormatError(f"'{source}': weights {bad} hold nan or infinity")
+        raise FileFormatError(f"'{source}': weights {bad[:8]} hold nan or infinity")
 
 
 def _check_shapes(source: Path, state: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
     missing, extra = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
     if missing or extra:
         raise FileFormatError(
-            f"'{source}': weights do not belong to its model; missing {missing}, unknown {extra}"
+            f"'{source}': weights do not belong to its model; missing {missing[:8]}, unknown {extra[:8]}"
         )
     wrong = [
-        f"{key} is {state[key].dtype} {tuple(state[key].shape)}, needed {tuple(tensor.shape)}"
+        f"{key} is {state[key].dtype} {tuple(state[key].shape)}; expected {tuple(tensor.shape)}"
         for key, tensor in expected.items()
         if state[key].shape != tensor.shape
         or state[key].is_floating_point() != tensor.is_floating_point()
     ]
     if wrong:
-        raise FileFormatError(f"'{source}': {'; '.join(wrong)}")
+        raise FileFormatError(f"'{source}': {'; '.join(wrong[:8])}")

@@ -22,13 +22,13 @@ from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
 from biril_nm.errors import ConfigError, FileFormatError, StorageError
+from biril_nm.storage import map_npy, read_json
 
 __all__ = ["DTYPES", "HEADER", "RecordingFolder", "check_memory", "read_folder"]
 
 _NPY: Any = npy_format  # numpy declares no types for it
 HEADER = "trace.json"
 FORMAT = "biril-nm trace folder 1"
-MAX_HEADER_BYTES = 1 << 26
 DTYPES: dict[str, np.dtype[Any]] = {
     "s": np.dtype(np.uint8),
     "u": np.dtype(np.int32),
@@ -139,9 +139,7 @@ def read_folder(path: str | Path) -> tuple[dict[str, Any], dict[str, tuple[Shape
     """
     folder = Path(path)
     try:
-        if (folder / HEADER).stat().st_size > MAX_HEADER_BYTES:
-            raise ValueError(f"'{HEADER}' is larger than {MAX_HEADER_BYTES} bytes")
-        header = json.loads((folder / HEADER).read_text(encoding="utf-8"))
+        header = read_json(folder / HEADER, follow_links=False)
         if header["format"] != FORMAT:
             raise ValueError(f"format is {header['format']!r}, needed is {FORMAT!r}")
         length = (int(header["batch"]), int(header["n_steps"]))
@@ -154,7 +152,7 @@ def read_folder(path: str | Path) -> tuple[dict[str, Any], dict[str, tuple[Shape
                 for variable, file in told["arrays"].items()
             }
             nodes[str(name)] = (shape, arrays)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise FileFormatError(f"'{folder}' is no folder of a trace: {error}") from error
     return header, nodes
 
@@ -163,12 +161,12 @@ def _mapped(folder: Path, file: str, dtype: np.dtype[Any], shape: Shape) -> NDAr
     """An array of the folder, read-only, of exactly this kind."""
     if Path(file).name != file:
         raise ValueError(f"array '{file}' lies outside of the folder")
-    array = np.load(folder / file, mmap_mode="r", allow_pickle=False)
+    array = map_npy(folder / file, follow_links=False)
     if array.shape != shape or array.dtype != dtype:
         raise ValueError(
             f"'{file}' holds {array.dtype} of shape {array.shape}; needed are {dtype} of shape {shape}"
         )
-    return np.asarray(array)
+    return array
 
 
 def check_memory(length: Shape, sizes: Mapping[str, int], variables: Sequence[str]) -> None:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from biril_nm.errors import ConfigError, FileFormatError
 from biril_nm.recording.channels_last import torch_view
 from biril_nm.recording.folder import read_folder
-from biril_nm.storage import check_output, read_npz, write_npz
+from biril_nm.storage import check_output, parse_json, read_npz, write_npz
 
 if TYPE_CHECKING:
     from biril_nm.hw_graph import LoihiGraph
@@ -206,7 +206,7 @@ class Recording(Mapping[str, NodeRecording]):
             return _load_folder(path)
         arrays = read_npz(path)
         try:
-            meta = json.loads(str(arrays.pop("meta")))
+            meta = parse_json(str(arrays.pop("meta")), f"meta of '{path}'")
             version = meta.pop("file_version", VERSION)
             if version != VERSION:
                 raise ValueError(f"its version is {version!r}; expected {VERSION}")

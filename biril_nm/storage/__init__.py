@@ -1,18 +1,31 @@
-"""Files: locks, atomic writes, and checked reading of archives and HDF5."""
+"""Files: locks, atomic writes, and checked reading of archives, arrays, text and HDF5."""
 
 from __future__ import annotations
 
+from biril_nm.storage.bounds import allowed_bytes, open_regular, read_bytes
 from biril_nm.storage.locks import lock_folder
-from biril_nm.storage.npz import map_npy, read_npz, write_npz
+from biril_nm.storage.npy import map_npy
+from biril_nm.storage.npz import read_document, read_npz, write_document, write_npz
 from biril_nm.storage.paths import atomic_directory, atomic_file, check_output, reports_full_disk
+from biril_nm.storage.text import check_plain, parse_json, read_json, read_json_lines, read_toml
 
 __all__ = [
+    "allowed_bytes",
     "atomic_directory",
     "atomic_file",
     "check_output",
+    "check_plain",
     "lock_folder",
     "map_npy",
+    "open_regular",
+    "parse_json",
+    "read_bytes",
+    "read_document",
+    "read_json",
+    "read_json_lines",
     "read_npz",
+    "read_toml",
     "reports_full_disk",
+    "write_document",
     "write_npz",
 ]

@@ -1,4 +1,4 @@
-"""HDF5 files from elsewhere: opened only after their headers were checked, shared by all readers.
+"""HDF5 files from elsewhere: used only after their headers were checked, shared by all readers.
 
 Nothing outside of the file is ever touched: soft and external links, external storage and virtual
 datasets are refused, and sizes are bounded before an array is allocated. The heaps that hold text of
@@ -7,7 +7,9 @@ variable length are walked here first, because the HDF5 library never returns fr
 
 from __future__ import annotations
 
+import math
 import struct
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,11 +18,23 @@ from typing import Any, BinaryIO
 import h5py
 
 from biril_nm.errors import BirilError, FileFormatError
+from biril_nm.storage.bounds import MAX_BYTES, allowed_bytes, check_unpacked, open_regular
+from biril_nm.storage.text import is_unicode
 
-__all__ = ["MAX_BYTES", "check_members", "open_checked"]
+__all__ = ["check_members", "open_checked"]
 
-MAX_BYTES = 8 << 30  # sum of all arrays, uncompressed
 MAX_MEMBERS = 100_000
+MAX_CHUNKS = 1 << 20
+MAX_CHUNK_BYTES = 64 << 20  # of a chunk that is larger than its array
+CHECKSUM_BYTES = 4  # of fletcher32, where it stands before the deflation
+DEFLATE_RATIO = 1_032  # at most, by the format (RFC 1951)
+# What h5py, nir and lava-dl write; other filters would be looked for among plugins.
+FILTERS = {
+    h5py.h5z.FILTER_DEFLATE: "gzip",
+    h5py.h5z.FILTER_SHUFFLE: "shuffle",
+    h5py.h5z.FILTER_FLETCHER32: "fletcher32",
+    h5py.h5z.FILTER_LZF: "lzf",
+}
 # Compression makes zeros about 1,000 times smaller; more than that was never written.
 HOLLOW_RATIO = 2_000
 HOLLOW_BYTES = 1 << 20
@@ -47,17 +61,16 @@ def open_checked(path: str | Path, kind: str, max_bytes: int = MAX_BYTES) -> Ite
         FileFormatError: no HDF5, links, too large, or whatever h5py finds wrong while it is read.
     """
     source = Path(path)
-    if not source.is_file():
-        raise FileFormatError(f"file '{source}' does not exist")
+    open_regular(source).close()
     try:
         with h5py.File(source, "r") as file:
-            check_members(source, file, max_bytes)
+            check_members(source, file, min(max_bytes, allowed_bytes(source.stat().st_size)))
             yield file
     except BirilError:
         raise
     except Exception as error:  # h5py raises whatever a broken file provokes
         raise FileFormatError(
-            f"'{source}' is no readable {kind} file ({type(error).__name__}: {error})"
+            f"'{source}' is not a readable {kind} file ({type(error).__name__}: {error})"
         ) from error
 
 
@@ -72,30 +85,89 @@ def check_members(source: Path, file: h5py.File, max_bytes: int = MAX_BYTES) -> 
             raise FileFormatError(f"'{source}': groups nest deeper than {MAX_DEPTH} at '{where}'")
         for key in group:
             members += 1
-            path = f"{where}/{key}"
             if members > MAX_MEMBERS:
                 raise FileFormatError(f"'{source}' has more than {MAX_MEMBERS} members")
-            if not isinstance(group.get(key, getlink=True), h5py.HardLink):
-                raise FileFormatError(f"'{source}': '{path}' is a link, which is never followed")
-            item = group[key]
+            item = _member(source, group, key, where)
+            path = f"{where}/{key}"
             if isinstance(item, h5py.Group):
                 groups.append((item, path, depth + 1))
             elif isinstance(item, h5py.Dataset):
-                if item.is_virtual or item.external:
-                    raise FileFormatError(f"'{source}': '{path}' takes its data from another file")
-                size = int(item.size or 0) * item.dtype.itemsize
-                if size > HOLLOW_BYTES + HOLLOW_RATIO * item.id.get_storage_size():
-                    raise FileFormatError(
-                        f"'{source}': '{path}' declares {size} bytes, of which the file holds only "
-                        f"{item.id.get_storage_size()}; write it again, whole"
-                    )
-                total += size
+                total += _dataset_bytes(source, item, path)
                 if item.dtype.hasobject:
                     texts.append((path, item))
-        if total > max_bytes:
-            raise FileFormatError(f"'{source}' unpacks to more than {max_bytes} bytes")
+        check_unpacked(source, total, max_bytes)
     if texts:
         _check_texts(source, file, texts)
+
+
+def _member(source: Path, group: Any, key: str, where: str) -> Any:
+    """A member of this file whose name can be written."""
+    if not is_unicode(key):
+        raise FileFormatError(f"'{source}': the name {key!r:.80} in '{where}/' is not Unicode text")
+    if not isinstance(group.get(key, getlink=True), h5py.HardLink):
+        raise FileFormatError(f"'{source}': '{where}/{key}' is a link, which is never followed")
+    return group[key]
+
+
+def _dataset_bytes(source: Path, item: Any, path: str) -> int:
+    """Bytes that a dataset unpacks to, after all that could take more than that was refused."""
+    if item.is_virtual or item.external:
+        raise FileFormatError(f"'{source}': '{path}' takes its data from another file")
+    size = int(item.size or 0) * int(item.dtype.itemsize)
+    if size > HOLLOW_BYTES + HOLLOW_RATIO * item.id.get_storage_size():
+        raise FileFormatError(
+            f"'{source}': '{path}' declares {size} bytes, of which the file holds only "
+            f"{item.id.get_storage_size()}; write it again, whole"
+        )
+    if item.chunks is not None:
+        _check_chunks(source, item, path, size)
+    return size
+
+
+def _check_chunks(source: Path, item: Any, path: str, size: int) -> None:
+    """Refuse chunks that are larger than their array, or that unpack to more than they should."""
+    properties = item.id.get_create_plist()
+    filters = [properties.get_filter(i)[0] for i in range(properties.get_nfilters())]
+    if len(set(filters)) < len(filters) or not FILTERS.keys() >= set(filters):
+        raise FileFormatError(
+            f"'{source}': '{path}' is packed by filters {filters}; readable are "
+            f"{', '.join(FILTERS.values())}, each once. Write it again with h5repack -f GZIP=4"
+        )
+    chunk = math.prod(item.chunks) * int(item.dtype.itemsize)
+    if chunk > max(size, MAX_CHUNK_BYTES) or item.id.get_num_chunks() > MAX_CHUNKS:
+        raise FileFormatError(
+            f"'{source}': '{path}' of {size} bytes has {item.id.get_num_chunks()} chunks of {chunk} "
+            f"bytes; write it again without chunks"
+        )
+    if h5py.h5z.FILTER_DEFLATE in filters:
+        _check_deflated(source, item, path, chunk)
+
+
+def _check_deflated(source: Path, item: Any, path: str, chunk: int) -> None:
+    """Unpack those chunks here that could unpack to more than their place: HDF5 sets no bound."""
+    large: list[tuple[int, ...]] = []
+
+    def collect(stored: Any) -> None:
+        if stored.size * DEFLATE_RATIO > max(2 * chunk, MAX_CHUNK_BYTES):
+            large.append(stored.chunk_offset)
+
+    item.id.chunk_iter(collect)
+    for offset in large:
+        _, data = item.id.read_direct_chunk(offset)
+        if _inflates_beyond(data, chunk + CHECKSUM_BYTES):
+            raise FileFormatError(
+                f"'{source}': '{path}' unpacks to more than the {chunk} bytes of a chunk"
+            )
+
+
+def _inflates_beyond(data: bytes, limit: int) -> bool:
+    """Whether deflated data give more than ``limit`` bytes; False if they are damaged or no such data."""
+    unpacker = zlib.decompressobj()
+    try:
+        unpacker.decompress(data, limit)
+        return bool(unpacker.unconsumed_tail and unpacker.decompress(unpacker.unconsumed_tail, 1))
+    except zlib.error:
+        return False
 
 
 def _check_texts(source: Path, file: h5py.File, texts: list[tuple[str, Any]]) -> None:

@@ -1,13 +1,13 @@
-"""Writing of ``.npz`` archives, and bounded reading of ``.npz`` and ``.npy`` files.
+"""Bounded ``.npz`` archives, and documents: one JSON header with arrays beside it.
 
-Loaded files are treated as hostile: nothing is unpickled, and sizes are checked from the headers
-before any array is allocated.
+Nothing is unpickled, and sizes are checked from the headers before any array is allocated.
 """
 
 from __future__ import annotations
 
+import json
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,38 +16,41 @@ from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
 from biril_nm.errors import BirilError, FileFormatError
+from biril_nm.storage.bounds import MAX_BYTES, SMALL_BYTES, allowed_bytes, check_unpacked
+from biril_nm.storage.npy import NpyHeader, read_array, read_header
 from biril_nm.storage.paths import atomic_file
+from biril_nm.storage.text import MAX_TEXT_BYTES, parse_json
+from biril_nm.storage.zips import file_size, open_zip
 
-__all__ = [
-    "map_npy",
-    "read_npz",
-    "write_npz",
-]
+__all__ = ["read_document", "read_npz", "write_document", "write_npz"]
 
 _NPY: Any = npy_format  # numpy declares no types for it
-MAX_ARCHIVE_BYTES = 8 << 30  # sum of all arrays of one archive, uncompressed
-SMALL_ARCHIVE_BYTES = 512 << 20  # an archive may unpack to this much, whatever its own size
-MAX_RATIO = 100  # beyond that, to this many times its own size: deflate reaches 1,000
-COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # numpy's; bz2 bombs in the first block
-MAX_ARCHIVE_MEMBERS = 100_000
+HEADER = "header"  # name of the JSON text (UTF-8 bytes) of a document
+Arrays = dict[str, NDArray[Any]]
 
 
-def write_npz(path: str | Path, arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Write an ``.npz`` atomically that :func:`read_npz` takes: compressed unless it is large.
+def write_npz(path: str | Path, arrays: Mapping[str, NDArray[Any]], compress: bool = True) -> None:
+    """Write an ``.npz`` atomically that :func:`read_npz` takes: equal arrays give equal bytes.
+
+    Args:
+        path: the file to make.
+        arrays: numbers and text.
+        compress: deflate, unless the arrays are large.
 
     Raises:
-        FileFormatError: object arrays, or more than :data:`MAX_ARCHIVE_BYTES`.
+        FileFormatError: object arrays, or more than may be read again.
     """
     for name, array in arrays.items():
         if np.asarray(array).dtype.hasobject:
             raise FileFormatError(f"array '{name}' holds Python objects and cannot be stored")
     size = sum(int(np.asarray(array).nbytes) for array in arrays.values())
-    if size > MAX_ARCHIVE_BYTES:
+    if size > MAX_BYTES:
         raise FileFormatError(
-            f"'{path}' would hold {size} bytes; an .npz is read up to {MAX_ARCHIVE_BYTES}. Record to a "
+            f"'{path}' would hold {size} bytes; an .npz is read up to {MAX_BYTES}. Record to a "
             f"folder (--record-to), or save less"
         )
-    method = zipfile.ZIP_DEFLATED if size <= SMALL_ARCHIVE_BYTES else zipfile.ZIP_STORED
+    small = compress and size <= SMALL_BYTES
+    method = zipfile.ZIP_DEFLATED if small else zipfile.ZIP_STORED
     # numpy.savez leaves its archive open on a full disk, which Python then reports on stderr.
     with atomic_file(path) as part, zipfile.ZipFile(part, "w", method) as archive:
         for name, array in arrays.items():
@@ -55,99 +58,111 @@ def write_npz(path: str | Path, arrays: Mapping[str, NDArray[Any]]) -> None:
                 _NPY.write_array(stream, np.asanyarray(array), allow_pickle=False)
 
 
-def read_npz(path: str | Path, max_bytes: int = MAX_ARCHIVE_BYTES) -> dict[str, NDArray[Any]]:
+def read_npz(path: str | Path, max_bytes: int = MAX_BYTES, item_bytes: int = 1) -> Arrays:
     """Read all arrays of an ``.npz`` after checking the headers.
+
+    Args:
+        path: the file.
+        max_bytes: bound on the sum of all arrays.
+        item_bytes: what an element will take at least, where the caller widens them.
 
     Raises:
         FileFormatError: no archive, a damaged member, a pickled (object) array, or more than
             ``max_bytes`` in all; the message names the file and the member.
     """
     source = Path(path)
-    if not source.is_file():
-        raise FileFormatError(f"file '{source}' does not exist")
-    allowed = min(max_bytes, max(SMALL_ARCHIVE_BYTES, MAX_RATIO * source.stat().st_size))
-    try:
-        with zipfile.ZipFile(source) as archive:
-            return _read_members(source, archive, allowed)
-    except BirilError:
-        raise
-    except Exception as error:  # zipfile raises whatever a damaged directory provokes
-        raise FileFormatError(f"'{source}' is no readable .npz archive: {error}") from error
+    with open_zip(source, "a readable .npz archive") as archive:
+        allowed = min(max_bytes, allowed_bytes(file_size(archive)))
+        headers: dict[str, tuple[zipfile.ZipInfo, NpyHeader]] = {}
+        total = 0
+        for member in archive.infolist():
+            header = _member_header(source, archive, member)
+            total += max(header.nbytes, header.size * item_bytes)
+            check_unpacked(source, total, allowed)
+            headers[member.filename.removesuffix(".npy")] = member, header
+        return {
+            name: _member_array(source, archive, member, header)
+            for name, (member, header) in headers.items()
+        }
 
 
-def map_npy(path: str | Path) -> NDArray[Any]:
-    """The array of an ``.npy`` file, mapped read-only: what is not looked at takes no memory.
-
-    Raises:
-        FileFormatError: no plain array, or shorter than it claims.
-    """
-    source = Path(path)
-    if not source.is_file():
-        raise FileFormatError(f"file '{source}' does not exist")
-    try:
-        return np.asarray(np.load(source, mmap_mode="r", allow_pickle=False))
-    except (ValueError, OSError, EOFError, TypeError, SyntaxError, OverflowError) as error:
-        raise FileFormatError(f"'{source}' is no readable .npy array: {error}") from error
-
-
-def _read_members(
-    source: Path, archive: zipfile.ZipFile, max_bytes: int
-) -> dict[str, NDArray[Any]]:
-    members = archive.infolist()
-    if len(members) > MAX_ARCHIVE_MEMBERS:
-        raise FileFormatError(
-            f"'{source}' has {len(members)} members; allowed: {MAX_ARCHIVE_MEMBERS}"
-        )
-    arrays: dict[str, NDArray[Any]] = {}
-    total = 0
-    for member in members:
-        total += _check_header(source, archive, member)
-        if total > max_bytes:
-            raise FileFormatError(
-                f"'{source}' unpacks to more than {max_bytes} bytes, which is much for its size; save "
-                f"large arrays without compression (numpy.savez), or as .npy"
-            )
-    for member in members:
-        try:
-            with archive.open(member) as stream:
-                array = _NPY.read_array(stream, allow_pickle=False)
-        except Exception as error:  # zlib and numpy raise whatever damaged bytes provoke
-            raise FileFormatError(
-                f"'{source}': member '{member.filename}' is damaged: {error}"
-            ) from error
-        arrays[member.filename.removesuffix(".npy")] = array
-    return arrays
-
-
-def _check_header(source: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> int:
-    """Bytes that the member's array will take, from its header alone."""
-    if member.compress_type not in COMPRESSIONS:
-        raise FileFormatError(
-            f"'{source}': member '{member.filename}' is packed by method {member.compress_type}; "
-            f"readable is what numpy.savez and savez_compressed write"
-        )
+def _member_header(source: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> NpyHeader:
+    what = f"'{source}': member '{member.filename[:80]}'"
     try:
         with archive.open(member) as stream:
-            version = _NPY.read_magic(stream)
-            reader = {
-                (1, 0): _NPY.read_array_header_1_0,
-                (2, 0): _NPY.read_array_header_2_0,
-            }[version]
-            shape, _, dtype = reader(stream)
-    except Exception as error:  # numpy parses the header as Python text
+            header = read_header(stream, what)
+    except BirilError:
+        raise
+    except Exception as error:  # zlib and zipfile raise whatever damaged bytes provoke
+        raise FileFormatError(f"{what} is damaged: {error}") from error
+    if header.start + header.nbytes != member.file_size:
         raise FileFormatError(
-            f"'{source}': member '{member.filename}' is no plain array: {error}"
+            f"{what} claims {header.nbytes} bytes in shape {header.shape} but stores "
+            f"{member.file_size - header.start}"
+        )
+    return header
+
+
+def _member_array(
+    source: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo, header: NpyHeader
+) -> NDArray[Any]:
+    what = f"'{source}': member '{member.filename[:80]}'"
+    try:
+        with archive.open(member) as stream:
+            stream.read(header.start)
+            array = read_array(stream, header, what)
+            stream.read(1)  # at the end, zipfile compares the checksum
+    except BirilError:
+        raise
+    except Exception as error:  # zlib and zipfile raise whatever damaged bytes provoke
+        raise FileFormatError(f"{what} is damaged: {error}") from error
+    return array
+
+
+def write_document(
+    path: str | Path,
+    header: Mapping[str, Any],
+    arrays: Mapping[str, NDArray[Any]],
+    compress: bool = True,
+) -> None:
+    """Write a header of plain values and arrays as one ``.npz``, atomically.
+
+    Raises:
+        FileFormatError: more than may be read again, or numbers that JSON does not have.
+    """
+    try:
+        text = json.dumps(header, allow_nan=False).encode("utf-8")
+    except ValueError as error:
+        raise FileFormatError(
+            f"'{path}' cannot hold nan or infinity in its header: {error}"
         ) from error
-    if dtype.hasobject:
+    if len(text) > MAX_TEXT_BYTES:
+        raise FileFormatError(f"'{path}' would have a header of {len(text)} bytes")
+    first = {HEADER: np.frombuffer(text, dtype=np.uint8)}
+    write_npz(path, {**first, **arrays}, compress)
+
+
+def read_document(
+    path: str | Path,
+    file_format: str,
+    versions: Sequence[int],
+    max_bytes: int = MAX_BYTES,
+    item_bytes: int = 1,
+) -> tuple[dict[str, Any], Arrays]:
+    """Header and arrays of a file of :func:`write_document`.
+
+    Raises:
+        FileFormatError: damaged, hostile, or of another format or version.
+    """
+    arrays = read_npz(path, max_bytes, item_bytes)
+    text = arrays.pop(HEADER, None)
+    if text is None or text.dtype != np.uint8 or text.ndim != 1:
+        raise FileFormatError(f"'{path}' has no header; expected a '{file_format}' file")
+    header = parse_json(text.tobytes(), f"the header of '{path}'")
+    found = (header.get("format"), header.get("version")) if isinstance(header, dict) else ()
+    if not found or found[0] != file_format or found[1] not in versions:
         raise FileFormatError(
-            f"'{source}': member '{member.filename}' holds pickled objects, which are never loaded"
+            f"'{path}' has format and version {found!r:.80}; expected '{file_format}' of version "
+            f"{' or '.join(map(str, versions))}"
         )
-    size = int(dtype.itemsize)
-    for length in shape:
-        size *= int(length)
-    if not 0 <= size <= member.file_size or min(shape, default=0) < 0:
-        raise FileFormatError(
-            f"'{source}': member '{member.filename}' claims {size} bytes in shape {shape} but stores "
-            f"{member.file_size}"
-        )
-    return size
+    return header, arrays

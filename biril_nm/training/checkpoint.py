@@ -6,7 +6,7 @@ An interrupted epoch starts again, and the resumed run ends in the same weights 
 
 from __future__ import annotations
 
-import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,16 +15,17 @@ import torch
 from torch import Tensor
 
 from biril_nm.errors import BirilError, ConfigError, FileFormatError, bullet_list
-from biril_nm.models.files import net_from_record, net_record, read_record
+from biril_nm.models.files import as_array, net_from_parts, net_parts, read_parts
 from biril_nm.models.net import BirilNet
-from biril_nm.storage import atomic_file
+from biril_nm.storage import write_document
 from biril_nm.training.config import TrainConfig
 
 __all__ = ["CHECKPOINT", "read_checkpoint", "write_checkpoint"]
 
 CHECKPOINT = "checkpoint.pt"
 FORMAT = "biril-nm checkpoint"
-VERSION = 1
+VERSION = 2
+OPTIMIZER = "optimizer/"
 
 
 def write_checkpoint(
@@ -35,16 +36,24 @@ def write_checkpoint(
     records: list[dict[str, Any]],
 ) -> None:
     """Write the state after ``len(records)`` epochs."""
-    record = {
+    header, arrays = net_parts(net)
+    header |= {
         "format": FORMAT,
         "version": VERSION,
-        **net_record(net),
-        "optimizer": optimizer.state_dict(),
-        "train_config": json.dumps(config.to_dict()),
-        "records": json.dumps(records),
+        "train_config": config.to_dict(),
+        "records": [_finite(record) for record in records],
     }
-    with atomic_file(path) as part:
-        torch.save(record, part)
+    for index, entry in optimizer.state_dict()["state"].items():
+        arrays |= {f"{OPTIMIZER}{index}/{name}": as_array(value) for name, value in entry.items()}
+    write_document(path, header, arrays, compress=False)
+
+
+def _finite(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A record without nan and infinity, which JSON lacks: a loss that diverged becomes None."""
+    return {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value
+        for key, value in record.items()
+    }
 
 
 def read_checkpoint(
@@ -56,12 +65,12 @@ def read_checkpoint(
         FileFormatError: damaged or hostile file.
         ConfigError: the file belongs to another network or configuration.
     """
-    record = read_record(path, FORMAT, VERSION)
-    stored = net_from_record(record, path)
+    header, tensors = read_parts(path, FORMAT, VERSION)
+    stored = net_from_parts(header, tensors, path)
     try:
-        before = TrainConfig.from_dict(json.loads(record["train_config"]))
-        records = [dict(entry) for entry in json.loads(record["records"])]
-    except (BirilError, KeyError, TypeError, ValueError, RecursionError) as error:
+        before = TrainConfig.from_dict(header["train_config"])
+        records = [_checked_record(i, entry) for i, entry in enumerate(header["records"], 1)]
+    except (BirilError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise FileFormatError(f"'{path}' holds no valid training state: {error}") from error
     findings = config.differences(before)
     if (stored.name, stored.config) != (net.name, net.config):
@@ -77,30 +86,44 @@ def read_checkpoint(
             )
         )
     net.load_state_dict(stored.state_dict())
-    _load_optimizer(path, optimizer, record)
+    _load_optimizer(path, optimizer, tensors)
     return records
 
 
+def _checked_record(epoch: int, record: Mapping[str, Any]) -> dict[str, Any]:
+    """The record of an epoch with values that reports can show."""
+    numbers = [record[key] for key in ("loss", "train_accuracy", "test_accuracy") if key in record]
+    numbers += [*record.get("firing_rates", {}).values(), record.get("seconds", 0.0)]
+    if record["epoch"] != epoch or not isinstance(record["phase"], str) or "loss" not in record:
+        raise ValueError(f"record {epoch} is of epoch {record['epoch']!r:.40}")
+    if not all(value is None or type(value) in (int, float) for value in numbers):
+        raise ValueError(f"record {epoch} holds something other than numbers")
+    return dict(record)
+
+
 def _load_optimizer(
-    path: Path, optimizer: torch.optim.Optimizer, record: Mapping[str, Any]
+    path: Path, optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]
 ) -> None:
     """Take over the moments; the settings of the optimiser follow from the configuration."""
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    stored: dict[int, dict[str, Tensor]] = {}
     try:
-        stored = record["optimizer"]["state"]
-        known = range(len(parameters))
-        state = {i: _moments(entry, parameters[known.index(i)]) for i, entry in stored.items()}
-    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        for key, tensor in tensors.items():
+            if key.startswith(OPTIMIZER):
+                index, _, name = key.removeprefix(OPTIMIZER).partition("/")
+                stored.setdefault(range(len(parameters)).index(int(index)), {})[name] = tensor
+        state = {i: _moments(entry, parameters[i]) for i, entry in stored.items()}
+    except (LookupError, ValueError, RuntimeError) as error:
         raise FileFormatError(f"'{path}' holds no valid optimiser state: {error!r}") from error
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
 
 
-def _moments(entry: Mapping[str, Any], parameter: Tensor) -> dict[str, Tensor]:
+def _moments(entry: Mapping[str, Tensor], parameter: Tensor) -> dict[str, Tensor]:
     """State of Adam for one parameter."""
     moments = {name: entry[name] for name in ("step", "exp_avg", "exp_avg_sq")}
     for name, value in moments.items():
         shape = torch.Size() if name == "step" else parameter.shape
-        plain = isinstance(value, Tensor) and (value.layout, value.dtype, value.shape) == (
+        plain = (value.layout, value.dtype, value.shape) == (
             torch.strided,
             parameter.dtype,
             shape,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -12,13 +11,8 @@ import tomli_w
 
 from biril_nm.errors import ConfigError, FileFormatError
 from biril_nm.models import ModelConfig
-from biril_nm.storage import atomic_file
+from biril_nm.storage import atomic_file, read_toml
 from biril_nm.training.config import TrainConfig
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 __all__ = ["RECIPES", "RunConfig"]
 
@@ -82,12 +76,7 @@ class RunConfig:
             FileFormatError: not TOML, or of a later version.
             ConfigError: unknown fields or values that make no sense.
         """
-        if not path.is_file():
-            raise FileFormatError(f"configuration '{path}' does not exist")
-        try:
-            values = tomllib.loads(path.read_text(encoding="utf-8"))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise FileFormatError(f"configuration '{path}' is not TOML: {error}") from error
+        values = read_toml(path)
         version = values.pop("version", VERSION)
         if version != VERSION:
             raise FileFormatError(

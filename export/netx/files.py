@@ -23,7 +23,7 @@ from biril_nm.export.netx.records import LayerRecord, read_records
 from biril_nm.export.netx.writing import plan_layers
 from biril_nm.hw_graph import LoihiGraph
 from biril_nm.loihi import LOIHI2
-from biril_nm.storage import atomic_file, check_output
+from biril_nm.storage import atomic_file, check_output, parse_json
 from biril_nm.storage.hdf5 import open_checked
 
 __all__ = ["read_netx", "write_netx"]
@@ -105,7 +105,7 @@ def _our_facts(file: Any, source: Path) -> dict[str, Any]:
     try:
         if item.dtype.itemsize > MAX_TEXT:
             raise ValueError(f"longer than {MAX_TEXT} bytes")
-        told = json.loads(bytes(item[()]).decode("utf-8"))
+        told = parse_json(bytes(item[()]), f"{OURS} of '{source}'")
         names = [told["input"], told["output"]]
         names += [name for layer in told["layers"].values() for name in layer.values()]
         if not all(isinstance(name, str) and name for name in names):
@@ -114,7 +114,7 @@ def _our_facts(file: Any, source: Path) -> dict[str, Any]:
             raise ValueError("a name occurs twice")
         if told["message_bits"] not in range(LOIHI2.message_bits_max + 1):
             raise ValueError(f"message_bits is {told['message_bits']}")
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise FileFormatError(
             f"'{source}': {OURS} is no text of biril-nm ({type(error).__name__}: {error}); remove it"
         ) from error

@@ -6,7 +6,6 @@ that was changed since is not restored but lowered like any other.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping
 from typing import Any
@@ -37,6 +36,7 @@ from biril_nm.loihi import (
     VTH_SHIFT,
     SignMode,
 )
+from biril_nm.storage import parse_json
 
 __all__ = ["ENDLESS_STEPS", "EXACT", "REGISTERS", "VERSION", "exact_graph"]
 
@@ -90,7 +90,7 @@ def _restore(graph: nir.NIRGraph, dt: float) -> LoihiGraph:
         after[a].append(b)
     nodes: dict[str, Node] = {}
     edges: list[tuple[str, str]] = []
-    names = json.loads(_text(graph.metadata["nodes"]))
+    names = parse_json(_text(graph.metadata["nodes"]), "the list of nodes")
     for name in names:
         node = graph.nodes[name]
         if isinstance(node, nir.Input):
@@ -111,7 +111,7 @@ def _restore(graph: nir.NIRGraph, dt: float) -> LoihiGraph:
     new = [n for n in graph.nodes if n not in known and not isinstance(graph.nodes[n], nir.Output)]
     if new:
         raise _ChangedError(f"node '{new[0]}' is new")
-    metadata = json.loads(_text(graph.metadata["loihi"]))
+    metadata = parse_json(_text(graph.metadata["loihi"]), "the metadata")
     check_metadata(metadata)
     return LoihiGraph(nodes, tuple(edges), metadata)
 

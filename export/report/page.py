@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 import biril_nm
-from biril_nm.errors import MissingDependencyError
+from biril_nm.errors import FileFormatError, MissingDependencyError
 from biril_nm.export.report.drawings import fits_wide, network_svg
 from biril_nm.export.report.figures import raster_png, weights_png
 from biril_nm.hw_graph import LoihiGraph
 from biril_nm.hw_graph.table import CONNECTION_HEADER, NEURON_HEADER, connection_rows, neuron_rows
 from biril_nm.recording import Recording
-from biril_nm.storage import atomic_file, check_output
+from biril_nm.storage import atomic_file, check_output, read_bytes, read_json_lines
 
 __all__ = ["Card", "Extra", "Section", "Table", "write_report"]
 
@@ -28,6 +27,8 @@ TEMPLATE = "report.html"
 NUMBER = re.compile(r"-?[\d.,]+( ?(%|x|[pnµm]J|bytes|\(\d+%\)))?$|-$")
 LONG = 40  # characters; longer cells may take more than one line
 METRICS, CURVES = "metrics.jsonl", "curves.png"
+PNG = b"\x89PNG\r\n\x1a\n"
+MAX_IMAGE_BYTES = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -219,14 +220,20 @@ def _epochs(run_dir: str | Path | None) -> list[dict[str, Any]]:
     path = Path(run_dir) / METRICS if run_dir is not None else None
     if path is None or not path.is_file():
         return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
+    lines = read_json_lines(path, follow_links=False)
+    if not all(isinstance(line, dict) for line in lines):
+        raise FileFormatError(f"'{path}' holds something other than the records of epochs")
+    return lines
 
 
 def _curves(run_dir: str | Path | None) -> str | None:
     path = Path(run_dir) / CURVES if run_dir is not None else None
     if path is None or not path.is_file():
         return None
-    return base64.b64encode(path.read_bytes()).decode("ascii")
+    image = read_bytes(path, MAX_IMAGE_BYTES, follow_links=False)
+    if not image.startswith(PNG):
+        raise FileFormatError(f"'{path}' is not a PNG image")
+    return base64.b64encode(image).decode("ascii")
 
 
 def _rates(graph: LoihiGraph, recording: Recording | None) -> dict[str, float]:

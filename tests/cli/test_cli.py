@@ -77,16 +77,7 @@ def test_config_file_reproduces_the_run(run_dir, tmp_path):
     out = tmp_path / "again"
     done = biril("train", run_dir / "config.toml", "--out", out, "--json")
     assert done.returncode == 0, done.stderr
-    ours, theirs = (torch.load(p / "model.pt", weights_only=True) for p in (run_dir, out))
-    flat = lambda value: value if isinstance(value, dict) else {}  # noqa: E731
-    tensors = [
-        (k, v) for group in ours.values() for k, v in flat(group).items() if torch.is_tensor(v)
-    ]
-    assert tensors
-    for group, values in ours.items():
-        for key, value in flat(values).items():
-            if torch.is_tensor(value):
-                assert torch.equal(value, theirs[group][key]), key
+    assert (out / "model.pt").read_bytes() == (run_dir / "model.pt").read_bytes()
 
 
 def test_eval_export_sim_and_parity_agree(run_dir, tmp_path):

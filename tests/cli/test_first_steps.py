@@ -110,7 +110,7 @@ REFUSALS = [
     (("parity", "GRAPH", "--against", "torch,sim"), ["no torch network"]),
     (("train", "--coding", "spikes"), ["allowed are direct and rate"]),
     (("train", "--model", "mlp", "--schedule", "S"), ["none that a local rule may change"]),
-    (("train", "FOLDER"), ["does not exist"]),
+    (("train", "FOLDER"), ["is a folder; expected a regular file"]),
     (("info", "FOLDER"), ["unknown ending"]),
 ]  # fmt: skip
 

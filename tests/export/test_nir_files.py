@@ -98,9 +98,9 @@ def itself(file):
         (put("node/nodes/n/extra", 3), r"node 'n' \(LIF\) cannot be read .*'extra'"),
         (put("node/nodes/fc/weight", "text"), r"node 'fc' \(Linear\) cannot be read"),
         (remove("node"), r"holds no NIR graph; a NIRGraph is needed"),
-        (remove("node/edges"), r"is no readable NIR file"),
+        (remove("node/edges"), r"is not a readable NIR file"),
         (put("node/type", "LIF"), r"holds a single LIF node; a NIRGraph is needed"),
-        (put("node/edges", np.array([1, 2])), r"is no readable NIR file"),
+        (put("node/edges", np.array([1, 2])), r"is not a readable NIR file"),
         (
             put("node/nodes/fc/weight", h5py.SoftLink("/node/edges")),
             r"fc/weight' is a link, which is never",
@@ -161,7 +161,7 @@ def test_files_that_are_none(tmp_path, path):
         ("cut.nir", path.read_bytes()[:900]),
     ):
         (tmp_path / name).write_bytes(data)
-        with pytest.raises(FileFormatError, match=f"{name}' is no readable NIR file"):
+        with pytest.raises(FileFormatError, match=f"{name}' is not a readable NIR file"):
             read_nir(tmp_path / name)
 
 

@@ -215,7 +215,7 @@ HOSTILE = {
     "missing array": (lambda n, d: None if n == "1.weight.npy" else d, "1.weight"),
     "pickled objects": (
         lambda n, d: _npy(np.array([Bomb()], dtype=object), True) if n == "1.weight.npy" else d,
-        "pickled",
+        "Objects and records are never read",
     ),
     "huge claim": (
         lambda n, d: (
@@ -235,7 +235,7 @@ HOSTILE = {
         ),
         "CSR",
     ),
-    "other version": (_with_header(lambda h: h.update(version=99)), "version 99"),
+    "other version": (_with_header(lambda h: h.update(version=99)), "LoihiGraph', 99"),
     "unknown kind": (_with_header(lambda h: h["nodes"][0].update(kind="System")), "kind 'System'"),
     "loose edge": (_with_header(lambda h: h["edges"].append(["in", "nowhere"])), "nowhere"),
     "names twice": (_with_header(lambda h: h["nodes"][1].update(name="in")), "occur once"),
@@ -247,19 +247,19 @@ HOSTILE = {
     "padding": (_with_header(lambda h: h["nodes"][1].update(padding=[-1, 0])), "padding at 0"),
     "deep header": (
         lambda n, d: _npy(np.frombuffer(b"[" * 100_000, np.uint8)) if n == "header.npy" else d,
-        "RecursionError",
+        "nests deeper than 64 levels",
     ),
     "header of no text": (
         lambda n, d: d.replace(b"'shape': (", b"'shape': ((") if n == "1.weight.npy" else d,
-        "no plain array",
+        "not a plain array",
     ),
     "negative length": (
         lambda n, d: d.replace(b"(2, 2, 3, 3)", b"(2, 2, 3,-3)") if n == "1.weight.npy" else d,
-        "claims -",
+        "not a plain array",
     ),
     "no json": (
         lambda n, d: _npy(np.frombuffer(b"\xff{", np.uint8)) if n == "header.npy" else d,
-        "not a valid",
+        "is not JSON",
     ),
 }
 
@@ -310,5 +310,5 @@ def test_no_archive_at_all(tmp_path):
     with pytest.raises(FileFormatError, match="does not exist"):
         LoihiGraph.load(path)
     path.write_bytes(pickle.dumps(Bomb()))
-    with pytest.raises(FileFormatError, match=r"no readable \.npz"):
+    with pytest.raises(FileFormatError, match=r"not a readable \.npz"):
         LoihiGraph.load(path)

@@ -101,4 +101,4 @@ def test_damaged_heaps(path):
 def test_no_hdf5_at_all(tmp_path):
     refuse(tmp_path / "x.h5", "does not exist")
     (tmp_path / "x.h5").write_bytes(b"no HDF5")
-    refuse(tmp_path / "x.h5", "is no readable test file")
+    refuse(tmp_path / "x.h5", "is not a readable test file")

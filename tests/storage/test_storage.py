@@ -9,8 +9,16 @@ import numpy as np
 import pytest
 
 from biril_nm.errors import FileFormatError, OutputExistsError
-from biril_nm.storage import atomic_directory, atomic_file, check_output, read_npz, write_npz
-from biril_nm.storage import npz as storage
+from biril_nm.storage import (
+    atomic_directory,
+    atomic_file,
+    bounds,
+    check_output,
+    npz,
+    read_npz,
+    write_npz,
+    zips,
+)
 
 
 def npy(array) -> bytes:
@@ -27,7 +35,7 @@ def archive(path, members, method=zipfile.ZIP_DEFLATED):
 
 
 def test_a_small_file_never_unpacks_to_much(tmp_path, monkeypatch):
-    monkeypatch.setattr(storage, "SMALL_ARCHIVE_BYTES", 1 << 16)
+    monkeypatch.setattr(bounds, "SMALL_BYTES", 1 << 16)
     zeros = npy(np.zeros(1 << 15, np.uint8))
     read_npz(archive(tmp_path / "one.npz", {"a.npy": zeros}))
     many = archive(tmp_path / "bomb.npz", {f"{i}.npy": zeros for i in range(3)})
@@ -38,12 +46,12 @@ def test_a_small_file_never_unpacks_to_much(tmp_path, monkeypatch):
 
 
 def test_what_is_written_can_be_read_however_well_it_packs(tmp_path, monkeypatch):
-    monkeypatch.setattr(storage, "SMALL_ARCHIVE_BYTES", 1 << 10)
-    storage.write_npz(tmp_path / "zeros.npz", {"a": np.zeros(1 << 20, np.uint8)})
+    monkeypatch.setattr(npz, "SMALL_BYTES", 1 << 10)
+    write_npz(tmp_path / "zeros.npz", {"a": np.zeros(1 << 20, np.uint8)})
     assert read_npz(tmp_path / "zeros.npz")["a"].size == 1 << 20
-    monkeypatch.setattr(storage, "MAX_ARCHIVE_BYTES", 1 << 19)
+    monkeypatch.setattr(npz, "MAX_BYTES", 1 << 19)
     with pytest.raises(FileFormatError, match=r"would hold 1048576 bytes.*--record-to"):
-        storage.write_npz(tmp_path / "more.npz", {"a": np.zeros(1 << 20, np.uint8)})
+        write_npz(tmp_path / "more.npz", {"a": np.zeros(1 << 20, np.uint8)})
     assert not (tmp_path / "more.npz").exists()
 
 
@@ -81,7 +89,7 @@ def test_objects_are_not_written(tmp_path):
 
 
 def test_too_many_members(tmp_path, monkeypatch):
-    monkeypatch.setattr(storage, "MAX_ARCHIVE_MEMBERS", 2)
+    monkeypatch.setattr(zips, "MAX_MEMBERS", 2)
     path = archive(tmp_path / "x.npz", {f"{i}.npy": npy([1]) for i in range(3)})
     with pytest.raises(FileFormatError, match="x.npz' has 3 members; allowed: 2"):
         read_npz(path)

@@ -24,6 +24,7 @@ from biril_nm.errors import (
 from biril_nm.learning.rule import LearningRule, Term
 from biril_nm.learning.rules import OFFSET, OJA, PAIR
 from biril_nm.models import BirilNet, ModelConfig, build_model
+from biril_nm.storage import read_npz, write_npz
 from biril_nm.training import (
     PHASES,
     Callback,
@@ -330,28 +331,32 @@ def test_checkpoints_of_another_run_and_damaged_ones(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="model: mlp"):
         fit(build_model("convnet", SMALL), loaders, config, out_dir=tmp_path, resume=True)
     checkpoint = tmp_path / "checkpoint.pt"
-    record = torch.load(checkpoint, weights_only=True)
-    moments = record["optimizer"]["state"][0]
-    for wrong in (
-        torch.zeros(2),
-        moments["exp_avg"] * torch.nan,
-        moments["exp_avg"].to_sparse(),
-        1,
-    ):
-        record["optimizer"]["state"][0] = {**moments, "exp_avg": wrong}
-        torch.save(record, checkpoint)
+    arrays = read_npz(checkpoint)
+    key = "optimizer/0/exp_avg"
+    for wrong in (np.zeros(2, np.float32), arrays[key] * np.nan, arrays[key].astype(int)):
+        write_npz(checkpoint, {**arrays, key: wrong})
         with pytest.raises(FileFormatError, match="no valid optimiser state.*exp_avg"):
             fit(build_model("mlp", SMALL), loaders, config, out_dir=tmp_path, resume=True)
-    for index in (-1, 99, "x"):
-        record["optimizer"]["state"] = {index: moments}
-        torch.save(record, checkpoint)
+    for index in (-1, 99, "x", ""):
+        write_npz(checkpoint, {**arrays, f"optimizer/{index}/exp_avg": arrays[key]})
         with pytest.raises(FileFormatError, match="no valid optimiser state"):
             fit(build_model("mlp", SMALL), loaders, config, out_dir=tmp_path, resume=True)
-    torch.save({**record, "records": "[" * 100_000}, checkpoint)
-    with pytest.raises(FileFormatError, match="no valid training state"):
-        fit(build_model("mlp", SMALL), loaders, config, out_dir=tmp_path, resume=True)
+    header = json.loads(arrays["header"].tobytes())
+    record = header["records"][0]
+    for records in (
+        3,
+        [3],
+        [{**record, "epoch": 2}],
+        [{**record, "loss": "a"}],
+        [{**record, "firing_rates": [1]}],
+        [{key: value for key, value in record.items() if key != "phase"}],
+    ):
+        text = json.dumps({**header, "records": records}).encode()
+        write_npz(checkpoint, {**arrays, "header": np.frombuffer(text, np.uint8)})
+        with pytest.raises(FileFormatError, match="no valid training state"):
+            fit(build_model("mlp", SMALL), loaders, config, out_dir=tmp_path, resume=True)
     checkpoint.write_bytes(checkpoint.read_bytes()[:500])
-    with pytest.raises(FileFormatError, match=r"checkpoint\.pt' is damaged"):
+    with pytest.raises(FileFormatError, match=r"checkpoint\.pt' is not a readable model"):
         fit(build_model("mlp", SMALL), loaders, config, out_dir=tmp_path, resume=True)
 
 
