@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,13 @@ class Recorder:
 
     Probes are arrays in memory, or in a ``folder`` on disk.
 
+    Args:
+        program: the compiled graph.
+        n_steps: steps of the run.
+        batch: its samples.
+        wanted: variables to record, by node.
+        folder: where to.
+
     Raises:
         ConfigError: memory or disk has no room for them.
     """
@@ -34,23 +41,21 @@ class Recorder:
         program: Program,
         n_steps: int,
         batch: int,
-        nodes: Iterable[str],
-        variables: Iterable[str],
+        wanted: Mapping[str, tuple[str, ...]],
         folder: RecordingFolder | None = None,
     ) -> None:
         self._shapes = {name: program.shapes[name] for name in program.compartments}
-        self._nodes = tuple(nodes)
-        self._variables = tuple(variables)
-        wanted = [(name, variable) for name in self._nodes for variable in self._variables]
+        self._wanted = wanted
+        keys = [(name, variable) for name, variables in wanted.items() for variable in variables]
+        sizes = {name: program.size(name) for name in wanted}
         if folder is None:
-            sizes = {name: program.size(name) for name in self._nodes}
-            check_memory((batch, n_steps), sizes, self._variables)
+            check_memory((batch, n_steps), sizes, tuple(dict.fromkeys(v for _, v in keys)))
             self._arrays = {
                 (name, variable): np.empty((batch, n_steps, sizes[name]), dtype=DTYPES[variable])
-                for name, variable in wanted
+                for name, variable in keys
             }
         else:
-            self._arrays = {key: folder.allocate(*key, program.size(key[0])) for key in wanted}
+            self._arrays = {key: folder.allocate(*key, sizes[key[0]]) for key in keys}
         self._none = {
             variable: np.empty((0, 0, 0), dtype=DTYPES[variable]) for variable in VARIABLES
         }
@@ -82,16 +87,16 @@ class Recorder:
         """Last membrane potential per node, (batch, *shape)."""
         return {name: torch_view(v, self._shapes[name]) for name, v in self._last.items()}
 
-    def traces(self) -> dict[str, NodeRecording]:
+    def rows(self, name: str) -> dict[str, Array]:
+        """What was recorded of a node, as views (batch, n_steps, *shape)."""
+        return {
+            variable: torch_view(self._arrays[name, variable], self._shapes[name])
+            for variable in self._wanted[name]
+        }
+
+    def recordings(self) -> dict[str, NodeRecording]:
         """Recordings as views (n_steps, batch, *shape)."""
         return {
-            name: NodeRecording(
-                **{
-                    variable: torch_view(self._arrays[name, variable], self._shapes[name]).swapaxes(
-                        0, 1
-                    )
-                    for variable in self._variables
-                }
-            )
-            for name in self._nodes
+            name: NodeRecording(**{v: array.swapaxes(0, 1) for v, array in self.rows(name).items()})
+            for name in self._wanted
         }

@@ -24,7 +24,7 @@ from biril_nm.hardware_sim.kernels.lanes import (
 )
 from biril_nm.loihi import DECAY_BITS, DECAY_UNITY, STATE_LIMIT, STATE_SPAN, WEIGHT_SHIFT
 
-__all__ = ["advance_row", "step"]
+__all__ = ["advance_row", "is_at_rest", "step"]
 
 BITS = np.int32(DECAY_BITS)
 FRACTION = np.int32(DECAY_UNITY - 1)
@@ -166,15 +166,15 @@ def _advance(sums: Any, finish: Any, a: Any, u: Any, v: Any, s: Any, registers: 
 
 
 @part
-def _is_at_rest(t: int, cells: Any, b: int, clock: Any) -> Any:
-    """Clear sample b where its time has come; returns whether its neurons rest at step t of the run."""
+def is_at_rest(t: int, u: Any, v: Any, clock: Any) -> Any:
+    """Whether the neurons of a sample rest at step t of the run; clears u and v when their time has come."""
     if clock.period == 0:
         return False
     age = (t - clock.phase) % clock.period
     rest = clock.active > 0 and (age >= clock.active or t < clock.phase)
     if age == 0 or rest:
-        clear(cells.u[b])
-        clear(cells.v[b])
+        clear(u)
+        clear(v)
     return rest
 
 
@@ -191,7 +191,7 @@ def advance_row(sums: Any, finish: Any, a: Any, b: int, t: int, node: Any) -> An
     """
     cells, clock, probes = node.cells, node.clock, node.probes
     u, v, spikes = cells.u[b], cells.v[b], cells.s[b, cells.start + t]
-    if _is_at_rest(clock.t0 + t, cells, b, clock):
+    if is_at_rest(clock.t0 + t, u, v, clock):
         clear(spikes)
     else:
         _advance(sums, finish, a, u, v, spikes, node.registers)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from biril_nm.errors import RangeError
 from biril_nm.hardware_sim.engine.layout import node_order
-from biril_nm.hardware_sim.kernels.learning import plan as k
+from biril_nm.hardware_sim.kernels.learning.plan import CHANGE_W, PLAN, Rules, Store
 from biril_nm.hardware_sim.learning.rule_tables import DEPENDENCY, RuleTables, compile_rule
 from biril_nm.hw_graph import Dense, LoihiGraph, Sparse
 from biril_nm.learning.rule import POST_TRACES, PRE_TRACES, LearningRule
@@ -53,10 +53,10 @@ class Arena:
         self.n_synapses += values.size
         return start
 
-    def arrays(self) -> tuple[NDArray[np.int32], NDArray[np.int16]]:
+    def arrays(self) -> Store:
         """Everything that was put, in one array of each kind."""
         empty_ints, empty_synapses = np.zeros(0, np.int32), np.zeros(0, np.int16)
-        return (
+        return Store(
             np.concatenate([*self.ints, empty_ints]),
             np.concatenate([*self.synapses, empty_synapses]),
         )
@@ -69,7 +69,7 @@ class Plastic:
     Attributes:
         name, source, target: names.
         rule: its rule.
-        plan: row of the table of connections.
+        plan: its record of type PLAN.
         places: for each synapse in internal order, its flat place in the node's own weights.
         tables: its rule in numbers.
         shape: of the weights; of a Sparse, their number.
@@ -79,7 +79,7 @@ class Plastic:
     source: str
     target: str
     rule: LearningRule
-    plan: NDArray[np.int64]
+    plan: np.void
     places: NDArray[np.int64]
     tables: RuleTables
     shape: tuple[int, ...]
@@ -87,7 +87,7 @@ class Plastic:
     @property
     def n_synapses(self) -> int:
         """Number of synapses."""
-        return int(self.plan[k.N_SYN])
+        return int(self.plan["n_synapses"])
 
     def own_order(self, internal: NDArray[Any]) -> NDArray[Any]:
         """Values (..., n_synapses) as the node's weights are: (..., post, pre), or CSR data."""
@@ -108,21 +108,21 @@ def make_plastic(graph: LoihiGraph, name: str, arena: Arena, term_0: int) -> Pla
     orders = node_order(graph, source), node_order(graph, target)
     weights = _initial_weights(name, node)
     tables = compile_rule(rule)
-    plan = np.zeros(k.PLAN_COLUMNS, dtype=np.int64)
-    plan[k.N_PRE], plan[k.N_POST] = len(orders[0]), len(orders[1])
+    plan = np.zeros(1, dtype=PLAN)[0]
+    plan["n_pre"], plan["n_post"] = len(orders[0]), len(orders[1])
     if isinstance(node, Sparse):
         places = _place_sparse(plan, node, weights, orders, arena)
     else:
         places = np.arange(weights.size).reshape(weights.shape)[orders[1]][:, orders[0]].T.ravel()
-        plan[k.BLOCK_SIZE] = len(orders[1])
-    plan[k.N_SYN] = places.size
+        plan["block_size"] = len(orders[1])
+    plan["n_synapses"] = places.size
     _place_switches(plan, node, rule, tables, weights)
     _place_short_cuts(plan, tables, term_0)
     _place_state(plan, rule, tables, arena, term_0)
-    plan[k.WEIGHTS] = arena.put_synapses(weights.ravel()[places])
+    plan["weights"] = arena.put_synapses(weights.ravel()[places])
     for column, switch, tags in (
-        (k.TAGS_T, k.USES_T, node.tag_t),
-        (k.TAGS_D, k.USES_D, node.tag_d),
+        ("tags_t", "uses_t", node.tag_t),
+        ("tags_d", "uses_d", node.tag_d),
     ):
         if plan[switch]:
             values = np.zeros(places.size) if tags is None else np.ravel(tags)[places]
@@ -144,7 +144,7 @@ def _initial_weights(name: str, node: Dense | Sparse) -> NDArray[np.int64]:
 
 
 def _place_sparse(
-    plan: NDArray[np.int64],
+    plan: np.void,
     node: Sparse,
     weights: NDArray[np.int64],
     orders: tuple[NDArray[np.int64], NDArray[np.int64]],
@@ -164,20 +164,20 @@ def _place_sparse(
     sources = np.repeat(np.arange(n_pre), np.diff(by_source.indptr))
     by_target = np.argsort(by_source.indices, kind="stable")
     counts = np.bincount(by_source.indices, minlength=n_post)
-    plan[k.IS_SPARSE] = 1
-    plan[k.POINTERS] = arena.put_ints(by_source.indptr)
-    plan[k.TARGETS] = arena.put_ints(by_source.indices)
-    plan[k.POST_POINTERS] = arena.put_ints(np.concatenate([[0], np.cumsum(counts)]))
-    plan[k.POST_SYNAPSES] = arena.put_ints(by_target)
-    plan[k.POST_SOURCES] = arena.put_ints(sources[by_target])
-    plan[k.ALIVE] = arena.put_ints(weights[places] != 0)
+    plan["is_sparse"] = 1
+    plan["pointers"] = arena.put_ints(by_source.indptr)
+    plan["targets"] = arena.put_ints(by_source.indices)
+    plan["post_pointers"] = arena.put_ints(np.concatenate([[0], np.cumsum(counts)]))
+    plan["post_synapses"] = arena.put_ints(by_target)
+    plan["post_sources"] = arena.put_ints(sources[by_target])
+    plan["alive"] = arena.put_ints(weights[places] != 0)
     longest = max(np.diff(by_source.indptr).max(initial=0), counts.max(initial=0))
-    plan[k.BLOCK_SIZE] = int(longest)
+    plan["block_size"] = int(longest)
     return np.asarray(places)
 
 
 def _place_switches(
-    plan: NDArray[np.int64],
+    plan: np.void,
     node: Dense | Sparse,
     rule: LearningRule,
     tables: RuleTables,
@@ -185,80 +185,82 @@ def _place_switches(
 ) -> None:
     low, high = weight_limits(node.sign_mode)
     terms, used = tables.terms, rule.used()
-    plan[k.T_EPOCH], plan[k.DECIMATION], plan[k.IS_3F] = (
+    plan["t_epoch"], plan["decimation"], plan["is_3f"] = (
         rule.t_epoch,
         rule.decimation,
         rule.three_factor,
     )
-    plan[k.LEFT] = min(max(node.weight_exp, 0), INT32_BITS - 1)
-    plan[k.RIGHT] = min(max(-node.weight_exp, 0), INT32_BITS - 1)
-    for column, dependency in ((k.USES_X0, "x0"), (k.USES_Y0, "y0"), (k.USES_U, "u")):
-        plan[column] = bool((terms[:, k.DEPENDENCY] == DEPENDENCY[dependency]).any())
-    plan[k.USES_T] = bool(rule.dt) or "t" in used
-    plan[k.USES_D] = bool(rule.dd) or "d" in used
-    plan[k.WEIGHT_LOW], plan[k.WEIGHT_HIGH] = low, high
-    plan[k.IS_EXCITATORY] = node.sign_mode is SignMode.EXCITATORY
-    plan[k.IS_INHIBITORY] = node.sign_mode is SignMode.INHIBITORY
+    plan["left"] = min(max(node.weight_exp, 0), INT32_BITS - 1)
+    plan["right"] = min(max(-node.weight_exp, 0), INT32_BITS - 1)
+    for column, dependency in (("uses_x0", "x0"), ("uses_y0", "y0"), ("uses_u", "u")):
+        plan[column] = bool((terms["dependency"] == DEPENDENCY[dependency]).any())
+    plan["uses_t"] = bool(rule.dt) or "t" in used
+    plan["uses_d"] = bool(rule.dd) or "d" in used
+    plan["weight_low"], plan["weight_high"] = low, high
+    plan["is_excitatory"] = node.sign_mode is SignMode.EXCITATORY
+    plan["is_inhibitory"] = node.sign_mode is SignMode.INHIBITORY
     outside = bool(weights.size and (weights.min() < low or weights.max() > high))
-    plan[k.TOUCH_ALL] = outside and bool(rule.dw)
+    plan["touch_all"] = outside and bool(rule.dw)
 
 
-def _place_short_cuts(plan: NDArray[np.int64], tables: RuleTables, term_0: int) -> None:
-    """Which of the quicker ways of ``kernels_rows`` give the same integers for this rule."""
+def _place_short_cuts(plan: np.void, tables: RuleTables, term_0: int) -> None:
+    """Which short cuts (``kernels/learning/short_cuts.py``) give the same integers for this rule."""
     terms, factors = tables.terms, tables.factors
-    by = {name: np.flatnonzero(terms[:, k.DEPENDENCY] == d) for name, d in DEPENDENCY.items()}
-    plain = (terms[:, k.VARIABLE] == k.CHANGE_W) & (terms[:, k.SYN_0] == terms[:, k.SYN_1])
-    of_source = plain & (terms[:, k.POST_0] == terms[:, k.POST_1])
-    plan[k.IS_ADDITIVE] = bool(of_source[by["y0"]].all())
+    by = {name: np.flatnonzero(terms["dependency"] == d) for name, d in DEPENDENCY.items()}
+    plain = (terms["variable"] == CHANGE_W) & (terms["syn_0"] == terms["syn_1"])
+    of_source = plain & (terms["post_0"] == terms["post_1"])
+    plan["is_additive"] = bool(of_source[by["y0"]].all())
     few = len(by["x0"]) == 1 and len(by["y0"]) <= 1 and not len(by["u"])
-    plan[k.IS_PAIR] = few and bool(plain.all()) and bool(plan[k.IS_ADDITIVE])
-    for column, name in ((k.PAIR_X0, "x0"), (k.PAIR_Y0, "y0")):
+    plan["is_pair"] = few and bool(plain.all()) and bool(plan["is_additive"])
+    for column, name in (("pair_x0", "x0"), ("pair_y0", "y0")):
         plan[column] = term_0 + by[name][0] if len(by[name]) else -1
     codes = {
         int(code)
         for row in by["y0"]
-        for code in factors[terms[row, k.PRE_0] : terms[row, k.PRE_1], k.CODE]
+        for code in factors["code"][terms["pre_0"][row] : terms["pre_1"][row]]
     }
-    if len(codes) <= 1 and codes <= {1, 2} and plan[k.N_PRE] > TRACE_MAX:
-        plan[k.LUT_TRACE] = codes.pop() if codes else 1
+    if len(codes) <= 1 and codes <= {1, 2} and plan["n_pre"] > TRACE_MAX:
+        plan["table_trace"] = codes.pop() if codes else 1
 
 
 def _place_state(
-    plan: NDArray[np.int64], rule: LearningRule, tables: RuleTables, arena: Arena, term_0: int
+    plan: np.void, rule: LearningRule, tables: RuleTables, arena: Arena, term_0: int
 ) -> None:
-    n_pre, n_post, steps = int(plan[k.N_PRE]), int(plan[k.N_POST]), rule.t_epoch
+    n_pre, n_post, steps = int(plan["n_pre"]), int(plan["n_post"]), rule.t_epoch
     n_terms = len(tables.terms)
-    plan[k.TERM_0], plan[k.TERM_1] = term_0, term_0 + n_terms
-    plan[k.BLOCK_SIZE] = max(int(plan[k.BLOCK_SIZE]), steps + 1) + 1
+    plan["first_term"], plan["end_term"] = term_0, term_0 + n_terms
+    plan["block_size"] = max(int(plan["block_size"]), steps + 1)
     for column, size in (
-        (k.TX, n_pre),
-        (k.TY, n_post),
-        (k.X_TRACES, N_X * n_pre),
-        (k.Y_TRACES, N_Y * n_post),
-        (k.X_HISTORY, N_X * (steps + 1) * n_pre),
-        (k.Y_HISTORY, N_Y * (steps + 1) * n_post),
-        (k.BUFFER, n_post),
-        (k.POST_PARTS, n_terms * (steps + 1) * n_post),
-        (k.ACTIVE_PRE, n_pre + 1),
-        (k.ACTIVE_POST, n_post + 1),
-        (k.GROUP_START, steps + 2),
-        (k.DECAY_TABLE, TRACE_MAX + 1),
-        (k.SHIFT_TABLE, 4 * (TRACE_MAX + 1)),
-        (k.BLOCK, (n_terms + 7) * int(plan[k.BLOCK_SIZE])),
+        ("pre_times", n_pre),
+        ("post_times", n_post),
+        ("x_traces", N_X * n_pre),
+        ("y_traces", N_Y * n_post),
+        ("x_history", N_X * (steps + 1) * n_pre),
+        ("y_history", N_Y * (steps + 1) * n_post),
+        ("delivered", n_post),
+        ("post_parts", n_terms * (steps + 1) * n_post),
+        ("active_pre", n_pre + 1),
+        ("active_post", n_post + 1),
+        ("time_starts", steps + 2),
+        ("live", n_terms),
+        ("decay_table", TRACE_MAX + 1),
+        ("shift_table", 4 * (TRACE_MAX + 1)),
+        ("block", (n_terms + 7) * int(plan["block_size"])),
     ):
         plan[column] = arena.put_ints(size)
 
 
-def stack_tables(plastic: Sequence[Plastic]) -> tuple[NDArray[Any], ...]:
+def stack_tables(plastic: Sequence[Plastic]) -> Rules:
     """Rules of all connections: products and factors one after the other, the rest per connection."""
     terms, factors, n_factors = [], [], 0
     for each in plastic:
         shifted = each.tables.terms.copy()
-        shifted[:, k.PRE_0 :] += n_factors
+        for column in ("pre_0", "pre_1", "post_0", "post_1", "syn_0", "syn_1"):
+            shifted[column] += n_factors
         n_factors += len(each.tables.factors)
         terms.append(shifted)
         factors.append(each.tables.factors)
-    return (
+    return Rules(
         np.concatenate(terms),
         np.concatenate(factors),
         np.stack([each.tables.decay for each in plastic]),

@@ -13,7 +13,21 @@ from biril_nm.hardware_sim.engine.blocks import Block
 from biril_nm.hardware_sim.engine.feeds import Feed
 from biril_nm.hardware_sim.engine.layout import node_order
 from biril_nm.hardware_sim.engine.program import Program
-from biril_nm.hardware_sim.kernels.learning import plan as k
+from biril_nm.hardware_sim.kernels.learning.plan import (
+    GROUP_NODE,
+    MOD_EXTERNAL,
+    MOD_NEURONS,
+    PLAN,
+    STATIC_LINK,
+    GroupCells,
+    GroupClock,
+    GroupNodes,
+    GroupProbes,
+    Outside,
+    PlasticLinks,
+    StaticLinks,
+    Store,
+)
 from biril_nm.hardware_sim.kernels.learning.steps import run_group
 from biril_nm.hardware_sim.learning.connections import Arena, Plastic, make_plastic, stack_tables
 from biril_nm.hw_graph import Conv, LoihiGraph, Sparse
@@ -22,28 +36,26 @@ from biril_nm.learning.random_streams import RandomStreams
 from biril_nm.learning.rule import POST_TRACES, PRE_TRACES, TRACES
 from biril_nm.loihi.fixed_point import prepare_weights
 
-__all__ = ["Group", "Probes"]
+__all__ = ["Group", "GroupState"]
 
 Array = NDArray[Any]
 INT32_BITS = 32
 
 
 @dataclass(frozen=True)
-class Probes:
-    """What one chunk records, per step: arrays without rows where nothing is recorded.
+class GroupState:
+    """What a group carries from step to step.
 
     Attributes:
-        n_steps: steps of the chunk.
-        u, v: state of the group's neurons, (n_steps, n).
-        synapses: w, t, d of all its connections, (n_steps, n_synapses) as laid out.
-        traces: x1, x2, y1, y2, y3 of all its connections.
+        u, v: (n,) state of its neurons.
+        s: (past, n) their last spikes.
+        store: weights, tags and traces of its plastic connections, and scratch.
     """
 
-    n_steps: int
-    u: Array
-    v: Array
-    synapses: Array
-    traces: Array
+    u: NDArray[np.int32]
+    v: NDArray[np.int32]
+    s: NDArray[np.uint8]
+    store: Store
 
 
 class Group:
@@ -54,7 +66,7 @@ class Group:
         program: its program, static connections only.
         feeds: inputs in chip time.
         names: the nodes of the group.
-        clock: period and active steps of the run, see ``kernels_neuron``.
+        clock: period and active steps of the run, see GroupClock.
     """
 
     def __init__(
@@ -81,18 +93,21 @@ class Group:
                 self.plastic.append(each)
         self._n_synapses = arena.n_synapses
         for each in self.plastic:
-            each.plan[k.MASKS] = arena.put_synapses(
-                np.zeros(each.rule.t_epoch * int(each.plan[k.N_POST]), np.int16)
+            each.plan["masks"] = arena.put_synapses(
+                np.zeros(each.rule.t_epoch * int(each.plan["n_post"]), np.int16)
             )
         self._links = self._static_links()
-        self._past = max((int(row[k.LINK_LAG]) for row in self._links[0]), default=0)
+        self._past = int(self._links.table["lag"].max(initial=0))
         self._nodes = self._node_tables()
-        self._plans = np.stack([each.plan for each in self.plastic])
-        self._store = arena.arrays()
+        self._plans = np.array([each.plan for each in self.plastic], dtype=PLAN)
         self._rules = stack_tables(self.plastic)
         self._streams = [RandomStreams(each.rule) for each in self.plastic]
-        self._u, self._v = np.zeros(self._n, np.int32), np.zeros(self._n, np.int32)
-        self._s = np.zeros((self._past, self._n), np.uint8)
+        self.state = GroupState(
+            u=np.zeros(self._n, np.int32),
+            v=np.zeros(self._n, np.int32),
+            s=np.zeros((self._past, self._n), np.uint8),
+            store=arena.arrays(),
+        )
 
     # --- layout ---------------------------------------------------------------------------------
 
@@ -107,40 +122,41 @@ class Group:
     def _wire(self, each: Plastic, arena: Arena) -> None:
         """Places of source, target and modulators."""
         plan = each.plan
-        plan[k.TARGET] = self._start[each.target]
-        plan[k.INSIDE] = each.source in self._start
-        plan[k.SOURCE] = (
-            self._start[each.source] if plan[k.INSIDE] else self._column(each.source, 0)
+        plan["target"] = self._start[each.target]
+        plan["inside"] = each.source in self._start
+        plan["source"] = (
+            self._start[each.source] if plan["inside"] else self._column(each.source, 0)
         )
         order = node_order(self._graph, each.target)
         for factor, name in self._graph.plastic[each.name].modulators.items():
-            column = k.MODULATORS + POST_TRACES.index(factor) * k.MOD_COLUMNS
+            trace = POST_TRACES.index(factor)
             inside = name in self._start
             delay = self._program.latency[each.target] if name in self._feeds else 0
             first = self._start[name] if inside else self._column(name, delay)
-            plan[column + k.MOD_KIND] = k.MOD_NEURONS if inside else k.MOD_EXTERNAL
+            plan["mod_kind"][trace] = MOD_NEURONS if inside else MOD_EXTERNAL
             own = np.argsort(node_order(self._graph, name))
             places = own[order] if len(own) == len(order) else np.zeros(len(order), np.int64)
-            plan[column + k.MOD_PLACES] = arena.put_ints(first + places)
+            plan["mod_places"][trace] = arena.put_ints(first + places)
 
-    def _node_tables(self) -> tuple[Array, ...]:
-        table = np.zeros((len(self.names), k.NODE_COLUMNS), dtype=np.int64)
-        registers: list[list[Array]] = [[], [], [], []]
-        n = 0
-        for row, name in zip(table, self.names):
-            node = self._program.compartments[name]
-            parts = (node.keep_u, node.keep_v, node.bias, node.vth)
-            row[k.NODE_START], row[k.NODE_SIZE] = self._start[name], node.size
-            row[k.NODE_REGISTERS], row[k.NODE_N_REGISTERS] = n, node.keep_u.size
-            row[k.NODE_LATENCY], row[k.NODE_WIDE] = self._program.latency[name], node.wide
-            n += node.keep_u.size
-            for column, part in zip(registers, parts):
-                column.append(part)
-        return (table, *(np.concatenate(column) for column in registers))
+    def _node_tables(self) -> GroupNodes:
+        table = np.zeros(len(self.names), dtype=GROUP_NODE)
+        nodes = [self._program.compartments[name] for name in self.names]
+        sizes = [node.keep_u.size for node in nodes]
+        table["start"] = [self._start[name] for name in self.names]
+        table["size"] = [node.size for node in nodes]
+        table["first_register"] = np.cumsum([0, *sizes[:-1]])
+        table["n_registers"] = sizes
+        table["latency"] = [self._program.latency[name] for name in self.names]
+        table["wide"] = [node.wide for node in nodes]
+        registers = (
+            np.concatenate([getattr(node, register) for node in nodes])
+            for register in ("keep_u", "keep_v", "bias", "vth")
+        )
+        return GroupNodes(table, *registers)
 
-    def _static_links(self) -> tuple[Array, ...]:
+    def _static_links(self) -> StaticLinks:
         """Connections without a rule from one node of the group to another, as lists by source."""
-        rows: list[list[int]] = []
+        rows: list[tuple[int, ...]] = []
         pointers: list[Array] = []
         targets: list[Array] = []
         weights: list[Array] = []
@@ -156,14 +172,14 @@ class Group:
                     self._start[name],
                     self._program.size(name),
                 ]
-                rows.append([*ends, link.lag, *finish, n_pointers, n_synapses])
+                rows.append((*ends, link.lag, *finish, n_pointers, n_synapses))
                 for column, part in zip((pointers, targets, weights), lists):
                     column.append(part)
                 n_pointers += lists[0].size
                 n_synapses += lists[1].size
         none = np.zeros(0, np.int32)
-        return (
-            np.array(rows, dtype=np.int64).reshape(-1, k.LINK_COLUMNS),
+        return StaticLinks(
+            np.array(rows, dtype=STATIC_LINK),
             np.concatenate([*pointers, none]).astype(np.int32),
             np.concatenate([*targets, none]).astype(np.int32),
             np.concatenate([*weights, none]).astype(np.int32),
@@ -172,26 +188,28 @@ class Group:
 
     # --- running --------------------------------------------------------------------------------
 
-    def run(self, block: Block, past: Mapping[str, int], t0: int, probes: Probes) -> int:
+    def run(
+        self, block: Block, past: Mapping[str, int], steps: int, t0: int, probes: GroupProbes
+    ) -> int:
         """Advance by one chunk; reads ``block["a"]`` and spikes from outside, writes spikes and state."""
-        steps = probes.n_steps
         a = np.concatenate([block["a"][name][0, :steps] for name in self.names], axis=1)
-        spikes = np.concatenate([self._s, np.zeros((steps, self._n), np.uint8)])
+        state = self.state
+        spikes = np.concatenate([state.s, np.zeros((steps, self._n), np.uint8)])
         count = run_group(
             self._nodes,
-            (np.ascontiguousarray(a), spikes, self._past, self._u, self._v),
+            GroupCells(np.ascontiguousarray(a), spikes, self._past, state.u, state.v),
             self._links,
-            (self._plans, self._store, self._rules),
-            (self._values(block, past, t0, steps), *self._draw(t0, steps)),
-            (probes.u, probes.v, probes.synapses, probes.traces),
-            (steps, t0, *self._clock),
+            PlasticLinks(self._plans, state.store, self._rules),
+            Outside(self._values(block, past, t0, steps), *self._draw(t0, steps)),
+            probes,
+            GroupClock(steps, t0, *self._clock),
         )
         for name in self.names:
             columns = self.columns(name)
             rows = block["spikes"][name][0, past[name] : past[name] + steps]
             rows[:, : self._program.size(name)] = spikes[self._past :, columns]
-            block["v"][name][0] = self._v[columns]
-        self._s = spikes[steps:].copy()
+            block["v"][name][0] = state.v[columns]
+        state.s[...] = spikes[steps:]
         return int(count)
 
     def _values(self, block: Block, past: Mapping[str, int], t0: int, steps: int) -> Array:
@@ -231,7 +249,7 @@ class Group:
     @property
     def n_traces(self) -> int:
         """Length of a row of recorded traces."""
-        return sum(2 * int(p[k.N_PRE]) + 3 * int(p[k.N_POST]) for p in self._plans)
+        return sum(2 * int(p["n_pre"]) + 3 * int(p["n_post"]) for p in self._plans)
 
     def columns(self, name: str) -> slice:
         """Place of a node among the neurons of the group."""
@@ -239,15 +257,15 @@ class Group:
 
     def learned(self, each: Plastic) -> dict[str, Array]:
         """Weights and tags as they are now, in the order of the node's own weights."""
-        return self.synapse_rows(each, self._store[1])
+        return self.synapse_rows(each, self.state.store.synapses)
 
     def synapse_rows(self, each: Plastic, rows: Array) -> dict[str, Array]:
         """w, t, d (those that exist) out of recorded rows (..., n_synapses)."""
         found = {}
         for name, column, switch in (
-            ("w", k.WEIGHTS, None),
-            ("t", k.TAGS_T, k.USES_T),
-            ("d", k.TAGS_D, k.USES_D),
+            ("w", "weights", None),
+            ("t", "tags_t", "uses_t"),
+            ("d", "tags_d", "uses_d"),
         ):
             if switch is None or each.plan[switch]:
                 first = int(each.plan[column])
@@ -258,7 +276,7 @@ class Group:
         """x1, x2, y1, y2, y3 out of recorded rows, in torch order."""
         first = 0
         for other in self.plastic:
-            sizes = [int(other.plan[k.N_PRE])] * 2 + [int(other.plan[k.N_POST])] * 3
+            sizes = [int(other.plan["n_pre"])] * 2 + [int(other.plan["n_post"])] * 3
             if other is each:
                 break
             first += sum(sizes)

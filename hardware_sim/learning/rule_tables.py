@@ -6,18 +6,34 @@ Oracle: lava-nc 0.10.0 ``learning_rule_applier.py`` (products), ``connection.py`
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from biril_nm.hardware_sim.kernels.learning.plan import (
+    CHANGE_D,
+    CHANGE_T,
+    CHANGE_W,
+    FACTOR,
+    IMPULSE,
+    ON_U,
+    ON_X0,
+    ON_Y0,
+    TERM,
+)
 from biril_nm.learning.random_streams import decay_products, modulator_tau
 from biril_nm.learning.rule import POST_TRACES, PRE_TRACES, TRACES, LearningRule, Term
 from biril_nm.loihi import LEARN_EXP_MIN, TRACE_FRACTION_UNITS, TRACE_MAX
 
 __all__ = ["DEPENDENCY", "VARIABLE", "RuleTables", "compile_rule"]
 
-VARIABLE = {"dw": 0, "dt": 1, "dd": 2}  # the order in which Lava evaluates them
-DEPENDENCY = {"x0": 0, "y0": 1, "u": 2}
+VARIABLE = {
+    "dw": CHANGE_W,
+    "dt": CHANGE_T,
+    "dd": CHANGE_D,
+}  # the order in which Lava evaluates them
+DEPENDENCY = {"x0": ON_X0, "y0": ON_Y0, "u": ON_U}
 PRE, POST, SYNAPSE = 0, 1, 2
 _CODES = {
     **{name: (PRE, code) for code, name in enumerate(("x0", *PRE_TRACES))},
@@ -31,35 +47,34 @@ class RuleTables:
     """One rule in numbers.
 
     Attributes:
-        terms: (n_terms, 11) per product: variable, dependency, signed mantissa, right shift, left
-            shift, then begin and end of its pre-, post- and synaptic factors in ``factors``.
-        factors: (n_factors, 4): code within its side, constant, width, whether its sign counts.
+        terms: (n_terms,) records TERM.
+        factors: (n_factors,) records FACTOR.
         decay: (5, 2, 128): whole and fractional part of ``exp(-1/tau) k`` for x1, x2, y1, y2, y3.
-        impulses: (5, 3): whole part, fraction in 1/256, whether the trace exists at all.
+        impulses: (5,) records IMPULSE.
         filters: (3, 128): ``floor(exp(-1/tau) k)`` of filtered modulators y1, y2, y3.
         filter_impulses: (3,), -1 where the modulator's values act as they are.
     """
 
-    terms: NDArray[np.int32]
-    factors: NDArray[np.int32]
+    terms: NDArray[Any]
+    factors: NDArray[Any]
     decay: NDArray[np.float64]
-    impulses: NDArray[np.int32]
+    impulses: NDArray[Any]
     filters: NDArray[np.int32]
     filter_impulses: NDArray[np.int32]
 
 
 def compile_rule(rule: LearningRule) -> RuleTables:
     """Tables of one rule."""
-    rows: list[list[int]] = []
-    factors: list[list[int]] = []
+    rows: list[tuple[int, ...]] = []
+    factors: list[tuple[int, ...]] = []
     for variable, index in VARIABLE.items():
         for term in rule.terms(variable):
             rows.append(_term_row(index, term, factors))
     decay, impulses = _traces(rule)
     filters, filter_impulses = _modulator_filters(rule)
     return RuleTables(
-        terms=np.array(rows, dtype=np.int32),
-        factors=np.array(factors, dtype=np.int32).reshape(-1, 4),
+        terms=np.array(rows, dtype=TERM),
+        factors=np.array(factors, dtype=FACTOR),
         decay=decay,
         impulses=impulses,
         filters=filters,
@@ -67,7 +82,7 @@ def compile_rule(rule: LearningRule) -> RuleTables:
     )
 
 
-def _term_row(variable: int, term: Term, factors: list[list[int]]) -> list[int]:
+def _term_row(variable: int, term: Term, factors: list[tuple[int, ...]]) -> tuple[int, ...]:
     """One row of ``terms``; factors of a product commute, because 32-bit products wrap alike."""
     row = [
         variable,
@@ -81,14 +96,14 @@ def _term_row(variable: int, term: Term, factors: list[list[int]]) -> list[int]:
         for factor in term.operands:
             where, code = _CODES[factor.variable]
             if where == side:
-                factors.append([code, factor.constant, factor.width, int(factor.is_sgn)])
+                factors.append((code, factor.constant, factor.width, int(factor.is_sgn)))
         row.append(len(factors))
-    return row
+    return tuple(row)
 
 
-def _traces(rule: LearningRule) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
+def _traces(rule: LearningRule) -> tuple[NDArray[np.float64], NDArray[Any]]:
     decay = np.zeros((len(TRACES), 2, TRACE_MAX + 1))
-    impulses = np.zeros((len(TRACES), 3), dtype=np.int32)
+    impulses = np.zeros(len(TRACES), dtype=IMPULSE)
     for index, name in enumerate(TRACES):
         trace = rule.trace(name)
         impulse, tau = float(trace.impulse), float(trace.tau)

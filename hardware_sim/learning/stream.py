@@ -23,9 +23,10 @@ from biril_nm.hardware_sim.engine.feeds import Feed, StreamFeed
 from biril_nm.hardware_sim.engine.program import Program, compile_graph
 from biril_nm.hardware_sim.engine.recorder import Recorder
 from biril_nm.hardware_sim.kernels.jit import is_loaded
+from biril_nm.hardware_sim.kernels.learning.plan import GroupProbes
 from biril_nm.hardware_sim.kernels.learning.steps import run_group
 from biril_nm.hardware_sim.learning.connections import dependencies
-from biril_nm.hardware_sim.learning.group import Group, Probes
+from biril_nm.hardware_sim.learning.group import Group
 from biril_nm.hw_graph import LoihiGraph, Sparse
 from biril_nm.learning.rule import TRACES
 from biril_nm.recording import ConnectionRecording, NodeRecording, Recording
@@ -249,7 +250,7 @@ class _Worker(Worker):
             for wanted in (records_u, records_v)
         )
         synapses, traces = self._kept.rows(group, t0, steps)
-        group.run(block, self._past, t0, Probes(steps, u, v, synapses, traces))
+        group.run(block, self._past, steps, t0, GroupProbes(u, v, synapses, traces))
         for name in names:
             size = self._program.size(name)
             spikes = block["spikes"][name][0, self._past[name] :][:steps, :size]

@@ -1,112 +1,292 @@
-"""Places in the tables that the learning kernels read.
+"""Records that the learning kernels read: NumPy record types and named tuples.
 
-They are filled by :mod:`biril_nm.hardware_sim.learning.connections`.
-
-A plastic connection is one row of a table of integers: sizes and switches first, then where its parts
-begin in long arrays, ``ints`` (32 bit) and ``synapses`` (16 bit), then its modulators. This way one
-compiled kernel runs any number of connections. A neuron node of a group is one row of another table.
+A plastic connection is one record of type :data:`PLAN`: sizes and switches, then where its parts begin in
+two long arrays, ``ints`` (32 bits) and ``synapses`` (16 bits). This way one compiled kernel runs any
+number of connections. :mod:`biril_nm.hardware_sim.learning.connections` fills them.
 """
 
 from __future__ import annotations
 
-# Sizes and switches.
-(
-    N_PRE,  # sources
-    N_POST,  # targets
-    N_SYN,  # synapses; n_pre * n_post of a Dense, source first
-    IS_SPARSE,
-    INSIDE,  # whether the sources are neurons of the group (else a row of external values)
-    SOURCE,  # first element of the sources in that row
-    TARGET,  # first neuron of the targets among the neurons of the group
-    T_EPOCH,
-    DECIMATION,
-    LEFT,  # shifts of the sums
-    RIGHT,
-    IS_3F,  # y traces are delivered from outside
-    USES_X0,  # whether products with this dependency exist
-    USES_Y0,
-    USES_U,
-    USES_T,  # whether tags exist
-    USES_D,
-    IS_ADDITIVE,  # products with y0 depend on the source's traces only and change w alone
-    IS_PAIR,  # one product with x0, at most one with y0, both on w alone, none with u
-    PAIR_X0,  # these products; -1 for none
-    PAIR_Y0,
-    LUT_TRACE,  # 1 or 2 if products with y0 take x1 or x2 alone: a table of shifts pays
-    WEIGHT_LOW,
-    WEIGHT_HIGH,
-    IS_EXCITATORY,
-    IS_INHIBITORY,
-    TERM_0,  # range of its products in the table of terms
-    TERM_1,
-    TOUCH_ALL,  # whether the next phase must visit every synapse; the kernel clears it
-    # Offsets in ints, with the length of the part.
-    TX,  # n_pre: spike time within the epoch, 0 for none
-    TY,  # n_post
-    X_TRACES,  # 2 * n_pre: stored traces
-    Y_TRACES,  # 3 * n_post
-    X_HISTORY,  # 2 * (t_epoch + 1) * n_pre: traces at each step of the epoch
-    Y_HISTORY,  # 3 * (t_epoch + 1) * n_post
-    BUFFER,  # n_post: what is delivered in the next step
-    POST_PARTS,  # n_terms * (t_epoch + 1) * n_post: product of the post-factors
-    ACTIVE_PRE,  # n_pre: sources that spike in this step
-    ACTIVE_POST,  # n_post: targets that spiked in the epoch, by spike time
-    GROUP_START,  # t_epoch + 2: where each spike time begins in that list
-    BLOCK,  # (n_terms + 7) * longest row or column: scratch of a row of synapses
-    BLOCK_SIZE,  # that length
-    DECAY_TABLE,  # 128: decayed value of each value of a trace
-    SHIFT_TABLE,  # 128 * 4: clipped shift of a weight for each value of a trace
-    POINTERS,  # n_pre + 1: synapses of each source (Sparse)
-    TARGETS,  # n_syn
-    POST_POINTERS,  # n_post + 1: synapses of each target
-    POST_SYNAPSES,  # n_syn: their places ...
-    POST_SOURCES,  # n_syn: ... and sources
-    ALIVE,  # n_syn: whether the weight exists for Lava, which drops those that truncate to 0
-    # Offsets in synapses.
-    WEIGHTS,
-    TAGS_T,
-    TAGS_D,
-    MASKS,  # t_epoch * n_post: which targets spiked in each step of the epoch
-    MODULATORS,  # three times MOD_KIND and MOD_PLACES (ints, n_post: element for each target)
-) = range(55)
+from typing import Any, NamedTuple
 
-MOD_KIND, MOD_PLACES, MOD_COLUMNS = range(3)
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = [
+    "CHANGE_D",
+    "CHANGE_T",
+    "CHANGE_W",
+    "FACTOR",
+    "GROUP_NODE",
+    "IMPULSE",
+    "MOD_EXTERNAL",
+    "MOD_NEURONS",
+    "MOD_NONE",
+    "ON_U",
+    "ON_X0",
+    "ON_Y0",
+    "PLAN",
+    "STATIC_LINK",
+    "TERM",
+    "Draws",
+    "GroupCells",
+    "GroupClock",
+    "GroupNodes",
+    "GroupProbes",
+    "Outside",
+    "PlasticLinks",
+    "Rules",
+    "StaticLinks",
+    "Store",
+]
+
+Array = NDArray[Any]
+
+# Values of fields: what a term changes, what it depends on, where a modulator comes from.
+CHANGE_W, CHANGE_T, CHANGE_D = range(3)
+ON_X0, ON_Y0, ON_U = range(3)
 MOD_NONE, MOD_EXTERNAL, MOD_NEURONS = range(3)
-PLAN_COLUMNS = MODULATORS + 3 * MOD_COLUMNS
+
+N_MODULATORS = 3
+
+
+def _integers(*names: str, kind: type = np.int64) -> list[tuple[str, type]]:
+    return [(name, kind) for name in names]
+
+
+# A plastic connection.
+PLAN = np.dtype(
+    [
+        # Sizes and switches.
+        *_integers(
+            "n_pre",  # sources
+            "n_post",  # targets
+            "n_synapses",  # n_pre * n_post of a Dense, source first
+            "is_sparse",
+            "inside",  # whether the sources are neurons of the group, else a row of external values
+            "source",  # first element of the sources in that row
+            "target",  # first neuron of the targets among the neurons of the group
+            "t_epoch",
+            "decimation",
+            "left",  # shifts of the sums
+            "right",
+            "is_3f",  # y traces are delivered from outside
+            "uses_x0",  # whether terms with this dependency exist
+            "uses_y0",
+            "uses_u",
+            "uses_t",  # whether tags exist
+            "uses_d",
+            "is_additive",  # terms with y0 depend on the source's traces only and change w alone
+            "is_pair",  # one term with x0, at most one with y0, both on w alone, none with u
+            "pair_x0",  # these terms; -1 for none
+            "pair_y0",
+            "table_trace",  # 1 or 2 if terms with y0 take x1 or x2 alone: a table of shifts pays
+            "weight_low",
+            "weight_high",
+            "is_excitatory",
+            "is_inhibitory",
+            "first_term",  # its terms among those of all connections
+            "end_term",
+            "touch_all",  # whether the next phase must visit every synapse; the kernel clears it
+        ),
+        # Places in ints, with the length of the part.
+        *_integers(
+            "pre_times",  # n_pre: spike time within the epoch, 0 for none
+            "post_times",  # n_post
+            "x_traces",  # 2 * n_pre: stored traces
+            "y_traces",  # 3 * n_post
+            "x_history",  # 2 * (t_epoch + 1) * n_pre: traces at each step of the epoch
+            "y_history",  # 3 * (t_epoch + 1) * n_post
+            "delivered",  # n_post: what arrives in the next step
+            "post_parts",  # n_terms * (t_epoch + 1) * n_post: product of the post-factors
+            "active_pre",  # n_pre: sources that spike in this step
+            "active_post",  # n_post: targets that spiked in the epoch, by spike time
+            "time_starts",  # t_epoch + 2: where each spike time begins in that list
+            "live",  # n_terms: whether a term can differ from 0 in the block at hand
+            "block",  # (n_terms + 7) * longest row or column: scratch of a row of synapses
+            "block_size",  # that length
+            "decay_table",  # 128: decayed value of each value of a trace
+            "shift_table",  # 128 * 4: clipped shift of a weight for each value of a trace
+            "pointers",  # n_pre + 1: synapses of each source (Sparse)
+            "targets",  # n_synapses
+            "post_pointers",  # n_post + 1: synapses of each target
+            "post_synapses",  # n_synapses: their places ...
+            "post_sources",  # n_synapses: ... and sources
+            "alive",  # n_synapses: whether the weight exists for Lava, which drops those that become 0
+        ),
+        # Places in synapses.
+        *_integers(
+            "weights",
+            "tags_t",
+            "tags_d",
+            "masks",  # t_epoch * n_post: which targets spiked in each step of the epoch
+        ),
+        # Modulators y1, y2, y3: kind, and the place in ints of the element for each target.
+        ("mod_kind", np.int64, (N_MODULATORS,)),
+        ("mod_places", np.int64, (N_MODULATORS,)),
+    ]
+)
 
 # Neurons of a group: place and number of its neurons and registers, latency, wide decays.
-NODE_START, NODE_SIZE, NODE_REGISTERS, NODE_N_REGISTERS, NODE_LATENCY, NODE_WIDE = range(6)
-NODE_COLUMNS = 6
+GROUP_NODE = np.dtype(
+    _integers("start", "size", "first_register", "n_registers", "latency", "wide")
+)
 
-# Static connections within a group, as source-first lists.
-(
-    LINK_SOURCE,
-    LINK_N_PRE,
-    LINK_TARGET,
-    LINK_N_POST,
-    LINK_LAG,
-    LINK_LEFT,
-    LINK_RIGHT,
-    LINK_MODULO,
-    LINK_POINTERS,
-    LINK_SYNAPSES,
-) = range(10)
-LINK_COLUMNS = 10
+# A static connection within a group, as source-first lists: its ends, delay, shifts, and whether the sum
+# passes the modulo of Lava's Conv; where its pointers and synapses begin.
+STATIC_LINK = np.dtype(
+    _integers(
+        "source",
+        "n_pre",
+        "target",
+        "n_post",
+        "lag",
+        "left",
+        "right",
+        "modulo",
+        "first_pointer",
+        "first_synapse",
+    )
+)
 
-# Products and factors of rules.
-(
-    VARIABLE,
-    DEPENDENCY,
-    MANTISSA,
-    SHIFT_RIGHT,
-    SHIFT_LEFT,
-    PRE_0,
-    PRE_1,
-    POST_0,
-    POST_1,
-    SYN_0,
-    SYN_1,
-) = range(11)
-CODE, CONSTANT, WIDTH, IS_SIGN = range(4)
-ON_X0, ON_Y0, ON_U = range(3)
-CHANGE_W, CHANGE_T, CHANGE_D = range(3)
+# A term of a rule: what it changes, on which spike, its number, and ranges of its factors by side.
+TERM = np.dtype(
+    _integers(
+        "variable",
+        "dependency",
+        "mantissa",
+        "shift_right",
+        "shift_left",
+        "pre_0",
+        "pre_1",
+        "post_0",
+        "post_1",
+        "syn_0",
+        "syn_1",
+        kind=np.int32,
+    )
+)
+
+# A factor of a term: code within its side, constant, width in bits, whether its sign counts.
+FACTOR = np.dtype(_integers("code", "constant", "width", "is_sign", kind=np.int32))
+
+# Impulse of a trace: whole part, fraction in 1/256, whether the trace exists at all.
+IMPULSE = np.dtype(_integers("whole", "fraction", "exists", kind=np.int32))
+
+
+class Store(NamedTuple):
+    """All parts of all connections; a plan says where its own begin."""
+
+    ints: NDArray[np.int32]
+    synapses: NDArray[np.int16]
+
+
+class Rules(NamedTuple):
+    """Rules of all connections.
+
+    Attributes:
+        terms, factors: of all, one after the other.
+        decay: (n, 5, 2, 128): whole and fractional part of ``exp(-1/tau) k`` for x1, x2, y1, y2, y3.
+        impulses: (n, 5).
+        filters: (n, 3, 128): ``floor(exp(-1/tau) k)`` of filtered modulators y1, y2, y3.
+        filter_impulses: (n, 3), -1 where the modulator's values act as they are.
+    """
+
+    terms: Array
+    factors: Array
+    decay: NDArray[np.float64]
+    impulses: Array
+    filters: NDArray[np.int32]
+    filter_impulses: NDArray[np.int32]
+
+
+class Draws(NamedTuple):
+    """Random numbers of one learning phase."""
+
+    x_decay: float
+    y_decay: float
+    x_impulse: int
+    y_impulse: int
+    rounding: int
+
+
+class GroupNodes(NamedTuple):
+    """Nodes of a group (records :data:`GROUP_NODE`) and the registers of all, one after the other."""
+
+    table: Array
+    keep_u: NDArray[np.int32]
+    keep_v: NDArray[np.int32]
+    bias: NDArray[np.int32]
+    vth: NDArray[np.int32]
+
+
+class GroupCells(NamedTuple):
+    """State of a group and what arrives from outside.
+
+    Attributes:
+        a: (steps, n) external input, to which the group's own connections add.
+        s: (past + steps, n) spikes.
+        past: rows before the first step.
+        u, v: (n,).
+    """
+
+    a: NDArray[np.int32]
+    s: NDArray[np.uint8]
+    past: int
+    u: NDArray[np.int32]
+    v: NDArray[np.int32]
+
+
+class StaticLinks(NamedTuple):
+    """Connections without a rule within a group: records :data:`STATIC_LINK`, lists, scratch for sums."""
+
+    table: Array
+    pointers: NDArray[np.int32]
+    targets: NDArray[np.int32]
+    weights: NDArray[np.int32]
+    sums: NDArray[np.int64]
+
+
+class PlasticLinks(NamedTuple):
+    """Plastic connections: records :data:`PLAN`, their parts, their rules."""
+
+    plans: Array
+    store: Store
+    rules: Rules
+
+
+class Outside(NamedTuple):
+    """What comes from outside of the group.
+
+    Attributes:
+        values: (steps, n) sources and modulators.
+        uniform, integer: (connections, steps, ...) random streams.
+    """
+
+    values: NDArray[np.int32]
+    uniform: NDArray[np.float64]
+    integer: Array
+
+
+class GroupProbes(NamedTuple):
+    """What is recorded at each step; without rows where nothing is.
+
+    Attributes:
+        u, v: (steps, n) state of the neurons of the group.
+        synapses: (steps, n_synapses) w, t, d of all its connections as they are laid out.
+        traces: (steps, n_traces) x1, x2, y1, y2, y3 of all its connections.
+    """
+
+    u: NDArray[np.int32]
+    v: NDArray[np.int32]
+    synapses: NDArray[np.int16]
+    traces: NDArray[np.int16]
+
+
+class GroupClock(NamedTuple):
+    """Steps of a chunk, its first step in the run, steps between clearings, steps awake (0: all)."""
+
+    n_steps: int
+    t0: int
+    period: int
+    active: int

@@ -1,9 +1,8 @@
 """Compiled products: what a rule makes of traces, weights and tags for a block of synapses.
 
 A block is a row (one source), part of a row, or a column (one target). ``fill_row`` and ``fill_column``
-write the trace parts of all products into scratch rows, ``update`` does the rest: factors w, t, d,
-accumulation, rounding, saturation. Oracle: lava-nc 0.10.0 ``learning_rule_applier.py``. Arguments are
-described in :mod:`biril_nm.hardware_sim.kernels.learning.phase`.
+write the trace parts of all terms into scratch rows, ``update`` does the rest: factors w, t, d,
+accumulation, rounding, saturation. Oracle: lava-nc 0.10.0 ``learning_rule_applier.py``.
 """
 
 from __future__ import annotations
@@ -14,46 +13,12 @@ import numpy as np
 
 from biril_nm.hardware_sim.kernels.jit import part
 from biril_nm.hardware_sim.kernels.learning.plan import (
-    ALIVE,
-    BLOCK,
-    BLOCK_SIZE,
     CHANGE_D,
     CHANGE_T,
     CHANGE_W,
-    CODE,
-    CONSTANT,
-    DEPENDENCY,
-    GROUP_START,
-    IS_EXCITATORY,
-    IS_INHIBITORY,
-    IS_SIGN,
-    IS_SPARSE,
-    N_POST,
     ON_U,
     ON_X0,
     ON_Y0,
-    POST_PARTS,
-    POST_POINTERS,
-    POST_SOURCES,
-    POST_SYNAPSES,
-    SHIFT_LEFT,
-    SHIFT_RIGHT,
-    SYN_0,
-    SYN_1,
-    T_EPOCH,
-    TERM_0,
-    TERM_1,
-    TOUCH_ALL,
-    TX,
-    TY,
-    USES_D,
-    USES_T,
-    USES_X0,
-    VARIABLE,
-    WEIGHT_HIGH,
-    WEIGHT_LOW,
-    WEIGHTS,
-    WIDTH,
 )
 from biril_nm.hardware_sim.kernels.learning.traces import clip, pre_part
 from biril_nm.loihi import LEARN_ACC_MAX, LEARN_ACC_MIN, LEARN_ACC_SHIFT, TAG_MAX, TAG_T_MIN
@@ -69,46 +34,46 @@ ACC_ROW, ONE_ROW, PLACES_ROW, TIMES_ROW = 3, 4, 5, 6
 
 
 @part
-def scratch_row(p: Any, row: Any) -> Any:
+def scratch_row(plan: Any, row: Any) -> Any:
     """Where a row of the scratch block begins: products, w, t, d, accumulator, one product, places, times."""
-    return p[BLOCK] + row * p[BLOCK_SIZE]
+    return plan.block + row * plan.block_size
 
 
 @part
 def _accumulate(
-    p: Any, store: Any, rules: Any, n: Any, variable: Any, low: Any, high: Any, rounding: Any
+    plan: Any, store: Any, rules: Any, n: Any, variable: Any, low: Any, high: Any, rounding: Any
 ) -> None:
     """New values of w, t or d of the n synapses in the block, in the row of the accumulator.
 
-    ``acc = clip(acc + clip((p >> right) << left))`` product by product, then the sign, rounding and the
-    range of the variable. The last element of a row of products tells whether they can differ from 0.
+    ``acc = clip(acc + clip((plan >> right) << left))`` product by product, then the sign, rounding and the
+    range of the variable.
     """
-    ints, terms, factors = store[0], rules[0], rules[1]
-    n_terms = p[TERM_1] - p[TERM_0]
-    old = ints[scratch_row(p, n_terms + variable) :]
-    acc = ints[scratch_row(p, n_terms + ACC_ROW) :]
-    one = ints[scratch_row(p, n_terms + ONE_ROW) :]
+    ints, terms, factors = store.ints, rules.terms, rules.factors
+    n_terms = plan.end_term - plan.first_term
+    old = ints[scratch_row(plan, n_terms + variable) :]
+    acc = ints[scratch_row(plan, n_terms + ACC_ROW) :]
+    one = ints[scratch_row(plan, n_terms + ONE_ROW) :]
     for q in range(n):
         acc[q] = np.int32(old[q] << ACC_SHIFT)
-    for k in range(p[TERM_0], p[TERM_1]):
-        if terms[k, VARIABLE] != variable:
+    for k in range(plan.first_term, plan.end_term):
+        if terms[k].variable != variable:
             continue
-        product = ints[scratch_row(p, k - p[TERM_0]) :]
-        if product[p[BLOCK_SIZE] - 1] == 0 and not p[TOUCH_ALL]:
+        product = ints[scratch_row(plan, k - plan.first_term) :]
+        if ints[plan.live + k - plan.first_term] == 0 and not plan.touch_all:
             continue
-        right, left = np.int32(terms[k, SHIFT_RIGHT]), np.int32(terms[k, SHIFT_LEFT])
-        if terms[k, SYN_0] < terms[k, SYN_1]:
+        right, left = np.int32(terms[k].shift_right), np.int32(terms[k].shift_left)
+        if terms[k].syn_0 < terms[k].syn_1:
             for q in range(n):
                 one[q] = product[q]
-            for f in range(terms[k, SYN_0], terms[k, SYN_1]):
-                value = ints[scratch_row(p, n_terms + factors[f, CODE]) :]
+            for f in range(terms[k].syn_0, terms[k].syn_1):
+                value = ints[scratch_row(plan, n_terms + factors[f].code) :]
                 _multiply(one, value, n, factors[f])
             product = one
         _add_product(acc, product, n, right, left)
-    if variable == CHANGE_W and p[IS_INHIBITORY]:
+    if variable == CHANGE_W and plan.is_inhibitory:
         for q in range(n):
             acc[q] = min(acc[q], np.int32(0))
-    elif variable == CHANGE_D or (variable == CHANGE_W and p[IS_EXCITATORY]):
+    elif variable == CHANGE_D or (variable == CHANGE_W and plan.is_excitatory):
         for q in range(n):
             acc[q] = max(acc[q], np.int32(0))
     up = np.int32(UNIT - 1 - rounding)
@@ -118,13 +83,13 @@ def _accumulate(
 
 @part
 def _multiply(one: Any, value: Any, n: Any, factor: Any) -> None:
-    constant = np.int32(factor[CONSTANT])
-    if factor[IS_SIGN]:
+    constant = np.int32(factor.constant)
+    if factor.is_sign:
         for q in range(n):
             x = np.int32(value[q] + constant)
             one[q] = np.int32(one[q] * np.int32(np.int32(x > 0) - np.int32(x < 0)))
     else:
-        limit = np.int32(1 << factor[WIDTH])
+        limit = np.int32(1 << factor.width)
         low, high = np.int32(-limit), np.int32(limit - 1)
         for q in range(n):
             one[q] = np.int32(one[q] * clip(np.int32(value[q] + constant), low, high))
@@ -139,14 +104,32 @@ def _add_product(acc: Any, product: Any, n: Any, right: Any, left: Any) -> None:
 
 
 @part
-def update(p: Any, store: Any, rules: Any, n: Any, rounding: Any, base: Any, places: Any) -> None:
+def _exists(plan: Any, variable: Any) -> Any:
+    """Whether synapses have w, t or d."""
+    if variable == CHANGE_W:
+        return True
+    return plan.uses_t != 0 if variable == CHANGE_T else plan.uses_d != 0
+
+
+@part
+def _first_value(plan: Any, variable: Any) -> Any:
+    """Where w, t or d of the connection begin."""
+    if variable == CHANGE_W:
+        return plan.weights
+    return plan.tags_t if variable == CHANGE_T else plan.tags_d
+
+
+@part
+def update(
+    plan: Any, store: Any, rules: Any, n: Any, rounding: Any, base: Any, places: Any
+) -> None:
     """Evaluate the rule on a block of n synapses, at ``base + places`` (none listed: from base on)."""
-    ints, synapses = store
-    n_terms = p[TERM_1] - p[TERM_0]
+    ints, synapses = store.ints, store.synapses
+    n_terms = plan.end_term - plan.first_term
     for variable in range(3):
-        if variable == CHANGE_W or p[USES_T if variable == CHANGE_T else USES_D]:
-            first = p[WEIGHTS + variable] + base
-            row = ints[scratch_row(p, n_terms + variable) :]
+        if _exists(plan, variable):
+            first = _first_value(plan, variable) + base
+            row = ints[scratch_row(plan, n_terms + variable) :]
             if places.size:
                 for q in range(n):
                     row[q] = synapses[first + places[q]]
@@ -154,31 +137,31 @@ def update(p: Any, store: Any, rules: Any, n: Any, rounding: Any, base: Any, pla
                 for q in range(n):
                     row[q] = synapses[first + q]
     changed = 0
-    for k in range(p[TERM_0], p[TERM_1]):
-        changed |= 1 << rules[0][k, VARIABLE]
+    for k in range(plan.first_term, plan.end_term):
+        changed |= 1 << rules.terms[k].variable
     for variable in range(3):
         if changed & (1 << variable):
-            _change(p, store, rules, n, variable, rounding, base, places)
+            _change(plan, store, rules, n, variable, rounding, base, places)
 
 
 @part
 def _change(
-    p: Any, store: Any, rules: Any, n: Any, variable: Any, rounding: Any, base: Any, places: Any
+    plan: Any, store: Any, rules: Any, n: Any, variable: Any, rounding: Any, base: Any, places: Any
 ) -> None:
     """Write the new values of one variable."""
-    ints, synapses = store
+    ints, synapses = store.ints, store.synapses
     low, high = np.int32(0), np.int32(TAG_MAX)
     if variable == CHANGE_W:
-        low, high = np.int32(p[WEIGHT_LOW]), np.int32(p[WEIGHT_HIGH])
+        low, high = np.int32(plan.weight_low), np.int32(plan.weight_high)
     elif variable == CHANGE_T:
         low = np.int32(TAG_T_MIN)
-    _accumulate(p, store, rules, n, variable, low, high, rounding)
-    new = ints[scratch_row(p, p[TERM_1] - p[TERM_0] + ACC_ROW) :]
-    first = p[WEIGHTS + variable] + base
-    if variable == CHANGE_W and p[IS_SPARSE]:
+    _accumulate(plan, store, rules, n, variable, low, high, rounding)
+    new = ints[scratch_row(plan, plan.end_term - plan.first_term + ACC_ROW) :]
+    first = _first_value(plan, variable) + base
+    if variable == CHANGE_W and plan.is_sparse:
         for q in range(n):
             place = places[q] if places.size else q
-            if ints[p[ALIVE] + base + place]:
+            if ints[plan.alive + base + place]:
                 synapses[first + place] = np.int16(new[q])
     elif places.size:
         for q in range(n):
@@ -189,28 +172,28 @@ def _change(
 
 
 @part
-def fill_row(p: Any, store: Any, rules: Any, j: Any, n: Any, targets: Any, due: Any) -> None:
+def fill_row(plan: Any, store: Any, rules: Any, j: Any, n: Any, targets: Any, due: Any) -> None:
     """Trace parts of all products for the synapses from source j to ``targets`` (none listed: all)."""
-    ints, terms = store[0], rules[0]
-    steps, n_post = p[T_EPOCH], p[N_POST]
-    any_active = ints[p[GROUP_START] + steps + 1] > 0
-    for k in range(p[TERM_0], p[TERM_1]):
-        out = ints[scratch_row(p, k - p[TERM_0]) :]
-        base = p[POST_PARTS] + (k - p[TERM_0]) * (steps + 1) * n_post
-        dependency, time = terms[k, DEPENDENCY], np.int64(steps)
+    ints, terms = store.ints, rules.terms
+    steps, n_post = plan.t_epoch, plan.n_post
+    any_active = ints[plan.time_starts + steps + 1] > 0
+    for k in range(plan.first_term, plan.end_term):
+        out = ints[scratch_row(plan, k - plan.first_term) :]
+        base = plan.post_parts + (k - plan.first_term) * (steps + 1) * n_post
+        dependency, time = terms[k].dependency, np.int64(steps)
         live = (dependency == ON_U and due) or (dependency == ON_Y0 and any_active)
         if dependency == ON_X0:
-            time = np.int64(ints[p[TX] + j])
+            time = np.int64(ints[plan.pre_times + j])
             base += time * n_post
             live = time > 0
-        out[p[BLOCK_SIZE] - 1] = live
+        ints[plan.live + k - plan.first_term] = live
         if not live:
-            for q in range(n if p[TOUCH_ALL] else 0):
+            for q in range(n if plan.touch_all else 0):
                 out[q] = 0
         elif dependency == ON_Y0 and steps > 1:
-            _scale_by_time(p, store, rules, k, j, out, n, targets, ints[base : base + n_post])
+            _scale_by_time(plan, store, rules, k, j, n, targets)
         else:
-            scale = pre_part(p, store, rules, k, j, time)
+            scale = pre_part(plan, store, rules, k, j, time)
             _scale(out, n, targets, ints[base : base + n_post], scale)
 
 
@@ -226,25 +209,18 @@ def _scale(out: Any, n: Any, targets: Any, post: Any, scale: Any) -> None:
 
 
 @part
-def _scale_by_time(
-    p: Any,
-    store: Any,
-    rules: Any,
-    k: Any,
-    j: Any,
-    out: Any,
-    n: Any,
-    targets: Any,
-    post: Any,
-) -> None:
-    """Post-factors of a product with y0 times the pre-factors at the target's spike time."""
-    ints = store[0]
-    at_time = ints[scratch_row(p, p[TERM_1] - p[TERM_0] + TIMES_ROW) :]
+def _scale_by_time(plan: Any, store: Any, rules: Any, k: Any, j: Any, n: Any, targets: Any) -> None:
+    """Post-factors of a term with y0 times the pre-factors at the target's spike time."""
+    ints, n_post = store.ints, plan.n_post
+    out = ints[scratch_row(plan, k - plan.first_term) :]
+    base = plan.post_parts + (k - plan.first_term) * (plan.t_epoch + 1) * n_post
+    post = ints[base : base + n_post]
+    at_time = ints[scratch_row(plan, plan.end_term - plan.first_term + TIMES_ROW) :]
     at_time[0] = 0
-    for step in range(1, p[T_EPOCH] + 1):
-        if ints[p[GROUP_START] + step] < ints[p[GROUP_START] + step + 1]:
-            at_time[step] = pre_part(p, store, rules, k, j, step)
-    spike = ints[p[TY] : p[TY] + p[N_POST]]
+    for step in range(1, plan.t_epoch + 1):
+        if ints[plan.time_starts + step] < ints[plan.time_starts + step + 1]:
+            at_time[step] = pre_part(plan, store, rules, k, j, step)
+    spike = ints[plan.post_times : plan.post_times + plan.n_post]
     if targets.size:
         for q in range(n):
             out[q] = np.int32(post[targets[q]] * at_time[spike[targets[q]]])
@@ -254,28 +230,30 @@ def _scale_by_time(
 
 
 @part
-def fill_column(p: Any, store: Any, rules: Any, i: Any) -> Any:
+def fill_column(plan: Any, store: Any, rules: Any, i: Any) -> Any:
     """Trace parts for the synapses onto target i that no row has visited; returns their number."""
-    ints, terms = store[0], rules[0]
-    n_terms = p[TERM_1] - p[TERM_0]
+    ints, terms = store.ints, rules.terms
+    n_terms = plan.end_term - plan.first_term
     places, sources = (
-        ints[scratch_row(p, n_terms + PLACES_ROW) :],
-        ints[scratch_row(p, n_terms + TIMES_ROW) :],
+        ints[scratch_row(plan, n_terms + PLACES_ROW) :],
+        ints[scratch_row(plan, n_terms + TIMES_ROW) :],
     )
     n = 0
-    for q in range(ints[p[POST_POINTERS] + i], ints[p[POST_POINTERS] + i + 1]):
-        j = ints[p[POST_SOURCES] + q]
-        if not (p[USES_X0] and ints[p[TX] + j] > 0):
-            places[n] = ints[p[POST_SYNAPSES] + q]
+    for q in range(ints[plan.post_pointers + i], ints[plan.post_pointers + i + 1]):
+        j = ints[plan.post_sources + q]
+        if not (plan.uses_x0 and ints[plan.pre_times + j] > 0):
+            places[n] = ints[plan.post_synapses + q]
             sources[n] = j
             n += 1
-    time = ints[p[TY] + i]
-    for k in range(p[TERM_0], p[TERM_1]):
-        out = ints[scratch_row(p, k - p[TERM_0]) :]
-        live = terms[k, DEPENDENCY] == ON_Y0
-        out[p[BLOCK_SIZE] - 1] = live
+    time = ints[plan.post_times + i]
+    for k in range(plan.first_term, plan.end_term):
+        out = ints[scratch_row(plan, k - plan.first_term) :]
+        live = terms[k].dependency == ON_Y0
+        ints[plan.live + k - plan.first_term] = live
         if live:
-            post = ints[p[POST_PARTS] + (k - p[TERM_0]) * (p[T_EPOCH] + 1) * p[N_POST] + i]
+            post = ints[
+                plan.post_parts + (k - plan.first_term) * (plan.t_epoch + 1) * plan.n_post + i
+            ]
             for q in range(n):
-                out[q] = np.int32(post * pre_part(p, store, rules, k, sources[q], time))
+                out[q] = np.int32(post * pre_part(plan, store, rules, k, sources[q], time))
     return n

@@ -12,39 +12,7 @@ from typing import Any
 import numpy as np
 
 from biril_nm.hardware_sim.kernels.jit import part
-from biril_nm.hardware_sim.kernels.learning.plan import (
-    ACTIVE_POST,
-    BLOCK,
-    BLOCK_SIZE,
-    DEPENDENCY,
-    GROUP_START,
-    IS_EXCITATORY,
-    IS_INHIBITORY,
-    LUT_TRACE,
-    MANTISSA,
-    MASKS,
-    N_POST,
-    N_PRE,
-    ON_Y0,
-    PAIR_X0,
-    PAIR_Y0,
-    POST_PARTS,
-    PRE_0,
-    PRE_1,
-    SHIFT_LEFT,
-    SHIFT_RIGHT,
-    SHIFT_TABLE,
-    T_EPOCH,
-    TERM_0,
-    TERM_1,
-    TX,
-    TY,
-    USES_X0,
-    WEIGHT_HIGH,
-    WEIGHT_LOW,
-    WEIGHTS,
-    X_HISTORY,
-)
+from biril_nm.hardware_sim.kernels.learning.plan import ON_Y0
 from biril_nm.hardware_sim.kernels.learning.traces import clip, factor_value, pre_part
 from biril_nm.loihi import LEARN_ACC_MAX, LEARN_ACC_MIN, LEARN_ACC_SHIFT, TRACE_MAX
 
@@ -63,20 +31,20 @@ SCATTER = 16  # below one target in so many, visiting them one by one is quicker
 
 @part
 def _product(terms: Any, k: Any, x: Any) -> Any:
-    x = np.int32(np.int32(x >> terms[k, SHIFT_RIGHT]) << terms[k, SHIFT_LEFT])
+    x = np.int32(np.int32(x >> terms[k].shift_right) << terms[k].shift_left)
     return clip(x, LOW, HIGH)
 
 
 @part
-def _rounded(p: Any, shift: Any, out: Any, rounding: Any) -> None:
+def _rounded(plan: Any, shift: Any, out: Any, rounding: Any) -> None:
     """A clipped shift (total, low, high) of the accumulator as one of the weight; the total behind it."""
     total, low, high = shift
-    if p[IS_EXCITATORY]:
+    if plan.is_excitatory:
         low, high = max(low, np.int32(0)), max(high, np.int32(0))
-    elif p[IS_INHIBITORY]:
+    elif plan.is_inhibitory:
         low, high = min(low, np.int32(0)), min(high, np.int32(0))
     up = np.int32(UNIT - 1 - rounding)
-    floor, top = np.int32(p[WEIGHT_LOW]), np.int32(p[WEIGHT_HIGH])
+    floor, top = np.int32(plan.weight_low), np.int32(plan.weight_high)
     out[0] = np.int32(np.int32(total + up) >> ACC_SHIFT)
     out[1] = clip(np.int32(np.int32(low + up) >> ACC_SHIFT), floor, top)
     out[2] = clip(np.int32(np.int32(high + up) >> ACC_SHIFT), floor, top)
@@ -84,74 +52,74 @@ def _rounded(p: Any, shift: Any, out: Any, rounding: Any) -> None:
 
 
 @part
-def shift_table(p: Any, store: Any, rules: Any, rounding: Any) -> None:
+def shift_table(plan: Any, store: Any, rules: Any, rounding: Any) -> None:
     """Clipped shift for each value of the only trace that the products with y0 take."""
-    ints, terms, factors = store[0], rules[0], rules[1]
+    ints, terms, factors = store.ints, rules.terms, rules.factors
     for value in range(N_VALUES):
         total, low, high = np.int32(0), np.int32(-FAR), FAR
-        for k in range(p[TERM_0], p[TERM_1]):
-            if terms[k, DEPENDENCY] == ON_Y0:
-                x = np.int32(terms[k, MANTISSA])
-                for f in range(terms[k, PRE_0], terms[k, PRE_1]):
+        for k in range(plan.first_term, plan.end_term):
+            if terms[k].dependency == ON_Y0:
+                x = np.int32(terms[k].mantissa)
+                for f in range(terms[k].pre_0, terms[k].pre_1):
                     x = np.int32(x * factor_value(np.int32(value), factors[f]))
                 x = _product(terms, k, x)
                 total = np.int32(total + x)
                 low = clip(np.int32(low + x), LOW, HIGH)
                 high = clip(np.int32(high + x), LOW, HIGH)
-        first = p[SHIFT_TABLE] + SHIFT_ENTRIES * value
-        _rounded(p, (total, low, high), ints[first : first + SHIFT_ENTRIES], rounding)
+        first = plan.shift_table + SHIFT_ENTRIES * value
+        _rounded(plan, (total, low, high), ints[first : first + SHIFT_ENTRIES], rounding)
 
 
 @part
-def _row_shift(p: Any, store: Any, rules: Any, j: Any, time: Any, rounding: Any) -> Any:
+def _row_shift(plan: Any, store: Any, rules: Any, j: Any, time: Any, rounding: Any) -> Any:
     """Where the clipped shift of row j for targets of one spike time is found in ints."""
-    ints, terms = store[0], rules[0]
-    if p[LUT_TRACE]:
-        row = (p[LUT_TRACE] - 1) * (p[T_EPOCH] + 1) + time
-        return p[SHIFT_TABLE] + SHIFT_ENTRIES * ints[p[X_HISTORY] + row * p[N_PRE] + j]
+    ints, terms = store.ints, rules.terms
+    if plan.table_trace:
+        row = (plan.table_trace - 1) * (plan.t_epoch + 1) + time
+        return plan.shift_table + SHIFT_ENTRIES * ints[plan.x_history + row * plan.n_pre + j]
     total, low, high = np.int32(0), np.int32(-FAR), FAR
-    for k in range(p[TERM_0], p[TERM_1]):
-        if terms[k, DEPENDENCY] == ON_Y0:
-            x = _product(terms, k, pre_part(p, store, rules, k, j, time))
+    for k in range(plan.first_term, plan.end_term):
+        if terms[k].dependency == ON_Y0:
+            x = _product(terms, k, pre_part(plan, store, rules, k, j, time))
             total = np.int32(total + x)
             low = clip(np.int32(low + x), LOW, HIGH)
             high = clip(np.int32(high + x), LOW, HIGH)
-    first = p[SHIFT_TABLE]
-    _rounded(p, (total, low, high), ints[first : first + SHIFT_ENTRIES], rounding)
+    first = plan.shift_table
+    _rounded(plan, (total, low, high), ints[first : first + SHIFT_ENTRIES], rounding)
     return first
 
 
 @part
-def mask_targets(p: Any, store: Any) -> None:
+def mask_targets(plan: Any, store: Any) -> None:
     """-1 for targets that spiked, by spike time, else 0."""
-    ints, synapses = store
-    n_post = p[N_POST]
-    spike = ints[p[TY] : p[TY] + n_post]
-    for time in range(1, p[T_EPOCH] + 1):
-        first = p[MASKS] + (time - 1) * n_post
+    ints, synapses = store.ints, store.synapses
+    n_post = plan.n_post
+    spike = ints[plan.post_times : plan.post_times + n_post]
+    for time in range(1, plan.t_epoch + 1):
+        first = plan.masks + (time - 1) * n_post
         mask = synapses[first : first + n_post]
         for i in range(n_post):
             mask[i] = np.int16(-1 if spike[i] == time else 0)
 
 
 @part
-def shift_rows(p: Any, store: Any, rules: Any, rounding: Any) -> None:
+def shift_rows(plan: Any, store: Any, rules: Any, rounding: Any) -> None:
     """What targets that spiked change in the rows of sources that did not."""
-    ints, synapses = store
-    n_pre, n_post = p[N_PRE], p[N_POST]
-    spiked = ints[p[TX] : p[TX] + n_pre]
-    weights = synapses[p[WEIGHTS] : p[WEIGHTS] + n_pre * n_post]
-    table = ints[p[SHIFT_TABLE] : p[SHIFT_TABLE] + SHIFT_ENTRIES * N_VALUES]
-    uses_x0, lut = p[USES_X0], p[LUT_TRACE]
-    floor, top = np.int32(p[WEIGHT_LOW]), np.int32(p[WEIGHT_HIGH])
-    for time in range(1, p[T_EPOCH] + 1):
-        begin, end = ints[p[GROUP_START] + time], ints[p[GROUP_START] + time + 1]
+    ints, synapses = store.ints, store.synapses
+    n_pre, n_post = plan.n_pre, plan.n_post
+    spiked = ints[plan.pre_times : plan.pre_times + n_pre]
+    weights = synapses[plan.weights : plan.weights + n_pre * n_post]
+    table = ints[plan.shift_table : plan.shift_table + SHIFT_ENTRIES * N_VALUES]
+    uses_x0, lut = plan.uses_x0, plan.table_trace
+    floor, top = np.int32(plan.weight_low), np.int32(plan.weight_high)
+    for time in range(1, plan.t_epoch + 1):
+        begin, end = ints[plan.time_starts + time], ints[plan.time_starts + time + 1]
         if begin == end:
             continue
-        mask = synapses[p[MASKS] + (time - 1) * n_post : p[MASKS] + time * n_post]
-        active = ints[p[ACTIVE_POST] + begin : p[ACTIVE_POST] + end]
+        mask = synapses[plan.masks + (time - 1) * n_post : plan.masks + time * n_post]
+        active = ints[plan.active_post + begin : plan.active_post + end]
         many = (end - begin) * SCATTER > n_post
-        first = p[X_HISTORY] + (max(lut, 1) - 1) * (p[T_EPOCH] + 1) * n_pre + time * n_pre
+        first = plan.x_history + (max(lut, 1) - 1) * (plan.t_epoch + 1) * n_pre + time * n_pre
         trace = ints[first : first + n_pre]
         for j in range(n_pre):
             if uses_x0 and spiked[j] > 0:
@@ -159,7 +127,9 @@ def shift_rows(p: Any, store: Any, rules: Any, rounding: Any) -> None:
             if lut:
                 entry = np.uint64(SHIFT_ENTRIES * trace[j])
             else:
-                entry = np.uint64(_row_shift(p, store, rules, j, time, rounding) - p[SHIFT_TABLE])
+                entry = np.uint64(
+                    _row_shift(plan, store, rules, j, time, rounding) - plan.shift_table
+                )
             add, low, high = table[entry], table[entry + ONE], table[entry + TWO]
             whole = low <= floor and high >= top
             if add == 0 and whole:
@@ -182,53 +152,53 @@ def _shift_masked(row: Any, mask: Any, add: Any, low: Any, high: Any) -> None:
 
 
 @part
-def finish_x0(p: Any, store: Any, rules: Any) -> None:
+def finish_x0(plan: Any, store: Any, rules: Any) -> None:
     """The product with x0 of a pair, where it is the same for all sources: shifted and clipped once."""
-    ints, terms = store[0], rules[0]
-    kx, n_post = p[PAIR_X0], p[N_POST]
-    first = p[POST_PARTS] + ((kx - p[TERM_0]) * (p[T_EPOCH] + 1) + 1) * n_post
-    post = ints[first : first + p[T_EPOCH] * n_post]
-    _shift_and_clip(post, post, np.int32(terms[kx, MANTISSA]), terms[kx])
+    ints, terms = store.ints, rules.terms
+    kx, n_post = plan.pair_x0, plan.n_post
+    first = plan.post_parts + ((kx - plan.first_term) * (plan.t_epoch + 1) + 1) * n_post
+    post = ints[first : first + plan.t_epoch * n_post]
+    _shift_and_clip(post, post, np.int32(terms[kx].mantissa), terms[kx])
 
 
 @part
 def _shift_and_clip(post: Any, out: Any, scale: Any, term: Any) -> None:
-    right, left = np.int32(term[SHIFT_RIGHT] & 31), np.int32(term[SHIFT_LEFT] & 31)
+    right, left = np.int32(term.shift_right & 31), np.int32(term.shift_left & 31)
     for i in range(post.size):
         x = np.int32(np.int32(np.int32(post[i] * scale) >> right) << left)
         out[i] = clip(x, LOW, HIGH)
 
 
 @part
-def pair_row(p: Any, store: Any, rules: Any, j: Any, rounding: Any) -> None:
+def pair_row(plan: Any, store: Any, rules: Any, j: Any, rounding: Any) -> None:
     """The whole row of a source that spiked, for one product with x0 and at most one with y0."""
-    ints, synapses, terms = store[0], store[1], rules[0]
-    n_post, steps = p[N_POST], p[T_EPOCH]
-    kx, ky = p[PAIR_X0], p[PAIR_Y0]
-    row = synapses[p[WEIGHTS] + j * n_post : p[WEIGHTS] + (j + 1) * n_post]
-    time = np.int64(ints[p[TX] + j])
-    first = p[POST_PARTS] + ((kx - p[TERM_0]) * (steps + 1) + time) * n_post
-    if terms[kx, PRE_0] < terms[kx, PRE_1]:
+    ints, synapses, terms = store.ints, store.synapses, rules.terms
+    n_post, steps = plan.n_post, plan.t_epoch
+    kx, ky = plan.pair_x0, plan.pair_y0
+    row = synapses[plan.weights + j * n_post : plan.weights + (j + 1) * n_post]
+    time = np.int64(ints[plan.pre_times + j])
+    first = plan.post_parts + ((kx - plan.first_term) * (steps + 1) + time) * n_post
+    if terms[kx].pre_0 < terms[kx].pre_1:
         post = ints[first : first + n_post]
-        first = p[BLOCK]
-        scale = pre_part(p, store, rules, kx, j, time)
+        first = plan.block
+        scale = pre_part(plan, store, rules, kx, j, time)
         _shift_and_clip(post, ints[first : first + n_post], scale, terms[kx])
     on_x0 = ints[first : first + n_post]
-    on_y0 = ints[p[BLOCK] + p[BLOCK_SIZE] : p[BLOCK] + p[BLOCK_SIZE] + n_post]
-    if ky < 0 or ints[p[GROUP_START] + steps + 1] == 0:
+    on_y0 = ints[plan.block + plan.block_size : plan.block + plan.block_size + n_post]
+    if ky < 0 or ints[plan.time_starts + steps + 1] == 0:
         for i in range(n_post):
             on_y0[i] = 0
     elif steps == 1:
-        x = ints[_row_shift(p, store, rules, j, 1, rounding) + 3]
-        mask = synapses[p[MASKS] : p[MASKS] + n_post]
+        x = ints[_row_shift(plan, store, rules, j, 1, rounding) + 3]
+        mask = synapses[plan.masks : plan.masks + n_post]
         for i in range(n_post):
             on_y0[i] = np.int32(mask[i]) & x
     else:
-        _pair_y0(p, store, rules, j, on_y0, rounding)
-    alow = np.int32(0) if p[IS_EXCITATORY] else LOW
-    ahigh = np.int32(0) if p[IS_INHIBITORY] else HIGH
+        _pair_y0(plan, store, rules, j, on_y0, rounding)
+    alow = np.int32(0) if plan.is_excitatory else LOW
+    ahigh = np.int32(0) if plan.is_inhibitory else HIGH
     up = np.int32(UNIT - 1 - rounding)
-    wlow, whigh = np.int32(p[WEIGHT_LOW]), np.int32(p[WEIGHT_HIGH])
+    wlow, whigh = np.int32(plan.weight_low), np.int32(plan.weight_high)
     if kx < ky or ky < 0:
         _two_shifts(row, on_x0, on_y0, alow, ahigh, up, wlow, whigh)
     else:
@@ -236,17 +206,17 @@ def pair_row(p: Any, store: Any, rules: Any, j: Any, rounding: Any) -> None:
 
 
 @part
-def _pair_y0(p: Any, store: Any, rules: Any, j: Any, out: Any, rounding: Any) -> None:
+def _pair_y0(plan: Any, store: Any, rules: Any, j: Any, out: Any, rounding: Any) -> None:
     """The product with y0 for each target, by its spike time."""
-    ints = store[0]
-    steps, n_post = p[T_EPOCH], p[N_POST]
-    start = p[BLOCK] + 2 * p[BLOCK_SIZE]
+    ints = store.ints
+    steps, n_post = plan.t_epoch, plan.n_post
+    start = plan.block + 2 * plan.block_size
     at_time = ints[start : start + steps + 1]
     at_time[0] = 0
     for time in range(1, steps + 1):
-        if ints[p[GROUP_START] + time] < ints[p[GROUP_START] + time + 1]:
-            at_time[time] = ints[_row_shift(p, store, rules, j, time, rounding) + 3]
-    spike = ints[p[TY] : p[TY] + n_post]
+        if ints[plan.time_starts + time] < ints[plan.time_starts + time + 1]:
+            at_time[time] = ints[_row_shift(plan, store, rules, j, time, rounding) + 3]
+    spike = ints[plan.post_times : plan.post_times + n_post]
     for i in range(n_post):
         out[i] = at_time[np.uint64(spike[i])]
 

@@ -1,0 +1,122 @@
+"""What a run carries from step to step, apart from everything that is computed once per graph."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from biril_nm.hardware_sim.engine.feeds import Feed
+from biril_nm.hardware_sim.engine.program import Program
+from biril_nm.hardware_sim.kernels.lanes import MASK
+
+__all__ = ["Chunk", "State", "make_state", "row_length"]
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class State:
+    """State of a block of samples; the arrays change, the object does not.
+
+    Attributes:
+        spikes: of each node, (batch, past + chunk, n or more): rows that delayed connections still
+            read, then the rows of the chunk at hand. A constant input has one row.
+        past: rows of the past; a constant input is not in it.
+        u, v: of each Neurons node, (batch, n); u has no columns where nothing needs it.
+    """
+
+    spikes: Mapping[str, Array]
+    past: Mapping[str, int]
+    u: Mapping[str, Array]
+    v: Mapping[str, Array]
+
+    @property
+    def batch(self) -> int:
+        """Number of samples."""
+        return len(next(iter(self.spikes.values())))
+
+    def samples(self, n: int) -> State:
+        """The first n samples; the arrays are views."""
+        u, v = ({name: a[:n] for name, a in arrays.items()} for arrays in (self.u, self.v))
+        return State({name: a[:n] for name, a in self.spikes.items()}, self.past, u, v)
+
+    def clear(self) -> None:
+        """Bring the neurons to rest."""
+        for array in (*self.u.values(), *self.v.values()):
+            array[...] = 0
+
+    def move_on(self, n_steps: int) -> None:
+        """Make the last of ``n_steps`` rows the past of the next chunk."""
+        for name, past in self.past.items():
+            if past:
+                rows = self.spikes[name]
+                rows[:, :past] = rows[:, n_steps : n_steps + past].copy()
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Some steps of a block of samples.
+
+    Attributes:
+        state: of the block.
+        arriving: where connections meet: (batch, steps or more, n) of nodes without exactly one
+            connection, and of loops.
+        b0, t0: first sample and step in the run.
+        n_steps: steps.
+    """
+
+    state: State
+    arriving: Mapping[str, NDArray[np.int32]]
+    b0: int
+    t0: int
+    n_steps: int
+
+    def spikes(self, name: str, size: int | None = None) -> Array:
+        """Rows of a node, (batch, n_steps, size); all columns for None."""
+        first = self.state.past[name]
+        return self.state.spikes[name][:, first : first + self.n_steps, :size]
+
+
+def row_length(program: Program, feeds: Mapping[str, Feed], name: str) -> int:
+    """Length of a row of spikes; binary ones are padded to whole masks."""
+    size = program.size(name)
+    return size if name in feeds and feeds[name].graded else -(-size // MASK) * MASK
+
+
+def make_state(
+    program: Program,
+    feeds: Mapping[str, Feed],
+    shape: tuple[int, int],
+    chip_time: bool,
+    with_u: Collection[str],
+) -> State:
+    """State at the beginning of a run.
+
+    Args:
+        program: the compiled graph.
+        feeds: its inputs.
+        shape: steps and samples of a block.
+        chip_time: whether connections take 1 + delay steps (else their slack).
+        with_u: nodes whose u is kept.
+    """
+    steps, batch = shape
+    past = {
+        name: program.history(name, chip_time)
+        for name in program.shapes
+        if not (name in feeds and feeds[name].constant)
+    }
+    spikes = {
+        name: np.zeros(
+            (batch, past[name] + steps if name in past else 1, row_length(program, feeds, name)),
+            dtype=feeds[name].dtype if name in feeds else np.uint8,
+        )
+        for name in program.shapes
+    }
+    sizes = {name: program.size(name) for name in program.compartments}
+    u = {name: np.zeros((batch, n if name in with_u else 0), np.int32) for name, n in sizes.items()}
+    v = {name: np.zeros((batch, n), np.int32) for name, n in sizes.items()}
+    return State(spikes, past, u, v)
