@@ -8,14 +8,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-import biril_nm
 from biril_nm.errors import ConfigError
 from biril_nm.hardware_sim.engine.blocks import RunClock, run
-from biril_nm.hardware_sim.engine.feeds import Feed, StreamFeed, make_feeds
+from biril_nm.hardware_sim.engine.feeds import Feed, make_feeds
 from biril_nm.hardware_sim.engine.program import Program, compile_graph
-from biril_nm.hardware_sim.engine.recorder import Recorder
+from biril_nm.hardware_sim.engine.recorder import Recorder, run_meta
+from biril_nm.hardware_sim.engine.stream import chip_stream
 from biril_nm.hardware_sim.kernels import loops
 from biril_nm.hardware_sim.kernels.jit import is_loaded
 from biril_nm.hardware_sim.learning.stream import simulate_learning
@@ -80,64 +78,56 @@ def simulate(
             raise ConfigError("a run that learns records to memory only; leave record_to out")
         return simulate_learning(graph, feeds, variables, learning_variables, recorded)
     program = compile_graph(graph)
-    n_steps, batch = next(iter(feeds.values())).values.shape[:2]
     if not (is_loaded(loops.advance) or is_loaded(loops.run)):
         logger.info(
             "loading the compiled kernels; the first run on a machine compiles them (seconds)"
         )
-    meta = {
-        "engine": "biril_nm.hardware_sim",
-        "version": biril_nm.__version__,
-        "n_steps": n_steps,
-        "batch": batch,
-    }
-    probes = (program, n_steps, batch, recorded, variables)
+    wanted = dict.fromkeys(recorded, variables)
     if record_to is None:
-        recorder = Recorder(*probes)
-        run(program, feeds, RunClock(n_steps, batch), recorder, threads)
-        traces: Mapping[str, NodeRecording] = recorder.traces()
+        recorder, meta = _record(program, feeds, wanted, threads)
+        found: Mapping[str, NodeRecording] = recorder.recordings()
     else:
         with atomic_directory(record_to, force, folder_with=HEADER) as part:
-            folder = RecordingFolder(part, (batch, n_steps))
-            recorder = Recorder(*probes, folder)
-            run(program, feeds, RunClock(n_steps, batch), recorder, threads)
-            folder.close(program.shapes, {"n_spikes": recorder.n_spikes, "meta": meta})
-        traces = Recording.load(record_to)
+            recorder, meta = _record(program, feeds, wanted, threads, part)
+        found = Recording.load(record_to)
 
     def chip() -> Mapping[str, NodeRecording]:
-        return _chip_time(graph, program, feeds, recorded, variables)
+        return _chip_time(graph, program, feeds, wanted)
 
-    return Recording(traces, recorder.n_spikes, recorder.v_last(), chip, meta)
+    return Recording(found, recorder.n_spikes, recorder.v_last(), chip, meta)
+
+
+def _record(
+    program: Program,
+    feeds: Mapping[str, Feed],
+    wanted: Mapping[str, tuple[str, ...]],
+    n_threads: int,
+    path: Path | None = None,
+) -> tuple[Recorder, dict[str, Any]]:
+    """Run all samples in node time; records to memory, or to a folder at ``path``."""
+    n_steps, batch = next(iter(feeds.values())).values.shape[:2]
+    meta = run_meta(n_steps, batch)
+    folder = None if path is None else RecordingFolder(path, (batch, n_steps))
+    recorder = Recorder(program, n_steps, batch, wanted, folder)
+    run(program, feeds, RunClock(n_steps, batch), recorder, n_threads)
+    if folder is not None:
+        folder.close(program.shapes, {"n_spikes": recorder.n_spikes, "meta": meta})
+    return recorder, meta
 
 
 def _chip_time(
     graph: LoihiGraph,
     program: Program,
     feeds: Mapping[str, Feed],
-    nodes: Iterable[str],
-    variables: Iterable[str],
+    wanted: Mapping[str, tuple[str, ...]],
 ) -> dict[str, NodeRecording]:
-    """All samples in one stream, as the chip's clock counts: (n_chip_steps, *shape) per variable.
-
-    Node n is cleared at chip steps ``c`` with ``(c - 1) % period == latency % period``; before its
-    first sample it runs freely. Where spikes can arrive late (slack), nodes rest outside of the
-    steps of a sample instead, so that no sample disturbs the next.
-    """
-    n_steps, batch = next(iter(feeds.values())).values.shape[:2]
-    period = graph.sample_period(n_steps)
-    length = (batch - 1) * period + n_steps + max(program.latency.values())
-    streams = {
-        name: StreamFeed(feed.values, feed.shape, feed.graded, period)
-        for name, feed in feeds.items()
-    }
-    recorder = Recorder(program, length, 1, nodes, variables)
-    gate = n_steps if program.max_slack > 0 else 0
-    run(program, streams, RunClock(length, 1, True, period, gate), recorder, n_threads=1)
+    """All samples in one stream: (n_chip_steps, *shape) per variable."""
+    stream = chip_stream(graph, program, feeds)
+    recorder = Recorder(program, stream.clock.n_steps, 1, wanted)
+    run(program, stream.feeds, stream.clock, recorder, n_threads=1)
     return {
-        name: NodeRecording(
-            **{key: np.asarray(array)[:, 0] for key, array in trace.variables().items()}
-        )
-        for name, trace in recorder.traces().items()
+        name: NodeRecording(**{key: array[0] for key, array in recorder.rows(name).items()})
+        for name in wanted
     }
 
 

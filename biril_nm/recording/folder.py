@@ -169,14 +169,13 @@ def _mapped(folder: Path, file: str, dtype: np.dtype[Any], shape: Shape) -> NDAr
     return array
 
 
-def check_memory(length: Shape, sizes: Mapping[str, int], variables: Sequence[str]) -> None:
-    """Refuse recordings that the machine's memory can't hold: batch and steps, neurons of each node.
+def check_memory(needed: int) -> None:
+    """Refuse recordings of more bytes than the machine's memory.
 
     Raises:
         ConfigError: they take more than all memory of the machine.
     """
-    row = sum(sizes.values()) * sum(DTYPES[variable].itemsize for variable in variables)
-    needed, memory = math.prod(length) * row, _memory()
+    memory = _memory()
     if needed > memory:
         raise ConfigError(
             f"what is recorded takes {needed / GIB:.1f} GiB and the machine has {memory / GIB:.1f} GiB; "

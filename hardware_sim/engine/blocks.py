@@ -213,9 +213,7 @@ class Worker:
         (synapses,) = self._program.incoming[name]
         link, node = self._link(chunk, synapses), self._node(chunk, name)
         size = len(node.cells.v)
-        n_spikes = self._call(
-            loops.run, name, link, self._inputs[name], size, chunk.n_steps, node
-        )
+        n_spikes = self._call(loops.run, name, link, self._inputs[name], size, chunk.n_steps, node)
         self._recorder.count(name, n_spikes)
 
     def _receive(

@@ -9,15 +9,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+import biril_nm
 from biril_nm.hardware_sim.engine.program import Program
 from biril_nm.hardware_sim.kernels.records import Probes
 from biril_nm.recording import VARIABLES, NodeRecording
 from biril_nm.recording.channels_last import torch_view
 from biril_nm.recording.folder import DTYPES, RecordingFolder, check_memory
 
-__all__ = ["Recorder"]
+__all__ = ["Recorder", "run_meta"]
 
 Array = NDArray[Any]
+
+
+def run_meta(n_steps: int, batch: int) -> dict[str, Any]:
+    """Metadata of a recording: which engine made it, and its size."""
+    return {
+        "engine": "biril_nm.hardware_sim",
+        "version": biril_nm.__version__,
+        "n_steps": n_steps,
+        "batch": batch,
+    }
 
 
 class Recorder:
@@ -49,7 +60,8 @@ class Recorder:
         keys = [(name, variable) for name, variables in wanted.items() for variable in variables]
         sizes = {name: program.size(name) for name in wanted}
         if folder is None:
-            check_memory((batch, n_steps), sizes, tuple(dict.fromkeys(v for _, v in keys)))
+            row = sum(sizes[name] * DTYPES[variable].itemsize for name, variable in keys)
+            check_memory(batch * n_steps * row)
             self._arrays = {
                 (name, variable): np.empty((batch, n_steps, sizes[name]), dtype=DTYPES[variable])
                 for name, variable in keys

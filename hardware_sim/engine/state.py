@@ -109,7 +109,7 @@ def make_state(
         for name in program.shapes
         if not (name in feeds and feeds[name].constant)
     }
-    spikes = {
+    spikes: dict[str, Array] = {
         name: np.zeros(
             (batch, past[name] + steps if name in past else 1, row_length(program, feeds, name)),
             dtype=feeds[name].dtype if name in feeds else np.uint8,

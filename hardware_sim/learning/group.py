@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from biril_nm.hardware_sim.engine.blocks import Block
-from biril_nm.hardware_sim.engine.feeds import Feed
 from biril_nm.hardware_sim.engine.layout import node_order
 from biril_nm.hardware_sim.engine.program import Program
+from biril_nm.hardware_sim.engine.state import Chunk
+from biril_nm.hardware_sim.engine.stream import ChipStream
 from biril_nm.hardware_sim.kernels.learning.plan import (
     GROUP_NODE,
     MOD_EXTERNAL,
@@ -64,21 +64,15 @@ class Group:
     Args:
         graph: the network.
         program: its program, static connections only.
-        feeds: inputs in chip time.
+        stream: the run.
         names: the nodes of the group.
-        clock: period and active steps of the run, see GroupClock.
     """
 
     def __init__(
-        self,
-        graph: LoihiGraph,
-        program: Program,
-        feeds: Mapping[str, Feed],
-        names: tuple[str, ...],
-        clock: tuple[int, int],
+        self, graph: LoihiGraph, program: Program, stream: ChipStream, names: tuple[str, ...]
     ) -> None:
-        self._graph, self._program, self._feeds, self.names = graph, program, feeds, names
-        self._clock = clock
+        self._graph, self._program, self.names = graph, program, names
+        self._feeds, self._clock = stream.feeds, stream.clock
         self._start = _starts({name: program.size(name) for name in names})
         self._n = sum(program.size(name) for name in names)
         self._outside: dict[tuple[str, int], int] = {}  # (name, delay) -> first column of values
@@ -188,45 +182,41 @@ class Group:
 
     # --- running --------------------------------------------------------------------------------
 
-    def run(
-        self, block: Block, past: Mapping[str, int], steps: int, t0: int, probes: GroupProbes
-    ) -> int:
-        """Advance by one chunk; reads ``block["a"]`` and spikes from outside, writes spikes and state."""
-        a = np.concatenate([block["a"][name][0, :steps] for name in self.names], axis=1)
+    def run(self, chunk: Chunk, probes: GroupProbes) -> None:
+        """Advance by one chunk; reads what arrives from outside, writes spikes and state."""
+        n_steps = chunk.n_steps
+        a = np.concatenate([chunk.arriving[name][0, :n_steps] for name in self.names], axis=1)
         state = self.state
-        spikes = np.concatenate([state.s, np.zeros((steps, self._n), np.uint8)])
-        count = run_group(
+        spikes = np.concatenate([state.s, np.zeros((n_steps, self._n), np.uint8)])
+        run_group(
             self._nodes,
             GroupCells(np.ascontiguousarray(a), spikes, self._past, state.u, state.v),
             self._links,
             PlasticLinks(self._plans, state.store, self._rules),
-            Outside(self._values(block, past, t0, steps), *self._draw(t0, steps)),
+            Outside(self._values(chunk), *self._draw(chunk.t0, n_steps)),
             probes,
-            GroupClock(steps, t0, *self._clock),
+            GroupClock(n_steps, chunk.t0, self._clock.period, self._clock.active),
         )
         for name in self.names:
             columns = self.columns(name)
-            rows = block["spikes"][name][0, past[name] : past[name] + steps]
-            rows[:, : self._program.size(name)] = spikes[self._past :, columns]
-            block["v"][name][0] = state.v[columns]
-        state.s[...] = spikes[steps:]
-        return int(count)
+            chunk.spikes(name, self._program.size(name))[0] = spikes[self._past :, columns]
+            chunk.state.v[name][0] = state.v[columns]
+        state.s[...] = spikes[n_steps:]
 
-    def _values(self, block: Block, past: Mapping[str, int], t0: int, steps: int) -> Array:
+    def _values(self, chunk: Chunk) -> Array:
         """Spikes and payloads from outside, one row per step."""
-        values = np.zeros((steps, self._width), np.int32)
+        values = np.zeros((chunk.n_steps, self._width), np.int32)
         for (name, delay), first in self._outside.items():
             size = self._program.size(name)
             if delay:
                 feed = self._feeds[name]
-                late = max(0, delay - t0)
-                given: Array = np.zeros((1, max(0, steps - late), size), feed.dtype)
+                late = max(0, delay - chunk.t0)
+                given: Array = np.zeros((1, max(0, chunk.n_steps - late), size), feed.dtype)
                 if given.size:
-                    feed.load(given, 0, t0 + late - delay)
+                    feed.load(given, 0, chunk.t0 + late - delay)
                 values[late:, first : first + size] = given[0]
             else:
-                rows = block["spikes"][name][0, past[name] : past[name] + steps]
-                values[:, first : first + size] = rows[:, :size]
+                values[:, first : first + size] = chunk.spikes(name, size)[0]
         return values
 
     def _draw(self, t0: int, steps: int) -> tuple[Array, Array]:

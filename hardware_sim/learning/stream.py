@@ -16,12 +16,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-import biril_nm
-from biril_nm.hardware_sim.engine.blocks import Block, RunClock, Worker, block_shape
+from biril_nm.hardware_sim.engine.blocks import Worker, block_shape
 from biril_nm.hardware_sim.engine.components import Component, execution_order
-from biril_nm.hardware_sim.engine.feeds import Feed, StreamFeed
+from biril_nm.hardware_sim.engine.feeds import Feed
 from biril_nm.hardware_sim.engine.program import Program, compile_graph
-from biril_nm.hardware_sim.engine.recorder import Recorder
+from biril_nm.hardware_sim.engine.recorder import Recorder, run_meta
+from biril_nm.hardware_sim.engine.state import Chunk
+from biril_nm.hardware_sim.engine.stream import ChipStream, chip_stream
 from biril_nm.hardware_sim.kernels.jit import is_loaded
 from biril_nm.hardware_sim.kernels.learning.plan import GroupProbes
 from biril_nm.hardware_sim.kernels.learning.steps import run_group
@@ -30,7 +31,6 @@ from biril_nm.hardware_sim.learning.group import Group
 from biril_nm.hw_graph import LoihiGraph, Sparse
 from biril_nm.learning.rule import TRACES
 from biril_nm.recording import ConnectionRecording, NodeRecording, Recording
-from biril_nm.recording.channels_last import torch_view
 
 __all__ = ["simulate_learning"]
 
@@ -45,23 +45,18 @@ def simulate_learning(
     feeds: Mapping[str, Feed],
     variables: tuple[str, ...],
     learning_variables: tuple[str, ...],
-    nodes: Iterable[str],
+    nodes: tuple[str, ...],
 ) -> Recording:
     """Run a graph with plastic connections; arguments are checked by ``simulate``."""
     program = _learning_program(graph)
-    n_steps, batch = next(iter(feeds.values())).values.shape[:2]
-    period = graph.sample_period(n_steps)
-    length = (batch - 1) * period + n_steps + max(program.latency.values())
-    streams = {
-        name: StreamFeed(feed.values, feed.shape, feed.graded, period)
-        for name, feed in feeds.items()
-    }
-    gate = n_steps if program.max_slack > 0 else 0
-    clock = RunClock(length, 1, True, period, gate)
-    recorder = _Recorder(program, length, nodes, variables, _read_out(graph))
-    steps, _ = block_shape(program, streams, clock, 1)
+    stream = chip_stream(graph, program, feeds)
+    length = stream.clock.n_steps
+    wanted = dict.fromkeys(nodes, variables)
+    for name in _readout_nodes(graph):  # the last v of the readout is part of the result
+        wanted[name] = tuple(dict.fromkeys((*wanted.get(name, ()), "v")))
+    recorder = Recorder(program, length, 1, wanted)
     groups = [
-        Group(graph, program, streams, component.names, (period, gate))
+        Group(graph, program, stream, component.names)
         for component in program.order
         if any(graph.ends[name][1] in component.names for name in graph.plastic)
     ]
@@ -69,34 +64,28 @@ def simulate_learning(
         logger.info(
             "loading the compiled learning loop; the first run on a machine compiles it (half a minute)"
         )
-    kept = _Kept(groups, learning_variables, length)
-    worker = _Worker(program, streams, clock, recorder, steps, groups, kept, (n_steps, batch))
-    worker.run(0)
+    kept = [ConnectionRecorder(group, learning_variables, length) for group in groups]
+    counter = SampleCounter(stream, program.compartments)
+    steps, _ = block_shape(program, stream.feeds, stream.clock, 1)
+    loops = {group.names: LearningLoop(group, recorder, each) for group, each in zip(groups, kept)}
+    Worker(program, stream.feeds, stream.clock, recorder, (steps, 1), loops, counter.watch).run(0)
 
-    def in_node_time(name: str, rows: Array) -> Array:
-        starts = np.arange(batch) * period + program.latency[name]
-        return np.asarray(rows[starts[np.newaxis, :] + np.arange(n_steps)[:, np.newaxis]])
-
-    chip = recorder.chip_rows()
-    shown = {name: {v: rows[v] for v in variables} for name, rows in chip.items() if name in nodes}
+    chip = {name: {v: a[0] for v, a in recorder.rows(name).items()} for name in wanted}
+    shown = {name: {v: chip[name][v] for v in variables} for name in nodes}
     return Recording(
         nodes={
-            name: NodeRecording(**{key: in_node_time(name, a) for key, a in rows.items()})
+            name: NodeRecording(**{v: stream.node_time(name, a) for v, a in rows.items()})
             for name, rows in shown.items()
         },
-        n_spikes=worker.n_spikes,
+        n_spikes=counter.n_spikes,
         v_last={
-            name: in_node_time(name, rows["v"])[-1] for name, rows in chip.items() if "v" in rows
+            name: stream.node_time(name, rows["v"])[-1]
+            for name, rows in chip.items()
+            if "v" in rows
         },
         chip=lambda: {name: NodeRecording(**rows) for name, rows in shown.items()},
-        meta={
-            "engine": "biril_nm.hardware_sim",
-            "version": biril_nm.__version__,
-            "n_steps": n_steps,
-            "batch": batch,
-            "learn": True,
-        },
-        connections=kept.traces(),
+        meta={**run_meta(stream.n_steps, stream.batch), "learn": True},
+        connections={name: each for k in kept for name, each in k.recordings().items()},
         graph=_learned_graph(graph, groups),
     )
 
@@ -118,7 +107,7 @@ def _learning_program(graph: LoihiGraph) -> Program:
     )
 
 
-def _read_out(graph: LoihiGraph) -> tuple[str, ...]:
+def _readout_nodes(graph: LoihiGraph) -> tuple[str, ...]:
     """Neurons whose last v decides a prediction: marked by Output nodes, else those that feed nothing."""
     marked = tuple(dict.fromkeys(graph.outputs.values()))
     sources = {source for source, _ in graph.ends.values()}
@@ -142,124 +131,71 @@ def _learned_graph(graph: LoihiGraph, groups: list[Group]) -> LoihiGraph:
     return graph
 
 
-class _Recorder(Recorder):
-    """Records whole streams; v of the read-out always, because the last values are needed."""
+class ConnectionRecorder:
+    """Records the plastic connections of a group at every chip step."""
 
-    def __init__(
-        self,
-        program: Program,
-        length: int,
-        nodes: Iterable[str],
-        variables: tuple[str, ...],
-        read_out: tuple[str, ...],
-    ) -> None:
-        super().__init__(program, length, 1, nodes, variables)
-        self._nodes = tuple(dict.fromkeys((*self._nodes, *read_out)))
-        for name in read_out:
-            if (name, "v") not in self._arrays:
-                self._arrays[name, "v"] = np.empty((1, length, program.size(name)), np.int32)
+    def __init__(self, group: Group, variables: tuple[str, ...], length: int) -> None:
+        self._group, self._variables = group, variables
+        synapses = length if set(variables) & {"w", "t", "d"} else 0
+        traces = length if set(variables) & set(TRACES) else 0
+        self._synapses = np.empty((synapses, group.n_synapses), np.int16)
+        self._traces = np.empty((traces, group.n_traces), np.int16)
 
-    def chip_rows(self) -> dict[str, dict[str, Array]]:
-        """All that was recorded, as views (n_chip_steps, *shape)."""
-        rows: dict[str, dict[str, Array]] = {name: {} for name in self._nodes}
-        for (name, variable), array in self._arrays.items():
-            rows[name][variable] = torch_view(array[0], self._shapes[name])
-        return rows
+    def rows(self, t0: int, n_steps: int) -> tuple[NDArray[np.int16], NDArray[np.int16]]:
+        """Where a chunk is recorded: synapses and traces; no rows where nothing is."""
+        return self._synapses[t0 : t0 + n_steps], self._traces[t0 : t0 + n_steps]
 
-
-class _Kept:
-    """Recordings of the plastic connections of all groups."""
-
-    def __init__(self, groups: list[Group], variables: tuple[str, ...], length: int) -> None:
-        self._groups, self._variables = groups, variables
-        synapses = bool(set(variables) & {"w", "t", "d"})
-        traces = bool(set(variables) & set(TRACES))
-        self._synapses = [
-            np.empty((length if synapses else 0, group.n_synapses), np.int16) for group in groups
-        ]
-        self._traces = [
-            np.empty((length if traces else 0, group.n_traces), np.int16) for group in groups
-        ]
-
-    def rows(self, group: Group, t0: int, steps: int) -> tuple[Array, Array]:
-        """Where a chunk of a group is recorded."""
-        index = self._groups.index(group)
-        return self._synapses[index][t0 : t0 + steps], self._traces[index][t0 : t0 + steps]
-
-    def traces(self) -> dict[str, ConnectionRecording]:
+    def recordings(self) -> dict[str, ConnectionRecording]:
         """Recorded variables by connection, in torch order."""
         if not self._variables:
             return {}
         found = {}
-        for group, synapses, traces in zip(self._groups, self._synapses, self._traces):
-            for each in group.plastic:
-                values: dict[str, Array] = {}
-                if len(synapses):
-                    values.update(group.synapse_rows(each, synapses))
-                if len(traces):
-                    values.update(group.trace_rows(each, traces))
-                wanted = {key: a for key, a in values.items() if key in self._variables}
-                found[each.name] = ConnectionRecording(**wanted)
+        for each in self._group.plastic:
+            values: dict[str, Array] = {}
+            if len(self._synapses):
+                values.update(self._group.synapse_rows(each, self._synapses))
+            if len(self._traces):
+                values.update(self._group.trace_rows(each, self._traces))
+            wanted = {key: a for key, a in values.items() if key in self._variables}
+            found[each.name] = ConnectionRecording(**wanted)
         return found
 
 
-class _Worker(Worker):
-    """Runs components as ever, but groups through their own loop; counts spikes within samples."""
+class LearningLoop:
+    """Advances a group within a run, and records it."""
 
-    def __init__(
-        self,
-        program: Program,
-        feeds: Mapping[str, Feed],
-        clock: RunClock,
-        recorder: Recorder,
-        chunk: int,
-        groups: list[Group],
-        kept: _Kept,
-        sample: tuple[int, int],
-    ) -> None:
-        super().__init__(program, feeds, clock, recorder, chunk, 1)
-        self._groups = {group.names: group for group in groups}
-        self._kept = kept
-        self._n_steps, self._n_samples = sample
-        self.n_spikes = dict.fromkeys(program.compartments, 0)
+    def __init__(self, group: Group, recorder: Recorder, kept: ConnectionRecorder) -> None:
+        self._group, self._kept = group, kept
+        self._probes = {name: recorder.probes(name) for name in group.names}
 
-    def _run_chunk(self, block: Block, b0: int, t0: int, steps: int) -> None:
-        super()._run_chunk(block, b0, t0, steps)
-        for name in self.n_spikes:
-            age = np.arange(t0, t0 + steps) - self._program.latency[name]
-            inside = (
-                (age >= 0)
-                & (age < self._n_samples * self._clock.period)
-                & (age % self._clock.period < self._n_steps)
-            )
-            rows = block["spikes"][name][0, self._past[name] :][:steps]
-            self.n_spikes[name] += int(rows[inside].sum(dtype=np.int64))
-
-    def _run_loop(self, block: Block, names: tuple[str, ...], b0: int, t0: int, steps: int) -> None:
-        group = self._groups.get(names)
-        if group is None:
-            super()._run_loop(block, names, b0, t0, steps)
-            return
-        for name in names:
-            self._receive(block, name, t0, 0, steps, outside=names)
-        arrays = {name: self._recorder.probes(name) for name in names}
-        records_u = any(probes.u.size for probes in arrays.values())
-        records_v = any(probes.v.size for probes in arrays.values())
-        u, v = (
-            np.empty((steps if wanted else 0, group.n_neurons), np.int32)
-            for wanted in (records_u, records_v)
-        )
-        synapses, traces = self._kept.rows(group, t0, steps)
-        group.run(block, self._past, steps, t0, GroupProbes(u, v, synapses, traces))
-        for name in names:
-            size = self._program.size(name)
-            spikes = block["spikes"][name][0, self._past[name] :][:steps, :size]
+    def run(self, chunk: Chunk) -> None:
+        """Advance by a chunk."""
+        group, probes = self._group, self._probes
+        rows_u = chunk.n_steps if any(probe.u.size for probe in probes.values()) else 0
+        rows_v = chunk.n_steps if any(probe.v.size for probe in probes.values()) else 0
+        u = np.empty((rows_u, group.n_neurons), np.int32)
+        v = np.empty((rows_v, group.n_neurons), np.int32)
+        group.run(chunk, GroupProbes(u, v, *self._kept.rows(chunk.t0, chunk.n_steps)))
+        steps = slice(chunk.t0, chunk.t0 + chunk.n_steps)
+        for name, probe in probes.items():
             columns = group.columns(name)
-            parts: list[tuple[Array, Array]] = [
-                (arrays[name].s, spikes),
-                (arrays[name].u, u[:, columns]),
-                (arrays[name].v, v[:, columns]),
-            ]
-            for record, rows in parts:
-                if record.size:
-                    record[0, t0 : t0 + steps] = rows
+            if probe.s.size:
+                probe.s[0, steps] = chunk.spikes(name, probe.s.shape[2])[0]
+            if probe.u.size:
+                probe.u[0, steps] = u[:, columns]
+            if probe.v.size:
+                probe.v[0, steps] = v[:, columns]
+
+
+class SampleCounter:
+    """Counts the spikes of each node within samples; those between samples do not count."""
+
+    def __init__(self, stream: ChipStream, nodes: Iterable[str]) -> None:
+        self._stream = stream
+        self.n_spikes = dict.fromkeys(nodes, 0)
+
+    def watch(self, chunk: Chunk) -> None:
+        """Count the spikes of a chunk."""
+        for name in self.n_spikes:
+            inside = self._stream.inside(name, chunk.t0, chunk.n_steps)
+            self.n_spikes[name] += int(chunk.spikes(name)[0, inside].sum(dtype=np.int64))
