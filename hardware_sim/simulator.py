@@ -62,7 +62,7 @@ def simulate(
         Recordings in node time, spike counts and last membrane potentials of every node; recorded
         arrays are (n_steps, batch, *shape), s as uint8, u and v as int32. After learning, ``graph``
         is the learned graph, ``connections`` holds what was recorded of plastic connections, and
-        ``v_last`` knows the nodes whose v was recorded and the read-out.
+        ``v_last`` knows the nodes whose v was recorded and the readout.
 
     Raises:
         ConfigError: an argument, shape or dtype that does not fit.

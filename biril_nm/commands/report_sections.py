@@ -14,7 +14,7 @@ from biril_nm.hardware_sim import (
 )
 from biril_nm.hardware_sim.cost.energy import EnergyEstimate, energy_text
 from biril_nm.hardware_sim.cost.neurobench import NeuroBenchMetrics
-from biril_nm.hardware_sim.mapping.placement import Mapping
+from biril_nm.hardware_sim.mapping.placement import Placement
 from biril_nm.hw_graph import LoihiGraph
 from biril_nm.loihi import chip_profile
 from biril_nm.parity import ParityReport
@@ -51,7 +51,7 @@ def parity_card(report: ParityReport) -> Card:
     return Card("parity of " + ", ".join(report.engines), value, report.summary(), report.ok)
 
 
-def _mapping_card(mapping: Mapping) -> Card:
+def _mapping_card(mapping: Placement) -> Card:
     value = f"{len(mapping.cores):,} core{'s' if len(mapping.cores) != 1 else ''}"
     available = mapping.n_chips * mapping.limits.cores.value
     note = f"of {available} on {mapping.limits.chip}" + ("" if mapping.fits else ": does not fit")
@@ -71,7 +71,7 @@ def _time_card(energy: EnergyEstimate) -> Card:
     )
 
 
-def _mapping(graph: LoihiGraph, mapping: Mapping) -> Section:
+def _mapping(graph: LoihiGraph, mapping: Placement) -> Section:
     names = list(graph.timing.order)
     limits = mapping.limits
     tiles = [

@@ -17,8 +17,7 @@ import numpy as np
 from biril_nm.errors import ConfigError
 from biril_nm.hardware_sim.cost.activity import Activity, driving_inputs
 from biril_nm.hardware_sim.cost.fanout import fan_out
-from biril_nm.hardware_sim.mapping.placement import Mapping as ChipMapping
-from biril_nm.hardware_sim.mapping.placement import messages
+from biril_nm.hardware_sim.mapping.placement import Placement, messages
 from biril_nm.hw_graph import LoihiGraph
 from biril_nm.loihi import LOIHI1, ChipProfile, chip_profile
 from biril_nm.recording import Recording
@@ -165,7 +164,7 @@ def energy_text(joules: float) -> str:
 def estimate_energy(
     graph: LoihiGraph,
     trace: Recording | Activity,
-    mapping: ChipMapping | None = None,
+    mapping: Placement | None = None,
     chip: str | ChipProfile = LOIHI1,
     inputs: Any = None,
     table: EnergyTable = DAVIES_2018,
@@ -209,7 +208,7 @@ def _label(profile: ChipProfile, table: EnergyTable) -> str:
     return f"modelled, {table.name}: no table of {profile.name} is public"
 
 
-def _notes(graph: LoihiGraph, activity: Activity, mapping: ChipMapping | None) -> tuple[str, ...]:
+def _notes(graph: LoihiGraph, activity: Activity, mapping: Placement | None) -> tuple[str, ...]:
     notes = ["without static power, host, input/output and the barrier between steps"]
     if mapping is None:
         notes.append("without messages and hops: no mapping was given")
@@ -226,7 +225,7 @@ def _layer(
     graph: LoihiGraph,
     name: str,
     activity: Activity,
-    mapping: ChipMapping | None,
+    mapping: Placement | None,
     table: EnergyTable,
 ) -> LayerEnergy:
     n = activity.n_samples

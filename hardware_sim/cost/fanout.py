@@ -6,24 +6,22 @@ One function serves energy (stored synapses), NeuroBench metrics (non-zero synap
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
+from biril_nm.arrays import IntArray
 from biril_nm.hw_graph import Conv, Dense, LoihiGraph, Shape
 from biril_nm.hw_graph.convolutions import tap_table
 
 __all__ = ["fan_out", "stored_weights"]
 
-Counts = NDArray[np.int64]
 
-
-def _valid_taps(node: Conv, axis: int, pre: Shape, post: Shape) -> Counts:
+def _valid_taps(node: Conv, axis: int, pre: Shape, post: Shape) -> IntArray:
     """1 where source index i has a target through kernel index k along an axis, else 0."""
     sizes = (pre[1 + axis], node.weight.shape[2 + axis])
     geometry = (node.stride[axis], node.padding[axis], node.dilation[axis], post[1 + axis])
     return (tap_table(*sizes, *geometry) >= 0).astype(np.int64)
 
 
-def fan_out(graph: LoihiGraph, connection: str, nonzero: bool = False) -> Counts:
+def fan_out(graph: LoihiGraph, connection: str, nonzero: bool = False) -> IntArray:
     """Synapses that leave each source neuron of ``connection``, in the source's shape.
 
     Args:
@@ -48,7 +46,7 @@ def fan_out(graph: LoihiGraph, connection: str, nonzero: bool = False) -> Counts
     return np.asarray(counts, dtype=np.int64).reshape(pre)
 
 
-def _conv_fan_out(node: Conv, pre: Shape, post: Shape, nonzero: bool) -> Counts:
+def _conv_fan_out(node: Conv, pre: Shape, post: Shape, nonzero: bool) -> IntArray:
     """Targets of (channel, y, x): the sum over valid taps of the output channels behind them."""
     kernel = node.weight != 0 if nonzero else np.ones(node.weight.shape, dtype=bool)
     out_channels, group_in, k_height, k_width = kernel.shape

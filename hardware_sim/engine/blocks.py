@@ -66,7 +66,7 @@ class Loop(Protocol):
 
 
 def _ignore(chunk: Chunk) -> None:
-    """Nobody watches."""
+    """The watcher of a run that is not watched."""
 
 
 def run(

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from biril_nm.arrays import IntArray
 from biril_nm.hardware_sim.kernels.lanes import FEW, LANES
 from biril_nm.hardware_sim.kernels.records import ConvOrder, ConvSteps, ConvWeights
 from biril_nm.hardware_sim.kernels.synapse import CONV_COLUMNS
@@ -28,7 +29,6 @@ from biril_nm.hw_graph.convolutions import tap_table
 
 __all__ = ["conv_tables"]
 
-Ints = NDArray[np.int64]
 POSITIVE_BITS = 63  # of a signed 64-bit product
 
 
@@ -45,10 +45,10 @@ class _Axis:
     """
 
     slots: list[int]
-    phase: Ints
-    first_slot: Ints
-    first_out: Ints
-    count: Ints
+    phase: IntArray
+    first_slot: IntArray
+    first_out: IntArray
+    count: IntArray
     gap: int
     complete: NDArray[np.bool_]
 
@@ -92,7 +92,7 @@ def _reciprocal(divisor: int, n: int) -> tuple[int, int]:
 
 
 def conv_tables(
-    node: Conv, kernel: Ints, pre: Shape, post: Shape, channel_first: bool
+    node: Conv, kernel: IntArray, pre: Shape, post: Shape, channel_first: bool
 ) -> tuple[ConvWeights, int]:
     """Weights of a convolution as its sum takes them, and the length of its sums.
 

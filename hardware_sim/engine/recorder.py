@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 import biril_nm
+from biril_nm.arrays import Array
 from biril_nm.hardware_sim.engine.program import Program
 from biril_nm.hardware_sim.kernels.records import Probes
 from biril_nm.recording import VARIABLES, NodeRecording
@@ -17,8 +17,6 @@ from biril_nm.recording.channels_last import torch_view
 from biril_nm.recording.folder import DTYPES, RecordingFolder, check_memory
 
 __all__ = ["Recorder", "run_meta"]
-
-Array = NDArray[Any]
 
 
 def run_meta(n_steps: int, batch: int) -> dict[str, Any]:

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from biril_nm.arrays import Array
 from biril_nm.hardware_sim.engine.feeds import Feed
 from biril_nm.hardware_sim.engine.program import Program
 from biril_nm.hardware_sim.kernels.lanes import MASK
 
 __all__ = ["Chunk", "State", "make_state", "row_length"]
-
-Array = NDArray[Any]
 
 
 @dataclass(frozen=True)

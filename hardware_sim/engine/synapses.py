@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from biril_nm.arrays import Array, IntArray
 from biril_nm.errors import ConfigError, RangeError
 from biril_nm.hardware_sim.engine.conv_tables import conv_tables
 from biril_nm.hardware_sim.engine.layout import node_order
@@ -32,8 +32,6 @@ TYPES: tuple[tuple[type, type], ...] = (
     (np.int16, np.int32),
     (np.int32, np.int64),
 )
-
-IntArray = NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -121,7 +119,7 @@ def _narrow(
     return stored.astype(weight_type), shift, sum_type
 
 
-def _prepared(node: Dense | Sparse, weights: IntArray) -> IntArray:
+def _prepared(node: Dense | Sparse, weights: Array) -> IntArray:
     """Weights after Lava's preparation; zeros if the exponent shifts every bit of a sum out."""
     prepared = prepare_weights(weights, node.weight_bits, node.sign_mode)
     return prepared if node.weight_exp < INT32_BITS else np.zeros_like(prepared)

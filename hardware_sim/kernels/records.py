@@ -7,10 +7,12 @@ for: :data:`Weights` of one class select the sum of one kind of connection
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Union
+from typing import NamedTuple, Union
 
 import numpy as np
 from numpy.typing import NDArray
+
+from biril_nm.arrays import Array
 
 __all__ = [
     "Cells",
@@ -29,8 +31,6 @@ __all__ = [
     "SparseWeights",
     "Weights",
 ]
-
-Array = NDArray[Any]
 
 
 # --- a connection -------------------------------------------------------------------------------

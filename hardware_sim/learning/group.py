@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from biril_nm.arrays import Array
 from biril_nm.hardware_sim.engine.layout import node_order
 from biril_nm.hardware_sim.engine.program import Program
 from biril_nm.hardware_sim.engine.state import Chunk
@@ -38,7 +38,6 @@ from biril_nm.loihi.fixed_point import prepare_weights
 
 __all__ = ["Group", "GroupState"]
 
-Array = NDArray[Any]
 INT32_BITS = 32
 
 

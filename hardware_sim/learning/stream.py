@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from biril_nm.arrays import Array
 from biril_nm.hardware_sim.engine.blocks import Worker, block_shape
 from biril_nm.hardware_sim.engine.components import Component, execution_order
 from biril_nm.hardware_sim.engine.feeds import Feed
@@ -36,7 +37,6 @@ __all__ = ["simulate_learning"]
 
 logger = logging.getLogger(__name__)
 
-Array = NDArray[Any]
 TAG_FIELDS = {"t": "tag_t", "d": "tag_d"}
 
 

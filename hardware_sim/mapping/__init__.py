@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from biril_nm._moved import renamed
 from biril_nm.hardware_sim.mapping.placement import (
     Core,
-    Mapping,
     MappingFinding,
     Messages,
-    Part,
+    PlacedBlock,
+    Placement,
     map_to_chip,
     messages,
 )
 
-__all__ = ["Core", "Mapping", "MappingFinding", "Messages", "Part", "map_to_chip", "messages"]
+__all__ = [
+    "Core",
+    "MappingFinding",
+    "Messages",
+    "PlacedBlock",
+    "Placement",
+    "map_to_chip",
+    "messages",
+]
+
+__getattr__ = renamed(__name__, {"Mapping": Placement, "Part": PlacedBlock})

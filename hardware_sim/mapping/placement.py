@@ -8,7 +8,7 @@ the mesh row by row and chips stand side by side.
 
 from __future__ import annotations
 
-from collections.abc import Mapping as MappingABC
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,12 +16,20 @@ from numpy.typing import NDArray
 
 from biril_nm.errors import ConfigError, RangeError, bullet_list
 from biril_nm.hardware_sim.mapping.search import BLOCK_LIMITS, Demand, find_splits
-from biril_nm.hardware_sim.mapping.splits import Split, reach
+from biril_nm.hardware_sim.mapping.splits import BlockGrid, reach
 from biril_nm.hw_graph import LoihiGraph
 from biril_nm.loihi import LOIHI2, ChipProfile
 from biril_nm.loihi.cores import CoreLimits, limits_of
 
-__all__ = ["Core", "Mapping", "MappingFinding", "Messages", "Part", "map_to_chip", "messages"]
+__all__ = [
+    "Core",
+    "MappingFinding",
+    "Messages",
+    "PlacedBlock",
+    "Placement",
+    "map_to_chip",
+    "messages",
+]
 
 OPEN_CORES = 8  # partly filled cores that a new block may join
 CORE_LIMITS = (*BLOCK_LIMITS, "synapse_formats")
@@ -59,7 +67,7 @@ class MappingFinding:
 
 
 @dataclass(frozen=True)
-class Part:
+class PlacedBlock:
     """One block of a population on its core.
 
     Attributes:
@@ -90,7 +98,7 @@ class Core:
     """What one core holds; the fields are sums over its parts."""
 
     index: int
-    parts: tuple[Part, ...]
+    parts: tuple[PlacedBlock, ...]
     neurons: int
     synapse_bits: int
     axons_in: int
@@ -100,7 +108,7 @@ class Core:
 
 
 @dataclass(frozen=True)
-class Mapping:
+class Placement:
     """Result of :func:`map_to_chip`.
 
     Attributes:
@@ -115,8 +123,8 @@ class Mapping:
 
     limits: CoreLimits
     n_chips: int
-    splits: MappingABC[str, Split]
-    parts: MappingABC[str, tuple[Part, ...]]
+    splits: Mapping[str, BlockGrid]
+    parts: Mapping[str, tuple[PlacedBlock, ...]]
     cores: tuple[Core, ...]
     findings: tuple[MappingFinding, ...]
     assumptions: tuple[str, ...]
@@ -166,7 +174,7 @@ class Mapping:
 
 def map_to_chip(
     graph: LoihiGraph, chip: str | ChipProfile | CoreLimits = LOIHI2, n_chips: int = 1
-) -> Mapping:
+) -> Placement:
     """Place a graph on the cores of a chip, and find what does not fit.
 
     Args:
@@ -175,7 +183,7 @@ def map_to_chip(
         n_chips: chips that are there.
 
     Returns:
-        The placement, also of a network that does not fit: ``mapping.findings`` tells why.
+        The placement, also of a network that does not fit: ``findings`` says why.
 
     Raises:
         ConfigError: no chips, or no limits are known for the chip.
@@ -185,11 +193,11 @@ def map_to_chip(
     limits = limits_of(chip)
     splits, demands, broken = find_splits(graph, limits)
     cores = _pack(graph, splits, demands, limits)
-    parts: dict[str, list[Part]] = {name: [] for name in graph.neurons}
+    parts: dict[str, list[PlacedBlock]] = {name: [] for name in graph.neurons}
     for core in cores:
         for part in core.parts:
             parts[part.node].append(part)
-    return Mapping(
+    return Placement(
         limits=limits,
         n_chips=n_chips,
         splits=splits,
@@ -202,13 +210,13 @@ def map_to_chip(
 
 def _pack(
     graph: LoihiGraph,
-    splits: MappingABC[str, Split],
-    demands: MappingABC[str, Demand],
+    splits: Mapping[str, BlockGrid],
+    demands: Mapping[str, Demand],
     limits: CoreLimits,
 ) -> list[Core]:
     """Blocks to cores in the order of latency; a block joins an open core where all limits allow."""
     caps = [int(getattr(limits, key).value) for key in CORE_LIMITS]
-    bins: list[list[Part]] = []
+    bins: list[list[PlacedBlock]] = []
     loads: list[list[int]] = []
     first_open = 0
     for name in graph.timing.order:
@@ -229,14 +237,14 @@ def _pack(
                 loads.append([0] * len(caps))
                 first_open = max(0, len(bins) - OPEN_CORES)
             loads[home] = [have + need for have, need in zip(loads[home], needs)]
-            bins[home].append(Part(name, splits[name].bounds(block), home, *needs))
+            bins[home].append(PlacedBlock(name, splits[name].bounds(block), home, *needs))
     return [Core(i, tuple(parts), *load) for i, (parts, load) in enumerate(zip(bins, loads))]
 
 
 def _findings(
     graph: LoihiGraph,
-    demands: MappingABC[str, Demand],
-    broken: MappingABC[str, MappingABC[str, int]],
+    demands: Mapping[str, Demand],
+    broken: Mapping[str, Mapping[str, int]],
     cores: list[Core],
     limits: CoreLimits,
     n_chips: int,
@@ -275,7 +283,7 @@ def _findings(
     return found
 
 
-def _largest(demands: MappingABC[str, Demand], cores: list[Core], limits: CoreLimits) -> str:
+def _largest(demands: Mapping[str, Demand], cores: list[Core], limits: CoreLimits) -> str:
     """The population on the most cores, and the limit that its blocks come closest to."""
     homes = {
         name: sum(any(p.node == name for p in core.parts) for core in cores) for name in demands
@@ -339,24 +347,26 @@ class Messages:
     hops_y: int
 
 
-def messages(graph: LoihiGraph, mapping: Mapping, name: str, spikes: NDArray[np.int64]) -> Messages:
+def messages(
+    graph: LoihiGraph, placement: Placement, name: str, spikes: NDArray[np.int64]
+) -> Messages:
     """Messages and hops of the spikes of population ``name``.
 
     Args:
         graph: the integer network.
-        mapping: its placement.
+        placement: where it was placed.
         name: the sender.
         spikes: spikes per neuron, in the node's shape.
     """
-    volume = np.asarray(spikes).reshape(mapping.splits[name].shape)
-    place = {node: _positions(mapping, node) for node in mapping.parts}
+    volume = np.asarray(spikes).reshape(placement.splits[name].shape)
+    place = {node: _positions(placement, node) for node in placement.parts}
     sent = hops_x = hops_y = 0
     for connection, (source, target) in graph.ends.items():
         if source != name:
             continue
-        way = reach(graph, connection, mapping.splits[target])
+        way = reach(graph, connection, placement.splits[target])
         for block, at in enumerate(place[name]):
-            found = way.messages(volume, mapping.splits[name].bounds(block))
+            found = way.messages(volume, placement.splits[name].bounds(block))
             away = np.abs(place[target] - at)
             sent += int(found.sum())
             hops_x += int(found @ away[:, 0])
@@ -364,10 +374,10 @@ def messages(graph: LoihiGraph, mapping: Mapping, name: str, spikes: NDArray[np.
     return Messages(sent, hops_x, hops_y)
 
 
-def _positions(mapping: Mapping, name: str) -> NDArray[np.int64]:
+def _positions(placement: Placement, name: str) -> NDArray[np.int64]:
     """(x, y) of the tile of each block, in block order."""
-    limits = mapping.limits
-    core = np.array([part.core for part in mapping.parts[name]], dtype=np.int64)
+    limits = placement.limits
+    core = np.array([part.core for part in placement.parts[name]], dtype=np.int64)
     chip, local = np.divmod(core, limits.cores.value)
     y, x = np.divmod(local // limits.cores_per_tile, limits.mesh_columns)
     return np.stack([x + chip * limits.mesh_columns, y], axis=1)

@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from biril_nm.arrays import IntArray
 from biril_nm.hardware_sim.mapping.splits import (
-    Split,
+    BlockGrid,
     as_volume,
     axon_slots,
     reach,
@@ -25,7 +25,6 @@ from biril_nm.loihi.cores import CoreLimits
 
 __all__ = ["BLOCK_LIMITS", "Demand", "demand_of", "find_splits"]
 
-Counts = NDArray[np.int64]
 BLOCK_LIMITS = ("neurons", "synapse_bits", "axons_in", "axons_out", "neuron_groups")
 ROUNDS = 3  # feedback: a source's blocks depend on those of its targets
 FINE_STEPS = 12  # numbers of blocks tried one by one before they grow in steps
@@ -36,11 +35,11 @@ GROWTH = 1.08
 class Demand:
     """What each block of a split takes on its core; arrays of shape ``split.parts``."""
 
-    neurons: Counts
-    synapse_bits: Counts
-    axons_in: Counts
-    axons_out: Counts
-    neuron_groups: Counts
+    neurons: IntArray
+    synapse_bits: IntArray
+    axons_in: IntArray
+    axons_out: IntArray
+    neuron_groups: IntArray
 
     def worst(self, limit: str) -> int:
         """The largest value over all blocks."""
@@ -48,7 +47,12 @@ class Demand:
 
 
 def demand_of(
-    graph: LoihiGraph, name: str, split: Split, slots: Counts, sets: Counts, limits: CoreLimits
+    graph: LoihiGraph,
+    name: str,
+    split: BlockGrid,
+    slots: IntArray,
+    sets: IntArray,
+    limits: CoreLimits,
 ) -> Demand:
     """What the blocks of population ``name`` take.
 
@@ -63,13 +67,15 @@ def demand_of(
 
 def find_splits(
     graph: LoihiGraph, limits: CoreLimits
-) -> tuple[dict[str, Split], dict[str, Demand], dict[str, dict[str, int]]]:
+) -> tuple[dict[str, BlockGrid], dict[str, Demand], dict[str, dict[str, int]]]:
     """A split of every population, what its blocks take, and limits that no split can keep.
 
     Returns:
         splits, demands, and per population what a single neuron needs of the limits that it breaks.
     """
-    splits = {name: Split(as_volume(node.shape), (1, 1, 1)) for name, node in graph.neurons.items()}
+    splits = {
+        name: BlockGrid(as_volume(node.shape), (1, 1, 1)) for name, node in graph.neurons.items()
+    }
     demands: dict[str, Demand] = {}
     broken: dict[str, dict[str, int]] = {}
     sets = {name: register_sets(node, limits) for name, node in graph.neurons.items()}
@@ -87,8 +93,8 @@ def find_splits(
 
 
 def _output_slots(
-    graph: LoihiGraph, name: str, splits: dict[str, Split], limits: CoreLimits
-) -> Counts:
+    graph: LoihiGraph, name: str, splits: dict[str, BlockGrid], limits: CoreLimits
+) -> IntArray:
     """Output axon slots of each neuron: one or two per block of a target that it reaches."""
     slots = np.zeros(splits[name].shape, dtype=np.int64)
     for connection, (source, target) in graph.ends.items():
@@ -99,8 +105,8 @@ def _output_slots(
 
 
 def _best(
-    graph: LoihiGraph, name: str, slots: Counts, sets: Counts, limits: CoreLimits
-) -> tuple[Split, dict[str, int]]:
+    graph: LoihiGraph, name: str, slots: IntArray, sets: IntArray, limits: CoreLimits
+) -> tuple[BlockGrid, dict[str, int]]:
     """The cheapest split that keeps every limit which single neurons can keep."""
     shape = as_volume(graph.neurons[name].shape)
     finest = _single_neurons(graph, name, slots, sets, limits)
@@ -111,9 +117,9 @@ def _best(
         -(-int(slots.sum()) // _value(limits, "axons_out")) if "axons_out" in wanted else 1,
         -(-(int(sets.max(initial=0)) + 1) // _value(limits, "neuron_groups")),
     )
-    best, best_cost = Split(shape, (shape[0], shape[1], shape[2])), float("inf")
+    best, best_cost = BlockGrid(shape, (shape[0], shape[1], shape[2])), float("inf")
     for parts in _candidates(shape, lowest):
-        split = Split(shape, parts)
+        split = BlockGrid(shape, parts)
         if split.n_blocks >= best_cost:
             break
         demand = demand_of(graph, name, split, slots, sets, limits)
@@ -125,7 +131,7 @@ def _best(
     return best, broken
 
 
-def _source_blocks(graph: LoihiGraph, name: str, split: Split, limits: CoreLimits) -> float:
+def _source_blocks(graph: LoihiGraph, name: str, split: BlockGrid, limits: CoreLimits) -> float:
     """Cores that the sources need for the output axons into ``split``, as a fraction."""
     blocks = 0.0
     for connection in graph.incoming(name):
@@ -142,11 +148,11 @@ def _value(limits: CoreLimits, limit: str) -> int:
 
 
 def _single_neurons(
-    graph: LoihiGraph, name: str, slots: Counts, sets: Counts, limits: CoreLimits
+    graph: LoihiGraph, name: str, slots: IntArray, sets: IntArray, limits: CoreLimits
 ) -> dict[str, int]:
     """The largest demand of one neuron on its own core: what no split can lower."""
     shape = as_volume(graph.neurons[name].shape)
-    demand = demand_of(graph, name, Split(shape, shape), slots, sets, limits)  # type: ignore[arg-type]
+    demand = demand_of(graph, name, BlockGrid(shape, shape), slots, sets, limits)  # type: ignore[arg-type]
     return {limit: demand.worst(limit) for limit in BLOCK_LIMITS}
 
 

@@ -13,14 +13,22 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from biril_nm.arrays import IntArray
 from biril_nm.hw_graph import Connection, Conv, LoihiGraph, Neurons, Shape, Sparse
 from biril_nm.hw_graph.convolutions import tap_table
 from biril_nm.loihi import WEIGHT_BITS
 from biril_nm.loihi.cores import CoreLimits
 
-__all__ = ["Reach", "Split", "as_volume", "axon_slots", "reach", "register_sets", "synapse_demand"]
+__all__ = [
+    "BlockGrid",
+    "Reach",
+    "as_volume",
+    "axon_slots",
+    "reach",
+    "register_sets",
+    "synapse_demand",
+]
 
-Counts = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 STORED_WEIGHT_BITS = (1, 2, 3, 4, 5, 6, WEIGHT_BITS)  # nengo-loihi block.py, WEIGHT_BITS_MAP
 
@@ -31,7 +39,7 @@ def as_volume(shape: Shape) -> Shape:
 
 
 @dataclass(frozen=True)
-class Split:
+class BlockGrid:
     """A population cut into ``parts`` even blocks per axis.
 
     Attributes:
@@ -47,27 +55,27 @@ class Split:
         """Number of blocks."""
         return int(np.prod(self.parts))
 
-    def edges(self, axis: int) -> Counts:
+    def edges(self, axis: int) -> IntArray:
         """Where blocks start and end along an axis, parts + 1 numbers."""
         return self._edges[axis]
 
     @cached_property
-    def _edges(self) -> tuple[Counts, ...]:
+    def _edges(self) -> tuple[IntArray, ...]:
         pairs = zip(self.shape, self.parts)
         return tuple(np.arange(p + 1, dtype=np.int64) * n // p for n, p in pairs)
 
-    def owner(self, axis: int) -> Counts:
+    def owner(self, axis: int) -> IntArray:
         """Block index of each position along an axis."""
         return np.repeat(np.arange(self.parts[axis]), np.diff(self.edges(axis)))
 
     @cached_property
-    def sizes(self) -> Counts:
+    def sizes(self) -> IntArray:
         """Neurons of each block, shape ``parts``."""
         c, h, w = (np.diff(self.edges(axis)) for axis in range(3))
         return np.asarray(np.multiply.outer(np.multiply.outer(c, h), w), dtype=np.int64)
 
     @cached_property
-    def block_of(self) -> Counts:
+    def block_of(self) -> IntArray:
         """Flat block index of each neuron, flattened in torch order."""
         c, h, w = (self.owner(axis) for axis in range(3))
         index = (c[:, None, None] * self.parts[1] + h[:, None]) * self.parts[2] + w
@@ -80,14 +88,14 @@ class Split:
             (int(self.edges(axis)[i]), int(self.edges(axis)[i + 1])) for axis, i in enumerate(at)
         )
 
-    def sums(self, values: Counts) -> Counts:
+    def sums(self, values: IntArray) -> IntArray:
         """Sums of one number per neuron over each block, shape ``parts``."""
         found = values.reshape(self.shape)
         for axis in range(3):
             found = np.add.reduceat(found, self.edges(axis)[:-1], axis=axis)
         return np.asarray(found, dtype=np.int64)
 
-    def distinct(self, values: Counts) -> Counts:
+    def distinct(self, values: IntArray) -> IntArray:
         """Different values (>= 0, one per neuron) within each block, shape ``parts``."""
         n = int(values.max(initial=0)) + 1
         if n == 1:
@@ -97,7 +105,7 @@ class Split:
         return found.reshape(self.parts).astype(np.int64)
 
 
-def register_sets(node: Neurons, limits: CoreLimits) -> Counts:
+def register_sets(node: Neurons, limits: CoreLimits) -> IntArray:
     """A number per neuron, flat: neurons that can share a neuron group have the same.
 
     On a chip with ``limits.register_tables`` those are neurons with equal du, dv and vth, else all.
@@ -114,12 +122,12 @@ def register_sets(node: Neurons, limits: CoreLimits) -> Counts:
 # --- memory --------------------------------------------------------------------------------------
 
 
-def _list_bits(n: Counts, per_synapse: int, limits: CoreLimits) -> Counts:
+def _list_bits(n: IntArray, per_synapse: int, limits: CoreLimits) -> IntArray:
     """Bits of synapse lists of ``n`` synapses each: full blocks and a rest, in whole words."""
     form = limits.format
     n = np.asarray(n, dtype=np.int64)
 
-    def words(k: Counts) -> Counts:
+    def words(k: IntArray) -> IntArray:
         return np.asarray(-(-(k * per_synapse + form.header_bits) // form.word_bits))
 
     full, rest = np.divmod(n, form.block_synapses)
@@ -148,8 +156,8 @@ class _Axis:
         lists: distinct sets of kernel indices by their size, (block, size).
     """
 
-    reached: Counts
-    lists: Counts
+    reached: IntArray
+    lists: IntArray
 
 
 @dataclass(frozen=True)
@@ -165,7 +173,7 @@ class _Geometry:
     parts: int
 
 
-def _geometry(node: Conv, axis: int, pre: Shape, split: Split) -> _Geometry:
+def _geometry(node: Conv, axis: int, pre: Shape, split: BlockGrid) -> _Geometry:
     return _Geometry(
         pre[1 + axis],
         node.weight.shape[2 + axis],
@@ -178,7 +186,7 @@ def _geometry(node: Conv, axis: int, pre: Shape, split: Split) -> _Geometry:
 
 
 @lru_cache(maxsize=4096)
-def _taps(g: _Geometry) -> tuple[Counts, Counts]:
+def _taps(g: _Geometry) -> tuple[IntArray, IntArray]:
     """Target index per (source index, kernel index) along the axis, and the edges of the blocks."""
     taps = tap_table(g.length, g.kernel, g.stride, g.padding, g.dilation, g.target)
     return taps, np.arange(g.parts + 1, dtype=np.int64) * g.target // g.parts
@@ -200,8 +208,8 @@ def _axis(geometry: _Geometry) -> _Axis:
 
 
 def synapse_demand(
-    graph: LoihiGraph, name: str, split: Split, limits: CoreLimits
-) -> tuple[Counts, Counts]:
+    graph: LoihiGraph, name: str, split: BlockGrid, limits: CoreLimits
+) -> tuple[IntArray, IntArray]:
     """(input axons, synapse bits) that connection ``name`` takes in each block of its target.
 
     A convolution stores one synapse list per source channel and distinct set of kernel taps (the
@@ -223,7 +231,7 @@ def synapse_demand(
     return np.full(split.parts, n_pre, dtype=np.int64), bits
 
 
-def _sparse_demand(node: Sparse, split: Split, limits: CoreLimits) -> tuple[Counts, Counts]:
+def _sparse_demand(node: Sparse, split: BlockGrid, limits: CoreLimits) -> tuple[IntArray, IntArray]:
     matrix = node.weight
     rows = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
     key = split.block_of[rows] * matrix.shape[1] + matrix.indices
@@ -236,7 +244,9 @@ def _sparse_demand(node: Sparse, split: Split, limits: CoreLimits) -> tuple[Coun
     return axons.reshape(split.parts).astype(np.int64), bits.reshape(split.parts).astype(np.int64)
 
 
-def _conv_demand(node: Conv, pre: Shape, split: Split, limits: CoreLimits) -> tuple[Counts, Counts]:
+def _conv_demand(
+    node: Conv, pre: Shape, split: BlockGrid, limits: CoreLimits
+) -> tuple[IntArray, IntArray]:
     rows, columns = (_axis(_geometry(node, axis, pre, split)) for axis in (0, 1))
     shared = _group_overlap(node, split)  # (channel block, group): output channels of both
     group_in = node.weight.shape[1]
@@ -259,7 +269,7 @@ def _conv_demand(node: Conv, pre: Shape, split: Split, limits: CoreLimits) -> tu
     return axons, bits.astype(np.int64)
 
 
-def _group_overlap(node: Conv, split: Split) -> Counts:
+def _group_overlap(node: Conv, split: BlockGrid) -> IntArray:
     """Output channels that each channel block shares with each group, (block, group)."""
     size = node.weight.shape[0] // node.groups
     starts = np.arange(node.groups) * size
@@ -285,7 +295,7 @@ class Reach:
     columns: Flags
     full: Flags | None = None
 
-    def per_neuron(self) -> Counts:
+    def per_neuron(self) -> IntArray:
         """Blocks that each source neuron reaches, (C, H, W)."""
         if self.full is not None:
             return np.asarray(self.full.sum(axis=0), dtype=np.int64)
@@ -294,7 +304,7 @@ class Reach:
         )
         return np.asarray(c[:, None, None] * y[:, None] * x, dtype=np.int64)
 
-    def messages(self, spikes: Counts, bounds: tuple[tuple[int, int], ...]) -> Counts:
+    def messages(self, spikes: IntArray, bounds: tuple[tuple[int, int], ...]) -> IntArray:
         """Spikes from a block of sources (within ``bounds``) to each target block, flat."""
         c, y, x = (slice(*bound) for bound in bounds)
         part = spikes[c, y, x]
@@ -306,7 +316,7 @@ class Reach:
         return np.asarray(found, dtype=np.int64).ravel()
 
 
-def reach(graph: LoihiGraph, name: str, split: Split) -> Reach:
+def reach(graph: LoihiGraph, name: str, split: BlockGrid) -> Reach:
     """Reach of connection ``name`` into the blocks of its target."""
     node = graph.connections[name]
     pre = as_volume(graph.shape_of(graph.ends[name][0]))

@@ -11,7 +11,7 @@ import scipy.sparse
 
 from biril_nm.errors import ConfigError, RangeError
 from biril_nm.hardware_sim import map_to_chip
-from biril_nm.hardware_sim.mapping.splits import Split, _list_bits, synapse_demand
+from biril_nm.hardware_sim.mapping.splits import BlockGrid, _list_bits, synapse_demand
 from biril_nm.hw_graph import Conv, Dense, Input, LoihiGraph, Neurons, Output, Sparse
 from biril_nm.loihi import LOIHI1, LOIHI2
 from biril_nm.loihi.cores import LOIHI1_LIMITS, LOIHI2_LIMITS, Limit, limits_of
@@ -75,7 +75,7 @@ def test_axons_equal_brute_force(seed):
 def test_the_worked_example_of_synapse_memory():
     """256 axons of 100 static 8-bit dense synapses on Loihi 1: blocks of 64 and 36."""
     graph = chain(Dense(np.full((100, 256), 2)), (256,), (100,))
-    split = Split((100, 1, 1), (1, 1, 1))
+    split = BlockGrid((100, 1, 1), (1, 1, 1))
     axons, bits = synapse_demand(graph, "c", split, LOIHI1_LIMITS)
     words = -(-(64 * 8 + 10) // 64) + -(-(36 * 8 + 10) // 64)
     assert (axons.item(), bits.item()) == (256, 256 * words * 64)
@@ -83,7 +83,7 @@ def test_the_worked_example_of_synapse_memory():
 
 def test_delays_tags_and_indices_take_memory():
     weight = np.full((8, 4), 2)
-    split = Split((8, 1, 1), (1, 1, 1))
+    split = BlockGrid((8, 1, 1), (1, 1, 1))
 
     def bits(node):
         return synapse_demand(chain(node, (4,), (8,)), "c", split, LOIHI1_LIMITS)[1].item()
@@ -99,7 +99,7 @@ def test_delays_tags_and_indices_take_memory():
 def test_kernels_are_shared_within_a_core():
     """3x3 with padding on 6x6: nine kinds of position, 1 + 4 border taps sets of each axis."""
     graph = chain(Conv(np.full((4, 2, 3, 3), 2), padding=1), (2, 6, 6), (4, 6, 6))
-    split = Split((4, 6, 6), (1, 1, 1))
+    split = BlockGrid((4, 6, 6), (1, 1, 1))
     axons, bits = synapse_demand(graph, "c", split, LOIHI1_LIMITS)
     per_synapse = 8 + 8  # weight and the index of one of 144 targets
     sizes = [rows * columns for rows in (2, 3, 2) for columns in (2, 3, 2)]

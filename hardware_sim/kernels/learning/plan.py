@@ -7,10 +7,12 @@ number of connections. :mod:`biril_nm.hardware_sim.learning.connections` fills t
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from biril_nm.arrays import Array
 
 __all__ = [
     "CHANGE_D",
@@ -40,7 +42,6 @@ __all__ = [
     "Store",
 ]
 
-Array = NDArray[Any]
 
 # Values of fields: what a term changes, what it depends on, where a modulator comes from.
 CHANGE_W, CHANGE_T, CHANGE_D = range(3)
