@@ -310,7 +310,7 @@ def test_modulators_act_in_the_target_s_own_time():
         ({"modulators": {"y1": "in"}}, "rule 'pair' has two factors"),
         ({"rule": None, "modulators": {"y1": "in"}}, "no learning rule"),
         ({"tag_t": np.zeros((2, 2))}, r"tag_t has shape \(2, 2\)"),
-        ({"tag_t": np.full((4, 6), 256)}, "tag_t holds 256 to 256; allowed are -257 to 255"),
+        ({"tag_t": np.full((4, 6), 256)}, "tag_t holds 256 to 256; expected -257 to 255"),
         ({"tag_d": np.full((4, 6), -1)}, "tag_d holds -1"),
     ],
 )
