@@ -1,6 +1,6 @@
 """The command line: one program ``biril`` with subcommands, and ``biril-export``.
 
-Results go to stdout, progress and logs to stderr. Exit 0 done, 1 mismatch or refused, 2 usage.
+Results go to stdout, progress and logs to stderr. Exit codes: 0 done, 1 mismatch or refused, 2 usage.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _SETTINGS = {"pretty_exceptions_enable": False, "rich_markup_mode": "rich"}
 
 app = typer.Typer(
     name="biril",
-    help="Train spiking networks with BIRIL, take them to Loihi-class hardware, prove it.",
+    help="Train spiking networks with BIRIL, export them to Loihi-class hardware, check parity.",
     no_args_is_help=True,
     **_SETTINGS,  # type: ignore[arg-type]
 )

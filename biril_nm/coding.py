@@ -1,6 +1,6 @@
-"""Input coding and read-out: how values become spikes and how output states become predictions.
+"""Input coding and readout: how values become spikes, and states of output neurons class scores.
 
-NumPy only, shared by training, simulator, Lava bundle and parity check, so that all of them see the
+NumPy only. Training, simulator, Lava bundle and parity check share it, so that all of them see the
 same integers.
 """
 
@@ -41,17 +41,19 @@ class Coding:
 
     def __post_init__(self) -> None:
         if self.kind not in CODINGS:
-            raise ConfigError(f"coding '{self.kind}' is unknown; allowed: {', '.join(CODINGS)}")
+            raise ConfigError(
+                f"coding '{self.kind}' is unknown; expected one of {', '.join(CODINGS)}"
+            )
         if not 1 <= self.n_steps <= MAX_STEPS:
-            raise ConfigError(f"n_steps is {self.n_steps}; allowed are 1 to {MAX_STEPS}")
+            raise ConfigError(f"n_steps is {self.n_steps}; expected 1 to {MAX_STEPS}")
         bits = self.message_bits if self.kind == "direct" else 0
         if self.kind == "direct" and not 1 <= bits <= 16:
-            raise ConfigError(f"message_bits is {bits}; direct coding allows 1 to 16")
+            raise ConfigError(f"message_bits is {bits}; expected 1 to 16 for direct coding")
         object.__setattr__(self, "message_bits", bits)
 
     @property
     def scale(self) -> int:
-        """Message that stands for the float 1.0."""
+        """Message for the float 1.0."""
         return (1 << self.message_bits) - 1 if self.message_bits else 1
 
     def encode(self, values: ArrayLike, seed: int = 0) -> NDArray[np.int32]:
@@ -70,7 +72,7 @@ class Coding:
             return np.asarray(x, dtype=np.int32)
         if x.size and not (float(x.min()) >= 0.0 and float(x.max()) <= 1.0):
             raise ConfigError(
-                f"{self.kind} coding needs values in 0..1, found {x.min()} to {x.max()}"
+                f"{self.kind} coding needs values in 0..1, found {x.min()} to {x.max()}. Scale them first"
             )
         if self.kind == "direct":
             message = np.rint(np.asarray(x, dtype=np.float64) * self.scale).astype(np.int32)
@@ -79,7 +81,7 @@ class Coding:
         return np.asarray(random < x, dtype=np.int32)
 
     def to_float(self, spikes: ArrayLike) -> NDArray[np.float32]:
-        """What the float network receives for the integer input ``spikes``."""
+        """Input of the float network for the integer input ``spikes``."""
         return np.asarray(spikes, dtype=np.float32) / np.float32(self.scale)
 
     def to_dict(self) -> dict[str, Any]:
@@ -93,7 +95,7 @@ class Coding:
 
 
 def readout_scores(spikes: ArrayLike, v_last: ArrayLike, vth: ArrayLike) -> NDArray[np.int64]:
-    """Integer score of each output neuron: spike count first, membrane potential as tie-break.
+    """Integer score of each output neuron: spike count first, then membrane potential.
 
     ``score = n_spikes * (vth << 6) + v_last``, the integer twin of the float score
     ``n_spikes + mem_last / threshold`` on which the networks are trained.

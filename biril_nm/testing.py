@@ -1,4 +1,4 @@
-"""For users' own test suites: one line that fails with the first wrong neuron."""
+"""For test suites of users: one line that fails with the first wrong neuron."""
 
 from __future__ import annotations
 
@@ -27,17 +27,18 @@ def assert_parity(
     min_agreement: float = MIN_AGREEMENT,
     max_rate_difference: float = MAX_RATE_DIFFERENCE,
 ) -> ParityReport:
-    """Export ``net``, run it everywhere, and fail if the engines disagree or a layer is silent.
+    """Export ``net``, run it on all engines, and fail if they disagree or a layer is silent.
 
     Args:
         net: a BirilNet, or a module whose forward computes one step with hidden states.
         spikes: input ``(n_steps, batch, *shape)``: integers as the chip receives them, or floats
             as the network sees them (0..1 for direct coding).
-        against: engines to compare; leave out ``"lava"`` where it is not installed.
+        against: engines to compare (:func:`biril_nm.engines.available_engines`); leave out ``"lava"``
+            where it is not installed.
         dt_s: width of a step in seconds.
         weight_bits: bits per weight.
-        min_agreement: share of samples on which torch must predict the same class.
-        max_rate_difference: allowed difference of mean firing rates per layer.
+        min_agreement: share of samples for which torch must predict the same class.
+        max_rate_difference: largest difference of mean firing rates per layer.
 
     Raises:
         ParityError: with node, variable, step, neuron and both values.
@@ -52,7 +53,7 @@ def assert_parity(
         spikes.detach().cpu().numpy() if isinstance(spikes, torch.Tensor) else np.asarray(spikes)
     )
     if values.ndim < 3:
-        raise ConfigError(f"spikes have shape {values.shape}; needed is (n_steps, batch, *shape)")
+        raise ConfigError(f"spikes have shape {values.shape}; expected (n_steps, batch, *shape)")
     coding = net.config.coding if isinstance(net, BirilNet) else Coding("spikes", values.shape[0])
     message = _integers(values, coding)
     sample = torch.from_numpy(coding.to_float(message[0]))
@@ -61,13 +62,13 @@ def assert_parity(
         graph,
         message,
         against=against,
-        net=net if "torch" in against else None,
+        net=net,
         min_agreement=min_agreement,
         max_rate_difference=max_rate_difference,
     ).raise_on_mismatch()
     if report.silent:
         raise ParityError(
-            f"layers {', '.join(report.silent)} never spiked, so nothing is proven about them; give "
+            f"layers {', '.join(report.silent)} never spiked, so their agreement proves nothing. Give "
             f"stronger input or more steps"
         )
     return report

@@ -1,4 +1,4 @@
-"""Parts of the report that the simulator side works out: mapping, energy, NeuroBench metrics."""
+"""Sections of the report that need the simulator: mapping, energy, NeuroBench metrics."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ __all__ = ["chip_parts", "parity_card"]
 MEANINGS = (
     "Footprint: weights, registers and states as the simulator stores them, zeros included.",
     "Connection sparsity: share of weights that are 0. Activation sparsity: share of neurons and steps "
-    "without a spike; 1 is silent.",
-    "Synaptic operations, dense: all inputs and weights counted as 1. Effective: inputs and weights other "
+    "without a spike; 1 means silent.",
+    "Synaptic operations, dense: all inputs and weights count as 1. Effective: inputs and weights other "
     "than 0; ACs add spikes of 0 and 1, MACs multiply graded input.",
     "Membrane updates: changed membrane potentials; the first step counts every neuron.",
 )
@@ -35,7 +35,7 @@ MEANINGS = (
 def chip_parts(
     graph: LoihiGraph, trace: Recording, inputs: Any, chip: str
 ) -> tuple[list[Card], list[Section]]:
-    """Cards and sections about the chip, from one run that recorded s (and v for all metrics)."""
+    """Cards and sections about the chip, from a run that recorded s (and v for all metrics)."""
     profile = chip_profile(chip)
     mapping = map_to_chip(graph, profile)
     activity = Activity.of(graph, trace, inputs)
@@ -46,7 +46,7 @@ def chip_parts(
 
 
 def parity_card(report: ParityReport) -> Card:
-    """The verdict of a parity check."""
+    """Whether the engines agree."""
     value = "equal" if report.ok else "different"
     return Card("parity of " + ", ".join(report.engines), value, report.summary(), report.ok)
 
@@ -103,8 +103,8 @@ def _mapping(graph: LoihiGraph, mapping: Placement) -> Section:
     )
     return Section(
         "Mapping",
-        f"The network {mapping.summary()}. A cell is a core, its coloured height the share of the "
-        f"core's neurons in use.",
+        f"The network {mapping.summary()}. Each cell is a core; its coloured height is the share "
+        f"of the core's neurons in use.",
         cores_svg(tiles, names, mapping.n_chips * limits.cores.value),
         [(PALETTE[i % len(PALETTE)], name) for i, name in enumerate(names)],
         (table, sources),

@@ -27,10 +27,10 @@ _LAYERS = (snntorch.SpikingNeuron, nn.Linear, nn.Conv1d, nn.Conv2d)
 
 
 def run_torch(net: nn.Module, spikes: ArrayLike, coding: Coding | None = None) -> Recording:
-    """Drive ``net`` with the chip's integer input and record every snnTorch neuron layer.
+    """Run ``net`` on the chip's integer input and record every snnTorch neuron layer.
 
-    A forward that computes one step is called once per step; one with its own loop over time is
-    called once, with all steps or, if it takes one image for all steps, with that.
+    A forward that computes one step is called once per step. A forward with its own loop over time
+    is called once: with all steps, or with one image if it takes one image for all steps.
 
     Args:
         net: a BirilNet, or a module as :func:`biril_nm.export.to_nir` takes it.
@@ -50,7 +50,9 @@ def run_torch(net: nn.Module, spikes: ArrayLike, coding: Coding | None = None) -
     scale = net.config.coding if isinstance(net, BirilNet) else coding or Coding("spikes", 1)
     recorder = _Recorder(root)
     if not recorder.neurons:
-        raise ConfigError(f"{type(net).__name__} has no snnTorch neurons to compare")
+        raise ConfigError(
+            f"{type(net).__name__} has no snnTorch neurons; expected at least one layer of them"
+        )
     parameter = next(root.parameters(), torch.zeros(0))
     values = torch.from_numpy(scale.to_float(spikes)).to(parameter)
     passes_states = takes_states(root, [values[0]])
@@ -80,7 +82,7 @@ def _drive(root: nn.Module, values: torch.Tensor, recorder: _Recorder, passes_st
     if recorder.most_calls() != n_steps:
         raise ConfigError(
             f"the forward of {type(root).__name__} runs {recorder.most_calls()} steps on input of "
-            f"{n_steps}; give it as many steps as its loop has"
+            f"{n_steps}. Give it as many steps as its loop has"
         )
 
 
@@ -103,19 +105,19 @@ class _Recorder:
         self.restart()
 
     def restart(self) -> None:
-        """Forget everything and put the neurons to rest."""
+        """Forget what was recorded and clear the states of the neurons."""
         self.steps: dict[str, list[torch.Tensor]] = {}
         self.last = ""
         for layer in self.neurons.values():
             _rest(layer)
 
     def most_calls(self) -> int:
-        """Calls of the busiest neuron layer."""
+        """Calls of the neuron layer that was called most often."""
         return max((len(self.steps.get(name, ())) for name in self.neurons), default=0)
 
     @contextmanager
     def attached(self) -> Iterator[None]:
-        """Hooks on all layers, eval mode; both undone at the end."""
+        """Set hooks on all layers and eval mode; undo both at the end."""
 
         def record(name: str) -> Callable[..., None]:
             def hook(_layer: nn.Module, _args: Any, output: Any) -> None:
@@ -157,7 +159,7 @@ class _Recorder:
 
 
 def _rest(layer: Any) -> None:
-    """Put one neuron layer's hidden states to rest; they take the next input's shape."""
+    """Clear the hidden states of one neuron layer; they take the shape of the next input."""
     for name in ("mem", "syn", "spk"):
         if isinstance(getattr(layer, name, None), torch.Tensor):
             setattr(layer, name, torch.zeros(0, device=getattr(layer, name).device))

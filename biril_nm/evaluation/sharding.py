@@ -84,7 +84,7 @@ class DataSetSamples:
         return self.stop - self.start
 
     def part(self, start: int, stop: int) -> DataSetSamples:
-        """The same files, fewer samples."""
+        """Some samples of the same files."""
         return replace(self, start=self.start + start, stop=min(self.start + stop, self.stop))
 
     def read(self) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -107,7 +107,7 @@ class ArraySamples:
         return len(self.labels)
 
     def part(self, start: int, stop: int) -> ArraySamples:
-        """A slice."""
+        """A slice of both arrays."""
         return ArraySamples(self.values[start:stop], self.labels[start:stop])
 
     def read(self) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -117,7 +117,7 @@ class ArraySamples:
 
 @dataclass(frozen=True)
 class _Job:
-    """One shard of one graph; plain data, so that it travels to any process."""
+    """One shard of one graph; plain data that can be sent to any process."""
 
     index: int
     graph: bytes
@@ -136,7 +136,9 @@ def evaluate_sharded(
     cluster: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> GraphEvaluation:
-    """Like :func:`biril_nm.evaluation.evaluate_graph`, on ``n_workers`` processes; the same result.
+    """Evaluate as :func:`biril_nm.evaluation.evaluate_graph`, on ``n_workers`` processes.
+
+    The result is the same.
 
     Args:
         graph: the integer network.
@@ -165,7 +167,7 @@ def evaluate_graphs(
     cluster: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> list[GraphEvaluation]:
-    """A sweep: every graph on the same samples, all shards on one set of workers.
+    """Evaluate every graph on the same samples, with one set of workers for all shards.
 
     Arguments and errors are those of :func:`evaluate_sharded`; ``coding`` may also be one per graph,
     and ``progress`` counts samples over all graphs. ``seconds`` of a result sums the engine's time
@@ -174,7 +176,9 @@ def evaluate_graphs(
     how = options or EvaluationOptions()
     codings = [coding] * len(graphs) if isinstance(coding, Coding) else list(coding)
     if len(codings) != len(graphs):
-        raise ConfigError(f"{len(codings)} codings for {len(graphs)} graphs; give one each")
+        raise ConfigError(
+            f"{len(codings)} codings for {len(graphs)} graphs. Give one for each graph"
+        )
     if n_workers < 1 or how.batch_size < 1:
         raise ConfigError(
             f"n_workers is {n_workers} and batch_size {how.batch_size}; expected at least 1 each"
@@ -287,7 +291,7 @@ def _leave_interrupts() -> None:
 
 
 def _on_ray(jobs: Iterable[_Job], n_workers: int) -> Iterator[tuple[int, ShardCounts]]:
-    """The same jobs as Ray tasks; joins a running cluster (RAY_ADDRESS) or starts one here."""
+    """Run the jobs as Ray tasks, on a running cluster (RAY_ADDRESS) or on one started here."""
     try:
         import ray
     except ImportError as error:

@@ -11,20 +11,20 @@ from biril_nm.hw_graph import Connection, Conv, LoihiGraph, Sparse
 
 __all__ = ["PALETTE", "Tile", "cores_svg", "network_svg", "shortened"]
 
-# Okabe and Ito's colours that all can tell apart, in an order that keeps neighbours distinct.
+# Colours of Okabe and Ito, distinct with every kind of colour vision; neighbours differ most.
 PALETTE = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#8c8c3f", "#7a5195")
 INK, SOFT, LINE, PAPER = "#1b2733", "#5b6b79", "#9fb0be", "#ffffff"
 FONT = "system-ui,-apple-system,Segoe UI,Roboto,sans-serif"
 BOX_WIDTH, BOX_HEIGHT = 124, 86
 GAP_ACROSS, GAP_DOWN = 126, 70  # between layers: room for the text of a connection
 BESIDE = 56  # between boxes of one layer
-BULGE = 84  # how far links that jump over layers swing out
+BULGE = 84  # distance of arrows that skip layers from the boxes
 MARGIN = 12
-SIDE = 150  # room for links that jump over layers, beside or above
+SIDE = 150  # room for arrows that skip layers, beside or above
 SIDE_TOP = 96
-INDENT = 60  # of the tall drawing, so that the text beside its arrows has room
+INDENT = 60  # of the tall drawing: room for the text beside its arrows
 LABEL, BOLD = 17, 13  # columns of a name at an arrow and in a box
-MAX_COLUMNS = 6  # beyond this, wide screens get the tall drawing too
+MAX_COLUMNS = 6  # with more, wide screens show the tall drawing too
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def _text(x: float, y: float, text: str, size: int, **style: str) -> str:
 
 
 def _tint(rate: float | None) -> str:
-    """Fill of a box: white when silent, blue when every neuron fires at every step."""
+    """Colour of a box: white if silent, blue if every neuron spikes at every step."""
     if rate is None:
         return "#f3f6f8"
     share = min(1.0, max(0.0, rate)) ** 0.5  # most rates are small
@@ -78,11 +78,11 @@ def _kind(node: Connection) -> tuple[str, str]:
 def network_svg(
     graph: LoihiGraph, rates: Mapping[str, float] | None = None, tall: bool = False
 ) -> str:
-    """Boxes of populations in columns by latency (rows if ``tall``), arrows of connections.
+    """Populations as boxes in columns by latency (rows if ``tall``), connections as arrows.
 
     Args:
         graph: the integer network.
-        rates: node -> spikes per neuron and step, shown as the tint of its box.
+        rates: node -> spikes per neuron and step, shown by the colour of its box.
         tall: top to bottom, for phones and deep networks.
     """
     boxes, size = _boxes(graph, rates or {}, tall)
@@ -174,7 +174,7 @@ def _draw(box: _Box) -> str:
 
 
 def _tip(tall: bool) -> str:
-    """Id of the arrow head: both drawings may be in one page, and a hidden one lends no heads."""
+    """Id of the arrow head, one for each drawing: browsers do not use those of hidden drawings."""
     return "tip-tall" if tall else "tip-wide"
 
 
@@ -198,7 +198,7 @@ def _arrow(graph: LoihiGraph, name: str, boxes: Mapping[str, _Box], tall: bool) 
 
 
 def _path(a: _Box, b: _Box, tall: bool) -> tuple[str, tuple[float, float], str]:
-    """SVG path between two boxes, where its text goes, and the text's anchor."""
+    """SVG path between two boxes, position of its text, and anchor of the text."""
     middle_a, middle_b = (a.x + BOX_WIDTH / 2, b.x + BOX_WIDTH / 2)
     centre_a, centre_b = (a.y + BOX_HEIGHT / 2, b.y + BOX_HEIGHT / 2)
     if tall and 0 < b.y - a.y <= BOX_HEIGHT + GAP_DOWN:
@@ -239,7 +239,7 @@ class Tile:
 
     Attributes:
         shares: (population, share of the core's neurons in use).
-        title: text shown when pointed at.
+        title: text that is shown under the pointer.
     """
 
     shares: tuple[tuple[str, float], ...]
@@ -247,12 +247,12 @@ class Tile:
 
 
 def cores_svg(tiles: Sequence[Tile], names: Sequence[str], total: int) -> str:
-    """Used cores as cells whose coloured height is the share of their neurons in use.
+    """Cores as cells whose coloured height is the share of their neurons in use.
 
     Args:
         tiles: used cores, in order.
         names: populations, in the order of their colours.
-        total: cores that are there; unused ones are drawn empty.
+        total: cores of the chips; unused ones are drawn empty.
     """
     colours = {name: PALETTE[i % len(PALETTE)] for i, name in enumerate(names)}
     shown = min(max(len(tiles), total), MAX_CORES)

@@ -178,3 +178,12 @@ def test_entry_points_bring_engines(tmp_path, monkeypatch):
         get_engine("not_an_engine")
     with pytest.raises(ConfigError, match=r"'gone' .* cannot be loaded \(ModuleNotFoundError"):
         get_engine("gone")
+
+
+def test_the_old_list_of_engines_works_with_a_warning():
+    from biril_nm import parity
+
+    with pytest.warns(DeprecationWarning, match=r"is now biril_nm.engines.available_engines\(\)"):
+        assert parity.ENGINES == BUILT_IN
+    with pytest.raises(AttributeError, match="no attribute 'ENGINE'"):
+        parity.ENGINE

@@ -100,7 +100,7 @@ def test_sizes_that_no_machine_holds_are_refused() -> None:
     ):
         with pytest.raises(ConfigError, match=f"'{name}' would have [0-9,]+ parameters or more"):
             build_model(name, ModelConfig(**changes))  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match="n_steps is 1048577; allowed are 1 to 1048576"):
+    with pytest.raises(ConfigError, match="n_steps is 1048577; expected 1 to 1048576"):
         Coding(n_steps=(1 << 20) + 1)
     for seed in (-1, 1 << 63):
         with pytest.raises(ConfigError, match=f"seed is {seed}; allowed are 0 to"):
