@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from biril_nm.coding import readout_scores
 from biril_nm.errors import ConfigError
 from biril_nm.hw_graph.inputs import driving_inputs
+from biril_nm.hw_graph.outputs import output_neurons
 
 if TYPE_CHECKING:
     from biril_nm.hw_graph import LoihiGraph
@@ -18,10 +19,9 @@ if TYPE_CHECKING:
 __all__ = ["class_scores", "predict", "readout_node", "single_readout"]
 
 
-def readout_node(graph: LoihiGraph, recording: Recording | None = None) -> str:
-    """Neurons node that classifies: the first output, else the last node that was recorded."""
-    nodes = tuple(graph.neurons if recording is None else recording)
-    return next(iter(graph.outputs.values()), nodes[-1])
+def readout_node(graph: LoihiGraph) -> str:
+    """Neurons node that classifies: the first of the output, else the last one."""
+    return (*output_neurons(graph), *reversed(graph.neurons))[0]
 
 
 def single_readout(graph: LoihiGraph) -> str:
@@ -46,7 +46,7 @@ def class_scores(graph: LoihiGraph, recording: Recording) -> NDArray[np.generic]
     """
     if recording.scores is not None:
         return recording.scores.reshape(len(recording.scores), -1)
-    node = readout_node(graph, recording)
+    node = readout_node(graph)
     spikes = np.asarray(recording[node].s)
     flat = spikes.reshape(*spikes.shape[:2], -1)
     v_last = recording.v_last[node].reshape(flat.shape[1], -1)

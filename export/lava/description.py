@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from biril_nm.hw_graph import Connection, Conv, LoihiGraph, Sparse
 from biril_nm.hw_graph.nodes import TAG_LIMITS
+from biril_nm.hw_graph.outputs import output_neurons
 from biril_nm.learning.rule import LearningRule
 from biril_nm.loihi import VTH_SHIFT
 
@@ -50,7 +51,7 @@ def describe(graph: LoihiGraph) -> tuple[Description, Arrays]:
             for name, node in graph.neurons.items()
         ],
         "connections": [_describe_connection(graph, name) for name in graph.connections],
-        "outputs": _output_neurons(graph),
+        "outputs": list(output_neurons(graph)),
     }
     return description, arrays
 
@@ -106,10 +107,3 @@ def _describe_modulator(
         "impulse": None if trace is None else int(trace.impulse),
         "tau": 0.0 if trace is None else float(trace.tau),
     }
-
-
-def _output_neurons(graph: LoihiGraph) -> list[str]:
-    """Neurons marked by Output nodes, else those that feed nothing."""
-    marked = list(dict.fromkeys(graph.outputs.values()))
-    sources = {source for source, _ in graph.ends.values()}
-    return marked or [name for name in graph.neurons if name not in sources]

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from biril_nm.errors import ConfigError
 from biril_nm.hw_graph import LoihiGraph
+from biril_nm.hw_graph.inputs import check_arrays, driving_inputs
 from biril_nm.recording import Recording
 
-__all__ = ["Activity", "driving_inputs", "input_arrays"]
+__all__ = ["Activity", "input_arrays"]
 
 
 @dataclass(frozen=True)
@@ -70,37 +71,18 @@ class Activity:
         return Activity(self.n_steps, self.n_samples + other.n_samples, both)
 
 
-def driving_inputs(graph: LoihiGraph) -> tuple[str, ...]:
-    """Inputs that connections start from; others only modulate learning."""
-    sources = {source for source, _ in graph.ends.values()}
-    return tuple(name for name in graph.inputs if name in sources)
-
-
 def input_arrays(graph: LoihiGraph, inputs: Any) -> dict[str, NDArray[Any]]:
     """Values of the driving inputs by name; nothing for None.
 
     Raises:
-        ConfigError: names or shapes that are not the graph's.
+        ConfigError: names, shapes or dtypes that are not the graph's.
     """
     if inputs is None:
         return {}
-    needed = driving_inputs(graph)
-    if not isinstance(inputs, Mapping):
-        if len(needed) != 1:
-            raise ConfigError(
-                f"the graph has inputs {', '.join(graph.inputs)}; pass a dict by name"
-            )
-        inputs = {needed[0]: inputs}
-    arrays = {str(name): np.asarray(array) for name, array in inputs.items()}
-    for name in needed:
-        node = graph.inputs[name]
-        if name not in arrays or arrays[name].shape[2:] != node.shape:
-            found = arrays[name].shape if name in arrays else "nothing"
-            raise ConfigError(
-                f"input '{name}' is {found}; needed is (n_steps, batch, "
-                f"{', '.join(map(str, node.shape))})"
-            )
-    return {name: arrays[name] for name in needed}
+    driving = driving_inputs(graph)
+    if isinstance(inputs, Mapping):
+        inputs = {name: inputs[name] for name in driving if name in inputs}
+    return check_arrays(driving, inputs)
 
 
 def _count(spikes: NDArray[Any]) -> NDArray[np.int64]:

@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 
 from biril_nm.errors import ConfigError
-from biril_nm.hardware_sim.cost.activity import Activity, driving_inputs
+from biril_nm.hardware_sim.cost.activity import Activity
 from biril_nm.hardware_sim.cost.fanout import fan_out
 from biril_nm.hardware_sim.mapping.placement import Placement, messages
 from biril_nm.hw_graph import LoihiGraph
+from biril_nm.hw_graph.inputs import driving_inputs
 from biril_nm.loihi import LOIHI1, ChipProfile, chip_profile
 from biril_nm.recording import Recording
 

@@ -16,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biril_nm.errors import ConfigError
-from biril_nm.hardware_sim.cost.activity import driving_inputs, input_arrays
+from biril_nm.hardware_sim.cost.activity import input_arrays
 from biril_nm.hardware_sim.cost.fanout import fan_out, stored_weights
 from biril_nm.hw_graph import Conv, Dense, LoihiGraph
+from biril_nm.hw_graph.inputs import driving_inputs
 from biril_nm.loihi import STATE_BITS, WEIGHT_BITS
 from biril_nm.recording import Recording
 

@@ -22,8 +22,9 @@ from biril_nm.engines import (
 from biril_nm.errors import ConfigError, MissingDependencyError
 from biril_nm.evaluation import evaluate_graph
 from biril_nm.hardware_sim import simulate
+from biril_nm.hw_graph import LoihiGraph, Output
+from biril_nm.hw_graph.outputs import output_neurons
 from biril_nm.parity import check_parity
-from biril_nm.recording import NodeRecording, Recording
 from biril_nm.recording.readout import class_scores, predict, readout_node
 from tests.support.random_graphs import random_graph
 from tests.support.third_party import registries_restored, write_package
@@ -151,8 +152,16 @@ def test_scores_of_an_engine_come_before_those_of_its_spikes():
     own[:, 2] = 1
     assert predict(GRAPH, replace(exact, scores=own)).tolist() == [2] * 4
     assert_array_equal(predict(GRAPH, exact), class_scores(GRAPH, exact).argmax(axis=-1))
-    without_output = Recording({"a": NodeRecording(), "b": NodeRecording()})
-    assert readout_node(replace(GRAPH, nodes=GRAPH.nodes), without_output) == readout_node(GRAPH)
+
+
+def test_the_readout_is_the_output_else_what_feeds_nothing():
+    last = readout_node(GRAPH)
+    nodes = {name: node for name, node in GRAPH.nodes.items() if not isinstance(node, Output)}
+    edges = tuple(edge for edge in GRAPH.edges if set(edge) <= set(nodes))
+    bare = LoihiGraph(nodes, edges)
+    assert not bare.outputs
+    assert output_neurons(bare) == output_neurons(GRAPH) == (last,)
+    assert readout_node(bare) == last != next(iter(GRAPH.neurons))
 
 
 def test_evaluation_takes_any_engine():

@@ -188,10 +188,10 @@ def test_inputs_and_activities_that_do_not_match_are_told():
     inputs = np.ones((3, 1, 4), dtype=np.int32)
     trace = simulate(graph, inputs)
     with pytest.raises(
-        ConfigError, match=r"'input' is \(3, 1, 5\); needed is \(n_steps, batch, 4\)"
+        ConfigError, match=r"'input' has shape \(3, 1, 5\); expected \(n_steps, batch, 4\)"
     ):
         Activity.of(graph, trace, np.ones((3, 1, 5), dtype=np.int32))
-    with pytest.raises(ConfigError, match=r"'input' is nothing; needed is"):
+    with pytest.raises(ConfigError, match=r"given for \[\]; the graph's inputs are \['input'\]"):
         Activity.of(graph, trace, {"other": inputs})
     longer = np.ones((4, 1, 4), dtype=np.int32)
     with pytest.raises(ConfigError, match="different networks or sample lengths do not add up"):
@@ -200,7 +200,7 @@ def test_inputs_and_activities_that_do_not_match_are_told():
         Activity.of(graph, trace, inputs) + 1
     several = random_graph(0, "inputs")
     given = random_spikes(several, 3, 1, 0)
-    with pytest.raises(ConfigError, match="has inputs in, in2; pass a dict by name"):
+    with pytest.raises(ConfigError, match=r"has 2 inputs \(in, in2\). Pass a dict"):
         Activity.of(several, simulate(several, given), given["in"])
 
 
