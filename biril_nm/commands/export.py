@@ -13,7 +13,7 @@ from biril_nm.commands.inputs import n_steps_of, random_input, sample_input
 from biril_nm.commands.options import DataRoot, Force, Json, Lowering, NetxReading, Seed, To
 from biril_nm.commands.sources import GRAPH_SUFFIX, LoadedFile, load_source, lowered
 from biril_nm.errors import ConfigError
-from biril_nm.export.backends import NIR, Target, available_backends, get_backend, get_target
+from biril_nm.export.backends import NIR, Target, get_backend, get_target
 from biril_nm.hw_graph import LoihiGraph
 from biril_nm.storage import read_npz
 
@@ -125,9 +125,8 @@ def export_command(
 
 def _check_learns(target: Target, to: str, rules: list[str]) -> None:
     if rules and not target.learns:
-        able = [name for name in available_backends() if get_target(name).learns]
         raise ConfigError(
-            f"target '{to}' cannot express learning rules; --plastic needs --to {' or '.join(able)}"
+            f"target '{to}' cannot express learning rules. Leave --plastic out, or export --to loihi"
         )
 
 

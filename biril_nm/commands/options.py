@@ -12,7 +12,7 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, cast, get_type_hints
 
 import typer
 
@@ -92,18 +92,14 @@ class NetxReading:
 
 def expand_groups(command: Callable[..., None]) -> Callable[..., None]:
     """``command`` with each dataclass among its parameters replaced by one option per field."""
-    hints = get_type_hints(command, include_extras=True)
     groups: dict[str, type] = {}
     parameters: dict[str, inspect.Parameter] = {}
-    for name, parameter in inspect.signature(command).parameters.items():
-        if is_dataclass(hints[name]):
-            groups[name] = hints[name]
-            types = get_type_hints(hints[name], include_extras=True)
-            options = {
-                field.name: (types[field.name], field.default) for field in fields(groups[name])
-            }
-        else:
-            options = {name: (hints[name], parameter.default)}
+    for name, parameter in inspect.signature(command, eval_str=True).parameters.items():
+        options = {name: (parameter.annotation, parameter.default)}
+        if is_dataclass(parameter.annotation):
+            group = groups[name] = cast(type, parameter.annotation)
+            types = get_type_hints(group, include_extras=True)
+            options = {each.name: (types[each.name], each.default) for each in fields(group)}
         for option, (kind, default) in options.items():
             parameters[option] = inspect.Parameter(
                 option, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind
