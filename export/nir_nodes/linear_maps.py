@@ -29,6 +29,7 @@ __all__ = [
     "naming",
     "output_shape",
     "scale_rows",
+    "stored",
 ]
 
 Pair = tuple[int, int]
@@ -86,6 +87,11 @@ def output_shape(conv: Convolution) -> Shape:
         )
     ]
     return (int(conv.weight.shape[0]), *size)
+
+
+def stored(weight: Any) -> FloatArray:
+    """Stored weights of a matrix or kernel, flat."""
+    return np.asarray(weight.data if scipy.sparse.issparse(weight) else weight).ravel()
 
 
 def diagonal(values: FloatArray) -> Matrix:

@@ -61,6 +61,11 @@ class Dynamics:
     threshold: FloatArray
     filtered_bias: bool = False
 
+    @property
+    def spiking(self) -> bool:
+        """Whether the neurons have thresholds."""
+        return bool(np.all(np.isfinite(self.threshold)))
+
 
 def _arrays(node: Any, *names: str) -> list[FloatArray]:
     return [np.asarray(getattr(node, name), dtype=np.float64) for name in names]

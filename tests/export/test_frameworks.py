@@ -397,7 +397,7 @@ def test_a_sum_that_the_tracer_loses_is_refused(tmp_path):
 
     graph = through_a_file(to_nir(Residual(), torch.zeros(12), dt=DT), tmp_path)
     with pytest.raises(
-        UnsupportedNodeError, match="reads from n1 -> (fc2|skip), which is no neuron"
+        UnsupportedNodeError, match="reads from n1 -> (fc2|skip); expected a neuron"
     ):
         lower(graph, dt_s=DT, reset="zero")
 

@@ -16,13 +16,12 @@ import numpy as np
 import scipy.sparse
 
 from biril_nm.arrays import FloatArray
-from biril_nm.export.lowering.numbers.weight_grid import Scaled
+from biril_nm.export.lowering.numbers.normalised import Decays, NormalisedLink
 from biril_nm.export.nir_nodes.linear_maps import Convolution
 from biril_nm.loihi import STATE_LIMIT, VTH_SHIFT, WEIGHT_SHIFT, ChipProfile
 
 __all__ = [
     "MARGIN",
-    "Decays",
     "Peaks",
     "calibrated_limits",
     "headroom",
@@ -31,21 +30,16 @@ __all__ = [
     "register_limits",
 ]
 
-MARGIN = 2.0  # calibrated peaks are doubled before they limit S
-HEADROOM_COST = 0.05  # relative error that clipping at one threshold below zero is taken to cost
-HEADROOM_MARGIN = 1.25  # the depth of v on other data may be this much larger
-PROOF_SLACK = 0.98  # rounding of weights may exceed the float bound a little
-STEPS_UNKNOWN = 256  # steps for which integrators are proven where the file does not tell
-
-
-@dataclass(frozen=True)
-class Decays:
-    """Decay fractions of one node, flat, and the steps of a sample (0: unknown)."""
-
-    u: FloatArray
-    v: FloatArray
-    spiking: bool
-    n_steps: int = 0
+# Calibrated peaks are doubled before they limit S.
+MARGIN = 2.0
+# Relative error that clipping at one threshold below zero is taken to cost.
+HEADROOM_COST = 0.05
+# The depth of v on other data may be this much larger.
+HEADROOM_MARGIN = 1.25
+# Rounding of weights may exceed the float bound a little.
+PROOF_SLACK = 0.98
+# Steps for which integrators are proven where the file does not say how long a sample is.
+STEPS_UNKNOWN = 256
 
 
 @dataclass(frozen=True)
@@ -74,7 +68,9 @@ def register_limits(bias: FloatArray, spiking: bool, chip: ChipProfile) -> dict[
     return limits
 
 
-def proven_limits(links: Sequence[Scaled], bias: FloatArray, decays: Decays) -> dict[str, float]:
+def proven_limits(
+    links: Sequence[NormalisedLink], bias: FloatArray, decays: Decays
+) -> dict[str, float]:
     """S at which the largest possible input of some neuron reaches the limit of u (or of v)."""
     size = decays.u.size
     worst = np.zeros(size)
@@ -84,7 +80,8 @@ def proven_limits(links: Sequence[Scaled], bias: FloatArray, decays: Decays) -> 
             total += _row_bound(link, sign, size)
         worst = np.maximum(worst, total)
     growth = _growth(decays.u, decays.n_steps)
-    u = worst * np.where(worst > 0, growth, 0.0)  # nothing comes in: nothing grows, however long
+    # Where nothing comes in, nothing grows, however long.
+    u = worst * np.where(worst > 0, growth, 0.0)
     limits = {"u (proven)": _limit(u) * PROOF_SLACK}
     if not decays.spiking:
         n_steps = decays.n_steps or STEPS_UNKNOWN
@@ -135,7 +132,7 @@ def _growth(decay: FloatArray, n_steps: int) -> FloatArray:
     return np.where(decay > 0, counted, float(n_steps))
 
 
-def _row_bound(link: Scaled, sign: int, size: int) -> FloatArray:
+def _row_bound(link: NormalisedLink, sign: int, size: int) -> FloatArray:
     """Largest input of each neuron of one sign that a link can send in one step."""
     weight: Any = link.linear.weight
     if isinstance(link.linear, Convolution):

@@ -10,39 +10,25 @@ import numpy as np
 import scipy.sparse
 
 from biril_nm.arrays import FloatArray, IntArray
-from biril_nm.errors import ConfigError, RangeError
+from biril_nm.errors import RangeError
 from biril_nm.export.lowering.numbers.balanced_rounding import round_keeping_sums
+from biril_nm.export.lowering.numbers.normalised import NormalisedLink
 from biril_nm.export.nir_nodes.linear_maps import Convolution, LinearMap
 from biril_nm.loihi import MIXED_WEIGHT_MIN, WEIGHT_MAX, ChipProfile, SignMode
 from biril_nm.loihi.fixed_point import round_half_away, sign_mode_of, weight_step
 
-__all__ = ["SCALE_SEARCHES", "Scaled", "WeightGrid", "check_search", "split_signs", "stored"]
+__all__ = ["SCALE_SEARCHES", "WeightGrid"]
 
 SCALE_SEARCHES = ("max", "percentile", "mse")
-PERCENTILE = 99.9  # share of weights that "percentile" keeps from clipping
-CLIP_LEVELS = 36  # clip levels that "mse" tries, from a third of the largest weight to all of it
+# Share of weights that "percentile" keeps from clipping.
+PERCENTILE = 99.9
+# Clip levels that "mse" tries, from CLIP_LOWEST of the largest weight to all of it.
+CLIP_LEVELS = 36
 CLIP_LOWEST = 0.3
-LEVELS_MAX = 2 * WEIGHT_MAX  # more different magnitudes than half of it fit no grid
-UNIT_TOLERANCE = 1e-6  # of the largest weight: float32
-
-
-def stored(weight: Any) -> FloatArray:
-    """Stored weights of a matrix or kernel, flat."""
-    return np.asarray(weight.data if scipy.sparse.issparse(weight) else weight).ravel()
-
-
-@dataclass(frozen=True)
-class Scaled:
-    """One link with all gains folded in: W per threshold, and the largest value it receives."""
-
-    name: str
-    linear: LinearMap
-    input_max: int
-
-    @property
-    def values(self) -> FloatArray:
-        """Stored weights, flat."""
-        return stored(self.linear.weight)
+# No grid holds more different magnitudes than half of this.
+LEVELS_MAX = 2 * WEIGHT_MAX
+# Share of the largest weight that float32 cannot resolve.
+UNIT_TOLERANCE = 1e-6
 
 
 @dataclass(frozen=True)
@@ -68,7 +54,9 @@ class WeightGrid:
     power: float
 
     @staticmethod
-    def of(link: Scaled, chip: ChipProfile, weight_bits: int, search: str = "max") -> WeightGrid:
+    def of(
+        link: NormalisedLink, chip: ChipProfile, weight_bits: int, search: str = "max"
+    ) -> WeightGrid:
         """Grid of a link; ``search`` chooses its peak (:data:`SCALE_SEARCHES`).
 
         ``max`` clips nothing, ``percentile`` lets the largest 0.1 % of weights clip, ``mse`` takes the
@@ -85,16 +73,15 @@ class WeightGrid:
         if top == 0:
             raise RangeError(
                 f"connection '{link.name}' has weights of both signs, of which {weight_bits} bit keeps "
-                f"only the negative ones; split it by sign, or use weight_bits of 2 or more"
+                f"only the negative ones; expected weights of one sign. Split it by sign, or use weight_bits "
+                f"of 2 or more"
             )
         peak = float(np.abs(values).max()) if values.size else 0.0
         power = float(np.sum(values**2))
         grid = WeightGrid(mode, step, top, low, chip.weight_exp_max, peak, power)
-        return (
-            grid
-            if search == "max" or peak == 0.0
-            else replace(grid, peak=grid._clip(values, search))
-        )
+        if search == "max" or peak == 0.0:
+            return grid
+        return replace(grid, peak=grid._clip(values, search))
 
     def _clip(self, values: FloatArray, search: str) -> float:
         magnitude = np.abs(values)
@@ -169,31 +156,3 @@ class WeightGrid:
         padded[row, column] = weight.data * units
         rounded = round_keeping_sums(padded, self.step, self.low, self.high)
         return np.asarray(rounded[row, column], dtype=np.int64)
-
-
-def check_search(search: str) -> None:
-    """Refuse an unknown scale search.
-
-    Raises:
-        ConfigError: with the known ones.
-    """
-    if search not in SCALE_SEARCHES:
-        raise ConfigError(f"scale_search is '{search}'; allowed are {', '.join(SCALE_SEARCHES)}")
-
-
-def split_signs(linear: LinearMap) -> tuple[LinearMap, LinearMap] | None:
-    """The positive and the negative part of a map; None if one of them is empty.
-
-    ``W = max(W, 0) + min(W, 0)`` is exact, and one-signed weights have all their bits.
-    """
-    weight: Any = linear.weight
-    if stored(weight).min(initial=0.0) >= 0 or stored(weight).max(initial=0.0) <= 0:
-        return None
-    if scipy.sparse.issparse(weight):
-        # maximum() shares its index arrays with weight, and eliminate_zeros() changes them in place.
-        parts = [weight.maximum(0).copy(), weight.minimum(0).copy()]
-        for part in parts:
-            part.eliminate_zeros()
-    else:
-        parts = [np.maximum(weight, 0.0), np.minimum(weight, 0.0)]
-    return replace(linear, weight=parts[0]), replace(linear, weight=parts[1])

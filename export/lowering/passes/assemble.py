@@ -1,18 +1,15 @@
-"""From quantised nodes to the LoihiGraph, and the facts that travel with it."""
+"""From quantised nodes to the LoihiGraph."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib import metadata as package_metadata
 from typing import Any
 
-import nir
 import numpy as np
 
-import biril_nm
 from biril_nm.arrays import FloatArray, IntArray
 from biril_nm.export.lowering.passes.float_net import FloatLink, FloatNet
-from biril_nm.export.lowering.passes.quantize import QuantizedNode
+from biril_nm.export.lowering.passes.quantize import QuantizedLink, QuantizedNode
 from biril_nm.export.nir_nodes.linear_maps import Convolution, naming
 from biril_nm.hw_graph import (
     Connection,
@@ -25,13 +22,12 @@ from biril_nm.hw_graph import (
     Output,
     Sparse,
 )
-from biril_nm.loihi import ChipProfile
 from biril_nm.loihi.fixed_point import decay_u_register, decay_v_register
 
-__all__ = ["assemble", "facts"]
+__all__ = ["assemble"]
 
 
-def assemble(net: FloatNet, quantized: Mapping[str, QuantizedNode], weight_bits: int) -> LoihiGraph:
+def assemble(net: FloatNet, quantised: Mapping[str, QuantizedNode]) -> LoihiGraph:
     """Nodes and edges in the order of the float network."""
     nodes: dict[str, Node] = {
         name: Input(shape, int(metadata.get("message_bits", 0)))
@@ -39,9 +35,9 @@ def assemble(net: FloatNet, quantized: Mapping[str, QuantizedNode], weight_bits:
     }
     edges: list[tuple[str, str]] = []
     for name, (shape, dynamics) in net.neurons.items():
-        node = quantized[name]
+        node = quantised[name]
         for link in net.links_into(name):
-            nodes[link.name] = _connection(link, node, weight_bits)
+            nodes[link.name] = _connection(link, node.links[link.name])
             edges += [(link.source, link.name), (link.name, name)]
         with naming(name):
             decays = {
@@ -61,12 +57,12 @@ def assemble(net: FloatNet, quantized: Mapping[str, QuantizedNode], weight_bits:
     return LoihiGraph(nodes, tuple(edges))
 
 
-def _connection(link: FloatLink, node: QuantizedNode, weight_bits: int) -> Connection:
-    weight = node.weights[link.name]
+def _connection(link: FloatLink, integers: QuantizedLink) -> Connection:
+    weight = integers.weight
     common: dict[str, Any] = {
-        "weight_exp": node.weight_exp[link.name],
-        "weight_bits": weight_bits,
-        "sign_mode": node.sign_mode[link.name],
+        "weight_exp": integers.weight_exp,
+        "weight_bits": integers.weight_bits,
+        "sign_mode": integers.sign_mode,
         "delay": link.delay,
     }
     if weight.ndim == 4 and isinstance(link.linear, Convolution):
@@ -91,36 +87,3 @@ def _registers(fractions: FloatArray, convert: Any) -> Any:
 def _collapse(register: IntArray) -> Any:
     """One integer where all neurons share it."""
     return int(register.flat[0]) if np.all(register == register.flat[0]) else register
-
-
-def facts(
-    graph: nir.NIRGraph,
-    net: FloatNet,
-    quantized: Mapping[str, QuantizedNode],
-    resets: Mapping[str, Mapping[str, str]],
-    chip: ChipProfile,
-    **settings: Any,
-) -> dict[str, Any]:
-    """Metadata of the integer graph: where it comes from, what was chosen, what it cost."""
-    inputs = {
-        name: {
-            "kind": told.get("coding", "spikes"),
-            "n_steps": int(told.get("n_steps", 1)),
-            "message_bits": int(told.get("message_bits", 0)),
-        }
-        for name, (_, told) in net.inputs.items()
-    }
-    return {
-        "producer": graph.metadata.get("producer", "unknown"),
-        "chip": chip.name,
-        "reset": {name: dict(how) for name, how in resets.items()},
-        "coding": inputs,
-        "neurons": {name: dict(node.facts) for name, node in quantized.items()},
-        "quantisation": {
-            name: dict(found)
-            for node in quantized.values()
-            for name, found in node.link_facts.items()
-        },
-        **settings,
-        "versions": {"biril-nm": biril_nm.__version__, "nir": package_metadata.version("nir")},
-    }

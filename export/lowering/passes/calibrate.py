@@ -1,6 +1,6 @@
 """Float run of the lowered network on calibration data: peaks of u and v per node.
 
-Plain Euler steps in float64 with sparse matrices, in node time. Loops are followed one step late,
+Plain Euler steps in float64 with sparse matrices, in node time. Spikes of a loop arrive one step late,
 as on the chip.
 """
 
@@ -23,28 +23,35 @@ __all__ = ["calibrate_peaks"]
 
 
 def calibrate_peaks(
-    net: FloatNet, calibration: ArrayLike | Mapping[str, ArrayLike]
+    net: FloatNet, calibration: ArrayLike | Mapping[str, ArrayLike] | None
 ) -> dict[str, Peaks]:
     """Largest |u| and the extremes of v of each neuron node, per threshold.
 
     Args:
         net: the float network.
-        calibration: chip input, integers ``(n_steps, batch, *shape)``; a dict for several inputs.
+        calibration: chip input, integers ``(n_steps, batch, *shape)``; a dict for several inputs;
+            None for no calibration, of which nothing follows.
 
     Raises:
         ConfigError: inputs are missing, or a shape does not fit.
     """
+    if calibration is None:
+        return {}
     given = (
         calibration if isinstance(calibration, Mapping) else dict.fromkeys(net.inputs, calibration)
     )
     if set(given) != set(net.inputs) or (len(net.inputs) > 1 and given is not calibration):
         raise ConfigError(
-            f"calibration data are given for {', '.join(given)}; pass a dict with one array for each of "
-            f"the inputs {', '.join(net.inputs)}"
+            f"calibration is given for {', '.join(given)}; expected {', '.join(net.inputs)}. Pass a dict "
+            f"with one array for each input"
         )
     arrays = {name: _checked(net, name, value) for name, value in given.items()}
     if len({array.shape[:2] for array in arrays.values()}) != 1:
-        raise ConfigError("calibration data of several inputs need the same steps and batch")
+        shapes = ", ".join(f"{name} {array.shape[:2]}" for name, array in arrays.items())
+        raise ConfigError(
+            f"calibration has (n_steps, batch) {shapes}; expected one length for all inputs. Cut the "
+            f"longer ones"
+        )
     n_steps, batch = next(iter(arrays.values())).shape[:2]
     run = _Run(net, batch)
     for t in range(n_steps):
@@ -57,7 +64,7 @@ def _checked(net: FloatNet, name: str, value: ArrayLike) -> FloatArray:
     spikes = np.asarray(value)
     if spikes.ndim < 2 or spikes.shape[2:] != shape:
         raise ConfigError(
-            f"calibration data have shape {spikes.shape}; needed is (n_steps, batch, "
+            f"calibration of input '{name}' has shape {spikes.shape}; expected (n_steps, batch, "
             f"{', '.join(map(str, shape))})"
         )
     return spikes / float(metadata.get("scale", 1))

@@ -1,11 +1,11 @@
-"""Choice of scale and exponents: float links of one neuron node to integer registers.
+"""Choice of scale and exponents: one neuron node per threshold becomes integer registers.
 
-All connections into a node share one scale S (integer weight units per threshold), each has its
-own exponent. With row gains folded in, ``w = round(S W / 2**exp)`` on the grid of its sign mode, rows and
-kernels keeping their sums (:mod:`balanced_rounding`),
-``vth = round(S)``, ``bias = 64 S b``. S is searched over the values at which some connection fills
-its weight range; the one with the smallest error within all limits is taken. The limit on |u| is
-proven from the weights where that costs no precision, else taken from calibration data.
+All connections into a node share one scale S (integer weight units per threshold); each has its
+own exponent. With all gains folded in, ``w = round(S W / 2**exp)`` on the grid of its sign mode, where rows
+and kernels keep their sums (:mod:`balanced_rounding`), ``vth = round(S)`` and ``bias = 64 S b``. S is
+searched over the values at which some connection fills its weight range; the one with the smallest
+error within all limits is taken. The limit on |u| is proven from the weights where that costs no
+precision, else taken from calibration data.
 
 v clips at -2**23, so S also decides how far below zero a membrane can go: ``2**17 / S`` thresholds.
 The error therefore has three parts: rounding (and clipping) of weights, rounding of the threshold
@@ -15,18 +15,18 @@ The error therefore has three parts: rounding (and clipping) of weights, roundin
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import scipy.sparse
 
-from biril_nm.arrays import FloatArray, IntArray
+from biril_nm.arrays import IntArray
 from biril_nm.errors import RangeError
+from biril_nm.export.lowering.numbers.normalised import NormalisedLink, NormalisedNode
 from biril_nm.export.lowering.numbers.state_bounds import (
     MARGIN,
-    Decays,
     Peaks,
     calibrated_limits,
     headroom,
@@ -34,14 +34,35 @@ from biril_nm.export.lowering.numbers.state_bounds import (
     proven_limits,
     register_limits,
 )
-from biril_nm.export.lowering.numbers.weight_grid import Scaled, WeightGrid
+from biril_nm.export.lowering.numbers.weight_grid import WeightGrid
 from biril_nm.loihi import WEIGHT_MAX, WEIGHT_SHIFT, ChipProfile, SignMode
 from biril_nm.loihi.fixed_point import bias_registers, round_half_away
 
-__all__ = ["QuantizedNode", "quantize_node"]
+__all__ = ["QuantizedLink", "QuantizedNode", "quantize_node"]
 
-PROOF_PRICE = 1.05  # a proven bound on |u| may cost this factor in error
-SCALE_MIN = 2.0  # below this the threshold register has no resolution at all
+# A proven bound on |u| may cost this factor in error.
+PROOF_PRICE = 1.05
+# Below this scale the threshold register has no resolution at all.
+SCALE_MIN = 2.0
+
+
+@dataclass(frozen=True)
+class QuantizedLink:
+    """Integers of one connection.
+
+    Attributes:
+        weight: integer weights, in the same container as the link's.
+        weight_exp: exponent.
+        weight_bits: bits per weight.
+        sign_mode: sign mode.
+        facts: JSON-able facts for the report.
+    """
+
+    weight: Any
+    weight_exp: int
+    weight_bits: int
+    sign_mode: SignMode
+    facts: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -53,29 +74,30 @@ class QuantizedNode:
         vth: threshold mantissa.
         bias_mant: bias mantissas.
         bias_exp: their exponent.
-        weights: connection -> integer weights, same container as the link's.
-        weight_exp: connection -> exponent.
-        sign_mode: connection -> sign mode.
+        links: connection -> its integers.
         facts: JSON-able facts for the report.
-        link_facts: the same per connection.
     """
 
     scale: float
     vth: int
     bias_mant: IntArray
     bias_exp: int
-    weights: Mapping[str, Any]
-    weight_exp: Mapping[str, int]
-    sign_mode: Mapping[str, SignMode]
+    links: Mapping[str, QuantizedLink]
     facts: Mapping[str, Any]
-    link_facts: Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """A scale, its error, and the limits that it obeys."""
+
+    scale: float | None
+    error: float
+    bound: str
+    limits: Mapping[str, float]
 
 
 def quantize_node(
-    name: str,
-    links: Sequence[Scaled],
-    bias: FloatArray,
-    decays: Decays,
+    node: NormalisedNode,
     chip: ChipProfile,
     weight_bits: int,
     peaks: Peaks | None = None,
@@ -84,10 +106,7 @@ def quantize_node(
     """Quantise one neuron node with all connections into it.
 
     Args:
-        name: node name, for messages.
-        links: incoming links, gains and threshold folded in.
-        bias: constant drive per threshold, shape of the node.
-        decays: how u and v decay, and whether the node spikes.
+        node: weights and biases per threshold.
         chip: register limits.
         weight_bits: bits per weight, 1 to 8.
         peaks: what calibration has seen, or None.
@@ -96,29 +115,45 @@ def quantize_node(
     Raises:
         RangeError: no scale satisfies all limits.
     """
-    grids = {link.name: WeightGrid.of(link, chip, weight_bits, scale_search) for link in links}
-    registers = register_limits(bias, decays.spiking, chip)
-    limits = {**registers, **proven_limits(links, bias, decays)}
-    chosen, error = _search(links, grids, limits, peaks)
-    bound = "proven"
-    if peaks is not None:
-        seen = {**registers, **calibrated_limits(peaks, decays.spiking)}
-        other, other_error = _search(links, grids, seen, peaks)
-        if other is not None and (chosen is None or error > PROOF_PRICE * other_error):
-            chosen, bound, limits = other, f"calibrated, margin {MARGIN:g}", seen
-        if decays.spiking and peaks.v_below > 0:
-            limits = {**limits, "v below zero (seen)": headroom(1.0) / peaks.v_below}
-    if chosen is None:
-        told = ", ".join(f"{key}: S <= {value:.3g}" for key, value in limits.items())
+    grids = {link.name: WeightGrid.of(link, chip, weight_bits, scale_search) for link in node.links}
+    choice = _choose(node, grids, chip, peaks)
+    if choice.scale is None:
+        limits = ", ".join(f"{key}: S <= {value:.3g}" for key, value in choice.limits.items())
         raise RangeError(
-            f"node '{name}': no scale keeps weights, threshold, bias, u and v in range ({told}); reduce "
-            f"the largest weights or biases, or pass calibration data"
+            f"node '{node.name}': no scale keeps weights, threshold, bias, u and v in range; expected "
+            f"S of {SCALE_MIN:g} or more within the limits ({limits}). Reduce the largest weights or "
+            f"biases, or pass calibration data"
         )
-    return _registers(links, grids, bias, decays.spiking, chosen, chip, bound, limits)
+    links = {
+        link.name: _quantize_link(link, grids[link.name], choice.scale, weight_bits)
+        for link in node.links
+    }
+    return _with_registers(node, links, choice.scale, choice, chip)
+
+
+def _choose(
+    node: NormalisedNode, grids: Mapping[str, WeightGrid], chip: ChipProfile, peaks: Peaks | None
+) -> _Choice:
+    """The scale within proven limits, or within those seen on calibration data where it is better."""
+    spiking = node.decays.spiking
+    registers = register_limits(node.bias, spiking, chip)
+    proven = {**registers, **proven_limits(node.links, node.bias, node.decays)}
+    choice = _Choice(*_search(node, grids, proven, peaks), "proven", proven)
+    if peaks is None:
+        return choice
+    seen = {**registers, **calibrated_limits(peaks, spiking)}
+    other = _Choice(*_search(node, grids, seen, peaks), f"calibrated, margin {MARGIN:g}", seen)
+    better = choice.scale is None or choice.error > PROOF_PRICE * other.error
+    if other.scale is not None and better:
+        choice = other
+    if spiking and peaks.v_below > 0:
+        below = {"v below zero (seen)": headroom(1.0) / peaks.v_below}
+        choice = replace(choice, limits={**choice.limits, **below})
+    return choice
 
 
 def _search(
-    links: Sequence[Scaled],
+    node: NormalisedNode,
     grids: Mapping[str, WeightGrid],
     limits: Mapping[str, float],
     peaks: Peaks | None,
@@ -126,7 +161,7 @@ def _search(
     """Scale with the smallest error below all limits, and that error."""
     ceiling = min(limits.values(), default=math.inf)
     candidates = {scale for grid in grids.values() for scale in grid.scales()}
-    candidates |= {s for link in links for s in grids[link.name].exact_scales(link.values)}
+    candidates |= {s for link in node.links for s in grids[link.name].exact_scales(link.values)}
     if math.isfinite(ceiling):
         candidates.add(ceiling)
     if not candidates:
@@ -139,14 +174,14 @@ def _search(
             g.exponent(scale) > g.exp_max for g in grids.values()
         ):
             continue
-        error = _error(links, grids, scale, peaks, known)
+        error = _error(node, grids, scale, peaks, known)
         if error < best_error * (1 - 1e-9):
             best, best_error = scale, error
     return best, best_error
 
 
 def _error(
-    links: Sequence[Scaled],
+    node: NormalisedNode,
     grids: Mapping[str, WeightGrid],
     scale: float,
     peaks: Peaks | None,
@@ -158,7 +193,7 @@ def _error(
     """
     wrong = total = 0.0
     shift = (0.5 / scale) ** 2 + headroom_cost(scale, peaks) ** 2
-    for link in links:
+    for link in node.links:
         grid = grids[link.name]
         exponent = grid.exponent(scale)
         key = (link.name, scale / 2.0**exponent)
@@ -171,41 +206,44 @@ def _error(
     return (wrong / total if total else 0.0) + shift
 
 
-def _registers(
-    links: Sequence[Scaled],
-    grids: Mapping[str, WeightGrid],
-    bias: FloatArray,
-    spiking: bool,
+def _quantize_link(
+    link: NormalisedLink, grid: WeightGrid, scale: float, weight_bits: int
+) -> QuantizedLink:
+    exponent = grid.exponent(scale)
+    integers = grid.round_map(link.linear, scale, exponent)
+    return QuantizedLink(
+        weight=_refill(link.linear.weight, integers),
+        weight_exp=exponent,
+        weight_bits=weight_bits,
+        sign_mode=grid.mode,
+        facts=_link_facts(link, grid, scale, exponent, integers),
+    )
+
+
+def _with_registers(
+    node: NormalisedNode,
+    links: Mapping[str, QuantizedLink],
     scale: float,
+    choice: _Choice,
     chip: ChipProfile,
-    bound: str,
-    limits: Mapping[str, float],
 ) -> QuantizedNode:
-    weights, exponents, modes, link_facts = {}, {}, {}, {}
-    for link in links:
-        grid = grids[link.name]
-        exponent = grid.exponent(scale)
-        integers = grid.round_map(link.linear, scale, exponent)
-        weights[link.name] = _refill(link.linear.weight, integers)
-        exponents[link.name], modes[link.name] = exponent, grid.mode
-        link_facts[link.name] = _link_facts(link, grid, scale, exponent, integers)
-    vth = int(round_half_away(scale)) if spiking else chip.vth_max
-    wanted = bias * scale * (1 << WEIGHT_SHIFT)
+    """Threshold and bias at the chosen scale, and what is known about them."""
+    vth = int(round_half_away(scale)) if node.decays.spiking else chip.vth_max
+    wanted = node.bias * scale * (1 << WEIGHT_SHIFT)
     mantissa, bias_exp = bias_registers(wanted, chip.bias_mant_max, chip.bias_exp_max)
     got = mantissa << bias_exp
+    finite = {key: value for key, value in choice.limits.items() if math.isfinite(value)}
     facts = {
         "scale": scale,
         "vth": vth,
         "bias_exp": bias_exp,
         "bias_error": float(np.abs(got - wanted).max()) / (scale * (1 << WEIGHT_SHIFT)),
-        "overflow_bound": bound,
+        "overflow_bound": choice.bound,
         "headroom": headroom(scale),
-        "limits": {key: value for key, value in limits.items() if math.isfinite(value)},
-        "margins": {k: value / scale for k, value in limits.items() if math.isfinite(value)},
+        "limits": finite,
+        "margins": {key: value / scale for key, value in finite.items()},
     }
-    return QuantizedNode(
-        scale, vth, mantissa, bias_exp, weights, exponents, modes, facts, link_facts
-    )
+    return QuantizedNode(scale, vth, mantissa, bias_exp, links, facts)
 
 
 def _refill(weight: Any, integers: IntArray) -> Any:
@@ -217,7 +255,7 @@ def _refill(weight: Any, integers: IntArray) -> Any:
 
 
 def _link_facts(
-    link: Scaled, grid: WeightGrid, scale: float, exponent: int, integers: IntArray
+    link: NormalisedLink, grid: WeightGrid, scale: float, exponent: int, integers: IntArray
 ) -> dict[str, Any]:
     ideal = link.values * scale / 2.0**exponent
     difference = integers - ideal

@@ -1,0 +1,51 @@
+"""One neuron node and its links with all gains folded in: weights and biases per threshold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from biril_nm.arrays import FloatArray
+from biril_nm.export.nir_nodes.linear_maps import LinearMap, stored
+
+__all__ = ["Decays", "NormalisedLink", "NormalisedNode"]
+
+
+@dataclass(frozen=True)
+class Decays:
+    """Decay fractions of one node, flat, and the steps of a sample (0: unknown)."""
+
+    u: FloatArray
+    v: FloatArray
+    spiking: bool
+    n_steps: int = 0
+
+
+@dataclass(frozen=True)
+class NormalisedLink:
+    """One link with all gains folded in: W per threshold, and the largest value that it receives."""
+
+    name: str
+    linear: LinearMap
+    input_max: int
+
+    @property
+    def values(self) -> FloatArray:
+        """Stored weights, flat."""
+        return stored(self.linear.weight)
+
+
+@dataclass(frozen=True)
+class NormalisedNode:
+    """One neuron node with all links into it.
+
+    Attributes:
+        name: of the neurons.
+        links: incoming links per threshold.
+        bias: constant drive per threshold, in the shape of the node.
+        decays: how u and v decay, and whether the node spikes.
+    """
+
+    name: str
+    links: tuple[NormalisedLink, ...]
+    bias: FloatArray
+    decays: Decays

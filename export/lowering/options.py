@@ -1,0 +1,97 @@
+"""What the caller of :func:`biril_nm.export.lower` decides, checked in one place."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from biril_nm.errors import ConfigError, RangeError
+from biril_nm.export.lowering.numbers.weight_grid import SCALE_SEARCHES
+from biril_nm.export.lowering.passes.settle import READOUTS, RESETS
+from biril_nm.loihi import LOIHI2, WEIGHT_BITS, ChipProfile, chip_profile
+
+__all__ = ["LoweringOptions"]
+
+
+@dataclass(frozen=True)
+class LoweringOptions:
+    """Options of one lowering; the keyword arguments of :func:`lower` are these fields.
+
+    Attributes:
+        chip: register limits.
+        dt_s: width of a step in seconds; None: the file says.
+        weight_bits: bits per weight, 1 to 8.
+        reset: ``"zero"`` says that spikes reset v to zero where the file does not; ``"force-zero"``
+            accepts the change of meaning where the file says otherwise.
+        calibration: chip input ``(n_steps, batch, *shape)``, or a dict of them for several inputs.
+        seed: stored in the metadata for stages with random numbers; lowering itself has none.
+        readout: ``"accumulate"`` sums the output of a last linear layer over the steps.
+        scale_search: ``"max"``, ``"percentile"`` or ``"mse"``.
+        split_mixed: give weights of both signs two connections.
+
+    Raises:
+        ConfigError: a field holds something that it cannot mean.
+        RangeError: ``weight_bits`` is out of range.
+    """
+
+    chip: ChipProfile | str = LOIHI2
+    dt_s: float | None = None
+    weight_bits: int = WEIGHT_BITS
+    reset: str | None = None
+    calibration: ArrayLike | Mapping[str, ArrayLike] | None = field(
+        default=None, compare=False, repr=False
+    )
+    seed: int = 0
+    readout: str | None = None
+    scale_search: str = "max"
+    split_mixed: bool = False
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        chip_profile(self.chip)
+        _check_choice("reset", self.reset, (None, *RESETS))
+        _check_choice("readout", self.readout, (None, *READOUTS))
+        _check_choice("scale_search", self.scale_search, SCALE_SEARCHES)
+        _check_dt(self.dt_s)
+        if (
+            not isinstance(self.weight_bits, (int, np.integer))
+            or not 1 <= self.weight_bits <= WEIGHT_BITS
+        ):
+            raise RangeError(
+                f"weight_bits is {self.weight_bits!r}; expected a whole number from 1 to {WEIGHT_BITS}"
+            )
+
+    @property
+    def profile(self) -> ChipProfile:
+        """The chip's register limits, also where ``chip`` is a name."""
+        return chip_profile(self.chip)
+
+    @property
+    def splits_signs(self) -> bool:
+        """Whether weights of both signs get two connections; one bit cannot hold both."""
+        return self.split_mixed or self.weight_bits == 1
+
+    def facts(self) -> dict[str, Any]:
+        """The choices that the metadata of the result keep."""
+        return {
+            "seed": self.seed,
+            "scale_search": self.scale_search,
+            "split_mixed": self.splits_signs,
+            "readout": self.readout or "",
+        }
+
+
+def _check_choice(name: str, value: object, choices: tuple[str | None, ...]) -> None:
+    if value not in choices:
+        known = " or ".join(f"'{choice}'" for choice in choices if choice is not None)
+        raise ConfigError(f"{name} is {value!r}; expected {known}")
+
+
+def _check_dt(dt_s: object) -> None:
+    if dt_s is not None and not (isinstance(dt_s, (int, float, np.number)) and 0 < dt_s < math.inf):
+        raise ConfigError(f"dt_s is {dt_s!r}; expected a finite number of seconds above 0")

@@ -1,0 +1,77 @@
+"""The facts that travel with an integer graph: where it comes from, what was chosen, what it cost."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from importlib import metadata as package_metadata
+from typing import Any
+
+import biril_nm
+from biril_nm.export.lowering.passes.float_net import FloatNet
+from biril_nm.export.lowering.passes.quantize import QuantizedNode
+from biril_nm.export.lowering.passes.settle import Settled
+from biril_nm.hw_graph import LoihiGraph
+from biril_nm.loihi import ChipProfile
+
+__all__ = ["describe", "notes"]
+
+
+def describe(
+    settled: Settled, net: FloatNet, quantised: Mapping[str, QuantizedNode], chip: ChipProfile
+) -> dict[str, Any]:
+    """Metadata of the integer graph that follow from the stages before it."""
+    inputs = {
+        name: {
+            "kind": metadata.get("coding", "spikes"),
+            "n_steps": int(metadata.get("n_steps", 1)),
+            "message_bits": int(metadata.get("message_bits", 0)),
+        }
+        for name, (_, metadata) in net.inputs.items()
+    }
+    return {
+        "producer": settled.graph.metadata.get("producer", "unknown"),
+        "chip": chip.name,
+        "dt_s": settled.dt_s,
+        "reset": {name: dict(how) for name, how in settled.resets.items()},
+        "coding": inputs,
+        "neurons": {name: dict(node.facts) for name, node in quantised.items()},
+        "quantisation": {
+            name: dict(link.facts)
+            for node in quantised.values()
+            for name, link in node.links.items()
+        },
+        "versions": {"biril-nm": biril_nm.__version__, "nir": package_metadata.version("nir")},
+    }
+
+
+def notes(
+    graph: LoihiGraph,
+    net: FloatNet,
+    quantised: Mapping[str, QuantizedNode],
+    late: Collection[str],
+) -> list[str]:
+    """What a reader of the result must know."""
+    return [*net.notes, *_loop_notes(graph, late), *_vanished_notes(quantised)]
+
+
+def _loop_notes(graph: LoihiGraph, late: Collection[str]) -> list[str]:
+    """Loops of several connections in a file that does not say how long they should take."""
+    order = {name: rank for rank, name in enumerate(graph.timing.order)}
+    return [
+        f"spikes return through '{name}' after {slack} steps, one for each connection of the loop"
+        for name, slack in graph.timing.slack.items()
+        if name not in late
+        and slack > 1 + graph.connections[name].delay
+        and order.get(graph.ends[name][0], -1) > order.get(graph.ends[name][1], -1)
+    ]
+
+
+def _vanished_notes(quantised: Mapping[str, QuantizedNode]) -> list[str]:
+    """Connections of which the larger weights or thresholds beside them leave nothing."""
+    return [
+        f"all {link.facts['weights']} weights of '{name}' are rounded to 0: they are too small beside the "
+        f"threshold or the other connections of '{node}'"
+        for node, found in quantised.items()
+        for name, link in found.links.items()
+        if link.facts["vanished"]
+    ]

@@ -1,0 +1,40 @@
+"""The stages of one lowering, kept together so that later steps read them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import nir
+
+from biril_nm.export.lowering.numbers.normalised import NormalisedNode
+from biril_nm.export.lowering.passes.float_net import FloatNet
+from biril_nm.export.lowering.passes.quantize import QuantizedNode
+from biril_nm.export.lowering.passes.settle import Settled
+from biril_nm.hw_graph import LoihiGraph
+
+__all__ = ["Lowering"]
+
+
+@dataclass(frozen=True, eq=False)
+class Lowering:
+    """What each pass of :func:`lower_stages` has made.
+
+    A file that holds integers needs no float stages: then ``settled`` and ``float_net`` are None,
+    ``normalised`` and ``quantised`` empty.
+
+    Attributes:
+        graph: the integer network.
+        plain: the NIR graph, checked and without nested graphs.
+        settled: the NIR graph with step width, reset kinds and readout decided.
+        float_net: neurons joined by linear links, in the units of the file.
+        normalised: neurons -> weights and biases per threshold.
+        quantised: neurons -> integers.
+    """
+
+    graph: LoihiGraph
+    plain: nir.NIRGraph
+    settled: Settled | None = None
+    float_net: FloatNet | None = None
+    normalised: Mapping[str, NormalisedNode] = field(default_factory=dict)
+    quantised: Mapping[str, QuantizedNode] = field(default_factory=dict)
