@@ -3,7 +3,7 @@
 snnTorch has no time unit; with step dt its ``beta`` means ``tau = dt / (1 - beta)``. NIR's input
 gain is undone by ``r = tau / dt``, so that the Euler step of the NIR node is exactly snnTorch's
 update. ``beta = 1`` is written as IF where all neurons have it, else (and for ``alpha = 1``) as a time
-constant of :data:`LONGEST_TAU_STEPS` steps, a leak far below the resolution of float32.
+constant of :data:`ENDLESS_STEPS` steps, a leak far below the resolution of float32.
 What NIR cannot say (reset kind, dt, reset delay) goes into the node's ``metadata``.
 """
 
@@ -20,6 +20,7 @@ import torch
 
 from biril_nm.arrays import FloatArray, Shape
 from biril_nm.errors import UnsupportedNodeError
+from biril_nm.export.nir_nodes.neurons import tau_steps
 
 __all__ = [
     "NEURONS",
@@ -32,7 +33,6 @@ __all__ = [
 ]
 
 
-LONGEST_TAU_STEPS = 2.0**40
 UNUSUAL = 1e4  # where only the membrane is read, thresholds from here on mean "does not spike"
 UNREACHABLE = (
     2.0**24
@@ -125,10 +125,6 @@ def _update(module: Any, name: str, shape: Shape) -> _Update:
     return _Update(beta, np.ones(shape))
 
 
-def _tau_steps(keep: FloatArray) -> FloatArray:
-    return 1.0 / np.maximum(1.0 - keep, 1.0 / LONGEST_TAU_STEPS)
-
-
 def _metadata(module: Any, dt_s: float) -> dict[str, Any]:
     delayed = isinstance(module, _ALWAYS_DELAYED) or bool(getattr(module, "reset_delay", True))
     reset = str(module.reset_mechanism)
@@ -163,7 +159,7 @@ def neuron_node(module: Any, name: str, shape: Shape, dt_s: float, spiking: bool
         metadata["if_integration"] = "per_step"
         kind = nir.IF if spiking else nir.I
         return kind(r=update.gain, metadata=metadata, **threshold)
-    steps = _tau_steps(update.beta)
+    steps = tau_steps(1.0 - update.beta)
     common: Mapping[str, Any] = {
         "r": update.gain * steps,
         "v_leak": np.zeros(shape),
@@ -172,7 +168,7 @@ def neuron_node(module: Any, name: str, shape: Shape, dt_s: float, spiking: bool
     }
     if update.alpha is None:
         return (nir.LIF if spiking else nir.LI)(tau=steps * dt_s, **common)
-    syn_steps = _tau_steps(update.alpha)
+    syn_steps = tau_steps(1.0 - update.alpha)
     kind = nir.CubaLIF if spiking else nir.CubaLI
     return kind(tau_syn=syn_steps * dt_s, tau_mem=steps * dt_s, w_in=syn_steps, **common)
 

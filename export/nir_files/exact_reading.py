@@ -15,6 +15,8 @@ import numpy as np
 
 from biril_nm.arrays import FloatArray, IntArray
 from biril_nm.errors import BirilError
+from biril_nm.export.nir_nodes.groups import regrouped
+from biril_nm.export.nir_nodes.neurons import ENDLESS_STEPS
 from biril_nm.export.nir_nodes.typed_convolutions import restored
 from biril_nm.hw_graph import (
     Connection,
@@ -38,18 +40,20 @@ from biril_nm.loihi import (
 )
 from biril_nm.storage import parse_json
 
-__all__ = ["ENDLESS_STEPS", "EXACT", "REGISTERS", "VERSION", "exact_graph"]
+__all__ = ["EXACT", "REGISTERS", "VERSION", "exact_graph"]
 
 log = logging.getLogger(__name__)
 
-EXACT = "exact_registers"  # metadata of the graph that marks such a file
+# Metadata of the graph that marks such a file.
+EXACT = "exact_registers"
 VERSION = 1
-ENDLESS_STEPS = float(1 << 40)  # time constant of a decay of 0
 REGISTERS = ("vth", "du", "dv", "bias_mant")
-WHOLE_MAX = 2.0**53  # beyond it, floats have no fraction
-TOLERANCE = 1e-9  # float64 products of a few factors; registers are at least 1 apart
+# Beyond it, floats have no fraction.
+WHOLE_MAX = 2.0**53
+# Of float64 products of a few factors; registers are at least 1 apart.
+TOLERANCE = 1e-9
 
-# what reading numbers of another kind, size or place than written provokes
+# What reading numbers of another kind, size or place than written provokes.
 DAMAGED = (
     LookupError,
     ValueError,
@@ -120,11 +124,11 @@ def _text(value: Any) -> str:
     return value.decode("utf-8") if isinstance(value, bytes) else str(value)
 
 
-def _integer(told: Mapping[str, Any], key: str) -> int:
+def _integer(facts: Mapping[str, Any], key: str) -> int:
     """One integer of the metadata: an exponent or a number of bits."""
-    value = np.asarray(told[key])
+    value = np.asarray(facts[key])
     if value.dtype.kind not in "iu" or value.size != 1 or abs(int(value.item())) >= STATE_BITS:
-        raise _ChangedError(f"'{key}' is {told[key]!r}")
+        raise _ChangedError(f"'{key}' is {facts[key]!r}")
     return int(value.item())
 
 
@@ -162,52 +166,44 @@ def _shared(values: IntArray, what: str) -> int:
 
 
 def _connection(node: Any, delay: int) -> Connection:
-    told = node.metadata
-    exponent = _integer(told, "weight_exp")
+    facts = node.metadata
+    exponent = _integer(facts, "weight_exp")
     weight: Any = _whole(np.ldexp(np.asarray(node.weight, dtype=np.float64), -exponent), "a weight")
     if np.any(getattr(node, "bias", 0)):
         raise _ChangedError("a connection has a bias")
     common: dict[str, Any] = {
         "weight_exp": exponent,
-        "weight_bits": _integer(told, "weight_bits"),
-        "sign_mode": SignMode(_text(told["sign_mode"])),
+        "weight_bits": _integer(facts, "weight_bits"),
+        "sign_mode": SignMode(_text(facts["sign_mode"])),
         "delay": delay,
     }
     if isinstance(node, nir.Conv2d):
         geometry = {key: getattr(node, key) for key in ("stride", "padding", "dilation")}
         groups = int(node.groups)
         if groups == 1:
-            groups = int(told.get("groups", 1))
-            weight = _regroup(weight, groups)
+            groups = int(facts.get("groups", 1))
+            weight = regrouped(weight, groups)
+            if weight is None:
+                raise _ChangedError("a weight between groups is not 0")
         return Conv(weight, groups=groups, **geometry, **common)
-    if _text(told["kind"]) == "Dense":
+    if _text(facts["kind"]) == "Dense":
         return Dense(weight, **common)
-    return Sparse(_sparse(weight, told), **common)
+    return Sparse(_sparse(weight, facts), **common)
 
 
-def _regroup(kernel: IntArray, groups: int) -> IntArray:
-    """Take the zeros between groups out again."""
-    per_out, per_in = kernel.shape[0] // groups, kernel.shape[1] // groups
-    blocks = kernel.reshape(groups, per_out, groups, per_in, *kernel.shape[2:])
-    own = blocks[np.arange(groups), :, np.arange(groups)]
-    if np.count_nonzero(own) != np.count_nonzero(kernel):
-        raise _ChangedError("a weight between groups is not 0")
-    return own.reshape(kernel.shape[0], per_in, *kernel.shape[2:])
-
-
-def _sparse(weight: IntArray, told: Any) -> Any:
+def _sparse(weight: IntArray, facts: Any) -> Any:
     import scipy.sparse
 
-    if "indices" not in told:
+    if "indices" not in facts:
         return scipy.sparse.csr_matrix(weight)
-    indices, indptr = np.asarray(told["indices"]), np.asarray(told["indptr"])
+    indices, indptr = np.asarray(facts["indices"]), np.asarray(facts["indptr"])
     rows = np.repeat(np.arange(weight.shape[0]), np.diff(indptr))
     return scipy.sparse.csr_matrix((weight[rows, indices], indices, indptr), shape=weight.shape)
 
 
 def _neurons(node: Any, dt: float) -> Neurons:
-    told = node.metadata
-    shape = tuple(int(n) for n in np.atleast_1d(_whole(told["shape"], "shape")))
+    facts = node.metadata
+    shape = tuple(int(n) for n in np.atleast_1d(_whole(facts["shape"], "shape")))
     threshold = _whole(node.v_threshold, "v_threshold")
     du, dv = np.array(NO_SYNAPTIC_MEMORY), np.array(0)
     bias = np.zeros(())
@@ -224,11 +220,11 @@ def _neurons(node: Any, dt: float) -> Neurons:
     if not np.allclose(gain, 1, rtol=TOLERANCE, atol=0) or np.any(node.v_reset):
         raise _ChangedError("a gain is not 1 or v_reset not 0")
     total = _whole(bias * (1 << VTH_SHIFT), "a bias")
-    exponent = _integer(told, "bias_exp")
+    exponent = _integer(facts, "bias_exp")
     if np.any(total % (1 << exponent)):
         raise _ChangedError(f"a bias is no multiple of 2**{exponent}")
 
-    per_neuron = _text(told["per_neuron"]).split(",")
+    per_neuron = _text(facts["per_neuron"]).split(",")
     values = {"vth": threshold, "du": du, "dv": dv, "bias_mant": total >> exponent}
     registers: dict[str, Any] = {
         key: np.broadcast_to(value.reshape(shape) if value.ndim else value, shape)

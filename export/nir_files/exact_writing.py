@@ -29,7 +29,8 @@ import numpy as np
 import biril_nm
 from biril_nm.arrays import FloatArray, Shape
 from biril_nm.errors import ConfigError, UnsupportedNodeError, bullet_list
-from biril_nm.export.nir_files.exact_reading import ENDLESS_STEPS, EXACT, REGISTERS, VERSION
+from biril_nm.export.nir_files.exact_reading import EXACT, REGISTERS, VERSION
+from biril_nm.export.nir_nodes.neurons import tau_steps
 from biril_nm.export.nir_nodes.typed_convolutions import typed
 from biril_nm.hw_graph import Connection, Conv, Input, LoihiGraph, Neurons, Sparse
 from biril_nm.loihi import DECAY_UNITY, DU_OFFSET, NO_SYNAPTIC_MEMORY, VTH_SHIFT
@@ -204,7 +205,7 @@ def _neurons(node: Neurons, flat: bool, dt: float) -> nir.NIRNode:
         return np.broadcast_to(np.asarray(register, dtype=np.float64), node.shape).reshape(shape)
 
     bias = full(node.bias_mant.astype(np.int64) << node.bias_exp) / (1 << VTH_SHIFT)
-    mem = _tau_steps(full(node.dv))
+    mem = tau_steps(full(node.dv) / DECAY_UNITY)
     common: dict[str, Any] = {
         "v_threshold": full(node.vth).copy(),
         "v_reset": np.zeros(shape),
@@ -216,20 +217,13 @@ def _neurons(node: Neurons, flat: bool, dt: float) -> nir.NIRNode:
         },
     }
     if np.any(node.du != NO_SYNAPTIC_MEMORY):
-        syn = _tau_steps(full(node.du) + DU_OFFSET)
+        syn = tau_steps((full(node.du) + DU_OFFSET) / DECAY_UNITY)
         return nir.CubaLIF(
             tau_syn=syn * dt, tau_mem=mem * dt, r=mem, v_leak=bias * mem, w_in=syn, **common
         )
     if np.any(node.dv) or np.any(bias):
         return nir.LIF(tau=mem * dt, r=mem, v_leak=bias * mem, **common)
     return nir.IF(r=np.ones(shape), **common)
-
-
-def _tau_steps(decay: FloatArray) -> FloatArray:
-    """Time constant in steps: ``4096 / d``."""
-    return np.asarray(
-        np.where(decay == 0, ENDLESS_STEPS, DECAY_UNITY / np.where(decay == 0, 1, decay))
-    )
 
 
 def _give_outputs(

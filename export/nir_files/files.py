@@ -10,8 +10,7 @@ import nir
 from nir.serialization import hdf2dict
 
 from biril_nm.errors import ConfigError, FileFormatError
-from biril_nm.export.nir_nodes.neurons import NEURON_KINDS
-from biril_nm.export.nir_nodes.stateless import STATELESS
+from biril_nm.export.nir_nodes.registry import kind_names
 from biril_nm.storage import atomic_file, check_output
 from biril_nm.storage.hdf5 import open_checked
 
@@ -47,7 +46,7 @@ def _read(source: Path) -> nir.NIRGraph:
 
 def _name_damaged(source: Path, graph: Mapping[str, Any], prefix: str) -> None:
     """Raise with the name of the first node that cannot be read; return if all can."""
-    known = sorted(kind.__name__ for kind in (*STATELESS, *NEURON_KINDS, nir.NIRGraph))
+    known = kind_names()
     nodes = graph.get("nodes")
     for name, node in nodes.items() if isinstance(nodes, dict) else ():
         full = f"{prefix}{name}"

@@ -17,6 +17,8 @@ import scipy.sparse
 
 from biril_nm.arrays import FloatArray, Shape
 from biril_nm.errors import RangeError
+from biril_nm.hw_graph import conv_output_shape
+from biril_nm.hw_graph.convolutions import conv_matrix
 
 __all__ = [
     "Convolution",
@@ -27,17 +29,16 @@ __all__ = [
     "diagonal",
     "identity",
     "naming",
-    "output_shape",
     "scale_rows",
     "stored",
 ]
 
 Pair = tuple[int, int]
 
-DENSE_ABOVE = 0.25  # a matrix with a larger share of stored entries is kept dense
-
-
-MAX_UNROLLED = 1 << 27  # synapses of one convolution that must be stored one by one
+# A matrix with a larger share of stored entries is kept dense.
+DENSE_ABOVE = 0.25
+# Synapses of one convolution that must be stored one by one.
+MAX_UNROLLED = 1 << 27
 
 
 @contextmanager
@@ -63,7 +64,8 @@ class Convolution:
     @property
     def out_shape(self) -> Shape:
         """(out, H', W')."""
-        return output_shape(self)
+        geometry: Any = self
+        return conv_output_shape(geometry, self.in_shape)
 
 
 @dataclass(frozen=True)
@@ -76,17 +78,6 @@ class Matrix:
 
 
 LinearMap = Union[Convolution, Matrix]
-
-
-def output_shape(conv: Convolution) -> Shape:
-    """Shape after a convolution."""
-    size = [
-        (n + 2 * p - d * (k - 1) - 1) // s + 1
-        for n, p, d, k, s in zip(
-            conv.in_shape[1:], conv.padding, conv.dilation, conv.weight.shape[2:], conv.stride
-        )
-    ]
-    return (int(conv.weight.shape[0]), *size)
 
 
 def stored(weight: Any) -> FloatArray:
@@ -121,42 +112,22 @@ def is_identity(linear: LinearMap) -> bool:
 
 
 def as_matrix(linear: LinearMap) -> Matrix:
-    """The same map as a CSR matrix; a weight of zero inside a kernel is not stored."""
+    """The same map as a CSR matrix; a weight of zero inside a kernel is not stored.
+
+    Raises:
+        RangeError: more than :data:`MAX_UNROLLED` weights.
+    """
     if isinstance(linear, Matrix):
         return replace(linear, weight=scipy.sparse.csr_matrix(linear.weight))
     out_shape = linear.out_shape
     entries = linear.weight.size * out_shape[1] * out_shape[2]
     if entries > MAX_UNROLLED:
         raise RangeError(
-            f"the convolution from {linear.in_shape} to {out_shape} would need {entries} weights, one for "
-            f"each synapse, where it is no plain convolution; allowed are {MAX_UNROLLED}. Use a smaller one"
+            f"the convolution from {linear.in_shape} to {out_shape} needs {entries} weights, one for each "
+            f"synapse, where it cannot stay a convolution; expected at most {MAX_UNROLLED}. Use a smaller one"
         )
-    c_out, height, width = out_shape
-    per_group_in = linear.weight.shape[1]
-    per_group_out = c_out // linear.groups
-    pre_index = np.arange(int(np.prod(linear.in_shape))).reshape(linear.in_shape)
-    rows, columns, values = [], [], []
-    post_index = np.arange(int(np.prod(out_shape))).reshape(out_shape)
-    for ky in range(linear.weight.shape[2]):
-        for kx in range(linear.weight.shape[3]):
-            y = np.arange(height) * linear.stride[0] + ky * linear.dilation[0] - linear.padding[0]
-            x = np.arange(width) * linear.stride[1] + kx * linear.dilation[1] - linear.padding[1]
-            in_y = (y >= 0) & (y < linear.in_shape[1])
-            in_x = (x >= 0) & (x < linear.in_shape[2])
-            for out in range(c_out):
-                first = (out // per_group_out) * per_group_in
-                source = pre_index[first : first + per_group_in][:, y[in_y]][:, :, x[in_x]]
-                target = np.broadcast_to(
-                    post_index[out][np.ix_(in_y.nonzero()[0], in_x.nonzero()[0])], source.shape
-                )
-                weight = linear.weight[out, :, ky, kx][:, None, None]
-                rows.append(target.ravel())
-                columns.append(source.ravel())
-                values.append(np.broadcast_to(weight, source.shape).ravel())
-    matrix = scipy.sparse.csr_matrix(
-        (np.concatenate(values), (np.concatenate(rows), np.concatenate(columns))),
-        shape=(post_index.size, pre_index.size),
-    )
+    geometry: Any = linear
+    matrix = conv_matrix(geometry, linear.in_shape)
     matrix.eliminate_zeros()
     return Matrix(matrix, linear.in_shape, out_shape)
 

@@ -18,7 +18,7 @@ Threshold  1                   1                   1                            
 
 v is counted from ``v_reset`` (``v_leak`` and ``v_threshold`` are shifted by it), so that a spike resets
 it to 0; it then starts at ``v_reset``. An affine bias in front of a CubaLIF passes its synaptic
-filter: :mod:`links` turns it into a neuron that spikes at every step. By the letter of NIR an IF grows
+filter; :mod:`float_net` turns it into a neuron that spikes at every step. By the letter of NIR an IF grows
 by ``dt r x`` per step; all producers mean ``r x``, so that is taken unless the node's metadata say
 ``if_integration = continuous``. Sources: the NIR paper's ODEs (neuromorphs/NIR ``nir/ir/neuron.py``)
 and lava-nc's LIF, in which no gain stands between u and v.
@@ -27,7 +27,7 @@ and lava-nc's LIF, in which no gain stands between u and v.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import nir
@@ -35,8 +35,24 @@ import numpy as np
 
 from biril_nm.arrays import FloatArray, Shape
 from biril_nm.errors import UnsupportedNodeError
+from biril_nm.export.nir_nodes.fields import optional, real, unbounded
+from biril_nm.export.nir_nodes.kinds import APPROXIMATION, EXACT, Check, NodeKind
+from biril_nm.export.nir_nodes.metadata import text, whole_between
 
-__all__ = ["NEURON_KINDS", "Dynamics", "dynamics_of", "parameter_shape", "v_reset"]
+__all__ = [
+    "ENDLESS_STEPS",
+    "NEURON_KINDS",
+    "Dynamics",
+    "NeuronKind",
+    "dynamics_of",
+    "parameter_shape",
+    "tau_steps",
+    "v_reset",
+]
+
+# Time constant of a decay of 0, a leak far below the resolution of float32; a power of two, so that gains
+# cancel exactly.
+ENDLESS_STEPS = 2.0**40
 
 
 @dataclass(frozen=True)
@@ -67,6 +83,17 @@ class Dynamics:
         return bool(np.all(np.isfinite(self.threshold)))
 
 
+@dataclass(frozen=True)
+class NeuronKind(NodeKind):
+    """A node with memory, or with a threshold.
+
+    Attributes:
+        dynamics: (node, its name, dt in seconds) -> its dynamics.
+    """
+
+    dynamics: Callable[[Any, str, float], Dynamics] = field(kw_only=True)
+
+
 def _arrays(node: Any, *names: str) -> list[FloatArray]:
     return [np.asarray(getattr(node, name), dtype=np.float64) for name in names]
 
@@ -79,14 +106,16 @@ def v_reset(node: Any) -> FloatArray:
 
 def _step_fraction(name: str, what: str, tau: FloatArray, dt_s: float) -> FloatArray:
     if np.any(tau <= 0) or np.any(np.isnan(tau)):
-        raise UnsupportedNodeError(f"node '{name}': {what} must be above 0 s, found {tau.min()}")
+        raise UnsupportedNodeError(
+            f"node '{name}': {what} is {tau.min()} s; expected more than 0 s"
+        )
     fraction = np.where(np.isinf(tau), 0.0, dt_s / tau)
-    # tau = dt / (1 - beta) with beta = 0 gives dt / tau = 1 up to rounding of float32 files
+    # tau = dt / (1 - beta) with beta = 0 gives dt / tau = 1 up to the rounding of float32 files.
     fraction = np.where((fraction > 1) & (fraction < 1 + 1e-6), 1.0, fraction)
     if np.any(fraction > 1):
         raise UnsupportedNodeError(
-            f"node '{name}': {what} = {tau.min():.3g} s is shorter than dt_s = {dt_s:.3g} s; choose "
-            f"a smaller dt_s"
+            f"node '{name}': {what} is {tau.min():.3g} s; expected dt_s = {dt_s:.3g} s or more. Choose a "
+            f"smaller dt_s"
         )
     return np.asarray(fraction, dtype=np.float64)
 
@@ -135,26 +164,62 @@ def _threshold(node: Any, like: FloatArray) -> FloatArray:
     return np.asarray(np.asarray(value, dtype=np.float64) - v_reset(node))
 
 
-NEURON_KINDS: dict[type, Callable[[Any, str, float], Dynamics]] = {
-    nir.IF: _integrate,
-    nir.LIF: _leaky,
-    nir.CubaLIF: _cuba,
-    nir.I: _integrate,
-    nir.LI: _leaky,
-    nir.CubaLI: _cuba,
-    nir.Threshold: _compare,
+_FACTS: dict[str, Check] = {
+    "reset": text(),
+    "reset_delay": whole_between(0, 1),
+    "reset_drops_input": whole_between(0, 1),
+    "if_integration": text("per_step", "continuous"),
 }
+_SPIKE: dict[str, Check] = {"v_threshold": real, "v_reset": optional}
+_INTEGRATOR: dict[str, Check] = {"r": unbounded}
+_LEAKY: dict[str, Check] = {"tau": unbounded, "r": unbounded, "v_leak": real}
+_CUBA: dict[str, Check] = {
+    "tau_syn": unbounded, "tau_mem": unbounded, "r": unbounded, "v_leak": real, "w_in": unbounded,
+}  # fmt: skip
 
-
-PARAMETERS = (
-    "r", "tau", "tau_syn", "tau_mem", "v_leak", "v_threshold", "v_reset", "w_in", "threshold",
+_KINDS = (
+    NeuronKind(
+        nir.IF,
+        "neurons with dv = 0; v grows by r x per step as all producers mean it, by the letter of NIR it "
+        "would be dt r x (node metadata `if_integration = continuous` asks for that)",
+        APPROXIMATION, {**_INTEGRATOR, **_SPIKE}, _FACTS, dynamics=_integrate,
+    ),
+    NeuronKind(
+        nir.LIF, "neurons with dv = round(4096 dt/tau)", EXACT, {**_LEAKY, **_SPIKE}, _FACTS, dynamics=_leaky
+    ),
+    NeuronKind(
+        nir.CubaLIF, "neurons with du and dv from tau_syn and tau_mem", EXACT, {**_CUBA, **_SPIKE},
+        _FACTS, dynamics=_cuba,
+    ),
+    NeuronKind(
+        nir.I, "integrator without spikes, as the last layer only", EXACT, _INTEGRATOR, _FACTS,
+        dynamics=_integrate,
+    ),
+    NeuronKind(
+        nir.LI, "leaky integrator without spikes, as the last layer only", EXACT, _LEAKY, _FACTS,
+        dynamics=_leaky,
+    ),
+    NeuronKind(
+        nir.CubaLI, "leaky integrator with synaptic current, as the last layer only", EXACT, _CUBA,
+        _FACTS, dynamics=_cuba,
+    ),
+    NeuronKind(
+        nir.Threshold, "neurons without memory (dv = 4096)", EXACT, {"threshold": real}, _FACTS,
+        dynamics=_compare,
+    ),
 )  # fmt: skip
+NEURON_KINDS: dict[type, NeuronKind] = {kind.type: kind for kind in _KINDS}
 
 
 def parameter_shape(node: nir.NIRNode) -> Shape:
     """The shape that all parameters of a neuron node have, apart from those that are shared."""
-    values = [getattr(node, name, None) for name in PARAMETERS]
+    values = [getattr(node, name, None) for name in NEURON_KINDS[type(node)].fields]
     return np.broadcast_shapes(*(np.shape(value) for value in values if value is not None))
+
+
+def tau_steps(decay: FloatArray) -> FloatArray:
+    """Time constant in steps of a decay fraction: ``1 / decay``, at most :data:`ENDLESS_STEPS`."""
+    return np.asarray(1.0 / np.maximum(decay, 1.0 / ENDLESS_STEPS))
 
 
 def dynamics_of(node: nir.NIRNode, name: str, dt_s: float, shape: Shape) -> Dynamics:
@@ -163,7 +228,7 @@ def dynamics_of(node: nir.NIRNode, name: str, dt_s: float, shape: Shape) -> Dyna
     Raises:
         UnsupportedNodeError: a parameter has no counterpart on the chip.
     """
-    found = NEURON_KINDS[type(node)](node, name, dt_s)
+    found = NEURON_KINDS[type(node)].dynamics(node, name, dt_s)
     arrays = {
         key: np.broadcast_to(getattr(found, key), shape)
         for key in ("u_decay", "v_decay", "weight_gain", "bias_gain", "drive", "threshold")
@@ -171,12 +236,12 @@ def dynamics_of(node: nir.NIRNode, name: str, dt_s: float, shape: Shape) -> Dyna
     for key, array in arrays.items():
         if np.any(np.isnan(array)) or (key != "threshold" and np.any(np.isinf(array))):
             raise UnsupportedNodeError(
-                f"node '{name}' ({type(node).__name__}): {key} is not finite; beta = 1 is written as "
-                f"IF, not as an infinite tau"
+                f"node '{name}' ({type(node).__name__}): {key} is not finite; expected finite numbers. Write "
+                f"beta = 1 as IF instead of an infinite tau"
             )
     if np.any(arrays["threshold"] <= 0):
         raise UnsupportedNodeError(
-            f"node '{name}' ({type(node).__name__}): the threshold must be above 0 and above v_reset, "
-            f"found {arrays['threshold'].min():g} above it"
+            f"node '{name}' ({type(node).__name__}): the threshold is {arrays['threshold'].min():g} above "
+            f"v_reset; expected more than 0"
         )
     return Dynamics(**arrays, filtered_bias=found.filtered_bias)

@@ -16,7 +16,9 @@ from typing import Any
 import nir
 import numpy as np
 
-from biril_nm.arrays import FloatArray, Shape
+from biril_nm.arrays import Shape
+from biril_nm.export.nir_nodes.groups import one_group
+from biril_nm.export.nir_nodes.linear_maps import Convolution
 
 __all__ = ["restored", "typed"]
 
@@ -31,7 +33,7 @@ def typed(nodes: Nodes, edges: Edges) -> tuple[Nodes, Edges]:
     ends: dict[str, str] = {}
     for name, node in nodes.items():
         if isinstance(node, nir.Conv1d) and node.groups > 1:
-            out[name] = _replaced(node, weight=_one_group(node.weight, int(node.groups)), groups=1)
+            out[name] = _replaced(node, weight=one_group(node.weight, int(node.groups)), groups=1)
         elif isinstance(node, nir.Conv2d):
             parts = _typed_conv2d(node)
             out[name] = parts[0]
@@ -49,21 +51,11 @@ def _replaced(node: Any, **changes: Any) -> Any:
     return replace(node, metadata={**node.metadata, **changes.pop("metadata", {})}, **changes)
 
 
-def _one_group(weight: FloatArray, groups: int) -> FloatArray:
-    """The same kernel with zeros between groups."""
-    c_out, per_group = weight.shape[:2]
-    full = np.zeros((c_out, per_group * groups, *weight.shape[2:]))
-    for out in range(c_out):
-        first = (out // (c_out // groups)) * per_group
-        full[out, first : first + per_group] = weight[out]
-    return full
-
-
 def _typed_conv2d(node: Any) -> list[Any]:
     weight, groups = node.weight, int(node.groups)
     changes: dict[str, Any] = {}
     if groups > 1:
-        weight = _one_group(weight, groups)
+        weight = one_group(weight, groups)
         changes = {"weight": weight, "groups": 1, "metadata": {"groups": groups}}
     kernel = weight.shape[2:]
     if kernel[0] == kernel[1]:
@@ -72,13 +64,13 @@ def _typed_conv2d(node: Any) -> list[Any]:
     square = np.zeros((*weight.shape[:2], side, side))
     square[:, :, before[0] : before[0] + kernel[0], before[1] : before[1] + kernel[1]] = weight
     padding = tuple(p + d * n for p, d, n in zip(node.padding, node.dilation, before))
-    told = {
+    facts = {
         "groups": groups,
         "kernel": np.array(kernel),
         "zeros_before": np.array(before),
         "padding": np.array(node.padding),
     }
-    first = _replaced(node, weight=square, groups=1, padding=padding, metadata=told)
+    first = _replaced(node, weight=square, groups=1, padding=padding, metadata=facts)
     if excess == (0, 0):
         return [first]
     shape = first.output_type["output"]
@@ -136,13 +128,13 @@ def _square(node: Any, kernel: tuple[int, int]) -> tuple[int, tuple[int, int], t
 
 
 def restored(graph: nir.NIRGraph) -> nir.NIRGraph:
-    """Undo :func:`typed` where the metadata tell and the zeros are still there; else nothing changes."""
+    """Undo :func:`typed` where the metadata ask for it and the zeros are still there."""
     nodes, edges = dict(graph.nodes), list(graph.edges)
     for name, node in graph.nodes.items():
-        told = getattr(node, "metadata", None) or {}
-        if not isinstance(node, nir.Conv2d) or "zeros_before" not in told:
+        facts = getattr(node, "metadata", None) or {}
+        if not isinstance(node, nir.Conv2d) or "zeros_before" not in facts:
             continue
-        original = _original(node, told)
+        original = _original(node, facts)
         crop = f"{name}.{CROP}"
         cropped = crop in nodes and CROP in (nodes[crop].metadata or {})
         after = [b for a, b in edges if a == name]
@@ -158,11 +150,11 @@ def restored(graph: nir.NIRGraph) -> nir.NIRGraph:
     return nir.NIRGraph(nodes, edges, metadata=dict(graph.metadata or {}), type_check=False)
 
 
-def _original(node: Any, told: Any) -> Any:
+def _original(node: Any, facts: Any) -> Any:
     """The convolution without its zeros; None where the file has been changed since."""
     try:
         kernel, before, padding = (
-            np.asarray(told[key]).astype(np.int64) for key in ("kernel", "zeros_before", "padding")
+            np.asarray(facts[key]).astype(np.int64) for key in ("kernel", "zeros_before", "padding")
         )
         y, x = before
         np.asarray(node.input_shape).astype(np.int64)  # the size is compared later
@@ -178,9 +170,14 @@ def _original(node: Any, told: Any) -> Any:
 
 def _size(node: Any) -> Shape:
     """(H, W) after a convolution, for any kernel."""
-    steps = [np.broadcast_to(getattr(node, key), 2) for key in ("stride", "padding", "dilation")]
-    sizes = zip(np.broadcast_to(node.input_shape, 2), node.weight.shape[2:], *steps)
-    return tuple(int((n + 2 * p - d * (k - 1) - 1) // s + 1) for n, k, s, p, d in sizes)
+    shape = (node.weight.shape[1], *_pair(node.input_shape))
+    stride, padding, dilation = _pair(node.stride), _pair(node.padding), _pair(node.dilation)
+    return Convolution(node.weight, shape, stride, padding, dilation).out_shape[1:]
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    y, x = np.broadcast_to(value, 2)
+    return int(y), int(x)
 
 
 def _only_crops(node: Any) -> bool:

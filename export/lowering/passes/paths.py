@@ -124,7 +124,7 @@ class Walk:
 
     def linear(self, name: str, node: nir.NIRNode, shape: Shape) -> LinearMap:
         """Linear part of one stateless node."""
-        return STATELESS[type(node)](node, name, shape)
+        return STATELESS[type(node)].linear(node, name, shape)
 
     def _delay_steps(self, name: str, node: Any, shape: Shape) -> IntArray:
         """Whole steps of a Delay node, one per neuron."""

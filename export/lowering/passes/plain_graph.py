@@ -1,16 +1,14 @@
 """NIR graphs of any producer made plain: arrays of float64, edges between known nodes, no nesting.
 
 Producers leave torch tensors, lists and scalars in a graph, ``None`` for layers that they cannot write,
-and metadata of any type. What the passes behind this one may rely on is settled here, on a copy:
-every node is supported, parameters are finite arrays of numbers (time constants and gains may be
-infinite, which :mod:`neuron_kinds` judges), geometry consists of integers, edges are there once, and
-metadata that mean something to us have their type and range.
+and metadata of any type. Later passes rely on what is settled here, on a copy: every node is
+supported, its fields and metadata have passed the checks of its :class:`NodeKind`, and edges are there
+once.
 """
 
 from __future__ import annotations
 
 import copy
-import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,18 +16,15 @@ import nir
 import numpy as np
 
 from biril_nm.errors import ConfigError, UnsupportedNodeError
+from biril_nm.export.nir_nodes.fields import lengths
 from biril_nm.export.nir_nodes.metadata import checked_metadata
-from biril_nm.export.nir_nodes.neurons import NEURON_KINDS, PARAMETERS, parameter_shape
-from biril_nm.export.nir_nodes.stateless import SIZE_MAX, STATELESS
+from biril_nm.export.nir_nodes.neurons import NeuronKind, parameter_shape
+from biril_nm.export.nir_nodes.registry import NESTED, NODE_KINDS, kind_names
 
 __all__ = ["plain_graph"]
 
 Nodes = dict[str, Any]
 Edges = list[tuple[str, str]]
-REAL = ("weight", "bias", "scale", "delay", *PARAMETERS)
-UNBOUNDED = ("tau", "tau_syn", "tau_mem", "r", "w_in")  # infinite where beta = 1 was written so
-WHOLE = ("stride", "padding", "dilation", "groups", "kernel_size", "start_dim", "end_dim")
-SINGLE = ("groups", "start_dim", "end_dim")
 MAX_NESTING = 32
 
 
@@ -42,12 +37,11 @@ def plain_graph(graph: nir.NIRGraph) -> nir.NIRGraph:
     """
     unknown = [f"'{name}' ({type(node).__name__})" for name, node in _unknown(graph, "", 0)]
     if unknown:
-        supported = sorted(kind.__name__ for kind in (*STATELESS, *NEURON_KINDS))
         raise UnsupportedNodeError(
-            f"nodes {', '.join(unknown)} have no counterpart on the chip; supported: "
-            f"{', '.join(supported)}"
+            f"nodes {', '.join(unknown)} have no counterpart on the chip; expected "
+            f"{', '.join(kind_names())}. Replace these nodes"
         )
-    metadata = checked_metadata("graph", graph)
+    metadata = checked_metadata("graph", graph, NESTED.metadata)
     nodes, edges = _flat(graph, "")
     return nir.NIRGraph(nodes, edges, metadata=metadata, type_check=False)
 
@@ -55,12 +49,13 @@ def plain_graph(graph: nir.NIRGraph) -> nir.NIRGraph:
 def _unknown(graph: nir.NIRGraph, prefix: str, depth: int) -> Iterator[tuple[str, Any]]:
     if depth > MAX_NESTING:
         raise ConfigError(
-            f"graphs nest deeper than {MAX_NESTING} at '{prefix.rstrip('.')}'; dissolve the inner ones"
+            f"the depth of nested graphs at '{prefix.rstrip('.')}' is {depth}; expected at most "
+            f"{MAX_NESTING}. Dissolve the inner ones"
         )
     for name, node in graph.nodes.items():
         if isinstance(node, nir.NIRGraph):
             yield from _unknown(node, f"{prefix}{name}.", depth + 1)
-        elif type(node) not in STATELESS and type(node) not in NEURON_KINDS:
+        elif type(node) not in NODE_KINDS:
             yield f"{prefix}{name}", node
 
 
@@ -81,7 +76,9 @@ def _flat(graph: nir.NIRGraph, prefix: str) -> tuple[Nodes, Edges]:
         else:
             inner = {full: _plain_node(full, node)}
         for taken in inner.keys() & nodes.keys():
-            raise ConfigError(f"two nodes would be called '{taken}'; rename one of them")
+            raise ConfigError(
+                f"'{taken}' is the name of two nodes; expected one. Rename one of them"
+            )
         nodes.update(inner)
     edges += [(leave.get(a, a), entry.get(b, b)) for a, b in named]
     return nodes, edges
@@ -94,12 +91,13 @@ def _edges(graph: nir.NIRGraph, prefix: str) -> Iterator[tuple[str, str]]:
         missing = [n for n in pair if not isinstance(n, str) or n not in graph.nodes]
         if len(pair) != 2 or missing:
             raise ConfigError(
-                f"edge {pair} joins no two nodes of the graph{_within(prefix)}: "
-                f"{', '.join(map(str, missing)) or 'it has ' + str(len(pair)) + ' ends'}"
+                f"edge {pair} has "
+                f"{'the unknown ends ' + ', '.join(map(str, missing)) if missing else f'{len(pair)} ends'}; "
+                f"expected two nodes of the graph{_within(prefix)}"
             )
         if pair in seen:
             raise ConfigError(
-                f"edge {pair}{_within(prefix)} is given twice, and NIR's edges are a set; remove one"
+                f"edge {pair}{_within(prefix)} is given twice; expected a set of edges, as in NIR. Remove one"
             )
         seen.add(pair)
         yield f"{prefix}{pair[0]}", f"{prefix}{pair[1]}"
@@ -115,8 +113,8 @@ def _check_ends(graph: nir.NIRGraph, edges: Edges, prefix: str) -> None:
         for name, kind, side in ((b, nir.Input, "into"), (a, nir.Output, "out of")):
             if kinds[name] is kind:
                 raise ConfigError(
-                    f"edge ('{a}', '{b}') leads {side} '{name}', an {kind.__name__}; join the nodes "
-                    f"themselves"
+                    f"edge ('{a}', '{b}') leads {side} '{name}', an {kind.__name__}; expected no such edge. "
+                    f"Join the nodes themselves"
                 )
 
 
@@ -128,8 +126,8 @@ def _ends(name: str, graph: nir.NIRGraph) -> tuple[str, str]:
     ]
     if any(len(names) != 1 for names in ends):
         raise UnsupportedNodeError(
-            f"nested graph '{name}' has {len(ends[0])} inputs and {len(ends[1])} outputs, and NIR edges "
-            f"do not say which of them they mean; give it one of each"
+            f"nested graph '{name}' has {len(ends[0])} inputs and {len(ends[1])} outputs; expected one of "
+            f"each, since NIR edges do not say which one they mean. Give it one of each"
         )
     return ends[0][0], ends[1][0]
 
@@ -138,75 +136,23 @@ def _ends(name: str, graph: nir.NIRGraph) -> tuple[str, str]:
 
 
 def _plain_node(name: str, node: Any) -> Any:
-    kind = type(node).__name__
+    kind = NODE_KINDS[type(node)]
+    who = f"node '{name}' ({kind.name})"
     plain = copy.copy(node)
-    plain.metadata = checked_metadata(f"node '{name}' ({kind})", node)
+    plain.metadata = checked_metadata(who, node, kind.metadata)
     if isinstance(node, nir.Input):
-        shape = _input_shape(name, (node.input_type or {}).get("input"))
+        shape = lengths(f"shape of input '{name}'", (node.input_type or {}).get("input"))
         plain.input_type, plain.output_type = {"input": shape}, {"output": shape}
-        return plain
-    for field in dataclasses.fields(node):
-        value = getattr(node, field.name, None)
-        if field.name in REAL and not (field.name == "v_reset" and value is None):
-            setattr(plain, field.name, _real(name, kind, field.name, value))
-        elif field.name in WHOLE and not (
-            field.name == "padding" and isinstance(value, (str, bytes))
-        ):
-            setattr(plain, field.name, _whole(name, kind, field.name, value))
-    if type(node) in NEURON_KINDS:
-        _check_shapes(name, kind, plain)
+    for field, check in kind.fields.items():
+        setattr(plain, field, check(f"{who}: {field}", getattr(node, field, None)))
+    if isinstance(kind, NeuronKind):
+        _check_shapes(who, kind, plain)
     return plain
 
 
-def _numbers(value: Any) -> Any:
-    """An array of real numbers of any producer's container, or None."""
-    if hasattr(value, "detach"):  # torch and the like
-        value = value.detach().cpu()
-    try:
-        array = np.asarray(value)
-    except (ValueError, TypeError, RuntimeError):  # ragged lists, other devices
-        return None
-    return array if array.dtype.kind in "biuf" else None
-
-
-def _real(name: str, kind: str, field: str, value: Any) -> Any:
-    array = _numbers(value)
-    if array is None or array.size == 0:
-        raise ConfigError(f"node '{name}' ({kind}): {field} is {_shown(value)}; needed are numbers")
-    with np.errstate(invalid="ignore", over="ignore"):  # floats of other widths
-        array = np.array(array, dtype=np.float64)
-    wrong = np.isnan(array) if field in UNBOUNDED else ~np.isfinite(array)
-    if wrong.any():
-        raise UnsupportedNodeError(
-            f"node '{name}' ({kind}): {field} is not finite in {int(wrong.sum())} of {array.size} "
-            f"values; write finite numbers"
-        )
-    return array
-
-
-def _whole(name: str, kind: str, field: str, value: Any) -> Any:
-    array = _numbers(value)
-    good = array is not None and array.size in ((1,) if field in SINGLE else (1, 2))
-    if not good or np.any(array != np.rint(array)) or np.any(np.abs(array) > SIZE_MAX):
-        raise ConfigError(
-            f"node '{name}' ({kind}): {field} is {_shown(value)}; needed are "
-            f"{'1 integer' if field in SINGLE else '1 or 2 integers'}"
-        )
-    integers = np.asarray(array).astype(np.int64)
-    return int(integers.flat[0]) if field in SINGLE else integers
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, np.ndarray) and value.size > 4:
-        return f"an array of {value.dtype}, shape {tuple(value.shape)}"
-    text = repr(value)
-    return text if len(text) < 80 else f"{text[:76]} ..."
-
-
-def _check_shapes(name: str, kind: str, node: Any) -> None:
+def _check_shapes(who: str, kind: NeuronKind, node: Any) -> None:
     """Parameters of a neuron node have one shape, with lengths of 1 where neurons share them."""
-    values = [getattr(node, field, None) for field in PARAMETERS]
-    shapes = {np.shape(v) for v in values if v is not None and np.shape(v) not in ((), (1,))}
+    shapes = {np.shape(getattr(node, field)) for field in kind.fields} - {(), (1,)}
     try:
         parameter_shape(node)
         agree = len({len(shape) for shape in shapes}) < 2
@@ -214,22 +160,6 @@ def _check_shapes(name: str, kind: str, node: Any) -> None:
         agree = False
     if not agree:
         raise ConfigError(
-            f"node '{name}' ({kind}) has parameters of shapes "
-            f"{', '.join(map(str, sorted(shapes)))}; they must agree"
+            f"{who} has parameters of shapes {', '.join(map(str, sorted(shapes)))}; expected one shape for "
+            f"all, or one value for all neurons"
         )
-
-
-def _input_shape(name: str, value: Any) -> Any:
-    lengths = _numbers(value)
-    if lengths is None or lengths.ndim > 1 or lengths.size == 0:
-        raise ConfigError(
-            f"input '{name}' has shape {_shown(value)}; needed are one or more lengths, such as (3,)"
-        )
-    lengths = np.atleast_1d(lengths).astype(np.float64)
-    whole = np.all(lengths == np.rint(lengths)) and np.all(lengths >= 1)
-    if not whole or np.prod(lengths) > SIZE_MAX:
-        raise ConfigError(
-            f"input '{name}' has shape {_shown(value)}; lengths are whole numbers from 1, "
-            f"{SIZE_MAX} values in all at most"
-        )
-    return lengths.astype(np.int64)

@@ -1,0 +1,51 @@
+"""All NIR nodes that the export knows."""
+
+from __future__ import annotations
+
+import nir
+
+from biril_nm.export.nir_nodes.kinds import APPROXIMATION, EXACT, REFUSED, Case, NodeKind
+from biril_nm.export.nir_nodes.metadata import text
+from biril_nm.export.nir_nodes.neurons import NEURON_KINDS
+from biril_nm.export.nir_nodes.stateless import STATELESS
+
+__all__ = ["CASES", "NESTED", "NODE_KINDS", "kind_names"]
+
+NESTED = NodeKind(
+    nir.NIRGraph,
+    "dissolved, inner nodes called `outer.inner`; one input and one output each",
+    metadata={"producer": text()},
+)
+NODE_KINDS: dict[type, NodeKind] = {**STATELESS, **NEURON_KINDS, NESTED.type: NESTED}
+
+# What holds for several types of nodes.
+CASES = (
+    Case(
+        "v_reset other than 0",
+        "v, v_leak and v_threshold are counted from v_reset; v also starts there, which NIR leaves open",
+        APPROXIMATION,
+    ),
+    Case("loop of one connection", "one step, as in snnTorch", EXACT),
+    Case(
+        "loop of several connections",
+        "one step for each connection; refused where the file says `lag = 1` (networks of `to_nir`)",
+        APPROXIMATION,
+    ),
+    Case(
+        "reset by subtraction",
+        'the chip resets v to 0; `reset="force-zero"` accepts the change of meaning',
+        REFUSED,
+    ),
+    Case("loop without a neuron", "it has no delay, so no meaning in steps", REFUSED),
+    Case(
+        "sum of neurons at an Output",
+        "the chip reads neurons; give each an Output of its own",
+        REFUSED,
+    ),
+    Case("padding 'same'", "with an even kernel or a stride: it has no symmetric form", REFUSED),
+)
+
+
+def kind_names() -> list[str]:
+    """Names of all known nodes, sorted."""
+    return sorted(kind.name for kind in NODE_KINDS.values())
