@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from biril_nm.export.from_torch.origins import Origins
 from biril_nm.export.from_torch.signals import Expr
-
-if TYPE_CHECKING:
-    from biril_nm.export.from_torch.tracer import Tracer
 
 __all__ = ["Tracked"]
 
 
 @dataclass(frozen=True)
 class Tracked:
-    """One call of a torch function with a traced argument."""
+    """One call of a torch function with a traced argument.
 
-    tracer: Tracer
+    Attributes:
+        origins: what the tensors stand for.
+        name: of the function.
+        args: as given.
+        kwargs: as given.
+        before: what the first argument stood for.
+        result: what the function returned.
+    """
+
+    origins: Origins
     name: str
     args: tuple[Any, ...]
     kwargs: dict[str, Any]

@@ -38,13 +38,13 @@ def _arguments(call: Tracked, *names: str) -> dict[str, Any]:
 
 
 def _constant(call: Tracked, *values: Any) -> bool:
-    return all(call.tracer.expr(value) is None for value in values)
+    return all(call.origins.expr(value) is None for value in values)
 
 
 def _of(call: Tracked, layer: nn.Module) -> Expr | None:
     if call.before is None:
         return None
-    return call.tracer.applied(call.before, call.name.strip("_"), layer, call.args[0], call.result)
+    return call.origins.applied(call.before, call.name.strip("_"), layer, call.args[0], call.result)
 
 
 def _dense(call: Tracked, weight: torch.Tensor, bias: torch.Tensor | None) -> Expr | None:
@@ -142,7 +142,7 @@ def offset(call: Tracked, expr: Expr, value: Any) -> Expr | None:
     if not torch.equal(full, per_channel.reshape(1, -1, *[1] * (len(shape) - 2)).expand(shape)):
         return None
     layer = _with(_norm(len(shape), shape[1], 0.0), running_mean=-per_channel[:, 0])
-    return call.tracer.applied(expr, "offset", layer, call.result, call.result)
+    return call.origins.applied(expr, "offset", layer, call.result, call.result)
 
 
 def _selection(weight: torch.Tensor, ndim: int) -> nn.Module:
@@ -163,7 +163,7 @@ def selected(call: Tracked, channels: Sequence[int], part: torch.Tensor) -> Expr
         return None
     weight = torch.eye(whole.shape[1])[list(channels)]
     layer = _selection(weight, whole.ndim)
-    return call.tracer.applied(call.before, "select", layer, whole, part)
+    return call.origins.applied(call.before, "select", layer, whole, part)
 
 
 def concatenated(call: Tracked) -> Expr | None:
@@ -174,10 +174,10 @@ def concatenated(call: Tracked) -> Expr | None:
     terms, start = [], 0
     places = torch.eye(result.shape[1])
     for part in parts:
-        expr, end = call.tracer.expr(part), start + part.shape[1]
+        expr, end = call.origins.expr(part), start + part.shape[1]
         if expr is not None:
             layer = _selection(places[:, start:end], result.ndim)
-            terms.append(call.tracer.applied(expr, "cat", layer, part, result))
+            terms.append(call.origins.applied(expr, "cat", layer, part, result))
         elif bool(torch.any(part != 0)):
             return None
         start = end

@@ -10,16 +10,16 @@ import numpy as np
 
 from biril_nm.arrays import Shape
 from biril_nm.errors import UnsupportedNodeError, bullet_list
-from biril_nm.export.from_torch.layers import LAYER_MAP, one_to_one
-from biril_nm.export.from_torch.module import kind_of, objection
+from biril_nm.export.from_torch.layers import layer_node, one_to_one
+from biril_nm.export.from_torch.module import objection
 from biril_nm.export.from_torch.neurons import (
-    NEURONS,
     UNREACHABLE,
     UNUSUAL,
     neuron_node,
     never_spikes,
     recurrent_weight,
 )
+from biril_nm.export.from_torch.registry import layer_kind, neuron_kind
 from biril_nm.export.from_torch.signals import (
     Applied,
     Expr,
@@ -106,8 +106,10 @@ class GraphBuilder:
     def _add_layer(self, path: str, source: Expr) -> None:
         layer = self.layers[path]
         in_shape, out_shape = self.wiring.shapes[path]
-        if isinstance(layer, NEURONS):
-            self.nodes[path] = neuron_node(layer, path, out_shape, self.dt_s, self._spiking(path))
+        kind = neuron_kind(layer)
+        if kind is not None:
+            spiking = self._spiking(path)
+            self.nodes[path] = neuron_node(kind, layer, path, out_shape, self.dt_s, spiking)
             self._add_loop(path, layer, out_shape)
         else:
             self.nodes[path] = self._stateless(layer, path, in_shape)
@@ -115,8 +117,10 @@ class GraphBuilder:
 
     @staticmethod
     def _stateless(layer: Any, name: str, in_shape: Shape) -> nir.NIRNode:
-        kind = next(kind for kind in type(layer).__mro__ if kind in LAYER_MAP)
-        return LAYER_MAP[kind](layer, name, in_shape)
+        kind = layer_kind(layer)
+        if kind is None:
+            raise UnsupportedNodeError(f"layer '{name}' ({type(layer).__name__}) has no NIR form")
+        return layer_node(kind, layer, name, in_shape)
 
     def _add_loop(self, path: str, layer: Any, shape: Shape) -> None:
         """The recurrent weight of RLeaky and RSynaptic: one node, one step."""
@@ -126,7 +130,7 @@ class GraphBuilder:
         name = f"{path}.recurrent"
         if hasattr(weight, "V"):
             node = one_to_one(weight, shape)
-        elif kind_of(weight) in LAYER_MAP and objection(weight) is None:
+        elif layer_kind(weight) is not None and objection(weight) is None:
             node = self._stateless(weight, name, shape)
         else:
             raise UnsupportedNodeError(
@@ -238,7 +242,7 @@ class GraphBuilder:
     def _chosen_outputs(self) -> list[Readout]:
         """Spikes before membranes; a membrane counts where its layer is last or an integrator."""
         unique = list(dict.fromkeys(self.wiring.outputs))
-        silent = {p for p in self.layers if isinstance(self.layers[p], NEURONS)}
+        silent = {p for p, layer in self.layers.items() if neuron_kind(layer) is not None}
         silent = {p for p in silent & set(self.wiring.shapes) if not self._spiking(p)}
         signals = [
             o

@@ -1,8 +1,7 @@
-"""Stateless torch layers to NIR nodes; layers without effect at inference vanish."""
+"""Stateless torch layers to NIR nodes, one record a layer; those without effect at inference vanish."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import nir
@@ -12,9 +11,11 @@ from torch import nn
 
 from biril_nm.arrays import Shape
 from biril_nm.errors import UnsupportedNodeError
+from biril_nm.export.from_torch.kinds import LayerKind, check_fields, one_of
 from biril_nm.export.nir_nodes.fold_batchnorm import ChannelAffine
+from biril_nm.export.nir_nodes.kinds import EXACT, REFUSED, Case, Check
 
-__all__ = ["LAYER_MAP", "VANISHING", "WEIGHTLESS", "one_to_one"]
+__all__ = ["LAYERS", "REFUSED_LAYERS", "layer_node", "one_to_one"]
 
 
 def _array(tensor: torch.Tensor) -> Any:
@@ -32,7 +33,9 @@ def _refuse(module: nn.Module, name: str, text: str) -> UnsupportedNodeError:
 def linear(module: nn.Linear, name: str, in_shape: Shape) -> nir.NIRNode:
     """``y = W x + b``."""
     if len(in_shape) != 1:
-        raise _refuse(module, name, f" is applied to shape {in_shape}; flatten its input first")
+        raise _refuse(
+            module, name, f" receives shape {in_shape}; expected one dimension. Flatten its input"
+        )
     if module.bias is None:
         return nir.Linear(weight=_array(module.weight))
     return nir.Affine(weight=_array(module.weight), bias=_array(module.bias))
@@ -41,13 +44,11 @@ def linear(module: nn.Linear, name: str, in_shape: Shape) -> nir.NIRNode:
 def conv(module: Any, name: str, in_shape: Shape) -> nir.NIRNode:
     """1-D or 2-D cross-correlation with zero padding; ``padding='same'`` becomes numbers."""
     rank = len(module.kernel_size)
-    if module.padding_mode != "zeros":
-        raise _refuse(module, name, f" pads with '{module.padding_mode}'; allowed is 'zeros'")
     if len(in_shape) != rank + 1:
         raise _refuse(
             module,
             name,
-            f" receives shape {in_shape}; needed are {rank + 1} dimensions and a batch",
+            f" receives shape {in_shape}; expected {rank + 1} dimensions and a batch",
         )
     bias = np.zeros(module.out_channels) if module.bias is None else _array(module.bias)
     common: dict[str, Any] = {
@@ -79,7 +80,10 @@ def _padding(module: Any, name: str, dilation: Shape) -> Shape:
     total = [d * (k - 1) for d, k in zip(dilation, kernel)]
     if any(n % 2 for n in total):
         raise _refuse(
-            module, name, f": padding='same' with kernel {kernel} pads unevenly; use an odd kernel"
+            module,
+            name,
+            f": padding is 'same' with kernel {kernel}; expected a kernel that needs as much "
+            f"padding on both sides. Use an odd kernel",
         )
     return tuple(n // 2 for n in total)
 
@@ -88,20 +92,20 @@ def pool(module: Any, name: str, in_shape: Shape) -> nir.NIRNode:
     """Mean over a window (AvgPool), or sum (LPPool of norm 1)."""
     rank = len(in_shape) - 1
     average = isinstance(module, (nn.AvgPool1d, nn.AvgPool2d))
-    if not average and float(module.norm_type) != 1.0:
-        raise _refuse(module, name, f" has norm {module.norm_type}; only norm 1 (a sum) is linear")
     kernel = _tuple(module.kernel_size, rank)
     stride = _tuple(module.stride if module.stride is not None else kernel, rank)
     padding = _tuple(getattr(module, "padding", 0), rank)
-    if getattr(module, "divisor_override", None) is not None:
-        raise _refuse(module, name, ": divisor_override has no NIR form; scale the next weights")
     if any(padding) and not module.count_include_pad:
-        raise _refuse(module, name, ": padding with count_include_pad=False has no NIR form")
+        raise _refuse(
+            module,
+            name,
+            ": count_include_pad is False with padding; expected True. Pad with zeros that count",
+        )
     uneven = any((n + 2 * p - k) % s for n, p, k, s in zip(in_shape[1:], padding, kernel, stride))
     if module.ceil_mode and uneven:
         raise _refuse(
-            module, name, f": ceil_mode makes windows reach over the edge of {in_shape}, which has no NIR "
-            f"form; use ceil_mode=False or a size that the stride divides",
+            module, name, f": ceil_mode makes windows reach over the edge of {in_shape}; expected windows "
+            f"within it. Use ceil_mode=False or a size that the stride divides",
         )  # fmt: skip
     return _pooling(in_shape, kernel, stride, padding, average)
 
@@ -136,9 +140,11 @@ def adaptive_pool(module: Any, name: str, in_shape: Shape) -> nir.NIRNode:
     size = tuple(n if out is None else int(out) for n, out in zip(in_shape[1:], wanted))
     if any(n % out for n, out in zip(in_shape[1:], size)):
         raise _refuse(
-            module, name, f" averages {in_shape[1:]} to {size} over windows of different sizes, which is no "
-            f"plain average pooling; choose an output size that divides the input size",
-        )  # fmt: skip
+            module,
+            name,
+            f" averages {in_shape[1:]} to {size} over windows of different sizes; expected equal ones. "
+            f"Choose an output size that divides the input size",
+        )
     window = tuple(n // out for n, out in zip(in_shape[1:], size))
     return _pooling(in_shape, window, window, (0,) * rank, average=True)
 
@@ -149,7 +155,7 @@ def flatten(module: nn.Flatten, name: str, in_shape: Shape) -> nir.NIRNode:
     start = module.start_dim if module.start_dim >= 0 else module.start_dim + rank + 1
     end = module.end_dim if module.end_dim >= 0 else module.end_dim + rank + 1
     if start < 1:
-        raise _refuse(module, name, " would merge the batch dimension; start at dimension 1")
+        raise _refuse(module, name, f": start_dim is {start}, the batch; expected 1 or more")
     return nir.Flatten(
         input_type={"input": np.array(in_shape)}, start_dim=start - 1, end_dim=end - 1
     )
@@ -157,10 +163,6 @@ def flatten(module: nn.Flatten, name: str, in_shape: Shape) -> nir.NIRNode:
 
 def batch_norm(module: Any, name: str, in_shape: Shape) -> nir.NIRNode:
     """``y = g x + h`` per channel, ``g = weight/sqrt(var + eps)``, ``h = bias - g mean``."""
-    if module.running_mean is None:
-        raise _refuse(
-            module, name, " keeps no running statistics; create it with track_running_stats=True"
-        )
     gain = 1.0 / np.sqrt(_array(module.running_var) + module.eps)
     shift = np.zeros_like(gain)
     if module.affine:
@@ -175,21 +177,75 @@ def one_to_one(module: Any, shape: Shape) -> nir.NIRNode:
     return nir.Scale(scale=np.array(np.broadcast_to(_array(module.V), shape)))
 
 
-LAYER_MAP: dict[type, Callable[[Any, str, Shape], nir.NIRNode]] = {
-    nn.Linear: linear,
-    nn.Conv1d: conv,
-    nn.Conv2d: conv,
-    nn.AvgPool1d: pool,
-    nn.AvgPool2d: pool,
-    nn.LPPool1d: pool,
-    nn.LPPool2d: pool,
-    nn.AdaptiveAvgPool1d: adaptive_pool,
-    nn.AdaptiveAvgPool2d: adaptive_pool,
-    nn.Flatten: flatten,
-    nn.BatchNorm1d: batch_norm,
-    nn.BatchNorm2d: batch_norm,
-}
-WEIGHTLESS = tuple(
-    kind for kind, node in LAYER_MAP.items() if node in (pool, adaptive_pool, flatten)
+def _kept(what: str, value: Any) -> Any:
+    if value is None:
+        raise UnsupportedNodeError(
+            f"{what} is None; expected running statistics. Create it with track_running_stats=True"
+        )
+    return value
+
+
+_CONV = {"padding_mode": one_of("zeros", way_out="Pad the input itself, or use zeros")}
+_AVERAGE = {"divisor_override": one_of(None, way_out="Scale the next weights")}
+_POWER = {"norm_type": one_of(1, way_out="Only norm 1, a sum, is linear")}
+_NORM: dict[str, Check] = {"running_mean": _kept}
+_DIVIDES = "plain average pooling where the size divides"
+_VANISHES = "nothing (vanishes)"
+
+_KINDS = (
+    LayerKind(
+        nn.Linear, "Linear or Affine; as the last layer: see `readout` of `lower`", node=linear
+    ),
+    LayerKind(nn.Conv1d, "Conv1d, any stride, padding, dilation, groups", EXACT, _CONV, node=conv),
+    LayerKind(
+        nn.Conv2d, "Conv2d, any stride, padding, dilation, groups and kernel shape", EXACT, _CONV,
+        node=conv,
+    ),
+    LayerKind(nn.AvgPool1d, "depthwise Conv1d", EXACT, _AVERAGE, node=pool, weightless=True),
+    LayerKind(
+        nn.AvgPool2d, "AvgPool2d; not with ceil_mode over the edge or another divisor", EXACT,
+        _AVERAGE, node=pool, weightless=True,
+    ),
+    LayerKind(
+        nn.LPPool1d, "norm 1 only: depthwise Conv1d of ones", EXACT, _POWER, node=pool, weightless=True
+    ),
+    LayerKind(nn.LPPool2d, "norm 1 only: SumPool2d", EXACT, _POWER, node=pool, weightless=True),
+    LayerKind(nn.AdaptiveAvgPool1d, _DIVIDES, node=adaptive_pool, weightless=True),
+    LayerKind(nn.AdaptiveAvgPool2d, _DIVIDES, node=adaptive_pool, weightless=True),
+    LayerKind(
+        nn.Flatten, "Flatten; also `x.flatten(1)`, `x.view(len(x), -1)`, `x.reshape(...)`", node=flatten,
+        weightless=True,
+    ),
+    LayerKind(
+        nn.BatchNorm1d, "folded into the layer before it, else a diagonal Affine or Conv1d", EXACT, _NORM,
+        node=batch_norm,
+    ),
+    LayerKind(
+        nn.BatchNorm2d, "folded into the layer before it, else a Conv2d of size 1", EXACT, _NORM,
+        node=batch_norm,
+    ),
+    *(
+        LayerKind(kind, _VANISHES, weightless=True)
+        for kind in (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d)
+    ),
+)  # fmt: skip
+LAYERS: dict[type, LayerKind] = {kind.type: kind for kind in _KINDS}
+
+REFUSED_LAYERS = (
+    Case("MaxPool2d", "a maximum is not linear and NIR has no node for it; use AvgPool2d", REFUSED),
+    Case("Softmax, ReLU, ...", "no spiking neuron; the chip has no such function", REFUSED),
 )
-VANISHING: tuple[type, ...] = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d)
+
+
+def layer_node(kind: LayerKind, layer: nn.Module, name: str, in_shape: Shape) -> nir.NIRNode:
+    """The NIR node of one layer.
+
+    Raises:
+        UnsupportedNodeError: the layer has no NIR form with these settings, or on this shape.
+    """
+    check_fields(kind, layer, name)
+    if kind.node is None:
+        raise UnsupportedNodeError(
+            f"layer '{name}' ({kind.name}) vanishes; expected a layer with a node"
+        )
+    return kind.node(layer, name, in_shape)

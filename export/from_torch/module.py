@@ -17,15 +17,18 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from biril_nm.errors import ConfigError, UnsupportedNodeError
-from biril_nm.export.from_torch.layers import LAYER_MAP, VANISHING
-from biril_nm.export.from_torch.neurons import NEURONS, STATES
+from biril_nm.export.from_torch.registry import kind_of, neuron_kind, state_names
 
 __all__ = [
-    "KNOWN", "check_module", "isolated", "kind_of", "leaf_modules", "objection", "resting_copy",
-    "state_names", "tensors_in", "unwrapped",
-]  # fmt: skip
+    "check_module",
+    "isolated",
+    "leaf_modules",
+    "objection",
+    "resting_copy",
+    "tensors_in",
+    "unwrapped",
+]
 
-KNOWN = (*LAYER_MAP, *NEURONS, *VANISHING)
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 _WAYS_OUT = {
     "torch.nn.modules.pooling": "; use average pooling",
@@ -124,16 +127,6 @@ def tensors_in(value: Any) -> list[torch.Tensor]:
     return [t for v in value for t in tensors_in(v)] if isinstance(value, (tuple, list)) else []
 
 
-def kind_of(layer: nn.Module) -> type | None:
-    """The known type that a layer is, or is derived from."""
-    return next((kind for kind in type(layer).__mro__ if kind in KNOWN), None)
-
-
-def state_names(layer: nn.Module) -> tuple[str, ...]:
-    """Attributes that hold the states of a neuron layer, () for other layers."""
-    return next((names for kind, names in STATES.items() if isinstance(layer, kind)), ())
-
-
 def _own_methods(layer: nn.Module, kind: type) -> list[str]:
     """Methods of ``kind`` that a derived class, or the layer itself, has replaced."""
     derived = type(layer).__mro__[: type(layer).__mro__.index(kind)]
@@ -153,13 +146,10 @@ def objection(layer: nn.Module) -> str | None:
     name = f"{type(layer).__module__}.{type(layer).__qualname__}"
     if kind is None:
         return f"({name}) is unknown{_WAYS_OUT.get(type(layer).__module__, '')}"
-    own = _own_methods(layer, kind)
+    own = _own_methods(layer, kind.type)
     if not own:
         return None
-    return (
-        f"({name}) replaces {', '.join(own)} of {kind.__name__}, so it is another neuron; use {kind.__name__}"
-        f" as it is"
-    )
+    return f"({name}) replaces {', '.join(own)} of {kind.name}; expected {kind.name} as it is"
 
 
 def leaf_modules(root: nn.Module) -> dict[str, nn.Module]:
@@ -172,7 +162,7 @@ def leaf_modules(root: nn.Module) -> dict[str, nn.Module]:
     def is_leaf(module: nn.Module) -> bool:
         kind = kind_of(module)
         if kind is not None:
-            return kind in NEURONS or not _own_methods(module, kind)
+            return neuron_kind(module) is not None or not _own_methods(module, kind.type)
         foreign = type(module).__module__.startswith(("torch.nn.", "snntorch."))
         return foreign and type(module) not in _CONTAINERS
 

@@ -10,7 +10,6 @@ What NIR cannot say (reset kind, dt, reset delay) goes into the node's ``metadat
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import nir
@@ -20,11 +19,13 @@ import torch
 
 from biril_nm.arrays import FloatArray, Shape
 from biril_nm.errors import UnsupportedNodeError
+from biril_nm.export.from_torch.kinds import NeuronKind, Update, check_fields, one_of
+from biril_nm.export.nir_nodes.kinds import EXACT, REFUSED, Case, Check
 from biril_nm.export.nir_nodes.neurons import tau_steps
 
 __all__ = [
     "NEURONS",
-    "STATES",
+    "REFUSED_NEURONS",
     "UNREACHABLE",
     "UNUSUAL",
     "neuron_node",
@@ -33,33 +34,11 @@ __all__ = [
 ]
 
 
-UNUSUAL = 1e4  # where only the membrane is read, thresholds from here on mean "does not spike"
-UNREACHABLE = (
-    2.0**24
-)  # float32 cannot count up to it in steps of 1: the same where spikes are read too
-
-STATES: dict[type, tuple[str, ...]] = {
-    snntorch.Leaky: ("mem",),
-    snntorch.Lapicque: ("mem",),
-    snntorch.Synaptic: ("syn", "mem"),
-    snntorch.RLeaky: ("spk", "mem"),
-    snntorch.RSynaptic: ("spk", "syn", "mem"),
-}
-NEURONS = tuple(STATES)
-_DROPS_INPUT = (snntorch.Lapicque, snntorch.Synaptic, snntorch.RLeaky, snntorch.RSynaptic)
-_ALWAYS_DELAYED = (
-    snntorch.Lapicque,
-    snntorch.RSynaptic,
-)  # snnTorch 1.0.0 cannot reset them at once
-
-
-@dataclass(frozen=True)
-class _Update:
-    """``syn = alpha syn + x; mem = beta mem + gain syn`` (without alpha: ``+ gain x``)."""
-
-    beta: FloatArray
-    gain: FloatArray
-    alpha: FloatArray | None = None
+# Where only the membrane is read, thresholds from here on mean "does not spike".
+UNUSUAL = 1e4
+# Up to here float32 cannot count in steps of 1: the same where spikes are read too.
+UNREACHABLE = 2.0**24
+WITHOUT = "Train without it"
 
 
 def _full(value: Any, shape: Shape, name: str, what: str) -> FloatArray:
@@ -71,65 +50,60 @@ def _full(value: Any, shape: Shape, name: str, what: str) -> FloatArray:
         return np.array(np.broadcast_to(array, shape))
     except ValueError:
         raise UnsupportedNodeError(
-            f"layer '{name}': {what} has shape {array.shape}, which does not fit neurons of shape "
-            f"{shape}; give one value, or one per channel as (C, 1, 1), or one per neuron"
+            f"layer '{name}': {what} has shape {array.shape}; expected one value, one per channel as "
+            f"(C, 1, 1), or one per neuron as {shape}"
         ) from None
 
 
-def _check_plain(module: Any, name: str) -> None:
-    """Refuse options that change what a spike is and that NIR cannot say."""
-    findings = []
-    if module.inhibition:
-        findings.append("inhibition=True (only the strongest neuron spikes)")
-    if module.state_quant:
-        findings.append("state_quant (a quantised float membrane)")
-    if not _is_step(module.spike_grad):
-        findings.append("a spike_grad whose forward is no step (1 above the threshold, else 0)")
-    factor = np.asarray(module.graded_spikes_factor.detach().cpu().numpy())
-    if not np.all(factor == 1):
-        findings.append(f"graded_spikes_factor={factor} (scale the next layer's weights instead)")
-    if findings:
-        raise UnsupportedNodeError(
-            f"layer '{name}' ({type(module).__name__}) uses {'; '.join(findings)}: NIR has no node "
-            f"for it. Train without it"
-        )
-
-
-def _is_step(spike_grad: Any) -> bool:
-    """Whether a spike function sends 1 above 0 and 0 else; its derivative is of no matter here."""
+def _step_function(what: str, spike_grad: Any) -> Any:
+    """A spike function that sends 1 above 0 and 0 elsewhere; its derivative does not matter here."""
     above = torch.tensor([-10.0, -1.0, -1e-3, 0.0, 1e-3, 1.0, 10.0])
     with torch.no_grad():
         sent = spike_grad(above)
-    return isinstance(sent, torch.Tensor) and torch.equal(sent.float(), (above > 0).float())
+    if not isinstance(sent, torch.Tensor) or not torch.equal(sent.float(), (above > 0).float()):
+        raise UnsupportedNodeError(
+            f"{what} is a function whose forward is not a step; expected 1 above the threshold, else 0. "
+            f"{WITHOUT}"
+        )
+    return spike_grad
 
 
-def _update(module: Any, name: str, shape: Shape) -> _Update:
-    """The layer's linear update.
+def _all_one(what: str, value: Any) -> Any:
+    factor = np.asarray(value.detach().cpu().numpy())
+    if not np.all(factor == 1):
+        raise UnsupportedNodeError(
+            f"{what} is {factor}; expected 1. Scale the weights of the next layer instead"
+        )
+    return value
 
-    Lapicque: ``mem = (1 - dt/(R C)) mem + (dt/C) x`` with snnTorch's own ``time_step`` as dt.
-    """
-    if isinstance(module, snntorch.Lapicque):
-        step = _full(module.time_step, shape, name, "time_step")
-        r, c = _full(module.R, shape, name, "R"), _full(module.C, shape, name, "C")
-        leak = step / (r * c)
-        if np.any(leak <= 0) or np.any(leak > 1):
-            raise UnsupportedNodeError(
-                f"layer '{name}' (Lapicque) loses {leak.min():.3g} to {leak.max():.3g} of its membrane per "
-                f"step; a stable neuron loses 0 to 1: make R C at least time_step"
-            )
-        return _Update(1.0 - leak, step / c)
+
+def _lapicque(module: Any, name: str, shape: Shape) -> Update:
+    """``mem = (1 - dt/(R C)) mem + (dt/C) x`` with snnTorch's own ``time_step`` as dt."""
+    step = _full(module.time_step, shape, name, "time_step")
+    r, c = _full(module.R, shape, name, "R"), _full(module.C, shape, name, "C")
+    leak = step / (r * c)
+    if np.any(leak <= 0) or np.any(leak > 1):
+        raise UnsupportedNodeError(
+            f"layer '{name}' (Lapicque): the leak is {leak.min():.3g} to {leak.max():.3g} per step; expected "
+            f"0 to 1, as a stable neuron has. Make R C at least time_step"
+        )
+    return Update(1.0 - leak, step / c)
+
+
+def _leaky(module: Any, name: str, shape: Shape) -> Update:
+    return Update(_full(module.beta.clamp(0, 1), shape, name, "beta"), np.ones(shape))
+
+
+def _synaptic(module: Any, name: str, shape: Shape) -> Update:
     beta = _full(module.beta.clamp(0, 1), shape, name, "beta")
-    if isinstance(module, (snntorch.Synaptic, snntorch.RSynaptic)):
-        alpha = _full(module.alpha.clamp(0, 1), shape, name, "alpha")
-        return _Update(beta, np.ones(shape), alpha)
-    return _Update(beta, np.ones(shape))
+    return Update(beta, np.ones(shape), _full(module.alpha.clamp(0, 1), shape, name, "alpha"))
 
 
-def _metadata(module: Any, dt_s: float) -> dict[str, Any]:
-    delayed = isinstance(module, _ALWAYS_DELAYED) or bool(getattr(module, "reset_delay", True))
+def _metadata(kind: NeuronKind, module: Any, dt_s: float) -> dict[str, Any]:
+    delayed = kind.always_delayed or bool(getattr(module, "reset_delay", True))
     reset = str(module.reset_mechanism)
     facts: dict[str, Any] = {"reset": reset, "reset_delay": int(delayed), "dt": float(dt_s)}
-    if reset == "zero" and delayed and isinstance(module, _DROPS_INPUT):
+    if reset == "zero" and delayed and kind.drops_input:
         facts["reset_drops_input"] = 1
     return facts
 
@@ -139,16 +113,18 @@ def never_spikes(module: Any, level: float) -> bool:
     return bool(np.all(np.asarray(module.threshold.detach().cpu().numpy()) >= level))
 
 
-def neuron_node(module: Any, name: str, shape: Shape, dt_s: float, spiking: bool) -> nir.NIRNode:
+def neuron_node(
+    kind: NeuronKind, module: Any, name: str, shape: Shape, dt_s: float, spiking: bool
+) -> nir.NIRNode:
     """The NIR node of one layer: IF, LIF, CubaLIF, or I, LI, CubaLI where only mem is read.
 
     ``v += dt/tau (v_leak - v + r x)`` with ``tau = dt/(1 - beta)`` and ``r = gain tau/dt``;
     CubaLIF the same with ``tau_syn = dt/(1 - alpha)``, ``w_in = tau_syn/dt``. IF: ``v += r x`` per step
     (the step width is left out, as snnTorch and sinabs do).
     """
-    _check_plain(module, name)
-    update = _update(module, name, shape)
-    metadata = _metadata(module, dt_s)
+    check_fields(kind, module, name)
+    update = kind.update(module, name, shape)
+    metadata = _metadata(kind, module, dt_s)
     threshold = {
         "v_threshold": _full(module.threshold, shape, name, "threshold"),
         "v_reset": np.zeros(shape),
@@ -157,8 +133,7 @@ def neuron_node(module: Any, name: str, shape: Shape, dt_s: float, spiking: bool
         threshold, metadata = {}, {"dt": float(dt_s), "readout": "membrane"}
     if update.alpha is None and np.all(update.beta == 1.0):
         metadata["if_integration"] = "per_step"
-        kind = nir.IF if spiking else nir.I
-        return kind(r=update.gain, metadata=metadata, **threshold)
+        return (nir.IF if spiking else nir.I)(r=update.gain, metadata=metadata, **threshold)
     steps = tau_steps(1.0 - update.beta)
     common: Mapping[str, Any] = {
         "r": update.gain * steps,
@@ -169,10 +144,48 @@ def neuron_node(module: Any, name: str, shape: Shape, dt_s: float, spiking: bool
     if update.alpha is None:
         return (nir.LIF if spiking else nir.LI)(tau=steps * dt_s, **common)
     syn_steps = tau_steps(1.0 - update.alpha)
-    kind = nir.CubaLIF if spiking else nir.CubaLI
-    return kind(tau_syn=syn_steps * dt_s, tau_mem=steps * dt_s, w_in=syn_steps, **common)
+    node = nir.CubaLIF if spiking else nir.CubaLI
+    return node(tau_syn=syn_steps * dt_s, tau_mem=steps * dt_s, w_in=syn_steps, **common)
 
 
 def recurrent_weight(module: Any) -> Any:
     """The torch layer of the loop of RLeaky and RSynaptic, None for other neurons."""
     return getattr(module, "recurrent", None)
+
+
+_PLAIN: dict[str, Check] = {
+    "inhibition": one_of(False, way_out=WITHOUT),
+    "state_quant": one_of(False, way_out=WITHOUT),
+    "spike_grad": _step_function,
+    "graded_spikes_factor": _all_one,
+}
+
+# snnTorch 1.0.0 cannot reset Lapicque and RSynaptic within the step of the spike.
+_KINDS = (
+    NeuronKind(
+        snntorch.Leaky, "LIF, or IF if beta = 1; LI or I if only its membrane is read", EXACT, _PLAIN,
+        states=("mem",), update=_leaky,
+    ),
+    NeuronKind(
+        snntorch.Lapicque, "LIF with tau = R C", EXACT, _PLAIN,
+        states=("mem",), update=_lapicque, always_delayed=True, drops_input=True,
+    ),
+    NeuronKind(
+        snntorch.Synaptic, "CubaLIF; CubaLI if only its membrane is read", EXACT, _PLAIN,
+        states=("syn", "mem"), update=_synaptic, drops_input=True,
+    ),
+    NeuronKind(
+        snntorch.RLeaky, "LIF with a loop of one connection, all-to-all, convolutional or one-to-one",
+        EXACT, _PLAIN, states=("spk", "mem"), update=_leaky, drops_input=True,
+    ),
+    NeuronKind(
+        snntorch.RSynaptic, "CubaLIF with a loop of one connection", EXACT, _PLAIN,
+        states=("spk", "syn", "mem"), update=_synaptic, always_delayed=True, drops_input=True,
+    ),
+)  # fmt: skip
+NEURONS: dict[type, NeuronKind] = {kind.type: kind for kind in _KINDS}
+
+REFUSED_NEURONS = (
+    Case("Alpha, SLSTM, SConv2dLSTM, ...", "NIR has no node of these equations", REFUSED),
+    Case("inhibition, state_quant", "NIR has no form for them", REFUSED),
+)

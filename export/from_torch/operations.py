@@ -98,7 +98,7 @@ def _sum_of(call: Tracked, sign: int, reverse: bool = False) -> Expr | None:
     terms: list[Expr] = []
     constant: Any = 0
     for value, factor in zip(values, (1, sign)):
-        expr = call.tracer.expr(value)
+        expr = call.origins.expr(value)
         if expr is None:
             constant = factor * value
         elif value.shape != call.result.shape:
@@ -124,13 +124,13 @@ def _counted(call: Tracked, total: Expr) -> Expr:
 
 
 def _scaled(call: Tracked, expr: Expr, factor: torch.Tensor) -> Expr:
-    return Scaled(expr, call.tracer.constant(factor), tuple(call.result.shape[1:]))
+    return Scaled(expr, call.origins.constant(factor), tuple(call.result.shape[1:]))
 
 
 def _product(call: Tracked, inverse: bool) -> Expr | None:
     if len(call.args) != 2 or call.kwargs:
         return None
-    exprs = [call.tracer.expr(value) for value in call.args]
+    exprs = [call.origins.expr(value) for value in call.args]
     where = 0 if exprs[0] is not None else 1
     other, expr = call.args[1 - where], exprs[where]
     if exprs[1 - where] is not None or expr is None or (inverse and where == 1):
@@ -164,7 +164,7 @@ def _reshaped(call: Tracked) -> Expr | None:
             length *= n
         if after == (*before[:start], length, *before[end + 1 :]):
             layer = nn.Flatten(start, end)
-            return call.tracer.applied(call.before, "flatten", layer, call.args[0], call.result)
+            return call.origins.applied(call.before, "flatten", layer, call.args[0], call.result)
     return None
 
 
@@ -210,7 +210,7 @@ def _step_of(call: Tracked, axis: int, index: int) -> Expr | None:
     left = (*shape[:axis], *shape[axis + 1 :])
     rest = (*dims[:axis], *dims[axis + 1 :])
     seen = (dims[axis], left[1:])
-    if list(rest) != sorted(rest) or call.tracer.sliced.setdefault(whole.index, seen) != seen:
+    if list(rest) != sorted(rest) or call.origins.sliced.setdefault(whole.index, seen) != seen:
         return None
     return InputStep(whole.index, index)
 
@@ -222,7 +222,7 @@ def _unbind(call: Tracked) -> Expr | None:
         expr = _step_of(call, axis, index)
         known = known and expr is not None
         if expr is not None:
-            call.tracer.know(part, expr)
+            call.origins.know(part, expr)
     return call.before if known else None
 
 
@@ -237,7 +237,7 @@ def _split(call: Tracked) -> Expr | None:
         expr = selected(call, range(start, end), part)
         known = known and expr is not None
         if expr is not None:
-            call.tracer.know(part, expr)
+            call.origins.know(part, expr)
         start = end
     return call.before if known else None
 
@@ -268,7 +268,7 @@ def _collected(call: Tracked) -> Expr | None:
     dim %= call.result.ndim
     if call.name != "stack" and dim == 1:
         return concatenated(call)
-    exprs = [call.tracer.expr(value) for value in call.args[0]]
+    exprs = [call.origins.expr(value) for value in call.args[0]]
     known = tuple(expr for expr in exprs if expr is not None)
     if len(known) != len(exprs) or (call.name != "stack" and dim != 0):
         return None
@@ -278,7 +278,7 @@ def _collected(call: Tracked) -> Expr | None:
 def _written(call: Tracked) -> Expr | None:
     """``out[t] = s``: steps put together in a tensor made before; any other write is unknown."""
     _, index, value = call.args
-    expr, before = call.tracer.expr(value), call.before
+    expr, before = call.origins.expr(value), call.before
     if expr is None or not isinstance(index, int):
         return None
     if before is None and index == 0:
@@ -313,10 +313,10 @@ def _over_positions(call: Tracked, before: Expr) -> Expr:
     kernel: Any = size if len(size) > 1 else size[0]
     layer = kind(kernel) if call.name == "mean" else kind(1, kernel)
     pooled = signal.new_empty((*signal.shape[:2], *[1] * len(size)))
-    expr = call.tracer.applied(before, call.name, layer, signal, pooled)
+    expr = call.origins.applied(before, call.name, layer, signal, pooled)
     if call.result.ndim == signal.ndim:
         return expr
-    return call.tracer.applied(expr, "flatten", nn.Flatten(1), pooled, call.result)
+    return call.origins.applied(expr, "flatten", nn.Flatten(1), pooled, call.result)
 
 
 Handler = Callable[[Tracked], "Expr | None"]

@@ -17,8 +17,8 @@ from biril_nm.export.from_torch.module import (
     leaf_modules,
     objection,
     resting_copy,
-    state_names,
 )
+from biril_nm.export.from_torch.registry import state_names
 from biril_nm.export.from_torch.signals import (
     STATIC,
     Collected,
@@ -110,12 +110,11 @@ def _traced(root: nn.Module, samples: Sequence[torch.Tensor], pass_states: bool)
 def _forward(
     root: nn.Module, samples: Sequence[torch.Tensor], tracer: Tracer, step: int, states: Any = None
 ) -> Any:
-    generator = torch.Generator().manual_seed(
-        0
-    )  # no zeros: a signal that got lost would look at rest
+    # No zeros: a signal that got lost would look like one at rest.
+    generator = torch.Generator().manual_seed(0)
     own = [torch.rand(s.shape, generator=generator).to(s) + SHIFT for s in samples]
     for index, sample in enumerate(own):
-        tracer.know(sample, InputStep(index, step))
+        tracer.origins.know(sample, InputStep(index, step))
     try:
         with torch.no_grad(), tracer.following():
             return root(*call_arguments(root, own, states))
@@ -144,7 +143,7 @@ def _refuse_unknown(root: nn.Module, tracer: Tracer) -> None:
 def _exprs(tracer: Tracer, result: Any) -> list[Expr]:
     """Expressions of all returned tensors, in order; a list of one layer's steps is a stack."""
     if isinstance(result, torch.Tensor):
-        expr = tracer.expr(result)
+        expr = tracer.origins.expr(result)
         return [] if expr is None else [expr]
     if isinstance(result, Mapping):
         result = tuple(result.values())

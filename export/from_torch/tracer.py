@@ -20,12 +20,13 @@ from torch.overrides import TorchFunctionMode
 from biril_nm.arrays import Shape
 from biril_nm.errors import UnsupportedNodeError
 from biril_nm.export.from_torch.call import Tracked
-from biril_nm.export.from_torch.layers import VANISHING, WEIGHTLESS
-from biril_nm.export.from_torch.module import kind_of, state_names, tensors_in
+from biril_nm.export.from_torch.kinds import LayerKind
+from biril_nm.export.from_torch.module import tensors_in
 from biril_nm.export.from_torch.operations import OPERATIONS, READS_VALUES, shape_only, writes
+from biril_nm.export.from_torch.origins import Origins
+from biril_nm.export.from_torch.registry import kind_of, state_names
 from biril_nm.export.from_torch.signals import (
     STATIC,
-    Applied,
     Expr,
     InputStep,
     LayerOutput,
@@ -58,37 +59,21 @@ class Call:
 
 @dataclass
 class Tracer(TorchFunctionMode):  # type: ignore[misc]
-    """Follows tensors through a forward while it is the active torch function mode."""
+    """Follows tensors through a forward while it is the active torch function mode.
 
+    Attributes:
+        origins: what the tensors stand for.
+        calls: layer -> its uses.
+        entered: layers that were called, also if they failed; the last one at the end.
+    """
+
+    origins: Origins = field(default_factory=Origins)
     calls: dict[str, list[Call]] = field(default_factory=dict)
+    entered: dict[str, None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._depth = 0
-        self._known: dict[int, tuple[torch.Tensor, Expr]] = {}
-        self.constants: list[torch.Tensor] = []
-        self.functions: list[tuple[str, nn.Module]] = []  # (name, layer) of Applied signals
-        self.entered: dict[str, None] = {}  # layers that were called, also if they failed
-        self.sliced: dict[int, tuple[int, Shape]] = {}  # input -> (time axis, shape of one step)
-
-    # --- tensors ------------------------------------------------------------------------------
-
-    def know(self, tensor: torch.Tensor, expr: Expr) -> None:
-        """From now on ``tensor`` stands for ``expr``; it is kept alive, so that its id stays its own."""
-        self._known[id(tensor)] = (tensor, expr)
-
-    def expr(self, value: Any) -> Expr | None:
-        """What ``value`` stands for, None for constants."""
-        found = self._known.get(id(value)) if isinstance(value, torch.Tensor) else None
-        return found[1] if found is not None and found[0] is value else None
-
-    def constant(self, value: torch.Tensor) -> int:
-        """Number of a constant, equal ones sharing one."""
-        for number, other in enumerate(self.constants):
-            if other.shape == value.shape and torch.equal(other, value):
-                return number
-        self.constants.append(value.detach().clone())
-        return len(self.constants) - 1
 
     def __torch_function__(
         self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
@@ -107,40 +92,35 @@ class Tracer(TorchFunctionMode):  # type: ignore[misc]
         name = str(getattr(func, "__name__", func))
         if name == "__get__":
             name = str(getattr(getattr(func, "__self__", None), "__name__", name))
-        tensors = [v for v in tensors_in((args, kwargs)) if self.expr(v) is not None]
+        tensors = [v for v in tensors_in((args, kwargs)) if self.origins.expr(v) is not None]
         if not tensors:
             return func(*args, **kwargs)
         if name in READS_VALUES:
             raise UnsupportedNodeError(
-                f"the forward cannot be traced: it reads values of a signal ('{name}'), so what it "
-                f"computes depends on the input. It must compute without branching on values"
+                f"the forward reads values of a signal ('{name}'), so that what it computes depends on the "
+                f"input; expected a forward that does the same for every input. Take out what branches on "
+                f"values"
             )
-        before = self.expr(args[0]) if args else None
+        before = self.origins.expr(args[0]) if args else None
         if shape_only(name) or (before is None and name in ("to", "type_as", "expand_as")):
             return func(*args, **kwargs)
         result = func(*args, **kwargs)
         handler = OPERATIONS.get(name)
-        expr = handler(Tracked(self, name, args, kwargs, before, result)) if handler else None
+        expr = (
+            handler(Tracked(self.origins, name, args, kwargs, before, result)) if handler else None
+        )
         target = kwargs.get("out", args[0] if writes(name) else None)
         if isinstance(target, torch.Tensor):
-            self._overwritten(target, name)
-        changed = (
-            target if name == "__setitem__" else result
-        )  # what is written into returns nothing
+            self.origins.overwritten(target, name)
+        # __setitem__ returns nothing.
+        changed = target if name == "__setitem__" else result
         if expr is None:
-            parts = tuple(e for e in (self.expr(t) for t in tensors) if e is not None)
+            parts = tuple(e for e in (self.origins.expr(t) for t in tensors) if e is not None)
             for tensor in tensors_in(changed):
-                self.know(tensor, Operation(name, parts))
+                self.origins.know(tensor, Operation(name, parts))
         elif isinstance(changed, torch.Tensor):
-            self.know(changed, expr)
+            self.origins.know(changed, expr)
         return result
-
-    def _overwritten(self, target: torch.Tensor, name: str) -> None:
-        """Other tensors on the memory of one that was written into have changed with it."""
-        place = target.untyped_storage().data_ptr()
-        for tensor, expr in list(self._known.values()):
-            if tensor is not target and tensor.untyped_storage().data_ptr() == place:
-                self.know(tensor, Operation(name, (expr,)))
 
     @contextmanager
     def following(self) -> Iterator[None]:
@@ -156,12 +136,13 @@ class Tracer(TorchFunctionMode):  # type: ignore[misc]
 
         def set_item(tensor: torch.Tensor, index: Any, value: Any) -> None:
             args = (tensor, index, value)
-            if self._depth or not any(self.expr(t) is not None for t in (tensor, value)):
+            if self._depth or not any(self.origins.expr(t) is not None for t in (tensor, value)):
                 write(*args)
             else:
                 self.__torch_function__(write, (), args)
 
-        item.__name__ = "__getitem__"  # torch hands these very functions to the mode
+        # torch hands these very functions to the mode.
+        item.__name__ = "__getitem__"
         set_item.__name__ = "__setitem__"
         torch.Tensor.__getitem__ = item  # type: ignore[method-assign, assignment]
         torch.Tensor.__setitem__ = set_item  # type: ignore[method-assign, assignment]
@@ -188,14 +169,6 @@ class Tracer(TorchFunctionMode):  # type: ignore[misc]
         return next(reversed(self.entered), None) if self._depth else None
 
     # --- layers -------------------------------------------------------------------------------
-
-    def applied(self, of: Expr, name: str, layer: nn.Module, before: Any, after: Any) -> Applied:
-        """``of`` through a layer without states; equal layers of one name share their number."""
-        number = next((i for i, f in enumerate(self.functions) if _equal(f, (name, layer))), None)
-        if number is None:
-            number = len(self.functions)
-            self.functions.append((name, layer))
-        return Applied(of, number, tuple(before.shape[1:]), tuple(after.shape[1:]))
 
     def hooks(self, leaves: Mapping[str, nn.Module]) -> Any:
         """Register hooks on all leaf layers (path -> layer); returns their handles.
@@ -225,19 +198,20 @@ class Tracer(TorchFunctionMode):  # type: ignore[misc]
             fresh, foreign = pending.pop()
             self._depth -= 1
             received = args[0] if args else next(iter(kwargs.values()))
-            if kind_of(layer) in (*WEIGHTLESS, *VANISHING):
-                self._inline(path, layer, received, output)
+            kind = kind_of(layer)
+            if isinstance(kind, LayerKind) and kind.weightless:
+                self._inline(path, layer, kind, received, output)
                 return output
             first, *more = tensors_in(output)
             calls = self.calls.setdefault(path, [])
             source = self._source(received, first=not calls)
             for extra in more:
-                self.know(extra, State(path, "mem", len(calls)))
+                self.origins.know(extra, State(path, "mem", len(calls)))
             for name in names:
                 held = getattr(layer, name, None)
                 if isinstance(held, torch.Tensor) and held is not first:
-                    self.know(held, State(path, name, len(calls)))
-            self.know(first, LayerOutput(path, len(calls)))
+                    self.origins.know(held, State(path, name, len(calls)))
+            self.origins.know(first, LayerOutput(path, len(calls)))
             shapes = (tuple(received.shape[1:]), tuple(first.shape[1:]))
             calls.append(Call(source, shapes, fresh, foreign))
             return output
@@ -251,25 +225,27 @@ class Tracer(TorchFunctionMode):  # type: ignore[misc]
             return received
         if not received.is_floating_point() or received.dtype == weight.dtype:
             return received
-        cast, expr = received.to(weight.dtype), self.expr(received)
+        cast, expr = received.to(weight.dtype), self.origins.expr(received)
         if expr is not None:
-            self.know(cast, expr)
+            self.origins.know(cast, expr)
         return cast
 
-    def _inline(self, path: str, layer: nn.Module, received: torch.Tensor, output: Any) -> None:
+    def _inline(
+        self, path: str, layer: nn.Module, kind: LayerKind, received: torch.Tensor, output: Any
+    ) -> None:
         """A layer without weights is part of the expression, so that it may be used at many places."""
-        expr = self.expr(received)
+        expr = self.origins.expr(received)
         if expr is None:
             if bool(torch.any(received != 0)):
-                self.know(output, Operation("constant input", ()))
-        elif kind_of(layer) in VANISHING:
-            self.know(output, expr)
+                self.origins.know(output, Operation("constant input", ()))
+        elif kind.vanishes:
+            self.origins.know(output, expr)
         else:
-            self.know(output, self.applied(expr, path, layer, received, output))
+            self.origins.know(output, self.origins.applied(expr, path, layer, received, output))
 
     def _source(self, received: torch.Tensor, first: bool) -> Expr | None:
         """Zeros without origin are the missing past at the first call, and an error later."""
-        expr = self.expr(received)
+        expr = self.origins.expr(received)
         if expr is None and (not first or bool(torch.any(received != 0))):
             return Operation("constant input", ())
         return expr
@@ -288,7 +264,7 @@ class Tracer(TorchFunctionMode):  # type: ignore[misc]
         foreign: list[Expr] = []
         fresh = False
         for state in states:
-            expr = self.expr(state)
+            expr = self.origins.expr(state)
             own = isinstance(expr, (State, LayerOutput)) and expr.path == path
             if own and isinstance(expr, (State, LayerOutput)) and expr.call == last:
                 continue
@@ -300,20 +276,3 @@ class Tracer(TorchFunctionMode):  # type: ignore[misc]
                 fresh = True
         self._depth -= 1
         return fresh, tuple(foreign)
-
-
-def _equal(first: tuple[str, nn.Module], second: tuple[str, nn.Module]) -> bool:
-    """Whether two named layers without states do the same."""
-    (name, one), (other_name, other) = first, second
-    if one is other or name != other_name or type(one) is not type(other):
-        return one is other
-
-    def settings(layer: nn.Module) -> dict[str, Any]:
-        return {k: v for k, v in vars(layer).items() if isinstance(v, (int, float, str, tuple))}
-
-    mine, theirs = one.state_dict(), other.state_dict()
-    return (
-        settings(one) == settings(other)
-        and mine.keys() == theirs.keys()
-        and all(torch.equal(mine[key], theirs[key]) for key in mine)
-    )

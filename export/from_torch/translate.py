@@ -35,7 +35,8 @@ import biril_nm
 from biril_nm.coding import Coding
 from biril_nm.errors import ConfigError, UnsupportedNodeError, bullet_list
 from biril_nm.export.from_torch.graph import GraphBuilder
-from biril_nm.export.from_torch.module import KNOWN, check_module, resting_copy, unwrapped
+from biril_nm.export.from_torch.module import check_module, resting_copy, unwrapped
+from biril_nm.export.from_torch.registry import kind_of
 from biril_nm.export.from_torch.runs import trace_network
 from biril_nm.export.nir_nodes.fold_batchnorm import fold_batchnorm
 from biril_nm.export.nir_nodes.typed_convolutions import typed
@@ -74,7 +75,7 @@ def to_nir(module: nn.Module, sample_input: Any = None, dt_s: float = 1e-4) -> n
     root = resting_copy(root)
     dtype = next((p.dtype for p in root.parameters()), torch.float32)
     samples = [s.detach().cpu().to(dtype) for s in samples]
-    if isinstance(root, KNOWN):
+    if kind_of(root) is not None:
         raise UnsupportedNodeError(
             f"{type(root).__name__} is a single layer; wrap it in a network that ends in neurons"
         )

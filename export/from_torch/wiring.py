@@ -16,8 +16,9 @@ from torch import nn
 
 from biril_nm.arrays import Shape
 from biril_nm.errors import UnsupportedNodeError, bullet_list
-from biril_nm.export.from_torch.module import KNOWN, objection
+from biril_nm.export.from_torch.module import objection
 from biril_nm.export.from_torch.operations import WAYS_OUT
+from biril_nm.export.from_torch.registry import kind_names
 from biril_nm.export.from_torch.signals import (
     Applied,
     Collected,
@@ -81,9 +82,8 @@ def refusal_of(
     findings: Sequence[str], kind: type[UnsupportedNodeError] = UnsupportedNodeError
 ) -> Any:
     """The error that lists all findings, and what is supported."""
-    supported = ", ".join(sorted(layer.__name__ for layer in KNOWN))
     headline = "the network cannot be expressed in NIR:"
-    return kind(f"{bullet_list(headline, findings)}\nSupported layers: {supported}")
+    return kind(f"{bullet_list(headline, findings)}\nSupported layers: {', '.join(kind_names())}")
 
 
 class Analysis:
@@ -96,7 +96,7 @@ class Analysis:
         n_steps: int,
         loops: bool,
     ) -> None:
-        self.tracer, self.layers = tracer, layers
+        self.tracer, self.origins, self.layers = tracer, tracer.origins, layers
         self.n_steps, self.loops = n_steps, loops
         self.findings: list[str] = []
         self.forgets = False
@@ -128,7 +128,7 @@ class Analysis:
                 f"factors, flattening and linear functions with constant weights"
                 + (f"; {way_out}" if way_out else "")
             )
-        if self.tracer.sliced and not self.loops:
+        if self.origins.sliced and not self.loops:
             self.findings.append(
                 "forward takes the input apart (x[...]) without a loop over at least two time steps; "
                 "give a sample_input with two or more steps, or do it outside"
@@ -145,12 +145,12 @@ class Analysis:
         shapes = {path: calls[-1].shapes for path, calls in self.tracer.calls.items()}
         whole = {i: tuple(s.shape[1:]) for i, s in enumerate(samples)}
         inputs = {
-            i: self.tracer.sliced[i][1] if i in self.tracer.sliced else whole[i] for i in whole
+            i: self.origins.sliced[i][1] if i in self.origins.sliced else whole[i] for i in whole
         }
         used = {e.index for s in signals for e in leaves(s) if isinstance(e, InputStep)}
         return Wiring(
             sources, shapes, {i: s for i, s in inputs.items() if i in used}, outputs,
-            tuple(self.tracer.constants), tuple(self.tracer.functions),
+            tuple(self.origins.constants), tuple(self.origins.functions),
         )  # fmt: skip
 
     # --- sources ------------------------------------------------------------------------------
