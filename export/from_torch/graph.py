@@ -73,21 +73,21 @@ class GraphBuilder:
             self.nodes[self.input_names[index]] = nir.Input(input_type={"input": np.array(shape)})
         for path, source in self.wiring.sources.items():
             self._add_layer(path, source)
-        ends = {}
         for position, output in enumerate(self.outputs):
             single = len(self.outputs) == 1
-            name = self._free("output" if single else f"output_{self._told(output) or position}")
-            told = {} if output.how == ONE_STEP else {"readout": output.how}
-            ends[name] = told
+            name = self._free("output" if single else f"output_{_path(output.source) or position}")
+            metadata = {} if output.how == ONE_STEP else {"readout": output.how}
             self.edges += [(a, name) for a in self._names(output.source, name)]
             shape = self._shape(output.source)
-            self.nodes[name] = nir.Output(output_type={"output": np.array(shape)}, metadata=told)
+            self.nodes[name] = nir.Output(
+                output_type={"output": np.array(shape)}, metadata=metadata
+            )
         self._settle_late()
         twice = sorted({f"{a} -> {b}" for a, b in self.edges if self.edges.count((a, b)) > 1})
         if twice:
             raise UnsupportedNodeError(
-                f"a signal is added to itself ({', '.join(twice)}), which NIR edges cannot say; scale "
-                f"the weights instead"
+                f"a signal is added to itself ({', '.join(twice)}); expected different ones, since NIR edges "
+                f"cannot say that. Scale the weights instead"
             )
         return self.nodes, self.edges
 
@@ -134,8 +134,8 @@ class GraphBuilder:
             node = self._stateless(weight, name, shape)
         else:
             raise UnsupportedNodeError(
-                f"layer '{path}' ({type(layer).__name__}) has the loop {type(weight).__name__}; allowed are "
-                f"one Linear, one Conv2d or all_to_all=False, or write the loop out in forward"
+                f"layer '{path}' ({type(layer).__name__}) has the loop {type(weight).__name__}; expected one "
+                f"Linear, one Conv2d or all_to_all=False. Or write the loop out in forward"
             )
         node.metadata = {**node.metadata, "lag": 1}
         self.nodes[name] = node
@@ -161,11 +161,11 @@ class GraphBuilder:
 
     def _state(self, expr: State, consumer: str) -> str:
         if expr.path in self.nodes and self._spiking(expr.path) and consumer not in self.nodes:
-            return expr.path  # read-out of v
+            return expr.path  # readout of v
         if self._spiking(expr.path) or expr.name != "mem":
             raise UnsupportedNodeError(
-                f"'{consumer}' receives the state '{expr.name}' of '{expr.path}', which spikes; NIR edges "
-                f"carry the spikes of such a neuron. Use its spikes"
+                f"'{consumer}' receives the state '{expr.name}' of '{expr.path}', which spikes; expected its "
+                f"spikes, which NIR edges carry. Use its spikes"
             )
         return expr.path
 
@@ -174,15 +174,18 @@ class GraphBuilder:
         if expr in self.made:
             return self.made[expr]
         if isinstance(expr, Applied):
-            told, layer = self.wiring.functions[expr.function]
-            name = told if told not in self.nodes and told in self.layers else self._free(told)
+            label, layer = self.wiring.functions[expr.function]
+            own = label not in self.nodes and label in self.layers
+            name = label if own else self._free(label)
             node: Any = self._stateless(layer, name, expr.in_shape)
         elif isinstance(expr, Scaled):
             name = self._free("scale")
             factor = self.wiring.constants[expr.constant].double().numpy()
             node = nir.Scale(scale=np.array(np.broadcast_to(factor, expr.shape)))
         else:
-            raise UnsupportedNodeError(f"{type(expr).__name__} has no NIR form")
+            raise UnsupportedNodeError(
+                f"{type(expr).__name__} has no NIR form; expected a layer or a sum"
+            )
         self.made[expr] = name
         self.nodes[name] = node
         self.edges += [(a, name) for a in self._names(expr.of, name)]
@@ -250,11 +253,11 @@ class GraphBuilder:
             if not isinstance(o.source, State)
             and not (isinstance(o.source, LayerOutput) and o.source.path in silent)
         ]
-        told = {o.source.path for o in signals if isinstance(o.source, LayerOutput)}
+        sent = {o.source.path for o in signals if isinstance(o.source, LayerOutput)}
         chosen: dict[str, Readout] = {}
         for output in unique:
             state = output.source
-            if not isinstance(state, State) or state.path in told or state.name != "mem":
+            if not isinstance(state, State) or state.path in sent or state.name != "mem":
                 continue
             if state.path in silent or state.path not in self.fed:
                 chosen[state.path] = Readout(state, "membrane")
@@ -267,15 +270,11 @@ class GraphBuilder:
             findings = sorted({str(_path(o.source)) for o in unique})
             raise UnsupportedNodeError(
                 bullet_list(
-                    "forward returns only states of layers that feed others; return the spikes or the "
-                    "membrane of the last layer:", findings,
+                    "forward returns only states of layers that feed others; expected the last layer. Return "
+                    "its spikes or its membrane:", findings,
                 )
             )  # fmt: skip
         return outputs
-
-    @staticmethod
-    def _told(output: Readout) -> str:
-        return _path(output.source) or ""
 
 
 _NEURON_NODES = (nir.IF, nir.LIF, nir.CubaLIF, nir.I, nir.LI, nir.CubaLI)

@@ -1,7 +1,7 @@
 """The user's module: what is accepted, a copy at rest that may be run, and which parts are layers.
 
-Only the copy is ever run. What a forward reaches besides its module (torch's random numbers, the list of
-all neurons that ``snntorch.utils.reset`` goes through) is put back by :func:`isolated`.
+Only the copy is run. :func:`isolated` restores what a forward changes outside of its module: torch's
+random numbers, and the list of all neurons that ``snntorch.utils.reset`` goes through.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ __all__ = [
 
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 _WAYS_OUT = {
-    "torch.nn.modules.pooling": "; use average pooling",
-    "torch.nn.modules.activation": "; neurons are the only nonlinear layers",
-    "torch.nn.modules.rnn": "; use RLeaky or RSynaptic for recurrence",
-    "torch.nn.modules.normalization": "; use BatchNorm, which folds into the weights",
-    "torch.nn.modules.instancenorm": "; use BatchNorm, which folds into the weights",
+    "torch.nn.modules.pooling": "; expected a known one. Use average pooling",
+    "torch.nn.modules.activation": "; expected neurons as the only nonlinear layers",
+    "torch.nn.modules.rnn": "; expected a known one. Use RLeaky or RSynaptic for recurrence",
+    "torch.nn.modules.normalization": "; expected a known one. Use BatchNorm, which folds into the weights",
+    "torch.nn.modules.instancenorm": "; expected a known one. Use BatchNorm, which folds into the weights",
 }
 _WITHOUT_EFFECT = frozenset({"extra_repr", "reset_parameters", "train", "eval"})
 
@@ -50,30 +50,30 @@ def unwrapped(module: Any) -> Any:
 
 
 def check_module(module: Any) -> None:
-    """Refuse what is no Python network with weights.
+    """Refuse everything but a network in Python with weights.
 
     Raises:
-        ConfigError: no ``nn.Module``, no values yet.
-        UnsupportedNodeError: a ScriptModule, whose forward is no Python.
+        ConfigError: not a ``nn.Module``, or without values yet.
+        UnsupportedNodeError: a ScriptModule, whose forward is not Python.
     """
     if not isinstance(module, nn.Module):
         found = module.__name__ if isinstance(module, type) else type(module).__name__
         raise ConfigError(
-            f"to_nir is given {'the class ' if isinstance(module, type) else ''}{found}; needed is a "
+            f"the module is {'the class ' if isinstance(module, type) else 'of type '}{found}; expected a "
             f"torch.nn.Module with its weights loaded"
         )
     for path, inner in module.named_modules():
         if isinstance(inner, (torch.jit.ScriptModule, torch.jit.ScriptFunction)):
             where = f"layer '{path}'" if path else "the network"
             raise UnsupportedNodeError(
-                f"{where} is a ScriptModule, which cannot be followed; give the Python module that it was "
-                f"made from"
+                f"{where} is a ScriptModule, which cannot be followed; expected a module in Python. Pass the "
+                f"one that it was made from"
             )
     for name, value in (*module.named_parameters(), *module.named_buffers()):
         if is_lazy(value) or value.is_meta:
             raise ConfigError(
-                f"'{name}' has no values yet ({'lazy' if is_lazy(value) else 'meta device'}); run the "
-                f"network once, or load its weights, before the export"
+                f"'{name}' has no values yet ({'lazy' if is_lazy(value) else 'meta device'}); expected "
+                f"weights. Run the network once, or load its weights, before the export"
             )
 
 
@@ -92,11 +92,12 @@ def resting_copy(root: nn.Module) -> Any:
     try:
         copied = copy.deepcopy(root, memo).cpu().eval()
         if any(p.dtype in (torch.float16, torch.bfloat16) for p in copied.parameters()):
-            copied = copied.float()  # exact, and everything runs in it
-    except Exception as error:
+            # Exact, and everything runs in it.
+            copied = copied.float()
+    except Exception as error:  # whatever the user's objects raise when they are copied
         raise ConfigError(
-            f"{type(root).__name__} cannot be copied, and only a copy is run: {error}. Take out of the "
-            f"module what cannot be copied (open files, locks, data loaders)"
+            f"{type(root).__name__} cannot be copied ({error}); expected a module of which a copy can be "
+            f"run. Take out of the module what cannot be copied (open files, locks, data loaders)"
         ) from error
     for layer in copied.modules():
         for name in state_names(layer):
@@ -106,7 +107,7 @@ def resting_copy(root: nn.Module) -> Any:
 
 @contextmanager
 def isolated(root: nn.Module) -> Iterator[None]:
-    """While it lasts, snnTorch's resets reach the neurons of ``root`` alone; random numbers are put back."""
+    """Inside it, snnTorch's resets reach the neurons of ``root`` alone; random numbers are restored."""
     everywhere = snntorch.SpikingNeuron.instances
     snntorch.SpikingNeuron.instances = [
         layer for layer in root.modules() if isinstance(layer, snntorch.SpikingNeuron)
@@ -153,7 +154,7 @@ def objection(layer: nn.Module) -> str | None:
 
 
 def leaf_modules(root: nn.Module) -> dict[str, nn.Module]:
-    """Path -> layer: known ones, and torch's and snnTorch's own that are no containers.
+    """Path -> layer: known ones, and torch's and snnTorch's own that are not containers.
 
     A stateless layer with its own forward (a masked Linear) is followed as any user's module.
     """

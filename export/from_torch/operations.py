@@ -1,7 +1,7 @@
 """Torch functions between layers: which of them NIR can say, and as what.
 
-A handler returns the expression of the result, or None where NIR has no form for it; the finding is
-told only if a layer receives such a signal.
+A handler returns the expression of the result, or None where NIR has no form for it; that is reported
+only if a layer receives such a signal.
 """
 
 from __future__ import annotations
@@ -44,24 +44,25 @@ _SHAPE_ONLY = frozenset(
     }
 )  # fmt: skip
 
-_OUTSIDE = "encode the input outside of the network"
-_IN_THE_LOOP = "take the input apart step by step, and call the layers inside the loop over time"
-_ORDER = "reorder the input, or the weights of the layer behind, outside of the network"
+_OUTSIDE = "Encode the input outside of the network"
+_IN_THE_LOOP = "Take the input apart step by step, and call the layers inside the loop over time"
+_ORDER = "Reorder the input, or the weights of the layer behind, outside of the network"
+# What to do about operations that have no NIR form.
 WAYS_OUT = {
-    "the output": "return the signal itself and do the rest outside of the network",
-    **dict.fromkeys(("max_pool1d", "max_pool2d", "adaptive_max_pool2d"), "use average pooling"),
-    **dict.fromkeys(("dropout", "dropout1d", "dropout2d"), "pass training=self.training"),
+    "the output": "Return the signal itself and do the rest outside of the network",
+    **dict.fromkeys(("max_pool1d", "max_pool2d", "adaptive_max_pool2d"), "Use average pooling"),
+    **dict.fromkeys(("dropout", "dropout1d", "dropout2d"), "Pass training=self.training"),
     **dict.fromkeys(("bernoulli", "poisson", "rand", "binomial", "normal", "gt", "lt"), _OUTSIDE),
     **dict.fromkeys(("select", "unbind", "__iter__"), _IN_THE_LOOP),
     **dict.fromkeys(
         ("permute", "transpose", "flip", "roll", "movedim", "T", "mT", "einsum"), _ORDER
     ),
-    **dict.fromkeys(("add", "__add__", "sub"), "a constant must be one number, or one per channel"),
-    **dict.fromkeys(("mul", "__mul__", "matmul"), "only one of the factors may be a signal"),
-    "__setitem__": "compute the signal without writing into it",
-    "relu": "neurons are the only nonlinear layers",
-    "constant input": "each layer must receive a signal at every step",
-}  # the way out of operations that have no NIR form
+    **dict.fromkeys(("add", "__add__", "sub"), "Add one number, or one per channel"),
+    **dict.fromkeys(("mul", "__mul__", "matmul"), "Multiply a signal by constants only"),
+    "__setitem__": "Compute the signal without writing into it",
+    "relu": "Use neurons as the only nonlinear layers",
+    "constant input": "Give each layer a signal at every step",
+}
 
 
 def shape_only(name: str) -> bool:

@@ -125,10 +125,10 @@ def _forward(
         shapes = ", ".join(str(tuple(sample.shape)) for sample in samples)
         where = f" in layer '{tracer.failing}'" if tracer.failing else ""
         raise ConfigError(
-            f"the network does not accept a sample_input of shape {shapes}: {type(error).__name__}{where}: "
-            f"{error}. Give one step (batch, *shape), or (n_steps, batch, *shape) if forward loops over "
-            f"time itself; further arguments of forward are filled with None, or pass a tuple with all "
-            f"inputs of forward"
+            f"the network does not accept a sample_input of shape {shapes} ({type(error).__name__}{where}: "
+            f"{error}); expected one step (batch, *shape), or (n_steps, batch, *shape) if forward loops over "
+            f"time itself. Further arguments of forward are filled with None; pass a tuple to give all of "
+            f"them"
         ) from error
 
 

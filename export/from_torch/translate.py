@@ -65,11 +65,11 @@ def to_nir(module: nn.Module, sample_input: Any = None, dt_s: float = 1e-4) -> n
 
     Raises:
         UnsupportedNodeError: a layer has no NIR form; all of them are listed.
-        ConfigError: ``dt_s`` or ``sample_input`` make no sense.
+        ConfigError: ``dt_s`` is not a width, or ``sample_input`` not an input.
     """
     if not isinstance(dt_s, Real) or not 0 < dt_s < math.inf:
         raise ConfigError(
-            f"dt_s is {dt_s!r}; the width of a step must be a number above 0 s and finite"
+            f"dt_s is {dt_s!r}; expected a finite number above 0, the width of a step in seconds"
         )
     root, samples, coding = _root(module, sample_input)
     root = resting_copy(root)
@@ -77,15 +77,16 @@ def to_nir(module: nn.Module, sample_input: Any = None, dt_s: float = 1e-4) -> n
     samples = [s.detach().cpu().to(dtype) for s in samples]
     if kind_of(root) is not None:
         raise UnsupportedNodeError(
-            f"{type(root).__name__} is a single layer; wrap it in a network that ends in neurons"
+            f"{type(root).__name__} is a single layer; expected a network that ends in neurons. Wrap it in "
+            f"one"
         )
     wiring = trace_network(root, samples)
     builder = GraphBuilder(wiring, dt_s, list(inspect.signature(root.forward).parameters))
     nodes, edges = builder.build()
     if coding is not None:
         (source,) = (node for node in nodes.values() if isinstance(node, nir.Input))
-        told = {k: v for k, v in coding.to_dict().items() if k != "kind"}
-        source.metadata = {**told, "coding": coding.kind, "scale": coding.scale}
+        facts = {k: v for k, v in coding.to_dict().items() if k != "kind"}
+        source.metadata = {**facts, "coding": coding.kind, "scale": coding.scale}
     nodes, edges = typed(*fold_batchnorm(nodes, edges))
     _refuse_infinite(nodes)
     graph = nir.NIRGraph(
@@ -108,24 +109,24 @@ def _root(module: Any, sample_input: Any) -> tuple[nn.Module, list[torch.Tensor]
         return _root(module, sample_input)
     if sample_input is None:
         raise ConfigError(
-            f"{type(module).__name__} needs a sample_input: one step of input, (batch, *shape)"
+            f"sample_input of {type(module).__name__} is missing; expected one step of input, (batch, *shape)"
         )
     several = isinstance(sample_input, (tuple, list))
     samples = [s for s in (sample_input if several else [sample_input]) if s is not None]
     for sample in samples or [sample_input]:
         if not isinstance(sample, torch.Tensor) or sample.is_meta or sample.is_complex():
             raise ConfigError(
-                f"sample_input holds {_told(sample)}; needed is a tensor of real numbers, (batch, *shape), "
+                f"sample_input holds {_shown(sample)}; expected a tensor of real numbers, (batch, *shape), "
                 f"or a tuple of them, one for each input of forward"
             )
         if sample.ndim < 2 or not sample.numel():
             raise ConfigError(
-                f"sample_input has shape {tuple(sample.shape)}; needed is (batch, *shape), nothing of it 0"
+                f"sample_input has shape {tuple(sample.shape)}; expected (batch, *shape), without a 0 in it"
             )
     return module, samples, None
 
 
-def _told(value: Any) -> str:
+def _shown(value: Any) -> str:
     shape = getattr(value, "shape", None)
     if shape is None:
         return repr(value)[:60]
@@ -144,5 +145,8 @@ def _refuse_infinite(nodes: dict[str, Any]) -> None:
     ]
     if findings:
         raise UnsupportedNodeError(
-            bullet_list("the network holds infinite values or NaN; train it again:", findings)
+            bullet_list(
+                "the network holds infinite values or NaN; expected finite weights. Train it again:",
+                findings,
+            )
         )

@@ -1,8 +1,8 @@
 """From traced calls to the wiring of one time step.
 
 A forward that computes one step is run several times, one with its own loop over time once. Either way
-each layer must be used once per step and be fed alike at every step; what comes from the previous
-step (recurrence) may be missing at the first one. Everything else is a finding, and all are told.
+each layer must be used once per step and receive the same at every step; what comes from the previous
+step (recurrence) may be missing at the first one. Everything else is a finding, and all are reported.
 """
 
 from __future__ import annotations
@@ -124,20 +124,22 @@ class Analysis:
         for name, where in self._operations(sources, outputs):
             way_out = WAYS_OUT.get("the output" if where == "the output" else name)
             self.findings.append(
-                f"operation '{name}' in front of {where} is no layer; allowed are additions, constant "
+                f"operation '{name}' in front of {where} is not a layer; expected additions, constant "
                 f"factors, flattening and linear functions with constant weights"
-                + (f"; {way_out}" if way_out else "")
+                + (f". {way_out}" if way_out else "")
             )
         if self.origins.sliced and not self.loops:
             self.findings.append(
-                "forward takes the input apart (x[...]) without a loop over at least two time steps; "
-                "give a sample_input with two or more steps, or do it outside"
+                "forward takes the input apart (x[...]) without a loop over time; expected two or more time "
+                "steps. Pass a sample_input with two or more steps, or take it apart outside"
             )
         signals = (*sources.values(), *(o.source for o in outputs))
         if not any(isinstance(leaf, InputStep) for signal in signals for leaf in leaves(signal)):
-            self.findings.append("no layer receives the input of forward")
+            self.findings.append("no layer receives the input of forward; expected one or more")
         if not outputs:
-            self.findings.append("forward returns nothing that a layer has sent")
+            self.findings.append(
+                "forward returns nothing that a layer has sent; expected spikes or v"
+            )
         if self.findings:
             raise refusal_of(
                 self.findings, ForgetfulStepError if self.forgets else UnsupportedNodeError
@@ -166,8 +168,9 @@ class Analysis:
         if path in self.static:
             if any(not self._constant(leaf) for leaf in leaves(exprs[0])):
                 self.findings.append(
-                    f"layer '{path}' is used once and the neurons {self.n_steps} times; call it at every "
-                    f"step or outside of the network, or give each use of the neurons its own layer"
+                    f"layer '{path}' is used once and the neurons {self.n_steps} times; expected both at "
+                    f"every step. Call it at every step or outside of the network, or give each use of the "
+                    f"neurons its own layer"
                 )
             return exprs[0]
         regular = exprs[1] if len(exprs) > 1 else exprs[0]
@@ -175,17 +178,17 @@ class Analysis:
             per_step = len(calls) // self.n_steps if len(calls) % self.n_steps == 0 else len(calls)
             self._used(path, per_step)
         elif self.uneven & {getattr(leaf, "path", None) for e in exprs for leaf in leaves(e)}:
-            pass  # told of the layer before
+            pass  # a finding about the layer before it says so
         elif any(e != regular for e in exprs[1:]) or without_past(exprs[0]) != without_past(
             regular
         ):
             self.findings.append(
-                f"layer '{path}' is fed differently from step to step; each step must do the same"
+                f"layer '{path}' receives something else from step to step; expected the same at every step"
             )
         elif any(offset not in (0, -1) for offset in self._offsets(regular)):
             self.findings.append(
-                f"layer '{path}' receives a signal of another step than this and the last one; take the "
-                f"input step by step, in its order"
+                f"layer '{path}' receives a signal of another step; expected one of this step or the last "
+                f"one. Take the input step by step, in its order"
             )
         return regular
 
@@ -197,26 +200,27 @@ class Analysis:
     def _used(self, path: str, uses: int) -> None:
         steps = f" in {self.n_steps} steps" if self.loops else ""
         self.findings.append(
-            f"layer '{path}' is used {uses} times{steps}; give each use its own module"
+            f"layer '{path}' is used {uses} times{steps}; expected once. Give each use its own module"
         )
 
     def _states(self, path: str, calls: Sequence[Call]) -> None:
         if any(call.fresh for call in calls[1:]):
             self.forgets = not self.loops
             self.findings.append(
-                f"layer '{path}' starts each step from rest, so it has no memory: if forward makes the "
-                f"states (init_leaky, zeros), the loop over time must be in the same forward; else take "
-                f"the last states as arguments and return them in the same order"
+                f"layer '{path}' starts each step from rest; expected its last state. If forward makes the "
+                f"states (init_leaky, zeros), put the loop over time into the same forward; else take the "
+                f"last states as arguments and return them in the same order"
             )
-        foreign = sorted({_told(expr) for call in calls for expr in call.foreign})
+        foreign = sorted({_described(expr) for call in calls for expr in call.foreign})
         if NOT_AT_REST in foreign:
             self.findings.append(
-                f"layer '{path}' starts from {NOT_AT_REST}; put the network to rest before the export"
+                f"layer '{path}' starts from {NOT_AT_REST}; expected rest. Put the network to rest before "
+                f"the export"
             )
         elif foreign:
             self.findings.append(
-                f"layer '{path}' is given {', '.join(foreign)} instead of its own last state; let it "
-                f"start from rest and keep its state to itself"
+                f"layer '{path}' is given {', '.join(foreign)}; expected its own last state. Let it start "
+                f"from rest and keep its state to itself"
             )
 
     @staticmethod
@@ -241,7 +245,9 @@ class Analysis:
             how = inner.how if isinstance(inner, Collected) else "sum"
             relatives = [relative(item, step, self.static) for step, item in items]
             if any(r != relatives[-1] for r in relatives[1:]):
-                self.findings.append("the forward returns different layers at different steps")
+                self.findings.append(
+                    "forward returns different layers at different steps; expected the same ones"
+                )
             return Readout(relatives[-1], "mean" if scaled else how)
         return Readout(relative(expr, self.n_steps - 1, self.static), how)
 
@@ -280,7 +286,7 @@ def _unsaid(expr: Expr) -> list[str]:
     return _unsaid(expr.of) if isinstance(expr, (Applied, Scaled)) else []
 
 
-def _told(expr: Expr) -> str:
+def _described(expr: Expr) -> str:
     if isinstance(expr, State):
         return f"the state '{expr.name}' of '{expr.path}'"
     if isinstance(expr, InputStep):

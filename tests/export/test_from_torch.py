@@ -131,15 +131,18 @@ class Branching(nn.Module):
         ),
         (
             nn.Sequential(nn.BatchNorm1d(4, track_running_stats=False), snn.Leaky(0.9, **ZERO)),
-            "'0' .BatchNorm1d. keeps no running statistics",
+            "'0' .BatchNorm1d. .*running_mean is None; expected running statistics",
         ),
         (
             nn.Sequential(nn.Linear(4, 4), snn.Leaky(0.9, graded_spikes_factor=2.0, **ZERO)),
-            "graded",
+            "graded_spikes_factor is 2.0; expected 1. Scale",
         ),
         (nn.Linear(4, 4), "single layer"),
-        (Branching(), "cannot be traced"),
-        (nn.Sequential(nn.Conv2d(4, 4, 1, padding=1, padding_mode="circular")), "circular"),
+        (Branching(), "reads values of a signal .*; expected a forward that does the same"),
+        (
+            nn.Sequential(nn.Conv2d(4, 4, 1, padding=1, padding_mode="circular")),
+            "padding_mode is 'circular'; expected 'zeros'",
+        ),
     ],
 )
 def test_refusals_name_the_layer_and_the_way_out(net, message):
@@ -206,20 +209,20 @@ def _shared_neurons(net, x, spk, mem, mem2):
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        (_rest_each_step, "'lif' starts each step from rest.*the loop over time must be in"),
-        (_stolen_state, "'lif2' is given the state 'mem' of 'lif' instead of its own"),
-        (_changed_state, "'lif' is given 'relu' instead of its own last state"),
+        (_rest_each_step, "'lif' starts each step from rest.*put the loop over time into"),
+        (_stolen_state, "'lif2' is given the state 'mem' of 'lif'; expected its own"),
+        (_changed_state, "'lif' is given 'relu'; expected its own last state"),
         (_membrane_as_signal, "'lif2' receives the state 'mem' of 'lif', which spikes"),
         (
             _activation,
-            "operation 'relu' in front of layer 'lif' is no layer; allowed are additions",
+            "operation 'relu' in front of layer 'lif' is not a layer; expected additions",
         ),
         (_part_of_the_input, "operation '__getitem__' in front of layer 'fc'"),
         (
             _constant_input,
             "operation 'constant input' in front of layer 'fc'.*\n.*no layer receives",
         ),
-        (_shared_neurons, "layer 'lif' is used .* give each use its own module"),
+        (_shared_neurons, "layer 'lif' is used .* Give each use its own module"),
     ],
 )
 def test_loops_with_another_meaning_are_refused(body, message):
@@ -248,27 +251,39 @@ def test_one_step_with_states_made_in_forward_is_refused():
             (3, 5, 4),
             r"averages \(5, 4\) to \(2, 2\).*different sizes",
         ),
-        (nn.LPPool2d(2, 2), (3, 4, 4), "has norm 2; only norm 1"),
+        (nn.LPPool2d(2, 2), (3, 4, 4), "norm_type is 2.0; expected 1. Only norm 1"),
         (nn.AvgPool2d(2, ceil_mode=True), (3, 5, 4), "ceil_mode makes windows reach over"),
-        (nn.AvgPool2d(2, divisor_override=3), (3, 4, 4), "divisor_override"),
+        (
+            nn.AvgPool2d(2, divisor_override=3),
+            (3, 4, 4),
+            "divisor_override is 3; expected None. Scale",
+        ),
         (nn.AvgPool2d(3, padding=1, count_include_pad=False), (3, 6, 6), "count_include_pad"),
         (nn.MaxPool2d(2), (3, 4, 4), "'0' .torch.nn.modules.pooling.MaxPool2d. is unknown"),
-        (nn.Conv2d(3, 3, 2, padding="same"), (3, 4, 4), "pads unevenly; use an odd kernel"),
-        (nn.Flatten(0), (3, 4, 4), "would merge the batch dimension"),
-        (nn.Linear(4, 4), (3, 4), r"applied to shape \(3, 4\); flatten its input first"),
+        (
+            nn.Conv2d(3, 3, 2, padding="same"),
+            (3, 4, 4),
+            "as much padding on both sides. Use an odd kernel",
+        ),
+        (nn.Flatten(0), (3, 4, 4), "start_dim is 0, the batch; expected 1"),
+        (nn.Linear(4, 4), (3, 4), r"receives shape \(3, 4\); expected one dimension. Flatten"),
         (nn.Unflatten(1, (2, 2)), (4,), "'0' .torch.nn.modules.flatten.Unflatten. is unknown"),
         (snn.Alpha(0.9, 0.8, init_hidden=True), (4,), "'0' .snntorch.*Alpha. is unknown"),
         (
             snn.Lapicque(R=0.5, C=0.5, init_hidden=True),
             (4,),
-            "loses 4 to 4 of its membrane per step",
+            "the leak is 4 to 4 per step; expected 0 to 1",
         ),
         (
             snn.Leaky(torch.rand(2, 4, 1), **ZERO),
             (4, 2),
-            r"beta has shape \(2, 4, 1\), which does not fit",
+            r"beta has shape \(2, 4, 1\); expected one value",
         ),
-        (snn.Leaky(0.9, state_quant=torch.round, **ZERO), (4,), "state_quant"),
+        (
+            snn.Leaky(0.9, state_quant=torch.round, **ZERO),
+            (4,),
+            "state_quant is .*; expected False",
+        ),
     ],
 )
 @pytest.mark.filterwarnings("ignore:Using padding='same':UserWarning")
@@ -306,7 +321,9 @@ def test_a_module_used_twice_is_refused():
         def forward(self, x):
             return self.lif(self.fc(self.fc(x)))
 
-    with pytest.raises(UnsupportedNodeError, match="'fc' is used 2 times; give each use"):
+    with pytest.raises(
+        UnsupportedNodeError, match="'fc' is used 2 times; expected once. Give each use"
+    ):
         to_nir(Twice(), torch.zeros(1, 4))
 
 

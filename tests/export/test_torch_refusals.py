@@ -61,19 +61,19 @@ def _noise(y):
     [
         (_write_into_a_view, "'zero_' in front of layer 'lif'|'__getitem__' in front of"),
         (_write_into_data, "operation 'mul_' in front of layer 'lif'"),
-        (_write_by_index, "operation '__setitem__'.*compute the signal without writing into it"),
+        (_write_by_index, "operation '__setitem__'.*Compute the signal without writing into it"),
         (_write_as_output, "operation 'mul' in front of layer 'lif'"),
-        (lambda y: F.relu(y, inplace=True), "'relu'.*neurons are the only nonlinear layers"),
+        (lambda y: F.relu(y, inplace=True), "'relu'.*Use neurons as the only nonlinear layers"),
         (lambda y: y.clamp_(0), "operation 'clamp_' in front of layer 'lif'"),
-        (_noise, "operation 'add'.*a constant must be one number, or one per channel"),
-        (lambda y: y + torch.rand(4), "'lif' is fed differently from step to step"),
-        (lambda y: F.dropout(y, 0.5), "'dropout'.*pass training=self.training"),
-        (lambda y: F.max_pool1d(y, 1), "'max_pool1d'.*use average pooling"),
+        (_noise, "operation 'add'.*Add one number, or one per channel"),
+        (lambda y: y + torch.rand(4), "'lif' receives something else from step to step"),
+        (lambda y: F.dropout(y, 0.5), "'dropout'.*Pass training=self.training"),
+        (lambda y: F.max_pool1d(y, 1), "'max_pool1d'.*Use average pooling"),
         (lambda y: torch.bernoulli(y.sigmoid()), "'sigmoid' in front of layer 'lif'"),
-        (lambda y: y * y, "'mul'.*only one of the factors may be a signal"),
-        (lambda y: y.roll(1, 1), "'roll'.*reorder the input, or the weights"),
+        (lambda y: y * y, "'mul'.*Multiply a signal by constants only"),
+        (lambda y: y.roll(1, 1), "'roll'.*Reorder the input, or the weights"),
         (lambda y: F.linear(y, y, None), "operation 'linear' in front of layer 'lif'"),
-        (lambda y: y @ y, "'matmul'.*only one of the factors"),
+        (lambda y: y @ y, "'matmul'.*Multiply a signal by constants"),
         (lambda y: torch.einsum("bi->bi", y), "operation 'einsum'"),
         (lambda y: y[:, [1, 0, 3, 2]], "operation '__getitem__'"),
         (lambda y: y.unsqueeze(0).squeeze(0), "operation 'unsqueeze'"),
@@ -126,20 +126,23 @@ class Transposed(nn.Linear):
     [
         (
             Equations(0.9, **HIDDEN),
-            r"Equations\) replaces _base_state_function of Leaky.*use Leaky as",
+            r"Equations\) replaces _base_state_function of Leaky; expected Leaky as",
         ),
         (Forward(0.9, **HIDDEN), r"Forward\) replaces forward of Leaky"),
         (_patched(), r"Leaky\) replaces forward of Leaky"),
         (Rectified(4, 4), "'relu' in front of layer '1'"),
-        (snn.Leaky(0.9, spike_grad=torch.sigmoid, **HIDDEN), "spike_grad whose forward is no step"),
-        (snn.Leaky(0.9, spike_grad=lambda x: (x >= 0).float(), **HIDDEN), "'0'.*is no step"),
-        (_loop(nn.Sequential(nn.Linear(4, 4), nn.ReLU())), "has the loop Sequential; allowed are"),
+        (
+            snn.Leaky(0.9, spike_grad=torch.sigmoid, **HIDDEN),
+            "whose forward is not a step",
+        ),
+        (snn.Leaky(0.9, spike_grad=lambda x: (x >= 0).float(), **HIDDEN), "'0'.*is not a step"),
+        (_loop(nn.Sequential(nn.Linear(4, 4), nn.ReLU())), "has the loop Sequential; expected one"),
         (_loop(Transposed(4, 4)), "has the loop Transposed; .*write the loop out in forward"),
         (snn.Leaky(float("nan"), **HIDDEN), "infinite values or NaN.*\n.*'0': tau"),
-        (nn.LSTM(4, 4), "'0' .torch.*LSTM. is unknown; use RLeaky or RSynaptic"),
+        (nn.LSTM(4, 4), "'0' .torch.*LSTM. is unknown; .*Use RLeaky or RSynaptic"),
         (nn.MultiheadAttention(4, 2), "'0' .torch.*MultiheadAttention. is unknown"),
-        (nn.GroupNorm(1, 4), "'0' .torch.*GroupNorm. is unknown; use BatchNorm"),
-        (nn.MaxPool1d(2), "'0' .torch.*MaxPool1d. is unknown; use average pooling"),
+        (nn.GroupNorm(1, 4), "'0' .torch.*GroupNorm. is unknown; .*Use BatchNorm"),
+        (nn.MaxPool1d(2), "'0' .torch.*MaxPool1d. is unknown; .*Use average pooling"),
     ],
 )
 def test_layers_that_mean_something_else_are_refused(layer, message):
@@ -150,7 +153,7 @@ def test_layers_that_mean_something_else_are_refused(layer, message):
 def test_inhibition_is_refused():
     with pytest.warns(UserWarning, match="Inhibition"):
         neuron = snn.Leaky(0.9, inhibition=True, **HIDDEN)
-    with pytest.raises(UnsupportedNodeError, match="'1'.*inhibition=True.*Train without it"):
+    with pytest.raises(UnsupportedNodeError, match="'1'.*inhibition is True; .*Train without it"):
         to_nir(nn.Sequential(nn.Linear(4, 4), neuron), torch.zeros(2, 4))
 
 
@@ -179,13 +182,13 @@ class Raises(Between):
 @pytest.mark.parametrize(
     ("make", "kind", "message"),
     [
-        (lambda: "model.pt", ConfigError, "is given str; needed is a torch.nn.Module"),
-        (lambda: nn.Linear, ConfigError, "is given the class Linear; needed is"),
-        (lambda: _net().state_dict(), ConfigError, "OrderedDict; needed is a torch.nn.Module with"),
+        (lambda: "model.pt", ConfigError, "module is of type str; expected a torch.nn.Module"),
+        (lambda: nn.Linear, ConfigError, "module is the class Linear; expected a"),
+        (lambda: _net().state_dict(), ConfigError, "OrderedDict; expected a torch.nn.Module with"),
         (
             lambda: nn.Sequential(nn.LazyLinear(4), snn.Leaky(0.9, **HIDDEN)),
             ConfigError,
-            r"'0.weight' has no values yet \(lazy\); run the network once",
+            r"'0.weight' has no values yet \(lazy\); expected weights. Run the network once",
         ),
         (
             lambda: nn.Sequential(nn.Linear(4, 4, device="meta")),
@@ -195,7 +198,7 @@ class Raises(Between):
         (
             lambda: torch.jit.script(nn.Sequential(nn.Linear(4, 4))),
             UnsupportedNodeError,
-            "the network is a ScriptModule.*give the Python module",
+            "the network is a ScriptModule.*expected a module in Python",
         ),
         (
             lambda: nn.Sequential(torch.jit.script(nn.Linear(4, 4)), snn.Leaky(0.9, **HIDDEN)),
@@ -207,7 +210,7 @@ class Raises(Between):
         (
             lambda: Raises(None),
             ConfigError,
-            r"shape \(2, 4\): KeyError: 'no such key'. Give one step",
+            r"shape \(2, 4\) .KeyError: 'no such key'.; expected one step",
         ),
         (
             lambda: nn.Sequential(nn.Linear(4, 3), snn.Leaky(torch.rand(2), **HIDDEN)),
@@ -229,19 +232,19 @@ def test_modules_that_cannot_be_run_are_refused(make, kind, message):
 @pytest.mark.parametrize(
     ("sample", "message"),
     [
-        (3, "sample_input holds 3; needed is a tensor of real numbers"),
+        (3, "sample_input holds 3; expected a tensor of real numbers"),
         ("abc", "sample_input holds 'abc'"),
-        (np.ones((2, 4)), r"sample_input holds ndarray of shape \(2, 4\) .*needed is a tensor"),
-        ((), r"sample_input holds \(\); needed is"),
+        (np.ones((2, 4)), r"sample_input holds ndarray of shape \(2, 4\) .*expected a tensor"),
+        ((), r"sample_input holds \(\); expected"),
         ({"x": torch.zeros(2, 4)}, "sample_input holds {'x'"),
         ([[torch.zeros(2, 4)]], "or a tuple of them, one for each input of forward"),
         (
             torch.zeros(2, 4, dtype=torch.complex64),
-            r"holds Tensor of shape \(2, 4\) and type torch.complex64; needed is a tensor of real",
+            r"holds Tensor of shape \(2, 4\) and type torch.complex64; expected a tensor of real",
         ),
-        (torch.zeros(2, 4, device="meta"), r"shape \(2, 4\).* on meta; needed is"),
-        (torch.zeros(4), r"has shape \(4,\); needed is \(batch, \*shape\)"),
-        (torch.zeros(0, 4), r"has shape \(0, 4\); needed is .*nothing of it 0"),
+        (torch.zeros(2, 4, device="meta"), r"shape \(2, 4\).* on meta; expected"),
+        (torch.zeros(4), r"has shape \(4,\); expected \(batch, \*shape\)"),
+        (torch.zeros(0, 4), r"has shape \(0, 4\); expected .*without a 0 in it"),
         ((torch.zeros(2, 4), torch.zeros(2, 4)), "takes 2 positional arguments but 3 were given"),
     ],
 )
@@ -252,7 +255,7 @@ def test_samples_of_another_kind_are_refused(sample, message):
 
 @pytest.mark.parametrize("dt_s", [0, -1e-3, float("nan"), float("inf"), "1e-3", None])
 def test_a_step_without_width_is_refused(dt_s):
-    with pytest.raises(ConfigError, match="dt_s is .*a number above 0 s"):
+    with pytest.raises(ConfigError, match="dt_s is .*; expected a finite number above 0"):
         to_nir(_net(), torch.zeros(2, 4), dt_s=dt_s)
 
 
@@ -379,7 +382,7 @@ class GivenState(Between):
 
 def test_states_are_no_inputs():
     assert to_nir(GivenState(), torch.zeros(2, 4)).nodes["lif"].tau.shape == (4,)
-    with pytest.raises(UnsupportedNodeError, match="'lif' is given an input of forward instead of"):
+    with pytest.raises(UnsupportedNodeError, match="'lif' is given an input of forward; expected"):
         to_nir(GivenState(), (torch.zeros(2, 4), torch.zeros(2, 4)))
 
 
@@ -388,7 +391,7 @@ def test_states_are_no_inputs():
     [
         (
             Sum((InputStep(0, 0), InputStep(0, 0))),
-            r"added to itself \(input -> fc\).*scale the weights",
+            r"added to itself \(input -> fc\).*Scale the weights",
         ),
         (Operation("relu", (InputStep(0, 0),)), "Operation has no NIR form"),
     ],
@@ -408,13 +411,17 @@ def test_wirings_are_checked_when_they_are_built(source, message):
         (
             Reused(),
             (2, 4),
-            "^[^-]*- layer 'fc' is used 2 times; give each use its own module\nSupp",
+            "^[^-]*- layer 'fc' is used 2 times; expected once. Give each use its own module\nSupp",
         ),
         (WholeSequence(), (3, 2, 4), "'select' in front of layer 'lif'.*inside the loop over time"),
         (Softmax(), (3, 2, 4), "'softmax' in front of the output.*do the rest outside of the net"),
-        (LookAhead(), (4, 2, 4), "'fc' receives a signal of another step than this and the last"),
-        (Alternating(), (3, 2, 4), "the forward returns different layers at different steps"),
-        (BehindTheLoop(), (3, 2, 4), "'fc' is used once and the neurons 3 times; call it at every"),
+        (LookAhead(), (4, 2, 4), "'fc' receives a signal of another step; expected one of this"),
+        (Alternating(), (3, 2, 4), "forward returns different layers at different steps"),
+        (
+            BehindTheLoop(),
+            (3, 2, 4),
+            "'fc' is used once and the neurons 3 times; .*Call it at every",
+        ),
         (
             Alternating(),
             (1, 2, 4),
@@ -424,11 +431,11 @@ def test_wirings_are_checked_when_they_are_built(source, message):
         (
             nn.Sequential(nn.Conv2d(4, 4, 3), _net()[1]),
             (4, 6, 6),
-            r"receives shape \(6, 6\); needed are 3",
+            r"receives shape \(6, 6\); expected 3",
         ),
         (OnlyStates(), (3, 2, 4), "returns only states of layers that feed others.*\n  - a"),
         (ResetsEachStep(lambda y: y), (2, 4), "'lif' starts each step from rest.*take the last st"),
-        (NotAtRest(), (2, 4), "'lif' starts from a state other than zero; put the network to rest"),
+        (NotAtRest(), (2, 4), "'lif' starts from a state other than zero; expected rest. Put"),
         (Returns(lambda y: y), (2, 4), "forward returns nothing that a layer has sent"),
     ],
 )

@@ -158,6 +158,6 @@ def test_time_may_be_any_axis(axes, steps):
 def test_another_order_within_a_step_is_refused(steps):
     with pytest.raises(
         UnsupportedNodeError,
-        match="(permute|transpose)' in front of layer 'fc1'.*reorder the input",
+        match="(permute|transpose)' in front of layer 'fc1'.*Reorder the input",
     ):
         to_nir(AnyAxis(steps), torch.zeros(5, 5, 5))
