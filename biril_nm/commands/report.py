@@ -11,7 +11,7 @@ import typer
 from biril_nm.commands.console import say
 from biril_nm.commands.inputs import STEPS, coded_input, random_input, sample_input
 from biril_nm.commands.options import Against, DataRoot, Force, Lowering, Seed
-from biril_nm.commands.sources import LoadedFile, load_source, lowered
+from biril_nm.commands.sources import LoadedFile, load_source, lowered, lowered_stages
 from biril_nm.errors import ConfigError
 from biril_nm.hw_graph import LoihiGraph
 
@@ -61,7 +61,7 @@ def report_command(
         raise ConfigError(f"--out '{out}' must end in .html")
     target = check_output(out or folder / "report.html", force)
     source = load_source(src / "model.pt" if src.is_dir() else src, lowering.dt)
-    graph = lowered(source, lowering)
+    graph, ideal = _lowered(source, lowering)
     cards: list[Card] = []
     if dataset is not None:
         test = load_data(dataset, data_root, seed).test
@@ -77,17 +77,18 @@ def report_command(
     recording = simulate(graph, values, record=("s", "v"))
     more, sections = chip_parts(graph, recording, values, lowering.chip)
     extra = Extra(facts, [*cards, *more], sections)
-    write_report(target, graph, recording, _ideal(source, graph), folder, extra, force)
+    write_report(target, graph, recording, ideal, folder, extra, force)
     say(f"wrote {target}")
 
 
-def _ideal(source: LoadedFile, graph: LoihiGraph) -> dict[str, Any]:
-    """Float weights per connection, where the source has them."""
+def _lowered(source: LoadedFile, lowering: Lowering) -> tuple[LoihiGraph, dict[str, Any]]:
+    """The integer network, and its weights before rounding where the source has them."""
     if source.nir_graph is None:
-        return {}
-    from biril_nm.export.lowering.pipeline import ideal_weights
+        return lowered(source, lowering), {}
+    from biril_nm.export.lowering import ideal_weights
 
-    return dict(ideal_weights(source.nir_graph, graph))
+    stages = lowered_stages(source, lowering)
+    return stages.graph, dict(ideal_weights(stages))
 
 
 def _accuracies(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +14,10 @@ from biril_nm.hw_graph import LoihiGraph
 if TYPE_CHECKING:
     import nir
 
+    from biril_nm.export.lowering import Lowering as LoweredStages
     from biril_nm.models import BirilNet
 
-__all__ = ["GRAPH_SUFFIX", "LoadedFile", "load_source", "lowered"]
+__all__ = ["GRAPH_SUFFIX", "LoadedFile", "load_source", "lowered", "lowered_stages"]
 
 
 @dataclass(frozen=True)
@@ -87,15 +88,24 @@ def lowered(source: LoadedFile, options: Lowering | None = None, **choices: Any)
     """
     if source.graph is not None:
         return source.graph
-    from biril_nm.export import lower
+    return lowered_stages(source, options, **choices).graph
+
+
+def lowered_stages(
+    source: LoadedFile, options: Lowering | None = None, **choices: Any
+) -> LoweredStages:
+    """All stages from the NIR graph of a file to its integer network; arguments of :func:`lowered`."""
+    from biril_nm.export.lowering import LoweringOptions, lower_stages
 
     how = options or Lowering()
-    graph: LoihiGraph = lower(
+    found = lower_stages(
         source.nir_graph,
-        chip=how.chip,
-        dt_s=None if source.kind == "pt" else how.dt,
-        weight_bits=how.weight_bits,
-        reset=how.reset,
-        **choices,
+        LoweringOptions(
+            chip=how.chip,
+            dt_s=None if source.kind == "pt" else how.dt,
+            weight_bits=how.weight_bits,
+            reset=how.reset,
+            **choices,
+        ),
     )
-    return graph.with_metadata(source=source.path.name)
+    return replace(found, graph=found.graph.with_metadata(source=source.path.name))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import nir
 import numpy as np
 
@@ -32,6 +34,11 @@ def ideal_weights(
         Connection -> flat float64 array in the order of the stored weights.
     """
     if isinstance(lowering, nir.NIRGraph):
+        warnings.warn(
+            "ideal_weights(nir_graph, graph) is now ideal_weights(lower_stages(nir_graph))",
+            DeprecationWarning,
+            stacklevel=2,
+        )
         return _recomputed(lowering, graph)
     # The file held integers, which need no rounding.
     if lowering.float_net is None:

@@ -13,7 +13,6 @@ import nir
 from numpy.typing import ArrayLike
 
 from biril_nm.export.design_rules import check_design
-from biril_nm.export.lowering.ideal import ideal_weights
 from biril_nm.export.lowering.options import LoweringOptions
 from biril_nm.export.lowering.passes.assemble import assemble
 from biril_nm.export.lowering.passes.balance_delays import balance_delays
@@ -31,7 +30,7 @@ from biril_nm.export.nir_nodes.typed_convolutions import restored
 from biril_nm.hw_graph import LoihiGraph
 from biril_nm.loihi import LOIHI2, WEIGHT_BITS, ChipProfile
 
-__all__ = ["ideal_weights", "lower", "lower_stages"]
+__all__ = ["lower", "lower_stages"]
 
 log = logging.getLogger(__name__)
 

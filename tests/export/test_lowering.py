@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
+
 import nir
 import numpy as np
 import pytest
@@ -12,8 +15,10 @@ from torch import nn
 
 import biril_nm as bnm
 from biril_nm.engines.torch_net import run_torch
-from biril_nm.errors import ConfigError, RangeError, UnsupportedNodeError
+from biril_nm.errors import BirilError, ConfigError, RangeError, UnsupportedNodeError
 from biril_nm.export import lower, to_nir
+from biril_nm.export.lowering import LoweringOptions, ideal_weights, lower_stages
+from biril_nm.export.nir_files.exact_writing import exact_nir
 from biril_nm.hardware_sim import simulate
 from biril_nm.hw_graph import Conv, Dense, LoihiGraph, Sparse
 from biril_nm.loihi import LOIHI1, SignMode
@@ -305,3 +310,58 @@ def test_lowering_is_pure_and_saves(tmp_path):
     assert all(name in text for name in (*graph.neurons, *graph.connections))
     with pytest.raises(ValueError, match="read-only"):
         next(iter(graph.connections.values())).weight[0, 0] = 1
+
+
+def test_keywords_of_lower_are_the_options():
+    """One place knows the options; the other passes them on."""
+    keywords = list(inspect.signature(lower).parameters.values())[1:]
+    fields = dataclasses.fields(LoweringOptions)
+    assert [k.name for k in keywords] == [f.name for f in fields]
+    assert [k.default for k in keywords] == [f.default for f in fields]
+
+
+def test_stages_are_kept_and_frozen():
+    source = _lif_graph(dt=DT)
+    stages = lower_stages(source, LoweringOptions(reset="zero"))
+    assert stages.graph == lower(source, reset="zero")
+    assert stages.settled.dt_s == DT
+    assert set(stages.float_net.neurons) == set(stages.normalised) == set(stages.quantised)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        stages.graph = None
+    (link,) = stages.normalised["lif"].links
+    integers = stages.quantised["lif"]
+    units = integers.scale / 2.0 ** integers.links[link.name].weight_exp
+    ideal = ideal_weights(stages)
+    np.testing.assert_array_equal(ideal[link.name], link.values * units)
+    rounded = stages.graph.connections[link.name].weight.ravel()
+    assert np.abs(rounded - ideal[link.name]).max() <= integers.links[link.name].facts["step"]
+    with pytest.warns(DeprecationWarning, match="is now ideal_weights.lower_stages"):
+        old = ideal_weights(source, stages.graph)
+    np.testing.assert_array_equal(old[link.name], ideal[link.name])
+
+
+def test_weights_of_a_file_of_integers_are_ideal_as_they_are():
+    graph = lower(_lif_graph(dt=DT), reset="zero")
+    stages = lower_stages(exact_nir(graph))
+    assert stages.graph == graph and stages.float_net is None
+    (name,) = graph.connections
+    np.testing.assert_array_equal(
+        ideal_weights(stages)[name], graph.connections[name].weight.ravel()
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"weight_bits": 9}, "weight_bits is 9; expected a whole number from 1 to 8"),
+        ({"weight_bits": 7.5}, "weight_bits is 7.5; expected a whole number"),
+        ({"reset": "soft"}, "reset is 'soft'; expected 'zero' or 'force-zero'"),
+        ({"readout": "max"}, "readout is 'max'; expected 'accumulate'"),
+        ({"scale_search": None}, "scale_search is None; expected 'max' or"),
+        ({"dt_s": float("nan")}, "dt_s is nan; expected a finite number"),
+        ({"chip": "loihi9"}, "loihi9"),
+    ],
+)
+def test_options_are_checked_where_they_are_made(options, message):
+    with pytest.raises(BirilError, match=message):
+        LoweringOptions(**options)

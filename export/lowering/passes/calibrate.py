@@ -37,14 +37,7 @@ def calibrate_peaks(
     """
     if calibration is None:
         return {}
-    given = (
-        calibration if isinstance(calibration, Mapping) else dict.fromkeys(net.inputs, calibration)
-    )
-    if set(given) != set(net.inputs) or (len(net.inputs) > 1 and given is not calibration):
-        raise ConfigError(
-            f"calibration is given for {', '.join(given)}; expected {', '.join(net.inputs)}. Pass a dict "
-            f"with one array for each input"
-        )
+    given = _by_input(net, calibration)
     arrays = {name: _checked(net, name, value) for name, value in given.items()}
     if len({array.shape[:2] for array in arrays.values()}) != 1:
         shapes = ", ".join(f"{name} {array.shape[:2]}" for name, array in arrays.items())
@@ -57,6 +50,24 @@ def calibrate_peaks(
     for t in range(n_steps):
         run.step(t, {name: array[t].reshape(batch, -1).T for name, array in arrays.items()})
     return run.peaks
+
+
+def _by_input(
+    net: FloatNet, calibration: ArrayLike | Mapping[str, ArrayLike]
+) -> Mapping[str, ArrayLike]:
+    inputs = ", ".join(net.inputs)
+    if isinstance(calibration, Mapping):
+        if set(calibration) != set(net.inputs):
+            raise ConfigError(
+                f"calibration is a dict of {', '.join(map(str, calibration))}; expected one array for each "
+                f"of the inputs {inputs}"
+            )
+        return calibration
+    if len(net.inputs) > 1:
+        raise ConfigError(
+            f"calibration is one array; expected a dict with one array for each of the inputs {inputs}"
+        )
+    return dict.fromkeys(net.inputs, calibration)
 
 
 def _checked(net: FloatNet, name: str, value: ArrayLike) -> FloatArray:
