@@ -2,7 +2,7 @@
 
 Reading gives the integers that netx (lava-dl 0.6.0) gives to Lava, wherever netx keeps a layer
 intact; where it does not (:mod:`biril_nm.export.netx.weights`), the file's own weights are kept and
-the difference is told in ``metadata["netx"]["differs"]``. Writing refuses what netx cannot say or
+``metadata["netx"]["differs"]`` holds the difference. Writing refuses what netx cannot say or
 would change. Neither torch nor lava-dl is needed.
 """
 
@@ -30,8 +30,10 @@ __all__ = ["read_netx", "write_netx"]
 
 log = logging.getLogger(__name__)
 
-MAX_BYTES = 1 << 30  # weights of 8 bits stored as float64 for more synapses than a chip has
-OURS = "biril_nm"  # root dataset that netx ignores: node names and message bits, as JSON
+# Weights of 8 bits stored as float64 for more synapses than a chip has.
+MAX_BYTES = 1 << 30
+# Root dataset that netx ignores: node names and message bits, as JSON.
+OURS = "biril_nm"
 MAX_TEXT = 1 << 20
 
 
@@ -60,18 +62,18 @@ def read_netx(
 
     Raises:
         ConfigError: numbers of layers that the file does not have.
-        FileFormatError: no ``.net`` file, damaged or hostile; the message names the member.
+        FileFormatError: not a ``.net`` file, damaged or hostile; the message names the member.
         UnsupportedNodeError: layers without counterpart on the chip or in netx; all are listed.
         RangeError: weights that fit no weight register.
     """
     source = Path(path)
     with open_checked(source, "netx", MAX_BYTES) as file:
-        told = _our_facts(file, source)
+        facts = _our_facts(file, source)
         records = read_records(file, source.name, truncate)
         records = _select_layers(records, num_layers, skip_layers)
-        bits = told.get("message_bits", 0) if input_message_bits is None else input_message_bits
+        bits = facts.get("message_bits", 0) if input_message_bits is None else input_message_bits
         shape = None if input_shape is None else tuple(int(n) for n in input_shape)
-        graph = build_graph(records, source.name, int(bits), shape, told)
+        graph = build_graph(records, source.name, int(bits), shape, facts)
     log.info("read %d layers of '%s'", len(graph.neurons), source)
     return graph
 
@@ -87,8 +89,8 @@ def _select_layers(
     end = len(records) if num_layers is None else num_layers
     if not 0 <= skip_layers < end <= len(records):
         raise ConfigError(
-            f"num_layers {num_layers} and skip_layers {skip_layers} do not fit a file of "
-            f"{len(records)} layers; needed is 0 <= skip_layers < num_layers <= {len(records)}"
+            f"num_layers is {num_layers} and skip_layers is {skip_layers}; expected 0 <= skip_layers < "
+            f"num_layers <= {len(records)}, the layers of the file"
         )
     shapes = [record.shape for record in records[:skip_layers] if record.shape is not None]
     begin = [LayerRecord(0, "input", shapes[-1])] if shapes else []
@@ -101,24 +103,27 @@ def _our_facts(file: Any, source: Path) -> dict[str, Any]:
     if item is None:
         return {}
     if not isinstance(item, h5py.Dataset) or item.dtype.kind != "S" or item.shape != ():
-        raise FileFormatError(f"'{source}': {OURS} is no text of biril-nm; remove it")
+        raise FileFormatError(
+            f"'{source}': {OURS} is not a text of biril-nm; expected one. Remove it"
+        )
     try:
         if item.dtype.itemsize > MAX_TEXT:
             raise ValueError(f"longer than {MAX_TEXT} bytes")
-        told = parse_json(bytes(item[()]), f"{OURS} of '{source}'")
-        names = [told["input"], told["output"]]
-        names += [name for layer in told["layers"].values() for name in layer.values()]
+        facts = parse_json(bytes(item[()]), f"{OURS} of '{source}'")
+        names = [facts["input"], facts["output"]]
+        names += [name for layer in facts["layers"].values() for name in layer.values()]
         if not all(isinstance(name, str) and name for name in names):
             raise ValueError("names must be text")
         if len(set(names)) != len(names):
             raise ValueError("a name occurs twice")
-        if told["message_bits"] not in range(LOIHI2.message_bits_max + 1):
-            raise ValueError(f"message_bits is {told['message_bits']}")
+        if facts["message_bits"] not in range(LOIHI2.message_bits_max + 1):
+            raise ValueError(f"message_bits is {facts['message_bits']}")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise FileFormatError(
-            f"'{source}': {OURS} is no text of biril-nm ({type(error).__name__}: {error}); remove it"
+            f"'{source}': {OURS} is not a text of biril-nm ({type(error).__name__}: {error}); expected one. "
+            f"Remove it"
         ) from error
-    return dict(told)
+    return dict(facts)
 
 
 def write_netx(
@@ -141,7 +146,9 @@ def write_netx(
     """
     target = check_output(path, force)
     if target.suffix != ".net":
-        raise ConfigError(f"'{target}' must end in .net, as lava-dl's files do")
+        raise ConfigError(
+            f"the name of '{target}' ends in '{target.suffix}'; expected .net, as of lava-dl's files"
+        )
     records, facts = plan_layers(graph, round_bias)
     with atomic_file(target) as part, h5py.File(part, "w") as file:
         for record in records:

@@ -12,8 +12,9 @@ import scipy.sparse
 import biril_nm
 from biril_nm.arrays import IntArray, Shape
 from biril_nm.errors import ConfigError, FileFormatError, RangeError, UnsupportedNodeError
-from biril_nm.export.netx.records import Geometry, LayerRecord, NeuronRecord
-from biril_nm.export.netx.weights import Part, load_weights, represent, represent_kernel
+from biril_nm.export.netx.records import Geometry, LayerRecord
+from biril_nm.export.netx.registers import BIAS_EXP, neurons_of, per_neuron, threshold
+from biril_nm.export.netx.weights import StoredWeights, load_weights, represent, represent_kernel
 from biril_nm.hw_graph import (
     Connection,
     Conv,
@@ -25,38 +26,36 @@ from biril_nm.hw_graph import (
     Output,
     Sparse,
 )
-from biril_nm.loihi import (
-    DECAY_UNITY,
-    DU_OFFSET,
-    LOIHI2,
-    NO_SYNAPTIC_MEMORY,
-    WEIGHT_BITS,
-    WEIGHT_SHIFT,
-)
+from biril_nm.loihi import NO_SYNAPTIC_MEMORY, WEIGHT_BITS
 
-__all__ = ["INTEGRATOR", "Names", "build_graph"]
+__all__ = ["Names", "build_graph"]
 
 log = logging.getLogger(__name__)
 
 Names = Mapping[str, Any]
 
-# lava-dl 0.6.0 netx create_dense, for a layer without neuron group: u adds up, v = u, no spike.
-INTEGRATOR = NeuronRecord(
-    i_decay=np.array(0), v_decay=np.array(DECAY_UNITY), vth=np.array(1 << LOIHI2.vth_bits)
-)
-BIAS_EXP = WEIGHT_SHIFT  # lava-dl 0.6.0 netx get_neuron_params: bias_exp 6
-
 
 class _Chain:
-    """The graph under construction: a chain of layers."""
+    """The graph under construction: a chain of layers.
+
+    Attributes:
+        source: name of the file.
+        names: node names that the file holds.
+        nodes: so far.
+        edges: so far.
+        at: where the next layer gets its spikes from.
+        shape: of that node.
+        flat: whether a flatten layer came by, or the source is flat.
+        facts: for the metadata.
+    """
 
     def __init__(self, source: str, names: Names) -> None:
         self.source, self.names = source, names
         self.nodes: dict[str, Node] = {}
         self.edges: list[tuple[str, str]] = []
-        self.at = ""  # where the next layer gets its spikes from
+        self.at = ""
         self.shape: Shape | None = None
-        self.flat = False  # a flatten layer came by, or the source is flat
+        self.flat = False
         self.facts: dict[str, Any] = {"layers": {}, "notes": {}, "differs": {}}
 
     def where(self, record: LayerRecord) -> str:
@@ -72,7 +71,9 @@ class _Chain:
 
     def _add(self, name: str, node: Node) -> None:
         if name in self.nodes:
-            raise FileFormatError(f"'{self.source}': the name '{name}' is given twice")
+            raise FileFormatError(
+                f"'{self.source}': the name '{name}' is given twice; expected it once"
+            )
         self.nodes[name] = node
 
     def layer(
@@ -96,7 +97,9 @@ class _Chain:
 
     def finish(self) -> LoihiGraph:
         if not self.facts["layers"]:
-            raise FileFormatError(f"'{self.source}' has no layer with neurons")
+            raise FileFormatError(
+                f"'{self.source}' has no layer with neurons; expected one or more"
+            )
         output = str(self.names.get("output", "output"))
         self._add(output, Output())
         self.edges.append((self.at, output))
@@ -147,7 +150,9 @@ def build_graph(
 
 def _add_input(chain: _Chain, record: LayerRecord, message_bits: int) -> None:
     if record.index:
-        raise UnsupportedNodeError(f"{chain.where(record)} is not the first layer")
+        raise UnsupportedNodeError(
+            f"{chain.where(record)} is not the first layer; expected it to be"
+        )
     if record.shape is None:
         return
     chain.begin(record.shape, message_bits)
@@ -157,17 +162,17 @@ def _add_input(chain: _Chain, record: LayerRecord, message_bits: int) -> None:
     parts = represent(np.array([[gain]]))
     if len(parts) != 1:
         raise RangeError(
-            f"{chain.where(record)} has a gain of {gain}, which is no weight of {WEIGHT_BITS} bits and "
+            f"{chain.where(record)} has a gain of {gain}; expected a weight of {WEIGHT_BITS} bits and "
             f"exponent. Use an input layer without neurons and scale the input"
         )
     size = int(np.prod(record.shape))
     weight = scipy.sparse.identity(size, dtype=np.int64, format="csr") * int(parts[0].weight[0, 0])
-    # netx sets the neuron's bias to gain * input + bias, which does not pass u: so u forgets here
+    # netx sets the neuron's bias to gain * input + bias, which does not pass u: so u forgets here.
     neurons = Neurons(
         record.shape,
-        vth=_threshold(chain, record, record.neuron, record.shape),
+        vth=threshold(chain.where(record), record.neuron, record.shape),
         du=NO_SYNAPTIC_MEMORY,
-        dv=_per_neuron(chain, record, "vDecay", record.neuron.v_decay, record.shape),
+        dv=per_neuron(f"{chain.where(record)}: vDecay", record.neuron.v_decay, record.shape),
         bias_mant=bias,
         bias_exp=BIAS_EXP if bias else 0,
     )
@@ -179,7 +184,7 @@ def _add_input(chain: _Chain, record: LayerRecord, message_bits: int) -> None:
 def _add_conv(chain: _Chain, record: LayerRecord) -> None:
     if chain.shape is None:
         raise FileFormatError(
-            f"{chain.where(record)}: the file has no input layer to tell the input's shape; pass "
+            f"{chain.where(record)}: the file has no input layer; expected the input's shape. Pass "
             f"input_shape=(C, H, W)"
         )
     part = represent_kernel(cast("IntArray", record.weight))
@@ -194,7 +199,7 @@ def _add_conv(chain: _Chain, record: LayerRecord) -> None:
         sign_mode=part.sign_mode,
     )
     shape = cast("Shape", record.shape)
-    chain.layer(record, [("weight", link)], _neurons(chain, record, shape))
+    chain.layer(record, [("weight", link)], neurons_of(chain.where(record), record, shape))
 
 
 def _add_dense(chain: _Chain, record: LayerRecord, message_bits: int) -> None:
@@ -205,16 +210,17 @@ def _add_dense(chain: _Chain, record: LayerRecord, message_bits: int) -> None:
     shape = chain.shape or ()
     if int(np.prod(shape)) != columns:
         raise FileFormatError(
-            f"{chain.where(record)} has weights for {columns} inputs and receives shape {shape}"
+            f"{chain.where(record)} has weights for {columns} inputs; expected {int(np.prod(shape))}, as it "
+            f"receives shape {shape}"
         )
     if not chain.flat and isinstance(chain.nodes[chain.at], Neurons):
         raise FileFormatError(
-            f"{chain.where(record)} receives shape {shape} without a flatten layer in front, which netx "
-            f"cannot join either"
+            f"{chain.where(record)} receives shape {shape}; expected a flatten layer in front, as netx needs "
+            f"it"
         )
     matrices = [weight, *([] if record.weight_rec is None else [record.weight_rec])]
     links = _dense_links(chain, record, matrices)
-    chain.layer(record, links, _neurons(chain, record, size))
+    chain.layer(record, links, neurons_of(chain.where(record), record, size))
 
 
 def _dense_links(
@@ -231,9 +237,9 @@ def _dense_links(
         parts = (loaded.parts[index],) if plain else represent(matrix)
         if not parts:
             raise RangeError(
-                f"{chain.where(record)}: {name} spans {matrix.min()} to {matrix.max()}, which does not "
-                f"fit {WEIGHT_BITS} bits, sign and one exponent; in netx {loaded.trouble}. Quantise to "
-                f"even integers from -256 to 254 before export_hdf5"
+                f"{chain.where(record)}: {name} spans {matrix.min()} to {matrix.max()}; expected "
+                f"{WEIGHT_BITS} bits, sign and one exponent (in netx {loaded.trouble}). Quantise to even "
+                f"integers from -256 to 254 before export_hdf5"
             )
         for order, part in enumerate(parts):
             label = name if order == 0 else f"{name}.odd"
@@ -253,13 +259,13 @@ def _delays(chain: _Chain, record: LayerRecord, shape: Shape) -> IntArray:
         delay = delay[None, :]
     elif delay.ndim and delay.shape != shape:
         raise FileFormatError(
-            f"{chain.where(record)}: delay has shape {delay.shape}; allowed are one number, "
+            f"{chain.where(record)}: delay has shape {delay.shape}; expected one number, "
             f"({shape[0]},), ({shape[1]},) or {shape}"
         )
     return np.broadcast_to(delay, shape)
 
 
-def _by_delay(name: str, part: Part, delay: IntArray) -> list[tuple[str, Connection]]:
+def _by_delay(name: str, part: StoredWeights, delay: IntArray) -> list[tuple[str, Connection]]:
     """One connection for each delay that occurs; sparse ones where there are several.
 
     Exact for negative exponents as well: netx shifts up what the exponent shifts down again.
@@ -273,7 +279,7 @@ def _by_delay(name: str, part: Part, delay: IntArray) -> list[tuple[str, Connect
     return [(f"{name}.delay{d}", _connection(w, part, d)) for d, w in zip(steps, synapses)]
 
 
-def _connection(weight: Any, part: Part, delay: int = 0) -> Connection:
+def _connection(weight: Any, part: StoredWeights, delay: int = 0) -> Connection:
     kind = Sparse if scipy.sparse.issparse(weight) else Dense
     return kind(
         weight,
@@ -282,52 +288,3 @@ def _connection(weight: Any, part: Part, delay: int = 0) -> Connection:
         sign_mode=part.sign_mode,
         delay=delay,
     )
-
-
-# --- neurons ------------------------------------------------------------------------------------
-
-
-def _neurons(chain: _Chain, record: LayerRecord, shape: Shape) -> Neurons:
-    neuron = record.neuron or INTEGRATOR
-    bias = _per_neuron(chain, record, "bias", record.bias, shape)
-    du = _per_neuron(chain, record, "iDecay", neuron.i_decay, shape) - DU_OFFSET
-    dv = _per_neuron(chain, record, "vDecay", neuron.v_decay, shape)
-    adds_up = np.all(du == -DU_OFFSET) and np.all(dv == DECAY_UNITY)
-    if adds_up and np.all(neuron.vth > LOIHI2.vth_max) and not np.any(bias):
-        # v = u = sum of all input: the same v with registers that the chip has
-        du, dv = np.array(NO_SYNAPTIC_MEMORY), np.array(0)
-    return Neurons(
-        shape,
-        vth=_threshold(chain, record, neuron, shape),
-        du=du,
-        dv=dv,
-        bias_mant=bias,
-        bias_exp=BIAS_EXP if np.any(bias) else 0,
-    )
-
-
-def _threshold(chain: _Chain, record: LayerRecord, neuron: NeuronRecord, shape: Shape) -> IntArray:
-    """Slayer writes 2**18 - 1 and netx 2**17 for "never"; the register's end comes to the same."""
-    vth = _per_neuron(chain, record, "vThMant", neuron.vth, shape)
-    return np.minimum(vth, LOIHI2.vth_max)
-
-
-def _per_neuron(
-    chain: _Chain, record: LayerRecord, name: str, values: IntArray | None, shape: Shape
-) -> IntArray:
-    """Values of a layer: one, per neuron, or per channel; whole layers in Lava's order (W, H, C)."""
-    given = np.zeros((), dtype=np.int64) if values is None else values
-    if given.size == 1:
-        return given.reshape(())
-    if given.shape == shape[::-1]:
-        full = given.transpose()
-    elif len(shape) == 1 and given.size == shape[0]:
-        full = given.reshape(shape)
-    elif given.shape == shape[:1]:
-        full = np.broadcast_to(given.reshape(-1, *(1 for _ in shape[1:])), shape)
-    else:
-        raise FileFormatError(
-            f"{chain.where(record)}: {name} has shape {given.shape}; allowed are one number, one per "
-            f"channel ({shape[0]},), or all in Lava's order {shape[::-1]}"
-        )
-    return full.reshape(-1)[0].reshape(()) if np.all(full == full.flat[0]) else full

@@ -2,7 +2,7 @@
 
 Layout (lava-dl 0.6.0 ``slayer/block/base.py export_hdf5`` writes, ``netx/hdf5.py`` reads): group
 ``layer`` with members "0", "1", ...; each has ``type`` and, by type, ``shape``, ``weight``, ``bias``,
-``delay``, ... and a group ``neuron``. Where netx cuts fractions off without a word, we refuse them.
+``delay``, ... and a group ``neuron``. Fractions, which netx cuts off silently, are refused here.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from typing import Any
 
 import h5py
 import numpy as np
-from numpy.typing import NDArray
 
 from biril_nm.arrays import IntArray, Shape
 from biril_nm.errors import (
@@ -23,15 +22,15 @@ from biril_nm.errors import (
     UnsupportedNodeError,
     bullet_list,
 )
-from biril_nm.hw_graph.values import MAX_NEURONS
-from biril_nm.loihi import DECAY_UNITY
+from biril_nm.export.netx.members import Members
+from biril_nm.loihi import DECAY_UNITY, LOIHI2
 
 __all__ = ["Geometry", "LayerRecord", "NeuronRecord", "read_records"]
 
 Geometry = tuple[tuple[int, int], tuple[int, int], tuple[int, int], int]
 
-INTEGER_LIMIT = 1 << 31
-INPUT_GAIN = 64  # lava-dl 0.6.0 netx create_input: gain of an input layer that gives none
+# lava-dl 0.6.0 netx create_input: gain of an input layer that gives none.
+INPUT_GAIN = 64
 NEURON_TYPES = ("CUBA", "LOIHI")
 NOT_IN_NETX = ("average", "pool", "convT", "unpool", "concat")
 
@@ -78,106 +77,6 @@ class LayerRecord:
     notes: tuple[str, ...] = ()
 
 
-class Members:
-    """Checked access to the datasets of one group."""
-
-    def __init__(self, group: Any, where: str, truncate: bool) -> None:
-        self.group, self.where, self.truncate = group, where, truncate
-
-    def __contains__(self, name: str) -> bool:
-        return name in self.group
-
-    def at(self, name: str) -> str:
-        """Name of a member for messages."""
-        return f"{self.where}/{name}"
-
-    def inner(self, name: str) -> Members:
-        """A group inside this one."""
-        if not isinstance(self.group.get(name), h5py.Group):
-            raise FileFormatError(f"{self.at(name)} is no group")
-        return Members(self.group[name], self.at(name), self.truncate)
-
-    def _dataset(self, name: str) -> Any:
-        item = self.group.get(name)
-        if not isinstance(item, h5py.Dataset) or item.shape is None or 0 in item.shape:
-            found = "missing" if item is None else "empty or no dataset"
-            raise FileFormatError(f"{self.at(name)} is {found}")
-        return item
-
-    def text(self, name: str) -> str:
-        """A string, stored alone or as the first of an array."""
-        item = self._dataset(name)
-        if h5py.check_string_dtype(item.dtype) is None:
-            raise FileFormatError(f"{self.at(name)} is {item.dtype} {item.shape}, needed is text")
-        value = np.asarray(item[()]).reshape(-1)[0]
-        try:
-            return value.decode("ascii") if isinstance(value, bytes) else str(value)
-        except UnicodeDecodeError as error:
-            raise FileFormatError(f"{self.at(name)} is no ASCII text: {error}") from error
-
-    def integers(self, name: str) -> IntArray:
-        """Whole numbers of any stored dtype.
-
-        Raises:
-            RangeError: fractions (unless they shall be truncated), or more than 32 bits.
-        """
-        item = self._dataset(name)
-        if item.dtype.kind not in "biuf":
-            raise FileFormatError(f"{self.at(name)} is {item.dtype}, needed are numbers")
-        array = np.asarray(item[()])
-        if array.dtype.kind == "f":
-            array = self._whole(name, array)
-        if np.any(array >= INTEGER_LIMIT) or np.any(array < -INTEGER_LIMIT):
-            raise RangeError(f"{self.at(name)} holds numbers of more than 32 bits")
-        return array.astype(np.int64)
-
-    def _whole(self, name: str, array: NDArray[Any]) -> NDArray[Any]:
-        if not np.all(np.isfinite(array)):
-            raise FileFormatError(f"{self.at(name)} holds numbers that are not finite")
-        cut = np.trunc(array)
-        changed = cut != array
-        if np.any(changed) and not self.truncate:
-            raise RangeError(
-                f"{self.at(name)}: {int(changed.sum())} of {array.size} values are not whole, the "
-                f"first {float(array[changed].flat[0]):.6g}; netx would cut the fractions off without "
-                f"a word. Quantise before export_hdf5, or read with truncate=True (--truncate) to get "
-                f"what netx gets"
-            )
-        return np.asarray(cut)
-
-    def scalar(self, name: str, default: int | None = None) -> int:
-        """One number."""
-        if default is not None and name not in self:
-            return default
-        array = self.integers(name)
-        if array.size != 1:
-            raise FileFormatError(f"{self.at(name)} has shape {array.shape}, needed is one number")
-        return int(array.flat[0])
-
-    def pair(self, name: str) -> tuple[int, int]:
-        """One number or (h, w)."""
-        array = self.integers(name).ravel()
-        if array.size not in (1, 2):
-            raise FileFormatError(f"{self.at(name)} has {array.size} numbers, needed are 1 or 2")
-        return int(array[0]), int(array[-1])
-
-    def shape(self) -> Shape:
-        """Dataset ``shape``: positive lengths of bounded product."""
-        lengths = tuple(int(n) for n in self.integers("shape").ravel())
-        size = 1
-        for n in lengths:
-            size *= n
-            if n < 1 or size > MAX_NEURONS:
-                raise FileFormatError(
-                    f"{self.at('shape')} is {lengths[:8]}; allowed are positive lengths and up to "
-                    f"{MAX_NEURONS} neurons"
-                )
-        return lengths
-
-
-# --- layers -------------------------------------------------------------------------------------
-
-
 def read_records(file: Any, source: str, truncate: bool) -> list[LayerRecord]:
     """All layers of an open file.
 
@@ -190,7 +89,7 @@ def read_records(file: Any, source: str, truncate: bool) -> list[LayerRecord]:
     count = len(layers.group)
     if not count or set(layers.group) != {str(i) for i in range(count)}:
         raise FileFormatError(
-            f"{layers.where} has members {sorted(layers.group)[:8]}; needed are 0, 1, 2, ..."
+            f"{layers.where} has members {sorted(layers.group)[:8]}; expected 0, 1, 2, ..."
         )
     records: list[LayerRecord] = []
     findings: list[str] = []
@@ -212,11 +111,12 @@ def _record(layer: Members, index: int) -> LayerRecord:
         return _READERS[kind](layer, index)
     if kind in NOT_IN_NETX:
         raise UnsupportedNodeError(
-            f"{layer.where} is of type '{kind}', which netx itself does not build. Train with strided "
-            f"convolutions in its place, or export the torch network with to_nir"
+            f"{layer.where} is of type '{kind}', which netx itself does not build; expected "
+            f"{', '.join(_READERS)}. Train with strided convolutions in its place, or export the torch "
+            f"network with to_nir"
         )
     raise UnsupportedNodeError(
-        f"{layer.where} is of unknown type '{kind[:40]}'; readable are {', '.join(_READERS)}"
+        f"{layer.where} is of unknown type '{kind[:40]}'; expected {', '.join(_READERS)}"
     )
 
 
@@ -243,13 +143,11 @@ def _conv(layer: Members, index: int) -> LayerRecord:
     kernel = layer.integers("weight") if _is_real(layer) else None
     if kernel is None or kernel.ndim not in (4, 5) or kernel.shape[4:] not in ((), (1,)):
         shape = None if kernel is None else kernel.shape
-        raise FileFormatError(
-            f"{layer.at('weight')} has shape {shape}, needed is (out, in, kH, kW)"
-        )
+        raise FileFormatError(f"{layer.at('weight')} has shape {shape}; expected (out, in, kH, kW)")
     if "delay" in layer and np.any(layer.integers("delay")):
         raise UnsupportedNodeError(
-            f"{layer.at('delay')}: netx drops the delays of a convolution without a word. Train this "
-            f"block with delay=False"
+            f"{layer.at('delay')} is not 0; expected 0, since netx silently drops delays of a convolution. "
+            f"Train this block with delay=False"
         )
     return LayerRecord(
         index,
@@ -288,13 +186,11 @@ def _dense(layer: Members, index: int) -> LayerRecord:
 
 
 def _check_delay(layer: Members, delay: IntArray) -> None:
-    from biril_nm.loihi import LOIHI2
-
     low, high = int(delay.min()), int(delay.max())
     if low < 0 or high > LOIHI2.delay_max:
         raise RangeError(
-            f"{layer.at('delay')} is {low} to {high}; allowed are 0 to {LOIHI2.delay_max} steps (netx "
-            f"clamps longer ones with a warning). Train with a lower max_delay"
+            f"{layer.at('delay')} is {low} to {high}; expected 0 to {LOIHI2.delay_max} steps (netx clamps "
+            f"longer ones with a warning). Train with a lower max_delay"
         )
 
 
@@ -302,13 +198,13 @@ def _dense_rec(layer: Members, index: int) -> LayerRecord:
     record = _dense(layer, index)
     if record.delay is not None:
         raise UnsupportedNodeError(
-            f"{layer.at('delay')}: netx loses the weight exponent of a recurrent layer with delays. "
-            f"Train this block with delay=False"
+            f"{layer.at('delay')} is given for a recurrent layer; expected none, since netx then loses the "
+            f"weight exponent. Train this block with delay=False"
         )
     recurrent = _matrix(layer, "weight_rec", (record.shape or (0,))[0])
     if recurrent.shape[0] != recurrent.shape[1]:
         raise FileFormatError(
-            f"{layer.at('weight_rec')} has shape {recurrent.shape}, needed is a square matrix"
+            f"{layer.at('weight_rec')} has shape {recurrent.shape}; expected a square matrix"
         )
     return LayerRecord(**{**record.__dict__, "kind": "dense_rec", "weight_rec": recurrent})
 
@@ -319,7 +215,7 @@ def _matrix(layer: Members, name: str, rows: int) -> IntArray:
         matrix = matrix.reshape(rows, -1)
     if matrix.ndim != 2 or matrix.shape[0] != rows:
         raise FileFormatError(
-            f"{layer.at(name)} has shape {matrix.shape}; needed is ({rows}, inputs) as 'shape' says"
+            f"{layer.at(name)} has shape {matrix.shape}; expected ({rows}, inputs) as 'shape' says"
         )
     return matrix
 
@@ -327,8 +223,8 @@ def _matrix(layer: Members, name: str, rows: int) -> IntArray:
 def _is_real(layer: Members) -> bool:
     if isinstance(layer.group.get("weight"), h5py.Group):
         raise UnsupportedNodeError(
-            f"{layer.at('weight')} is complex (real, imag), which needs resonate-and-fire neurons; a "
-            f"LoihiGraph has CUBA-LIF compartments only. Train with cuba blocks"
+            f"{layer.at('weight')} is complex (real, imag), for resonate-and-fire neurons; expected real "
+            f"weights of CUBA-LIF compartments. Train with cuba blocks"
         )
     return True
 
@@ -340,25 +236,23 @@ def _neuron(layer: Members) -> tuple[NeuronRecord, list[str]]:
     group = layer.inner("neuron")
     kind = group.text("type")
     if kind not in NEURON_TYPES:
-        what = "sends graded differences" if kind == "SDNN" else "is no CUBA-LIF compartment"
+        what = ", which sends graded differences" if kind == "SDNN" else ""
         raise UnsupportedNodeError(
-            f"{group.at('type')} is '{kind[:40]}', which {what}; a LoihiGraph has CUBA-LIF compartments "
-            f"({', '.join(NEURON_TYPES)}) only. Train with slayer.block.cuba"
+            f"{group.at('type')} is '{kind[:40]}'{what}; expected a CUBA-LIF compartment "
+            f"({', '.join(NEURON_TYPES)}). Train with slayer.block.cuba"
         )
     if group.scalar("messageBits", 0):
         raise UnsupportedNodeError(
-            f"{group.at('messageBits')} asks for graded spikes between layers, on which netx 0.6.0 "
-            f"itself fails (TypeError); neurons of a LoihiGraph send binary spikes. Leave it out"
+            f"{group.at('messageBits')} asks for graded spikes between layers, on which netx 0.6.0 itself "
+            f"fails (TypeError); expected binary spikes. Leave it out"
         )
     record = NeuronRecord(*(group.integers(name) for name in ("iDecay", "vDecay", "vThMant")))
     for name, values in (("iDecay", record.i_decay), ("vDecay", record.v_decay)):
         wrong = values[(values < 0) | (values > DECAY_UNITY)]
         if wrong.size:
-            raise RangeError(f"{group.at(name)} is {wrong[0]}; allowed are 0 to {DECAY_UNITY}")
+            raise RangeError(f"{group.at(name)} is {wrong[0]}; expected 0 to {DECAY_UNITY}")
     if record.vth.min() < 0:
-        raise RangeError(
-            f"{group.at('vThMant')} is {record.vth.min()}; a threshold is not negative"
-        )
+        raise RangeError(f"{group.at('vThMant')} is {record.vth.min()}; expected 0 or more")
     return record, _ignored(group)
 
 

@@ -4,7 +4,7 @@ netx (lava-dl 0.6.0 ``netx/utils.py optimize_weight_bits``) shifts the weights o
 as 8 bits allow and gives Lava the negative shift as exponent, so that sums come out as written. It
 derives the shift from the sign mode that it found, but does not pass that mode on: Lava's Dense
 decides again (all <= 0 is inhibitory for Lava, mixed for netx if a 0 is among them), and clips or
-truncates accordingly. :func:`load_weights` repeats both and tells whether the weights survived.
+truncates accordingly. :func:`load_weights` repeats both and reports whether the weights survived.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from biril_nm.arrays import IntArray
 from biril_nm.loihi import LOIHI2, MIXED_STEP, MIXED_WEIGHT_MIN, WEIGHT_BITS, WEIGHT_MAX, SignMode
 from biril_nm.loihi.fixed_point import prepare_weights, sign_mode_of, weight_limits
 
-__all__ = ["Loaded", "Part", "load_weights", "represent", "represent_kernel"]
+__all__ = ["Loaded", "StoredWeights", "load_weights", "represent", "represent_kernel"]
 
 
 @dataclass(frozen=True)
-class Part:
+class StoredWeights:
     """Weights as one connection holds them: they act as ``weight << weight_exp``."""
 
     weight: Any  # int64 array
@@ -41,7 +41,7 @@ class Loaded:
         trouble: what netx makes of it instead; empty if nothing was lost.
     """
 
-    parts: tuple[Part, ...]
+    parts: tuple[StoredWeights, ...]
     trouble: str = ""
 
 
@@ -74,7 +74,7 @@ def load_weights(matrices: Sequence[IntArray]) -> Loaded:
         if not np.array_equal(acts, wide):
             trouble = _first_change(matrix, acts >> shift, f"Lava takes them as {mode.value}")
             return Loaded((), trouble)
-        parts.append(Part(wide, -shift, bits, mode))
+        parts.append(StoredWeights(wide, -shift, bits, mode))
     return Loaded(tuple(parts))
 
 
@@ -123,7 +123,7 @@ def _first_change(wanted: IntArray, found: IntArray, why: str) -> str:
     )
 
 
-def represent(weights: IntArray) -> tuple[Part, ...]:
+def represent(weights: IntArray) -> tuple[StoredWeights, ...]:
     """Connections that together act as ``weights``: one, or the even and the odd part; none if
     they do not fit the chip.
     """
@@ -134,21 +134,21 @@ def represent(weights: IntArray) -> tuple[Part, ...]:
     even = _at_some_exponent(weights - odd)
     if even is None:
         return ()
-    return (even, Part(odd, 0, WEIGHT_BITS, SignMode.EXCITATORY))
+    return (even, StoredWeights(odd, 0, WEIGHT_BITS, SignMode.EXCITATORY))
 
 
-def _at_some_exponent(weights: IntArray) -> Part | None:
+def _at_some_exponent(weights: IntArray) -> StoredWeights | None:
     mode = sign_mode_of(weights)
     for exponent in range(LOIHI2.weight_exp_max + 1):
         if np.any(weights % (1 << exponent)):
             return None
         mantissa = weights >> exponent
         if np.array_equal(prepare_weights(mantissa, WEIGHT_BITS, mode), mantissa):
-            return Part(mantissa, exponent, WEIGHT_BITS, mode)
+            return StoredWeights(mantissa, exponent, WEIGHT_BITS, mode)
     return None
 
 
-def represent_kernel(weights: IntArray) -> Part:
+def represent_kernel(weights: IntArray) -> StoredWeights:
     """A convolution's kernel, which netx and Lava take as it is: the smallest exponent that brings
     it into 8 bits and sign, or 0 if there is none.
     """
@@ -159,5 +159,5 @@ def represent_kernel(weights: IntArray) -> Part:
             break
         mantissa = weights >> exponent
         if not mantissa.size or (mantissa.min() >= low and mantissa.max() <= high):
-            return Part(mantissa, exponent, WEIGHT_BITS, mode)
-    return Part(weights, 0, WEIGHT_BITS, mode)
+            return StoredWeights(mantissa, exponent, WEIGHT_BITS, mode)
+    return StoredWeights(weights, 0, WEIGHT_BITS, mode)

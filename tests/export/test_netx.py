@@ -135,14 +135,14 @@ def test_layers_can_be_left_out(netx):
     assert graph.inputs["input"].shape == (1, 2, 2)
     assert list(read_netx(path, skip_layers=1).neurons) == ["layer1", "layer3", "layer4"]
     for numbers in ({"num_layers": 6}, {"skip_layers": 5}, {"skip_layers": -1}, {"num_layers": 0}):
-        with pytest.raises(ConfigError, match="do not fit a file of 5 layers"):
+        with pytest.raises(ConfigError, match="expected 0 <= skip_layers < num_layers <= 5"):
             read_netx(path, **numbers)
 
 
 def test_an_input_layer_may_leave_its_shape_open(netx):
     layers = [{"type": "input"}, *conv()[1:]]
     assert read_netx(netx(*layers), input_shape=(1, 3, 3)).inputs["input"].shape == (1, 3, 3)
-    with pytest.raises(FileFormatError, match=r"pass input_shape=\(C, H, W\)"):
+    with pytest.raises(FileFormatError, match=r"Pass input_shape=\(C, H, W\)"):
         read_netx(netx(*layers))
     assert read_netx(netx({"type": "input"}, dense())).inputs["input"].shape == (3,)
 
@@ -238,31 +238,31 @@ def test_complex_weights_are_refused(tmp_path, netx):
 
 
 DAMAGED = {
-    "no layers": ([], "layer is no group"),
+    "no layers": ([], "layer is not a group"),
     "no weight": ([dense(weight=None)], "layer/0/weight is missing"),
     "no shape": ([dense(shape=None)], "layer/0/shape is missing"),
-    "shape": ([dense(shape=[5])], r"needed is \(5, inputs\)"),
+    "shape": ([dense(shape=[5])], r"expected \(5, inputs\)"),
     "huge": (
         [{"type": "input", "shape": [1 << 20, 1 << 20]}, dense()],
         "shape is .*67108864 neurons",
     ),
     "negative": ([{"type": "input", "shape": [-1, 3]}, dense()], "positive lengths"),
     "no neuron": (conv(neuron={"iDecay": np.zeros(0)}), "iDecay is empty"),
-    "text": ([dense(weight="abc")], "weight is object, needed are numbers"),
+    "text": ([dense(weight="abc")], "weight is object; expected numbers"),
     "nan": ([dense(weight=np.full((2, 3), np.nan))], "weight holds numbers that are not finite"),
     "bias": ([dense(bias=[1, 2, 3])], "bias has shape"),
     "delay": ([dense(delay=[1, 2, 3, 4])], "delay has shape"),
     "decays": (
         [dense(neuron=neuron(i_decay=[1, 2, 3]))],
-        r"iDecay has shape \(3,\); allowed are one",
+        r"iDecay has shape \(3,\); expected one",
     ),
-    "inputs": ([dense(), dense()], "weights for 3 inputs and receives shape"),
+    "inputs": ([dense(), dense()], "weights for 3 inputs; expected 2, as it receives shape"),
     "no input": (conv()[1:], r"no input layer.*input_shape=\(C, H, W\)"),
     "kernel": (conv(weight=np.ones((1, 1, 2))), "weight has shape"),
     "stride": (conv(stride=[1, 1, 1]), "stride has 3 numbers"),
     "zero stride": (conv(stride=0), "stride, dilation and groups start at 1"),
     "conv shape": (conv(shape=[1, 9, 9]), "layers do not fit"),
-    "not flat": ([*conv(), dense(weight=np.ones((2, 4)))], "without a flatten layer"),
+    "not flat": ([*conv(), dense(weight=np.ones((2, 4)))], "expected a flatten layer in front"),
     "only input": ([{"type": "input", "shape": [3]}], "no layer with neurons"),
     "recurrent": ([dense(type="dense_rec", weight_rec=np.ones((2, 3)))], "square matrix"),
 }
@@ -323,9 +323,9 @@ def test_hostile_files(tmp_path, netx):
     messages = {
         "truncated": "no readable netx file", "garbage": "no readable netx file",
         "external": "bias' is a link", "soft": "bias' is a link", "huge": "declares 4398046511104 bytes",
-        "gap": r"members \['7'\]", "cycle": "nest deeper", "ours": "biril_nm is no text.*remove it",
-        "twice": "a name occurs twice.*remove it", "again": "'layer0' is given twice",
-        "type": "is no ASCII text",
+        "gap": r"members \['7'\]", "cycle": "nest deeper", "ours": "biril_nm is not a text.*Remove it",
+        "twice": "a name occurs twice.*Remove it", "again": "'layer0' is given twice",
+        "type": "is not ASCII text",
     }  # fmt: skip
     for name, path in cases.items():
         with pytest.raises(FileFormatError, match=f"{name}.net.*{messages[name]}"):
@@ -334,7 +334,7 @@ def test_hostile_files(tmp_path, netx):
         read_netx(tmp_path / "none.net")
     told = {"input": "a", "output": "o", "layers": {}, "message_bits": 0}
     for value, message in (
-        (7, "is no text of biril-nm; remove it"),
+        (7, "is not a text of biril-nm; expected one. Remove it"),
         (np.bytes_(b" " * (1 << 20) + b"{}"), "longer than 1048576 bytes"),
         (np.bytes_(json.dumps({**told, "input": 7}).encode()), "names must be text"),
         (np.bytes_(json.dumps({**told, "message_bits": 99}).encode()), "message_bits is 99"),
@@ -406,7 +406,7 @@ UNWRITABLE = {
     "amid": (chain(tap=Output(), edges=[("n1", "tap")]), ["'tap': reads 'n1' amid the chain"]),
     "range": (
         chain(n1=Neurons((2,), vth=1 << 20, dv=[0, 4097])),
-        ["vth is 1048576. Allowed are 0 to 131071", "dv is 4097. Allowed are 0 to 4096"],
+        ["vth is 1048576; expected 0 to 131071", "dv is 4097; expected 0 to 4096"],
     ),
     "bias": (
         chain(n1=Neurons((2,), vth=3, bias_mant=[64, 65])),
@@ -479,7 +479,7 @@ def test_output_files(tmp_path):
     with pytest.raises(OutputExistsError, match="force"):
         write_netx(chain(), path)
     write_netx(graph, path, force=True)
-    with pytest.raises(ConfigError, match=r"must end in \.net"):
+    with pytest.raises(ConfigError, match=r"expected \.net"):
         write_netx(chain(), tmp_path / "x.h5")
     assert list(tmp_path.iterdir()) == [path]
     again = read_netx(path)
