@@ -1,6 +1,6 @@
 """torch modules to NIR: traced by running them, our own map of layers, shapes from a sample input.
 
-NIR has no reset kind, step width, input coding or read-out. They travel as metadata that survives
+NIR has no reset kind, step width, input coding or readout. They travel as metadata that survives
 ``nir.write`` and ``nir.read``:
 
 =============  ==========================================================================

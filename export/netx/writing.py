@@ -213,7 +213,7 @@ def _bias(plan: Plan, name: str, node: Neurons) -> IntArray | None:
     if np.any(odd) and not plan.round_bias:
         plan.refuse(
             name,
-            f"has biases that are no multiples of {1 << BIAS_EXP}, the first {int(total[odd].flat[0])}",
+            f"has biases that are not multiples of {1 << BIAS_EXP}, the first {int(total[odd].flat[0])}",
             f"netx has no others. Pass round_bias=True (--round-bias) to round them. {LAVA_INSTEAD}",
         )
     return np.asarray(round_half_away(total / (1 << BIAS_EXP)), dtype=np.int64)

@@ -1,7 +1,7 @@
 """The way back from :mod:`biril_nm.export.nir_files.exact_writing`: the same integers, bit for bit.
 
-Registers are derived from the floats of the file, and the derivation must come out whole: a file
-that was changed since is not restored but lowered like any other.
+Registers follow from the floats of the file, and must come out whole: a file that was changed since is
+not restored but lowered like any other.
 """
 
 from __future__ import annotations
@@ -222,7 +222,7 @@ def _neurons(node: Any, dt: float) -> Neurons:
     total = _whole(bias * (1 << VTH_SHIFT), "a bias")
     exponent = _integer(facts, "bias_exp")
     if np.any(total % (1 << exponent)):
-        raise _ChangedError(f"a bias is no multiple of 2**{exponent}")
+        raise _ChangedError(f"a bias is not a multiple of 2**{exponent}")
 
     per_neuron = _text(facts["per_neuron"]).split(",")
     values = {"vth": threshold, "du": du, "dv": dv, "bias_mant": total >> exponent}

@@ -1,4 +1,4 @@
-"""An integer network as a NIR graph that says the same in floats and keeps every integer.
+"""An integer network as a NIR graph that means the same in floats and keeps every integer.
 
 Weights are ``weight * 2**weight_exp``, thresholds ``vth``, biases ``B / 64``, so that one NIR volt is
 one integer weight unit; time constants follow from the registers by ``tau = 4096 dt / d``. Gains
@@ -46,7 +46,7 @@ def exact_nir(graph: LoihiGraph, dt_s: float | None = None) -> nir.NIRGraph:
         dt_s: width of a step in seconds, if the graph does not know.
 
     Raises:
-        ConfigError: nobody knows dt, or the two disagree.
+        ConfigError: dt is unknown, or the two disagree.
         UnsupportedNodeError: shapes or names that NIR has no node for; all are listed.
     """
     dt = _settle_dt(graph, dt_s)
@@ -81,19 +81,21 @@ def exact_nir(graph: LoihiGraph, dt_s: float | None = None) -> nir.NIRGraph:
 
 
 def _settle_dt(graph: LoihiGraph, dt_s: float | None) -> float:
-    told = graph.metadata.get("dt_s")
-    if dt_s is not None and not 0 < dt_s < np.inf:
-        raise ConfigError(f"dt_s is {dt_s}; it must be above 0 s and finite")
-    if told is not None:
-        if dt_s is not None and not np.isclose(dt_s, told, rtol=1e-6):
-            raise ConfigError(f"dt_s is {dt_s} but the graph was made with {told} s; leave it out")
-        return float(told)
+    known = graph.metadata.get("dt_s")
     if dt_s is None:
+        if known is None:
+            raise ConfigError(
+                "dt of the graph is missing; expected the width of a time step, since NIR counts in "
+                "seconds. Pass dt_s (--dt) as the network was trained"
+            )
+        return float(known)
+    if not 0 < dt_s < np.inf:
+        raise ConfigError(f"dt_s is {dt_s}; expected a finite number of seconds above 0")
+    if known is not None and not np.isclose(dt_s, known, rtol=1e-6):
         raise ConfigError(
-            "the graph does not know how wide a time step is, and NIR counts in seconds; pass dt_s "
-            "(--dt), as the network was trained"
+            f"dt_s is {dt_s}; expected {known} s, with which the graph was made. Leave it out"
         )
-    return float(dt_s)
+    return float(dt_s if known is None else known)
 
 
 # --- shapes -------------------------------------------------------------------------------------
@@ -108,10 +110,10 @@ def _is_flat(graph: LoihiGraph, name: str) -> bool:
 def _findings(graph: LoihiGraph, flat: set[str]) -> Iterator[str]:
     for name in graph.nodes:
         if "/" in name:
-            yield f"'{name}': NIR files cannot hold names with '/'. Rename the node"
+            yield f"'{name}': the name has a '/'; expected none, as in NIR files. Rename the node"
     for name, node in graph.neurons.items():
         if node.bias_exp < 0:
-            yield f"'{name}': bias_exp is {node.bias_exp}; the chip has exponents from 0"
+            yield f"'{name}': bias_exp is {node.bias_exp}; expected 0 or more, as on the chip"
     for name, link in graph.connections.items():
         source, destination = graph.ends[name]
         if getattr(link, "rule", None) is not None:
@@ -136,10 +138,10 @@ def _findings(graph: LoihiGraph, flat: set[str]) -> Iterator[str]:
 
 
 def _input(graph: LoihiGraph, name: str, node: Input) -> nir.Input:
-    told = graph.metadata.get("coding", {}).get(name, {})
+    coding = graph.metadata.get("coding", {}).get(name, {})
     metadata: dict[str, Any] = {"message_bits": node.message_bits, "scale": 1}
-    if "kind" in told:
-        metadata |= {"coding": str(told["kind"]), "n_steps": int(told.get("n_steps", 1))}
+    if "kind" in coding:
+        metadata |= {"coding": str(coding["kind"]), "n_steps": int(coding.get("n_steps", 1))}
     return nir.Input(input_type={"input": np.array(node.shape)}, metadata=metadata)
 
 
@@ -191,7 +193,8 @@ def _weights(link: Connection, shape: Shape) -> nir.NIRNode:
         )
     matrix = link.weight
     if isinstance(link, Sparse):
-        if np.any(link.weight.data == 0):  # synapses of weight 0, which a matrix cannot tell
+        # A matrix cannot show synapses of weight 0.
+        if np.any(link.weight.data == 0):
             metadata |= {"indices": link.weight.indices, "indptr": link.weight.indptr}
         matrix = link.weight.toarray()
     weight = np.ldexp(np.asarray(matrix, dtype=np.float64), link.weight_exp)

@@ -21,19 +21,19 @@ def read_nir(path: str | Path) -> nir.NIRGraph:
     """Read a NIR graph of any producer after checking the file.
 
     Raises:
-        FileFormatError: no HDF5, no NIR graph, links out of the file, or too large.
+        FileFormatError: not HDF5, not a NIR graph, links out of the file, or too large.
     """
     source = Path(path)
     with open_checked(source, "NIR") as file:
         found = file["node/type"][()] if "node/type" in file else None
         if found != b"NIRGraph":
             what = f"a single {found.decode()} node" if isinstance(found, bytes) else "no NIR graph"
-            raise FileFormatError(f"'{source}' holds {what}; a NIRGraph is needed")
+            raise FileFormatError(f"'{source}' holds {what}; expected a NIRGraph")
         try:
             return _read(source)
-        except Exception as error:
+        except Exception:  # nir raises errors of many types, none of which names the node
             _name_damaged(source, hdf2dict(file["node"]), "")
-            raise error
+            raise
 
 
 def _read(source: Path) -> nir.NIRGraph:
@@ -53,17 +53,17 @@ def _name_damaged(source: Path, graph: Mapping[str, Any], prefix: str) -> None:
         kind = node.get("type") if isinstance(node, dict) else None
         if not isinstance(kind, str) or kind not in known:
             raise FileFormatError(
-                f"'{source}': node '{full}' is of type {kind!r}; supported are {', '.join(known)}"
+                f"'{source}': node '{full}' is of type {kind!r}; expected {', '.join(known)}"
             )
         if kind == "NIRGraph":
             _name_damaged(source, node, f"{full}.")
             continue
         try:
             nir.dict2NIRNode(dict(node))
-        except Exception as error:
+        except Exception as error:  # whatever nir raises for such a node
             raise FileFormatError(
                 f"'{source}': node '{full}' ({kind}) cannot be read ({type(error).__name__}: {error}); "
-                f"write it again"
+                f"expected the fields of its type. Write it again"
             ) from error
 
 
@@ -84,12 +84,13 @@ def _check_writable(graph: nir.NIRGraph, prefix: str) -> None:
         full = f"{prefix}{name}"
         if not isinstance(name, str) or name in ("", ".") or "/" in name:
             raise ConfigError(
-                f"NIR files cannot hold a node called {full!r}; rename it, without '/'"
+                f"the name of node {full!r} has a '/' or is empty; expected a name that NIR files hold. "
+                f"Rename it"
             )
         if isinstance(node, nir.NIRGraph):
             _check_writable(node, f"{full}.")
         elif isinstance(node, (nir.Conv1d, nir.Conv2d)) and node.input_shape is None:
             raise ConfigError(
-                f"node '{full}' ({type(node).__name__}) leaves input_shape open, which NIR files cannot; "
-                f"set it, or call graph.infer_types()"
+                f"node '{full}' ({type(node).__name__}): input_shape is None; expected a shape, as NIR files "
+                f"hold it. Set it, or call graph.infer_types()"
             )

@@ -97,7 +97,7 @@ _KINDS = (
     ),
     StatelessKind(nir.Conv1d, "Sparse connection", EXACT, _CONVOLUTION, _GROUPS, conv1d),
     StatelessKind(
-        nir.Conv2d, "Conv connection (Sparse where a fold is no convolution)", EXACT, _CONVOLUTION,
+        nir.Conv2d, "Conv connection (Sparse where a fold is not a convolution)", EXACT, _CONVOLUTION,
         _GROUPS, conv2d,
     ),
     StatelessKind(

@@ -130,7 +130,8 @@ def test_what_nir_cannot_say_is_listed():
     nodes = {name.replace("fc", "f/c"): node for name, node in graph.nodes.items()}
     edges = tuple(tuple(n.replace("fc", "f/c") for n in edge) for edge in graph.edges)
     with pytest.raises(
-        UnsupportedNodeError, match="'f/c': NIR files cannot hold names with '/'. Rename"
+        UnsupportedNodeError,
+        match="'f/c': the name has a '/'; expected none, as in NIR files. Rename",
     ):
         exact_nir(LoihiGraph(nodes, edges), dt_s=1e-3)
     nodes = {
@@ -147,6 +148,6 @@ def test_what_nir_cannot_say_is_listed():
     assert "'c': a convolution behind 'n', which a matrix fills" in str(refused.value)
     assert "'back': a matrix into 'm' beside a convolution" in str(refused.value)
     with pytest.raises(
-        UnsupportedNodeError, match="'n': bias_exp is -1; the chip has exponents from 0"
+        UnsupportedNodeError, match="'n': bias_exp is -1; expected 0 or more, as on the chip"
     ):
         exact_nir(graph.with_node("n", bias_exp=-1), dt_s=1e-3)

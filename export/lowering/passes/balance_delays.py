@@ -50,15 +50,15 @@ def balance_delays(
         total = graph.connections[name].delay + extra
         if total > delay_max:
             raise UnsupportedNodeError(
-                f"connection '{name}' would need a delay of {total} steps to meet its longer sibling "
-                f"path; allowed are {delay_max}. Shorten that path"
+                f"the delay of connection '{name}' is {total} steps, to meet the longer path beside it; "
+                f"expected at most {delay_max}. Shorten that path"
             )
         graph = graph.with_node(name, delay=total)
     slow = {name: graph.timing.slack[name] for name in late if graph.timing.slack[name] != 1}
     if slow:
         raise UnsupportedNodeError(
-            f"loops through {', '.join(f'{n!r} take {k} steps' for n, k in slow.items())} on chip, "
-            f"where each connection costs one; the network means 1 step. Close the loop over one neuron "
+            f"loops through {', '.join(f'{n!r} take {k} steps' for n, k in slow.items())} on chip, where "
+            f"each connection costs one; expected 1 step, as in the network. Close the loop over one neuron "
             f"layer (RLeaky), or train with the delay"
         )
     return graph, added
