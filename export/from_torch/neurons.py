@@ -36,7 +36,7 @@ __all__ = [
 
 # Where only the membrane is read, thresholds from here on mean "does not spike".
 UNUSUAL = 1e4
-# Up to here float32 cannot count in steps of 1: the same where spikes are read too.
+# The same where spikes are read too: counting in steps of 1, float32 does not get beyond it.
 UNREACHABLE = 2.0**24
 WITHOUT = "Train without it"
 

@@ -111,13 +111,30 @@ def _restore(graph: nir.NIRGraph, dt: float) -> LoihiGraph:
             edges += [(source, name), *((name, b) for b in after[name])]
         else:
             raise _ChangedError(f"node '{name}' is a {type(node).__name__}")
-    known = {*names, *(n for n, node in graph.nodes.items() if isinstance(node, _BETWEEN))}
+    between = (n for n, node in graph.nodes.items() if isinstance(node, _BETWEEN))
+    known = {*names, *between, *_added_inputs(graph, names, before, after)}
     new = [n for n in graph.nodes if n not in known and not isinstance(graph.nodes[n], nir.Output)]
     if new:
         raise _ChangedError(f"node '{new[0]}' is new")
     metadata = parse_json(_text(graph.metadata["loihi"]), "the metadata")
     check_metadata(metadata)
     return LoihiGraph(nodes, tuple(edges), metadata)
+
+
+def _added_inputs(
+    graph: nir.NIRGraph,
+    names: list[str],
+    before: dict[str, list[str]],
+    after: dict[str, list[str]],
+) -> list[str]:
+    """Inputs that nir itself puts in front of neurons without a source, as those that always spike."""
+    found = []
+    for name in names:
+        added = f"input_{name}"
+        alone = before[name] == [added] and after[added] == [name] and added not in names
+        if alone and isinstance(graph.nodes[added], nir.Input):
+            found.append(added)
+    return found
 
 
 def _text(value: Any) -> str:

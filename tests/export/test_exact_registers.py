@@ -12,7 +12,9 @@ import pytest
 
 from biril_nm.errors import UnsupportedNodeError
 from biril_nm.export import lower
+from biril_nm.export.nir_files.exact_reading import exact_graph
 from biril_nm.export.nir_files.exact_writing import exact_nir
+from biril_nm.export.nir_files.files import read_nir, write_nir
 from biril_nm.hw_graph import Conv, Dense, Input, LoihiGraph, Neurons, Output
 
 
@@ -151,3 +153,21 @@ def test_what_nir_cannot_say_is_listed():
         UnsupportedNodeError, match="'n': bias_exp is -1; expected 0 or more, as on the chip"
     ):
         exact_nir(graph.with_node("n", bias_exp=-1), dt_s=1e-3)
+
+
+def test_neurons_that_always_spike_come_back(tmp_path):
+    """nir puts an Input of its own in front of nodes without a source."""
+    graph = network()
+    more = {
+        "on": Neurons((2,), vth=1, dv=4096, bias_mant=255),
+        "bias": Dense(np.array([[2, -4], [6, 8], [10, 12]])),
+    }
+    graph = LoihiGraph({**graph.nodes, **more}, (*graph.edges, ("on", "bias"), ("bias", "m")))
+    written = exact_nir(graph, dt_s=1e-3)
+    assert "input_on" in written.nodes
+    write_nir(tmp_path / "on.nir", written)
+    back = read_nir(tmp_path / "on.nir")
+    assert lower(back) == graph
+    back.nodes["input_on"] = nir.Input({"input": np.array([2])})
+    back.edges.append(("input_on", "m"))  # a signal, not what nir adds
+    assert exact_graph(back) is None
