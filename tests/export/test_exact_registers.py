@@ -97,7 +97,7 @@ def scaled(name, field, factor):
         (set_bias, "a connection has a bias"),
         (join_groups, "a weight between groups is not 0"),
         (scaled("n", "r", 2), "a gain is not 1 or v_reset not 0"),
-        (change_bias, "a bias is no multiple of 2..6"),
+        (change_bias, "a bias is not a multiple of 2..6"),
         (scaled("n", "v_threshold", 1.001), "v_threshold is not whole"),
         (scaled("n", "v_threshold", 1e300), "v_threshold is not whole"),
         (metadata("n", bias_exp=10**9), "'bias_exp' is 1000000000"),

@@ -144,7 +144,7 @@ def test_damaged_members_are_named(path, change, message):
             put("node/nodes/n/metadata/reset", np.arange(3)),
             r"'n' \(LIF\): metadata 'reset' is array",
         ),
-        (put("node/nodes/input/shape", np.array([10**9, 10**9])), r"input 'input' has shape"),
+        (put("node/nodes/input/shape", np.array([10**9, 10**9])), r"shape of input 'input' is"),
     ],
 )
 def test_values_without_meaning_are_refused_when_lowered(path, change, message):
