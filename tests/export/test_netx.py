@@ -191,7 +191,10 @@ REFUSED = {
     "pool": ([{"type": "pool"}], "layer/0 is of type 'pool', which netx itself does not build"),
     "unknown": ([{"type": "lstm"}], "unknown type 'lstm'; expected input, flatten, conv"),
     "sdnn": ([dense(neuron=neuron(type="SDNN"))], "'SDNN', which sends graded.*slayer.block.cuba"),
-    "rf": ([dense(neuron=neuron(type="RF"))], "is 'RF'; expected a CUBA-LIF compartment.*slayer.block.cuba"),
+    "rf": (
+        [dense(neuron=neuron(type="RF"))],
+        "is 'RF'; expected a CUBA-LIF compartment.*slayer.block.cuba",
+    ),
     "graded": ([dense(neuron=neuron(messageBits=8))], "messageBits asks for graded.*Leave it out"),
     "conv delay": (conv(delay=[3]), "drops delays of a convolution.*delay=False"),
     "rec delay": (
