@@ -324,7 +324,7 @@ def test_hostile_files(tmp_path, netx):
         with h5py.File(cases[name], "a") as file:
             edit(file)
     messages = {
-        "truncated": "no readable netx file", "garbage": "no readable netx file",
+        "truncated": "not a readable netx file", "garbage": "not a readable netx file",
         "external": "bias' is a link", "soft": "bias' is a link", "huge": "declares 4398046511104 bytes",
         "gap": r"members \['7'\]", "cycle": "nest deeper", "ours": "biril_nm is not a text.*Remove it",
         "twice": "a name occurs twice.*Remove it", "again": "'layer0' is given twice",
