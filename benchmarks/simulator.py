@@ -1,7 +1,7 @@
 """The simulator against its peers, side by side in one run.
 
 Run: python benchmarks/simulator.py (make bench); --quick tests the script in a minute or two.
-Engines take turns within each round, so that a busy moment hits all of them; a table cell is the
+Engines take turns within each round: a busy moment hits all of them. A table cell is the
 median [lowest-highest] over the rounds, a ratio the median of the rounds' ratios. Spikes of the exact
 engines (Lava, netx) are compared with ours in the same run, and the run fails if one differs.
 """
@@ -253,7 +253,7 @@ def scaling(size: Size, results: Results) -> None:
 
 
 def silent(name: str, size: Size, results: Results) -> None:
-    """Microseconds per sample-step without any spike: what a step costs whatever happens."""
+    """Microseconds per sample-step without any spike: what a step costs in any case."""
     work = WORKLOADS[name]()
     engine = Ours(work, work.spikes(0.0, size.ours[name]), 1)
     rates = paired([engine], size.rounds)[engine.name]

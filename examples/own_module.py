@@ -22,7 +22,7 @@ NEURON = {"init_hidden": True, "reset_mechanism": "zero", "reset_delay": False}
 
 
 class Net(nn.Module):
-    """Two convolutions with a residual connection, and a spiking read-out."""
+    """Two convolutions with a residual connection, and a spiking readout."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ def main() -> None:
     graph = lower(nir_graph)
     print(graph.report())
     trace = simulate(graph, spikes.numpy(), record=("s", "v"))
-    print(f"\nread-out spikes: {trace['out'].s.sum()}, shape {trace['out'].s.shape}")
+    print(f"\nreadout spikes: {trace['out'].s.sum()}, shape {trace['out'].s.shape}")
 
     report = bnm.testing.assert_parity(net, spikes, dt_s=1e-3, min_agreement=0.7)
     print(report.summary())

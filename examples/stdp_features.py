@@ -4,7 +4,7 @@
     python examples/stdp_features.py --quick                         # scikit-learn's digits, seconds
 
 Filters learn by the rule 'offset' (8-bit weights, 7-bit traces) from unlabelled images; a ridge readout
-on the pooled first-spike times tells what they are worth.
+on the pooled first-spike times shows what they are worth.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A parity check in your own test suite:  pytest examples/test_my_network.py
 
-One line proves that torch, the integer simulator and Lava agree on your network, or tells which
+One line proves that torch, the integer simulator and Lava agree on your network, or says which
 neuron differs first.
 """
 

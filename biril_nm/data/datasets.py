@@ -109,8 +109,8 @@ class Batches:
     ) -> None:
         if batch_size < 1 or len(split) < 1 or crop_pad < 0:
             raise ConfigError(
-                f"batch_size {batch_size}, {len(split)} samples, crop_pad {crop_pad}: allowed are at "
-                f"least 1, 1 and 0"
+                f"batch_size is {batch_size}, crop_pad {crop_pad}, with {len(split)} samples; expected at "
+                f"least 1, 0 and 1"
             )
         self.split = split
         self.batch_size = batch_size
@@ -180,14 +180,14 @@ def load_data(name: str, data_root: str | Path | None = None, seed: int = 0) -> 
     Args:
         name: ``digits`` or ``mnist``.
         data_root: folder of data sets; default is the environment variable BIRIL_DATA.
-        seed: seed of the division where the set has none of its own (digits).
+        seed: seed of the division into training and test part, where the set has none (digits).
 
     Raises:
         ConfigError: unknown name, or the files are not where they should be.
         FileFormatError: a damaged file.
     """
     if name not in DATASETS:
-        raise ConfigError(f"data set '{name}' is unknown; known: {', '.join(DATASETS)}")
+        raise ConfigError(f"data set '{name}' is unknown; expected one of {', '.join(DATASETS)}")
     root = data_root or os.environ.get(DATA_ROOT_VARIABLE)
     return DATASETS[name](Path(root) if root else None, seed)
 
@@ -266,8 +266,8 @@ def _read_idx(path: Path, header: bytes, size: int = 0) -> NDArray[np.uint8]:
         raise FileFormatError(f"'{path}' is damaged: {error}") from error
     if found != header or len(payload) != size:
         raise FileFormatError(
-            f"'{path}' is no MNIST file: {size} bytes after the IDX header are needed, found "
-            f"header {found.hex()} and {len(payload)} bytes or more"
+            f"'{path}' is not an MNIST file: it has header {found.hex()} and {len(payload)} bytes or "
+            f"more; expected {header.hex()} and {size} bytes. Download it again"
         )
     return np.frombuffer(payload, dtype=np.uint8)
 

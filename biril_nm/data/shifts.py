@@ -39,7 +39,7 @@ class Shift:
 
         Args:
             values: images in 0..1.
-            seed: of the world: which input lines are dead, for all images; of noise, too.
+            seed: decides which input lines are dead, for all images, and the noise.
             draw: number of the set of images; noise differs from set to set.
             amount: how much; the shift's own amount by default.
         """
@@ -90,5 +90,5 @@ def get_shift(name: str) -> Shift:
         ConfigError: the name is unknown; the message lists the known ones.
     """
     if name not in SHIFTS:
-        raise ConfigError(f"shift '{name}' is unknown; known: {', '.join(SHIFTS)}")
+        raise ConfigError(f"shift '{name}' is unknown; expected one of {', '.join(SHIFTS)}")
     return SHIFTS[name]

@@ -91,7 +91,9 @@ class LearningRule:
     def terms(self, variable: str) -> tuple[Term, ...]:
         """Products of ``dw``, ``dt`` or ``dd``."""
         if variable not in VARIABLES:
-            raise ConfigError(f"variable '{variable}' is unknown; allowed: {', '.join(VARIABLES)}")
+            raise ConfigError(
+                f"variable '{variable}' is unknown; expected one of {', '.join(VARIABLES)}"
+            )
         terms: tuple[Term, ...] = getattr(self, variable)
         return terms
 
@@ -118,9 +120,9 @@ class LearningRule:
 
     def _findings(self) -> Iterator[str]:
         if not isinstance(self.name, str) or not self.name:
-            yield f"name is {self.name!r}; a non-empty text is needed"
+            yield f"name is {self.name!r}; expected a text that is not empty"
         if not any(self.terms(variable) for variable in VARIABLES):
-            yield "there is no product in dw, dt or dd"
+            yield "dw, dt and dd hold no product; expected at least one"
         term_findings = list(self._term_findings())
         yield from term_findings
         trace_findings = [f for n, trace in self.traces.items() for f in _trace_findings(n, trace)]
@@ -130,7 +132,7 @@ class LearningRule:
             for name in sorted(self.used() & set(TRACES) - given):
                 yield f"trace {name} is used but not declared; add traces={{'{name}': Trace(...)}}"
         if not isinstance(self.three_factor, bool):
-            yield f"three_factor is {self.three_factor!r}; allowed: true and false"
+            yield f"three_factor is {self.three_factor!r}; expected true or false"
         elif self.three_factor and not trace_findings:
             yield from self._third_factor_findings()
         limits = (("t_epoch", 1, T_EPOCH_MAX), ("decimation", 0, DECIMATION_MAX), ("seed", 0, None))
@@ -138,7 +140,7 @@ class LearningRule:
             value = getattr(self, what)
             whole = isinstance(value, int) and not isinstance(value, bool)
             if not whole or value < low or (high is not None and value > high):
-                yield f"{what} is {value!r}; allowed: integers from {low}" + (
+                yield f"{what} is {value!r}; expected an integer from {low}" + (
                     f" to {high}" if high is not None else ""
                 )
 
@@ -146,15 +148,15 @@ class LearningRule:
         for name, trace in self.traces.items():
             if name in POST_TRACES and trace.impulse % 1:
                 yield (
-                    f"trace {name}: impulse is {trace.impulse:g}; a modulator is filtered on the host "
-                    f"without random numbers, so that whole impulses are needed"
+                    f"trace {name}: impulse is {trace.impulse:g}, but a modulator is filtered on the host "
+                    f"without random numbers; expected a whole number"
                 )
 
     def _term_findings(self) -> Iterator[str]:
         for variable in VARIABLES:
             for index, term in enumerate(self.terms(variable)):
                 if not isinstance(term, Term):
-                    yield f"{variable}[{index}] is {type(term).__name__}; a Term is needed"
+                    yield f"{variable}[{index}] is {type(term).__name__}; expected a Term"
                     continue
                 yield from (f"{variable}[{index}]: {finding}" for finding in term.findings())
 
@@ -274,13 +276,13 @@ class LearningRule:
 
 def _trace_findings(name: str, trace: Trace) -> Iterator[str]:
     if name not in TRACES:
-        yield f"trace '{name}' is unknown; known: {', '.join(TRACES)}"
+        yield f"trace '{name}' is unknown; expected one of {', '.join(TRACES)}"
         return
     for what, top in (("impulse", float(TRACE_MAX)), ("tau", math.inf)):
         value: Any = getattr(trace, what, None)
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
         if not number or not (math.isfinite(value) and 0 <= value <= top):
-            yield f"trace {name}: {what} is {value!r}; allowed: 0 to {top:g}, finite"
+            yield f"trace {name}: {what} is {value!r}; expected a finite number from 0 to {top:g}"
 
 
 def _explain(rule: LearningRule, term: Term) -> str:
@@ -295,19 +297,23 @@ def _explain(rule: LearningRule, term: Term) -> str:
 
 def _terms(value: Any) -> tuple[Term, ...]:
     if not isinstance(value, Sequence) or isinstance(value, str) or len(value) > MAX_TERMS:
-        raise TypeError(f"a list of at most {MAX_TERMS} products is needed, found {type(value)}")
+        raise TypeError(
+            f"products are {type(value).__name__}; expected a list of at most {MAX_TERMS}"
+        )
     terms = []
     for item in value:
         sign, mantissa, exp, factors = item
         if not isinstance(factors, (list, tuple)) or len(factors) > MAX_FACTORS:
-            raise TypeError(f"a list of at most {MAX_FACTORS} factors is needed")
+            raise TypeError(
+                f"factors are {type(factors).__name__}; expected a list of at most {MAX_FACTORS}"
+            )
         if not all(isinstance(f, str) and len(f) <= MAX_FACTORS for f in factors):
-            raise TypeError("factors must be short texts")
+            raise TypeError("a factor is not a short text; expected one such as x1 or (x1-64)")
         terms.append(Term(sign, exp, tuple(factors), mantissa))
     return tuple(terms)
 
 
 def _number(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"a number is needed, found {value!r}")
+        raise TypeError(f"{value!r} is {type(value).__name__}; expected a number")
     return value

@@ -4,7 +4,7 @@ Weights are in the chip's integer units (magnitude up to 255), traces in 0..127;
 (pre) and y the target (post) side. Traces include the impulse of the same step, so that a
 simultaneous pair counts as "pre before post" and as "post before pre". Products of two traces act 8
 times weaker than written, those of a trace and w or t 32 times (HARDWARE: the fixed-point shift;
-``rule.explain()`` tells). To add a rule: one literal and its name in :data:`RULES`.
+``rule.explain()`` says by how much). To add a rule: one literal and its name in :data:`RULES`.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ def pair_rule(
     """
     if a_plus < 0 or a_minus > 0:
         raise ConfigError(
-            f"a_plus is {a_plus:g} and a_minus {a_minus:g}; allowed are a_plus >= 0 >= a_minus, "
+            f"a_plus is {a_plus:g} and a_minus {a_minus:g}; expected a_plus >= 0 >= a_minus, "
             f"potentiation for pre before post"
         )
     plus, minus = _amplitude("a_plus", a_plus), _amplitude("a_minus", -a_minus)
@@ -149,7 +149,7 @@ def _amplitude(what: str, value: float) -> tuple[int, int, int]:
         low = IMPULSE_MIN * 2.0**LEARN_EXP_MIN
         high = TRACE_MAX * LEARN_MANTISSA_MAX * 2.0**LEARN_EXP_MAX
         raise ConfigError(
-            f"{what} is {value:g} weight units; allowed magnitudes are 0 and {low:g} to {high:g}"
+            f"{what} is {value:g} weight units; expected a magnitude of 0, or of {low:g} to {high:g}"
         )
     return -impulse, mantissa, exp
 
@@ -243,5 +243,5 @@ def get_rule(rule: str | LearningRule) -> LearningRule:
     if isinstance(rule, LearningRule):
         return rule
     if rule not in RULES:
-        raise ConfigError(f"learning rule '{rule}' is unknown; known rules: {', '.join(RULES)}")
+        raise ConfigError(f"learning rule '{rule}' is unknown; expected one of {', '.join(RULES)}")
     return RULES[rule]

@@ -65,7 +65,7 @@ class Factor:
         """Read ``x1``, ``(x1-64)``, ``sgn(w)`` or ``sgn(w+3)``; blanks are ignored.
 
         Raises:
-            ConfigError: not in the grammar, or a form that Lava reads wrongly without a word.
+            ConfigError: not in the grammar, or a form that Lava silently reads as another.
         """
         bare = text.replace(" ", "")
         if _PLAIN.fullmatch(bare):
@@ -77,18 +77,18 @@ class Factor:
                 if abs(constant) > CONSTANT_MAX:
                     break
                 return Factor(match[1], constant, is_sgn)
-        raise ConfigError(f"factor '{text}' is not allowed; {_hint(bare)}")
+        raise ConfigError(f"factor '{text}' is not in the grammar. {_hint(bare)}")
 
 
 def _hint(text: str) -> str:
     if re.fullmatch(r"u\d+", text):
-        return "write 'u' and set the rule's decimation (0 to 9) to the digit"
+        return "Write 'u' and set the rule's decimation (0 to 9) to the digit"
     if text.startswith("sgn(-"):
-        return "Lava reads sgn(-w) as sgn(w): change the sign of the term instead"
+        return "Lava reads sgn(-w) as sgn(w); change the sign of the term"
     if re.fullmatch(r"[-+]?[\d.*^/]+", text) or "2^" in text:
-        return "numbers belong into the term's mantissa and exp"
+        return "Numbers belong in the term's mantissa and exp"
     return (
-        "allowed are x0, y0, u, x1, x2, y1, y2, y3, w, d, t, (var+n), (var-n) and sgn(w+n) with "
+        "Expected x0, y0, u, x1, x2, y1, y2, y3, w, d, t, (var+n), (var-n) or sgn(w+n), with "
         f"n up to {CONSTANT_MAX}"
     )
 
@@ -165,19 +165,22 @@ class Term:
         for name in ("sign", "exp", "mantissa"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int):
-                yield f"{name} is {value!r}; an integer is needed"
+                yield f"{name} is {value!r}; expected an integer"
                 return
         if self.sign not in (-1, 1):
-            yield f"sign is {self.sign}; allowed: 1 and -1"
+            yield f"sign is {self.sign}; expected 1 or -1"
         if not 0 <= self.mantissa <= LEARN_MANTISSA_MAX:
             yield (
-                f"mantissa is {self.mantissa}; allowed: 0 to {LEARN_MANTISSA_MAX}. "
+                f"mantissa is {self.mantissa}; expected 0 to {LEARN_MANTISSA_MAX}. "
                 f"Move powers of two into exp"
             )
         if not LEARN_EXP_MIN <= self.exp <= LEARN_EXP_MAX:
-            yield f"exp is {self.exp}; allowed: {LEARN_EXP_MIN} to {LEARN_EXP_MAX}"
+            yield f"exp is {self.exp}; expected {LEARN_EXP_MIN} to {LEARN_EXP_MAX}"
+        yield from self._factor_findings()
+
+    def _factor_findings(self) -> Iterator[str]:
         if len(self.factors) > MAX_FACTORS:
-            yield f"{len(self.factors)} factors; allowed: {MAX_FACTORS}"
+            yield f"it has {len(self.factors)} factors; expected at most {MAX_FACTORS}"
         for text in self.factors:
             try:
                 Factor.parse(text)
@@ -185,9 +188,9 @@ class Term:
                 yield str(error)
         gates = [f for f in self.factors if f in DEPENDENCIES]
         if not gates:
-            yield "no dependency; one of the factors must be x0, y0 or u"
+            yield "no factor is x0, y0 or u; expected one, the dependency"
         elif "u" in gates[1:]:
-            yield "'u' after another dependency is silently ignored by Lava; remove one of them"
+            yield "'u' stands behind another dependency, where Lava ignores it. Remove one of them"
 
     def text(self, decimation: int = 0) -> str:
         """Without the sign: ``3*2^-4*x1*y0``."""

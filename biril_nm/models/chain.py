@@ -67,7 +67,7 @@ class Chain:
             self.shape = (size,)
 
     def readout(self) -> None:
-        """Fully connected layer and the spiking read-out, one neuron per class."""
+        """Fully connected layer and the spiking readout, one neuron per class."""
         self._add("fc", nn.Linear(self.shape[0], self.config.n_classes, bias=self.config.bias))
         self.shape = (self.config.n_classes,)
         self.neurons(name=f"{self.config.neuron}_out")

@@ -1,4 +1,4 @@
-"""ModelConfig: everything that a builder needs to know, as plain values."""
+"""ModelConfig: size and kind of a network, as plain values."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class ModelConfig:
         neuron: ``"if"`` or ``"lif"``.
         beta: membrane decay per step of ``"lif"``.
         threshold: firing threshold.
-        batch_norm: BatchNorm between each weight layer and its neurons, the read-out apart.
+        batch_norm: BatchNorm between each weight layer and its neurons, except before the readout.
         bias: biases in the weight layers (those followed by BatchNorm need none).
         surrogate: name of the surrogate gradient.
         coding: how values enter the network.
@@ -62,23 +62,31 @@ class ModelConfig:
             if len(value) > MAX_LAYERS:
                 found.append(f"{name} has {len(value)} layers; allowed are {MAX_LAYERS}")
         if len(self.input_shape) not in (1, 3):
-            found.append(f"input_shape is {self.input_shape}; allowed: (features,) and (C, H, W)")
+            found.append(f"input_shape is {self.input_shape}; expected (features,) or (C, H, W)")
         if type(self.n_classes) is not int or not 2 <= self.n_classes <= MAX_SIZE:
-            found.append(f"n_classes is {self.n_classes!r:.80}; allowed: 2 to {MAX_SIZE}")
-        if self.neuron not in NEURONS:
-            found.append(f"neuron '{self.neuron}' is unknown; known: {', '.join(NEURONS)}")
-        if self.surrogate not in SURROGATES:
-            found.append(f"surrogate '{self.surrogate}' is unknown; known: {', '.join(SURROGATES)}")
+            found.append(f"n_classes is {self.n_classes!r:.80}; expected 2 to {MAX_SIZE}")
+        found += self._unknown_names()
         for name in ("batch_norm", "bias"):
             if type(getattr(self, name)) is not bool:
-                found.append(f"{name} is {getattr(self, name)!r}; allowed: true, false")
+                found.append(f"{name} is {getattr(self, name)!r}; expected true or false")
         for name, top in (("beta", 1.0), ("threshold", 1e6)):
             value = getattr(self, name)
             if type(value) not in (int, float) or not 0.0 < value <= top:
-                found.append(f"{name} is {value!r}; allowed: above 0, up to {top:g}")
+                found.append(f"{name} is {value!r}; expected a number above 0, up to {top:g}")
         if not isinstance(self.coding, Coding):
-            found.append(f"coding is {self.coding!r}; a biril_nm.coding.Coding is needed")
+            found.append(f"coding is {self.coding!r}; expected a biril_nm.coding.Coding")
         return found
+
+    def _unknown_names(self) -> list[str]:
+        registries: tuple[tuple[str, Mapping[str, Any]], ...] = (
+            ("neuron", NEURONS),
+            ("surrogate", SURROGATES),
+        )
+        return [
+            f"{name} '{getattr(self, name)}' is unknown; expected one of {', '.join(known)}"
+            for name, known in registries
+            if getattr(self, name) not in known
+        ]
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able form; :meth:`from_dict` reads it."""
@@ -94,7 +102,9 @@ class ModelConfig:
         known = {f.name for f in fields(ModelConfig)}
         unknown = sorted(set(values) - known)
         if unknown:
-            raise ConfigError(f"model fields {unknown} are unknown; known: {sorted(known)}")
+            raise ConfigError(
+                f"model fields {unknown} are unknown; expected some of {sorted(known)}"
+            )
         arguments = dict(values)
         try:
             if "coding" in arguments:

@@ -1,7 +1,7 @@
 """``convnet``: BIRIL's motifs at a size that trains on a CPU.
 
 For each entry of ``channels``: conv3x3 - [BatchNorm] - neurons - average pooling 2x2; then for each
-entry of ``hidden``: fully connected - [BatchNorm] - neurons; then the spiking read-out. With the
+entry of ``hidden``: fully connected - [BatchNorm] - neurons; then the spiking readout. With the
 defaults on MNIST: conv 16 - conv 32 - FC 128 - FC 10, 207 k parameters. The published network
 (the "ResNet-19" channel plan, 12.6 M parameters) is not feasible on a CPU.
 """
@@ -21,7 +21,7 @@ def convnet(config: ModelConfig) -> nn.Sequential:
     """Layers of the convolutional network.
 
     Raises:
-        ConfigError: the input is no image, or too small for the poolings.
+        ConfigError: the input is not an image, or is too small for the poolings.
     """
     if len(config.input_shape) != 3:
         raise ConfigError(f"convnet needs input_shape (C, H, W), found {config.input_shape}")

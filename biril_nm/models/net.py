@@ -78,7 +78,7 @@ class BirilNet(nn.Module):
     Attributes:
         name: registry name of the architecture.
         config: its configuration.
-        layers: named children in order; the last one is the spiking read-out.
+        layers: named children in order; the last one is the spiking readout.
     """
 
     def __init__(self, name: str, config: ModelConfig, layers: nn.Sequential) -> None:
@@ -89,7 +89,7 @@ class BirilNet(nn.Module):
         last = list(layers)[-1]
         if not isinstance(last, snn.SpikingNeuron):
             raise ConfigError(
-                f"the last layer of '{name}' is {type(last).__name__}; a spiking read-out is needed"
+                f"the last layer of '{name}' is {type(last).__name__}; expected a spiking readout"
             )
 
     @property
@@ -161,7 +161,7 @@ class BirilNet(nn.Module):
     def _check_input(self, x: Tensor) -> None:
         if x.ndim < 3 or tuple(x.shape[2:]) != self.config.input_shape or x.shape[0] < 1:
             raise ConfigError(
-                f"input of '{self.name}' has shape {tuple(x.shape)}; needed is (n_steps, batch, "
+                f"input of '{self.name}' has shape {tuple(x.shape)}; expected (n_steps, batch, "
                 f"{', '.join(map(str, self.config.input_shape))})"
             )
 

@@ -28,9 +28,9 @@ def build_model(name: str, config: ModelConfig | None = None, seed: int = 0) -> 
         ConfigError: unknown architecture, or a config that does not fit it or is too large.
     """
     if name not in MODELS:
-        raise ConfigError(f"model '{name}' is unknown; known: {', '.join(MODELS)}")
+        raise ConfigError(f"model '{name}' is unknown; expected one of {', '.join(MODELS)}")
     if not 0 <= seed <= MAX_SEED:
-        raise ConfigError(f"seed is {seed!r:.40}; allowed are 0 to {MAX_SEED}")
+        raise ConfigError(f"seed is {seed!r:.40}; expected 0 to {MAX_SEED}")
     settings = config or ModelConfig()
     _check_size(name, settings)
     with torch.random.fork_rng(devices=[]):
@@ -47,6 +47,6 @@ def _check_size(name: str, settings: ModelConfig) -> None:
         size = 1 << 63
     if size > MAX_PARAMETERS:
         raise ConfigError(
-            f"model '{name}' would have {size:,} parameters or more; allowed are {MAX_PARAMETERS:,}. "
+            f"model '{name}' would have {size:,} parameters or more; expected at most {MAX_PARAMETERS:,}. "
             f"Make its layers smaller: {settings}"
         )

@@ -24,9 +24,9 @@ def leaky(beta: float, threshold: float, surrogate: Surrogate) -> snn.Leaky:
         ConfigError: beta is not in 0..1 or the threshold is not positive.
     """
     if not 0.0 <= beta <= 1.0:
-        raise ConfigError(f"beta is {beta}; allowed: 0 to 1 (1 is an integrator, neuron 'if')")
+        raise ConfigError(f"beta is {beta}; expected 0 to 1 (1 is an integrator, neuron 'if')")
     if not (math.isfinite(threshold) and threshold > 0.0):
-        raise ConfigError(f"threshold is {threshold}; a positive number is needed")
+        raise ConfigError(f"threshold is {threshold}; expected a positive number")
     return snn.Leaky(
         beta=float(beta),
         threshold=float(threshold),

@@ -31,5 +31,5 @@ def make_neuron(
         ConfigError: unknown kind or surrogate, or a parameter out of range.
     """
     if kind not in NEURONS:
-        raise ConfigError(f"neuron '{kind}' is unknown; known: {', '.join(NEURONS)}")
+        raise ConfigError(f"neuron '{kind}' is unknown; expected one of {', '.join(NEURONS)}")
     return NEURONS[kind](beta, threshold, make_surrogate(surrogate))

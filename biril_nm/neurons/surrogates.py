@@ -3,7 +3,7 @@
 The step is ``s = 1 if x > 0 else 0`` with ``x = mem - threshold`` (strict, as on Loihi). The
 default is the sigmoid of the published BIRIL code, ``psi(x) = alpha sig(alpha x) (1 - sig(alpha
 x))`` with alpha = 4 (the paper's equation 6 leaves the inner alpha out). snnTorch's own sigmoid
-has the same form but overflows to nan for large negative x, so ours is written anew; the other
+has the same form but overflows to nan for large negative x, so this one is written here; the other
 names are snnTorch's functions.
 """
 
@@ -80,7 +80,7 @@ def make_surrogate(name: str) -> Surrogate:
         ConfigError: the name is unknown; the message lists the known ones.
     """
     if name not in SURROGATES:
-        raise ConfigError(f"surrogate '{name}' is unknown; known: {', '.join(SURROGATES)}")
+        raise ConfigError(f"surrogate '{name}' is unknown; expected one of {', '.join(SURROGATES)}")
     return SURROGATES[name]()
 
 

@@ -2,7 +2,7 @@
 
 For one network, one change and one seed: accuracy before, after the change with frozen weights, and
 after the readout learned on the chip from 1, 10, 100 samples per class of the changed world. Two
-yardsticks: the same learning from nothing on a network with random features, and a ridge readout
+references: the same learning from nothing on a network with random features, and a ridge readout
 in floating point on the network's own features and the same samples.
 """
 
@@ -71,8 +71,8 @@ def samples_per_class(
         of_class = np.flatnonzero(labels == label)
         if len(of_class) < per_class:
             raise ConfigError(
-                f"class {label} has {len(of_class)} samples; {per_class} are needed: use fewer per "
-                f"class or more data"
+                f"class {label} has {len(of_class)} samples; expected {per_class}. Use fewer per "
+                f"class, or more data"
             )
         order = np.random.default_rng([seed, label]).permutation(len(of_class))
         chosen.append(of_class[order[:per_class]])
@@ -148,7 +148,7 @@ def plot_adaptation(results: Mapping[str, Sequence[Adaptation]], path: str | Pat
 
     Args:
         results: runs by name of the change, at least one each.
-        path: picture to write; the suffix tells the format.
+        path: picture to write; its suffix says the format.
 
     Raises:
         MissingDependencyError: matplotlib is not installed.

@@ -22,7 +22,7 @@ from biril_nm.loihi import TRACE_BITS, SignMode
 
 __all__ = ["Protocol", "measure_window"]
 
-STRIDE = 37  # steps between runs: all synapses round by one stream, so that runs must not overlap
+STRIDE = 37  # steps between runs: all synapses round by one stream; runs must not overlap
 WAKE_WEIGHT, WAKE_EXP, VTH = (
     254,
     6,
@@ -72,7 +72,9 @@ def measure_window(
     """
     how = protocol or Protocol()
     if not len(lags) or repeats < 1:
-        raise ConfigError(f"{len(lags)} lags and {repeats} repeats; at least 1 of each is needed")
+        raise ConfigError(
+            f"there are {len(lags)} lags and {repeats} repeats; expected at least 1 of each"
+        )
     if how.third_delay is not None and len(lags) > 1:  # the third factor comes once: one lag a run
         each = [measure_window(rule, [lag], how, repeats) for lag in lags]
         return np.concatenate(each)

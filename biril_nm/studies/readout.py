@@ -1,8 +1,8 @@
 """Learn the readout of an integer network on the chip, from labels, in one stream of samples.
 
 The last connection becomes plastic under the delta rule (:func:`biril_nm.learning.rules.delta_rule`):
-its third factor y2 are target spikes that the host sends in step with the samples, y3 are the
-readout's own spikes, so that ``dw ~ x1 (target - spike)``: no further neurons and no host in the
+the third factor y2 is the target spikes that the host sends in step with the samples, y3 the
+readout's own spikes: ``dw ~ x1 (target - spike)``: no further neurons and no host in the
 loop. With ``error_neurons`` two neurons per class compute the difference instead, as in EMSTDP. All
 other layers stay as they are. The same graph runs on Lava.
 """
@@ -35,7 +35,7 @@ __all__ = [
     "target_spikes",
 ]
 
-TARGET = "target"  # name of the Input through which the host tells the wanted spikes
+TARGET = "target"  # name of the Input through which the host sends the target spikes
 MISSING, SURPLUS = "missing", "surplus"  # error neurons: a wanted spike did not come, one too many
 ERROR_WEIGHT, ERROR_VTH = 128, 64
 FRESH_VTH = 1024  # 30 inputs at weights of +-35 per spike: well inside 8 bits
@@ -67,8 +67,8 @@ class DeltaConfig:
     def __post_init__(self) -> None:
         if self.quiet_steps < 0 or self.replays < 1 or self.presentations < 1:
             raise ConfigError(
-                f"quiet_steps {self.quiet_steps}, replays {self.replays}, presentations "
-                f"{self.presentations}: allowed are 0, 1 and 1 or more"
+                f"quiet_steps is {self.quiet_steps}, replays {self.replays}, presentations "
+                f"{self.presentations}; expected at least 0, 1 and 1"
             )
 
     def passes(self, n_samples: int) -> int:
@@ -86,8 +86,8 @@ def readout_connection(graph: LoihiGraph) -> str:
     names = [name for node in nodes for name in graph.incoming(node)]
     if len(nodes) != 1 or len(names) != 1 or not isinstance(graph.nodes[names[0]], Dense):
         raise ConfigError(
-            f"the readout must be one Dense connection into one output; found connections "
-            f"{', '.join(names) or 'none'} into {', '.join(sorted(nodes)) or 'no output'}"
+            f"the readout is {', '.join(names) or 'no connection'} into "
+            f"{', '.join(sorted(nodes)) or 'no output'}; expected one Dense connection into one output"
         )
     return names[0]
 
@@ -270,7 +270,7 @@ def finetune(
 def _dense(graph: LoihiGraph, name: str) -> Dense:
     node = graph.nodes[name]
     if not isinstance(node, Dense):
-        raise ConfigError(f"connection '{name}' is {type(node).__name__}; a Dense is needed")
+        raise ConfigError(f"connection '{name}' is {type(node).__name__}; expected a Dense")
     return node
 
 

@@ -1,6 +1,6 @@
 """Linear readout by ridge regression, its strength chosen by cross-validation in closed form.
 
-The yardstick for features and for readouts learned on the chip: exact, without hyper-parameters.
+The reference for features and for readouts learned on the chip: exact, without hyper-parameters.
 """
 
 from __future__ import annotations

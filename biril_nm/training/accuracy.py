@@ -54,5 +54,5 @@ def evaluate(
             totals[name] += float(out.recorded[name].mean()) * len(expected)
     net.train(was_training)
     if not count:
-        raise ConfigError("the loader holds no samples; nothing to evaluate")
+        raise ConfigError("the loader holds no samples; expected at least one batch")
     return Evaluation(right / count, {k: v / count for k, v in totals.items()}, count)

@@ -1,4 +1,4 @@
-"""What a caller may watch during training; the library itself draws nothing."""
+"""Observers of a training run; the library itself draws nothing."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["Callback"]
 
 
 class Callback:
-    """Override what is of interest; all methods do nothing by default."""
+    """Override the methods that you need; all do nothing by default."""
 
     def on_train_start(self, first_epoch: int, n_epochs: int) -> None:
         """Before the first epoch (after a resume: the one that comes next, counted from 0)."""

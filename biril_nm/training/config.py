@@ -1,4 +1,4 @@
-"""TrainConfig: everything that :func:`biril_nm.training.fit` needs to know besides net and data."""
+"""TrainConfig: the settings of :func:`biril_nm.training.fit`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PERIODS = ("epoch", "batch")
 class TrainConfig:
     """Settings of a training run.
 
-    The learning rate of epoch e is ``lr (1 + cos(pi e / epochs)) / 2``, whatever the phase.
+    The learning rate of epoch e is ``lr (1 + cos(pi e / epochs)) / 2`` in every phase.
 
     Attributes:
         schedule: ratio S:B:H such as ``"1:6:2"`` or cycle such as ``"BBSBBH"``.
@@ -55,15 +55,17 @@ class TrainConfig:
         parse_schedule(self.schedule)
         findings = []
         if type(self.epochs) is not int or self.epochs < 1:
-            findings.append(f"epochs is {self.epochs!r}; at least 1 is needed")
+            findings.append(f"epochs is {self.epochs!r}; expected an integer from 1")
         if type(self.lr) not in (int, float) or not (self.lr > 0 and math.isfinite(self.lr)):
-            findings.append(f"lr is {self.lr!r}; a positive number is needed")
+            findings.append(f"lr is {self.lr!r}; expected a positive number")
         if type(self.seed) is not int or self.seed < 0:
-            findings.append(f"seed is {self.seed!r}; integers from 0 are allowed")
+            findings.append(f"seed is {self.seed!r}; expected an integer from 0")
         for name, allowed in (("loss", LOSSES), ("period", PERIODS), ("plastic", PLASTIC)):
             if getattr(self, name) not in allowed:
                 found = getattr(self, name)
-                findings.append(f"{name} '{found}' is unknown; allowed: {', '.join(allowed)}")
+                findings.append(
+                    f"{name} '{found}' is unknown; expected one of {', '.join(allowed)}"
+                )
         if findings:
             raise ConfigError(bullet_list("the training configuration makes no sense:", findings))
 
@@ -108,7 +110,7 @@ class TrainConfig:
             raise ConfigError(f"the training configuration is damaged: {error!r}") from error
 
     def differences(self, other: TrainConfig) -> list[str]:
-        """Fields in which two configurations differ, device and reports apart."""
+        """Fields in which two configurations differ; device and reports do not count."""
         compared = {f.name for f in fields(self)} - {"device", "tensorboard", "curves"}
         return [
             f"{name}: {getattr(other, name)!r} before, {getattr(self, name)!r} now"
@@ -121,4 +123,4 @@ def _refuse_unknown(values: Mapping[str, Any], kind: type[Any], what: str) -> No
     known = {f.name for f in fields(kind)}
     unknown = sorted(set(values) - known)
     if unknown:
-        raise ConfigError(f"{what} fields {unknown} are unknown; known: {sorted(known)}")
+        raise ConfigError(f"{what} fields {unknown} are unknown; expected some of {sorted(known)}")

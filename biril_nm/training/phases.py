@@ -53,13 +53,13 @@ def plastic_links(net: BirilNet, plastic: str = "conv") -> tuple[Link, ...]:
 
     ``"conv"``: convolutions except the first one (its input may be graded) and 1x1 projections;
     ``"conv+fc"``: these and the hidden Linear layers. Nets without such a convolution use their
-    hidden Linear layers; the first weight layer and the read-out are never plastic.
+    hidden Linear layers; the first weight layer and the readout are never plastic.
 
     Raises:
-        ConfigError: unknown choice, or the net has no layer that could be plastic.
+        ConfigError: unknown choice, or no layer of the net can be plastic.
     """
     if plastic not in PLASTIC:
-        raise ConfigError(f"plastic is '{plastic}'; allowed: {', '.join(PLASTIC)}")
+        raise ConfigError(f"plastic is '{plastic}'; expected one of {', '.join(PLASTIC)}")
     inner = [link for link in net.links()[:-1] if link.pre != "input"]
     convs = [k for k in inner if isinstance(k.layer, nn.Conv2d) and k.layer.kernel_size != (1, 1)]
     linear = [link for link in inner if isinstance(link.layer, nn.Linear)]
@@ -67,7 +67,8 @@ def plastic_links(net: BirilNet, plastic: str = "conv") -> tuple[Link, ...]:
     if not chosen:
         raise ConfigError(
             f"'{net.name}' with {len(net.links())} weight layers has none that a local rule may "
-            f"change (first and last are excluded); add a hidden layer or use a schedule of B only"
+            f"change; expected one between the first and the last. Add a hidden layer, or use a schedule "
+            f"of B only"
         )
     return tuple(chosen)
 
@@ -96,7 +97,7 @@ class PhaseState:
 
     def __post_init__(self) -> None:
         if self.loss not in LOSSES:
-            raise ConfigError(f"loss '{self.loss}' is unknown; known: {', '.join(LOSSES)}")
+            raise ConfigError(f"loss '{self.loss}' is unknown; expected one of {', '.join(LOSSES)}")
         self.learner = LocalLearner(self.plasticity, self.seed)
 
 

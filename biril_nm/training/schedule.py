@@ -30,7 +30,7 @@ def parse_schedule(text: str) -> str:
     if bare and len(bare) <= MAX_CYCLE and set(bare) <= set(LETTERS):
         return bare
     raise ConfigError(
-        f"schedule '{text}' is neither a ratio S:B:H such as '1:6:2' nor a cycle of the letters "
+        f"schedule is '{text}'; expected a ratio S:B:H such as '1:6:2', or a cycle of the letters "
         f"B (STBP), S (STDP), H (STDP-STBP) such as 'BBSBBH'"
     )
 
@@ -39,7 +39,7 @@ def _from_ratio(n_s: int, n_b: int, n_h: int) -> str:
     others = "S" * n_s + "H" * n_h
     if not others:
         if not n_b:
-            raise ConfigError("schedule '0:0:0' is empty; at least one number must be above 0")
+            raise ConfigError("schedule is '0:0:0'; expected at least one number above 0")
         return "B"
     each, extra = divmod(n_b, len(others))
     return "".join("B" * (each + (i < extra)) + letter for i, letter in enumerate(others))

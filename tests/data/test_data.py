@@ -70,7 +70,7 @@ def test_random_crop_only_shifts() -> None:
 
 
 def test_wrong_arguments() -> None:
-    with pytest.raises(ConfigError, match="data set 'cifar' is unknown; known: digits, mnist"):
+    with pytest.raises(ConfigError, match="data set 'cifar' is unknown; expected one of digits, mnist"):
         load_data("cifar")
     with pytest.raises(ConfigError, match="batch_size 0"):
         Batches(small_split(), 0)
@@ -122,7 +122,7 @@ def test_packed_and_plain_files_are_equal(tmp_path: Path, monkeypatch: pytest.Mo
 @pytest.mark.usefixtures("tiny_mnist")
 def test_damaged_mnist(tmp_path: Path) -> None:
     write_mnist(tmp_path / "a", packed=True, damage="t10k-labels-idx1-ubyte")
-    with pytest.raises(FileFormatError, match=r"t10k-labels-idx1-ubyte\.gz' is no MNIST file"):
+    with pytest.raises(FileFormatError, match=r"t10k-labels-idx1-ubyte\.gz' is not an MNIST file"):
         load_data("mnist", tmp_path / "a")
     write_mnist(tmp_path / "b", packed=True)
     path = tmp_path / "b" / "MNIST" / "raw" / "train-images-idx3-ubyte.gz"

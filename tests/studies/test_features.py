@@ -68,7 +68,7 @@ def test_strong_contrast_spikes_first_and_each_step_takes_as_many() -> None:
 
 def test_an_empty_image_is_silent_and_wrong_images_are_refused() -> None:
     assert not latency_code(np.full((1, 9, 9), 0, np.uint8)).any()
-    with pytest.raises(ConfigError, match="needed are bytes"):
+    with pytest.raises(ConfigError, match="expected bytes"):
         latency_code(np.zeros((1, 9, 9)))
     with pytest.raises(ConfigError, match="n_steps is 256"):
         latency_code(np.zeros((1, 9, 9), np.uint8), n_steps=256)

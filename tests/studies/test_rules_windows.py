@@ -68,7 +68,7 @@ def test_pair_rule_has_the_constants_asked_for(
 def test_pair_rule_refuses_what_the_chip_cannot_hold() -> None:
     with pytest.raises(ConfigError, match="a_plus >= 0 >= a_minus"):
         pair_rule(1, 1, 2, 100)
-    with pytest.raises(ConfigError, match=r"a_plus is 0\.01 weight units; allowed .* 0\.125"):
+    with pytest.raises(ConfigError, match=r"a_plus is 0\.01 weight units; expected .* 0\.125"):
         pair_rule(0.01, -1, 2, 100)
     with pytest.raises(ConfigError, match="a_minus is 1e"):
         pair_rule(1, -1e6, 2, 100)

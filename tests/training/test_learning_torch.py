@@ -95,5 +95,5 @@ def test_a_wrong_seed_is_seen():
 
 
 def test_float_weights_are_refused():
-    with pytest.raises(ConfigError, match=r"weights are torch.float32 .* needed are integers"):
+    with pytest.raises(ConfigError, match=r"weights are torch.float32 .* expected integers"):
         ChipLearner(PAIR, torch.zeros(3, 3))

@@ -40,7 +40,7 @@ def test_wrong_schedules(text: str) -> None:
 
 
 def test_empty_ratio() -> None:
-    with pytest.raises(ConfigError, match="at least one number must be above 0"):
+    with pytest.raises(ConfigError, match="at least one number above 0"):
         parse_schedule("0:0:0")
 
 

@@ -189,7 +189,7 @@ def test_plastic_layers() -> None:
     net = build_model("convnet", SMALL)
     assert [link.name for link in plastic_links(net)] == ["conv2"]
     assert [link.name for link in plastic_links(net, "conv+fc")] == ["conv2", "fc1"]
-    with pytest.raises(ConfigError, match="allowed: conv, conv"):
+    with pytest.raises(ConfigError, match="expected one of conv, conv"):
         plastic_links(net, "all")
     with pytest.raises(ConfigError, match="add a hidden layer or use a schedule of B only"):
         plastic_links(build_model("mlp", ModelConfig(hidden=(8,))))
@@ -393,7 +393,7 @@ def test_train_config_round_trip_and_errors() -> None:
         TrainConfig.from_dict({"plasticity": {"rule": "x"}})
     with pytest.raises(ConfigError) as caught:
         TrainConfig(epochs=0, lr=-1.0, loss="l1", period="day", plastic="x", seed=-1)
-    for part in ("epochs is 0", "lr is -1.0", "allowed: ce, mse", "allowed: epoch, batch"):
+    for part in ("epochs is 0", "lr is -1.0", "expected one of ce, mse", "expected one of epoch, batch"):
         assert part in str(caught.value)
     with pytest.raises(ConfigError, match="device 'abacus' cannot be used"):
         resolve_device("abacus")

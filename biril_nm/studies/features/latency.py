@@ -55,10 +55,10 @@ def latency_code(images: Bytes, n_steps: int = 8, min_contrast: int = 10) -> Byt
     pixels = np.ascontiguousarray(images)
     if pixels.dtype != np.uint8 or pixels.ndim != 3:
         raise ConfigError(
-            f"images are {pixels.dtype} of shape {pixels.shape}; needed are bytes (n, H, W)"
+            f"images are {pixels.dtype} of shape {pixels.shape}; expected bytes (n, H, W)"
         )
     if not 1 <= n_steps <= STEPS_MAX:
-        raise ConfigError(f"n_steps is {n_steps}; allowed: 1 to {STEPS_MAX}")
+        raise ConfigError(f"n_steps is {n_steps}; expected 1 to {STEPS_MAX}")
     out = np.zeros((len(pixels), 2, *pixels.shape[1:]), dtype=np.uint8)
     _latency_code(pixels, dog_kernel(), n_steps, min_contrast << DOG_BITS, out)
     return out

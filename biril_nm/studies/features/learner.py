@@ -70,14 +70,14 @@ class FeatureConfig:
     def __post_init__(self) -> None:
         if self.size % 2 == 0 or min(self.n_filters, self.size, self.winners, self.n_steps) < 1:
             raise ConfigError(
-                f"size {self.size}, n_filters {self.n_filters}, winners {self.winners}, n_steps "
-                f"{self.n_steps}: allowed are an odd size and at least 1 each"
+                f"size is {self.size}, n_filters {self.n_filters}, winners {self.winners}, n_steps "
+                f"{self.n_steps}; expected an odd size, and at least 1 each"
             )
         least = min(self.threshold, self.response_threshold)
         if not (least > 0 and 0 <= self.eta < 1 and self.radius >= 0):
             raise ConfigError(
-                f"threshold {self.threshold}, response_threshold {self.response_threshold}, eta "
-                f"{self.eta}, radius {self.radius}: allowed are positive thresholds, eta in 0..1 and "
+                f"threshold is {self.threshold}, response_threshold {self.response_threshold}, eta "
+                f"{self.eta}, radius {self.radius}; expected positive thresholds, eta in 0..1 and a "
                 f"radius from 0"
             )
         _post_terms(self.rule)

@@ -1,7 +1,7 @@
 """Is a learned filter bank worth it? One seed of the comparison with banks that learned nothing.
 
-A random filter bank with a linear readout is good already, so that accuracy alone proves nothing
-about learning. Compared are accuracy at few and at many labels and the share of neurons that
+A random filter bank with a linear readout is good already, and accuracy alone proves nothing
+about learning. The study compares accuracy at few and at many labels, and the share of neurons that
 spike, on the same images and labels, with the same readout. Controls are tuned on training images; the
 test images are seen once, at the end.
 """
@@ -43,7 +43,7 @@ class StudyConfig:
         few: label counts up to here use ``draws`` sets.
         n_tune: images on each side (readout, validation) when controls are tuned.
         density: share of ones in the random control.
-        densities: shares tried for the stronger control, whose density is tuned too.
+        densities: shares tried for the stronger control, whose density is tuned as well.
         thresholds: tried for both, in units of the largest weight.
         pool: side of a pooling cell.
         upscale: repeat pixels this often in both directions first.

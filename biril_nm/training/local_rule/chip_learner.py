@@ -1,7 +1,7 @@
 """A LearningRule on a Linear layer in torch, bit for bit as the chip's simulators compute it.
 
 :class:`~biril_nm.training.local_rule.torch_engine.TorchEngine` averages a rule over batches and
-positions; here is the same rule object without any average: one sample, one Linear layer, integer
+positions; this class takes the same rule object without any average: one sample, one Linear layer, integer
 weights, and the random streams of lava-nc 0.10.0. Weights, tags and traces equal those of
 ``hardware_sim`` and of Lava's ``LearningDense`` (``fixed_pt``) after every step, which closes the loop
 from local learning in training to learning on the chip. Everything is computed for all synapses with
@@ -70,7 +70,7 @@ class ChipLearner:
     ) -> None:
         if weight.is_floating_point() or weight.ndim != 2:
             raise ConfigError(
-                f"weights are {weight.dtype} of shape {tuple(weight.shape)}; needed are integers "
+                f"weights are {weight.dtype} of shape {tuple(weight.shape)}; expected integers "
                 f"(post, pre)"
             )
         self.rule, self.sign_mode = rule, sign_mode

@@ -65,12 +65,12 @@ class PlasticityConfig:
     def __post_init__(self) -> None:
         if not (0 <= self.eta < 1 and 0 < self.rate_max <= 1 and self.w_clip > 0):
             raise ConfigError(
-                f"eta {self.eta}, rate_max {self.rate_max}, w_clip {self.w_clip}: allowed are eta in "
+                f"eta is {self.eta}, rate_max {self.rate_max}, w_clip {self.w_clip}; expected eta in "
                 f"0..1, rate_max above 0 up to 1, and a positive w_clip"
             )
         if self.winners < 0 or self.radius < 0:
             raise ConfigError(
-                f"winners {self.winners} and radius {self.radius} must not be negative"
+                f"winners is {self.winners}, radius {self.radius}; expected integers from 0"
             )
 
 

@@ -202,13 +202,13 @@ def _check_layer(layer: nn.Module) -> None:
     if isinstance(layer, nn.Conv2d) and layer.padding_mode == "zeros":
         if isinstance(layer.padding, str):
             raise UnsupportedNodeError(
-                f"Conv2d with padding='{layer.padding}' cannot learn locally; give the padding as "
+                f"Conv2d with padding='{layer.padding}' cannot learn locally. Give the padding as "
                 f"numbers"
             )
         return
     if not isinstance(layer, nn.Linear):
         raise UnsupportedNodeError(
-            f"layer {layer} cannot learn by a local rule; supported are Linear and zero-padded Conv2d"
+            f"layer {layer} cannot learn by a local rule; expected Linear, or Conv2d padded with zeros"
         )
 
 
