@@ -58,9 +58,9 @@ class ModelConfig:
         for name in ("input_shape", "channels", "hidden"):
             value = getattr(self, name)
             if not all(type(n) is int and 0 < n <= MAX_SIZE for n in value):
-                found.append(f"{name} is {value!r:.80}; integers from 1 to {MAX_SIZE} are needed")
+                found.append(f"{name} is {value!r:.80}; expected integers from 1 to {MAX_SIZE}")
             if len(value) > MAX_LAYERS:
-                found.append(f"{name} has {len(value)} layers; allowed are {MAX_LAYERS}")
+                found.append(f"{name} has {len(value)} layers; expected at most {MAX_LAYERS}")
         if len(self.input_shape) not in (1, 3):
             found.append(f"input_shape is {self.input_shape}; expected (features,) or (C, H, W)")
         if type(self.n_classes) is not int or not 2 <= self.n_classes <= MAX_SIZE:

@@ -122,7 +122,7 @@ def test_seed_decides_the_weights() -> None:
         ({"neuron": "izhikevich"}, "neuron 'izhikevich' is unknown; expected one of if, lif"),
         ({"surrogate": "relu"}, "surrogate 'relu' is unknown; expected one of sigmoid, fast_sigmoid"),
         ({"input_shape": (8, 8)}, r"expected \(features,\) or \(C, H, W\)"),
-        ({"hidden": (0,)}, r"hidden is \(0,\); integers from 1 to 1048576"),
+        ({"hidden": (0,)}, r"hidden is \(0,\); expected integers from 1 to 1048576"),
         ({"channels": (1 << 40,)}, "integers from 1 to 1048576"),
         ({"n_classes": 1}, "n_classes is 1; expected 2 to"),
         ({"n_classes": 10**30}, "n_classes is 1000"),

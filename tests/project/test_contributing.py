@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from biril_nm.data.datasets import DATASETS
+from biril_nm.export.backends import BACKENDS
 from biril_nm.learning.rules import RULES
 from biril_nm.models.registry import MODELS
 from biril_nm.neurons.surrogates import SURROGATES
@@ -15,7 +16,7 @@ from biril_nm.neurons.surrogates import SURROGATES
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 SECTIONS = dict(re.findall(r"^## (Add [^\n]+)\n(.*?)(?=^## |\Z)", TEXT, re.M | re.S))
-REGISTRIES = (DATASETS, MODELS, RULES, SURROGATES)
+REGISTRIES = (BACKENDS.registered, BACKENDS.origins, DATASETS, MODELS, RULES, SURROGATES)
 
 
 @pytest.fixture(autouse=True)
@@ -28,7 +29,7 @@ def _registries_as_before():
 
 
 def test_there_is_an_example_for_each_kind():
-    for kind in ("rule", "surrogate", "architecture", "data set"):
+    for kind in ("rule", "surrogate", "architecture", "data set", "back end"):
         assert any(kind in title for title in SECTIONS), kind
 
 
