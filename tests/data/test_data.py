@@ -70,7 +70,9 @@ def test_random_crop_only_shifts() -> None:
 
 
 def test_wrong_arguments() -> None:
-    with pytest.raises(ConfigError, match="data set 'cifar' is unknown; expected one of digits, mnist"):
+    with pytest.raises(
+        ConfigError, match="data set 'cifar' is unknown; expected one of digits, mnist"
+    ):
         load_data("cifar")
     with pytest.raises(ConfigError, match="batch_size 0"):
         Batches(small_split(), 0)

@@ -115,7 +115,14 @@ def test_all_findings_at_once() -> None:
             seed=-1,
         )
     text = str(caught.value)
-    for part in ("name is ''", "exp is 12", "no factor is x0", "'z'", "impulse is 128", "tau is -1"):
+    for part in (
+        "name is ''",
+        "exp is 12",
+        "no factor is x0",
+        "'z'",
+        "impulse is 128",
+        "tau is -1",
+    ):
         assert part in text
     for part in ("t_epoch is 64", "decimation is 10", "seed is -1"):
         assert part in text

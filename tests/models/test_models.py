@@ -120,7 +120,10 @@ def test_seed_decides_the_weights() -> None:
     ("changes", "message"),
     [
         ({"neuron": "izhikevich"}, "neuron 'izhikevich' is unknown; expected one of if, lif"),
-        ({"surrogate": "relu"}, "surrogate 'relu' is unknown; expected one of sigmoid, fast_sigmoid"),
+        (
+            {"surrogate": "relu"},
+            "surrogate 'relu' is unknown; expected one of sigmoid, fast_sigmoid",
+        ),
         ({"input_shape": (8, 8)}, r"expected \(features,\) or \(C, H, W\)"),
         ({"hidden": (0,)}, r"hidden is \(0,\); expected integers from 1 to 1048576"),
         ({"channels": (1 << 40,)}, "integers from 1 to 1048576"),
@@ -137,7 +140,9 @@ def test_wrong_configurations(changes: dict[str, object], message: str) -> None:
 
 
 def test_configurations_that_do_not_fit() -> None:
-    with pytest.raises(ConfigError, match="model 'resnet' is unknown; expected one of convnet, mlp"):
+    with pytest.raises(
+        ConfigError, match="model 'resnet' is unknown; expected one of convnet, mlp"
+    ):
         build_model("resnet")
     with pytest.raises(ConfigError, match=r"needs input_shape \(C, H, W\)"):
         build_model("convnet", ModelConfig(input_shape=(64,)))

@@ -393,7 +393,12 @@ def test_train_config_round_trip_and_errors() -> None:
         TrainConfig.from_dict({"plasticity": {"rule": "x"}})
     with pytest.raises(ConfigError) as caught:
         TrainConfig(epochs=0, lr=-1.0, loss="l1", period="day", plastic="x", seed=-1)
-    for part in ("epochs is 0", "lr is -1.0", "expected one of ce, mse", "expected one of epoch, batch"):
+    for part in (
+        "epochs is 0",
+        "lr is -1.0",
+        "expected one of ce, mse",
+        "expected one of epoch, batch",
+    ):
         assert part in str(caught.value)
     with pytest.raises(ConfigError, match="device 'abacus' cannot be used"):
         resolve_device("abacus")
