@@ -18,7 +18,7 @@ from typer.main import get_command
 import biril_nm as bnm
 from biril_nm.cli import app
 from biril_nm.export import lower, to_nir
-from tests.cli.test_cli import biril, refused
+from tests.support.command_line import biril, process, refused
 
 COMMANDS = get_command(app).commands
 
@@ -33,15 +33,6 @@ def folder(tmp_path_factory) -> Path:
     graph.save(path / "model.loihi.npz")
     np.savez(path / "spikes.npz", spikes=np.ones((4, 2, *net.config.input_shape), int))
     return path
-
-
-def process(*args: object, **options: object) -> subprocess.CompletedProcess[str]:
-    """``biril`` in a process of its own."""
-    command = [sys.executable, "-m", "biril_nm", *map(str, args)]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    return subprocess.run(
-        command, text=True, check=False, **{"capture_output": True, "env": environment, **options}
-    )
 
 
 def examples(name: str) -> list[list[str]]:

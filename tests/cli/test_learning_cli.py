@@ -12,7 +12,7 @@ from biril_nm.hardware_sim import simulate
 from biril_nm.hw_graph import Conv, Dense, Input, LoihiGraph, Neurons, Output, Sparse
 from biril_nm.learning.rules import PAIR, RULES
 from biril_nm.recording import Recording
-from tests.cli.test_cli import biril
+from tests.support.command_line import biril
 
 
 @pytest.fixture

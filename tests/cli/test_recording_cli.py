@@ -7,12 +7,12 @@ from numpy.testing import assert_array_equal
 
 from biril_nm.hardware_sim import simulate
 from biril_nm.recording import Recording
-from tests.cli.test_cli import biril, refused
-from tests.recording.test_recording import small
+from tests.support.command_line import biril, refused
+from tests.support.graphs import one_layer
 
 
 def test_mapped_input_is_recorded_to_a_folder(tmp_path):
-    graph = small()
+    graph = one_layer()
     graph.save(tmp_path / "net.loihi.npz")
     spikes = (np.random.default_rng(0).random((50, 1, 40)) < 0.3).astype(np.uint8)
     np.save(tmp_path / "x.npy", spikes)
@@ -31,7 +31,7 @@ def test_mapped_input_is_recorded_to_a_folder(tmp_path):
 
 
 def test_a_damaged_npy_is_refused(tmp_path):
-    small().save(tmp_path / "net.loihi.npz")
+    one_layer().save(tmp_path / "net.loihi.npz")
     (tmp_path / "x.npy").write_bytes(b"\x93NUMPY" + bytes(20))
     call = ("sim", tmp_path / "net.loihi.npz", "--spikes", tmp_path / "x.npy")
     refused(biril(*call), "x.npy", "no readable .npy array")

@@ -10,35 +10,10 @@ from biril_nm.hardware_sim import Activity, estimate_energy, map_to_chip, simula
 from biril_nm.hardware_sim.cost.energy import DAVIES_2018
 from biril_nm.hardware_sim.cost.fanout import fan_out
 from biril_nm.hw_graph import Conv, Dense, Input, LoihiGraph, Neurons, Output, Sparse
+from tests.support.cores import small_cores, stored_matrix
 from tests.support.random_graphs import random_graph, random_spikes
 
 SEEDS = range(12)
-
-
-def stored_matrix(graph, name, nonzero=False):
-    """(post, pre) of 0/1: which synapses exist, found tap by tap."""
-    node = graph.connections[name]
-    source, target = (graph.shape_of(end) for end in graph.ends[name])
-    matrix = np.zeros((int(np.prod(target)), int(np.prod(source))), dtype=int)
-    if isinstance(node, Dense):
-        matrix[:] = (node.weight != 0) if nonzero else 1
-    elif isinstance(node, Sparse):
-        coo = node.weight.tocoo()
-        kept = (coo.data != 0) if nonzero else np.ones(coo.nnz, bool)
-        matrix[coo.row[kept], coo.col[kept]] = 1
-    else:
-        out_channels, group_in, k_height, k_width = node.weight.shape
-        for o, i, ky, kx in np.ndindex(out_channels, group_in, k_height, k_width):
-            if nonzero and node.weight[o, i, ky, kx] == 0:
-                continue
-            c = (o // (out_channels // node.groups)) * group_in + i
-            for oy, ox in np.ndindex(*target[1:]):
-                y = oy * node.stride[0] - node.padding[0] + ky * node.dilation[0]
-                x = ox * node.stride[1] - node.padding[1] + kx * node.dilation[1]
-                if 0 <= y < source[1] and 0 <= x < source[2]:
-                    post = np.ravel_multi_index((o, oy, ox), target)
-                    matrix[post, np.ravel_multi_index((c, y, x), source)] += 1
-    return matrix
 
 
 def run(seed):
@@ -104,14 +79,6 @@ def test_messages_and_hops_equal_brute_force(seed):
                     hops_y += spikes[pre] * abs(y0 - y1)
         layer = estimate.layers[name]
         assert (layer.messages, *layer.hops) == (sent / 3, hops_x / 3, hops_y / 3)
-
-
-def small_cores():
-    from dataclasses import replace
-
-    from biril_nm.loihi.cores import LOIHI1_LIMITS, Limit
-
-    return replace(LOIHI1_LIMITS, neurons=Limit(2, "test"), cores=Limit(8, "test"))
 
 
 def core_of(graph, mapping, name):

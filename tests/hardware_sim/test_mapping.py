@@ -11,11 +11,11 @@ import scipy.sparse
 
 from biril_nm.errors import ConfigError, RangeError
 from biril_nm.hardware_sim import map_to_chip
-from biril_nm.hardware_sim.mapping.splits import BlockGrid, _list_bits, synapse_demand
+from biril_nm.hardware_sim.mapping.splits import BlockGrid, synapse_demand
 from biril_nm.hw_graph import Conv, Dense, Input, LoihiGraph, Neurons, Output, Sparse
 from biril_nm.loihi import LOIHI1, LOIHI2
 from biril_nm.loihi.cores import LOIHI1_LIMITS, LOIHI2_LIMITS, Limit, limits_of
-from tests.hardware_sim.test_energy import small_cores, stored_matrix
+from tests.support.cores import small_cores, stored_matrix
 from tests.support.random_graphs import random_graph
 
 LIMITS = ("neurons", "synapse_bits", "axons_in", "axons_out", "neuron_groups", "synapse_formats")
@@ -93,7 +93,14 @@ def test_delays_tags_and_indices_take_memory():
     assert bits(Sparse(scipy.sparse.csr_matrix(weight))) == 4 * 128  # 8 * (8 + 6) + 10
     assert bits(Sparse(scipy.sparse.csr_matrix(weight), delay=3)) == 4 * 192  # 8 * 20 + 10
     assert bits(Sparse(scipy.sparse.csr_matrix(np.eye(8, 4, dtype=int)))) == 4 * 64
-    assert _list_bits(np.array([0, 1, 64, 65]), 8, LOIHI1_LIMITS).tolist() == [0, 64, 576, 640]
+    assert bits(Sparse(scipy.sparse.csr_matrix(np.eye(8, 4, k=1, dtype=int)))) == 3 * 64
+
+
+@pytest.mark.parametrize(("n_post", "bits"), [(1, 64), (64, 576), (65, 640)])
+def test_lists_of_synapses_are_blocks_of_64_and_a_rest(n_post, bits):
+    graph = chain(Dense(np.full((n_post, 1), 2)), (1,), (n_post,))
+    split = BlockGrid((n_post, 1, 1), (1, 1, 1))
+    assert synapse_demand(graph, "c", split, LOIHI1_LIMITS)[1].item() == bits
 
 
 def test_kernels_are_shared_within_a_core():

@@ -12,8 +12,9 @@ import pytest
 from biril_nm.export import read_netx, write_netx
 from biril_nm.hardware_sim import simulate
 from biril_nm.hw_graph import Conv, Dense, Input, LoihiGraph, Neurons, Output, Sparse
+from tests.support.lava_runs import load_lava
 from tests.support.netx_cases import CASES, even
-from tests.support.netx_runs import in_netx, load_lava, neuron, run_netx, write_file
+from tests.support.netx_runs import in_netx, neuron, run_netx, write_file
 
 pytestmark = pytest.mark.lava
 

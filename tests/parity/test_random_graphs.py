@@ -16,10 +16,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
-from biril_nm.export.lava.backend import _inputs, _lava_network, _trace, describe
-from biril_nm.export.lava.bundle import run_lava as runner
+from biril_nm.export.lava.backend import run_lava
 from biril_nm.hardware_sim import simulate
 from biril_nm.hw_graph import Conv, LoihiGraph
+from tests.support.lava_runs import any_integers
 from tests.support.random_graphs import random_graph, random_spikes
 from tests.support.sim_paths import assert_every_path_gives
 
@@ -42,12 +42,8 @@ def side_by_side(graphs: list[LoihiGraph]) -> LoihiGraph:
 
 
 def lava_trace(graph: LoihiGraph, spikes: dict[str, np.ndarray]):
-    """Like ``run_lava``, without the design rules of a chip."""
-    n_steps, batch = next(iter(spikes.values())).shape[:2]
-    with runner.quiet_lava():
-        network = _lava_network().LavaNetwork(*describe(graph), n_steps)
-        rows = runner.stream(network, _inputs(graph, spikes), VARIABLES)
-    return _trace(graph, rows, VARIABLES, tuple(graph.neurons), n_steps, batch)
+    with any_integers():
+        return run_lava(graph, spikes, record=VARIABLES)
 
 
 def kinds_of(graph: LoihiGraph, batch: int) -> set[str]:

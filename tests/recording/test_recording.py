@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 
@@ -12,10 +13,10 @@ from numpy.testing import assert_array_equal
 
 from biril_nm.errors import ConfigError, FileFormatError, OutputExistsError, StorageError
 from biril_nm.hardware_sim import simulate
-from biril_nm.hw_graph import Dense, Input, LoihiGraph, Neurons
 from biril_nm.recording import Recording
 from biril_nm.recording import folder as trace_folder
 from tests.support import killable
+from tests.support.graphs import one_layer
 from tests.support.random_graphs import random_graph, random_spikes
 
 
@@ -37,12 +38,6 @@ def test_a_folder_holds_what_memory_would(seed, tmp_path):
         assert_array_equal(found.v_last[name], v)
     for name, node in wanted.chip_time().items():
         assert_array_equal(found.chip_time()[name].s, node.s)
-
-
-def small(n_pre=40, n_post=64):
-    weight = 2 * np.random.default_rng(0).integers(-20, 30, (n_post, n_pre))
-    nodes = {"in": Input((n_pre,)), "fc": Dense(weight), "lif": Neurons((n_post,), vth=200, dv=400)}
-    return LoihiGraph(nodes, (("in", "fc"), ("fc", "lif")))
 
 
 STREAM = """
@@ -67,7 +62,7 @@ print(trace["lif"].v.nbytes, trace.n_spikes["lif"])
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits memory as Linux does")
 def test_a_million_steps_take_no_more_memory_than_a_block(tmp_path):
-    graph, n_steps = small(), 1_000_000
+    graph, n_steps = one_layer(), 1_000_000
     graph.save(tmp_path / "net.loihi.npz")
     spikes = np.lib.format.open_memmap(
         tmp_path / "stream.npy", mode="w+", dtype=np.uint8, shape=(n_steps, 1, 40)
@@ -87,7 +82,7 @@ def test_a_million_steps_take_no_more_memory_than_a_block(tmp_path):
 
 
 def test_a_failed_run_leaves_nothing_and_force_replaces_traces_only(tmp_path, monkeypatch):
-    graph, spikes = small(), np.ones((3, 1, 40), np.uint8)
+    graph, spikes = one_layer(), np.ones((3, 1, 40), np.uint8)
     folder = tmp_path / "trace"
     simulate(graph, spikes, record_to=folder)
     with pytest.raises(OutputExistsError, match="pass --force"):
@@ -112,9 +107,9 @@ def test_a_full_disk_refuses_the_recording_before_the_run(allocates, small_disk,
         monkeypatch.delattr(trace_folder.os, "posix_fallocate")
     spikes = np.ones((6000, 4, 40), np.uint8)
     with pytest.raises(StorageError, match=r"'v' of 'lif' takes 0.0 GiB and the disk of .* left"):
-        simulate(small(), spikes, record=("s", "v"), record_to=small_disk / "trace")
+        simulate(one_layer(), spikes, record=("s", "v"), record_to=small_disk / "trace")
     assert not list(small_disk.iterdir())
-    simulate(small(), spikes[:50], record=("s", "v"), record_to=small_disk / "trace")
+    simulate(one_layer(), spikes[:50], record=("s", "v"), record_to=small_disk / "trace")
 
 
 def test_a_disk_that_fills_up_while_others_write_does_not_kill_the_run(small_disk):
@@ -132,7 +127,7 @@ def test_a_disk_that_fills_up_while_others_write_does_not_kill_the_run(small_dis
         "simulator.run = late\n"
         "simulate(graph, np.ones((2000, 4, 40), np.uint8), record=('v',), record_to=disk / 'trace')\n"
     )
-    small().save(small_disk / "net.loihi.npz")
+    one_layer().save(small_disk / "net.loihi.npz")
     run = [sys.executable, "-c", code, small_disk / "net.loihi.npz", small_disk]
     done = subprocess.run(
         run, capture_output=True, text=True, check=False, env=killable.environment()
@@ -143,16 +138,16 @@ def test_a_disk_that_fills_up_while_others_write_does_not_kill_the_run(small_dis
 
 
 def test_what_memory_cannot_hold_is_refused_with_the_way_out(monkeypatch):
-    monkeypatch.setattr(trace_folder, "_memory", lambda: 1000)
+    monkeypatch.setattr(os, "sysconf", lambda _: 30)  # pages, and bytes of a page
     with pytest.raises(ConfigError, match=r"record_to=FOLDER \(--record-to\)"):
-        simulate(small(), np.ones((30, 1, 40), np.uint8))
+        simulate(one_layer(), np.ones((30, 1, 40), np.uint8))
 
 
 def test_learning_does_not_record_to_disk(tmp_path):
     from biril_nm.learning.rules import RULES
 
     rule = next(rule for rule in RULES.values() if not rule.three_factor)
-    graph = small().with_node("fc", rule=rule)
+    graph = one_layer().with_node("fc", rule=rule)
     with pytest.raises(ConfigError, match="leave record_to out"):
         simulate(graph, np.ones((3, 1, 40), np.uint8), learn=True, record_to=tmp_path / "x")
 
@@ -169,7 +164,7 @@ def test_learning_does_not_record_to_disk(tmp_path):
     ],
 )
 def test_damaged_folders_are_refused(change, message, tmp_path):
-    simulate(small(), np.ones((3, 1, 40), np.uint8), record_to=tmp_path / "trace")
+    simulate(one_layer(), np.ones((3, 1, 40), np.uint8), record_to=tmp_path / "trace")
     path = tmp_path / "trace" / trace_folder.HEADER
     header = json.loads(path.read_text())
     change(header)
@@ -179,7 +174,7 @@ def test_damaged_folders_are_refused(change, message, tmp_path):
 
 
 def test_a_shortened_array_is_refused(tmp_path):
-    simulate(small(), np.ones((3, 1, 40), np.uint8), record_to=tmp_path / "trace")
+    simulate(one_layer(), np.ones((3, 1, 40), np.uint8), record_to=tmp_path / "trace")
     (array,) = (tmp_path / "trace").glob("*.npy")
     array.write_bytes(array.read_bytes()[:-1])
     with pytest.raises(FileFormatError, match=r"npy' claims 192 bytes"):

@@ -21,10 +21,10 @@ from biril_nm.studies.features.latency import dog_kernel, latency_code
 from biril_nm.studies.features.learner import (
     FeatureConfig,
     FilterBank,
-    _post_terms,
     binary_bank,
     initial_bank,
     learn_filters,
+    post_terms,
 )
 from biril_nm.studies.features.study import StudyConfig, compare_banks
 from biril_nm.studies.ridge import fit_ridge
@@ -92,12 +92,12 @@ def reference_change(rule: LearningRule, w: int, x1: int, random: int) -> int:
 
 @pytest.mark.parametrize("rule", [OFFSET, OJA], ids=lambda rule: rule.name)
 def test_every_update_equals_the_reference(rule: LearningRule) -> None:
-    terms = _post_terms(rule)
+    terms = post_terms(rule)
     moved = set()
     for w in range(0, 256, 5):
         for x1 in (*range(0, 128, 3), 127):
             for random in (0, 17, 64, 127):
-                new = feature_kernels._change(w, x1, terms, random)
+                new = feature_kernels.changed_weight(w, x1, terms, random)
                 assert new == reference_change(rule, w, x1, random)
                 moved.add(np.sign(new - w))
     assert moved == {-1, 0, 1}

@@ -11,6 +11,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from tests.support.lava_runs import load_lava
+
 
 def neuron(i_decay=1024, v_decay=256, vth=40, **more):
     return {"iDecay": i_decay, "vDecay": v_decay, "vThMant": vth, **more}
@@ -31,13 +33,6 @@ def write_file(path: Path, layers: list[dict]) -> Path:
                 else:
                     group.create_dataset(key, data=value)
     return path
-
-
-def load_lava():
-    """Import Lava the way the back end does, which settles the start method of processes."""
-    from biril_nm.export.lava import backend as lava
-
-    lava._lava_network()
 
 
 def _recording(monitor):
@@ -137,3 +132,16 @@ def in_netx(path: Path, graph, x: np.ndarray, input_shape: tuple[int, ...] | Non
                 parts = [run[index][key][start : start + n_steps] for run in runs]
             found[name][key] = np.stack(parts, axis=1).reshape(n_steps, batch, *node.shape)
     return found
+
+
+def dense(**changes):
+    layer = {"type": "dense", "shape": [2], "weight": [[2, -4, 6], [8, 0, -2]], "neuron": neuron()}
+    return {k: v for k, v in (layer | changes).items() if v is not None}
+
+
+def conv(**changes):
+    layer = {
+        "type": "conv", "shape": [1, 2, 2], "weight": np.full((1, 1, 2, 2), 4), "stride": 1,
+        "padding": 0, "dilation": 1, "groups": 1, "neuron": neuron(),
+    }  # fmt: skip
+    return [{"type": "input", "shape": [1, 3, 3]}, layer | changes]

@@ -71,3 +71,32 @@ def compare(graph, x, same=1.0, **options):
         assert 0 < ours.mean() < 1, name
         assert (ours == floats[name]).mean() >= same, (name, (ours == floats[name]).mean())
     return lowered
+
+
+def graph_of(nodes, edges=None, **metadata):
+    edges = list(pairwise(nodes)) if edges is None else edges
+    return nir.NIRGraph(nodes, edges, metadata={"dt": DT, **metadata}, type_check=False)
+
+
+def source(*shape, **metadata):
+    return nir.Input({"input": np.array(shape)}, metadata=metadata)
+
+
+def sink(*shape):
+    return nir.Output({"output": np.array(shape)})
+
+
+def small(**changes):
+    """Input (6,) -> Linear -> IF (4,) -> Output, with attributes of nodes replaced: ``n__r=...``."""
+    nodes = {"in": source(6), "fc": nir.Linear(grid((4, 6))), "n": neurons("IF", (4,))}
+    graph = graph_of({**nodes, "out": sink(4)})
+    for key, value in changes.items():
+        name, field = key.split("__")
+        setattr(graph.nodes[name], field, value)
+    return graph
+
+
+def single(node, shape, neuron=None):
+    """Input -> node -> neurons with shared parameters."""
+    neuron = neuron or nir.IF(r=np.array(1.0), v_threshold=np.array(4.0))
+    return graph_of({"in": source(*shape), "x": node, "n": neuron, "out": sink(1)})

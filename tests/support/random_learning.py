@@ -140,6 +140,15 @@ def modulation(r, factors, post, target, nodes):
     return modulators
 
 
+def error_neurons(r, size, nodes):
+    """Add neurons that compare an input with the output; returns their edges."""
+    nodes["ein"] = Input((size,))
+    nodes["ec"] = static(r, size, size)
+    nodes["ecb"] = static(r, size, size)
+    nodes["error"] = Neurons((size,), **registers(r, size))
+    return [("ein", "ec"), ("ec", "error"), ("out_n", "ecb"), ("ecb", "error")]
+
+
 def random_network(seed, kind=None, three_factor=None, rule=None, legal=True):
     """A net with one or two plastic connections.
 
@@ -168,26 +177,21 @@ def random_network(seed, kind=None, three_factor=None, rule=None, legal=True):
         edges += [("in", "c0"), ("c0", "hid")]
         source, size = "hid", mid
     if three and r.random() < 0.5:
-        nodes["ein"] = Input((post,))
-        nodes["ec"] = static(r, post, post)
-        nodes["ecb"] = static(r, post, post)
-        nodes["error"] = Neurons((post,), **registers(r, post))
-        edges += [("ein", "ec"), ("ec", "error"), ("out_n", "ecb"), ("ecb", "error")]
+        edges += error_neurons(r, post, nodes)
     rule_1 = new_rule()
     modulators = modulation(r, rule_1.third_factors, post, "out_n", nodes)
     nodes["c1"] = make(r, size, post, rule_1, modulators, legal)
     nodes["out_n"] = Neurons((post,), **registers(r, post))
     edges += [(source, "c1"), ("c1", "out_n"), ("out_n", "out")]
-    if kind in ("deep", "two"):
-        if kind == "two":
-            rule_0 = new_rule()
-            factors = modulation(r, rule_0.third_factors, mid, "hid", {**nodes, "error": None})
-            rule_0_inputs = {m for m in factors.values() if m not in ("hid", "error")}
-            nodes.update({m: Input((mid,), 7) for m in rule_0_inputs})
-            factors = {f: "hid" if m == "error" else m for f, m in factors.items()}
-            nodes["c0"] = make(r, pre, mid, rule_0, factors, legal)
-        else:
-            nodes["c0"] = static(r, pre, mid)
+    if kind == "deep":
+        nodes["c0"] = static(r, pre, mid)
+    if kind == "two":
+        rule_0 = new_rule()
+        factors = modulation(r, rule_0.third_factors, mid, "hid", {**nodes, "error": None})
+        rule_0_inputs = [m for m in factors.values() if m not in ("hid", "error")]
+        nodes.update({m: Input((mid,), 7) for m in rule_0_inputs})
+        factors = {f: "hid" if m == "error" else m for f, m in factors.items()}
+        nodes["c0"] = make(r, pre, mid, rule_0, factors, legal)
     if kind == "loop":
         rule_2 = new_rule()
         factors = dict.fromkeys(rule_2.third_factors, "out_n")

@@ -81,54 +81,50 @@ def random_nir(seed, wiring=None):
     r = np.random.default_rng(seed)
     wiring = wiring or str(r.choice(WIRINGS))
     nodes, edges = {}, []
-
-    def put(*named):
-        for name, node in named:
-            nodes[name] = node
-
-    shape0, first, shape1 = _first(r)
-    put(
-        ("input", nir.Input({"input": np.array(shape0)})), ("c1", first), ("n1", neurons(shape1, r))
-    )
+    shape_in, first, shape = _first(r)
+    nodes["input"], nodes["c1"] = nir.Input({"input": np.array(shape_in)}), first
+    nodes["n1"] = neurons(shape, r)
     edges += [("input", "c1"), ("c1", "n1")]
-    last, size = _between(nodes, edges, shape1, r)
+    last, size = _between(nodes, edges, shape, r)
     post = int(r.integers(2, 7))
-    put(("c2", linear(size, post, r)), ("n2", neurons((post,), r, wiring != "readout")))
+    nodes["c2"] = linear(size, post, r)
+    nodes["n2"] = neurons((post,), r, wiring != "readout")
     edges += [(last, "c2"), ("c2", "n2"), ("n2", "output")]
-    flat1 = int(np.prod(shape1))
     weak = r.random() < 0.3
     if wiring == "residual":
-        put(
-            ("c3", linear(size, post, r)),
-            ("n3", neurons((post,), r)),
-            ("c4", linear(post, post, r, weak)),
-        )
+        nodes["c3"], nodes["n3"] = linear(size, post, r), neurons((post,), r)
+        nodes["c4"] = linear(post, post, r, weak)
         edges += [(last, "c3"), ("c3", "n3"), ("n3", "c4"), ("c4", "n2")]
-    elif wiring == "loop":
-        back = linear(post, post, r, weak) if r.random() < 0.7 else nir.Scale(weights((post,), r))
-        put(("c3", back))
-        edges += [("n2", "c3"), ("c3", "n2")]
-    elif wiring == "feedback" and len(shape1) == 1:
-        put(("c3", linear(post, flat1, r, weak)))
-        edges += [("n2", "c3"), ("c3", "n1")]
-    elif wiring == "convolutional loop" and len(shape1) == 3:
-        w = weights((shape1[0], shape1[0], 3, 3), r)
-        put(("c3", nir.Conv2d(None, w, 1, 1, 1, 1, np.zeros(shape1[0]))))
-        edges += [("n1", "c3"), ("c3", "n1")]
+    elif wiring in ("loop", "feedback", "convolutional loop"):
+        edges += _loop(wiring, nodes, shape, post, weak, r)
     elif wiring == "inputs":
-        put(("input2", nir.Input({"input": np.array([3])})), ("c3", linear(3, post, r, weak)))
+        nodes["input2"] = nir.Input({"input": np.array([3])})
+        nodes["c3"] = linear(3, post, r, weak)
         edges += [("input2", "c3"), ("c3", "n2")]
-    put(("output", nir.Output({"output": np.array([post])})))
+    nodes["output"] = nir.Output({"output": np.array([post])})
     if r.random() < 0.35:  # a second output reads a membrane
-        put(
-            ("c5", linear(size, 3, r)),
-            ("read", neurons((3,), r, spiking=False)),
-            ("output2", nir.Output({"output": np.array([3])})),
-        )
+        nodes["c5"], nodes["read"] = linear(size, 3, r), neurons((3,), r, spiking=False)
+        nodes["output2"] = nir.Output({"output": np.array([3])})
         edges += [(last, "c5"), ("c5", "read"), ("read", "output2")]
     _code(nodes, r)
     graph = nir.NIRGraph(nodes, edges, metadata={"dt": DT}, type_check=False)
     return graph, wiring
+
+
+def _loop(wiring, nodes, shape, post, weak, r):
+    """Add a connection back to n2 or, where its shape allows, to n1; returns the edges."""
+    if wiring == "loop":
+        matrix = r.random() < 0.7
+        nodes["c3"] = linear(post, post, r, weak) if matrix else nir.Scale(weights((post,), r))
+        return [("n2", "c3"), ("c3", "n2")]
+    if wiring == "feedback" and len(shape) == 1:
+        nodes["c3"] = linear(post, int(np.prod(shape)), r, weak)
+        return [("n2", "c3"), ("c3", "n1")]
+    if wiring == "convolutional loop" and len(shape) == 3:
+        w = weights((shape[0], shape[0], 3, 3), r)
+        nodes["c3"] = nir.Conv2d(None, w, 1, 1, 1, 1, np.zeros(shape[0]))
+        return [("n1", "c3"), ("c3", "n1")]
+    return []
 
 
 def _first(r):

@@ -17,7 +17,7 @@ from biril_nm.loihi import VTH_SHIFT, WEIGHT_SHIFT
 from biril_nm.loihi.fixed_point import decay_toward_zero
 from biril_nm.recording import LEARNING_VARIABLES
 from biril_nm.training.local_rule.chip_learner import ChipLearner
-from tests.hardware_sim.test_learning_sim import chip_rows, third_factors
+from tests.support.learning_rows import chip_rows, third_factors
 from tests.support.random_learning import random_input, random_network
 
 

@@ -40,7 +40,7 @@ def _integrate(times, step, weights, potential):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True)
-def _change(weight, trace, terms, random):  # type: ignore[no-untyped-def]
+def changed_weight(weight, trace, terms, random):  # type: ignore[no-untyped-def]
     """New weight after one post spike: sum of products, saturation, stochastic rounding.
 
     ``terms`` rows are (signed mantissa, exponent, right shift, factors x1, factors w).
@@ -92,7 +92,7 @@ def _update(image, step, place, weight, rule, draws):  # type: ignore[no-untyped
                 trace = 0
                 if 0 <= y < height and 0 <= x < width and 0 < image[c, y, x] <= step:
                     trace = traces[draws[0, tap], step - image[c, y, x]]
-                weight[c, i, j] = _change(weight[c, i, j], trace, terms, draws[1, tap])
+                weight[c, i, j] = changed_weight(weight[c, i, j], trace, terms, draws[1, tap])
                 tap += 1
 
 

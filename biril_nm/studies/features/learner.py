@@ -80,7 +80,7 @@ class FeatureConfig:
                 f"{self.eta}, radius {self.radius}; expected positive thresholds, eta in 0..1 and a "
                 f"radius from 0"
             )
-        _post_terms(self.rule)
+        post_terms(self.rule)
 
 
 @dataclass(frozen=True)
@@ -185,7 +185,7 @@ def learn_filters(times: Bytes, config: FeatureConfig | None = None, seed: int =
         times,
         weights,
         theta,
-        (_post_terms(config.rule), _trace_courses(config, random)),
+        (post_terms(config.rule), _trace_courses(config, random)),
         draws,
         (config.n_steps, config.winners, config.radius),
         (step, theta_0 // 2, theta_0 * 2),
@@ -199,7 +199,7 @@ def _units(threshold: float) -> int:
     return round(threshold * WEIGHT_MAX)
 
 
-def _post_terms(rule: LearningRule) -> NDArray[np.int64]:
+def post_terms(rule: LearningRule) -> NDArray[np.int64]:
     """Rows (signed mantissa, exponent, shift, factors x1, factors w) of the rule's products."""
     rows = []
     for term in rule.dw:

@@ -1,0 +1,120 @@
+"""Damage to HDF5 files, tried on every reader of them: refused by name, nothing outside is read."""
+
+from __future__ import annotations
+
+import h5py
+import nir
+import numpy as np
+import pytest
+
+from biril_nm.errors import FileFormatError
+from biril_nm.export import read_netx
+from biril_nm.export.nir_files.files import read_nir, write_nir
+from biril_nm.storage.hdf5 import open_checked
+from tests.support.netx_runs import dense, write_file
+from tests.support.nir_graphs import chain, grid, neurons
+
+
+def _write_nir(path):
+    write_nir(path, chain((6,), ("fc", nir.Linear(grid((4, 6)))), ("n", neurons("LIF", (4,)))))
+
+
+def _write_any(path):
+    with h5py.File(path, "w") as file:
+        file["group/numbers"], file["group/text"] = np.arange(4), "of variable length"
+
+
+def _open(path):
+    with open_checked(path, "test"):
+        pass
+
+
+READERS = {
+    "netx": (lambda path: write_file(path, [dense()]), read_netx),
+    "nir": (_write_nir, read_nir),
+    "any": (_write_any, _open),
+}
+
+
+def _virtual(file):
+    layout = h5py.VirtualLayout(shape=(4,), dtype="i8")
+    layout[:] = h5py.VirtualSource("/etc/hostname", "x", shape=(4,))
+    file.create_virtual_dataset("bad", layout)
+
+
+def _lists(file):
+    file.create_dataset("bad", (1,), h5py.vlen_dtype("i4"))[0] = [1, 2]
+
+
+MEMBERS = {
+    "soft link": (
+        lambda f: f.__setitem__("bad", h5py.SoftLink("/")),
+        "'/bad' is a link, which is never followed",
+    ),
+    "external link": (
+        lambda f: f.__setitem__("bad", h5py.ExternalLink("/etc/hostname", "/")),
+        "'/bad' is a link, which is never followed",
+    ),
+    "external storage": (
+        lambda f: f.create_dataset("bad", (4,), "u1", external="/etc/hostname"),
+        "'/bad' takes its data from another file",
+    ),
+    "virtual": (_virtual, "'/bad' takes its data from another file"),
+    "deep": (lambda f: f.create_group("/".join(["g"] * 70)), "groups nest deeper than 64"),
+    "cycle": (lambda f: f.create_group("bad").__setitem__("again", f["/"]), "groups nest deeper"),
+    "huge": (
+        lambda f: f.create_dataset("bad", (1 << 20, 1 << 20), "f8", chunks=(64, 64)),
+        "'/bad' declares 8796093022208 bytes",
+    ),
+    "lists": (_lists, r"'/bad' \(object\) is neither numbers nor plain text"),
+}
+BYTES = {
+    "empty": lambda data: b"",
+    "text": lambda data: b"hello",
+    "truncated": lambda data: data[:900],
+    "signature only": lambda data: b"\x89HDF\r\n\x1a\n" + b"x" * 4000,
+}
+
+
+@pytest.fixture(params=READERS)
+def reader(request, tmp_path):
+    """A valid file, and the function that reads files of its kind."""
+    write, read = READERS[request.param]
+    write(tmp_path / "x.h5")
+    read(tmp_path / "x.h5")
+    return tmp_path / "x.h5", read
+
+
+@pytest.mark.parametrize("damage", MEMBERS)
+def test_hostile_members(damage, reader):
+    edit, message = MEMBERS[damage]
+    path, read = reader
+    with h5py.File(path, "a") as file:
+        edit(file)
+    with pytest.raises(FileFormatError, match=rf"x\.h5.*{message}"):
+        read(path)
+
+
+@pytest.mark.parametrize("damage", BYTES)
+def test_damaged_bytes(damage, reader):
+    path, read = reader
+    path.write_bytes(BYTES[damage](path.read_bytes()))
+    with pytest.raises(FileFormatError, match=r"x\.h5' is not a readable"):
+        read(path)
+
+
+def test_a_missing_file(reader):
+    path, read = reader
+    with pytest.raises(FileFormatError, match=r"none\.h5' does not exist"):
+        read(path.with_name("none.h5"))
+
+
+def test_addresses_of_unusual_width(reader):
+    path, read = reader
+    sizes = h5py.h5p.create(h5py.h5p.FILE_CREATE)
+    sizes.set_sizes(4, 4)
+    file = h5py.File(h5py.h5f.create(bytes(path), h5py.h5f.ACC_TRUNC, sizes))
+    file["text"] = "of variable length"
+    file.close()
+    with pytest.raises(FileFormatError, match="unusual width; write it again with h5py"):
+        read(path)
