@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from biril_nm.compartments.table import models_page
 from biril_nm.export.supported import policy_table
 
 PAGE = Path(__file__).parent / "supported_nodes.md"
+COMPARTMENTS = Path(__file__).parent / "compartments.md"
 
 if __name__ == "__main__":
     PAGE.write_text(policy_table(), encoding="utf-8")
+    COMPARTMENTS.write_text(models_page(), encoding="utf-8")

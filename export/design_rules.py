@@ -1,4 +1,4 @@
-"""The chip's limits as a list of small rules: every violation of a graph is found and told at once.
+"""The chip's limits as a list of small rules: one error lists every violation of a graph.
 
 Lava enforces none of these limits (HARDWARE-level registers just overflow, or the run hangs), so
 the back ends call :func:`check_design` before they build anything. A rule is a generator that yields
@@ -13,12 +13,13 @@ from typing import Any
 
 import numpy as np
 
+from biril_nm.compartments import COMPARTMENTS
 from biril_nm.errors import RangeError, bullet_list
-from biril_nm.hw_graph import Connection, Conv, LoihiGraph
+from biril_nm.hw_graph import Connection, Conv, LoihiGraph, Neurons
 from biril_nm.loihi import (
+    CHIPS,
     DECAY_UNITY,
     LOIHI2,
-    NO_SYNAPTIC_MEMORY,
     WEIGHT_BITS,
     ChipProfile,
     chip_profile,
@@ -91,55 +92,33 @@ def warnings(graph: LoihiGraph, chip: str | ChipProfile = LOIHI2) -> tuple[Findi
 # --- neurons ------------------------------------------------------------------------------------
 
 
-def _register_outside(
-    graph: LoihiGraph, register: str, low: int, high: int, way_out: str
-) -> Iterator[Finding]:
+def registers_fit_the_chip(graph: LoihiGraph, chip: ChipProfile) -> Iterator[Finding]:
+    """Each register lies within the limits that its compartment model declares."""
     for name, node in graph.neurons.items():
-        values = np.asarray(getattr(node, register))
-        wrong = values[(values < low) | (values > high)]
-        if wrong.size:
+        for register in node.compartment.registers:
+            low, high = register.limits(chip)
+            values = np.asarray(node.registers[register.name])
+            wrong = values[(values < low) | (values > high)]
+            if wrong.size:
+                yield Finding(
+                    node=name,
+                    found=f"{register.name} is {_span(wrong)} ({wrong.size} of {values.size} values)",
+                    allowed=f"{low} to {high}",
+                    way_out=register.way_out,
+                )
+
+
+def compartments_run_on_the_chip(graph: LoihiGraph, chip: ChipProfile) -> Iterator[Finding]:
+    """The chip has the compartment model, or can be programmed for it; profiles of your own have all."""
+    for name, node in graph.neurons.items():
+        chips = node.compartment.chips
+        if chip.name in CHIPS and chip.name not in chips:
             yield Finding(
-                node=name,
-                found=f"{register} is {_span(wrong)} ({wrong.size} of {values.size} values)",
-                allowed=f"{low} to {high}",
-                way_out=way_out,
+                name,
+                f"compartment model '{node.model}' does not run on {chip.name}",
+                ", ".join(m.name for m in COMPARTMENTS.values() if chip.name in m.chips),
+                f"Choose another chip ({', '.join(chips)}), or neurons of another model.",
             )
-
-
-def du_fits_its_register(graph: LoihiGraph, chip: ChipProfile) -> Iterator[Finding]:
-    """0..4095: the chip adds 1 to du, so 4095 means no synaptic memory."""
-    yield from _register_outside(
-        graph, "du", 0, NO_SYNAPTIC_MEMORY, "Use du = round(4096 * decay) - 1 (4095: no memory)."
-    )
-
-
-def dv_is_a_share_of_v(graph: LoihiGraph, chip: ChipProfile) -> Iterator[Finding]:
-    """0..4096; Lava runs 4096 (no memory), see :func:`dv_4096_exceeds_12_bits`."""
-    yield from _register_outside(
-        graph, "dv", 0, DECAY_UNITY, "Use dv = round(4096 * decay) (0: an integrator)."
-    )
-
-
-def vth_fits_its_register(graph: LoihiGraph, chip: ChipProfile) -> Iterator[Finding]:
-    """Unsigned mantissa; the threshold acts as vth << 6."""
-    yield from _register_outside(
-        graph, "vth", 0, chip.vth_max, "Lower with a smaller scale, or rescale the layer."
-    )
-
-
-def bias_mantissa_fits_its_register(graph: LoihiGraph, chip: ChipProfile) -> Iterator[Finding]:
-    """Signed mantissa; the bias acts as bias_mant << bias_exp."""
-    limit = chip.bias_mant_max
-    yield from _register_outside(
-        graph, "bias_mant", -limit, limit, "Move factors of 2 into bias_exp."
-    )
-
-
-def bias_exponent_fits_its_register(graph: LoihiGraph, chip: ChipProfile) -> Iterator[Finding]:
-    """Unsigned exponent."""
-    yield from _register_outside(
-        graph, "bias_exp", 0, chip.bias_exp_max, "Fold the exponent into bias_mant."
-    )
 
 
 # --- connections --------------------------------------------------------------------------------
@@ -234,10 +213,14 @@ def messages_fit_the_chip(graph: LoihiGraph, chip: ChipProfile) -> Iterator[Find
 # --- cautions -----------------------------------------------------------------------------------
 
 
+def _neurons_with(graph: LoihiGraph, register: str) -> Iterator[tuple[str, Neurons]]:
+    return ((name, node) for name, node in graph.neurons.items() if register in node.registers)
+
+
 def low_thresholds_are_coarse(graph: LoihiGraph, chip: ChipProfile) -> Iterator[Finding]:
     """Rounding a threshold to an integer costs 0.5 / vth."""
     for name, node in graph.neurons.items():
-        lowest = int(np.min(node.vth))
+        lowest = int(np.min(node.spike_threshold))
         if lowest < COARSE_VTH:
             yield Finding(
                 name,
@@ -249,7 +232,7 @@ def low_thresholds_are_coarse(graph: LoihiGraph, chip: ChipProfile) -> Iterator[
 
 def small_dv_is_coarse(graph: LoihiGraph, chip: ChipProfile) -> Iterator[Finding]:
     """The relative error of a long time constant is 0.5 / dv."""
-    for name, node in graph.neurons.items():
+    for name, node in _neurons_with(graph, "dv"):
         values = np.asarray(node.dv)
         coarse = values[(values > 0) & (values < SHORT_DV)]
         if coarse.size:
@@ -263,7 +246,7 @@ def small_dv_is_coarse(graph: LoihiGraph, chip: ChipProfile) -> Iterator[Finding
 
 def dv_4096_exceeds_12_bits(graph: LoihiGraph, chip: ChipProfile) -> Iterator[Finding]:
     """4096 (v forgets everything) runs in Lava, but a 12-bit register ends at 4095."""
-    for name, node in graph.neurons.items():
+    for name, node in _neurons_with(graph, "dv"):
         if np.any(np.asarray(node.dv) == DECAY_UNITY):
             yield Finding(
                 name,
@@ -301,7 +284,7 @@ def delayed_convolutions_need_a_relay(graph: LoihiGraph, chip: ChipProfile) -> I
 
 
 def learning_rules_need_a_switch(graph: LoihiGraph, chip: ChipProfile) -> Iterator[Finding]:
-    """Plastic connections keep the weights that they have now, unless told to learn."""
+    """Plastic connections keep their weights in runs without ``learn=True``."""
     for name, node in graph.connections.items():
         rule = getattr(node, "rule", None)
         if rule is not None:
@@ -314,11 +297,8 @@ def learning_rules_need_a_switch(graph: LoihiGraph, chip: ChipProfile) -> Iterat
 
 
 RULES: tuple[Rule, ...] = (
-    du_fits_its_register,
-    dv_is_a_share_of_v,
-    vth_fits_its_register,
-    bias_mantissa_fits_its_register,
-    bias_exponent_fits_its_register,
+    registers_fit_the_chip,
+    compartments_run_on_the_chip,
     weight_bits_are_1_to_8,
     weights_survive_preparation,
     kernels_stay_in_8_bits_and_sign,

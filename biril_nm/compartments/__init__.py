@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from biril_nm.compartments.cuba_lif import CUBA_LIF
 from biril_nm.compartments.model import CompartmentModel, Register
-from biril_nm.compartments.registry import COMPARTMENTS, compartment, register, unregister
+from biril_nm.compartments.registry import (
+    COMPARTMENTS,
+    compartment,
+    register,
+    source_of,
+    unregister,
+)
 
 __all__ = [
     "COMPARTMENTS",
@@ -13,5 +19,6 @@ __all__ = [
     "Register",
     "compartment",
     "register",
+    "source_of",
     "unregister",
 ]

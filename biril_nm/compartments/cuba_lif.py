@@ -44,22 +44,17 @@ def prepare(registers: Registers) -> tuple[IntArray, ...]:
         DECAY_UNITY - (np.asarray(registers["du"], dtype=np.int64) + DU_OFFSET),
         DECAY_UNITY - np.asarray(registers["dv"], dtype=np.int64),
         shift_left(mantissa, int(registers["bias_exp"])).astype(np.int64),
-        threshold(registers),
+        _threshold(registers),
     )
 
 
-def threshold(registers: Registers) -> IntArray:
+def _threshold(registers: Registers) -> IntArray:
     """``vth << 6``: a shared threshold is a Python integer in Lava, one per neuron wraps in 32 bits."""
     vth = np.asarray(registers["vth"])
     if vth.ndim:
         return shift_left(vth, VTH_SHIFT).astype(np.int64)
     info = np.iinfo(np.int32)  # v stays below both
     return np.asarray(np.clip(vth.astype(np.int64) << VTH_SHIFT, info.min, info.max))
-
-
-def spike_potential(registers: Registers) -> IntArray:
-    """A spike stands for the threshold."""
-    return np.asarray(np.asarray(registers["vth"], dtype=np.int64) << VTH_SHIFT)
 
 
 CUBA_LIF = CompartmentModel(
@@ -110,7 +105,7 @@ CUBA_LIF = CompartmentModel(
     ),
     prepare=prepare,
     step=step,
-    spike_potential=spike_potential,
+    threshold=lambda registers: np.asarray(registers["vth"], dtype=np.int64),
     resets=(ResetMode.ZERO,),
     chips={"loihi1": "native", "loihi2": "native"},
     lava_process="LIF",

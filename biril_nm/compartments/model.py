@@ -66,8 +66,8 @@ class CompartmentModel:
             step, arrays of 64-bit integers of the same shapes. Computed once per population.
         step: a plain function without branches on its arguments, which Python ints, NumPy arrays and
             numba run alike. It may call other plain functions and read integers of its module.
-        spike_potential: from registers to the potential that one spike stands for, in units of v: the
-            weight of a spike in scores of a readout.
+        threshold: from registers to the potential that one spike stands for, in units of
+            ``1 << VTH_SHIFT`` of v: the weight of a spike in scores of a readout.
         resets: reset kinds of NIR that it stands for.
         chips: name of a chip to how it runs there, "native" or "program"; others refuse it.
         netx_refusal: why a netx file cannot hold it; empty where it can.
@@ -82,7 +82,7 @@ class CompartmentModel:
     registers: tuple[Register, ...]
     prepare: Callable[[Registers], tuple[IntArray, ...]]
     step: Callable[[Any, tuple[Any, ...], tuple[Any, ...]], tuple[tuple[Any, ...], Any]]
-    spike_potential: Callable[[Registers], IntArray]
+    threshold: Callable[[Registers], IntArray]
     resets: tuple[ResetMode, ...]
     chips: Mapping[str, str]
     netx_refusal: str = ""

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
+from pathlib import Path
 from types import MappingProxyType
 
 from biril_nm.compartments.cuba_lif import CUBA_LIF
 from biril_nm.compartments.model import CompartmentModel
 from biril_nm.errors import ConfigError
 
-__all__ = ["COMPARTMENTS", "compartment", "register", "unregister"]
+__all__ = ["COMPARTMENTS", "compartment", "register", "source_of", "unregister"]
 
 _models: dict[str, CompartmentModel] = {}
+_modules: dict[str, str] = {}
 COMPARTMENTS: Mapping[str, CompartmentModel] = MappingProxyType(_models)
 
 
-def register(model: CompartmentModel, replace: bool = False) -> CompartmentModel:
+def register(model: CompartmentModel, module: str, replace: bool = False) -> CompartmentModel:
     """Make ``model`` known under its name, and return it.
 
     Args:
         model: the record.
-        replace: whether it takes the place of another model of that name.
+        module: ``__name__`` of the module that calls this. Bundles for Lava hold a copy of its file.
+        replace: whether the record takes the place of another one of that name.
 
     Raises:
         ConfigError: the name belongs to another model, or spikes have payloads that no engine sends.
@@ -35,13 +39,14 @@ def register(model: CompartmentModel, replace: bool = False) -> CompartmentModel
             f"compartment model '{model.name}' sends payloads {model.spikes[0]} to {model.spikes[1]}; "
             f"expected spikes of 0 and 1"
         )
-    _models[model.name] = model
+    _models[model.name], _modules[model.name] = model, module
     return model
 
 
 def unregister(name: str) -> None:
     """Forget the model called ``name``; graphs that have it cannot run any more."""
     _models.pop(name, None)
+    _modules.pop(name, None)
 
 
 def compartment(name: str) -> CompartmentModel:
@@ -59,4 +64,20 @@ def compartment(name: str) -> CompartmentModel:
         ) from None
 
 
-register(CUBA_LIF)
+def source_of(name: str) -> Path:
+    """File that registered the model called ``name``.
+
+    Raises:
+        ConfigError: the model comes from a program or a session instead of a module of its own.
+    """
+    module = _modules[compartment(name).name]
+    file = getattr(sys.modules.get(module), "__file__", None)
+    if module == "__main__" or file is None or not Path(file).is_file():
+        raise ConfigError(
+            f"compartment model '{name}' was registered by '{module}'; expected a module with a file. "
+            f"Put it into a module and import that"
+        )
+    return Path(file)
+
+
+register(CUBA_LIF, CUBA_LIF.step.__module__)

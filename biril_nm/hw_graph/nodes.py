@@ -155,6 +155,11 @@ class Neurons(ByValue):
         return compartment(self.model)
 
     @property
+    def spike_threshold(self) -> NDArray[np.int64]:
+        """Potential that one spike stands for, in units of ``1 << VTH_SHIFT`` of v."""
+        return self.compartment.threshold(self.registers)
+
+    @property
     def size(self) -> int:
         """Number of neurons."""
         return int(np.prod(self.shape))

@@ -12,11 +12,8 @@ from biril_nm.hw_graph.nodes import Conv, Dense, Neurons, Sparse
 if TYPE_CHECKING:
     from biril_nm.hw_graph.graph import LoihiGraph
 
-__all__ = ["connection_rows", "neuron_rows", "report_text"]
+__all__ = ["CONNECTION_HEADER", "connection_rows", "neuron_table", "report_text"]
 
-NEURON_HEADER = (
-    "neurons", "shape", "du", "dv", "vth", "bias", "latency", "scale", "bound on u", "tightest limit",
-)  # fmt: skip
 CONNECTION_HEADER = (
     "connection", "kind", "weights", "exp", "sign", "bits used", "clipped", "zeros",
     "rel. error", "delay",
@@ -37,28 +34,29 @@ def _tightest(margins: Mapping[str, float]) -> str:
     return f"{name}: {margins[name]:.2f} x"
 
 
-def neuron_rows(graph: LoihiGraph) -> list[tuple[str, ...]]:
-    """One row per Neurons node, as :data:`NEURON_HEADER` names the columns."""
+def neuron_table(graph: LoihiGraph) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Header and one row per Neurons node; a column for each register of the models that occur."""
     facts = graph.metadata.get("neurons", {})
+    models = {node.model: node.compartment for node in graph.neurons.values()}
+    registers = tuple(dict.fromkeys(r.name for m in models.values() for r in m.registers))
     rows: list[tuple[str, ...]] = []
     for name, node in graph.neurons.items():
         known = facts.get(name, {})
-        bias = _values(node.bias_mant)
+        held = (node.registers.get(register) for register in registers)
         rows.append(
             (
                 name,
                 "x".join(map(str, node.shape)),
-                _values(node.du),
-                _values(node.dv),
-                _values(node.vth),
-                bias if bias == "0" else f"{bias} * 2^{node.bias_exp}",
+                node.model,
+                *("-" if value is None else _values(value) for value in held),
                 str(graph.latency[name]),
                 f"{known['scale']:.1f}" if "scale" in known else "-",
                 str(known.get("overflow_bound", "-")),
                 _tightest(known.get("margins", {})),
             )
         )
-    return rows
+    own = ("latency", "scale", "bound on u", "tightest limit")
+    return ("neurons", "shape", "model", *registers, *own), rows
 
 
 def connection_rows(graph: LoihiGraph) -> list[tuple[str, ...]]:
@@ -107,7 +105,7 @@ def report_text(graph: LoihiGraph) -> str:
     }
     if known:
         lines.append(", ".join(f"{key} {value}" for key, value in known.items()))
-    lines += ["", *_table(NEURON_HEADER, neuron_rows(graph))]
+    lines += ["", *_table(*neuron_table(graph))]
     lines += ["", *_table(CONNECTION_HEADER, connection_rows(graph))]
     unrolled = graph.metadata.get("unrolled_convolutions", ())
     for name, plastic in graph.plastic.items():

@@ -50,7 +50,7 @@ def class_scores(graph: LoihiGraph, recording: Recording) -> NDArray[np.generic]
     spikes = np.asarray(recording[node].s)
     flat = spikes.reshape(*spikes.shape[:2], -1)
     v_last = recording.v_last[node].reshape(flat.shape[1], -1)
-    return readout_scores(flat, v_last, np.asarray(graph.neurons[node].vth).reshape(-1))
+    return readout_scores(flat, v_last, graph.neurons[node].spike_threshold.reshape(-1))
 
 
 def predict(graph: LoihiGraph, recording: Recording) -> NDArray[np.int64]:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from biril_nm.hw_graph import Connection, Conv, LoihiGraph, Sparse
+from biril_nm.hw_graph import Connection, Conv, LoihiGraph, Neurons, Sparse
 from biril_nm.hw_graph.nodes import TAG_LIMITS
 from biril_nm.hw_graph.outputs import output_neurons
 from biril_nm.learning.rule import LearningRule
@@ -19,7 +19,7 @@ Description = dict[str, Any]
 Arrays = dict[str, NDArray[Any]]
 
 FORMAT = "biril-nm Lava network"
-VERSION = 1
+VERSION = 2
 
 
 def describe(graph: LoihiGraph) -> tuple[Description, Arrays]:
@@ -27,8 +27,9 @@ def describe(graph: LoihiGraph) -> tuple[Description, Arrays]:
     latency = graph.latency
     arrays: Arrays = {}
     for index, node in enumerate(graph.neurons.values()):
-        for register in ("vth", "du", "dv", "bias_mant"):
-            arrays[f"neurons.{index}.{register}"] = np.asarray(getattr(node, register))
+        for register in node.compartment.per_neuron:
+            arrays[f"neurons.{index}.{register}"] = np.asarray(node.registers[register])
+        arrays[f"readout.{index}"] = node.spike_threshold
     for index, connection in enumerate(graph.connections.values()):
         for key, array in _weight_arrays(connection).items():
             arrays[f"connections.{index}.{key}"] = array
@@ -42,18 +43,24 @@ def describe(graph: LoihiGraph) -> tuple[Description, Arrays]:
             for name, node in graph.inputs.items()
         ],
         "neurons": [
-            {
-                "name": name,
-                "shape": list(node.shape),
-                "latency": int(latency[name]),
-                "bias_exp": int(node.bias_exp),
-            }
-            for name, node in graph.neurons.items()
+            _describe_neurons(name, node, latency[name]) for name, node in graph.neurons.items()
         ],
         "connections": [_describe_connection(graph, name) for name in graph.connections],
         "outputs": list(output_neurons(graph)),
     }
     return description, arrays
+
+
+def _describe_neurons(name: str, node: Neurons, latency: int) -> Description:
+    """Model and the registers that the population shares; the others are arrays."""
+    model = node.compartment
+    return {
+        "name": name,
+        "shape": list(node.shape),
+        "latency": int(latency),
+        "model": {"name": model.name, "lava_process": model.lava_process},
+        "shared": {r.name: int(node.registers[r.name]) for r in model.registers if r.shared},
+    }
 
 
 def _weight_arrays(node: Connection) -> Arrays:

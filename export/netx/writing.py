@@ -33,7 +33,8 @@ def plan_layers(graph: LoihiGraph, round_bias: bool) -> tuple[list[LayerRecord],
         UnsupportedNodeError: at least one finding; all are listed.
     """
     plan = Plan(graph, round_bias)
-    chain = sequence(plan)
+    _refuse_models(plan)
+    chain = [] if plan.findings else sequence(plan)
     if chain:
         _plan_chain(plan, chain)
     if plan.findings:
@@ -48,6 +49,14 @@ def plan_layers(graph: LoihiGraph, round_bias: bool) -> tuple[list[LayerRecord],
         "layers": plan.names,
     }
     return plan.records, facts
+
+
+def _refuse_models(plan: Plan) -> None:
+    for name, node in plan.graph.neurons.items():
+        reason = node.compartment.netx_refusal
+        if reason:
+            found = f"has the compartment model '{node.model}', which netx cannot hold: {reason}"
+            plan.refuse(name, found, LAVA_INSTEAD)
 
 
 def _plan_chain(plan: Plan, chain: list[str]) -> None:

@@ -17,7 +17,7 @@ from biril_nm.errors import FileFormatError, MissingDependencyError
 from biril_nm.export.report.drawings import fits_wide, network_svg
 from biril_nm.export.report.figures import raster_png, weights_png
 from biril_nm.hw_graph import LoihiGraph
-from biril_nm.hw_graph.table import CONNECTION_HEADER, NEURON_HEADER, connection_rows, neuron_rows
+from biril_nm.hw_graph.table import CONNECTION_HEADER, connection_rows, neuron_table
 from biril_nm.recording import Recording
 from biril_nm.storage import atomic_file, check_output, read_bytes, read_json_lines
 
@@ -163,7 +163,7 @@ def write_report(
         network=_network(graph, recording),
         epochs=_epochs(run_dir),
         curves=_curves(run_dir),
-        neurons=Table(NEURON_HEADER, neuron_rows(graph)),
+        neurons=Table(*neuron_table(graph)),
         connections=Table(CONNECTION_HEADER, connection_rows(graph)),
         known="quantisation" in graph.metadata,
         learning=_learning(graph),

@@ -207,9 +207,10 @@ def _footprint(graph: LoihiGraph) -> tuple[int, int, int]:
         n_parameters += int(arrays[0].size)
         chip_bits += int(arrays[0].size) * (min(node.weight_bits, WEIGHT_BITS) + 1)
     for neurons in graph.neurons.values():
-        registers = [getattr(neurons, name) for name in ("vth", "du", "dv", "bias_mant")]
-        stored += sum(int(np.asarray(r).nbytes) for r in registers)
-        stored += neurons.size * STATE_ARRAYS * STATE_BYTES
-        n_parameters += sum(int(np.asarray(r).size) for r in registers)
-        chip_bits += neurons.size * STATE_ARRAYS * STATE_BITS
+        model = neurons.compartment
+        registers = [np.asarray(neurons.registers[name]) for name in model.per_neuron]
+        stored += sum(int(register.nbytes) for register in registers)
+        stored += neurons.size * len(model.state) * STATE_BYTES
+        n_parameters += sum(int(register.size) for register in registers)
+        chip_bits += neurons.size * len(model.state) * STATE_BITS
     return stored, -(-chip_bits // BYTE), n_parameters

@@ -108,11 +108,11 @@ class BlockGrid:
 def register_sets(node: Neurons, limits: CoreLimits) -> IntArray:
     """A number per neuron, flat: neurons that can share a neuron group have the same.
 
-    On a chip with ``limits.register_tables`` those are neurons with equal du, dv and vth, else all.
-    Biases never matter: every neuron has its own.
+    On a chip with ``limits.register_tables`` those are neurons with equal values of the registers that
+    stand in tables (:attr:`biril_nm.compartments.Register.tabled`), else all.
     """
-    registers = (node.du, node.dv, node.vth)
-    if not limits.register_tables or all(register.ndim == 0 for register in registers):
+    registers = [node.registers[r.name] for r in node.compartment.registers if r.tabled]
+    if not limits.register_tables or all(np.ndim(register) == 0 for register in registers):
         return np.zeros(node.size, dtype=np.int64)
     rows = np.stack([np.broadcast_to(r, node.shape).ravel() for r in registers])
     _, number = np.unique(rows, axis=1, return_inverse=True)

@@ -2,7 +2,8 @@
 
 The network is described by a JSON-able dict (``inputs``, ``neurons``, ``connections``, ``outputs``,
 ``max_slack``) and arrays named ``neurons.0.vth``, ``connections.2.weight`` and so on. Shapes are in
-torch order (C, H, W); only the ports of Lava's Conv are turned to (X, Y, C) and back.
+torch order (C, H, W); only the ports of Lava's Conv are turned to (X, Y, C) and back. A population is
+Lava's LIF, or for other compartment models a :class:`Compartments` that calls the model's step.
 
 Time: each connection costs one step plus its delay. The neurons of a sample are cleared at step
 latency + 1, after receiving and before integrating. With ``max_slack`` 0 this is Lava's LIFReset;
@@ -33,8 +34,9 @@ from lava.proc.sparse.process import DelaySparse, Sparse
 from lava.utils.weightutils import SignMode
 
 if __package__:
-    from . import lava_learning, lava_parts
+    from . import lava_compartments, lava_learning, lava_parts
 else:  # beside run_lava.py in a bundle
+    import lava_compartments  # type: ignore[import-not-found, no-redef]
     import lava_learning  # type: ignore[import-not-found, no-redef]
     import lava_parts  # type: ignore[import-not-found, no-redef]
 
@@ -91,17 +93,23 @@ class LavaNetwork(AbstractProcess):  # type: ignore[misc]
         return ports
 
     def _add_population(self, node: dict[str, Any], registers: dict[str, Any]) -> None:
+        """Lava's own LIF where it is the model, else the generic Process."""
         values: dict[str, Any] = {
             key: array if array.ndim else int(array) for key, array in registers.items()
         }
-        values.update(shape=tuple(node["shape"]), bias_exp=node["bias_exp"], name=node["name"])
-        first_step = node["latency"] + 1
-        if self.period > self.n_steps:
-            part = lava_parts.GatedLIF(
-                first_step=first_step, n_steps=self.n_steps, period=self.period, **values
-            )
+        values.update(node["shared"])
+        common = {"shape": tuple(node["shape"]), "name": node["name"]}
+        first_step, rests = node["latency"] + 1, self.period > self.n_steps
+        gate = {"first_step": first_step, "n_steps": self.n_steps, "period": self.period}
+        model = node["model"]
+        if model["lava_process"] != "LIF":
+            gate["n_steps"] = self.n_steps if rests else 0
+            record = lava_compartments.compartment_model(model["name"])
+            part = lava_compartments.Compartments(model=record, registers=values, **gate, **common)
+        elif rests:
+            part = lava_parts.GatedLIF(**gate, **values, **common)
         else:
-            part = LIFReset(reset_interval=self.period, reset_offset=first_step, **values)
+            part = LIFReset(reset_interval=self.period, reset_offset=first_step, **values, **common)
         self.populations[node["name"]] = part
         self.parts.append(part)
         for variable in ("u", "v"):
@@ -207,6 +215,7 @@ _MODELS = {
     Sparse: PySparseModelBitAcc,
     DelaySparse: PyDelaySparseModelBitAcc,
     Conv: PyConvModelFixed,
+    lava_compartments.Compartments: lava_compartments.PyCompartmentsModel,
     lava_parts.DelayLine: lava_parts.PyDelayLineModel,
     lava_parts.Tie: lava_parts.PyTieModel,
     RingBuffer: PySendModelFixed,

@@ -17,12 +17,18 @@ from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 from lava.proc.lif.models import PyLifModelBitAcc, PyLifResetModelBitAcc
 from lava.proc.lif.process import LIF
 
+if __package__:
+    from biril_nm.compartments.clearing import clearing
+else:  # beside run_lava.py in a bundle
+    from clearing import clearing  # type: ignore[import-not-found, no-redef]
+
 __all__ = [
     "DelayLine",
     "GatedLIF",
     "PyDelayLineModel",
     "PyGatedLIFModel",
     "PyTieModel",
+    "Recorded",
     "RecordedLIFReset",
     "Tie",
 ]
@@ -61,8 +67,8 @@ class DelayLine(AbstractProcess):  # type: ignore[misc]
 class Tie(AbstractProcess):  # type: ignore[misc]
     """Receives from two parts of a network and does nothing.
 
-    lava-nc 0.10.0 compiles only one of several unconnected parts and leaves the others out without a
-    word; a tie between them keeps all.
+    lava-nc 0.10.0 compiles only one of several unconnected parts and reports nothing about the others;
+    a tie between them keeps all.
     """
 
     def __init__(self, *, shape_a: tuple[int, ...], shape_b: tuple[int, ...]) -> None:
@@ -71,8 +77,8 @@ class Tie(AbstractProcess):  # type: ignore[misc]
         self.b_in = InPort(shape=shape_b)
 
 
-class _Recorded:
-    """Mix-in of a LIF model: Lava's own step, then s, u and v go into shared memory.
+class Recorded:
+    """Mix-in of a model of neurons: its own step, then s, u and v go into shared memory.
 
     ``proc_params["record"]`` maps "s", "u", "v" to arrays of shape (n_rows, *shape) over memory that
     the parent process shares; row c is chip step c + 1. ``proc_params["clock"]`` counts the steps.
@@ -81,25 +87,27 @@ class _Recorded:
     def __init__(self, proc_params: Any) -> None:
         super().__init__(proc_params)  # type: ignore[call-arg]
         self._record: dict[str, Any] = proc_params.get("record") or {}
-        self._clock = proc_params.get("clock")
-        self._spikes: Any = 0
+        self._steps_done = proc_params.get("clock")
+        self.spikes: Any = 0
 
     def reset_voltage(self, spike_vector: Any) -> None:
+        """Lava's LIF gives its spikes here."""
         super().reset_voltage(spike_vector)  # type: ignore[misc]
-        self._spikes = spike_vector
+        self.spikes = spike_vector
 
     def run_spk(self) -> None:
+        """One step, then the recording."""
         super().run_spk()  # type: ignore[misc]
         row = self.time_step - 1  # type: ignore[attr-defined]
-        state = {"s": self._spikes, "u": self.u, "v": self.v}  # type: ignore[attr-defined]
+        state = {"s": self.spikes, "u": self.u, "v": self.v}  # type: ignore[attr-defined]
         for name, rows in self._record.items():
             if row < len(rows):
                 rows[row] = state[name]
-        if self._clock is not None:
-            self._clock[...] = row + 1
+        if self._steps_done is not None:
+            self._steps_done[...] = row + 1
 
 
-class RecordedLIFReset(_Recorded, PyLifResetModelBitAcc):  # type: ignore[misc]
+class RecordedLIFReset(Recorded, PyLifResetModelBitAcc):  # type: ignore[misc]
     """Lava's fixed-point LIFReset, recorded."""
 
 
@@ -114,22 +122,20 @@ class _GatedModel(PyLifModelBitAcc):  # type: ignore[misc]
 
     def run_spk(self) -> None:
         elapsed = self.time_step - self._first_step
-        phase = elapsed % self._period
-        if elapsed < 0 or phase >= self._n_steps:
-            self.a_in.recv()
+        clear, rest = clearing(elapsed, self._period, self._n_steps)
+        if clear:
             self.u[:] = 0
             self.v[:] = 0
-            rest = np.zeros(self.v.shape, dtype=bool)
-            self.reset_voltage(spike_vector=rest)
-            self.s_out.send(rest)
+        if not rest:
+            super().run_spk()
             return
-        if phase == 0:
-            self.u[:] = 0
-            self.v[:] = 0
-        super().run_spk()
+        self.a_in.recv()
+        silence = np.zeros(self.v.shape, dtype=bool)
+        self.reset_voltage(spike_vector=silence)
+        self.s_out.send(silence)
 
 
-class PyGatedLIFModel(_Recorded, _GatedModel):
+class PyGatedLIFModel(Recorded, _GatedModel):
     """Fixed-point model of :class:`GatedLIF`: Lava's LIF step while awake."""
 
 

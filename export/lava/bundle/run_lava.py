@@ -345,7 +345,7 @@ def report(
     for index, node in enumerate(description["neurons"]):
         if node["name"] not in description["outputs"]:
             continue
-        trace, vth = traces[node["name"]], arrays[f"neurons.{index}.vth"]
+        trace, vth = traces[node["name"]], arrays[f"readout.{index}"]
         scores = readout_scores(trace["s"], trace["v"][-1], vth, description["vth_shift"])
         scores = scores.reshape(len(scores), -1)
         for sample, row in enumerate(scores):
