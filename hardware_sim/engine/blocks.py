@@ -27,7 +27,6 @@ from biril_nm.hardware_sim.kernels.records import (
     Clock,
     Link,
     Node,
-    Registers,
     Scratch,
     Source,
 )
@@ -258,8 +257,14 @@ class Worker:
         """A node as the kernels take it."""
         node, state, clock = self._program.compartments[name], chunk.state, self._clock
         return Node(
-            Cells(state.spikes[name], state.past[name], state.u[name], state.v[name]),
-            Registers(node.keep_u, node.keep_v, node.bias, node.vth, node.wide),
+            Cells(
+                state.spikes[name],
+                state.past[name],
+                state.u[name],
+                state.v[name],
+                state.more[name],
+            ),
+            node.registers,
             self._recorder.probes(name),
             Clock(chunk.b0, chunk.t0, clock.period, self._program.latency[name], clock.active),
         )

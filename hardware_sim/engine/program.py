@@ -13,13 +13,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from biril_nm.arrays import IntArray
+from biril_nm.compartments import CUBA_LIF
 from biril_nm.errors import ConfigError
 from biril_nm.hardware_sim.engine.components import Component, execution_order
 from biril_nm.hardware_sim.engine.layout import internal_order
 from biril_nm.hardware_sim.engine.synapses import Synapses, make_synapses
 from biril_nm.hardware_sim.kernels.jit import BoundKernels
+from biril_nm.hardware_sim.kernels.models import model_registers
+from biril_nm.hardware_sim.kernels.records import Registers
 from biril_nm.hw_graph import LoihiGraph, Neurons, Shape
-from biril_nm.loihi import DECAY_UNITY, DU_OFFSET, STATE_LIMIT, VTH_SHIFT, WEIGHT_SHIFT
+from biril_nm.loihi import DECAY_UNITY, STATE_LIMIT, WEIGHT_SHIFT
 
 __all__ = ["Compartments", "Program", "compile_graph"]
 
@@ -28,19 +32,21 @@ INT32_BITS = 32
 
 @dataclass(frozen=True)
 class Compartments:
-    """Registers of one Neurons node in internal order; arrays of length 1 where shared.
+    """A population as the kernels take it, neurons in internal order.
 
-    ``memoryless``: u is forgotten at each step, v decays alike in all neurons, and what arrives is proven to
-    stay inside 24 bits, so that the step needs neither u nor its wrap.
+    Attributes:
+        name, shape: of the Neurons node.
+        registers: a :class:`~biril_nm.hardware_sim.kernels.records.Registers`, or the record of another
+            compartment model (:mod:`biril_nm.hardware_sim.kernels.models`).
+        n_words: state words beyond u and v.
+        memoryless: u is forgotten at each step, v decays alike in all neurons, and what arrives is proven
+            to stay inside 24 bits, so that the step needs neither u nor its wrap.
     """
 
     name: str
     shape: Shape
-    keep_u: NDArray[np.int32]
-    keep_v: NDArray[np.int32]
-    bias: NDArray[np.int32]
-    vth: NDArray[np.int32]
-    wide: bool
+    registers: Any
+    n_words: int = 0
     memoryless: bool = False
 
     @property
@@ -136,29 +142,34 @@ def _message_bits(name: str, bits: int) -> int:
 
 
 def _compartments(name: str, node: Neurons, links: tuple[Synapses, ...]) -> Compartments:
-    """Registers as the kernel takes them; overflows of illegal values are Lava's."""
-    bias = np.asarray(shift_left(node.bias_mant.astype(np.int16), node.bias_exp))
-    registers = [
-        DECAY_UNITY - (node.du.astype(np.int64) + DU_OFFSET),
-        DECAY_UNITY - node.dv.astype(np.int64),
-        bias,
-        _threshold(node),
-    ]
-    wide = any(r.min() < 0 or r.max() > DECAY_UNITY for r in registers[:2])
-    shared = not wide and all(r.ndim == 0 for r in registers)
-    keep_u, keep_v, scaled_bias, threshold = (
-        _internal_register(register, node.shape, shared) for register in registers
+    """Constants of the model's step as the kernel takes them; overflows of illegal values are Lava's."""
+    model = node.compartment
+    constants = model.prepare(node.registers)
+    shared = all(np.ndim(constant) == 0 for constant in constants)
+    if model is CUBA_LIF:
+        return _cuba_lif(name, node.shape, constants, shared, links)
+    rows = [_internal(constant, node.shape, shared, np.int64) for constant in constants]
+    return Compartments(
+        name, node.shape, model_registers(model, np.stack(rows)), len(model.state) - 2
     )
+
+
+def _cuba_lif(
+    name: str,
+    shape: Shape,
+    constants: tuple[IntArray, ...],
+    shared: bool,
+    links: tuple[Synapses, ...],
+) -> Compartments:
+    wide = any(keep.min() < 0 or keep.max() > DECAY_UNITY for keep in constants[:2])
+    shared = shared and not wide
+    keep_u, keep_v, bias, vth = (_internal(c, shape, shared, np.int32) for c in constants)
+    forgets = not wide and not keep_u.any() and np.all(keep_v == keep_v[0])
     return Compartments(
         name,
-        node.shape,
-        keep_u,
-        keep_v,
-        scaled_bias,
-        threshold,
-        wide=bool(wide),
-        memoryless=bool(not wide and not keep_u.any() and np.all(keep_v == keep_v[0]))
-        and _stays_inside(links),
+        shape,
+        Registers(keep_u, keep_v, bias, vth, bool(wide)),
+        memoryless=bool(forgets) and _stays_inside(links),
     )
 
 
@@ -171,26 +182,9 @@ def _stays_inside(links: tuple[Synapses, ...]) -> bool:
     return sum(link.bound for link in links) < STATE_LIMIT >> WEIGHT_SHIFT
 
 
-def _threshold(node: Neurons) -> NDArray[np.int32]:
-    """``vth << 6``: a shared threshold is a Python integer in Lava, one per neuron wraps in 32 bits."""
-    if node.vth.ndim:
-        return shift_left(node.vth, VTH_SHIFT)
-    info = np.iinfo(np.int32)
-    wide = np.clip(node.vth.astype(np.int64) << VTH_SHIFT, info.min, info.max)  # v stays below both
-    return np.asarray(wide, dtype=np.int32)
-
-
-def _internal_register(value: NDArray[Any], shape: Shape, shared: bool) -> NDArray[np.int32]:
+def _internal(value: IntArray, shape: Shape, shared: bool, dtype: Any) -> NDArray[Any]:
+    """A constant in internal order, (n,), or (1,) where all neurons share it."""
     if shared:
-        return value.reshape(1).astype(np.int32)
+        return np.asarray(value).reshape(1).astype(dtype)
     full = np.broadcast_to(value, shape).ravel()[internal_order(shape)]
-    return np.ascontiguousarray(full, dtype=np.int32)
-
-
-def shift_left(value: NDArray[Any], exponent: int) -> NDArray[np.int32]:
-    """``value << exponent`` in 32 bits, wrapping; floor shift right for negative exponents."""
-    wide = value.astype(np.int64)
-    if exponent >= INT32_BITS:
-        return np.zeros_like(wide, dtype=np.int32)
-    shifted = wide << exponent if exponent >= 0 else wide >> min(-exponent, INT32_BITS - 1)
-    return np.asarray(shifted).astype(np.int32)
+    return np.ascontiguousarray(full, dtype=dtype)

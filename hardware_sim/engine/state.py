@@ -25,12 +25,14 @@ class State:
             read, then the rows of the chunk at hand. A constant input has one row.
         past: rows of the past; a constant input is not in it.
         u, v: of each Neurons node, (batch, n); u has no columns where nothing needs it.
+        more: further words of each Neurons node, (batch, n_words, n).
     """
 
     spikes: Mapping[str, Array]
     past: Mapping[str, int]
     u: Mapping[str, Array]
     v: Mapping[str, Array]
+    more: Mapping[str, Array]
 
     @property
     def batch(self) -> int:
@@ -39,13 +41,17 @@ class State:
 
     def samples(self, n: int) -> State:
         """The first n samples; the arrays are views."""
-        u, v = ({name: a[:n] for name, a in arrays.items()} for arrays in (self.u, self.v))
-        return State({name: a[:n] for name, a in self.spikes.items()}, self.past, u, v)
+        spikes, u, v, more = (
+            {name: a[:n] for name, a in arrays.items()}
+            for arrays in (self.spikes, self.u, self.v, self.more)
+        )
+        return State(spikes, self.past, u, v, more)
 
     def clear(self) -> None:
         """Bring the neurons to rest."""
-        for array in (*self.u.values(), *self.v.values()):
-            array[...] = 0
+        for word in (self.u, self.v, self.more):
+            for array in word.values():
+                array[...] = 0
 
     def move_on(self, n_steps: int) -> None:
         """Make the last of ``n_steps`` rows the past of the next chunk."""
@@ -117,4 +123,8 @@ def make_state(
     sizes = {name: program.size(name) for name in program.compartments}
     u = {name: np.zeros((batch, n if name in with_u else 0), np.int32) for name, n in sizes.items()}
     v = {name: np.zeros((batch, n), np.int32) for name, n in sizes.items()}
-    return State(spikes, past, u, v)
+    more = {
+        name: np.zeros((batch, node.n_words, node.size), np.int64)
+        for name, node in program.compartments.items()
+    }
+    return State(spikes, past, u, v, more)

@@ -17,7 +17,7 @@ from typing import Any, TypeVar, cast
 import numba
 from numba.extending import intrinsic, overload
 
-from biril_nm.loihi import registers
+from biril_nm import compartments, loihi
 
 __all__ = ["BoundKernels", "choice", "clear", "instruction", "is_loaded", "kernel", "part"]
 
@@ -108,8 +108,10 @@ def source_digest() -> str:
     """Digest of all files that kernels are made of."""
     digest = hashlib.sha256()
     kernels = Path(__file__).resolve().parent
-    for path in (*sorted(kernels.rglob("*.py")), Path(registers.__file__)):
-        digest.update(path.read_bytes())
+    floors = (Path(str(package.__file__)).parent for package in (loihi, compartments))
+    for folder in (kernels, *floors):
+        for path in sorted(folder.rglob("*.py")):
+            digest.update(path.read_bytes())
     return digest.hexdigest()
 
 

@@ -1,9 +1,9 @@
-"""Compiled step of the CUBA-LIF compartment: decay, wrap, clip, threshold, reset, probes.
+"""Compiled step of a population: clearing, step, spikes, probes; and the fast forms of CUBA-LIF.
 
-Integers are those of lava-nc 0.10.0 ``PyLifModelBitAcc`` (tag ``fixed_pt``), its 32-bit overflows
-included: ``biril_nm.loihi.fixed_point`` states the equations. With decays in 0..4096 everything fits 32
-bits, because x k >> 12 = (x >> 12) k + ((x & 4095) k >> 12), which lets the loops run on twice as many
-lanes as a 64-bit product. Other decays, which Lava runs but no register holds, take 64 bits.
+The forms of CUBA-LIF compute what :mod:`biril_nm.compartments.cuba_lif` declares, in 32 bits: with decays in
+0..4096 nothing overflows, because x k >> 12 = (x >> 12) k + ((x & 4095) k >> 12), which lets the loops run
+on twice as many lanes as a 64-bit product. Other decays, which Lava runs but no register holds, take the
+declared step itself, as all other compartment models do.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from biril_nm.compartments import CUBA_LIF
+from biril_nm.compartments.clearing import clearing
 from biril_nm.hardware_sim.kernels.finish import deliver
-from biril_nm.hardware_sim.kernels.jit import clear, part
+from biril_nm.hardware_sim.kernels.jit import choice, clear, part
 from biril_nm.hardware_sim.kernels.lanes import (
     LANES,
     MASK,
@@ -22,6 +24,7 @@ from biril_nm.hardware_sim.kernels.lanes import (
     step_each,
     step_shared,
 )
+from biril_nm.hardware_sim.kernels.models import compiled, is_model_registers, step_model
 from biril_nm.loihi import DECAY_BITS, DECAY_UNITY, STATE_LIMIT, STATE_SPAN, WEIGHT_SHIFT
 
 __all__ = ["advance_row", "is_at_rest", "step"]
@@ -34,6 +37,9 @@ LIMIT = np.int32(STATE_LIMIT)
 SPAN = np.int32(STATE_SPAN)
 CLIP = np.int32(STATE_LIMIT - 1)
 
+_declared_step = compiled(CUBA_LIF.step)
+_clearing = compiled(clearing)
+
 
 @part
 def _decay(x: Any, keep: Any) -> Any:
@@ -42,14 +48,6 @@ def _decay(x: Any, keep: Any) -> Any:
     part = np.int32(np.int32(x & FRACTION) * keep)
     round_up = np.int32(np.int32(x >> SIGN) & FRACTION)  # floor becomes ceiling below zero
     return np.int32(whole + np.int32(np.int32(part + round_up) >> BITS))
-
-
-@part
-def _decay_wide(x: Any, keep: Any) -> Any:
-    """The same for any keep: the product decides the sign, the result is cut to 32 bits."""
-    product = np.int64(x) * np.int64(keep)
-    size = abs(product) >> np.int64(DECAY_BITS)
-    return np.int32(-size if product < 0 else size)
 
 
 @part
@@ -124,11 +122,13 @@ def _step_each(
 def _step_wide(
     a: Any, u: Any, v: Any, s: Any, keep_u: Any, keep_v: Any, bias: Any, vth: Any
 ) -> None:
-    """One step of neurons whose decays fit no register."""
+    """One step of neurons whose decays fit no register, as the model declares it."""
     for i in range(v.size):
-        x = _wrap(np.int32(_decay_wide(u[i], keep_u[i]) + np.int32(a[i] << SHIFT)))
-        y = _clip(np.int32(np.int32(_decay_wide(v[i], keep_v[i]) + x) + bias[i]))
-        _fire(x, y, vth[i], u, v, s, i)
+        constants = (np.int64(keep_u[i]), np.int64(keep_v[i]), np.int64(bias[i]), np.int64(vth[i]))
+        state, spike = _declared_step(np.int64(a[i]), (np.int64(u[i]), np.int64(v[i])), constants)
+        u[i] = state[0]
+        v[i] = state[1]
+        s[i] = spike
 
 
 @part
@@ -150,9 +150,25 @@ def _probe(record: Any, b: Any, t: Any, row: Any) -> None:
             record[b, t, i] = row[i]
 
 
-@part
-def _advance(sums: Any, finish: Any, a: Any, u: Any, v: Any, s: Any, registers: Any) -> None:
+@choice
+def _advance(
+    sums: Any, finish: Any, a: Any, u: Any, v: Any, more: Any, s: Any, registers: Any
+) -> Any:
     """One step with sums as a connection leaves them, or with finished input (``finish`` None)."""
+    return _advance_model if is_model_registers(registers) else _advance_cuba_lif
+
+
+def _advance_model(
+    sums: Any, finish: Any, a: Any, u: Any, v: Any, more: Any, s: Any, registers: Any
+) -> None:
+    if finish is not None:
+        deliver(sums, a, False, finish)
+    step_model(a, u, v, more, s, registers)
+
+
+def _advance_cuba_lif(
+    sums: Any, finish: Any, a: Any, u: Any, v: Any, more: Any, s: Any, registers: Any
+) -> None:
     if u.size == 0:  # the program promises that these sums need no more than a factor
         shift = SHIFT
         if finish is not None:
@@ -168,14 +184,19 @@ def _advance(sums: Any, finish: Any, a: Any, u: Any, v: Any, s: Any, registers: 
 @part
 def is_at_rest(t: int, u: Any, v: Any, clock: Any) -> Any:
     """Whether the neurons of a sample rest at step t of the run; clears u and v when their time has come."""
-    if clock.period == 0:
-        return False
-    age = (t - clock.phase) % clock.period
-    rest = clock.active > 0 and (age >= clock.active or t < clock.phase)
-    if age == 0 or rest:
+    is_cleared, rests = _clearing(t - clock.phase, clock.period, clock.active)
+    if is_cleared:
         clear(u)
         clear(v)
-    return rest
+    return rests
+
+
+@part
+def _clear_words(t: int, more: Any, clock: Any) -> None:
+    """Clear further state words of a sample when their time has come."""
+    if more.shape[0] and _clearing(t - clock.phase, clock.period, clock.active)[0]:
+        for k in range(more.shape[0]):
+            clear(more[k])
 
 
 @part
@@ -191,10 +212,11 @@ def advance_row(sums: Any, finish: Any, a: Any, b: int, t: int, node: Any) -> An
     """
     cells, clock, probes = node.cells, node.clock, node.probes
     u, v, spikes = cells.u[b], cells.v[b], cells.s[b, cells.start + t]
+    _clear_words(clock.t0 + t, cells.more[b], clock)
     if is_at_rest(clock.t0 + t, u, v, clock):
         clear(spikes)
     else:
-        _advance(sums, finish, a, u, v, spikes, node.registers)
+        _advance(sums, finish, a, u, v, cells.more[b], spikes, node.registers)
     count = np.int64(0)
     for first in range(0, spikes.size, MASK):
         count += count_bits(spike_mask(spikes, first))

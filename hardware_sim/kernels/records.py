@@ -166,16 +166,20 @@ class Cells(NamedTuple):
         u: (batch, n), without columns where it is neither remembered nor recorded
             (:attr:`biril_nm.hardware_sim.engine.program.Compartments.memoryless`).
         v: (batch, n).
+        more: (batch, n_words, n), further state of compartment models that have some.
     """
 
     s: NDArray[np.uint8]
     start: int
     u: NDArray[np.int32]
     v: NDArray[np.int32]
+    more: NDArray[np.int64]
 
 
 class Registers(NamedTuple):
-    """Registers of the neurons of a node: arrays (n,), or (1,) where all share one value.
+    """Registers of CUBA-LIF neurons: arrays (n,), or (1,) where all share one value.
+
+    Other compartment models have records of their own (:mod:`biril_nm.hardware_sim.kernels.models`).
 
     Attributes:
         keep_u, keep_v: ``4096 - decay``.
@@ -222,6 +226,6 @@ class Node(NamedTuple):
     """A node as the loops take it."""
 
     cells: Cells
-    registers: Registers
+    registers: Any
     probes: Probes
     clock: Clock

@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biril_nm.arrays import Array
+from biril_nm.compartments import CUBA_LIF
+from biril_nm.errors import ConfigError
 from biril_nm.hardware_sim.engine.layout import node_order
 from biril_nm.hardware_sim.engine.program import Program
 from biril_nm.hardware_sim.engine.state import Chunk
@@ -29,6 +31,7 @@ from biril_nm.hardware_sim.kernels.learning.plan import (
     Store,
 )
 from biril_nm.hardware_sim.kernels.learning.steps import run_group
+from biril_nm.hardware_sim.kernels.records import Registers
 from biril_nm.hardware_sim.learning.connections import Arena, Plastic, make_plastic, stack_tables
 from biril_nm.hw_graph import Conv, LoihiGraph, Sparse
 from biril_nm.hw_graph.convolutions import conv_matrix
@@ -134,18 +137,29 @@ class Group:
     def _node_tables(self) -> GroupNodes:
         table = np.zeros(len(self.names), dtype=GROUP_NODE)
         nodes = [self._program.compartments[name] for name in self.names]
-        sizes = [node.keep_u.size for node in nodes]
+        held = [self._registers(name) for name in self.names]
+        sizes = [registers.keep_u.size for registers in held]
         table["start"] = [self._start[name] for name in self.names]
         table["size"] = [node.size for node in nodes]
         table["first_register"] = np.cumsum([0, *sizes[:-1]])
         table["n_registers"] = sizes
         table["latency"] = [self._program.latency[name] for name in self.names]
-        table["wide"] = [node.wide for node in nodes]
+        table["wide"] = [registers.wide for registers in held]
         registers = (
-            np.concatenate([getattr(node, register) for node in nodes])
+            np.concatenate([getattr(each, register) for each in held])
             for register in ("keep_u", "keep_v", "bias", "vth")
         )
         return GroupNodes(table, *registers)
+
+    def _registers(self, name: str) -> Registers:
+        """Registers of CUBA-LIF neurons, the only ones that the learning loop advances."""
+        registers = self._program.compartments[name].registers
+        if isinstance(registers, Registers):
+            return registers
+        raise ConfigError(
+            f"'{name}' takes part in learning and has the compartment model "
+            f"'{self._graph.neurons[name].model}'; expected '{CUBA_LIF.name}'. Run it with learn=False"
+        )
 
     def _static_links(self) -> StaticLinks:
         """Connections without a rule from one node of the group to another, as lists by source."""
