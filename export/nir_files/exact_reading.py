@@ -15,6 +15,11 @@ import numpy as np
 
 from biril_nm.arrays import FloatArray, IntArray
 from biril_nm.errors import BirilError
+from biril_nm.export.nir_files.exact_models import (
+    model_of,
+    nearest_cuba_lif,
+    neurons_of_model,
+)
 from biril_nm.export.nir_nodes.groups import regrouped
 from biril_nm.export.nir_nodes.neurons import ENDLESS_STEPS
 from biril_nm.export.nir_nodes.typed_convolutions import restored
@@ -73,10 +78,16 @@ class _ChangedError(Exception):
 
 
 def exact_graph(graph: nir.NIRGraph) -> LoihiGraph | None:
-    """The integer network that ``graph`` was written from; None if it is any other graph."""
+    """The integer network that ``graph`` was written from; None if it is any other graph.
+
+    Raises:
+        ConfigError: neurons of a compartment model that is not registered.
+    """
     metadata = graph.metadata or {}
     if not np.array_equal(metadata.get(EXACT, 0), VERSION):
         return None
+    for node in graph.nodes.values():
+        model_of(node)
     try:
         return _restore(restored(graph), float(metadata["dt"]))
     except (_ChangedError, BirilError, *DAMAGED) as error:
@@ -104,7 +115,7 @@ def _restore(graph: nir.NIRGraph, dt: float) -> LoihiGraph:
             nodes[name] = Output()
             edges += [(a, name) for a in before[name]]
         elif isinstance(node, _NEURONS):
-            nodes[name] = _neurons(node, dt)
+            nodes[name] = _population(node, dt)
         elif isinstance(node, _WEIGHTS):
             source, delay = _source(graph, before, name, dt)
             nodes[name] = _connection(node, delay)
@@ -216,6 +227,17 @@ def _sparse(weight: IntArray, facts: Any) -> Any:
     indices, indptr = np.asarray(facts["indices"]), np.asarray(facts["indptr"])
     rows = np.repeat(np.arange(weight.shape[0]), np.diff(indptr))
     return scipy.sparse.csr_matrix((weight[rows, indices], indices, indptr), shape=weight.shape)
+
+
+def _population(node: Any, dt: float) -> Neurons:
+    """CUBA-LIF out of the floats; another model out of its registers, if the floats agree with them."""
+    near, model = _neurons(node, dt), model_of(node)
+    if model is None:
+        return near
+    found = neurons_of_model(node, model, near.shape)
+    if nearest_cuba_lif(found) != near:
+        raise _ChangedError(f"parameters and registers of the model '{model}' differ")
+    return found
 
 
 def _neurons(node: Any, dt: float) -> Neurons:

@@ -29,6 +29,7 @@ import numpy as np
 import biril_nm
 from biril_nm.arrays import FloatArray, Shape
 from biril_nm.errors import ConfigError, UnsupportedNodeError, bullet_list
+from biril_nm.export.nir_files.exact_models import add_model, nearest_cuba_lif
 from biril_nm.export.nir_files.exact_reading import EXACT, REGISTERS, VERSION
 from biril_nm.export.nir_nodes.neurons import tau_steps
 from biril_nm.export.nir_nodes.typed_convolutions import typed
@@ -60,7 +61,7 @@ def exact_nir(graph: LoihiGraph, dt_s: float | None = None) -> nir.NIRGraph:
         if isinstance(node, Input):
             nodes[name] = _input(graph, name, node)
         elif isinstance(node, Neurons):
-            nodes[name] = _neurons(node, name in flat, dt)
+            nodes[name] = add_model(_neurons(nearest_cuba_lif(node), name in flat, dt), node)
         elif name in graph.outputs:
             shape = graph.shape_of(graph.outputs[name])
             size = np.array((int(np.prod(shape)),) if graph.outputs[name] in flat else shape)
@@ -112,8 +113,9 @@ def _findings(graph: LoihiGraph, flat: set[str]) -> Iterator[str]:
         if "/" in name:
             yield f"'{name}': the name has a '/'; expected none, as in NIR files. Rename the node"
     for name, node in graph.neurons.items():
-        if node.bias_exp < 0:
-            yield f"'{name}': bias_exp is {node.bias_exp}; expected 0 or more, as on the chip"
+        exponent = nearest_cuba_lif(node).bias_exp
+        if exponent < 0:
+            yield f"'{name}': bias_exp is {exponent}; expected 0 or more, as on the chip"
     for name, link in graph.connections.items():
         source, destination = graph.ends[name]
         if getattr(link, "rule", None) is not None:

@@ -13,7 +13,7 @@ import numpy as np
 from biril_nm.compartments import CUBA_LIF, CompartmentModel, Register, register
 from biril_nm.compartments.cuba_lif import step as cuba_step
 
-GAIN_MAX = 7
+GAIN_MAX = 2047
 
 
 def step(a: Any, state: tuple[Any, ...], constants: tuple[Any, ...]) -> tuple[Any, Any]:
