@@ -1,4 +1,4 @@
-"""Write docs/supported_nodes.md from the tables of the exporter: python docs/make_tables.py (make pages)."""
+"""Write the generated pages of docs: python docs/make_tables.py (make pages)."""
 
 from __future__ import annotations
 
