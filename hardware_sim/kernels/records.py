@@ -7,7 +7,7 @@ for: :data:`Weights` of one class select the sum of one kind of connection
 
 from __future__ import annotations
 
-from typing import NamedTuple, Union
+from typing import Any, NamedTuple, Union
 
 import numpy as np
 from numpy.typing import NDArray
