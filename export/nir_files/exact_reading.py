@@ -14,6 +14,7 @@ import nir
 import numpy as np
 
 from biril_nm.arrays import FloatArray, IntArray
+from biril_nm.compartments import CUBA_LIF
 from biril_nm.errors import BirilError
 from biril_nm.export.nir_files.exact_models import (
     model_of,
@@ -52,7 +53,7 @@ log = logging.getLogger(__name__)
 # Metadata of the graph that marks such a file.
 EXACT = "exact_registers"
 VERSION = 1
-REGISTERS = ("vth", "du", "dv", "bias_mant")
+REGISTERS = CUBA_LIF.per_neuron
 # Beyond it, floats have no fraction.
 WHOLE_MAX = 2.0**53
 # Of float64 products of a few factors; registers are at least 1 apart.
