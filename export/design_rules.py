@@ -92,10 +92,21 @@ def warnings(graph: LoihiGraph, chip: str | ChipProfile = LOIHI2) -> tuple[Findi
 # --- neurons ------------------------------------------------------------------------------------
 
 
-def registers_fit_the_chip(graph: LoihiGraph, chip: ChipProfile) -> Iterator[Finding]:
-    """Each register lies within the limits that its compartment model declares."""
+def compartments_fit_the_chip(graph: LoihiGraph, chip: ChipProfile) -> Iterator[Finding]:
+    """The chip runs the compartment model, and registers lie within the limits that the model declares.
+
+    Chips of your own run every model.
+    """
     for name, node in graph.neurons.items():
-        for register in node.compartment.registers:
+        model = node.compartment
+        if chip.name in CHIPS and chip.name not in model.chips:
+            yield Finding(
+                name,
+                f"compartment model '{model.name}' does not run on {chip.name}",
+                ", ".join(m.name for m in COMPARTMENTS.values() if chip.name in m.chips),
+                f"Choose another chip ({', '.join(model.chips)}), or neurons of another model.",
+            )
+        for register in model.registers:
             low, high = register.limits(chip)
             values = np.asarray(node.registers[register.name])
             wrong = values[(values < low) | (values > high)]
@@ -106,19 +117,6 @@ def registers_fit_the_chip(graph: LoihiGraph, chip: ChipProfile) -> Iterator[Fin
                     allowed=f"{low} to {high}",
                     way_out=register.way_out,
                 )
-
-
-def compartments_run_on_the_chip(graph: LoihiGraph, chip: ChipProfile) -> Iterator[Finding]:
-    """The chip has the compartment model, or can be programmed for it; profiles of your own have all."""
-    for name, node in graph.neurons.items():
-        chips = node.compartment.chips
-        if chip.name in CHIPS and chip.name not in chips:
-            yield Finding(
-                name,
-                f"compartment model '{node.model}' does not run on {chip.name}",
-                ", ".join(m.name for m in COMPARTMENTS.values() if chip.name in m.chips),
-                f"Choose another chip ({', '.join(chips)}), or neurons of another model.",
-            )
 
 
 # --- connections --------------------------------------------------------------------------------
@@ -297,8 +295,7 @@ def learning_rules_need_a_switch(graph: LoihiGraph, chip: ChipProfile) -> Iterat
 
 
 RULES: tuple[Rule, ...] = (
-    registers_fit_the_chip,
-    compartments_run_on_the_chip,
+    compartments_fit_the_chip,
     weight_bits_are_1_to_8,
     weights_survive_preparation,
     kernels_stay_in_8_bits_and_sign,
