@@ -7,7 +7,7 @@ OUT ?= out/demo
 FIND_PYTHON := for p in "$(PYTHON)" python3.10 $$(ls -d $${PYENV_ROOT:-$$HOME/.pyenv}/versions/3.10.*/bin/python3.10 2>/dev/null) python3; do \
 	[ -n "$$p" ] && "$$p" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 10))' 2>/dev/null && { echo "$$p"; break; }; done
 
-.PHONY: venv demo test test-slow lint bench pages clean
+.PHONY: venv demo test test-slow fuzz lint bench pages clean
 
 venv: $(VENV)/.installed
 
@@ -28,6 +28,10 @@ test: venv
 
 test-slow: venv
 	$(BIN)/python -m pytest -m slow
+
+# 20,000 damaged files for each reader: FUZZ="--inputs 1000 --reader nir --seed 7" for fewer.
+fuzz: venv
+	$(BIN)/python -m tests.fuzz $(FUZZ)
 
 lint: venv
 	$(BIN)/ruff format --check .

@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from biril_nm.commands.console import SafeFormatter, complain, prepare_streams
 from biril_nm.commands.evaluate import evaluate_command
 from biril_nm.commands.export import export_command
 from biril_nm.commands.info import info_command
@@ -40,11 +41,9 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks and debug 
 
 @app.callback()
 def _root(debug: Debug = False) -> None:
-    logging.basicConfig(
-        level=logging.DEBUG if debug else logging.WARNING,
-        format="%(levelname)s %(name)s: %(message)s",
-        stream=sys.stderr,
-    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(SafeFormatter("%(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.DEBUG if debug else logging.WARNING, handlers=[handler])
 
 
 for _name, _command in (
@@ -65,12 +64,13 @@ def _run(program: typer.Typer, name: str) -> None:
     debug = "--debug" in arguments
     if program is export_app and debug:
         arguments.remove("--debug")
+    prepare_streams()
     try:
         program(args=arguments, prog_name=name)
     except (BirilError, OSError, MemoryError) as error:
         if debug:
             raise
-        typer.echo(f"error: {_message(error)}", err=True)
+        complain(_message(error))
         sys.exit(EXIT_REFUSED)
 
 

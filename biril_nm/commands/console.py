@@ -3,21 +3,82 @@
 from __future__ import annotations
 
 import json
+import logging
+import sys
 from collections.abc import Sequence
 from typing import Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-__all__ = ["print_json", "print_table", "say", "stderr"]
+__all__ = [
+    "SafeFormatter",
+    "complain",
+    "note",
+    "prepare_streams",
+    "print_json",
+    "print_progress",
+    "print_table",
+    "say",
+    "shown",
+    "stderr",
+]
 
 stderr = Console(stderr=True)
 
 
+def shown(text: str, lines: bool = True) -> str:
+    r"""``text`` as a terminal may show it; names come from files.
+
+    Control characters, which would move the cursor, change colours or the order of letters, are
+    written as escapes such as ``\x1b``.
+
+    Args:
+        text: what to show.
+        lines: whether line ends stay what they are.
+    """
+    kept = "\n" if lines else ""
+    return "".join(
+        c if c.isprintable() or c in kept else c.encode("unicode_escape").decode() for c in text
+    )
+
+
+def prepare_streams() -> None:
+    """Let characters that the terminal's encoding lacks appear as escapes."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure: Any = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="backslashreplace")
+
+
+class SafeFormatter(logging.Formatter):
+    """Log lines through :func:`shown`."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One record as text."""
+        return shown(super().format(record))
+
+
 def say(text: str) -> None:
     """One line or block of result."""
-    typer.echo(text)
+    typer.echo(shown(text))
+
+
+def complain(text: str) -> None:
+    """An error, on stderr."""
+    typer.echo(f"error: {shown(text)}", err=True)
+
+
+def note(text: str) -> None:
+    """Something to know about the result, on stderr."""
+    stderr.print(Text.assemble(("note", "yellow"), " ", shown(text)), highlight=False)
+
+
+def print_progress(text: str) -> None:
+    """One line of progress, on stderr, beside a bar."""
+    stderr.print(Text(shown(text)), highlight=False)
 
 
 def print_json(values: Any) -> None:
@@ -35,10 +96,11 @@ def _plain(value: Any) -> Any:
 
 def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """A table on stdout; wide cells wrap on a terminal and stay whole in a pipe."""
-    table = Table(title=title or None, title_justify="left", show_edge=False)
+    heading = Text(shown(title), "table.title") if title else None
+    table = Table(title=heading, title_justify="left", show_edge=False)
     for i, column in enumerate(header):
         table.add_column(column, justify="left" if i == 0 else "right", overflow="fold")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*(Text(shown(cell, lines=False)) for cell in row))
     console = Console()
     console.print(table, width=None if console.is_terminal else 160)

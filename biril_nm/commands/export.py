@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from biril_nm.commands.console import print_json, say, stderr
+from biril_nm.commands.console import note, print_json, say
 from biril_nm.commands.inputs import n_steps_of, random_input, sample_input
 from biril_nm.commands.options import DataRoot, Force, Json, Lowering, NetxReading, Seed, To
 from biril_nm.commands.sources import GRAPH_SUFFIX, LoadedFile, load_source, lowered
@@ -175,7 +175,7 @@ def _warn(graph: LoihiGraph, chip: str) -> None:
     from biril_nm.export.design_rules import warnings
 
     for finding in warnings(graph, chip):
-        stderr.print(f"[yellow]note[/yellow] {finding}", highlight=False)
+        note(str(finding))
 
 
 def _beside(graph: LoihiGraph, samples: Samples) -> dict[str, Any]:

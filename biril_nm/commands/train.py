@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from biril_nm.commands.console import print_json, print_table, say, stderr
+from biril_nm.commands.console import print_json, print_progress, print_table, say, stderr
 from biril_nm.commands.options import MAX_SEED, DataRoot, Force, Json
 from biril_nm.errors import ConfigError
 
@@ -163,7 +163,7 @@ class _Bar:
                 bar.progress.update(bar.task, completed=index + 1, loss=text)
 
             def on_epoch_end(self, record: dict[str, Any]) -> None:
-                stderr.print(_line(record), highlight=False)
+                print_progress(_line(record))
 
         return Observer()
 

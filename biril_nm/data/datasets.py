@@ -10,6 +10,7 @@ import gzip
 import math
 import os
 import struct
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from biril_nm.errors import ConfigError, FileFormatError, MissingDependencyError
+from biril_nm.errors import ConfigError, FileFormatError
+from biril_nm.storage import open_regular
 
 __all__ = ["DATASETS", "Batches", "DataSet", "Loaders", "Split", "load_data", "make_loaders"]
 
@@ -214,14 +216,14 @@ def _mnist(root: Path | None, seed: int) -> DataSet:
             f"data set 'mnist' needs a folder: pass data_root (--data-root) or set "
             f"{DATA_ROOT_VARIABLE}. {_mnist_layout('ROOT')}"
         )
-    raw = root / "MNIST" / "raw"
+    folder = root / "MNIST" / "raw"
     stems = [f"{stem}-{kind}" for stem, _ in MNIST_FILES.values() for kind in _MNIST_KINDS]
-    if all((raw / stem).is_file() for stem in stems):
-        train, test = (_mnist_torchvision(root, train=part == "train") for part in MNIST_FILES)
-    elif all((raw / f"{stem}.gz").is_file() for stem in stems):
-        train, test = (_mnist_gzip(raw, stem, count) for stem, count in MNIST_FILES.values())
-    else:
+    ending = next(
+        (e for e in ("", ".gz") if all((folder / f"{s}{e}").is_file() for s in stems)), None
+    )
+    if ending is None:
         raise ConfigError(f"no MNIST in '{root}'. {_mnist_layout(str(root))}")
+    train, test = (_mnist_split(folder, s, ending, count) for s, count in MNIST_FILES.values())
     return DataSet("mnist", train, test, n_classes=N_DIGITS)
 
 
@@ -235,41 +237,34 @@ def _mnist_layout(root: str) -> str:
     )
 
 
-def _mnist_torchvision(root: Path, train: bool) -> Split:
+def _mnist_split(folder: Path, stem: str, ending: str, count: int) -> Split:
+    """Read the files in memory; the folder may be read-only."""
+    images, labels = (folder / f"{stem}-{kind}{ending}" for kind in _MNIST_KINDS)
+    shape = (count, MNIST_SIDE, MNIST_SIDE)
+    pixels, classes = _read_idx(images, IDX_IMAGES, shape), _read_idx(labels, IDX_LABELS, (count,))
+    if classes.max() >= N_DIGITS:
+        raise FileFormatError(
+            f"'{labels}' holds label {classes.max()}; expected 0 to {N_DIGITS - 1}"
+        )
+    return Split(pixels[:, None], classes.astype(np.int64), BYTE_TOP)
+
+
+def _read_idx(path: Path, magic: int, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """The bytes of an IDX file, packed or not, which must be of exactly this shape."""
+    header = struct.pack(f">{1 + len(shape)}i", magic, *shape)
+    size = math.prod(shape)
     try:
-        from torchvision.datasets import MNIST
-    except ImportError as error:
-        raise MissingDependencyError("torchvision", "data", "read MNIST") from error
-    part = MNIST(str(root), train=train, download=False)
-    return Split(part.data.numpy()[:, None], part.targets.numpy().astype(np.int64), BYTE_TOP)
-
-
-def _mnist_gzip(folder: Path, stem: str, count: int) -> Split:
-    """Read the packed files in memory; the folder may be read-only."""
-    images, labels = (folder / f"{stem}-{kind}.gz" for kind in _MNIST_KINDS)
-    pixels = _read_idx(images, struct.pack(">4i", IDX_IMAGES, count, MNIST_SIDE, MNIST_SIDE))
-    classes = _read_idx(labels, struct.pack(">2i", IDX_LABELS, count), size=count)
-    return Split(
-        pixels.reshape(count, 1, MNIST_SIDE, MNIST_SIDE), classes.astype(np.int64), BYTE_TOP
-    )
-
-
-def _read_idx(path: Path, header: bytes, size: int = 0) -> NDArray[np.uint8]:
-    """Payload of a packed IDX file that must start with ``header``."""
-    if not size:
-        _, count, height, width = struct.unpack(">4i", header)
-        size = count * height * width
-    try:
-        with gzip.open(path) as stream:
+        with open_regular(path) as raw:
+            stream: Any = gzip.GzipFile(fileobj=raw) if path.suffix == ".gz" else raw
             found, payload = stream.read(len(header)), stream.read(size + 1)
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise FileFormatError(f"'{path}' is damaged: {error}") from error
     if found != header or len(payload) != size:
         raise FileFormatError(
             f"'{path}' is not an MNIST file: it has header {found.hex()} and {len(payload)} bytes or "
             f"more; expected {header.hex()} and {size} bytes. Download it again"
         )
-    return np.frombuffer(payload, dtype=np.uint8)
+    return np.frombuffer(payload, dtype=np.uint8).reshape(shape)
 
 
 DATASETS: dict[str, Callable[[Path | None, int], DataSet]] = {"digits": _digits, "mnist": _mnist}

@@ -20,7 +20,14 @@ from biril_nm.storage import atomic_directory, write_npz
 __all__ = ["RUNNER", "write_bundle"]
 
 RUNNER = "run_lava.py"
-SCRIPTS = (RUNNER, "lava_network.py", "lava_parts.py", "lava_compartments.py", "lava_learning.py")
+SCRIPTS = (
+    RUNNER,
+    "lava_network.py",
+    "lava_files.py",
+    "lava_parts.py",
+    "lava_compartments.py",
+    "lava_learning.py",
+)
 FLOORS = (loihi, compartments)  # packages that the files of compartment models import
 MODELS = "biril_neurons"  # package of those files in a bundle
 DESCRIPTION = "network"  # name of the JSON text (UTF-8 bytes) in network.npz
@@ -36,6 +43,7 @@ with lava-nc), neither biril-nm nor torch:
 
   run_lava.py      streams samples through the network and prints one prediction per sample
   lava_network.py  makes the Lava Processes (class LavaNetwork, for use in programs of your own)
+  lava_files.py    checked reading of the files
   lava_parts.py    neurons that rest between samples, delays, recording
   lava_compartments.py, clearing.py  neurons of other models than Lava's LIF{models}
   lava_learning.py plastic connections and third factors (run_lava.py --learn)

@@ -107,7 +107,6 @@ def tiny_mnist(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("tiny_mnist")
 def test_packed_and_plain_files_are_equal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("torchvision", reason='needs pip install "biril-nm[data]"')
     write_mnist(tmp_path / "packed", packed=True)
     write_mnist(tmp_path / "plain", packed=False)
     packed = load_data("mnist", tmp_path / "packed")

@@ -107,7 +107,7 @@ def test_several_inputs_outputs_loops_and_sparse_weights(tmp_path: Path) -> None
         ({"spikes": np.zeros((2, 1, 2, 7, 5))}, "has dtype float64, needed are integers"),
         (
             {"spikes": np.array([{"a": 1}], dtype=object)},
-            "no readable .npz archive of plain arrays",
+            "not a readable .npz archive of plain arrays",
         ),
     ],
 )
@@ -126,7 +126,7 @@ def test_wrong_files_and_options_are_refused(bundle: Path) -> None:
     out = bundle.parent / "there.npz"
     out.write_bytes(b"precious")
     for args, code, message in (
-        (("--spikes", junk), 1, "is no readable .npz archive"),
+        (("--spikes", junk), 1, "is not a readable .npz archive"),
         (("--spikes", bundle / "missing.npz"), 1, "does not exist; pass --spikes X.npz"),
         (("--out", out), 1, "exists already; pass --force"),
         (("--record", "w"), 1, "allowed are s, u, v"),
@@ -161,7 +161,8 @@ def test_missing_lava_is_told_with_the_way_out(bundle: Path) -> None:
 
 def test_contents_of_the_folder(bundle: Path) -> None:
     names = {path.name for path in bundle.iterdir()}
-    scripts = {"run_lava.py", "lava_network.py", "lava_parts.py", "lava_learning.py"}
+    scripts = {"run_lava.py", "lava_files.py", "lava_network.py", "lava_parts.py"}
+    scripts |= {"lava_learning.py"}
     assert names == {*scripts, "network.npz", "input.npz", "README.txt"}
     folder = Path(runner.__file__).parent
     for name in scripts:

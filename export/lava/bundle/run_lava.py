@@ -23,6 +23,15 @@ from typing import Any
 
 import numpy as np
 
+if __package__:
+    from .lava_files import InputError, load_network, load_spikes
+else:  # in a bundle
+    from lava_files import (  # type: ignore[import-not-found, no-redef]
+        InputError,
+        load_network,
+        load_spikes,
+    )
+
 HERE = Path(__file__).resolve().parent
 POLL_S = 0.002
 VARIABLE_TYPES = {"s": np.uint8, "u": np.int32, "v": np.int32}
@@ -219,59 +228,6 @@ def quiet_lava() -> Iterator[None]:
 
 
 # --- command line -------------------------------------------------------------------------------
-
-
-class InputError(ValueError):
-    """Something the user gave that does not fit the network."""
-
-
-def load_network(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Description and arrays of ``network.npz``."""
-    with np.load(path, allow_pickle=False) as archive:
-        arrays = {name: archive[name] for name in archive.files}
-    return json.loads(arrays.pop("network").tobytes().decode("utf-8")), arrays
-
-
-def load_spikes(path: Path, description: dict[str, Any], n_samples: int | None) -> dict[str, Any]:
-    """Check and return the input arrays, (n_steps, batch, *shape) by input name."""
-    if not path.is_file():
-        raise InputError(f"file '{path}' does not exist; pass --spikes X.npz")
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            found = {name: archive[name] for name in archive.files}
-    except Exception as error:  # numpy, zipfile and zlib raise whatever a damaged file provokes
-        raise InputError(
-            f"'{path}' is no readable .npz archive of plain arrays: {error}"
-        ) from error
-    nodes = description["inputs"]
-    spikes = {}
-    for node in nodes:
-        key = "spikes" if len(nodes) == 1 else node["name"]
-        if key not in found:
-            names = ", ".join(found) or "nothing"
-            raise InputError(f"'{path}' has no array '{key}', only {names}")
-        spikes[node["name"]] = _checked(path, key, found[key], node)[:, :n_samples]
-    if len({array.shape[:2] for array in spikes.values()}) > 1:
-        raise InputError(f"'{path}': the inputs differ in n_steps or batch")
-    return spikes
-
-
-def _checked(path: Path, key: str, array: Any, node: dict[str, Any]) -> Any:
-    shape = tuple(node["shape"])
-    if array.ndim != 2 + len(shape) or array.shape[2:] != shape or not array.size:
-        wanted = f"(n_steps, batch, {', '.join(map(str, shape))})"
-        raise InputError(f"'{path}': array '{key}' has shape {array.shape}, needed is {wanted}")
-    if array.dtype.kind not in "biu":
-        raise InputError(f"'{path}': array '{key}' has dtype {array.dtype}, needed are integers")
-    bits = node["message_bits"]
-    if not bits:
-        return array != 0
-    if array.min() < 0 or array.max() > (1 << bits) - 1:
-        raise InputError(
-            f"'{path}': array '{key}' holds {array.min()} to {array.max()}, allowed are 0 to "
-            f"{(1 << bits) - 1}"
-        )
-    return array
 
 
 def readout_scores(spikes: Any, v_last: Any, vth: Any, vth_shift: int) -> Any:

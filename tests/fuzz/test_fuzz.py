@@ -1,0 +1,45 @@
+"""A few hundred damaged files for every reader; ``make fuzz`` tries more."""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+
+import pytest
+
+from tests.fuzz.driver import Worker, fuzz
+from tests.fuzz.readers import READERS
+
+N_INPUTS = 300
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_damaged_files_are_read_or_refused(name: str, tmp_path: Path) -> None:
+    seed = secrets.randbits(32)
+    result = fuzz(name, seed, N_INPUTS, save_to=tmp_path)
+    text = "\n".join(
+        f"python -m tests.fuzz --reader {name} --seed {seed} --first {index} --inputs 1 ({path}): {why}"
+        for index, why, path in result.failures
+    )
+    assert not result.failures, text
+    assert result.counts["refused"] > N_INPUTS / 10
+    assert sum(result.counts.values()) == N_INPUTS
+
+
+def test_a_worker_that_dies_is_replaced_and_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def ask(self: Worker, seed: int, index: int) -> dict[str, str]:
+        asked.append(self.process.pid)
+        if index == 1:
+            self.process.kill()
+            self.process.wait()
+            return {"outcome": "died", "why": "killed"}
+        return {"outcome": "accepted"}
+
+    monkeypatch.setattr(Worker, "ask", ask)
+    result = fuzz("rule_toml", 0, 4)
+    assert [index for index, _, _ in result.failures] == [1]
+    assert len(set(asked[:2])) == 1
+    assert len(set(asked[2:])) == 1
+    assert asked[1] != asked[2]

@@ -1,0 +1,97 @@
+"""A process that damages and reads files for :mod:`tests.fuzz.driver`: one line in, one line out.
+
+In: ``SEED INDEX``. Out: a JSON object with the outcome: "accepted", "refused", or "escaped" and the
+traceback. The process ends itself when a file takes more CPU time than it may.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import json
+import os
+import resource
+import shutil
+import sys
+import tempfile
+import traceback
+import warnings
+from pathlib import Path
+
+import numpy as np
+
+from tests.fuzz.readers import READERS, Reader
+
+CPU_SECONDS = 20
+DATA_BYTES = 8 << 30
+PEAK_BYTES = 2 << 30
+
+
+def prepare(reader: Reader, samples: list[Path], folder: Path, seed: int, index: int) -> Path:
+    """The damaged file of a seed and an index."""
+    random = np.random.default_rng([seed, index])
+    source = samples[int(random.integers(len(samples)))]
+    target = folder / reader.name
+    if target.is_dir() and not target.is_symlink():
+        shutil.rmtree(target)
+    elif target.is_symlink() or target.exists():
+        target.unlink()
+    if source.is_dir():
+        shutil.copytree(source, target)
+    else:
+        shutil.copyfile(source, target)
+    reader.damage(target, random)
+    return target
+
+
+def read(reader: Reader, path: Path) -> dict[str, str]:
+    """What comes of reading a file."""
+    from biril_nm.errors import BirilError
+
+    try:
+        reader.read(path)
+    except BirilError as error:
+        text = str(error)
+        return {"outcome": "refused" if text.strip() else "escaped", "why": text[:200]}
+    except BaseException:
+        return {"outcome": "escaped", "why": traceback.format_exc()[-3000:]}
+    return {"outcome": "accepted"}
+
+
+def limit_cpu() -> None:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    end = int(used.ru_utime + used.ru_stime) + CPU_SECONDS
+    resource.setrlimit(resource.RLIMIT_CPU, (end, resource.RLIM_INFINITY))
+
+
+def peak_bytes() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def main() -> None:
+    reader = READERS[sys.argv[1]]
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    faulthandler.enable()
+    warnings.simplefilter("ignore")
+    resource.setrlimit(resource.RLIMIT_DATA, (DATA_BYTES, DATA_BYTES))
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        (folder / "samples").mkdir()
+        (folder / "case").mkdir()
+        samples = reader.samples(folder / "samples")
+        for sample in samples:
+            reader.read(sample)  # warm, and each sample is a good one
+        before = peak_bytes()
+        print("ready", file=answers, flush=True)
+        for line in sys.stdin:
+            seed, index = map(int, line.split())
+            limit_cpu()
+            answer = read(reader, prepare(reader, samples, folder / "case", seed, index))
+            if peak_bytes() - before > PEAK_BYTES:
+                answer = {"outcome": "escaped", "why": f"took {peak_bytes() - before} bytes"}
+                before = peak_bytes()
+            print(json.dumps(answer), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    main()
