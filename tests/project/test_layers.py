@@ -26,7 +26,8 @@ FLOORS = (
     ("hw_graph", "models"),
     ("learning", "coding"),
     ("compartments",),
-    ("loihi", "data", "storage", "neurons"),
+    ("loihi", "data", "neurons"),
+    ("storage",),
     ("registry",),
     ("errors", "arrays", "_moved"),
 )
