@@ -162,8 +162,8 @@ def test_missing_lava_is_told_with_the_way_out(bundle: Path) -> None:
 def test_contents_of_the_folder(bundle: Path) -> None:
     names = {path.name for path in bundle.iterdir()}
     scripts = {"run_lava.py", "lava_files.py", "lava_network.py", "lava_parts.py"}
-    scripts |= {"lava_learning.py"}
-    assert names == {*scripts, "network.npz", "input.npz", "README.txt"}
+    scripts |= {"lava_compartments.py", "lava_learning.py"}
+    assert names == {*scripts, "clearing.py", "network.npz", "input.npz", "README.txt"}
     folder = Path(runner.__file__).parent
     for name in scripts:
         assert (bundle / name).read_bytes() == (folder / name).read_bytes()
