@@ -15,6 +15,7 @@ from biril_nm.commands.console import SafeFormatter, complain, prepare_streams
 from biril_nm.commands.evaluate import evaluate_command
 from biril_nm.commands.export import export_command
 from biril_nm.commands.info import info_command
+from biril_nm.commands.interrupts import stoppable
 from biril_nm.commands.options import expand_groups
 from biril_nm.commands.parity import parity_command
 from biril_nm.commands.report import report_command
@@ -55,8 +56,8 @@ for _name, _command in (
     ("report", report_command),
     ("info", info_command),
 ):
-    app.command(_name)(expand_groups(_command))
-export_app.command()(expand_groups(export_command))
+    app.command(_name)(stoppable(expand_groups(_command)))
+export_app.command()(stoppable(expand_groups(export_command)))
 
 
 def _run(program: typer.Typer, name: str) -> None:

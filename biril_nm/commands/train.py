@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from biril_nm.commands.console import print_json, print_progress, print_table, say, stderr
 from biril_nm.commands.options import MAX_SEED, DataRoot, Force, Json
-from biril_nm.errors import ConfigError
+from biril_nm.errors import BirilError, ConfigError, bullet_list
 
 __all__ = ["train_command"]
 
@@ -57,10 +58,14 @@ def train_command(
     from biril_nm.training import fit
     from biril_nm.training.run_config import RECIPES, RunConfig
 
-    if config is None and resume and out is not None and (out / CONFIG).is_file():
-        config = out / CONFIG
+    folder = out
+    if resume:
+        folder = out or _default_folder(dataset or RunConfig.dataset, model or RunConfig.model)
+        before = _interrupted_run(folder)
     if config is not None:
         run = RunConfig.read(config)
+    elif resume:
+        run = before
     else:
         run = RunConfig().with_options(**RECIPES.get(dataset or RunConfig.dataset, {}))
         epochs = epochs or _cycle_length(schedule or run.train.schedule)
@@ -69,9 +74,11 @@ def train_command(
         schedule=schedule, epochs=epochs, lr=lr, device=device,
     )  # fmt: skip
     run = _with_net_options(run, neuron, coding, steps, rule)
-    folder = out or Path("out") / f"{run.dataset}-{run.model}"
+    folder = folder or _default_folder(run.dataset, run.model)
     data = load_data(run.dataset, data_root, run.seed)
     run = replace(run, net=replace(run.net, input_shape=data.input_shape, n_classes=data.n_classes))
+    if resume:
+        _check_same(run, before, folder)
     net = build_model(run.model, run.net, run.seed)
     loaders = make_loaders(data, run.batch_size, run.seed, run.crop_pad)
     bar = _Bar()
@@ -86,6 +93,9 @@ def train_command(
             resume=resume,
             force=force,
         )
+    except KeyboardInterrupt as stop:
+        stop.args = (_kept(folder, run.train.epochs),)
+        raise
     finally:
         bar.close()
     _show(history.records, folder, json)
@@ -97,6 +107,50 @@ def _refuse_existing(folder: Path, resume: bool, force: bool) -> None:
     if not resume:
         for name in (CONFIG, "model.pt", "checkpoint.pt"):
             check_output(folder / name, force)
+
+
+def _default_folder(dataset: str, model: str) -> Path:
+    return Path("out") / f"{dataset}-{model}"
+
+
+def _interrupted_run(folder: Path) -> Any:
+    """The configuration of the run in a folder."""
+    from biril_nm.training.run_config import RunConfig
+
+    if not (folder / CONFIG).is_file():
+        raise ConfigError(
+            f"'{folder}' does not hold a run: {CONFIG} is missing; expected a folder of biril train. Check "
+            f"--out, or leave --resume out to start a run"
+        )
+    return RunConfig.read(folder / CONFIG)
+
+
+def _check_same(run: Any, before: Any, folder: Path) -> None:
+    findings = run.differences(before)
+    if findings:
+        raise ConfigError(
+            bullet_list(
+                f"'{folder}' belongs to another run; resume with the same settings or choose another "
+                f"output folder:",
+                findings,
+            )
+        )
+
+
+def _kept(folder: Path, epochs: int) -> str:
+    """What an interrupted run leaves, and how it goes on."""
+    from biril_nm.storage import read_json_lines
+
+    if not (folder / CONFIG).is_file():
+        return "Nothing was written"
+    resume = f"continue with: biril train --resume --out {shlex.quote(str(folder))}"
+    if not (folder / "checkpoint.pt").is_file():
+        return f"'{folder}' keeps {CONFIG}, and no epoch was finished; {resume}"
+    try:
+        done = len(read_json_lines(folder / "metrics.jsonl"))
+    except BirilError:
+        return f"'{folder}' keeps checkpoint.pt; {resume}"
+    return f"'{folder}' keeps checkpoint.pt after epoch {done} of {epochs}; {resume}"
 
 
 def _cycle_length(schedule: str) -> int:

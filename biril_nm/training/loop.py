@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from biril_nm.errors import ConfigError, OutputExistsError
+from biril_nm.errors import ConfigError
 from biril_nm.models.files import save
 from biril_nm.models.net import BirilNet, encode
 from biril_nm.training.accuracy import evaluate
@@ -20,12 +20,12 @@ from biril_nm.training.callbacks import Callback
 from biril_nm.training.checkpoint import CHECKPOINT, read_checkpoint, write_checkpoint
 from biril_nm.training.config import TrainConfig
 from biril_nm.training.phases import PHASES, Batch, PhaseState, plastic_links
-from biril_nm.training.reporting import Reporter
+from biril_nm.training.reporting import Reporter, check_reports
+from biril_nm.training.run_folder import MODEL, open_run
 from biril_nm.training.schedule import phase_at
 
 __all__ = ["History", "fit", "resolve_device"]
 
-MODEL = "model.pt"
 UNSIZED_BATCHES = 1000  # over how many batches eta is spread if the loader has no length
 
 log = logging.getLogger(__name__)
@@ -87,26 +87,43 @@ def fit(
         out_dir: folder for checkpoint.pt, metrics.jsonl, TensorBoard events, curves.png and, at
             the end, model.pt.
         resume: continue from ``out_dir/checkpoint.pt`` if it is there.
-        force: start anew although there is a checkpoint or model.
+        force: remove the run that is there and start anew.
 
     Raises:
         ConfigError: settings that do not fit the net or the checkpoint.
         OutputExistsError: ``out_dir`` holds a run, and neither resume nor force is set.
+        OutputInUseError: another process trains into ``out_dir``.
+        StorageError: the disk is full.
     """
     settings = config or TrainConfig()
     if set(settings.cycle) & set("SH"):
         plastic_links(net, settings.plastic)
     device = resolve_device(settings.device)
-    folder = Path(out_dir) if out_dir is not None else None
-    _check_folder(folder, resume, force)
+    if out_dir is None:
+        return _run(net, loaders, settings, callbacks, device, None)
+    check_reports(settings.tensorboard, settings.curves)
+    folder = Path(out_dir)
+    with open_run(folder, resume, force):
+        return _run(net, loaders, settings, callbacks, device, folder)
+
+
+def _run(
+    net: BirilNet,
+    loaders: tuple[Loader, Loader | None],
+    settings: TrainConfig,
+    callbacks: Sequence[Callback],
+    device: torch.device,
+    folder: Path | None,
+) -> History:
+    """Train from the checkpoint in ``folder`` on, or from the start without one."""
     net.to(device)
     optimizer = torch.optim.Adam(net.parameters(), lr=settings.lr)
     records: list[dict[str, Any]] = []
-    if folder is not None and resume and (folder / CHECKPOINT).exists():
+    if folder is not None and (folder / CHECKPOINT).exists():
         records = read_checkpoint(folder / CHECKPOINT, net, optimizer, settings)
-    reporter = folder and Reporter(folder, records, settings.tensorboard, settings.curves)
     for callback in callbacks:
         callback.on_train_start(len(records), settings.epochs)
+    reporter = folder and Reporter(folder, records, settings.tensorboard, settings.curves)
     try:
         for epoch in range(len(records), settings.epochs):
             records.append(_epoch(net, loaders, settings, optimizer, epoch, callbacks))
@@ -125,17 +142,6 @@ def fit(
     for callback in callbacks:
         callback.on_train_end(records)
     return History(records)
-
-
-def _check_folder(folder: Path | None, resume: bool, force: bool) -> None:
-    if folder is None or resume or force:
-        return
-    for name in (CHECKPOINT, MODEL):
-        if (folder / name).exists():
-            raise OutputExistsError(
-                f"'{folder}' holds a run already ({name}); continue it with --resume (resume=True), "
-                f"replace it with --force (force=True), or choose another folder"
-            )
 
 
 def _epoch(

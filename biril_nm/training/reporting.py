@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from biril_nm.errors import MissingDependencyError
-from biril_nm.storage import atomic_file
+from biril_nm.storage import atomic_file, reports_full_disk
+from biril_nm.training.events import EventFile
 
-__all__ = ["CURVES", "METRICS", "Reporter", "draw_curves"]
+__all__ = ["CURVES", "METRICS", "Reporter", "check_reports", "draw_curves"]
 
 METRICS = "metrics.jsonl"
 CURVES = "curves.png"
@@ -43,21 +44,22 @@ class Reporter:
         folder.mkdir(parents=True, exist_ok=True)
         with atomic_file(folder / METRICS) as part:
             part.write_text("".join(json.dumps(r) + "\n" for r in records), encoding="utf-8")
-        self._events: Any = None
+        self._events: EventFile | None = None
         if _available("tensorboard", tensorboard, "write TensorBoard events"):
-            from torch.utils.tensorboard import SummaryWriter
-
-            self._events = SummaryWriter(str(folder / EVENTS), purge_step=len(records) or None)
+            self._events = EventFile(folder / EVENTS, purge_step=len(records) or None)
 
     def add(self, records: Records) -> None:
-        """Report the last one of ``records``."""
+        """Report the last one of ``records``.
+
+        Raises:
+            StorageError: the disk is full.
+        """
         record = records[-1]
-        with (self.folder / METRICS).open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(record) + "\n")
-        if self._events is not None:
-            for key, value in _scalars(record).items():
-                self._events.add_scalar(key, value, record["epoch"])
-            self._events.flush()
+        with reports_full_disk(self.folder / METRICS):
+            with (self.folder / METRICS).open("a", encoding="utf-8") as stream:
+                stream.write(json.dumps(record) + "\n")
+            if self._events is not None:
+                self._events.add(_scalars(record), record["epoch"])
         if self.curves:
             draw_curves(records, self.folder / CURVES)
 
@@ -65,6 +67,16 @@ class Reporter:
         """Release the event file."""
         if self._events is not None:
             self._events.close()
+
+
+def check_reports(tensorboard: bool | None, curves: bool | None) -> None:
+    """Refuse reports whose packages are missing, before anything is written.
+
+    Raises:
+        MissingDependencyError: a required package is not installed.
+    """
+    _available("tensorboard", tensorboard, "write TensorBoard events")
+    _available("matplotlib", curves, "draw curves.png")
 
 
 def _available(package: str, wanted: bool | None, purpose: str) -> bool:

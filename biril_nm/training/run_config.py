@@ -14,7 +14,9 @@ from biril_nm.models import ModelConfig
 from biril_nm.storage import atomic_file, read_toml
 from biril_nm.training.config import TrainConfig
 
-__all__ = ["RECIPES", "RunConfig"]
+__all__ = ["CONFIG", "RECIPES", "RunConfig"]
+
+CONFIG = "config.toml"  # of a run, in its folder
 
 VERSION = 1  # of config.toml; files without a version are of version 1
 
@@ -56,6 +58,22 @@ class RunConfig:
             training["seed"] = given["seed"]
         ours = {key: value for key, value in given.items() if key in own}
         return replace(self, **ours, train=replace(self.train, **training))
+
+    def differences(self, other: RunConfig) -> list[str]:
+        """Fields in which two configurations differ, device and reports apart."""
+        compared = [f.name for f in fields(self) if f.name not in ("train", "net")]
+        found = [
+            f"{name}: {getattr(other, name)!r} before, {getattr(self, name)!r} now"
+            for name in compared
+            if getattr(self, name) != getattr(other, name)
+        ]
+        old, new = other.net.to_dict(), self.net.to_dict()
+        found += [
+            f"{name}: {old[name]!r} before, {new[name]!r} now"
+            for name in new
+            if old[name] != new[name]
+        ]
+        return found + self.train.differences(other.train)
 
     def to_toml(self) -> str:
         """TOML text that :meth:`read` takes."""

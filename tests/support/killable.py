@@ -2,9 +2,29 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+ROOM_S = 600.0  # for a child on a busy machine
+PRELOAD = ["torch", "sklearn.datasets", "biril_nm.cli", "biril_nm.training", "biril_nm.export",
+           "biril_nm.hardware_sim", "tests.support.killable"]  # fmt: skip
+# What changes files; each is announced before it happens.
+FILE_EVENTS = (
+    "open",
+    "os.rename",
+    "os.remove",
+    "os.mkdir",
+    "os.rmdir",
+    "os.chmod",
+    "tempfile.mkstemp",
+)
 
 
 def environment() -> dict[str, str]:
@@ -16,3 +36,90 @@ def restore_signals() -> None:
     """For ``preexec_fn``: a suite that runs in the background ignores SIGINT, and children inherit that."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a command ended: its exit code (negative: the signal), seconds, file events and stderr."""
+
+    code: int
+    seconds: float
+    events: int
+    errors: str
+
+
+class Commands:
+    """Runs ``biril`` in processes forked from a server that has imported everything.
+
+    Args:
+        folder: working folder of the commands; file events below it count.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._context = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload(PRELOAD)
+
+    def run(
+        self,
+        arguments: Sequence[str],
+        kill_after_s: float | None = None,
+        kill_at: int | None = None,
+    ) -> Ending:
+        """Run a command to its end, or kill it after some seconds or before a file event."""
+        words = [str(word) for word in arguments]
+        errors, events = self.folder / ".stderr", self.folder / ".events"
+        events.write_text("0")
+        child: Any = self._context.Process(target=_command, args=(words, str(self.folder), kill_at))
+        child.start()
+        began = time.monotonic()
+        child.join(ROOM_S if kill_after_s is None else kill_after_s)
+        if child.is_alive():
+            child.kill()
+        child.join()
+        seconds = time.monotonic() - began
+        return Ending(child.exitcode, seconds, int(events.read_text()), errors.read_text())
+
+
+def _command(words: list[str], folder: str, kill_at: int | None) -> None:
+    """In the child: the command line, with its file events counted."""
+    os.chdir(folder)
+    restore_signals()
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    with open(".stderr", "w") as errors:  # noqa: PTH123
+        os.dup2(errors.fileno(), 2)
+    sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
+    sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115
+    counted: Callable[[], int] = _count_events(folder, kill_at)
+    import torch
+
+    from biril_nm.cli import main
+
+    torch.set_num_threads(1)  # threads that wait for each other take all time of a busy machine
+    sys.argv = ["biril", *words]
+    try:
+        main()
+    finally:
+        sys.stderr.flush()
+        Path(folder, ".events").write_text(str(counted()))
+
+
+def _count_events(folder: str, kill_at: int | None) -> Callable[[], int]:
+    count = 0
+
+    def hook(event: str, args: tuple[Any, ...]) -> None:
+        nonlocal count
+        if (
+            event not in FILE_EVENTS
+            or not args
+            or not isinstance(args[0], (str, bytes, os.PathLike))
+        ):
+            return
+        if not os.path.abspath(os.fsdecode(args[0])).startswith(folder + os.sep):  # noqa: PTH100
+            return
+        count += 1
+        if count == kill_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(hook)
+    return lambda: count

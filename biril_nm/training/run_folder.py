@@ -1,0 +1,53 @@
+"""The folder of a run: one writer at a time, and nothing of another run beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from biril_nm.errors import OutputExistsError
+from biril_nm.storage import lock_folder
+from biril_nm.training.checkpoint import CHECKPOINT
+from biril_nm.training.reporting import CURVES, METRICS
+from biril_nm.training.run_config import CONFIG
+
+__all__ = ["MODEL", "open_run"]
+
+MODEL = "model.pt"
+
+
+@contextmanager
+def open_run(folder: Path, resume: bool, force: bool) -> Iterator[None]:
+    """Hold a folder for one training run.
+
+    With ``force`` an earlier run is removed at once, config.toml first: a run that is killed before
+    its first epoch must not be continued from the state of the one before.
+
+    Raises:
+        OutputExistsError: the folder holds a run, and neither resume nor force is set.
+        OutputInUseError: another process trains into the folder.
+    """
+    if not (resume or force):
+        refuse_run(folder)
+    with lock_folder(folder):
+        if not (resume or force):
+            refuse_run(folder)
+        if force and not resume:
+            for name in (CONFIG, CHECKPOINT, MODEL, METRICS, CURVES):
+                (folder / name).unlink(missing_ok=True)
+        yield
+
+
+def refuse_run(folder: Path) -> None:
+    """Refuse a folder that holds a run.
+
+    Raises:
+        OutputExistsError: there is a checkpoint or a model.
+    """
+    for name in (CHECKPOINT, MODEL):
+        if (folder / name).exists():
+            raise OutputExistsError(
+                f"'{folder}' holds a run already ({name}); continue it with --resume (resume=True), "
+                f"replace it with --force (force=True), or choose another folder"
+            )
