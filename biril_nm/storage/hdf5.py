@@ -7,10 +7,11 @@ variable length are walked here first, because the HDF5 library never returns fr
 
 from __future__ import annotations
 
+import io
 import math
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -19,9 +20,10 @@ import h5py
 
 from biril_nm.errors import BirilError, FileFormatError
 from biril_nm.storage.bounds import MAX_BYTES, allowed_bytes, check_unpacked, open_regular
+from biril_nm.storage.paths import atomic_file
 from biril_nm.storage.text import is_unicode
 
-__all__ = ["check_members", "open_checked"]
+__all__ = ["check_members", "open_checked", "write_whole"]
 
 MAX_MEMBERS = 100_000
 MAX_CHUNKS = 1 << 20
@@ -72,6 +74,20 @@ def open_checked(path: str | Path, kind: str, max_bytes: int = MAX_BYTES) -> Ite
         raise FileFormatError(
             f"'{source}' is not a readable {kind} file ({type(error).__name__}: {error})"
         ) from error
+
+
+def write_whole(path: str | Path, fill: Callable[[BinaryIO], None]) -> None:
+    """Write an HDF5 file atomically; ``fill`` writes it into memory.
+
+    h5py, on a full disk, fails again when its objects are deleted, which Python can only print.
+
+    Raises:
+        StorageError: the disk is full.
+    """
+    image = io.BytesIO()
+    fill(image)
+    with atomic_file(path) as part:
+        part.write_bytes(image.getbuffer())
 
 
 def check_members(source: Path, file: h5py.File, max_bytes: int = MAX_BYTES) -> None:

@@ -31,15 +31,15 @@ log = logging.getLogger(__name__)
 
 
 @contextmanager
-def lock_folder(folder: str | Path) -> Iterator[Path]:
-    """Be the only writer of a folder, which is made if it is missing.
+def lock_folder(folder: str | Path, wait_s: float = 0.0) -> Iterator[Path]:
+    """Be the only writer of a folder, which is made if it is missing; see :func:`locked`.
 
     Raises:
         OutputInUseError: another process writes into it; the message names that process.
     """
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)
-    with locked(target / LOCK, f"output folder '{target}'"):
+    with locked(target / LOCK, f"output folder '{target}'", wait_s):
         yield target
 
 

@@ -12,7 +12,7 @@ import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import h5py
 import numpy as np
@@ -23,8 +23,8 @@ from biril_nm.export.netx.records import LayerRecord, read_records
 from biril_nm.export.netx.writing import plan_layers
 from biril_nm.hw_graph import LoihiGraph
 from biril_nm.loihi import LOIHI2
-from biril_nm.storage import atomic_file, check_output, parse_json
-from biril_nm.storage.hdf5 import open_checked
+from biril_nm.storage import check_output, parse_json
+from biril_nm.storage.hdf5 import open_checked, write_whole
 
 __all__ = ["read_netx", "write_netx"]
 
@@ -150,10 +150,14 @@ def write_netx(
             f"the name of '{target}' ends in '{target.suffix}'; expected .net, as of lava-dl's files"
         )
     records, facts = plan_layers(graph, round_bias)
-    with atomic_file(target) as part, h5py.File(part, "w") as file:
-        for record in records:
-            _write_layer(file.create_group(f"layer/{record.index}"), record)
-        file.create_dataset(OURS, data=np.bytes_(json.dumps(facts).encode("utf-8")))
+
+    def fill(image: BinaryIO) -> None:
+        with h5py.File(image, "w") as file:
+            for record in records:
+                _write_layer(file.create_group(f"layer/{record.index}"), record)
+            file.create_dataset(OURS, data=np.bytes_(json.dumps(facts).encode("utf-8")))
+
+    write_whole(target, fill)
     log.info("wrote %d layers to '%s'", len(records), target)
 
 

@@ -11,8 +11,8 @@ from nir.serialization import hdf2dict
 
 from biril_nm.errors import ConfigError, FileFormatError
 from biril_nm.export.nir_nodes.registry import kind_names
-from biril_nm.storage import atomic_file, check_output
-from biril_nm.storage.hdf5 import open_checked
+from biril_nm.storage import check_output
+from biril_nm.storage.hdf5 import open_checked, write_whole
 
 __all__ = ["read_nir", "write_nir"]
 
@@ -75,8 +75,7 @@ def write_nir(path: str | Path, graph: nir.NIRGraph, force: bool = False) -> Non
     """
     target = check_output(path, force)
     _check_writable(graph, "")
-    with atomic_file(target) as part:
-        nir.write(part, graph)
+    write_whole(target, lambda image: nir.write(image, graph))
 
 
 def _check_writable(graph: nir.NIRGraph, prefix: str) -> None:

@@ -19,11 +19,12 @@ from biril_nm.export.report.figures import raster_png, weights_png
 from biril_nm.hw_graph import LoihiGraph
 from biril_nm.hw_graph.table import CONNECTION_HEADER, connection_rows, neuron_table
 from biril_nm.recording import Recording
-from biril_nm.storage import atomic_file, check_output, read_bytes, read_json_lines
+from biril_nm.storage import atomic_file, check_output, lock_folder, read_bytes, read_json_lines
 
 __all__ = ["Card", "Extra", "Section", "Table", "write_report"]
 
 TEMPLATE = "report.html"
+WAIT_S = 10.0  # for another report; a training holds its folder for longer
 NUMBER = re.compile(r"-?[\d.,]+( ?(%|x|[pnµm]J|bytes|\(\d+%\)))?$|-$")
 LONG = 40  # characters; longer cells may take more than one line
 METRICS, CURVES = "metrics.jsonl", "curves.png"
@@ -173,7 +174,7 @@ def write_report(
         weights=weights_png(graph, ideal or {}),
         cautions=_cautions(graph),
     )
-    with atomic_file(target) as part:
+    with lock_folder(target.parent, WAIT_S), atomic_file(target) as part:
         part.write_text(html, encoding="utf-8")
     return target
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -23,6 +24,8 @@ __all__ = ["BoundKernels", "choice", "clear", "instruction", "is_loaded", "kerne
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+DIGEST = ".sha256"  # beside each file of machine code
+CACHE_PARTS = ("_source_stamp", "_load_index", "_load_data", "_save_data", "_data_path", "save")
 OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "_nrt": False}
 
 
@@ -97,10 +100,45 @@ def _stamp_with_all_sources(compiled: Any) -> bool:
     does. The stamp has no public name: returns False where it cannot be set, and then nothing is cached.
     """
     index: Any = getattr(getattr(compiled, "_cache", None), "_cache_file", None)
-    if not hasattr(index, "_source_stamp"):
+    if not all(hasattr(index, name) for name in CACHE_PARTS):
         return False
     index._source_stamp = source_digest()
+    _compile_damaged_anew(index)
     return True
+
+
+def _compile_damaged_anew(index: Any) -> None:
+    """Let the files of a cache that are cut off or altered count as missing.
+
+    numba raises what unpickling them raises, and altered machine code would run. So each file ends in its
+    digest; what numba wrote without one is compiled anew as well.
+    """
+    read, save, write = index._load_index, index.save, index._save_data
+    path_of, unpickle = index._data_path, index._load_data
+
+    def load_index() -> Any:
+        try:
+            return read()
+        except Exception:  # whatever damaged bytes provoke
+            return {}
+
+    def save_data(name: str, data: Any) -> None:
+        write(name, data)
+        path = path_of(name)
+        Path(path + DIGEST).write_bytes(hashlib.sha256(Path(path).read_bytes()).digest())
+
+    def load(name: str) -> Any:
+        path = path_of(name)
+        if hashlib.sha256(Path(path).read_bytes()).digest() != Path(path + DIGEST).read_bytes():
+            raise OSError(f"'{path}' is damaged")  # which numba takes for a missing file
+        return unpickle(name)
+
+    def save_if_possible(key: Any, data: Any) -> None:
+        with suppress(OSError):  # a full disk: compiled again in the next process
+            save(key, data)
+
+    index._load_index, index.save, index._save_data = load_index, save_if_possible, save_data
+    index._load_data = load
 
 
 @cache

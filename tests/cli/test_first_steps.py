@@ -18,6 +18,7 @@ from typer.main import get_command
 import biril_nm as bnm
 from biril_nm.cli import app
 from biril_nm.export import lower, to_nir
+from tests.support import killable
 from tests.support.command_line import biril, process, refused
 
 COMMANDS = get_command(app).commands
@@ -193,16 +194,20 @@ def test_a_reader_that_leaves_early_sees_no_traceback(folder):
     assert "Exception" not in done.stderr
 
 
+@pytest.mark.timeout(3600)
 def test_ctrl_c_ends_with_130_and_keeps_the_run(tmp_path):
     command = [sys.executable, "-m", "biril_nm", "train", "--model", "mlp", "--schedule", "B",
                "--epochs", "500", "--out", str(tmp_path)]  # fmt: skip
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as running:
-        deadline = time.monotonic() + 120
+    with subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, env=environment,
+        preexec_fn=killable.restore_signals,
+    ) as running:  # fmt: skip
+        deadline = time.monotonic() + killable.ROOM_S
         while not (tmp_path / "checkpoint.pt").exists() and time.monotonic() < deadline:
             time.sleep(0.1)
         running.send_signal(signal.SIGINT)
-        _, errors = running.communicate(timeout=60)
+        _, errors = running.communicate(timeout=killable.ROOM_S)
     assert running.returncode == 130, errors
     assert "Traceback" not in errors
     assert not list(tmp_path.glob("*.part"))

@@ -24,6 +24,7 @@ from biril_nm.evaluation.sharding import (
     evaluate_sharded,
 )
 from biril_nm.hw_graph import Dense, Input, LoihiGraph, Neurons, Output
+from tests.support import killable
 
 HAS_RAY = importlib.util.find_spec("ray") is not None
 needs_ray = pytest.mark.skipif(not HAS_RAY, reason='needs Ray: pip install "biril-nm[cluster]"')
@@ -192,12 +193,13 @@ def test_an_interrupt_ends_all_workers():
     parent = subprocess.Popen(
         [sys.executable, "-c", code],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        preexec_fn=killable.restore_signals,
     )  # fmt: skip
     workers = [int(pid) for pid in parent.stdout.readline().split()]
     assert len(workers) == 2
     time.sleep(3)  # until they are at work
     os.killpg(parent.pid, signal.SIGINT)
-    _, errors = parent.communicate(timeout=30)
+    _, errors = parent.communicate(timeout=killable.ROOM_S)
     assert "KeyboardInterrupt" in errors and parent.returncode != 0
     assert not any(alive(pid) for pid in workers)
 

@@ -61,24 +61,36 @@ class Commands:
         self._context.set_forkserver_preload(PRELOAD)
 
     def run(
-        self,
-        arguments: Sequence[str],
-        kill_after_s: float | None = None,
-        kill_at: int | None = None,
+        self, words: Sequence[object], kill_after_s: float | None = None, kill_at: int | None = None
     ) -> Ending:
         """Run a command to its end, or kill it after some seconds or before a file event."""
-        words = [str(word) for word in arguments]
-        errors, events = self.folder / ".stderr", self.folder / ".events"
-        events.write_text("0")
-        child: Any = self._context.Process(target=_command, args=(words, str(self.folder), kill_at))
-        child.start()
-        began = time.monotonic()
+        child, began = self._start(words, kill_at)
         child.join(ROOM_S if kill_after_s is None else kill_after_s)
         if child.is_alive():
             child.kill()
+        return self._end(child, began)
+
+    def signal(self, words: Sequence[object], number: int, when: Callable[[], bool]) -> Ending:
+        """Send a signal to a command once ``when`` is true."""
+        child, began = self._start(words, None)
+        while not when() and child.is_alive() and time.monotonic() - began < ROOM_S:
+            time.sleep(0.02)
+        os.kill(child.pid, number)
+        child.join(ROOM_S)
+        return self._end(child, began)
+
+    def _start(self, words: Sequence[object], kill_at: int | None) -> tuple[Any, float]:
+        for name in (".stderr", ".events"):
+            (self.folder / name).write_text("")
+        arguments = ([str(word) for word in words], str(self.folder), kill_at)
+        child: Any = self._context.Process(target=_command, args=arguments)
+        child.start()
+        return child, time.monotonic()
+
+    def _end(self, child: Any, began: float) -> Ending:
         child.join()
-        seconds = time.monotonic() - began
-        return Ending(child.exitcode, seconds, int(events.read_text()), errors.read_text())
+        errors, events = ((self.folder / name).read_text() for name in (".stderr", ".events"))
+        return Ending(child.exitcode, time.monotonic() - began, int(events or 0), errors)
 
 
 def _command(words: list[str], folder: str, kill_at: int | None) -> None:
