@@ -56,8 +56,8 @@ for _name, _command in (
     ("report", report_command),
     ("info", info_command),
 ):
-    app.command(_name)(stoppable(expand_groups(_command)))
-export_app.command()(stoppable(expand_groups(export_command)))
+    app.command(_name)(expand_groups(stoppable(_command)))
+export_app.command()(expand_groups(stoppable(export_command)))
 
 
 def _run(program: typer.Typer, name: str) -> None:

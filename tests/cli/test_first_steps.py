@@ -201,7 +201,7 @@ def test_ctrl_c_ends_with_130_and_keeps_the_run(tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     with subprocess.Popen(
         command, stderr=subprocess.PIPE, text=True, env=environment,
-        preexec_fn=killable.restore_signals,
+        preexec_fn=killable.restore_signals,  # noqa: PLW1509
     ) as running:  # fmt: skip
         deadline = time.monotonic() + killable.ROOM_S
         while not (tmp_path / "checkpoint.pt").exists() and time.monotonic() < deadline:

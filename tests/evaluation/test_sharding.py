@@ -193,7 +193,7 @@ def test_an_interrupt_ends_all_workers():
     parent = subprocess.Popen(
         [sys.executable, "-c", code],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
-        preexec_fn=killable.restore_signals,
+        preexec_fn=killable.restore_signals,  # noqa: PLW1509
     )  # fmt: skip
     workers = [int(pid) for pid in parent.stdout.readline().split()]
     assert len(workers) == 2
