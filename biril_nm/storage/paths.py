@@ -155,9 +155,15 @@ def reports_full_disk(target: Path) -> Iterator[None]:
             raise
         free = shutil.disk_usage(target.parent).free
         raise StorageError(
-            f"'{target}' does not fit on its disk ({error.strerror}): {free / MIB:.1f} MiB are free, "
+            f"'{_final(target)}' does not fit on its disk ({error.strerror}): {free / MIB:.1f} MiB are free, "
             f"and what was written so far is removed. Free some space, or choose another disk"
         ) from error
+
+
+def _final(path: Path) -> Path:
+    """Where a file in a part will be once the part is in its place."""
+    matches = ((part, STALE.fullmatch(part)) for part in path.parts)
+    return Path(*(part if match is None else match["name"] for part, match in matches))
 
 
 @contextmanager
