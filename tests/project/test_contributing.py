@@ -9,6 +9,10 @@ import pytest
 
 from biril_nm.data.datasets import DATASETS
 from biril_nm.export.backends import BACKENDS
+from biril_nm.export.from_torch.layers import LAYERS
+from biril_nm.export.from_torch.registry import MODULES
+from biril_nm.export.nir_nodes.registry import NODE_KINDS
+from biril_nm.export.nir_nodes.stateless import STATELESS
 from biril_nm.learning.rules import RULES
 from biril_nm.models.registry import MODELS
 from biril_nm.neurons.surrogates import SURROGATES
@@ -16,7 +20,10 @@ from biril_nm.neurons.surrogates import SURROGATES
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 SECTIONS = dict(re.findall(r"^## (Add [^\n]+)\n(.*?)(?=^## |\Z)", TEXT, re.M | re.S))
-REGISTRIES = (BACKENDS.registered, BACKENDS.origins, DATASETS, MODELS, RULES, SURROGATES)
+REGISTRIES = (
+    BACKENDS.registered, BACKENDS.origins, DATASETS, LAYERS, MODELS, MODULES, NODE_KINDS, RULES,
+    STATELESS, SURROGATES,
+)  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -29,7 +36,7 @@ def _registries_as_before():
 
 
 def test_there_is_an_example_for_each_kind():
-    for kind in ("rule", "surrogate", "architecture", "data set", "back end"):
+    for kind in ("rule", "surrogate", "architecture", "data set", "back end", "NIR node", "torch layer"):
         assert any(kind in title for title in SECTIONS), kind
 
 
