@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from biril_nm.compartments import COMPARTMENTS, unregister
 from biril_nm.data.datasets import DATASETS
 from biril_nm.export.backends import BACKENDS
 from biril_nm.export.from_torch.layers import LAYERS
@@ -29,14 +30,18 @@ REGISTRIES = (
 @pytest.fixture(autouse=True)
 def _registries_as_before():
     before = [dict(registry) for registry in REGISTRIES]
+    models = set(COMPARTMENTS)
     yield
+    for name in set(COMPARTMENTS) - models:
+        unregister(name)
     for registry, entries in zip(REGISTRIES, before, strict=True):
         registry.clear()
         registry.update(entries)
 
 
 def test_there_is_an_example_for_each_kind():
-    for kind in ("rule", "surrogate", "architecture", "data set", "back end", "NIR node", "torch layer"):
+    kinds = "compartment, rule, surrogate, architecture, data set, back end, NIR node, torch layer"
+    for kind in kinds.split(", "):
         assert any(kind in title for title in SECTIONS), kind
 
 
@@ -45,7 +50,7 @@ def test_the_example_runs(title, tmp_path, monkeypatch):
     blocks = re.findall(r"```python\n(.*?)```", SECTIONS[title], re.S)
     assert blocks, title
     monkeypatch.chdir(tmp_path)
-    names: dict[str, object] = {}
+    names: dict[str, object] = {"__name__": __name__}
     for block in blocks:
         exec(compile(block, f"CONTRIBUTING.md: {title}", "exec"), names)
 
