@@ -54,13 +54,7 @@ class ModelConfig:
             raise ConfigError(bullet_list("the model configuration makes no sense:", findings))
 
     def _findings(self) -> list[str]:
-        found = []
-        for name in ("input_shape", "channels", "hidden"):
-            value = getattr(self, name)
-            if not all(type(n) is int and 0 < n <= MAX_SIZE for n in value):
-                found.append(f"{name} is {value!r:.80}; expected integers from 1 to {MAX_SIZE}")
-            if len(value) > MAX_LAYERS:
-                found.append(f"{name} has {len(value)} layers; expected at most {MAX_LAYERS}")
+        found = self._wrong_sizes()
         if len(self.input_shape) not in (1, 3):
             found.append(f"input_shape is {self.input_shape}; expected (features,) or (C, H, W)")
         if type(self.n_classes) is not int or not 2 <= self.n_classes <= MAX_SIZE:
@@ -75,6 +69,16 @@ class ModelConfig:
                 found.append(f"{name} is {value!r}; expected a number above 0, up to {top:g}")
         if not isinstance(self.coding, Coding):
             found.append(f"coding is {self.coding!r}; expected a biril_nm.coding.Coding")
+        return found
+
+    def _wrong_sizes(self) -> list[str]:
+        found = []
+        for name in ("input_shape", "channels", "hidden"):
+            value = getattr(self, name)
+            if not all(type(n) is int and 0 < n <= MAX_SIZE for n in value):
+                found.append(f"{name} is {value!r:.80}; expected integers from 1 to {MAX_SIZE}")
+            if len(value) > MAX_LAYERS:
+                found.append(f"{name} has {len(value)} layers; expected at most {MAX_LAYERS}")
         return found
 
     def _unknown_names(self) -> list[str]:
