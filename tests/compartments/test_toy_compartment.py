@@ -24,6 +24,7 @@ from biril_nm.export.nir_files import read_nir, write_nir
 from biril_nm.export.nir_files.exact_writing import exact_nir
 from biril_nm.hardware_sim import map_to_chip, simulate
 from biril_nm.hw_graph import Conv, Dense, Input, LoihiGraph, Neurons, Output
+from biril_nm.learning.rules import PAIR
 from biril_nm.recording import Recording
 from tests.support import toy_compartment
 
@@ -245,3 +246,12 @@ def test_wrong_registers_are_refused_by_name():
         Neurons((3,), model="toy_lif")
     with pytest.raises(ConfigError, match="'toi' is unknown; expected one of cuba_lif, toy_lif"):
         Neurons((3,), model="toi", vth=1)
+
+
+def test_learning_refuses_it_by_name():
+    net = graph()
+    plastic = net.with_node("w1", rule=PAIR)
+    with pytest.raises(
+        ConfigError, match="'own' takes part in learning.*'toy_lif'; expected 'cuba_lif'"
+    ):
+        simulate(plastic, spikes(), learn=True)
