@@ -130,7 +130,7 @@ def test_what_is_refused(graph_file, tmp_path):
     assert "known rules: " in refused(*export, "fc2=hebb")
     assert "is no connection of the graph" in refused(*export, "fc9=pair")
     assert "not of the form CONNECTION=RULE" in refused(*export, "fc2")
-    assert "knows no learning rules" in refused(
+    assert "cannot express learning rules" in refused(
         "export", graph_file, "--to", "netx", "-o", tmp_path / "p.net", "--plastic", "fc2=pair"
     )
     sim = ("sim", graph_file, "--spikes", tmp_path / "x.npz")
