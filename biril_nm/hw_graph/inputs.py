@@ -21,6 +21,7 @@ __all__ = [
     "single_input",
 ]
 
+INTEGERS = "biu"
 RANGE_CHECK_BYTES = 1 << 24  # slice of the input whose range is computed in one go
 
 
@@ -73,7 +74,10 @@ def check_inputs(graph: LoihiGraph, values: Any, learn: bool = False) -> dict[st
 
 
 def check_arrays(
-    inputs: Mapping[str, Input], values: Any, optional: Collection[str] = ()
+    inputs: Mapping[str, Input],
+    values: Any,
+    optional: Collection[str] = (),
+    kinds: str = INTEGERS,
 ) -> dict[str, NDArray[Any]]:
     """As :func:`check_inputs`, for the Input nodes alone, and without reading the values.
 
@@ -81,13 +85,14 @@ def check_arrays(
         inputs: Input nodes by name.
         values: an array, or a dict with one array for each input.
         optional: inputs that may be missing, and are 0 then.
+        kinds: kinds of dtype, as NumPy names them.
 
     Raises:
         ConfigError: names, shapes or dtypes that do not fit; all findings are listed.
     """
     given = _by_name(inputs, values, optional)
     arrays = {name: _as_array(name, given[name]) for name in inputs}
-    found = [_problem(name, node, arrays[name]) for name, node in inputs.items()]
+    found = [_problem(name, node, arrays[name], kinds) for name, node in inputs.items()]
     problems = [problem for problem in found if problem is not None]
     lengths = {name: array.shape[:2] for name, array in arrays.items()}
     if not problems and len(set(lengths.values())) > 1:
@@ -130,13 +135,13 @@ def _as_array(name: str, values: Any) -> NDArray[Any]:
         raise ConfigError(f"input '{name}' is not an array: {error}") from error
 
 
-def _problem(name: str, node: Input, array: NDArray[Any]) -> str | None:
+def _problem(name: str, node: Input, array: NDArray[Any], kinds: str) -> str | None:
     expected = f"(n_steps, batch, {', '.join(map(str, node.shape))})"
     if array.ndim != 2 + len(node.shape) or array.shape[2:] != node.shape:
         return f"input '{name}' has shape {array.shape}; expected {expected}"
     if min(array.shape[:2]) < 1:
         return f"input '{name}' has shape {array.shape}; expected at least one step and one sample"
-    if array.dtype.kind not in "biu":
+    if array.dtype.kind not in kinds:
         return (
             f"input '{name}' has dtype {array.dtype}; expected integers. Encode values first "
             f"(biril_nm.coding.Coding), or cast spikes with .astype('int32')"

@@ -30,6 +30,7 @@ from biril_nm.hardware_sim.kernels.learning.steps import run_group
 from biril_nm.hardware_sim.learning.connections import dependencies
 from biril_nm.hardware_sim.learning.group import Group
 from biril_nm.hw_graph import LoihiGraph, Sparse
+from biril_nm.hw_graph.outputs import output_neurons
 from biril_nm.learning.rule import TRACES
 from biril_nm.recording import ConnectionRecording, NodeRecording, Recording
 
@@ -52,7 +53,7 @@ def simulate_learning(
     stream = chip_stream(graph, program, feeds)
     length = stream.clock.n_steps
     wanted = dict.fromkeys(nodes, variables)
-    for name in _readout_nodes(graph):  # the last v of the readout is part of the result
+    for name in output_neurons(graph):  # the last v of the readout is part of the result
         wanted[name] = tuple(dict.fromkeys((*wanted.get(name, ()), "v")))
     recorder = Recorder(program, length, 1, wanted)
     groups = [
@@ -105,13 +106,6 @@ def _learning_program(graph: LoihiGraph) -> Program:
             for component in execution_order(graph, dependencies(graph))
         ),
     )
-
-
-def _readout_nodes(graph: LoihiGraph) -> tuple[str, ...]:
-    """Neurons whose last v decides a prediction: marked by Output nodes, else those that feed nothing."""
-    marked = tuple(dict.fromkeys(graph.outputs.values()))
-    sources = {source for source, _ in graph.ends.values()}
-    return marked or tuple(name for name in graph.neurons if name not in sources)
 
 
 def _learned_graph(graph: LoihiGraph, groups: list[Group]) -> LoihiGraph:

@@ -225,7 +225,7 @@ def test_several_inputs_and_outputs_nested_graphs_and_calibration_by_name():
     np.testing.assert_array_equal(trace["block.n"].s, first)
     with pytest.raises(
         ConfigError,
-        match="calibration is one array; expected a dict .* x, y",
+        match=r"calibration: the graph has 2 inputs \(x, y\). Pass a dict",
     ):
         lower(graph, reset="zero", calibration=x["x"])
 

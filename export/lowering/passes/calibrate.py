@@ -17,6 +17,8 @@ from biril_nm.errors import ConfigError
 from biril_nm.export.lowering.numbers.state_bounds import Peaks
 from biril_nm.export.lowering.passes.float_net import FloatNet
 from biril_nm.export.nir_nodes.linear_maps import as_matrix
+from biril_nm.hw_graph.inputs import check_arrays
+from biril_nm.hw_graph.nodes import Input
 from biril_nm.hw_graph.timing import Timing
 
 __all__ = ["calibrate_peaks"]
@@ -37,14 +39,7 @@ def calibrate_peaks(
     """
     if calibration is None:
         return {}
-    given = _by_input(net, calibration)
-    arrays = {name: _checked(net, name, value) for name, value in given.items()}
-    if len({array.shape[:2] for array in arrays.values()}) != 1:
-        shapes = ", ".join(f"{name} {array.shape[:2]}" for name, array in arrays.items())
-        raise ConfigError(
-            f"calibration has (n_steps, batch) {shapes}; expected one length for all inputs. Cut the "
-            f"longer ones"
-        )
+    arrays = _scaled(net, calibration)
     n_steps, batch = next(iter(arrays.values())).shape[:2]
     run = _Run(net, batch)
     for t in range(n_steps):
@@ -52,33 +47,17 @@ def calibrate_peaks(
     return run.peaks
 
 
-def _by_input(
+def _scaled(
     net: FloatNet, calibration: ArrayLike | Mapping[str, ArrayLike]
-) -> Mapping[str, ArrayLike]:
-    inputs = ", ".join(net.inputs)
-    if isinstance(calibration, Mapping):
-        if set(calibration) != set(net.inputs):
-            raise ConfigError(
-                f"calibration is a dict of {', '.join(map(str, calibration))}; expected one array for each "
-                f"of the inputs {inputs}"
-            )
-        return calibration
-    if len(net.inputs) > 1:
-        raise ConfigError(
-            f"calibration is one array; expected a dict with one array for each of the inputs {inputs}"
-        )
-    return dict.fromkeys(net.inputs, calibration)
-
-
-def _checked(net: FloatNet, name: str, value: ArrayLike) -> FloatArray:
-    shape, metadata = net.inputs[name]
-    spikes = np.asarray(value)
-    if spikes.ndim < 2 or spikes.shape[2:] != shape:
-        raise ConfigError(
-            f"calibration of input '{name}' has shape {spikes.shape}; expected (n_steps, batch, "
-            f"{', '.join(map(str, shape))})"
-        )
-    return spikes / float(metadata.get("scale", 1))
+) -> dict[str, FloatArray]:
+    """Input of the float network by name."""
+    inputs = {name: Input(shape) for name, (shape, _) in net.inputs.items()}
+    try:
+        arrays = check_arrays(inputs, calibration, kinds="biuf")
+    except ConfigError as error:
+        raise ConfigError(f"calibration: {error}") from error
+    scales = {name: float(metadata.get("scale", 1)) for name, (_, metadata) in net.inputs.items()}
+    return {name: array / scales[name] for name, array in arrays.items()}
 
 
 class _Run:
