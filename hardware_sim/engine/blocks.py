@@ -28,7 +28,7 @@ from biril_nm.hardware_sim.kernels.records import (
     Link,
     Node,
     Scratch,
-    Source,
+    SpikeRows,
 )
 
 __all__ = ["Loop", "RunClock", "Worker", "block_shape", "run"]
@@ -244,7 +244,7 @@ class Worker:
         """A connection as the kernels take it."""
         past = chunk.state.past.get(synapses.source)
         start = past or 0
-        source = Source(
+        source = SpikeRows(
             spikes=chunk.state.spikes[synapses.source],
             start=start,
             lag=synapses.lag if self._clock.chip_time else synapses.slack,

@@ -22,8 +22,7 @@ from numpy.typing import NDArray
 
 from biril_nm.arrays import IntArray
 from biril_nm.hardware_sim.kernels.lanes import FEW, LANES
-from biril_nm.hardware_sim.kernels.records import ConvOrder, ConvSteps, ConvWeights
-from biril_nm.hardware_sim.kernels.synapse import CONV_COLUMNS
+from biril_nm.hardware_sim.kernels.records import PIXEL, ConvOrder, ConvSteps, ConvWeights
 from biril_nm.hw_graph import Conv, Shape
 from biril_nm.hw_graph.convolutions import tap_table
 
@@ -124,13 +123,12 @@ def conv_tables(
     for slot, at in enumerate(place):
         values[:, :, at : at + n_group] = by_source[:, y.slots, x.slots[slot]]
     line = post[2] * out_channels
-    columns: list[Any] = [None] * CONV_COLUMNS
-    columns[0] = y.first_out[:, None] * line + x.first_out * out_channels
-    columns[1] = y.first_slot[:, None] * width + place[x.first_slot]
-    columns[2] = y.count[:, None]
-    columns[3:] = [runs, length // LANES * LANES, length // FEW * FEW, length]
-    pixels = np.stack(np.broadcast_arrays(*columns), axis=-1).reshape(-1, CONV_COLUMNS)
-    pixels[(pixels[:, 2] == 0) | (pixels[:, 3] == 0), 2] = 0
+    pixels = np.zeros((pre[1], pre[2]), dtype=PIXEL)
+    pixels["out"] = y.first_out[:, None] * line + x.first_out * out_channels
+    pixels["weight"] = y.first_slot[:, None] * width + place[x.first_slot]
+    pixels["lines"] = np.where(runs > 0, y.count[:, None], 0)
+    pixels["runs"], pixels["length"] = runs, length
+    pixels["whole"], pixels["small"] = length // LANES * LANES, length // FEW * FEW
     run = 0 if joined else int(length[0])
     steps = ConvSteps(y.gap * line, width, x.gap * out_channels, run)
     channels = group_in * node.groups
@@ -144,4 +142,4 @@ def conv_tables(
         n_group if node.groups > 1 else 0,
     )
     n_sums = int(np.prod(post)) + LANES
-    return ConvWeights(values.ravel(), pixels.astype(np.int32), steps, order), n_sums
+    return ConvWeights(values.ravel(), pixels.ravel(), steps, order), n_sums

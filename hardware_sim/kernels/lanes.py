@@ -1,7 +1,7 @@
 """Vector instructions that plain loops do not reliably become: blocks of lanes, and masks of spikes.
 
 Each function compiles to a few instructions of whatever vector unit the machine has (LLVM splits what
-is too wide), so that speed does not hang on how a loop was recognised. Loads need no alignment. Nothing
+is too wide), so that speed does not depend on how a loop was recognised. Loads need no alignment. Nothing
 is checked: callers keep indices inside arrays, which end in slack for the last block.
 """
 
@@ -106,7 +106,7 @@ def add_rows(typing: Any, sums: Any, at: Any, weight: Any, rows: Any) -> Any:
 
 @instruction
 def spike_mask(typing: Any, spikes: Any, first: Any) -> Any:
-    """Bit i tells whether byte ``first + i`` is not 0, for i below :data:`MASK`."""
+    """Bit i is 1 where byte ``first + i`` is not 0, for i below :data:`MASK`."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         value = _load(context, builder, signature.args[0], args[0], args[1], MASK)
@@ -154,7 +154,7 @@ def _spread(builder: Any, value: Any) -> Any:
 
 
 def _decayed(builder: Any, v: Any, keep: Any) -> Any:
-    """``v * keep / 4096`` toward zero, as ``kernels_neuron`` has it."""
+    """``v * keep / 4096`` toward zero, as ``neuron.py`` has it."""
     bits, fraction = _all(DECAY_BITS), _all(DECAY_UNITY - 1)
     keep = _spread(builder, builder.and_(keep, ir.Constant(WORD, 2 * DECAY_UNITY - 1)))
     low = builder.mul(builder.and_(v, fraction), keep)

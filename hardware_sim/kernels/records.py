@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from biril_nm.arrays import Array
 
 __all__ = [
+    "PIXEL",
     "Cells",
     "Clock",
     "ConvOrder",
@@ -27,8 +28,8 @@ __all__ = [
     "Probes",
     "Registers",
     "Scratch",
-    "Source",
     "SparseWeights",
+    "SpikeRows",
     "Weights",
 ]
 
@@ -36,7 +37,7 @@ __all__ = [
 # --- a connection -------------------------------------------------------------------------------
 
 
-class Source(NamedTuple):
+class SpikeRows(NamedTuple):
     """Spikes that a connection reads.
 
     Attributes:
@@ -105,19 +106,25 @@ class ConvOrder(NamedTuple):
     n_group: int
 
 
+# What a spike of a pixel adds: its first output and weight, lines, runs in a line, and where the whole
+# blocks, the small blocks and the values of a run end.
+PIXEL = np.dtype(
+    [(name, np.int32) for name in ("out", "weight", "lines", "runs", "whole", "small", "length")]
+)
+
+
 class ConvWeights(NamedTuple):
     """Weights of a Conv, and what a spike of each pixel adds.
 
     Attributes:
         values: (in, kH slots, kW slots with zeros between), flat.
-        pixels: (H * W, columns): first output and weight, lines, runs in a line, where whole blocks,
-            small blocks and a run end.
+        pixels: (H * W,) records :data:`PIXEL`.
         steps: from line to line and from run to run.
         order: of the sources.
     """
 
     values: Array
-    pixels: NDArray[np.int32]
+    pixels: Array
     steps: ConvSteps
     order: ConvOrder
 
@@ -148,7 +155,7 @@ class Finish(NamedTuple):
 class Link(NamedTuple):
     """A connection as the loops take it."""
 
-    source: Source
+    source: SpikeRows
     weights: Weights
     scratch: Scratch
     finish: Finish

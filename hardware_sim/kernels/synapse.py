@@ -26,14 +26,10 @@ from biril_nm.hardware_sim.kernels.lanes import (
 )
 from biril_nm.hardware_sim.kernels.records import ConvWeights, DenseWeights, SparseWeights
 
-__all__ = ["CONV_COLUMNS", "sum_spikes"]
+__all__ = ["sum_spikes"]
 
 SINGLE = 2  # rows left over that are added one by one
 ONE, NONE = np.uint64(1), np.uint64(0)
-
-# Columns of the table of a convolution: what a source pixel adds, see ``conv_tables``.
-OUT, WEIGHT, LINES, RUNS, WHOLE, SMALL, LENGTH = range(7)
-CONV_COLUMNS = 7
 
 
 @part
@@ -113,8 +109,8 @@ def _sum_sparse(spikes: Any, weights: Any, sums: Any, active: Any) -> None:
 @part
 def _add_lines(sums: Any, o: Any, weight: Any, w: Any, place: Any, steps: Any) -> None:
     """Lines of one run in whole blocks of lanes: all pixels but those at a border."""
-    whole = np.int64(place[WHOLE])
-    for _ in range(np.int64(place[LINES])):
+    whole = np.int64(place.whole)
+    for _ in range(np.int64(place.lines)):
         for i in range(0, whole, LANES):
             add_lanes(sums, o + i, weight, w + i)
         o += steps.line_out
@@ -124,9 +120,9 @@ def _add_lines(sums: Any, o: Any, weight: Any, w: Any, place: Any, steps: Any) -
 @part
 def _add_runs(sums: Any, o: Any, weight: Any, w: Any, place: Any, steps: Any) -> None:
     """Lines of runs: whole blocks, small blocks, single values."""
-    whole, small, length = np.int64(place[WHOLE]), np.int64(place[SMALL]), np.int64(place[LENGTH])
-    for line in range(np.int64(place[LINES])):
-        for run in range(np.int64(place[RUNS])):
+    whole, small, length = np.int64(place.whole), np.int64(place.small), np.int64(place.length)
+    for line in range(np.int64(place.lines)):
+        for run in range(np.int64(place.runs)):
             to = o + line * steps.line_out + run * steps.run_out
             at = w + line * steps.line_weight + run * steps.run_weight
             for i in range(0, whole, LANES):
@@ -142,9 +138,9 @@ def _add_payload(
     sums: Any, o: Any, weight: Any, w: Any, place: Any, steps: Any, payload: Any
 ) -> None:
     """The same for a graded spike."""
-    length = np.int64(place[LENGTH])
-    for line in range(np.int64(place[LINES])):
-        for run in range(np.int64(place[RUNS])):
+    length = np.int64(place.length)
+    for line in range(np.int64(place.lines)):
+        for run in range(np.int64(place.runs)):
             to = o + line * steps.line_out + run * steps.run_out
             at = w + line * steps.line_weight + run * steps.run_weight
             for i in range(length):
@@ -162,12 +158,12 @@ def _sum_conv(spikes: Any, weights: Any, sums: Any, active: Any) -> None:
         rest = j - whole * order.divisor
         c, pixel = (whole, rest) if order.channel_first else (rest, whole)
         place = weights.pixels[pixel]
-        o, w = np.int64(place[OUT]), place[WEIGHT] + c * order.n_kernel
+        o, w = np.int64(place.out), place.weight + c * order.n_kernel
         if order.n_group:
             o += c // order.group_in * order.n_group
         if spikes.itemsize > 1:
             _add_payload(sums, o, weight, w, place, steps, spikes[j])
-        elif place[RUNS] == 1 and place[WHOLE] == place[LENGTH]:
+        elif place.runs == 1 and place.whole == place.length:
             _add_lines(sums, o, weight, w, place, steps)
         else:
             _add_runs(sums, o, weight, w, place, steps)

@@ -30,7 +30,7 @@ from biril_nm.hardware_sim.kernels.learning.short_cuts import (
 )
 from biril_nm.hardware_sim.kernels.learning.traces import histories, list_active_post, post_parts
 
-__all__ = ["learn"]
+__all__ = ["learning_phase"]
 
 
 @part
@@ -87,7 +87,7 @@ def _short_cuts(plan: Any, store: Any, rules: Any, rounding: Any, n_active: Any)
 
 
 @part
-def learn(plan: Any, c: Any, store: Any, rules: Any, draws: Any, phase: Any) -> None:
+def learning_phase(plan: Any, c: Any, store: Any, rules: Any, draws: Any, phase: Any) -> None:
     """One learning phase of connection c with plan p; ``phase`` counts from 1."""
     ints = store.ints
     histories(plan, c, store, rules, draws)

@@ -29,56 +29,62 @@ UNIT = np.int32(1 << LEARN_ACC_SHIFT)
 ACC_SHIFT = np.int32(LEARN_ACC_SHIFT)
 LOW = np.int32(LEARN_ACC_MIN)
 HIGH = np.int32(LEARN_ACC_MAX)
-# Scratch rows after those of the products.
+# Scratch rows after those of the terms.
 ACC_ROW, ONE_ROW, PLACES_ROW, TIMES_ROW = 3, 4, 5, 6
 
 
 @part
 def scratch_row(plan: Any, row: Any) -> Any:
-    """Where a row of the scratch block begins: products, w, t, d, accumulator, one product, places, times."""
+    """Where a row of the scratch block begins: terms, w, t, d, accumulator, one product, places, times."""
     return plan.block + row * plan.block_size
 
 
 @part
-def _accumulate(
-    plan: Any, store: Any, rules: Any, n: Any, variable: Any, low: Any, high: Any, rounding: Any
-) -> None:
-    """New values of w, t or d of the n synapses in the block, in the row of the accumulator.
+def _accumulate(plan: Any, store: Any, rules: Any, n: Any, variable: Any) -> Any:
+    """Accumulator of w, t or d of the n synapses in the block: a row of scratch.
 
-    ``acc = clip(acc + clip((plan >> right) << left))`` product by product, then the sign, rounding and the
-    range of the variable.
+    ``acc = clip(acc + clip((x >> right) << left))`` term by term, x being the product of its factors.
     """
-    ints, terms, factors = store.ints, rules.terms, rules.factors
+    ints, terms = store.ints, rules.terms
     n_terms = plan.end_term - plan.first_term
     old = ints[scratch_row(plan, n_terms + variable) :]
     acc = ints[scratch_row(plan, n_terms + ACC_ROW) :]
-    one = ints[scratch_row(plan, n_terms + ONE_ROW) :]
     for q in range(n):
         acc[q] = np.int32(old[q] << ACC_SHIFT)
     for k in range(plan.first_term, plan.end_term):
-        if terms[k].variable != variable:
-            continue
-        product = ints[scratch_row(plan, k - plan.first_term) :]
-        if ints[plan.live + k - plan.first_term] == 0 and not plan.touch_all:
-            continue
-        right, left = np.int32(terms[k].shift_right), np.int32(terms[k].shift_left)
-        if terms[k].syn_0 < terms[k].syn_1:
-            for q in range(n):
-                one[q] = product[q]
-            for f in range(terms[k].syn_0, terms[k].syn_1):
-                value = ints[scratch_row(plan, n_terms + factors[f].code) :]
-                _multiply(one, value, n, factors[f])
-            product = one
-        _add_product(acc, product, n, right, left)
+        live = ints[plan.live + k - plan.first_term] or plan.touch_all
+        if terms[k].variable == variable and live:
+            product = _product(plan, store, rules, n, k)
+            _add_product(acc, product, n, terms[k])
+    return acc
+
+
+@part
+def _product(plan: Any, store: Any, rules: Any, n: Any, k: Any) -> Any:
+    """Term k of the n synapses in the block: its trace part times its factors w, t and d."""
+    ints, factors, term = store.ints, rules.factors, rules.terms[k]
+    n_terms = plan.end_term - plan.first_term
+    product = ints[scratch_row(plan, k - plan.first_term) :]
+    if term.syn_0 == term.syn_1:
+        return product
+    one = ints[scratch_row(plan, n_terms + ONE_ROW) :]
+    for q in range(n):
+        one[q] = product[q]
+    for f in range(term.syn_0, term.syn_1):
+        value = ints[scratch_row(plan, n_terms + factors[f].code) :]
+        _multiply(one, value, n, factors[f])
+    return one
+
+
+@part
+def _keep_sign(plan: Any, acc: Any, n: Any, variable: Any) -> None:
+    """Cut the accumulator at 0 where the variable has one sign only."""
     if variable == CHANGE_W and plan.is_inhibitory:
         for q in range(n):
             acc[q] = min(acc[q], np.int32(0))
     elif variable == CHANGE_D or (variable == CHANGE_W and plan.is_excitatory):
         for q in range(n):
             acc[q] = max(acc[q], np.int32(0))
-    up = np.int32(UNIT - 1 - rounding)
-    for q in range(n):
-        acc[q] = clip(np.int32(np.int32(acc[q] + up) >> ACC_SHIFT), low, high)
 
 
 @part
@@ -96,8 +102,8 @@ def _multiply(one: Any, value: Any, n: Any, factor: Any) -> None:
 
 
 @part
-def _add_product(acc: Any, product: Any, n: Any, right: Any, left: Any) -> None:
-    right, left = right & np.int32(31), left & np.int32(31)
+def _add_product(acc: Any, product: Any, n: Any, term: Any) -> None:
+    right, left = term.shift_right & np.int32(31), term.shift_left & np.int32(31)
     for q in range(n):
         x = np.int32(np.int32(product[q] >> right) << left)
         acc[q] = clip(np.int32(acc[q] + clip(x, LOW, HIGH)), LOW, HIGH)
@@ -155,8 +161,11 @@ def _change(
         low, high = np.int32(plan.weight_low), np.int32(plan.weight_high)
     elif variable == CHANGE_T:
         low = np.int32(TAG_T_MIN)
-    _accumulate(plan, store, rules, n, variable, low, high, rounding)
-    new = ints[scratch_row(plan, plan.end_term - plan.first_term + ACC_ROW) :]
+    new = _accumulate(plan, store, rules, n, variable)
+    _keep_sign(plan, new, n, variable)
+    up = np.int32(UNIT - 1 - rounding)
+    for q in range(n):
+        new[q] = clip(np.int32(np.int32(new[q] + up) >> ACC_SHIFT), low, high)
     first = _first_value(plan, variable) + base
     if variable == CHANGE_W and plan.is_sparse:
         for q in range(n):
@@ -173,7 +182,7 @@ def _change(
 
 @part
 def fill_row(plan: Any, store: Any, rules: Any, j: Any, n: Any, targets: Any, due: Any) -> None:
-    """Trace parts of all products for the synapses from source j to ``targets`` (none listed: all)."""
+    """Trace parts of all terms for the synapses from source j to ``targets`` (none listed: all)."""
     ints, terms = store.ints, rules.terms
     steps, n_post = plan.t_epoch, plan.n_post
     any_active = ints[plan.time_starts + steps + 1] > 0

@@ -15,7 +15,7 @@ import numpy as np
 
 from biril_nm.hardware_sim.kernels.finish import deliver
 from biril_nm.hardware_sim.kernels.jit import clear, kernel, part
-from biril_nm.hardware_sim.kernels.learning.phase import learn
+from biril_nm.hardware_sim.kernels.learning.phase import learning_phase
 from biril_nm.hardware_sim.kernels.learning.plan import MOD_EXTERNAL, MOD_NONE, Draws
 from biril_nm.hardware_sim.kernels.neuron import is_at_rest, step
 from biril_nm.hardware_sim.kernels.records import Clock, Finish, Registers
@@ -217,7 +217,7 @@ def _learn_step(c: Any, t: Any, t0: Any, spikes: Any, plastic: Any, outside: Any
         _modulate(plan, c, outside.values[t], spikes, store.ints, rules)
     if now == plan.t_epoch:
         draws = Draws(uniform[0], uniform[1], integer[0], integer[1], integer[3])
-        learn(plan, c, store, rules, draws, (t0 + t + 1) // plan.t_epoch)
+        learning_phase(plan, c, store, rules, draws, (t0 + t + 1) // plan.t_epoch)
 
 
 @kernel
