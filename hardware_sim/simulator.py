@@ -148,5 +148,5 @@ def _threads(n_threads: int | None) -> int:
             else os.cpu_count() or 1,
         )
     if n_threads < 1:
-        raise ConfigError(f"n_threads is {n_threads}; at least 1 is needed")
+        raise ConfigError(f"n_threads is {n_threads}; expected at least 1")
     return int(n_threads)

@@ -2,18 +2,42 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from biril_nm.arrays import Shape
 from biril_nm.hw_graph.graph import LoihiGraph
 from biril_nm.hw_graph.nodes import Conv, Sparse, conv_output_shape
 
 if TYPE_CHECKING:
     import scipy.sparse
 
-__all__ = ["conv_matrix", "tap_table", "unroll_convolution"]
+__all__ = ["AxisGeometry", "axis_geometry", "conv_matrix", "tap_table", "unroll_convolution"]
+
+
+class AxisGeometry(NamedTuple):
+    """A convolution along one axis: lengths of source, kernel and target, and how they meet."""
+
+    length: int
+    kernel: int
+    stride: int
+    padding: int
+    dilation: int
+    target: int
+
+
+def axis_geometry(node: Conv, axis: int, source: Shape, target: Shape) -> AxisGeometry:
+    """Geometry along rows (axis 0) or columns (1) between shapes (C, H, W)."""
+    return AxisGeometry(
+        length=source[1 + axis],
+        kernel=node.weight.shape[2 + axis],
+        stride=node.stride[axis],
+        padding=node.padding[axis],
+        dilation=node.dilation[axis],
+        target=target[1 + axis],
+    )
 
 
 def tap_table(

@@ -176,7 +176,7 @@ def estimate_energy(
         graph: the integer network.
         trace: a run with the spikes of every node, or the :class:`Activity` of several.
         mapping: placement on cores, for messages and hops; without it neither is counted.
-        chip: what the estimate is for; a chip other than the table's is told in the label.
+        chip: what the estimate is for; the label names a chip other than the table's.
         inputs: the simulated input, if ``trace`` is a Recording; without it the first connections are
             not counted.
         table: energies per event.

@@ -9,16 +9,14 @@ import numpy as np
 
 from biril_nm.arrays import IntArray
 from biril_nm.hw_graph import Conv, Dense, LoihiGraph, Shape
-from biril_nm.hw_graph.convolutions import tap_table
+from biril_nm.hw_graph.convolutions import axis_geometry, tap_table
 
 __all__ = ["fan_out", "stored_weights"]
 
 
 def _valid_taps(node: Conv, axis: int, pre: Shape, post: Shape) -> IntArray:
     """1 where source index i has a target through kernel index k along an axis, else 0."""
-    sizes = (pre[1 + axis], node.weight.shape[2 + axis])
-    geometry = (node.stride[axis], node.padding[axis], node.dilation[axis], post[1 + axis])
-    return (tap_table(*sizes, *geometry) >= 0).astype(np.int64)
+    return (tap_table(*axis_geometry(node, axis, pre, post)) >= 0).astype(np.int64)
 
 
 def fan_out(graph: LoihiGraph, connection: str, nonzero: bool = False) -> IntArray:

@@ -24,7 +24,7 @@ from biril_nm.arrays import IntArray
 from biril_nm.hardware_sim.kernels.lanes import FEW, LANES
 from biril_nm.hardware_sim.kernels.records import PIXEL, ConvOrder, ConvSteps, ConvWeights
 from biril_nm.hw_graph import Conv, Shape
-from biril_nm.hw_graph.convolutions import tap_table
+from biril_nm.hw_graph.convolutions import axis_geometry, tap_table
 
 __all__ = ["conv_tables"]
 
@@ -52,14 +52,14 @@ class _Axis:
     complete: NDArray[np.bool_]
 
 
-def _axis(length: int, axis: int, node: Conv, target: int) -> _Axis:
-    k, s = node.weight.shape[2 + axis], node.stride[axis]
-    d, p = node.dilation[axis], node.padding[axis]
+def _axis(node: Conv, axis: int, pre: Shape, post: Shape) -> _Axis:
+    geometry = axis_geometry(node, axis, pre, post)
+    length, k, s, d = geometry.length, geometry.kernel, geometry.stride, geometry.dilation
     phases = [(d * index) % s for index in range(k)]
     slots = sorted(range(k), key=lambda index: (phases[index], -index))
     number = {phase: n for n, phase in enumerate(dict.fromkeys(phases[i] for i in slots))}
     phase = np.array([number[phases[index]] for index in slots], dtype=np.int64)
-    outs = tap_table(length, k, s, p, d, target)[:, slots]
+    outs = tap_table(*geometry)[:, slots]
     valid = outs >= 0
     count, first = valid.sum(axis=1), valid.argmax(axis=1)
     last = np.minimum(first + count, k) - 1
@@ -104,7 +104,7 @@ def conv_tables(
     """
     out_channels, group_in, k_height, k_width = kernel.shape
     n_group = out_channels // node.groups
-    y, x = (_axis(pre[1 + axis], axis, node, post[1 + axis]) for axis in (0, 1))
+    y, x = (_axis(node, axis, pre, post) for axis in (0, 1))
     joined = node.groups == 1 and x.gap == 1
     if joined:
         place = np.arange(k_width) * n_group + x.phase * LANES

@@ -136,7 +136,7 @@ def _compile(graph: LoihiGraph) -> Program:
 def _message_bits(name: str, bits: int) -> int:
     if not 0 <= bits < INT32_BITS:
         raise ConfigError(
-            f"input '{name}' has message_bits {bits}; allowed are 0 (binary) to {INT32_BITS - 1}"
+            f"input '{name}' has message_bits {bits}; expected 0 (binary) to {INT32_BITS - 1}"
         )
     return int(bits)
 

@@ -189,7 +189,7 @@ def map_to_chip(
         ConfigError: no chips, or no limits are known for the chip.
     """
     if n_chips < 1:
-        raise ConfigError(f"n_chips is {n_chips}; at least 1 is needed")
+        raise ConfigError(f"n_chips is {n_chips}; expected at least 1")
     limits = limits_of(chip)
     splits, demands, broken = find_splits(graph, limits)
     cores = _pack(graph, splits, demands, limits)
@@ -274,7 +274,7 @@ def _findings(
         found.append(
             MappingFinding(
                 "chip",
-                f"{len(cores):,} cores are needed, most by {_largest(demands, cores, limits)}",
+                f"{len(cores):,} cores needed, most by {_largest(demands, cores, limits)}",
                 f"{available:,} on {n_chips} chip{'s' if n_chips > 1 else ''} ({limits.cores.source})",
                 limits.cores.firm,
                 f"Use a board of {needed} chips (n_chips={needed}), or a smaller network.",

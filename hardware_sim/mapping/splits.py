@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from biril_nm.arrays import IntArray
 from biril_nm.hw_graph import Connection, Conv, LoihiGraph, Neurons, Shape, Sparse
-from biril_nm.hw_graph.convolutions import tap_table
+from biril_nm.hw_graph.convolutions import AxisGeometry, axis_geometry, tap_table
 from biril_nm.loihi import WEIGHT_BITS
 from biril_nm.loihi.cores import CoreLimits
 
@@ -160,41 +160,16 @@ class _Axis:
     lists: IntArray
 
 
-@dataclass(frozen=True)
-class _Geometry:
-    """All that decides the tables of one axis; hashable, so that the search computes them once."""
-
-    length: int
-    kernel: int
-    stride: int
-    padding: int
-    dilation: int
-    target: int
-    parts: int
-
-
-def _geometry(node: Conv, axis: int, pre: Shape, split: BlockGrid) -> _Geometry:
-    return _Geometry(
-        pre[1 + axis],
-        node.weight.shape[2 + axis],
-        node.stride[axis],
-        node.padding[axis],
-        node.dilation[axis],
-        split.shape[1 + axis],
-        split.parts[1 + axis],
-    )
-
-
 @lru_cache(maxsize=4096)
-def _taps(g: _Geometry) -> tuple[IntArray, IntArray]:
+def _taps(geometry: AxisGeometry, parts: int) -> tuple[IntArray, IntArray]:
     """Target index per (source index, kernel index) along the axis, and the edges of the blocks."""
-    taps = tap_table(g.length, g.kernel, g.stride, g.padding, g.dilation, g.target)
-    return taps, np.arange(g.parts + 1, dtype=np.int64) * g.target // g.parts
+    edges = np.arange(parts + 1, dtype=np.int64) * geometry.target // parts
+    return tap_table(*geometry), edges
 
 
 @lru_cache(maxsize=4096)
-def _axis(geometry: _Geometry) -> _Axis:
-    taps, edges = _taps(geometry)
+def _axis(geometry: AxisGeometry, parts: int) -> _Axis:
+    taps, edges = _taps(geometry, parts)
     n_kernel = taps.shape[1]
     weight = 1 << np.arange(n_kernel, dtype=np.int64)
     reached, lists = [], []
@@ -247,7 +222,9 @@ def _sparse_demand(node: Sparse, split: BlockGrid, limits: CoreLimits) -> tuple[
 def _conv_demand(
     node: Conv, pre: Shape, split: BlockGrid, limits: CoreLimits
 ) -> tuple[IntArray, IntArray]:
-    rows, columns = (_axis(_geometry(node, axis, pre, split)) for axis in (0, 1))
+    rows, columns = (
+        _axis(axis_geometry(node, axis, pre, split.shape), split.parts[1 + axis]) for axis in (0, 1)
+    )
     shared = _group_overlap(node, split)  # (channel block, group): output channels of both
     group_in = node.weight.shape[1]
     pixels = np.multiply.outer(rows.reached, columns.reached)
@@ -325,8 +302,8 @@ def reach(graph: LoihiGraph, name: str, split: BlockGrid) -> Reach:
         group = np.arange(pre[0]) // node.weight.shape[1]
         return Reach(
             _group_overlap(node, split)[:, group] > 0,
-            _reached(_geometry(node, 0, pre, split)),
-            _reached(_geometry(node, 1, pre, split)),
+            _reached(axis_geometry(node, 0, pre, split.shape), split.parts[1]),
+            _reached(axis_geometry(node, 1, pre, split.shape), split.parts[2]),
         )
     if isinstance(node, Sparse):
         full = np.zeros((split.n_blocks, int(np.prod(pre))), dtype=bool)
@@ -337,9 +314,9 @@ def reach(graph: LoihiGraph, name: str, split: BlockGrid) -> Reach:
 
 
 @lru_cache(maxsize=4096)
-def _reached(geometry: _Geometry) -> Flags:
+def _reached(geometry: AxisGeometry, parts: int) -> Flags:
     """(block, source position): whether any tap ends in the block."""
-    taps, edges = _taps(geometry)
+    taps, edges = _taps(geometry, parts)
     pairs = pairwise(edges)
     return np.array([((taps >= a) & (taps < b)).any(axis=1) for a, b in pairs], dtype=bool)
 

@@ -149,7 +149,7 @@ def test_too_many_cores_name_the_board():
 def test_what_needs_the_cores_is_told_with_its_limit():
     graph = chain(Dense(np.full((1024, 4096), 2)), (4096,), (1024,))
     limits = replace(LOIHI1_LIMITS, cores=Limit(10, "test"))
-    with pytest.raises(RangeError, match=r"35 cores are needed, most by 'n' \(35\) because of its "
+    with pytest.raises(RangeError, match=r"35 cores needed, most by 'n' \(35\) because of its "
                        r"bits of synapse memory \(1,048,576 per core: nengo/nengo-loihi .*"
                        r"allowed: 10 on 1 chip \(test\)\. Use a board of 4 chips"):  # fmt: skip
         map_to_chip(graph, limits).raise_if_unfit()
@@ -204,7 +204,7 @@ def test_too_many_connections_at_one_population_are_told():
 
 
 def test_a_board_needs_a_chip():
-    with pytest.raises(ConfigError, match="n_chips is 0; at least 1 is needed"):
+    with pytest.raises(ConfigError, match="n_chips is 0; expected at least 1"):
         map_to_chip(random_graph(0), n_chips=0)
 
 
@@ -231,7 +231,7 @@ def test_a_resnet_18_maps_within_seconds():
     assert {row[0] for row in mapping.rows()} == set(graph.neurons)
     first = map_to_chip(graph, "loihi1")
     assert not first.fits
-    assert any("input axons" in str(f) or "cores are needed" in str(f) for f in first.findings)
+    assert any("input axons" in str(f) or "cores needed" in str(f) for f in first.findings)
 
 
 def chain(node, pre, post):

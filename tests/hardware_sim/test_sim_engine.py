@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import pickle
 import subprocess
 import sys
 import threading
@@ -17,7 +18,7 @@ from numpy.testing import assert_array_equal
 from biril_nm.errors import ConfigError, RangeError
 from biril_nm.hardware_sim import simulate
 from biril_nm.hardware_sim.engine import blocks as engine
-from biril_nm.hardware_sim.kernels import jit
+from biril_nm.hardware_sim.kernels import jit, loops
 from biril_nm.hw_graph import Dense, Input, LoihiGraph, Neurons
 from biril_nm.learning.rules import PAIR
 from tests.support.random_graphs import random_graph, random_spikes
@@ -180,7 +181,7 @@ def test_what_does_not_fit_is_refused():
         simulate(graph, {"x": np.ones((5, 1, 12), int)})
     with pytest.raises(ConfigError, match="n_threads is 0"):
         simulate(graph, np.ones((5, 1, 12), int), n_threads=0)
-    with pytest.raises(ConfigError, match="message_bits 40; allowed are 0"):
+    with pytest.raises(ConfigError, match="message_bits 40; expected 0"):
         simulate(two_layers(40), np.ones((5, 1, 12), int))
 
 
@@ -262,12 +263,10 @@ def test_import_needs_no_torch():
 
 
 def test_code_on_disk_depends_on_every_source_of_the_kernels(tmp_path, monkeypatch):
-    from biril_nm.hardware_sim.kernels import loops as kernels
-
-    assert kernels.run._cache._cache_file._source_stamp == jit.source_digest()
+    assert loops.run._cache._cache_file._source_stamp == jit.source_digest()
     copies = {path.name: path.read_text() for path in Path(jit.__file__).parent.glob("*.py")}
     digests = set()
-    for changed in ("nothing", "jit.py", "kernels.py", "kernels_neuron.py", "kernels_synapse.py"):
+    for changed in ("nothing", "jit.py", "loops.py", "neuron.py", "synapse.py"):
         for name, text in copies.items():
             (tmp_path / name).write_text(text + ("# changed\n" if name == changed else ""))
         monkeypatch.setattr(jit, "__file__", str(tmp_path / "jit.py"))
@@ -288,3 +287,14 @@ def test_without_a_stamp_nothing_is_cached(monkeypatch):
     monkeypatch.setattr(jit.numba, "njit", njit)
     assert jit.kernel(lambda x: x + 2)(1) == 3
     assert cached == [True, False]
+
+
+def test_code_on_disk_for_a_record_that_is_gone_is_compiled_again(tmp_path, monkeypatch):
+    index = loops.run._cache._cache_file
+    path = tmp_path / "run.nbi"
+    gone = b"cbiril_nm.hardware_sim.kernels.records\nNoSuchRecord\n."
+    path.write_bytes(pickle.dumps(index._version) + gone)
+    with pytest.raises(AttributeError, match="NoSuchRecord"):
+        pickle.loads(gone)
+    monkeypatch.setattr(index, "_index_path", str(path))
+    assert index.load("any key") is None

@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 TRACE_VARIANTS = 256  # random courses of a decaying trace, one byte to choose
-DECAY_BITS = 16  # the decay factor of a trace as an integer
+TRACE_DECAY_BITS = 16  # the decay factor of a trace as an integer
 INITIAL_MEAN, INITIAL_SPREAD = 0.8, 0.05
 
 Bytes = NDArray[np.uint8]
@@ -226,12 +226,12 @@ def _trace_courses(config: FeatureConfig, random: np.random.Generator) -> NDArra
     The fraction is 16 bits wide and rounded stochastically at each step, as the chip's traces are.
     """
     trace = config.rule.trace("x1")
-    decay = math.floor(trace.decay * (1 << DECAY_BITS) + 0.5)
+    decay = math.floor(trace.decay * (1 << TRACE_DECAY_BITS) + 0.5)
     value = np.full(TRACE_VARIANTS, int(trace.impulse), dtype=np.int64)
     courses = [value]
     for _ in range(config.n_steps - 1):
         product = courses[-1] * decay
-        draw = random.integers(0, 1 << DECAY_BITS, TRACE_VARIANTS)
-        up = draw < (product & ((1 << DECAY_BITS) - 1))
-        courses.append((product >> DECAY_BITS) + up)
+        draw = random.integers(0, 1 << TRACE_DECAY_BITS, TRACE_VARIANTS)
+        up = draw < (product & ((1 << TRACE_DECAY_BITS) - 1))
+        courses.append((product >> TRACE_DECAY_BITS) + up)
     return np.stack(courses, axis=1)

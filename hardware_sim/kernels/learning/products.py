@@ -40,8 +40,8 @@ def scratch_row(plan: Any, row: Any) -> Any:
 
 
 @part
-def _accumulate(plan: Any, store: Any, rules: Any, n: Any, variable: Any) -> Any:
-    """Accumulator of w, t or d of the n synapses in the block: a row of scratch.
+def _accumulate(plan: Any, store: Any, rules: Any, n: Any, variable: Any) -> None:
+    """Add up what w, t or d of the n synapses in the block become, in the row of the accumulator.
 
     ``acc = clip(acc + clip((x >> right) << left))`` term by term, x being the product of its factors.
     """
@@ -49,31 +49,32 @@ def _accumulate(plan: Any, store: Any, rules: Any, n: Any, variable: Any) -> Any
     n_terms = plan.end_term - plan.first_term
     old = ints[scratch_row(plan, n_terms + variable) :]
     acc = ints[scratch_row(plan, n_terms + ACC_ROW) :]
+    one = ints[scratch_row(plan, n_terms + ONE_ROW) :]
     for q in range(n):
         acc[q] = np.int32(old[q] << ACC_SHIFT)
     for k in range(plan.first_term, plan.end_term):
-        live = ints[plan.live + k - plan.first_term] or plan.touch_all
-        if terms[k].variable == variable and live:
-            product = _product(plan, store, rules, n, k)
-            _add_product(acc, product, n, terms[k])
-    return acc
+        live = ints[plan.live + k - plan.first_term] != 0 or plan.touch_all != 0
+        if terms[k].variable != variable or not live:
+            continue
+        traces = ints[scratch_row(plan, k - plan.first_term) :]
+        if terms[k].syn_0 < terms[k].syn_1:
+            _multiply_factors(plan, store, rules, n, k, traces, one)
+            _add_product(acc, one, n, terms[k])
+        else:
+            _add_product(acc, traces, n, terms[k])
 
 
 @part
-def _product(plan: Any, store: Any, rules: Any, n: Any, k: Any) -> Any:
-    """Term k of the n synapses in the block: its trace part times its factors w, t and d."""
-    ints, factors, term = store.ints, rules.factors, rules.terms[k]
+def _multiply_factors(
+    plan: Any, store: Any, rules: Any, n: Any, k: Any, traces: Any, out: Any
+) -> None:
+    """Trace part of term k times its factors w, t and d."""
     n_terms = plan.end_term - plan.first_term
-    product = ints[scratch_row(plan, k - plan.first_term) :]
-    if term.syn_0 == term.syn_1:
-        return product
-    one = ints[scratch_row(plan, n_terms + ONE_ROW) :]
     for q in range(n):
-        one[q] = product[q]
-    for f in range(term.syn_0, term.syn_1):
-        value = ints[scratch_row(plan, n_terms + factors[f].code) :]
-        _multiply(one, value, n, factors[f])
-    return one
+        out[q] = traces[q]
+    for f in range(rules.terms[k].syn_0, rules.terms[k].syn_1):
+        factor = rules.factors[f]
+        _multiply(out, store.ints[scratch_row(plan, n_terms + factor.code) :], n, factor)
 
 
 @part
@@ -161,7 +162,8 @@ def _change(
         low, high = np.int32(plan.weight_low), np.int32(plan.weight_high)
     elif variable == CHANGE_T:
         low = np.int32(TAG_T_MIN)
-    new = _accumulate(plan, store, rules, n, variable)
+    _accumulate(plan, store, rules, n, variable)
+    new = ints[scratch_row(plan, plan.end_term - plan.first_term + ACC_ROW) :]
     _keep_sign(plan, new, n, variable)
     up = np.int32(UNIT - 1 - rounding)
     for q in range(n):
