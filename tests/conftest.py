@@ -1,4 +1,7 @@
-"""Lava must be there where it can be: on Python 3.10 a missing Lava is a failure, not a skip."""
+"""What all tests share: Lava where it can be, kernels that are compiled before a test runs them.
+
+On Python 3.10 a missing Lava is a failure, not a skip.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.warm_kernels import compile_kernels
+
 HAS_LAVA = importlib.util.find_spec("lava") is not None
 LAVA_PYTHON = (3, 10)
+RUN_KERNELS = ("cli", "engines", "evaluation", "hardware_sim", "parity", "recording", "studies")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -34,3 +40,15 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip("needs a small disk, which only root can mount (mount -t tmpfs)")
     yield folder
     subprocess.run(["umount", "-l", str(folder)], check=True, capture_output=True)
+
+
+@pytest.fixture(scope="session")
+def warm_kernels() -> None:
+    """Compile what simulations run, or load it from disk, once and in no test's time."""
+    compile_kernels()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.parent.name in RUN_KERNELS and isinstance(item, pytest.Function):
+            item.fixturenames.insert(0, "warm_kernels")

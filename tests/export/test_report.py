@@ -215,7 +215,7 @@ def browse(page, folder, width, height, *wanted):
         f"--window-size={width},{height}",
     )  # fmt: skip
     call = [CHROMIUM, *flags, *wanted, page.as_uri()]
-    done = subprocess.run(call, check=True, capture_output=True, timeout=120)
+    done = subprocess.run(call, check=True, capture_output=True, timeout=600)
     return done.stdout.decode("utf-8")
 
 

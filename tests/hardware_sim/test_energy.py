@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tests.support.cores import small_cores, stored_matrix
 
 from biril_nm.errors import ConfigError
 from biril_nm.hardware_sim import Activity, estimate_energy, map_to_chip, simulate
 from biril_nm.hardware_sim.cost.energy import DAVIES_2018
 from biril_nm.hardware_sim.cost.fanout import fan_out
 from biril_nm.hw_graph import Conv, Dense, Input, LoihiGraph, Neurons, Output, Sparse
+from tests.support.cores import small_cores, stored_matrix
 from tests.support.random_graphs import random_graph, random_spikes
 
 SEEDS = range(12)

@@ -182,9 +182,9 @@ def test_many_different_registers_map_within_seconds(chip):
     nodes = {"in": Input((1, 32, 32)), "c": Conv(np.full((16, 1, 3, 3), 2), padding=1)}
     nodes |= {"n": Neurons((16, 32, 32), vth=vth), "out": Output()}
     graph = LoihiGraph(nodes, (("in", "c"), ("c", "n"), ("n", "out")))
-    began = time.perf_counter()
+    began = time.process_time()  # of this process: other work on the machine does not count
     mapping = map_to_chip(graph, chip)
-    assert time.perf_counter() - began < 5
+    assert time.process_time() - began < 5
     assert all(core.neuron_groups <= 8 for core in mapping.cores)
 
 
@@ -223,9 +223,9 @@ def test_unknown_chips_are_refused():
 def test_a_resnet_18_maps_within_seconds():
     graph = resnet18()
     assert sum(c.weight.size for c in graph.connections.values()) > 11e6
-    began = time.perf_counter()
+    began = time.process_time()
     mapping = map_to_chip(graph, "loihi2", n_chips=2)
-    assert time.perf_counter() - began < 10
+    assert time.process_time() - began < 10
     assert mapping.fits, mapping.findings
     assert sum(core.neurons for core in mapping.cores) == 557_066
     assert {row[0] for row in mapping.rows()} == set(graph.neurons)

@@ -51,7 +51,7 @@ def run_bundle(folder: Path, *args: Any) -> subprocess.CompletedProcess[str]:
         cwd=hook,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         check=False,
     )
 
@@ -152,7 +152,7 @@ def test_missing_lava_is_told_with_the_way_out(bundle: Path) -> None:
         env={**os.environ, "PYTHONPATH": str(hook)},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=600,
         check=False,
     )
     assert done.returncode == 1 and "Traceback" not in done.stderr

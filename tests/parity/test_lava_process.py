@@ -222,7 +222,7 @@ def test_a_start_method_set_before_lava_does_not_break_the_import() -> None:
         "print(run_lava(g, np.ones((3, 1, 1), int)).n_spikes['n'])\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=600, check=False
     )
     assert (done.stdout.strip(), done.stderr.strip()) == ("3", "")
 
@@ -257,7 +257,7 @@ def test_running_on_lava_does_not_import_torch() -> None:
         "print('torch' in sys.modules)\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=600, check=False
     )
     assert (done.stdout.split("\n")[:2], done.stderr) == (["{'n': 2}", "False"], "")
 

@@ -256,7 +256,7 @@ def test_bundle_learns(tmp_path: Path) -> None:
     out = tmp_path / "trace.npz"
     command = [sys.executable, "run_lava.py", "--learn", "--record", "s,w,x1", "--out", str(out)]
     done = subprocess.run(
-        command, cwd=folder, capture_output=True, text=True, timeout=300, check=False
+        command, cwd=folder, capture_output=True, text=True, timeout=600, check=False
     )
     assert done.returncode == 0, done.stderr
     sim = simulate(graph, spikes, record="s,w,x1", learn=True)
