@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 ROOM_S = 600.0  # for a child on a busy machine
-PRELOAD = ["torch", "sklearn.datasets", "biril_nm.cli", "biril_nm.training", "biril_nm.export",
-           "biril_nm.hardware_sim", "biril_nm.training.events", "filelock",
+PRELOAD = ["torch", "torch._dynamo", "sklearn.datasets", "biril_nm.cli", "biril_nm.training",
+           "biril_nm.export", "biril_nm.hardware_sim", "biril_nm.training.events", "filelock",
            "tensorboard.summary.writer.record_writer", "matplotlib.figure",
            "matplotlib.backends.backend_agg", "tests.support.killable"]  # fmt: skip
 # What changes files; each is announced before it happens.
