@@ -1,0 +1,222 @@
+"""Speed of this checkout against another one, in turn, so that the machine's drift cancels.
+
+One process per checkout runs the same networks; they take turns, and each pair gives one ratio. The
+recorded integers of both must be equal, or the program ends with an error. 1.00 means equally fast,
+more means that this checkout is faster.
+
+    git worktree add ../before v0.1.0
+    python benchmarks/paired.py ../before [--pairs 9] [--cases dense learn1] [--json]
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve()
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+Case = Callable[[], Callable[[], Any]]
+
+
+# --- in the process of one checkout -------------------------------------------------------------
+
+
+def _inference(name: str, n_samples: int) -> Callable[[], Any]:
+    from workloads import WORKLOADS
+
+    from biril_nm.hardware_sim import simulate
+
+    work = WORKLOADS[name]()
+    graph, spikes = work.graph(), work.spikes(work.density, n_samples)
+    return lambda: simulate(graph, spikes, record=("s",), n_threads=1)
+
+
+def _registers(looped: bool) -> Callable[[], Any]:
+    """A CUBA layer with registers of its own for every neuron, with a loop or without."""
+    import numpy as np
+
+    from biril_nm.hardware_sim import simulate
+    from biril_nm.hw_graph import Dense, Input, LoihiGraph, Neurons
+
+    random = np.random.default_rng(7)
+    n = 512
+    neurons = Neurons(
+        (n,), vth=random.integers(300, 900, n), du=random.integers(200, 3000, n),
+        dv=random.integers(100, 900, n), bias_mant=random.integers(-9, 20, n), bias_exp=2,
+    )  # fmt: skip
+    nodes = {"in": Input((256,)), "fc": Dense(2 * random.integers(-30, 40, (n, 256))), "n": neurons}
+    edges = [("in", "fc"), ("fc", "n")]
+    if looped:
+        nodes["loop"] = Dense(2 * random.integers(-12, 8, (n, n)))
+        edges += [("n", "loop"), ("loop", "n")]
+    graph = LoihiGraph(nodes, tuple(edges))
+    spikes = (random.random((64, 128, 256)) < 0.1).astype(np.uint8)
+    return lambda: simulate(graph, spikes, record=("s", "v"), n_threads=1)
+
+
+def _learning(n_neurons: int, t_epoch: int) -> Callable[[], Any]:
+    import numpy as np
+    from learning import DENSITY, N_INPUTS, NEURONS, stdp
+
+    from biril_nm.hardware_sim import simulate
+    from biril_nm.hw_graph import Dense, Input, LoihiGraph, Neurons
+
+    random = np.random.default_rng(3)
+    weights = 2 * random.integers(0, 40, (n_neurons, N_INPUTS))
+    nodes = {
+        "in": Input((N_INPUTS,)),
+        "fc": Dense(weights, rule=stdp(t_epoch)),
+        "n": Neurons((n_neurons,), **NEURONS),
+    }
+    graph = LoihiGraph(nodes, (("in", "fc"), ("fc", "n")))
+    spikes = (random.random((4096, 1, N_INPUTS)) < DENSITY).astype(np.uint8)
+    return lambda: simulate(graph, spikes, record=(), learn=True)
+
+
+def _one_call_per_sample() -> Callable[[], Any]:
+    from workloads import WORKLOADS
+
+    from biril_nm.hardware_sim import simulate
+
+    work = WORKLOADS["dense"]()
+    graph, spikes = work.graph(), work.spikes(work.density, 400)
+
+    def run() -> Any:
+        for i in range(spikes.shape[1]):
+            last = simulate(graph, spikes[:, i : i + 1], record=("s",), n_threads=1)
+        return last
+
+    return run
+
+
+CASES: dict[str, Case] = {
+    "dense": lambda: _inference("dense", 8000),
+    "conv": lambda: _inference("conv", 400),
+    "cuba": lambda: _registers(looped=False),
+    "loop": lambda: _registers(looped=True),
+    "calls": _one_call_per_sample,
+    "learn1": lambda: _learning(400, 1),
+    "learn4": lambda: _learning(100, 4),
+}
+
+
+def _digest(recording: Any) -> str:
+    """All recorded spikes and states, the last membranes and the learned weights in one number."""
+    import numpy as np
+
+    digest = hashlib.sha256(repr(sorted(recording.n_spikes.items())).encode())
+    for name in sorted(recording):
+        for key, array in sorted(recording[name].variables().items()):
+            digest.update(key.encode() + np.ascontiguousarray(array).tobytes())
+    learned = getattr(recording, "graph", None)
+    for node in learned.plastic.values() if learned is not None else ():
+        digest.update(np.ascontiguousarray(node.weight, dtype=np.int64).tobytes())
+    return digest.hexdigest()[:16]
+
+
+def serve() -> None:
+    """Answer lines ``CASE`` on stdin with ``seconds digest`` on stdout."""
+    ready: dict[str, Callable[[], Any]] = {}
+    for line in sys.stdin:
+        name = line.strip()
+        if name not in ready:
+            ready[name] = CASES[name]()
+            ready[name]()  # compiles
+        start = time.perf_counter()
+        recording = ready[name]()
+        seconds = time.perf_counter() - start
+        print(json.dumps({"seconds": seconds, "digest": _digest(recording)}), flush=True)
+
+
+# --- in the process that compares ---------------------------------------------------------------
+
+
+class Checkout:
+    """A process that runs cases with the package of one checkout."""
+
+    def __init__(self, folder: Path) -> None:
+        path = os.pathsep.join((str(folder.resolve()), str(HERE.parent)))
+        environment = {**os.environ, **ONE_THREAD, "PYTHONPATH": path}
+        for name in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"):
+            environment.pop(name, None)
+        self.process = subprocess.Popen(
+            [sys.executable, str(HERE), "--serve"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment,
+        )  # fmt: skip
+
+    def time(self, case: str) -> dict[str, Any]:
+        """Seconds and digest of one run."""
+        if self.process.stdin is None or self.process.stdout is None:
+            raise RuntimeError("the process has no pipes")
+        self.process.stdin.write(case + "\n")
+        self.process.stdin.flush()
+        answer: dict[str, Any] = json.loads(self.process.stdout.readline())
+        return answer
+
+    def close(self) -> None:
+        """End the process."""
+        if self.process.stdin is not None:
+            self.process.stdin.close()
+        self.process.wait()
+
+
+def compare(case: str, before: Checkout, now: Checkout, pairs: int) -> dict[str, Any]:
+    """Ratios of the seconds before to the seconds now; the order changes with each pair."""
+    for checkout in (before, now):
+        checkout.time(case)
+    ratios = []
+    for i in range(pairs):
+        order = (before, now) if i % 2 == 0 else (now, before)
+        found = {id(checkout): checkout.time(case) for checkout in order}
+        one, other = found[id(before)], found[id(now)]
+        if one["digest"] != other["digest"]:
+            raise SystemExit(f"{case}: the two checkouts computed different integers")
+        ratios.append(one["seconds"] / other["seconds"])
+    return {
+        "case": case, "median": statistics.median(ratios), "low": min(ratios), "high": max(ratios),
+        "seconds": other["seconds"],
+    }  # fmt: skip
+
+
+def main() -> None:
+    """Compare two checkouts, or serve one."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("before", nargs="?", type=Path, help="folder of the other checkout")
+    parser.add_argument("--pairs", type=int, default=9)
+    parser.add_argument("--cases", nargs="*", choices=CASES, default=list(CASES))
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.serve:
+        serve()
+        return
+    if given.before is None or not (given.before / "biril_nm").is_dir():
+        parser.error(f"{given.before} is not a checkout of biril-nm")
+    before, now = Checkout(given.before), Checkout(HERE.parents[1])
+    try:
+        rows = [compare(case, before, now, given.pairs) for case in given.cases]
+    finally:
+        before.close()
+        now.close()
+    if given.json:
+        print(json.dumps(rows))
+        return
+    print("case     before / now: median [lowest to highest]   seconds now")
+    for row in rows:
+        print(
+            f"{row['case']:<8} {row['median']:.3f} [{row['low']:.3f} to {row['high']:.3f}]"
+            f"{row['seconds']:>24.3f}"
+        )
+
+
+if __name__ == "__main__":
+    main()
