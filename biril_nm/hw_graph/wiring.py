@@ -52,12 +52,18 @@ def _edge_findings(graph: LoihiGraph) -> Iterator[str]:
         if name in graph.connections:
             yield from _ends_findings(graph, name, kind, sources, targets)
         elif isinstance(node, Output):
-            if len(sources) != 1 or not isinstance(graph.nodes[sources[0]], Neurons):
-                yield f"{kind} '{name}' needs exactly one Neurons source, found {sources}"
-            if targets:
-                yield f"{kind} '{name}' cannot have targets, found {targets}"
+            yield from _output_findings(graph, name, sources, targets)
         else:
             yield from _population_findings(graph, name, kind, sources, targets)
+
+
+def _output_findings(
+    graph: LoihiGraph, name: str, sources: list[str], targets: list[str]
+) -> Iterator[str]:
+    if len(sources) != 1 or not isinstance(graph.nodes[sources[0]], Neurons):
+        yield f"Output '{name}' needs exactly one Neurons source, found {sources}"
+    if targets:
+        yield f"Output '{name}' cannot have targets, found {targets}"
 
 
 def _population_findings(
