@@ -11,7 +11,7 @@ __all__ = ["LAVA"]
 
 
 def _run(network: Network, spikes: Any, options: RunOptions) -> Recording:
-    from biril_nm.export.lava.backend import run_lava
+    from biril_nm.export.lava import run_lava
 
     return run_lava(
         network.graph, spikes, record=options.record, nodes=options.nodes, learn=options.learn

@@ -125,7 +125,8 @@ def test_parity_of_a_nir_file(run_dir, tmp_path):
 def test_info_lists_versions_and_nodes():
     done = biril("info", "--json")
     facts = json.loads(done.stdout)
-    assert facts["backends"] == ["lava"]
+    assert facts["backends"] == ["nir", "loihi", "lava", "netx"]
+    assert facts["engines"]["sim"] is None
     assert ["snnTorch", "Leaky"] in [row[:2] for row in facts["supported"]]
 
 
