@@ -167,7 +167,7 @@ def _with_net_options(
 
     old = run.net.coding
     if coding == "spikes":
-        raise ConfigError("coding 'spikes' needs data that are spikes; allowed are direct and rate")
+        raise ConfigError("coding 'spikes' needs data that are spikes; expected direct or rate")
     new = Coding(coding or old.kind, steps or old.n_steps, old.message_bits or 8)
     run = replace(run, net=replace(run.net, coding=new, neuron=neuron or run.net.neuron))
     if rule is not None:

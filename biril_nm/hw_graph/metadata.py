@@ -28,7 +28,7 @@ _NETX_INPUT = {"weight": "integer", "bias": "integer", "iDecay": "integers"}
 def check_metadata(metadata: Any) -> None:
     """Raise :class:`ConfigError` listing every fact of the wrong type."""
     if not isinstance(metadata, Mapping):
-        raise ConfigError(f"metadata is {type(metadata).__name__}; needed is a table")
+        raise ConfigError(f"metadata is {type(metadata).__name__}; expected a table")
     findings = list(_findings(metadata))
     if findings:
         raise ConfigError(bullet_list("the metadata makes no sense:", findings))

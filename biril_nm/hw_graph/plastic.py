@@ -50,7 +50,7 @@ def make_plastic(
     node = graph.connections.get(name)
     if node is None:
         raise ConfigError(
-            f"'{name}' is no connection of the graph; connections: {', '.join(graph.connections)}"
+            f"'{name}' is not a connection of the graph; expected one of {', '.join(graph.connections)}"
         )
     if isinstance(node, Conv):
         if not unroll:

@@ -86,7 +86,7 @@ def _ends_findings(
         yield f"{kind} '{name}' needs exactly one destination (Neurons), found {targets}"
     delay = graph.connections[name].delay
     if delay < 0:
-        yield f"{kind} '{name}' has delay {delay}; allowed are whole steps from 0"
+        yield f"{kind} '{name}' has delay {delay}; expected whole steps from 0"
 
 
 def _shape_findings(graph: LoihiGraph) -> Iterator[str]:
@@ -97,7 +97,7 @@ def _shape_findings(graph: LoihiGraph) -> Iterator[str]:
             yield from _conv_findings(name, node, pre, post)
         elif node.weight.shape != (int(np.prod(post)), int(np.prod(pre))):
             yield (
-                f"{type(node).__name__} '{name}' has weights {node.weight.shape}, needed is "
+                f"{type(node).__name__} '{name}' has weights {node.weight.shape}; expected "
                 f"({int(np.prod(post))}, {int(np.prod(pre))}) for {source}{pre} -> {destination}{post}"
             )
 
@@ -157,14 +157,14 @@ def _modulator_findings(graph: LoihiGraph, name: str, node: Dense | Sparse) -> I
         known = factor in POST_TRACES and (source in graph.inputs or source in graph.neurons)
         if not known:
             yield (
-                f"connection '{name}': modulator {factor}: '{source}' is not allowed; needed is one of "
+                f"connection '{name}': modulator {factor}: '{source}' is not allowed; expected one of "
                 f"{', '.join(POST_TRACES)} and the name of an Input or Neurons node"
             )
             continue
         elements = int(np.prod(graph.shape_of(source)))
         if elements not in (1, size):
             yield (
-                f"connection '{name}': modulator '{source}' has {elements} elements; allowed are 1 and "
+                f"connection '{name}': modulator '{source}' has {elements} elements; expected 1 or "
                 f"{size}, one per destination neuron"
             )
         if source in graph.inputs and graph.inputs[source].message_bits > TRACE_BITS:

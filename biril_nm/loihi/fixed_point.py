@@ -98,7 +98,7 @@ def weight_limits(mode: SignMode) -> tuple[int, int]:
 def weight_step(weight_bits: int, mode: SignMode) -> int:
     """Distance of neighbouring weights: ``2**(8 - bits)``, doubled for MIXED."""
     if not 1 <= weight_bits <= WEIGHT_BITS:
-        raise RangeError(f"weight_bits is {weight_bits}; allowed are 1 to {WEIGHT_BITS}")
+        raise RangeError(f"weight_bits is {weight_bits}; expected 1 to {WEIGHT_BITS}")
     step = 1 << (WEIGHT_BITS - weight_bits)
     return step * MIXED_STEP if mode is SignMode.MIXED else step
 

@@ -141,19 +141,19 @@ def read_folder(path: str | Path) -> tuple[dict[str, Any], dict[str, tuple[Shape
     try:
         header = read_json(folder / HEADER, follow_links=False)
         if header["format"] != FORMAT:
-            raise ValueError(f"format is {header['format']!r}, needed is {FORMAT!r}")
+            raise ValueError(f"format is {header['format']!r}; expected {FORMAT!r}")
         length = (int(header["batch"]), int(header["n_steps"]))
         nodes = {}
-        for name, told in header["nodes"].items():
-            shape = tuple(int(n) for n in told["shape"])
+        for name, entry in header["nodes"].items():
+            shape = tuple(int(n) for n in entry["shape"])
             size = math.prod(shape)
             arrays = {
                 variable: _mapped(folder, str(file), DTYPES[variable], (*length, size))
-                for variable, file in told["arrays"].items()
+                for variable, file in entry["arrays"].items()
             }
             nodes[str(name)] = (shape, arrays)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
-        raise FileFormatError(f"'{folder}' is no folder of a trace: {error}") from error
+        raise FileFormatError(f"'{folder}' is not the folder of a recording: {error}") from error
     return header, nodes
 
 
@@ -164,7 +164,7 @@ def _mapped(folder: Path, file: str, dtype: np.dtype[Any], shape: Shape) -> NDAr
     array = map_npy(folder / file, follow_links=False)
     if array.shape != shape or array.dtype != dtype:
         raise ValueError(
-            f"'{file}' holds {array.dtype} of shape {array.shape}; needed are {dtype} of shape {shape}"
+            f"'{file}' holds {array.dtype} of shape {array.shape}; expected {dtype} of shape {shape}"
         )
     return array
 

@@ -40,7 +40,7 @@ def check_variables(names: Any) -> tuple[str, ...]:
     given = tuple(names.split(",")) if isinstance(names, str) else tuple(names)
     unknown = [name for name in given if name not in VARIABLES]
     if unknown:
-        raise ConfigError(f"cannot record {unknown}; allowed are {', '.join(VARIABLES)}")
+        raise ConfigError(f"cannot record {unknown}; expected {', '.join(VARIABLES)}")
     return tuple(name for name in VARIABLES if name in given)
 
 
@@ -215,12 +215,12 @@ class Recording(Mapping[str, NodeRecording]):
             for key, array in arrays.items():
                 name, _, variable = key.rpartition(".")
                 if variable not in (*VARIABLES, *LEARNING_VARIABLES) or not name:
-                    raise ValueError(f"array '{key}' is no trace of a known variable")
+                    raise ValueError(f"array '{key}' does not belong to a known variable")
                 kind = nodes if variable in VARIABLES else connections
                 kind.setdefault(name, {})[variable] = array
             n_spikes = {str(k): int(v) for k, v in meta.pop("n_spikes", {}).items()}
         except (KeyError, ValueError, TypeError, AttributeError) as error:
-            raise FileFormatError(f"'{path}' is no trace file: {error}") from error
+            raise FileFormatError(f"'{path}' is not the file of a recording: {error}") from error
         return Recording(
             {name: NodeRecording(**parts) for name, parts in nodes.items()},
             n_spikes,
@@ -235,7 +235,7 @@ def _load_folder(path: str | Path) -> Recording:
         n_spikes = {str(name): int(n) for name, n in header["n_spikes"].items()}
         meta = dict(header["meta"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise FileFormatError(f"'{path}' is no folder of a trace: {error}") from error
+        raise FileFormatError(f"'{path}' is not the folder of a recording: {error}") from error
     return Recording(
         {
             name: NodeRecording(

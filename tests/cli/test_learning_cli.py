@@ -128,7 +128,7 @@ def test_third_factors_get_inputs(graph_file, tmp_path):
 def test_what_is_refused(graph_file, tmp_path):
     export = ("export", graph_file, "--to", "loihi", "-o", tmp_path / "p.loihi.npz", "--plastic")
     assert "known rules: " in refused(*export, "fc2=hebb")
-    assert "is no connection of the graph" in refused(*export, "fc9=pair")
+    assert "is not a connection of the graph" in refused(*export, "fc9=pair")
     assert "not of the form CONNECTION=RULE" in refused(*export, "fc2")
     assert "cannot express learning rules" in refused(
         "export", graph_file, "--to", "netx", "-o", tmp_path / "p.net", "--plastic", "fc2=pair"

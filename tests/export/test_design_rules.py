@@ -80,13 +80,13 @@ def test_each_limit_is_told(node: str, change: dict[str, Any], message: str) -> 
 
 
 def test_every_rule_has_a_violation_above() -> None:
-    told = {
+    named = {
         rule.__name__
         for node, change, _ in VIOLATIONS
         for rule in RULES
         if findings(graph().with_node(node, **change), LOIHI2, (rule,))
     }
-    assert told == {rule.__name__ for rule in RULES}
+    assert named == {rule.__name__ for rule in RULES}
 
 
 def test_all_violations_are_told_together() -> None:

@@ -96,8 +96,8 @@ def test_names_metadata_and_coding_of_a_biril_net():
     assert {"input", "conv1+bn1", "if1", "pool1", "conv2+bn2", "fc2", "output"} <= set(graph.nodes)
     assert graph.nodes["if1"].metadata["reset"] == "zero"
     assert graph.metadata["dt"] == 1e-3
-    told = graph.nodes["input"].metadata
-    assert (told["coding"], told["message_bits"], told["scale"]) == ("direct", 8, 255)
+    metadata = graph.nodes["input"].metadata
+    assert (metadata["coding"], metadata["message_bits"], metadata["scale"]) == ("direct", 8, 255)
 
 
 def test_scalar_beta_gets_the_full_shape_and_subtract_is_told():

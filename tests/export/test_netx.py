@@ -42,7 +42,7 @@ def test_weights_that_survive_act_as_written():
 
 
 @pytest.mark.parametrize(
-    ("weights", "told"),
+    ("weights", "trouble"),
     [
         ([[-128, 0]], "from -128 to -64"),
         ([[-256, 0]], "from -256 to -128"),
@@ -53,8 +53,8 @@ def test_weights_that_survive_act_as_written():
         ([[0, 0]], "OverflowError"),
     ],
 )
-def test_weights_that_netx_corrupts(weights, told):
-    assert told in load_weights([np.array(weights)]).trouble
+def test_weights_that_netx_corrupts(weights, trouble):
+    assert trouble in load_weights([np.array(weights)]).trouble
 
 
 def test_any_nine_bit_weights_are_held_by_at_most_two_connections():
@@ -137,9 +137,9 @@ def test_a_layer_without_neurons_integrates(netx):
 
 def test_ignored_settings_and_corrupted_layers_are_told(netx, caplog):
     graph = read_netx(netx(dense(neuron=neuron(refDelay=3), weight=[[-128, 0, 0], [0, 0, 0]])))
-    told = graph.metadata["netx"]
-    assert told["notes"] == {"layer0": ["neuron/refDelay is 3, which netx ignores"]}
-    assert "from -128 to -64" in told["differs"]["layer0"]
+    trouble = graph.metadata["netx"]
+    assert trouble["notes"] == {"layer0": ["neuron/refDelay is 3, which netx ignores"]}
+    assert "from -128 to -64" in trouble["differs"]["layer0"]
     assert "file's weights are kept" in caplog.text
     (link,) = graph.connections.values()
     assert link.weight.min() << link.weight_exp == -128

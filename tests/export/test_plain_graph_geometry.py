@@ -149,7 +149,7 @@ def test_a_convolution_too_large_to_be_unrolled_is_refused():
 
 
 @pytest.mark.parametrize(
-    "told",
+    "noted",
     [
         {"zeros_before": "x"},
         {"zeros_before": [0, 0], "kernel": [9, 9], "padding": [1, 1]},
@@ -157,9 +157,9 @@ def test_a_convolution_too_large_to_be_unrolled_is_refused():
         {"zeros_before": [[0]], "kernel": [3, 3], "padding": [0, 0]},
     ],
 )
-def test_tampered_notes_about_zeros_change_nothing(told):
+def test_tampered_notes_about_zeros_change_nothing(noted):
     conv = conv2d(grid((4, 2, 3, 3)))
     conv.input_shape = (7, 7)
     plain = lower(single(conv, (2, 7, 7)), reset="zero")
-    conv.metadata = told
+    conv.metadata = noted
     assert lower(single(conv, (2, 7, 7)), reset="zero").connections == plain.connections

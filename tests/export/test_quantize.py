@@ -127,11 +127,11 @@ def test_margins_are_at_least_one_and_in_the_report():
 def test_long_synaptic_memory_profits_from_known_steps():
     one = np.ones(4)
 
-    def graph(**told):
+    def graph(**noted):
         neuron = nir.CubaLIF(tau_syn=4.0 * one, tau_mem=0.02 * one, r=one, v_leak=0 * one,
                              v_threshold=0.01 * one, w_in=one)  # fmt: skip
         body = chain((6,), ("fc", nir.Linear(np.full((4, 6), 0.3))), ("n", neuron))
-        body.nodes["input"].metadata = told
+        body.nodes["input"].metadata = noted
         return body
 
     endless, counted = lower(graph(), reset="zero"), lower(graph(n_steps=20), reset="zero")

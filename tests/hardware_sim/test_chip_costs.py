@@ -42,9 +42,9 @@ def test_placements_equal_counting(seed, wiring, chip):
     parts = [part for found in mapping.parts.values() for part in found]
     for name, found in mapping.parts.items():
         for block, part in enumerate(found):
-            told = (part.neurons, part.synapse_bits, part.axons_in, part.axons_out)
+            noted = (part.neurons, part.synapse_bits, part.axons_in, part.axons_out)
             wanted = part_demand(graph, mapping, name, block)
-            assert (*told, part.neuron_groups) == wanted, (name, block)
+            assert (*noted, part.neuron_groups) == wanted, (name, block)
             assert part.synapse_formats == len(graph.incoming(name))
     unfit = {finding.node for finding in mapping.findings}
     for core in mapping.cores:

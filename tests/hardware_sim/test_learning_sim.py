@@ -288,7 +288,7 @@ REWARD = LearningRule("r", (Term(1, 0, ("u", "y2")),), three_factor=True)
     [
         ({}, "needs y2 from outside"),
         ({"y2": "nobody"}, "'nobody' is not allowed"),
-        ({"y2": "in"}, "'in' has 6 elements; allowed are 1 and 4"),
+        ({"y2": "in"}, "'in' has 6 elements; expected 1 or 4"),
         ({"y2": "wide"}, "'wide' has 8 message bits"),
         ({"y2": "n", "y4": "n"}, "modulator y4"),
     ],

@@ -1,4 +1,4 @@
-"""Placement on cores: every neuron once, every limit kept, and what does not fit is told."""
+"""Placement on cores: every neuron once, every limit kept, and what does not fit is reported."""
 
 from __future__ import annotations
 

@@ -130,7 +130,7 @@ def harness_cases():
 def test_numbers_are_those_of_the_neurobench_harness(case):
     graph, inputs, wanted = case
     found = metrics(graph, inputs)
-    told = (
+    measured = (
         found.activation_sparsity,
         found.effective_macs,
         found.effective_acs,
@@ -138,7 +138,7 @@ def test_numbers_are_those_of_the_neurobench_harness(case):
         found.membrane_updates,
         round(found.connection_sparsity, 4),
     )
-    assert told == pytest.approx(wanted, rel=1e-12)
+    assert measured == pytest.approx(wanted, rel=1e-12)
 
 
 @pytest.mark.parametrize("seed", range(8))

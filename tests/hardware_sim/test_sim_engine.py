@@ -277,7 +277,7 @@ def test_code_on_disk_depends_on_every_source_of_the_kernels(tmp_path, monkeypat
 
 
 def test_without_a_stamp_nothing_is_cached(monkeypatch):
-    """As with a numba that keeps its cache elsewhere: stale code could not be told from new."""
+    """As with a numba that keeps its cache elsewhere: stale code would pass for new."""
     real, cached = jit.numba.njit, []
 
     def add_two(x):

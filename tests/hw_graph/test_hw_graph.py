@@ -95,7 +95,7 @@ def test_bias_only_nodes_are_placed_before_their_target():
         (
             {"in": Input((2,)), "w": Dense(np.ones((3, 3), int)), "n": Neurons((3,), vth=1)},
             (("in", "w"), ("w", "n")),
-            r"'w' has weights \(3, 3\), needed is \(3, 2\)",
+            r"'w' has weights \(3, 3\); expected \(3, 2\)",
         ),
         (
             {

@@ -130,7 +130,7 @@ def test_sign_mode_is_chosen_as_lava_does():
 
 
 def test_weight_bits_out_of_range_are_refused():
-    with pytest.raises(RangeError, match="weight_bits is 9; allowed are 1 to 8"):
+    with pytest.raises(RangeError, match="weight_bits is 9; expected 1 to 8"):
         prepare_weights([1], 9, SignMode.MIXED)
 
 

@@ -30,7 +30,7 @@ def values(shape: tuple[int, ...], batch: int = 5, seed: int = 0) -> np.ndarray:
 
 
 def trained_norms(net: BirilNet) -> BirilNet:
-    """BatchNorm with statistics of its own, and a read-out that fires."""
+    """BatchNorm with statistics of its own, and a readout that fires."""
     net.train()
     for seed in range(25):
         net(net.encode(values(net.config.input_shape, 16, seed)))

@@ -215,7 +215,7 @@ def shared_lists() -> list[Any]:
         (lambda r: r["state_dict"].update(x=1), r"\['weights/x'\] are no tensors"),
         (
             lambda r: r["state_dict"].update(x=torch.zeros(2).to_sparse()),
-            "which is no plain tensor",
+            "which is not a plain tensor",
         ),
         (lambda r: r["state_dict"].update(x=torch.zeros(1).expand(9**5, 9**5)), "claims 139"),
     ],

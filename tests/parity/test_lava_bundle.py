@@ -103,8 +103,8 @@ def test_several_inputs_outputs_loops_and_sparse_weights(tmp_path: Path) -> None
     ("arrays", "message"),
     [
         ({"x": np.zeros((2, 1, 2, 7, 5), int)}, "has no array 'spikes', only x"),
-        ({"spikes": np.zeros((2, 1, 7, 5), int)}, "has shape (2, 1, 7, 5), needed is (n_steps,"),
-        ({"spikes": np.zeros((2, 1, 2, 7, 5))}, "has dtype float64, needed are integers"),
+        ({"spikes": np.zeros((2, 1, 7, 5), int)}, "has shape (2, 1, 7, 5); expected (n_steps,"),
+        ({"spikes": np.zeros((2, 1, 2, 7, 5))}, "has dtype float64; expected integers"),
         (
             {"spikes": np.array([{"a": 1}], dtype=object)},
             "not a readable .npz archive of plain arrays",
@@ -129,7 +129,7 @@ def test_wrong_files_and_options_are_refused(bundle: Path) -> None:
         (("--spikes", junk), 1, "is not a readable .npz archive"),
         (("--spikes", bundle / "missing.npz"), 1, "does not exist; pass --spikes X.npz"),
         (("--out", out), 1, "exists already; pass --force"),
-        (("--record", "w"), 1, "allowed are s, u, v"),
+        (("--record", "w"), 1, "expected s, u, v"),
         (("--samples", "0"), 2, "0 is not above 0"),
         (("--nonsense",), 2, "unrecognized arguments"),
     ):

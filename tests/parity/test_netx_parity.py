@@ -106,7 +106,7 @@ def test_input_layers_with_neurons(tmp_path):
     )
     graph = read_netx(path, input_message_bits=2)
     x = np.broadcast_to(np.array([0, 1, 2, 3]), (8, 1, 4))
-    found = run_netx(path, x, drive_bias=lambda told: told["weight"] * x[0, 0] + told["bias"])
+    found = run_netx(path, x, drive_bias=lambda layer: layer["weight"] * x[0, 0] + layer["bias"])
     trace = simulate(graph, x, record="s,v")
     np.testing.assert_array_equal(trace["layer0"].v[:, 0], found[0]["v"])
     np.testing.assert_array_equal(trace["layer1"].v[:-1, 0], found[1]["v"][1:])
@@ -143,10 +143,10 @@ def test_what_netx_corrupts_is_kept_and_told(name, tmp_path, caplog):
     )  # fmt: skip
     np.testing.assert_array_equal(total, weight)
     assert "layer0" in caplog.text
-    told = graph.metadata["netx"]["differs"]["layer0"]
+    differs = graph.metadata["netx"]["differs"]["layer0"]
     first = int(np.argmax(weight != run))
     if name != "wiped out":
-        assert f"from {weight[0, first]} to {run[0, first]}" in told
+        assert f"from {weight[0, first]} to {run[0, first]}" in differs
     x = random_input(np.random.default_rng(0), (weight.shape[1],))
     as_run = LoihiGraph(
         {"in": Input((weight.shape[1],)), "w": Dense(run, weight_exp=0, sign_mode=_mode(run)),
@@ -173,17 +173,17 @@ def slayer_blocks(biased):
     from lava.lib.dl import slayer
 
     torch.manual_seed(3)
-    told = {"threshold": 0.6, "current_decay": 0.25, "voltage_decay": 0.1}
+    neuron = {"threshold": 0.6, "current_decay": 0.25, "voltage_decay": 0.1}
     each = {"threshold": 0.6, "current_decay": [0.1, 0.9], "voltage_decay": [0.02, 0.4]}
-    first = {**told, "norm": slayer.neuron.norm.MeanOnlyBatchNorm} if biased else dict(told)
+    first = {**neuron, "norm": slayer.neuron.norm.MeanOnlyBatchNorm} if biased else dict(neuron)
     block = slayer.block.cuba
     return [
         block.Conv(first, 2, 4, (3, 2), padding=(1, 0), stride=(2, 1), groups=2, weight_scale=3),
         block.Flatten(),
         block.Dense({**each, "shared_param": False}, 84, 10, weight_norm=True, weight_scale=2),
-        block.Dense(dict(told), 10, 8, delay=not biased, weight_norm=True, weight_scale=3),
-        (block.Dense if biased else block.Recurrent)(dict(told), 8, 6, weight_scale=3),
-        block.Affine(dict(told), 6, 3, dynamics=True, weight_scale=2),
+        block.Dense(dict(neuron), 10, 8, delay=not biased, weight_norm=True, weight_scale=3),
+        (block.Dense if biased else block.Recurrent)(dict(neuron), 8, 6, weight_scale=3),
+        block.Affine(dict(neuron), 6, 3, dynamics=True, weight_scale=2),
     ]
 
 

@@ -58,7 +58,7 @@ def imported(tree: ast.AST) -> list[tuple[int, str]]:
 
 
 def imports_of_tests(tree: ast.AST) -> list[str]:
-    """Imports of what is no helper: other test files, conftest, relative ones."""
+    """Imports that are not of helpers: other test files, conftest, relative ones."""
     allowed = ("tests.support.", "tests.golden.make_")
     return [
         f"line {line} imports {name}"

@@ -155,11 +155,11 @@ def test_learning_does_not_record_to_disk(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda h: h.update(format="other"), "needed is 'biril-nm trace folder 1'"),
-        (lambda h: h.update(batch=2), "needed are uint8 of shape"),
+        (lambda h: h.update(format="other"), "expected 'biril-nm trace folder 1'"),
+        (lambda h: h.update(batch=2), "expected uint8 of shape"),
         (lambda h: h["nodes"]["lif"]["arrays"].update(s="../0.lif.s.npy"), "outside of the folder"),
         (lambda h: h["nodes"]["lif"]["arrays"].update(x="0.lif.s.npy"), "'x'"),
-        (lambda h: h["nodes"].update(lif=3), "no folder of a trace"),
+        (lambda h: h["nodes"].update(lif=3), "not the folder of a recording"),
         (lambda h: h.pop("n_spikes"), "n_spikes"),
     ],
 )

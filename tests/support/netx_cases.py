@@ -22,7 +22,7 @@ def even(r, shape, size=60):
 
 @case
 def conv_stack(r):
-    """Strides, dilation, groups, oblong kernels; biases per channel and per neuron; a read-out."""
+    """Strides, dilation, groups, oblong kernels; biases per channel and per neuron; a readout."""
     layers = [
         {"type": "input", "shape": [4, 7, 6]},
         {

@@ -108,24 +108,24 @@ class NirInterpreter:
     def _neuron(self, name, node, x, t):
         zero = torch.zeros_like(x)
         state = self.state.setdefault(name, {"u": zero, "v": zero})
-        told = node.metadata or {}
-        reset = told.get("reset", "zero")
+        known = node.metadata or {}
+        reset = known.get("reset", "zero")
         reset = reset.decode() if isinstance(reset, bytes) else reset
         spiking = hasattr(node, "v_threshold")
         above = (state["v"] > t("v_threshold")).double() if spiking else zero
         old = state["v"]
-        if reset == "zero" and not told.get("reset_drops_input"):
+        if reset == "zero" and not known.get("reset_drops_input"):
             old = old * (1 - above)
         v = self._integrate(node, state, old, x, t)
         if not spiking:
             state["v"] = v
             return v
-        if reset == "zero" and told.get("reset_drops_input"):
+        if reset == "zero" and known.get("reset_drops_input"):
             v = v * (1 - above)
         if reset == "subtract":
             v = v - above * t("v_threshold")
         spikes = (v > t("v_threshold")).double()
-        if not told.get("reset_delay"):
+        if not known.get("reset_delay"):
             if reset == "zero":
                 v = torch.where(spikes > 0, t("v_reset"), v)
             elif reset == "subtract":

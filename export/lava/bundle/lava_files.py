@@ -83,15 +83,15 @@ def _checked(path: Path, key: str, array: Any, node: dict[str, Any]) -> Any:
     shape = tuple(node["shape"])
     if array.ndim != 2 + len(shape) or array.shape[2:] != shape or not array.size:
         wanted = f"(n_steps, batch, {', '.join(map(str, shape))})"
-        raise InputError(f"'{path}': array '{key}' has shape {array.shape}, needed is {wanted}")
+        raise InputError(f"'{path}': array '{key}' has shape {array.shape}; expected {wanted}")
     if array.dtype.kind not in "biu":
-        raise InputError(f"'{path}': array '{key}' has dtype {array.dtype}, needed are integers")
+        raise InputError(f"'{path}': array '{key}' has dtype {array.dtype}; expected integers")
     bits = node["message_bits"]
     if not bits:
         return array != 0
     if array.min() < 0 or array.max() > (1 << bits) - 1:
         raise InputError(
-            f"'{path}': array '{key}' holds {array.min()} to {array.max()}, allowed are 0 to "
+            f"'{path}': array '{key}' holds {array.min()} to {array.max()}, expected 0 to "
             f"{(1 << bits) - 1}"
         )
     return array

@@ -251,7 +251,7 @@ def run(args: argparse.Namespace) -> None:
     allowed = (*VARIABLE_TYPES, *(LEARNING if args.learn else ()))
     record = tuple(key for key in allowed if key in args.record.split(","))
     if set(args.record.split(",")) - set(record):
-        raise InputError(f"--record {args.record}: allowed are {', '.join(allowed)}")
+        raise InputError(f"--record {args.record}: expected {', '.join(allowed)}")
     if args.learn and not any(node.get("rule") for node in description["connections"]):
         raise InputError("--learn: no connection of this network has a learning rule")
     if args.out is not None and args.out.exists() and not args.force:

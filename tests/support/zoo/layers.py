@@ -1,4 +1,4 @@
-"""Layers, parameters, additions, wiring and read-outs."""
+"""Layers, parameters, additions, wiring and readouts."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def synaptic_alpha_one():
     return louder(nn.Sequential(nn.Linear(12, 8), neuron)), (12,), "step"
 
 
-# --- additions, wiring, read-outs ----------------------------------------------------------------
+# --- additions, wiring, readouts ----------------------------------------------------------------
 
 
 class Additions(nn.Module):

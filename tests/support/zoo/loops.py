@@ -96,7 +96,7 @@ def state_in_a_buffer_and_dict_output():
 
 
 class Written(nn.Module):
-    """Spikes written into a tensor, and several read-outs of the same layer."""
+    """Spikes written into a tensor, and several readouts of the same layer."""
 
     def __init__(self) -> None:
         super().__init__()
