@@ -1,7 +1,6 @@
 """Nodes of a LoihiGraph: frozen dataclasses with read-only arrays in torch order.
 
-Each node turns into a JSON-able record and named arrays (``to_arrays``), and is made from them again
-(``from_arrays``); :mod:`biril_nm.hw_graph.files` keeps them in ``.loihi.npz`` files.
+Each turns into a record and arrays (``to_arrays``) and back (``from_arrays``), as files keep them.
 """
 
 from __future__ import annotations
@@ -22,6 +21,7 @@ from biril_nm.hw_graph.values import (
     as_csr,
     as_integer,
     as_integers,
+    as_message_bits,
     as_pair,
     as_register,
     as_shape,
@@ -54,7 +54,6 @@ Record = dict[str, Any]
 _SYNAPSE_INTEGERS = ("weight_exp", "weight_bits", "delay")
 _SYNAPSE_FIELDS = (*_SYNAPSE_INTEGERS, "sign_mode")
 _GEOMETRY = ("stride", "padding", "dilation")
-_CSR_PARTS = ("data", "indices", "indptr")
 TAG_LIMITS = {"tag_t": (TAG_T_MIN, TAG_MAX), "tag_d": (0, TAG_MAX)}
 
 
@@ -73,7 +72,7 @@ class Input(ByValue):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "shape", as_shape(self.shape))
-        _set_integers(self, "message_bits")
+        object.__setattr__(self, "message_bits", as_message_bits(self.message_bits))
 
     def to_arrays(self) -> tuple[Record, Arrays]:
         """The node as a record and arrays."""
@@ -287,7 +286,7 @@ class Sparse(ByValue):
     def to_arrays(self) -> tuple[Record, Arrays]:
         """The node as a record and arrays; ``shape`` is that of the matrix."""
         record, arrays = _plasticity(self)
-        arrays |= {key: getattr(self.weight, key) for key in _CSR_PARTS}
+        arrays |= {key: getattr(self.weight, key) for key in ("data", "indices", "indptr")}
         shape = list(self.weight.shape)
         return {**_fields(self, _SYNAPSE_FIELDS), "shape": shape, **record}, arrays
 
@@ -295,7 +294,7 @@ class Sparse(ByValue):
     def from_arrays(cls, record: Mapping[str, Any], arrays: Arrays) -> Sparse:
         """The node of :meth:`to_arrays`."""
         rows, columns = (int(n) for n in record["shape"])
-        data, indices, indptr = (arrays[key] for key in _CSR_PARTS)
+        data, indices, indptr = (arrays[key] for key in ("data", "indices", "indptr"))
         matrix = csr_from_parts(data, indices, indptr, (rows, columns))
         values = {key: record[key] for key in _SYNAPSE_FIELDS}
         return cls(matrix, **values, **_plastic_fields(record, arrays))

@@ -19,6 +19,7 @@ __all__ = [
     "as_csr",
     "as_integer",
     "as_integers",
+    "as_message_bits",
     "as_pair",
     "as_register",
     "as_shape",
@@ -30,6 +31,7 @@ Shape = tuple[int, ...]
 
 MAX_NEURONS = 1 << 26  # of one population: 64 Loihi 2 chips
 INT32 = np.iinfo(np.int32)
+MESSAGE_BITS_MAX = 31  # of a non-negative integer of 32 bits
 
 
 def as_shape(value: Any) -> Shape:
@@ -51,6 +53,17 @@ def as_integer(value: Any, what: str) -> int:
     if number.ndim:
         raise ConfigError(f"{what} must be one integer, found shape {number.shape}")
     return int(number)
+
+
+def as_message_bits(value: Any) -> int:
+    """Width of the messages of an input, 0 for binary spikes."""
+    bits = as_integer(value, "Input message_bits")
+    if not 0 <= bits <= MESSAGE_BITS_MAX:
+        raise ConfigError(
+            f"message_bits is {bits}; expected 0 to {MESSAGE_BITS_MAX}, since messages are integers of 32 "
+            f"bits. Give the width of the values that the input carries"
+        )
+    return bits
 
 
 def as_integers(value: Any, what: str) -> NDArray[np.int32]:

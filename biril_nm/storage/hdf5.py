@@ -118,7 +118,7 @@ def check_members(source: Path, file: h5py.File, max_bytes: int = MAX_BYTES) -> 
 
 def _member(source: Path, group: Any, key: str, where: str) -> Any:
     """A member of this file whose name can be written."""
-    if not is_unicode(key):
+    if not isinstance(key, str) or not is_unicode(key):
         raise FileFormatError(f"'{source}': the name {key!r:.80} in '{where}/' is not Unicode text")
     if not isinstance(group.get(key, getlink=True), h5py.HardLink):
         raise FileFormatError(f"'{source}': '{where}/{key}' is a link, which is never followed")

@@ -133,6 +133,8 @@ def test_nodes_refuse_fractions_and_odd_shapes():
         (lambda: Input((1 << 20, 1 << 20)), "at most 67108864 neurons"),
         (lambda: Input((10**30,)), "positive lengths"),
         (lambda: Input((3,), message_bits="x"), "Input message_bits must be integers"),
+        (lambda: Input((3,), message_bits=32), "message_bits is 32; expected 0 to 31"),
+        (lambda: Input((3,), message_bits=-1), "message_bits is -1; expected 0 to 31"),
         (lambda: Neurons((3,), vth=1, bias_exp=1.5), "Neurons bias_exp must be integers"),
         (lambda: Neurons((3,), vth=[[1], [2, 3]]), "register vth must be integers"),
         (lambda: Neurons((3,), vth=1 << 40), "register vth do not fit 32 bits"),
