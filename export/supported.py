@@ -16,13 +16,14 @@ Row = tuple[str, str, str, str]
 
 def policy_rows() -> list[Row]:
     """Rows (from, node, policy, becomes or reason)."""
-    from biril_nm.export.from_torch.layers import LAYERS, REFUSED_LAYERS
-    from biril_nm.export.from_torch.neurons import NEURONS, REFUSED_NEURONS
+    from biril_nm.export.from_torch.layers import LAYERS
+    from biril_nm.export.from_torch.neurons import NEURONS, REFUSED_OPTIONS
+    from biril_nm.export.from_torch.refused import REFUSED_LAYERS, REFUSED_NEURONS, RefusedKind
     from biril_nm.export.nir_nodes.registry import CASES, NODE_KINDS
 
-    sides: tuple[tuple[str, tuple[NodeKind | Case, ...]], ...] = (
+    sides: tuple[tuple[str, tuple[NodeKind | Case | RefusedKind, ...]], ...] = (
         ("torch", (*LAYERS.values(), *REFUSED_LAYERS)),
-        ("snnTorch", (*NEURONS.values(), *REFUSED_NEURONS)),
+        ("snnTorch", (*NEURONS.values(), *REFUSED_NEURONS, *REFUSED_OPTIONS)),
         ("NIR", (*NODE_KINDS.values(), *CASES)),
     )
     return [(side, kind.name, kind.policy, kind.becomes) for side, kinds in sides for kind in kinds]

@@ -13,9 +13,9 @@ from biril_nm.arrays import Shape
 from biril_nm.errors import UnsupportedNodeError
 from biril_nm.export.from_torch.kinds import LayerKind, check_fields, one_of
 from biril_nm.export.nir_nodes.fold_batchnorm import ChannelAffine
-from biril_nm.export.nir_nodes.kinds import EXACT, REFUSED, Case, Check
+from biril_nm.export.nir_nodes.kinds import EXACT, Check
 
-__all__ = ["LAYERS", "REFUSED_LAYERS", "layer_node", "one_to_one"]
+__all__ = ["LAYERS", "layer_node", "one_to_one"]
 
 
 def _array(tensor: torch.Tensor) -> Any:
@@ -226,15 +226,13 @@ _KINDS = (
     ),
     *(
         LayerKind(kind, _VANISHES, weightless=True)
-        for kind in (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d)
+        for kind in (
+            nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout,
+            nn.FeatureAlphaDropout,
+        )
     ),
 )  # fmt: skip
 LAYERS: dict[type, LayerKind] = {kind.type: kind for kind in _KINDS}
-
-REFUSED_LAYERS = (
-    Case("MaxPool2d", "a maximum is not linear and NIR has no node for it; use AvgPool2d", REFUSED),
-    Case("Softmax, ReLU, ...", "no spiking neuron; the chip has no such function", REFUSED),
-)
 
 
 def layer_node(kind: LayerKind, layer: nn.Module, name: str, in_shape: Shape) -> nir.NIRNode:

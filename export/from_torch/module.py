@@ -17,7 +17,13 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from biril_nm.errors import ConfigError, UnsupportedNodeError
-from biril_nm.export.from_torch.registry import kind_of, neuron_kind, state_names
+from biril_nm.export.from_torch.registry import (
+    kind_names,
+    kind_of,
+    neuron_kind,
+    refusal_of,
+    state_names,
+)
 
 __all__ = [
     "check_module",
@@ -30,13 +36,6 @@ __all__ = [
 ]
 
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
-_WAYS_OUT = {
-    "torch.nn.modules.pooling": "; expected a known one. Use average pooling",
-    "torch.nn.modules.activation": "; expected neurons as the only nonlinear layers",
-    "torch.nn.modules.rnn": "; expected a known one. Use RLeaky or RSynaptic for recurrence",
-    "torch.nn.modules.normalization": "; expected a known one. Use BatchNorm, which folds into the weights",
-    "torch.nn.modules.instancenorm": "; expected a known one. Use BatchNorm, which folds into the weights",
-}
 _WITHOUT_EFFECT = frozenset({"extra_repr", "reset_parameters", "train", "eval"})
 
 
@@ -145,8 +144,11 @@ def objection(layer: nn.Module) -> str | None:
     """Why a layer has no NIR form, None where it has one."""
     kind = kind_of(layer)
     name = f"{type(layer).__module__}.{type(layer).__qualname__}"
+    refusal = refusal_of(layer)
+    if refusal is not None:
+        return f"({name}) is unknown; {refusal.reason}. {refusal.way_out}"
     if kind is None:
-        return f"({name}) is unknown{_WAYS_OUT.get(type(layer).__module__, '')}"
+        return f"({name}) is unknown; expected one of {', '.join(kind_names())}. Compose it of these"
     own = _own_methods(layer, kind.type)
     if not own:
         return None

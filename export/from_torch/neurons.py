@@ -25,7 +25,7 @@ from biril_nm.export.nir_nodes.neurons import tau_steps
 
 __all__ = [
     "NEURONS",
-    "REFUSED_NEURONS",
+    "REFUSED_OPTIONS",
     "UNREACHABLE",
     "UNUSUAL",
     "neuron_node",
@@ -185,7 +185,4 @@ _KINDS = (
 )  # fmt: skip
 NEURONS: dict[type, NeuronKind] = {kind.type: kind for kind in _KINDS}
 
-REFUSED_NEURONS = (
-    Case("Alpha, SLSTM, SConv2dLSTM, ...", "NIR has no node of these equations", REFUSED),
-    Case("inhibition, state_quant", "NIR has no form for them", REFUSED),
-)
+REFUSED_OPTIONS = (Case("inhibition, state_quant", "NIR has no form for them", REFUSED),)

@@ -7,15 +7,23 @@ from torch import nn
 from biril_nm.export.from_torch.kinds import LayerKind, NeuronKind
 from biril_nm.export.from_torch.layers import LAYERS
 from biril_nm.export.from_torch.neurons import NEURONS
+from biril_nm.export.from_torch.refused import RefusedKind, refused_classes
 
-__all__ = ["kind_names", "kind_of", "layer_kind", "neuron_kind", "state_names"]
+__all__ = ["kind_names", "kind_of", "layer_kind", "neuron_kind", "refusal_of", "state_names"]
 
 MODULES: dict[type, LayerKind | NeuronKind] = {**LAYERS, **NEURONS}
+REFUSALS: dict[type, RefusedKind] = dict(refused_classes())
 
 
 def kind_of(layer: nn.Module) -> LayerKind | NeuronKind | None:
     """Record of the known type that a layer is, or is derived from."""
     return next((MODULES[kind] for kind in type(layer).__mro__ if kind in MODULES), None)
+
+
+def refusal_of(layer: nn.Module) -> RefusedKind | None:
+    """Record of the refused type that a layer is, or is derived from with no known type between."""
+    nearest = (kind for kind in type(layer).__mro__ if kind in MODULES or kind in REFUSALS)
+    return REFUSALS.get(next(nearest, object))
 
 
 def layer_kind(layer: nn.Module) -> LayerKind | None:
