@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["CONNECTION_HEADER", "connection_rows", "neuron_table", "report_text"]
 
 CONNECTION_HEADER = (
-    "connection", "kind", "weights", "exp", "sign", "bits used", "clipped", "zeros",
+    "connection", "kind", "weights", "exp", "sign", "bits used", "worst neuron", "clipped", "zeros",
     "rel. error", "delay",
 )  # fmt: skip
 
@@ -74,6 +74,7 @@ def connection_rows(graph: LoihiGraph) -> list[tuple[str, ...]]:
                 str(node.weight_exp),
                 node.sign_mode.value,
                 str(known.get("bits_used", "-")),
+                str(known.get("bits_worst", "-")),
                 str(known.get("clipped", "-")),
                 f"{known['zeros']:,}" if "zeros" in known else "-",
                 f"{known['relative_error']:.2%}" if "relative_error" in known else "-",

@@ -1,4 +1,4 @@
-"""One neuron node and its links with all gains folded in: weights and biases per threshold."""
+"""One neuron node and its links with all gains folded in: weights and biases per unit of v."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Decays:
 
 @dataclass(frozen=True)
 class NormalisedLink:
-    """One link with all gains folded in: W per threshold, and the largest value that it receives."""
+    """One link with all gains folded in: W per unit of v, and the largest value that it receives."""
 
     name: str
     linear: LinearMap
@@ -40,12 +40,14 @@ class NormalisedNode:
 
     Attributes:
         name: of the neurons.
-        links: incoming links per threshold.
-        bias: constant drive per threshold, in the shape of the node.
+        links: incoming links per unit of v.
+        bias: constant drive per unit, in the shape of the node.
         decays: how u and v decay, and whether the node spikes.
+        threshold: of each neuron in units, at most 1; 1 for all where the unit is the threshold.
     """
 
     name: str
     links: tuple[NormalisedLink, ...]
     bias: FloatArray
     decays: Decays
+    threshold: FloatArray

@@ -1,6 +1,6 @@
 """How large u and v of a node can become: proven from the weights, or seen on calibration data.
 
-All bounds are per threshold (per volt where there is none), so that a limit on S follows by division.
+All bounds are per unit of v (:mod:`units`), so that a limit on S follows by division.
 With input bounded by A in each step, ``|u| <= A (1 - (1-a)^T) / a`` after T steps, and an integrator's
 ``|v| <= U (1 - (1-g)^T) / g`` for ``|u| <= U``.
 """
@@ -32,7 +32,7 @@ __all__ = [
 
 # Calibrated peaks are doubled before they limit S.
 MARGIN = 2.0
-# Relative error that clipping at one threshold below zero is taken to cost.
+# Relative error that clipping at one unit below zero is taken to cost.
 HEADROOM_COST = 0.05
 # The depth of v on other data may be this much larger.
 HEADROOM_MARGIN = 1.25
@@ -44,7 +44,7 @@ STEPS_UNKNOWN = 256
 
 @dataclass(frozen=True)
 class Peaks:
-    """Largest values seen on calibration data, per threshold.
+    """Largest values seen on calibration data, per unit of v.
 
     Attributes:
         u: largest |u|.
@@ -112,7 +112,7 @@ def headroom_cost(scale: float, peaks: Peaks | None) -> float:
 
 
 def headroom(scale: float) -> float:
-    """How many thresholds v can go below zero before it clips."""
+    """How many units v can go below zero before it clips."""
     return STATE_LIMIT / (1 << VTH_SHIFT) / scale
 
 

@@ -46,7 +46,7 @@ def assemble(net: FloatNet, quantised: Mapping[str, QuantizedNode]) -> LoihiGrap
             }
         nodes[name] = Neurons(
             shape,
-            vth=node.vth,
+            vth=_collapse(node.vth),
             bias_mant=_collapse(node.bias_mant),
             bias_exp=node.bias_exp,
             **decays,

@@ -16,6 +16,7 @@ from biril_nm.arrays import FloatArray, Shape
 from biril_nm.errors import ConfigError
 from biril_nm.export.lowering.numbers.state_bounds import Peaks
 from biril_nm.export.lowering.passes.float_net import FloatNet
+from biril_nm.export.lowering.passes.normalise import level_of
 from biril_nm.export.nir_nodes.linear_maps import as_matrix
 from biril_nm.hw_graph.inputs import check_arrays
 from biril_nm.hw_graph.nodes import Input
@@ -27,7 +28,7 @@ __all__ = ["calibrate_peaks"]
 def calibrate_peaks(
     net: FloatNet, calibration: ArrayLike | Mapping[str, ArrayLike] | None
 ) -> dict[str, Peaks]:
-    """Largest |u| and the extremes of v of each neuron node, per threshold.
+    """Largest |u| and the extremes of v of each neuron node, per unit of v.
 
     Args:
         net: the float network.
@@ -75,6 +76,7 @@ class _Run:
         self.v = {n: np.zeros_like(u) for n, u in self.u.items()}
         self.sent: dict[str, list[FloatArray]] = {name: [] for name in (*net.inputs, *net.neurons)}
         self.peaks = dict.fromkeys(net.neurons, Peaks())
+        self.levels = {name: level_of(net, name).reshape(-1, 1) for name in net.neurons}
         self.columns = {name: _columns(shape, d) for name, (shape, d) in net.neurons.items()}
 
     def step(self, t: int, inputs: Mapping[str, FloatArray]) -> None:
@@ -91,13 +93,13 @@ class _Run:
             self.u[name] = (1 - column["u_decay"]) * self.u[name] + current * column["weight_gain"]
             bias = self.net.bias[name].reshape(-1, 1) * column["bias_gain"]
             v = (1 - column["v_decay"]) * self.v[name] + self.u[name] + bias + column["drive"]
-            self._note(name, v, column["threshold"])
+            self._note(name, v)
             spikes = v > column["threshold"]
             self.v[name] = np.where(spikes, 0.0, v)
             self.sent[name].append(spikes.astype(np.float64))
 
-    def _note(self, name: str, v: FloatArray, threshold: FloatArray) -> None:
-        level = np.where(np.isinf(threshold), 1.0, threshold)
+    def _note(self, name: str, v: FloatArray) -> None:
+        level = self.levels[name]
         so_far = self.peaks[name]
         self.peaks[name] = Peaks(
             u=max(so_far.u, float(np.abs(self.u[name] / level).max())),

@@ -8,7 +8,7 @@ from typing import Any
 
 import biril_nm
 from biril_nm.export.lowering.passes.float_net import FloatNet
-from biril_nm.export.lowering.passes.quantize import QuantizedNode
+from biril_nm.export.lowering.passes.quantize import FEW_BITS, QuantizedNode
 from biril_nm.export.lowering.passes.settle import Settled
 from biril_nm.hw_graph import LoihiGraph
 from biril_nm.loihi import ChipProfile
@@ -31,7 +31,7 @@ def describe(
     return {
         "producer": settled.graph.metadata.get("producer", "unknown"),
         "chip": chip.name,
-        "dt_s": settled.dt_s,
+        **({} if settled.dt_s is None else {"dt_s": settled.dt_s}),
         "reset": {name: dict(how) for name, how in settled.resets.items()},
         "coding": inputs,
         "neurons": {name: dict(node.facts) for name, node in quantised.items()},
@@ -51,7 +51,7 @@ def notes(
     late: Collection[str],
 ) -> list[str]:
     """What a reader of the result must know."""
-    return [*net.notes, *_loop_notes(graph, late), *_vanished_notes(quantised)]
+    return [*net.notes, *_loop_notes(graph, late), *_vanished_notes(quantised), *_coarse_notes(quantised)]
 
 
 def _loop_notes(graph: LoihiGraph, late: Collection[str]) -> list[str]:
@@ -74,4 +74,17 @@ def _vanished_notes(quantised: Mapping[str, QuantizedNode]) -> list[str]:
         for node, found in quantised.items()
         for name, link in found.links.items()
         if link.facts["vanished"]
+    ]
+
+
+def _coarse_notes(quantised: Mapping[str, QuantizedNode]) -> list[str]:
+    """Connections in which some neurons keep few bits beside those of larger weights."""
+    return [
+        f"{link.facts['neurons_below']} neurons of '{node}' keep fewer than {FEW_BITS} bits of their "
+        f"weights in '{name}' (the worst keeps {link.facts['bits_worst']}), because one scale serves the "
+        f"whole population and others have larger weights. Bring the weights closer together, or split "
+        f"the population"
+        for node, found in quantised.items()
+        for name, link in found.links.items()
+        if link.facts["neurons_below"] and not link.facts["vanished"]
     ]

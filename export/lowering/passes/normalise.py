@@ -1,7 +1,8 @@
-"""Weights and biases per threshold: all gains of neurons and inputs folded in.
+"""Weights and biases per unit of v: all gains of neurons and inputs folded in.
 
-For a node with weight gain c_w, bias gain c_b, constant drive v_in and threshold v_th (1 V where
-there is none): ``W' = c_w W / v_th``, ``b' = (c_b b + v_in) / v_th``.
+For a node with weight gain c_w, bias gain c_b, constant drive v_in and unit v_1 (the threshold v_th, or
+what :mod:`units` takes where thresholds differ; 1 V where there is none): ``W' = c_w W / v_1``,
+``b' = (c_b b + v_in) / v_1``, ``v_th' = v_th / v_1``.
 """
 
 from __future__ import annotations
@@ -10,16 +11,16 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from biril_nm.arrays import FloatArray, Shape
+from biril_nm.arrays import FloatArray
 from biril_nm.errors import RangeError
 from biril_nm.export.lowering.numbers.normalised import Decays, NormalisedLink, NormalisedNode
+from biril_nm.export.lowering.numbers.units import unit_of
 from biril_nm.export.lowering.passes.float_net import FloatLink, FloatNet
 from biril_nm.export.nir_nodes.linear_maps import naming, scale_rows
-from biril_nm.export.nir_nodes.neurons import Dynamics
 
-__all__ = ["normalise"]
+__all__ = ["level_of", "normalise"]
 
-# Weight per threshold; the largest that any chip holds is 255 * 2**7 / 2.
+# Weight per unit of v; the largest that any chip holds is 255 * 2**7 / 2.
 BEYOND_REGISTERS = 2.0**60
 
 
@@ -34,7 +35,7 @@ def normalise(net: FloatNet) -> dict[str, NormalisedNode]:
 
 def _node(net: FloatNet, name: str) -> NormalisedNode:
     shape, dynamics = net.neurons[name]
-    level = _level(dynamics, shape)
+    level = level_of(net, name)
     with np.errstate(over="ignore", invalid="ignore"):
         gain = np.asarray(dynamics.weight_gain / level)
         links = tuple(_link(net, link, gain) for link in net.links_into(name))
@@ -47,12 +48,15 @@ def _node(net: FloatNet, name: str) -> NormalisedNode:
         spiking=dynamics.spiking,
         n_steps=n_steps if n_steps > 1 else 0,
     )
-    return NormalisedNode(name, links, bias, decays)
+    threshold = dynamics.threshold / level if dynamics.spiking else np.ones(shape)
+    return NormalisedNode(name, links, bias, decays, np.asarray(threshold))
 
 
-def _level(dynamics: Dynamics, shape: Shape) -> FloatArray:
-    """The unit of v: the threshold, or 1 V where there is none."""
-    return dynamics.threshold if dynamics.spiking else np.ones(shape)
+def level_of(net: FloatNet, name: str) -> FloatArray:
+    """The unit of v of each neuron, in volts."""
+    _, dynamics = net.neurons[name]
+    maps = [link.linear for link in net.links_into(name)]
+    return unit_of(dynamics.threshold, dynamics.weight_gain, maps)
 
 
 def _link(net: FloatNet, link: FloatLink, gain: FloatArray) -> NormalisedLink:

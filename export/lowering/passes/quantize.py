@@ -1,15 +1,15 @@
-"""Choice of scale and exponents: one neuron node per threshold becomes integer registers.
+"""Choice of scale and exponents: one neuron node per unit of v becomes integer registers.
 
-All connections into a node share one scale S (integer weight units per threshold); each has its
+All connections into a node share one scale S (integer weight units per unit of v); each has its
 own exponent. With all gains folded in, ``w = round(S W / 2**exp)`` on the grid of its sign mode, where rows
-and kernels keep their sums (:mod:`balanced_rounding`), ``vth = round(S)`` and ``bias = 64 S b``. S is
+and kernels keep their sums (:mod:`balanced_rounding`), ``vth = round(S v_th)`` and ``bias = 64 S b``. S is
 searched over the values at which some connection fills its weight range; the one with the smallest
 error within all limits is taken. The limit on |u| is proven from the weights where that costs no
 precision, else taken from calibration data.
 
-v clips at -2**23, so S also decides how far below zero a membrane can go: ``2**17 / S`` thresholds.
+v clips at -2**23, so S also decides how far below zero a membrane can go: ``2**17 / S`` units.
 The error therefore has three parts: rounding (and clipping) of weights, rounding of the threshold
-(0.5 / S), and what a lack of that headroom costs (:func:`state_bounds.headroom_cost`).
+(0.5 / (S v_th)), and what a lack of that headroom costs (:func:`state_bounds.headroom_cost`).
 """
 
 from __future__ import annotations
@@ -34,14 +34,17 @@ from biril_nm.export.lowering.numbers.state_bounds import (
     proven_limits,
     register_limits,
 )
+from biril_nm.export.lowering.numbers.units import row_peaks
 from biril_nm.export.lowering.numbers.weight_grid import WeightGrid
 from biril_nm.loihi import WEIGHT_MAX, WEIGHT_SHIFT, ChipProfile, SignMode
 from biril_nm.loihi.fixed_point import bias_registers, round_half_away
 
-__all__ = ["QuantizedLink", "QuantizedNode", "quantize_node"]
+__all__ = ["FEW_BITS", "QuantizedLink", "QuantizedNode", "quantize_node"]
 
 # A proven bound on |u| may cost this factor in error.
 PROOF_PRICE = 1.05
+# Neurons whose largest weight keeps fewer bits are counted.
+FEW_BITS = 4
 # Below this scale the threshold register has no resolution at all.
 SCALE_MIN = 2.0
 
@@ -70,8 +73,8 @@ class QuantizedNode:
     """Integers of one neuron node and its connections.
 
     Attributes:
-        scale: S, integer weight units per threshold.
-        vth: threshold mantissa.
+        scale: S, integer weight units per unit of v.
+        vth: threshold mantissas, without dimensions where all neurons share one.
         bias_mant: bias mantissas.
         bias_exp: their exponent.
         links: connection -> its integers.
@@ -79,7 +82,7 @@ class QuantizedNode:
     """
 
     scale: float
-    vth: int
+    vth: IntArray
     bias_mant: IntArray
     bias_exp: int
     links: Mapping[str, QuantizedLink]
@@ -106,7 +109,7 @@ def quantize_node(
     """Quantise one neuron node with all connections into it.
 
     Args:
-        node: weights and biases per threshold.
+        node: weights and biases per unit of v.
         chip: register limits.
         weight_bits: bits per weight, 1 to 8.
         peaks: what calibration has seen, or None.
@@ -189,10 +192,11 @@ def _error(
 ) -> float:
     """Squared relative error of weights, threshold and negative shifts, and cost of headroom.
 
-    ``known``: errors of weights at grid units per threshold that were seen before.
+    ``known``: errors of weights at grid units per unit of v that were seen before.
     """
     wrong = total = 0.0
-    shift = (0.5 / scale) ** 2 + headroom_cost(scale, peaks) ** 2
+    coarse = float(np.mean(node.threshold**-2.0))
+    shift = (0.5 / scale) ** 2 * coarse + headroom_cost(scale, peaks) ** 2
     for link in node.links:
         grid = grids[link.name]
         exponent = grid.exponent(scale)
@@ -228,14 +232,15 @@ def _with_registers(
     chip: ChipProfile,
 ) -> QuantizedNode:
     """Threshold and bias at the chosen scale, and what is known about them."""
-    vth = int(round_half_away(scale)) if node.decays.spiking else chip.vth_max
+    vth = _thresholds(node, scale, chip)
     wanted = node.bias * scale * (1 << WEIGHT_SHIFT)
     mantissa, bias_exp = bias_registers(wanted, chip.bias_mant_max, chip.bias_exp_max)
     got = mantissa << bias_exp
     finite = {key: value for key, value in choice.limits.items() if math.isfinite(value)}
     facts = {
         "scale": scale,
-        "vth": vth,
+        "vth": int(vth.max()),
+        "vth_min": int(vth.min()),
         "bias_exp": bias_exp,
         "bias_error": float(np.abs(got - wanted).max()) / (scale * (1 << WEIGHT_SHIFT)),
         "overflow_bound": choice.bound,
@@ -246,12 +251,28 @@ def _with_registers(
     return QuantizedNode(scale, vth, mantissa, bias_exp, links, facts)
 
 
+def _thresholds(node: NormalisedNode, scale: float, chip: ChipProfile) -> IntArray:
+    """Threshold registers; never 0, at which neurons spike by themselves."""
+    if not node.decays.spiking:
+        return np.array(chip.vth_max)
+    if np.all(node.threshold == 1.0):
+        return round_half_away(np.asarray(scale))
+    return np.maximum(round_half_away(node.threshold * scale), 1)
+
+
 def _refill(weight: Any, integers: IntArray) -> Any:
     if scipy.sparse.issparse(weight):
         return scipy.sparse.csr_matrix(
             (integers, weight.indices, weight.indptr), shape=weight.shape
         )
     return integers.reshape(weight.shape)
+
+
+def _row_bits(link: NormalisedLink, grid: WeightGrid, integers: IntArray) -> IntArray:
+    """Bits of the largest weight of each neuron (channel of a convolution) that has weights."""
+    peaks = row_peaks(_refill(link.linear.weight, integers)) // grid.step
+    bits = np.frexp(peaks)[1][row_peaks(link.linear.weight) > 0]
+    return np.asarray(bits, dtype=np.int64)
 
 
 def _link_facts(
@@ -261,6 +282,7 @@ def _link_facts(
     difference = integers - ideal
     rms = math.sqrt(float(np.mean(ideal**2))) if ideal.size else 0.0
     largest = int(np.abs(integers).max()) if integers.size else 0
+    rows = _row_bits(link, grid, integers)
     return {
         "scale": scale,
         "weight_exp": exponent,
@@ -268,6 +290,8 @@ def _link_facts(
         "step": grid.step,
         "largest": largest,
         "bits_used": (largest // grid.step).bit_length(),
+        "bits_worst": int(rows.min(initial=int(rows.max(initial=0)))),
+        "neurons_below": int(np.sum(rows < min(FEW_BITS, (grid.top // grid.step).bit_length()))),
         "clipped": int(np.sum(np.abs(ideal) > grid.top + grid.step / 2)),
         "max_error": float(np.abs(difference).max()) if difference.size else 0.0,
         "relative_error": math.sqrt(float(np.mean(difference**2))) / rms if rms else 0.0,
