@@ -75,6 +75,13 @@ class Lowering:
         ),
     ] = None
     chip: Annotated[str, typer.Option(help="Chip whose limits hold: loihi1 or loihi2.")] = "loihi2"
+    if_integration: Annotated[
+        str | None,
+        typer.Option(
+            help="How IF neurons whose r is neither 1 nor 1/dt grow per step: 'per_step' by r x, "
+            "'continuous' by dt r x."
+        ),
+    ] = None
     weight_bits: Annotated[int, typer.Option(min=1, max=8, help="Bits per weight.")] = 8
 
 

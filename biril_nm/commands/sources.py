@@ -105,6 +105,7 @@ def lowered_stages(
             dt_s=None if source.kind == "pt" else how.dt,
             weight_bits=how.weight_bits,
             reset=how.reset,
+            if_integration=how.if_integration,
             **choices,
         ),
     )

@@ -148,7 +148,9 @@ def objection(layer: nn.Module) -> str | None:
     if refusal is not None:
         return f"({name}) is unknown; {refusal.reason}. {refusal.way_out}"
     if kind is None:
-        return f"({name}) is unknown; expected one of {', '.join(kind_names())}. Compose it of these"
+        return (
+            f"({name}) is unknown; expected one of {', '.join(kind_names())}. Compose it of these"
+        )
     own = _own_methods(layer, kind.type)
     if not own:
         return None

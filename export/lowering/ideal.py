@@ -11,7 +11,7 @@ from biril_nm.arrays import FloatArray
 from biril_nm.export.lowering.passes.float_net import float_net
 from biril_nm.export.lowering.passes.normalise import normalise
 from biril_nm.export.lowering.passes.plain_graph import plain_graph
-from biril_nm.export.lowering.passes.settle import settle_readout
+from biril_nm.export.lowering.passes.settle import settle_integration, settle_readout
 from biril_nm.export.lowering.passes.split import split_signs
 from biril_nm.export.lowering.stages import Lowering
 from biril_nm.export.nir_nodes.linear_maps import stored
@@ -57,7 +57,9 @@ def _recomputed(nir_graph: nir.NIRGraph, graph: LoihiGraph | None) -> dict[str, 
     """The same from the metadata of ``graph``."""
     metadata = {} if graph is None else graph.metadata
     flat = settle_readout(restored(plain_graph(nir_graph)), metadata.get("readout") or None)
-    net = float_net(flat, float(metadata["dt_s"]))
+    dt_s = metadata.get("dt_s")
+    flat = settle_integration(flat, dt_s, metadata.get("if_integration"))
+    net = float_net(flat, 1.0 if dt_s is None else float(dt_s))
     net = split_signs(net) if metadata.get("split_mixed") else net
     ideal = {}
     for node in normalise(net).values():

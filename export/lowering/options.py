@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 
 from biril_nm.errors import ConfigError, RangeError
 from biril_nm.export.lowering.numbers.weight_grid import SCALE_SEARCHES
+from biril_nm.export.lowering.passes.integration import INTEGRATIONS
 from biril_nm.export.lowering.passes.settle import READOUTS, RESETS
 from biril_nm.loihi import LOIHI2, WEIGHT_BITS, ChipProfile, chip_profile
 
@@ -33,6 +34,7 @@ class LoweringOptions:
         readout: ``"accumulate"`` sums the output of a last linear layer over the steps.
         scale_search: ``"max"``, ``"percentile"`` or ``"mse"``.
         split_mixed: give weights of both signs two connections.
+        if_integration: ``"per_step"`` or ``"continuous"``, for IF and I whose r is neither 1 nor 1/dt.
 
     Raises:
         ConfigError: a field holds something that it cannot mean.
@@ -50,12 +52,14 @@ class LoweringOptions:
     readout: str | None = None
     scale_search: str = "max"
     split_mixed: bool = False
+    if_integration: str | None = None
 
     def __post_init__(self) -> None:
         """Check every field."""
         chip_profile(self.chip)
         _check_choice("reset", self.reset, (None, *RESETS))
         _check_choice("readout", self.readout, (None, *READOUTS))
+        _check_choice("if_integration", self.if_integration, (None, *INTEGRATIONS))
         _check_choice("scale_search", self.scale_search, SCALE_SEARCHES)
         _check_dt(self.dt_s)
         if (
@@ -83,6 +87,7 @@ class LoweringOptions:
             "scale_search": self.scale_search,
             "split_mixed": self.splits_signs,
             "readout": self.readout or "",
+            **({"if_integration": self.if_integration} if self.if_integration else {}),
         }
 
 

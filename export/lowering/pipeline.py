@@ -46,13 +46,14 @@ def lower(
     readout: str | None = None,
     scale_search: str = "max",
     split_mixed: bool = False,
+    if_integration: str | None = None,
 ) -> LoihiGraph:
     """Turn a NIR graph into an integer network for ``chip``.
 
     Args:
         nir_graph: from :func:`to_nir`, ``nir.read`` or any other producer.
         chip: register limits.
-        dt_s: width of a step in seconds; needed if the file does not say.
+        dt_s: width of a step in seconds; needed if the file does not say and something depends on it.
         weight_bits: bits per weight, 1 to 8.
         reset: ``"zero"`` says that spikes reset v to zero where the file does not;
             ``"force-zero"`` accepts the change of meaning where the file says otherwise.
@@ -65,6 +66,8 @@ def lower(
             make the squared error of rounding and clipping smallest.
         split_mixed: give weights of both signs two connections, ``NAME.plus`` and ``NAME.minus``, with all
             bits each; 1-bit weights are always split.
+        if_integration: how IF and I grow per step where their metadata do not say: ``"per_step"`` by
+            ``r x``, ``"continuous"`` by ``dt r x``; needed where r is neither 1 nor 1/dt.
 
     Raises:
         UnsupportedNodeError: meaning would be lost; the message names node and way out.
@@ -81,6 +84,7 @@ def lower(
         readout=readout,
         scale_search=scale_search,
         split_mixed=split_mixed,
+        if_integration=if_integration,
     )
     return lower_stages(nir_graph, options).graph
 
@@ -101,8 +105,8 @@ def lower_stages(nir_graph: nir.NIRGraph, options: LoweringOptions | None = None
     if exact is not None:
         check_design(exact, chip)
         return Lowering(exact, plain)
-    settled = settle(written, dt_s, options.reset, options.readout, chip)
-    net = float_net(settled.graph, dt_s)
+    settled = settle(written, dt_s, options.reset, options.readout, options.if_integration, chip)
+    net = float_net(settled.graph, settled.step_s)
     net = split_signs(net) if options.splits_signs else net
     peaks = calibrate_peaks(net, options.calibration)
     normalised = normalise(net)
@@ -115,7 +119,7 @@ def lower_stages(nir_graph: nir.NIRGraph, options: LoweringOptions | None = None
     graph = balanced.with_metadata(
         **describe(settled, net, quantised, chip),
         **options.facts(),
-        notes=notes(balanced, net, quantised, late),
+        notes=[*settled.notes, *notes(balanced, net, quantised, late)],
         balanced_delays=delays,
     )
     check_design(graph, chip)

@@ -7,10 +7,10 @@ With Euler steps of width dt (u first, then v with the new u) every NIR neuron i
 =========  ==================  ==================  ============================  =============================
 NIR node   a                   g                   weight gain c_w               constant drive
 =========  ==================  ==================  ============================  =============================
-IF         1                   0                   r  (per step; dt left out)    r b
+IF         1                   0                   r, or dt r                   r b, or dt r b
 LIF        1                   dt/tau              g r                           g (v_leak - v_reset + r b)
 CubaLIF    dt/tau_syn          dt/tau_mem          g r (dt/tau_syn) w_in         g (v_leak - v_reset)
-I          1                   0                   r                             r b
+I          1                   0                   r, or dt r                   r b, or dt r b
 LI         1                   dt/tau              g r                           g (v_leak + r b)
 CubaLI     dt/tau_syn          dt/tau_mem          g r (dt/tau_syn) w_in         g v_leak
 Threshold  1                   1                   1                             b
@@ -19,9 +19,11 @@ Threshold  1                   1                   1                            
 v is counted from ``v_reset`` (``v_leak`` and ``v_threshold`` are shifted by it), so that a spike resets
 it to 0; it then starts at ``v_reset``. An affine bias in front of a CubaLIF passes its synaptic
 filter; :mod:`float_net` turns it into a neuron that spikes at every step. By the letter of NIR an IF grows
-by ``dt r x`` per step; all producers mean ``r x``, so that is taken unless the node's metadata say
-``if_integration = continuous``. Sources: the NIR paper's ODEs (neuromorphs/NIR ``nir/ir/neuron.py``)
-and lava-nc's LIF, in which no gain stands between u and v.
+by ``dt r x`` per step (``if_integration = continuous`` in the metadata of the node); snnTorch, sinabs
+and Norse mean ``r x`` (``per_step``). The pass :mod:`settle` decides between them.
+
+Sources: the NIR paper's ODEs (neuromorphs/NIR ``nir/ir/neuron.py``) and lava-nc's LIF, in which no gain
+stands between u and v.
 """
 
 from __future__ import annotations
@@ -36,11 +38,12 @@ import numpy as np
 from biril_nm.arrays import FloatArray, Shape
 from biril_nm.errors import UnsupportedNodeError
 from biril_nm.export.nir_nodes.fields import optional, real, unbounded
-from biril_nm.export.nir_nodes.kinds import APPROXIMATION, EXACT, Check, NodeKind
+from biril_nm.export.nir_nodes.kinds import EXACT, Check, NodeKind
 from biril_nm.export.nir_nodes.metadata import text, whole_between
 
 __all__ = [
     "ENDLESS_STEPS",
+    "INTEGRATION",
     "NEURON_KINDS",
     "Dynamics",
     "NeuronKind",
@@ -53,6 +56,8 @@ __all__ = [
 # Time constant of a decay of 0, a leak far below the resolution of float32; a power of two, so that gains
 # cancel exactly.
 ENDLESS_STEPS = 2.0**40
+# Metadata of IF and I: "per_step" or "continuous".
+INTEGRATION = "if_integration"
 
 
 @dataclass(frozen=True)
@@ -128,7 +133,7 @@ def _gain(fraction: FloatArray, tau: FloatArray, dt_s: float, r: FloatArray) -> 
 
 def _integrate(node: Any, name: str, dt_s: float) -> Dynamics:
     (r,) = _arrays(node, "r")
-    if node.metadata.get("if_integration") == "continuous":
+    if node.metadata.get(INTEGRATION) == "continuous":
         r = r * dt_s
     one, zero = np.ones_like(r), np.zeros_like(r)
     return Dynamics(one, zero, r, r, zero, _threshold(node, r))
@@ -168,7 +173,7 @@ _FACTS: dict[str, Check] = {
     "reset": text(),
     "reset_delay": whole_between(0, 1),
     "reset_drops_input": whole_between(0, 1),
-    "if_integration": text("per_step", "continuous"),
+    INTEGRATION: text("per_step", "continuous"),
 }
 _SPIKE: dict[str, Check] = {"v_threshold": real, "v_reset": optional}
 _INTEGRATOR: dict[str, Check] = {"r": unbounded}
@@ -180,9 +185,9 @@ _CUBA: dict[str, Check] = {
 _KINDS = (
     NeuronKind(
         nir.IF,
-        "neurons with dv = 0; v grows by r x per step as all producers mean it, by the letter of NIR it "
-        "would be dt r x (node metadata `if_integration = continuous` asks for that)",
-        APPROXIMATION, {**_INTEGRATOR, **_SPIKE}, _FACTS, dynamics=_integrate,
+        "neurons with dv = 0; v grows by r x per step where r is 1 (snnTorch, sinabs, Norse), by dt r x, as "
+        "NIR is written, where r is 1/dt (SpikingJelly); other values of r: pass `if_integration`",
+        EXACT, {**_INTEGRATOR, **_SPIKE}, _FACTS, dynamics=_integrate,
     ),
     NeuronKind(
         nir.LIF, "neurons with dv = round(4096 dt/tau)", EXACT, {**_LEAKY, **_SPIKE}, _FACTS, dynamics=_leaky
@@ -192,7 +197,7 @@ _KINDS = (
         _FACTS, dynamics=_cuba,
     ),
     NeuronKind(
-        nir.I, "integrator without spikes, as the last layer only", EXACT, _INTEGRATOR, _FACTS,
+        nir.I, "integrator without spikes, as the last layer only; r as for IF", EXACT, _INTEGRATOR, _FACTS,
         dynamics=_integrate,
     ),
     NeuronKind(

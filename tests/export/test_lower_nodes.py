@@ -272,7 +272,7 @@ def two_layer_loop(lag):
 
 
 def test_longer_loops_take_as_many_steps_as_connections():
-    with pytest.raises(UnsupportedNodeError, match="'back' take 2 steps on chip.*means 1 step"):
+    with pytest.raises(UnsupportedNodeError, match="'back' take 2 steps on chip.*expected 1 step"):
         lower(two_layer_loop(True), reset="zero")
     lowered = lower(two_layer_loop(False), reset="zero")
     assert (

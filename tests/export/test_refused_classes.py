@@ -69,7 +69,9 @@ def test_a_class_derived_from_a_known_one_keeps_its_own_message():
 @pytest.mark.parametrize("module", [nn, snn], ids=["torch.nn", "snntorch"])
 def test_every_class_is_known_or_refused(module):
     refused = {kind for kind, _ in refused_classes()}
-    classes = {n: c for n, c in vars(module).items() if isinstance(c, type) and issubclass(c, nn.Module)}
+    classes = {
+        n: c for n, c in vars(module).items() if isinstance(c, type) and issubclass(c, nn.Module)
+    }
     open_questions = {
         name
         for name, kind in classes.items()

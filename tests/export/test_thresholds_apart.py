@@ -22,7 +22,9 @@ def lif(shape, threshold, r=1.0):
 
 def dense(threshold, r=1.0, weight=None):
     weight = RNG(1).normal(0, 0.4, (N, N_IN)) if weight is None else weight
-    graph = lower(nir.NIRGraph.from_list(nir.Linear(weight), lif(N, threshold, r)), dt_s=1e-3, reset="zero")
+    graph = lower(
+        nir.NIRGraph.from_list(nir.Linear(weight), lif(N, threshold, r)), dt_s=1e-3, reset="zero"
+    )
     return graph, weight
 
 
@@ -50,7 +52,9 @@ def test_weights_stay_and_thresholds_differ():
     assert vth.shape == (N,)
     np.testing.assert_allclose(vth, APART * scale, atol=0.5)
     link = graph.connections["linear"]
-    np.testing.assert_allclose(link.weight * 2.0**link.weight_exp, weight * scale, atol=2.0 ** (link.weight_exp + 1))
+    np.testing.assert_allclose(
+        link.weight * 2.0**link.weight_exp, weight * scale, atol=2.0 ** (link.weight_exp + 1)
+    )
     want = float_spikes(X, weight, APART)
     assert want.mean() > 0.05
     assert share_equal(graph, X, want) > 0.985
@@ -69,7 +73,9 @@ def test_equal_thresholds_give_one_register_and_do_not_depend_on_the_unit():
     other, _ = dense(0.25, weight=weight * 0.25)
     assert one.neurons["lif"].vth.ndim == 0
     assert one.neurons["lif"] == other.neurons["lif"]
-    np.testing.assert_array_equal(one.connections["linear"].weight, other.connections["linear"].weight)
+    np.testing.assert_array_equal(
+        one.connections["linear"].weight, other.connections["linear"].weight
+    )
 
 
 def test_neurons_whose_gain_grows_with_their_threshold_share_one_register():
@@ -77,7 +83,9 @@ def test_neurons_whose_gain_grows_with_their_threshold_share_one_register():
     plain, weight = dense(1.0)
     scaled, _ = dense(APART, r=APART, weight=weight)
     assert scaled.neurons["lif"].vth.ndim == 0
-    np.testing.assert_array_equal(plain.connections["linear"].weight, scaled.connections["linear"].weight)
+    np.testing.assert_array_equal(
+        plain.connections["linear"].weight, scaled.connections["linear"].weight
+    )
 
 
 @pytest.mark.parametrize("shape", [(6, 1, 1), (6, 4, 4)], ids=["per channel", "per neuron"])
@@ -89,7 +97,9 @@ def test_a_convolution_stays_one(shape):
     assert type(link).__name__ == "Conv"
     vth = graph.neurons["lif"].vth
     assert vth.shape == (6, 4, 4)
-    np.testing.assert_allclose(vth / vth.max(), threshold / threshold.max(), atol=0.5 / vth.max() * 2)
+    np.testing.assert_allclose(
+        vth / vth.max(), threshold / threshold.max(), atol=0.5 / vth.max() * 2
+    )
 
 
 def test_calibration_counts_in_the_same_unit():

@@ -26,9 +26,7 @@ __all__ = ["row_peaks", "unit_of"]
 VTH_ENOUGH = 50
 
 
-def unit_of(
-    threshold: FloatArray, gain: FloatArray, maps: Sequence[LinearMap]
-) -> FloatArray:
+def unit_of(threshold: FloatArray, gain: FloatArray, maps: Sequence[LinearMap]) -> FloatArray:
     """Potential per unit of each neuron, in the shape of the node.
 
     Args:
@@ -39,7 +37,10 @@ def unit_of(
     if not np.all(np.isfinite(threshold)):
         return np.ones(np.shape(threshold))
     shared = np.full(np.shape(threshold), float(np.max(threshold)))
-    if np.all(threshold == shared) or np.min(threshold) * LOIHI2.vth_max < VTH_ENOUGH * shared.flat[0]:
+    if (
+        np.all(threshold == shared)
+        or np.min(threshold) * LOIHI2.vth_max < VTH_ENOUGH * shared.flat[0]
+    ):
         return np.asarray(threshold)
     spreads = [
         min((_spread(linear, gain / unit) for linear in maps), default=1.0)

@@ -51,7 +51,12 @@ def notes(
     late: Collection[str],
 ) -> list[str]:
     """What a reader of the result must know."""
-    return [*net.notes, *_loop_notes(graph, late), *_vanished_notes(quantised), *_coarse_notes(quantised)]
+    return [
+        *net.notes,
+        *_loop_notes(graph, late),
+        *_vanished_notes(quantised),
+        *_coarse_notes(quantised),
+    ]
 
 
 def _loop_notes(graph: LoihiGraph, late: Collection[str]) -> list[str]:

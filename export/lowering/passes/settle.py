@@ -1,8 +1,9 @@
-"""What a NIR file leaves open: step width, readout and reset kind. Decided here, or asked for."""
+"""What a NIR file leaves open: step width, readout, reset kind, growth of IF. Decided here, or asked for."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import nir
@@ -10,16 +11,33 @@ import numpy as np
 
 from biril_nm.errors import ConfigError, UnsupportedNodeError, bullet_list
 from biril_nm.export.lowering.passes.float_net import free_name
-from biril_nm.export.nir_nodes.neurons import NEURON_KINDS
+from biril_nm.export.lowering.passes.integration import (
+    CONTINUOUS,
+    PER_STEP,
+    integration_of,
+    open_question,
+)
+from biril_nm.export.nir_nodes.neurons import INTEGRATION, NEURON_KINDS
 from biril_nm.loihi import ChipProfile
 
-__all__ = ["FORCE_ZERO", "READOUTS", "RESETS", "Settled", "settle", "settle_dt", "settle_readout"]
+__all__ = [
+    "FORCE_ZERO",
+    "READOUTS",
+    "RESETS",
+    "Settled",
+    "settle",
+    "settle_dt",
+    "settle_integration",
+    "settle_readout",
+]
 
 FORCE_ZERO = "force-zero"
 RESETS = ("zero", FORCE_ZERO)
 READOUTS = ("accumulate",)
 # Readouts of a file that accumulation computes.
 SUMMED = ("sum", "mean")
+# From here on, a synaptic time constant is long beside a step of 1.
+LONG_TAU_STEPS = 10.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,46 +45,139 @@ class Settled:
     """A NIR graph of which nothing is left open.
 
     Attributes:
-        graph: with integrators where the readout sums a linear layer.
-        dt_s: width of a step in seconds.
+        graph: with integrators where the readout sums a linear layer, and ``if_integration`` in the
+            metadata of every IF and I.
+        dt_s: width of a step in seconds; None where nothing depends on it and nobody gives it.
         resets: spiking node -> its reset kind, and who decided it.
+        notes: what a reader of the result must know.
     """
 
     graph: nir.NIRGraph
-    dt_s: float
+    dt_s: float | None
     resets: Mapping[str, Mapping[str, str]]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def step_s(self) -> float:
+        """Width of a step for the equations; 1 s where nothing depends on it."""
+        return 1.0 if self.dt_s is None else self.dt_s
 
 
 def settle(
-    graph: nir.NIRGraph, dt_s: float, reset: str | None, readout: str | None, chip: ChipProfile
+    graph: nir.NIRGraph,
+    dt_s: float | None,
+    reset: str | None,
+    readout: str | None,
+    if_integration: str | None,
+    chip: ChipProfile,
 ) -> Settled:
-    """Decide readout and reset kinds, by the file or by the caller's ``reset`` and ``readout``.
+    """Decide everything that is open by the file or by the caller; ask for the rest in one message.
 
     Raises:
-        UnsupportedNodeError: a reset kind is unknown, or the chip lacks it; all nodes are listed.
+        ConfigError: dt is missing; the message also lists the resets and integrations that are open.
+        UnsupportedNodeError: a reset kind is unknown, or the chip lacks it, or r of an IF can mean
+            two things; all nodes are listed.
     """
     graph = settle_readout(graph, readout)
-    return Settled(graph, dt_s, _settled_resets(graph, reset, chip))
+    settled, findings = _settled_resets(graph, reset, chip)
+    graph, dependent, questions = _settled_steps(graph, dt_s, if_integration)
+    if dt_s is None and dependent:
+        raise ConfigError(_join([_missing_dt(dependent), *questions, *findings]))
+    if findings and not questions:
+        raise UnsupportedNodeError(
+            bullet_list("the reset of these neurons is not settled:", findings)
+        )
+    if questions:
+        raise UnsupportedNodeError(_join([*questions, *findings]))
+    return Settled(graph, dt_s, settled, (*_gain_notes(graph, dt_s), *_reset_notes(graph, settled)))
 
 
-def settle_dt(graph: nir.NIRGraph, dt_s: float | None) -> float:
-    """Width of a step in seconds, from the file or the caller.
+def _join(findings: Sequence[str]) -> str:
+    if len(findings) == 1:
+        return findings[0]
+    return bullet_list("the file leaves these questions open:", findings)
+
+
+def _missing_dt(dependent: Sequence[str]) -> str:
+    return (
+        f"dt of the graph is missing; expected the width of a time step, without which time constants in "
+        f"seconds mean nothing ({', '.join(map(repr, dependent[:3]))}"
+        f"{', ...' if len(dependent) > 3 else ''}). Pass dt_s (--dt) as the network was trained"
+    )
+
+
+def settle_integration(
+    graph: nir.NIRGraph, dt_s: float | None, if_integration: str | None
+) -> nir.NIRGraph:
+    """The graph with ``if_integration`` in the metadata of every IF and I that answers to it."""
+    return _settled_steps(graph, dt_s, if_integration)[0]
+
+
+def _settled_steps(
+    graph: nir.NIRGraph, dt_s: float | None, if_integration: str | None
+) -> tuple[nir.NIRGraph, list[str], list[str]]:
+    """The graph with decided integrations, the nodes that depend on dt, and open questions."""
+    nodes = dict(graph.nodes)
+    dependent, questions = [], []
+    for name, node in graph.nodes.items():
+        if isinstance(node, (nir.IF, nir.I)):
+            how = integration_of(node, if_integration, dt_s)
+            if how is None:
+                questions.append(open_question(name, node, dt_s))
+                continue
+            nodes[name] = copy.copy(node)
+            nodes[name].metadata = {**node.metadata, INTEGRATION: how}
+            if how == PER_STEP:
+                continue
+        elif isinstance(node, nir.Delay):
+            if not np.any(node.delay):
+                continue
+        elif type(node) not in NEURON_KINDS or isinstance(node, nir.Threshold):
+            continue
+        dependent.append(name)
+    done = nir.NIRGraph(nodes, list(graph.edges), metadata=dict(graph.metadata), type_check=False)
+    return done, dependent, questions
+
+
+def _gain_notes(graph: nir.NIRGraph, dt_s: float | None) -> Iterator[str]:
+    """Synapses whose gain a producer may have left at NIR's default of 1."""
+    for name, node in graph.nodes.items():
+        if dt_s is None or not isinstance(node, (nir.CubaLIF, nir.CubaLI)):
+            continue
+        steps = float(np.min(node.tau_syn)) / dt_s
+        if np.all(np.asarray(node.w_in) == 1.0) and steps >= LONG_TAU_STEPS:
+            yield (
+                f"w_in of '{name}' is 1 beside a tau_syn of {steps:.4g} steps, so a spike adds 1/{steps:.4g} "
+                f"of its weight to the current. Rockpool and Norse (LIFCell) add the whole weight and leave "
+                f"w_in = 1 all the same: set w_in = tau_syn / dt for their files"
+            )
+
+
+def _reset_notes(graph: nir.NIRGraph, resets: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
+    """SpikingJelly, the producer of r = 1/dt, writes soft reset as if it were reset to 0."""
+    for name, node in graph.nodes.items():
+        continuous = isinstance(node, nir.IF) and node.metadata[INTEGRATION] == CONTINUOUS
+        if continuous and node.metadata.get("reset") is None:
+            yield (
+                f"'{name}' grows by dt r x per step, as SpikingJelly writes it, and is reset to 0 because "
+                f"reset='{resets[name]['reset']}' was given. SpikingJelly leaves its soft reset "
+                f"(v_reset=None) out of the file: train with v_reset=0"
+            )
+
+
+def settle_dt(graph: nir.NIRGraph, dt_s: float | None) -> float | None:
+    """Width of a step in seconds, from the file or the caller; None where neither gives it.
 
     Raises:
-        ConfigError: neither gives it, or they differ.
+        ConfigError: they differ.
     """
     written = sorted(
         {n.metadata["dt"] for n in (graph, *graph.nodes.values()) if "dt" in n.metadata}
     )
     if written and not _same_dt(written[0], written[-1]):
         raise ConfigError(f"dt of the graph's nodes is {written} s; expected one value for all")
-    if dt_s is None and not written:
-        raise ConfigError(
-            "dt of the graph is missing; expected the width of a time step, without which time "
-            "constants in seconds mean nothing. Pass dt_s (--dt) as the network was trained"
-        )
     if dt_s is None:
-        return float(written[0])
+        return float(written[0]) if written else None
     if written and not _same_dt(dt_s, written[0]):
         raise ConfigError(
             f"dt_s is {dt_s}; expected {written[0]} s, with which the graph was written. Leave dt_s out"
@@ -80,9 +191,10 @@ def _same_dt(one: float, other: float) -> bool:
 
 def _settled_resets(
     graph: nir.NIRGraph, reset: str | None, chip: ChipProfile
-) -> dict[str, dict[str, str]]:
+) -> tuple[dict[str, dict[str, str]], list[str]]:
+    """Node -> reset kind and who decided it; and what stands against the others."""
     settled: dict[str, dict[str, str]] = {}
-    findings = []
+    findings: list[str] = []
     for name, node in graph.nodes.items():
         if type(node) not in NEURON_KINDS or not hasattr(node, "v_threshold"):
             continue
@@ -96,11 +208,7 @@ def _settled_resets(
         else:
             who = f"node '{name}' ({type(node).__name__})"
             findings.append(f"{who}: {_unsettled(written, drops, chip)}")
-    if findings:
-        raise UnsupportedNodeError(
-            bullet_list("the reset of these neurons is not settled:", findings)
-        )
-    return settled
+    return settled, findings
 
 
 def _unsettled(written: str | None, drops: bool, chip: ChipProfile) -> str:
@@ -138,7 +246,7 @@ def settle_readout(graph: nir.NIRGraph, readout: str | None) -> nir.NIRGraph:
         if not sources or not _linear_end(graph, sources):
             continue
         summed = free_name(f"{sources[0] if len(sources) == 1 else name}.sum", nodes)
-        nodes[summed] = nir.I(r=np.ones(()), metadata={"if_integration": "per_step"})
+        nodes[summed] = nir.I(r=np.ones(()), metadata={INTEGRATION: PER_STEP})
         edges = [(a, summed if b == name else b) for a, b in edges] + [(summed, name)]
     return nir.NIRGraph(nodes, edges, metadata=dict(graph.metadata), type_check=False)
 
