@@ -19,7 +19,9 @@ from biril_nm.hw_graph import Connection, Conv, LoihiGraph, Neurons
 from biril_nm.loihi import (
     CHIPS,
     DECAY_UNITY,
+    DU_OFFSET,
     LOIHI2,
+    NO_SYNAPTIC_MEMORY,
     WEIGHT_BITS,
     ChipProfile,
     chip_profile,
@@ -109,6 +111,7 @@ def compartments_fit_the_chip(graph: LoihiGraph, chip: ChipProfile) -> Iterator[
         for register in model.registers:
             low, high = register.limits(chip)
             values = np.asarray(node.registers[register.name])
+            low = -DU_OFFSET if register.name == "du" and _sums_up(node) else low
             wrong = values[(values < low) | (values > high)]
             if wrong.size:
                 yield Finding(
@@ -117,6 +120,18 @@ def compartments_fit_the_chip(graph: LoihiGraph, chip: ChipProfile) -> Iterator[
                     allowed=f"{low} to {high}",
                     way_out=register.way_out,
                 )
+
+
+def _sums_up(node: Neurons) -> bool:
+    """lava-dl's last layer without neurons, with a bias: u sums up its input, v = u + bias, no spike."""
+    registers = node.registers
+    if not {"du", "dv", "vth"} <= set(registers):
+        return False
+    return bool(
+        np.all(np.asarray(registers["du"]) == -DU_OFFSET)
+        and np.all(np.asarray(registers["dv"]) == DECAY_UNITY)
+        and np.all(np.asarray(registers["vth"]) == LOIHI2.vth_max)
+    )
 
 
 # --- connections --------------------------------------------------------------------------------
@@ -254,6 +269,18 @@ def dv_4096_exceeds_12_bits(graph: LoihiGraph, chip: ChipProfile) -> Iterator[Fi
             )
 
 
+def sums_in_u_have_no_register(graph: LoihiGraph, chip: ChipProfile) -> Iterator[Finding]:
+    """Du = -1 (u forgets nothing) runs in Lava, but the register begins at 0."""
+    for name, node in graph.neurons.items():
+        if _sums_up(node):
+            yield Finding(
+                name,
+                f"du is {-DU_OFFSET}, with which u sums up its input; Lava runs it exactly",
+                f"0 to {NO_SYNAPTIC_MEMORY} in the chip's register",
+                "For hardware leave the bias of the last layer out and add it to the results.",
+            )
+
+
 def odd_kernels_would_be_truncated(graph: LoihiGraph, chip: ChipProfile) -> Iterator[Finding]:
     """Lava's Conv keeps kernel values that a chip's synapse format would truncate."""
     for name, node in graph.connections.items():
@@ -308,6 +335,7 @@ CAUTIONS: tuple[Rule, ...] = (
     low_thresholds_are_coarse,
     small_dv_is_coarse,
     dv_4096_exceeds_12_bits,
+    sums_in_u_have_no_register,
     odd_kernels_would_be_truncated,
     delayed_convolutions_need_a_relay,
     learning_rules_need_a_switch,
