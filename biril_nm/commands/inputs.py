@@ -18,7 +18,14 @@ from biril_nm.storage import map_npy, read_npz
 if TYPE_CHECKING:
     from biril_nm.data import Split
 
-__all__ = ["coded_input", "n_steps_of", "random_input", "read_spikes", "sample_input"]
+__all__ = [
+    "coded_input",
+    "n_steps_of",
+    "random_input",
+    "read_pictures",
+    "read_spikes",
+    "sample_input",
+]
 
 STEPS = 16  # of a sample, where the graph does not say
 DENSITY = 0.3  # of random spikes
@@ -95,3 +102,19 @@ def read_spikes(path: Path, graph: LoihiGraph, learn: bool = False) -> dict[str,
     except ConfigError as error:
         raise FileFormatError(f"'{path}': {error}") from error
     return given
+
+
+def read_pictures(path: Path) -> NDArray[Any]:
+    """Numbers ``(batch, *shape)``: array ``pictures`` of an ``.npz``, or an ``.npy``.
+
+    Raises:
+        FileFormatError: the file is damaged, or holds no such array.
+    """
+    arrays = {"pictures": map_npy(path)} if path.suffix == ".npy" else read_npz(path)
+    found = arrays.get("pictures")
+    if found is None or found.ndim < 2 or not len(found):
+        what = f"arrays {sorted(arrays)}" if found is None else f"pictures of shape {found.shape}"
+        raise FileFormatError(
+            f"'{path}' holds {what}; expected 'pictures' of shape (batch, *shape), one sample or more"
+        )
+    return found

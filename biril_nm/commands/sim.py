@@ -5,16 +5,19 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
+import numpy as np
 import typer
+from numpy.typing import NDArray
 
 from biril_nm.commands.console import print_json, print_table, say
-from biril_nm.commands.inputs import read_spikes
+from biril_nm.commands.inputs import n_steps_of, read_pictures, read_spikes
 from biril_nm.commands.options import Force, Json, Learn
 from biril_nm.commands.sources import GRAPH_SUFFIX
 from biril_nm.errors import ConfigError, FileFormatError
 from biril_nm.hw_graph import LoihiGraph
+from biril_nm.hw_graph.inputs import single_input
 from biril_nm.hw_graph.plastic import learned_changes
 from biril_nm.storage import check_output
 
@@ -22,6 +25,46 @@ if TYPE_CHECKING:
     from biril_nm.recording import Recording
 
 __all__ = ["sim_command"]
+
+
+@dataclass(frozen=True)
+class Drive:
+    """What drives the network."""
+
+    spikes: Annotated[
+        Path | None,
+        typer.Option(
+            help=".npz with integers 'spikes' (n_steps, batch, *shape), or .npy of that shape, which "
+            "is read from disk during the run."
+        ),
+    ] = None
+    pictures: Annotated[
+        Path | None,
+        typer.Option(
+            help="For an x.net whose input layer has neurons: .npz with 'pictures' (batch, *shape), or "
+            ".npy of that shape; each sample sets the bias of the input neurons, which get no spikes."
+        ),
+    ] = None
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Steps per picture; default: as trained, else 16.")
+    ] = None
+
+    def check(self, learn: bool, outputs: Outputs) -> None:
+        """Refuse options that contradict each other, before anything is read.
+
+        Raises:
+            ConfigError: no input or two, or an option that has no meaning for it.
+        """
+        if (self.spikes is None) == (self.pictures is None):
+            raise typer.BadParameter("give the input by one of --spikes and --pictures")
+        if self.steps is not None and self.pictures is None:
+            raise ConfigError(
+                "--steps has no meaning beside --spikes, which has the steps; leave it out"
+            )
+        if self.pictures is not None and (learn or outputs.record_to is not None):
+            raise ConfigError(
+                "--pictures runs each sample with biases of its own; leave out --learn and --record-to"
+            )
 
 
 @dataclass(frozen=True)
@@ -79,14 +122,8 @@ class Outputs:
 
 def sim_command(
     graph: Annotated[Path, typer.Argument(help="x.loihi.npz", metavar="GRAPH")],
-    spikes: Annotated[
-        Path,
-        typer.Option(
-            help=".npz with integers 'spikes' (n_steps, batch, *shape), or .npy of that shape, which "
-            "is read from disk during the run."
-        ),
-    ],
     *,
+    drive: Drive,
     record: Annotated[
         str,
         typer.Option(help="What to record, of s,u,v; with --learn also w,t,d,x1,x2,y1,y2,y3."),
@@ -107,19 +144,25 @@ def sim_command(
             f"'{graph}' is not an integer graph (x{GRAPH_SUFFIX}). Make one: biril export {graph} "
             f"--to loihi"
         )
+    drive.check(learn, outputs)
     outputs.check(learn)
     network = LoihiGraph.load(graph)
-    values = read_spikes(spikes, network, learn)
-    start = time.perf_counter()
-    recording = simulate(
-        network,
-        values,
-        record=record.split(","),
-        n_threads=threads,
-        learn=learn,
-        record_to=outputs.record_to,
-        force=outputs.force,
-    )
+    options: dict[str, Any] = {"record": record.split(","), "n_threads": threads}
+    if drive.pictures is not None:
+        samples = read_pictures(drive.pictures)
+        start = time.perf_counter()
+        recording = _simulate_pictures(network, samples, drive.steps, options)
+    else:
+        values = read_spikes(cast(Path, drive.spikes), network, learn)
+        start = time.perf_counter()
+        recording = simulate(
+            network,
+            values,
+            **options,
+            learn=learn,
+            record_to=outputs.record_to,
+            force=outputs.force,
+        )
     seconds = time.perf_counter() - start
     written = outputs.write(recording)
     changes = {} if recording.graph is None else learned_changes(network, recording.graph)
@@ -129,6 +172,20 @@ def sim_command(
     _show(network, recording, seconds, changes)
     for path in written:
         say(f"wrote {path}")
+
+
+def _simulate_pictures(
+    network: LoihiGraph, pictures: NDArray[Any], steps: int | None, options: dict[str, Any]
+) -> Recording:
+    """One run for each picture, which sets the bias of the input neurons, as one recording."""
+    from biril_nm.export import with_input_bias
+    from biril_nm.hardware_sim import simulate
+    from biril_nm.recording import joined
+
+    biased = [with_input_bias(network, picture) for picture in pictures]
+    source = network.inputs[single_input(network)]
+    silence = np.broadcast_to(np.int32(0), (steps or n_steps_of(network), 1, *source.shape))
+    return joined([simulate(each, silence, **options) for each in biased])
 
 
 def _facts(

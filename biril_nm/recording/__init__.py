@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from biril_nm._moved import renamed
+from biril_nm.recording.joined import joined
 from biril_nm.recording.recording import (
     LEARNING_VARIABLES,
     VARIABLES,
@@ -21,6 +22,7 @@ __all__ = [
     "NodeRecording",
     "Recording",
     "check_variables",
+    "joined",
     "recorded_nodes",
     "split_variables",
 ]

@@ -9,9 +9,10 @@ import h5py
 import numpy as np
 import pytest
 
-from biril_nm.export import read_netx, write_netx
+from biril_nm.export import read_netx, with_input_bias, write_netx
 from biril_nm.hardware_sim import simulate
 from biril_nm.hw_graph import Conv, Dense, Input, LoihiGraph, Neurons, Output, Sparse
+from biril_nm.parity import check_parity
 from tests.support.lava_runs import load_lava
 from tests.support.netx_cases import CASES, even
 from tests.support.netx_runs import in_netx, neuron, run_netx, write_file
@@ -119,6 +120,45 @@ def test_input_layers_with_neurons(tmp_path):
             "bias": 5,
         }
         assert int(file["layer/0/neuron/iDecay"][()]) == 900
+
+
+def test_pictures_set_the_bias_of_the_input_neurons(tmp_path):
+    """Fractions and negative values, (C, H, W); netx's neurons count in Lava's order."""
+    r = np.random.default_rng(21)
+    shape = (2, 3, 4)
+    path = write_file(
+        tmp_path / "x.net",
+        [
+            {"type": "input", "shape": list(shape), "weight": 33, "bias": 4, "neuron": neuron(4096, 300, 25)},
+            {
+                "type": "conv", "shape": [3, 3, 4], "weight": even(r, (3, 2, 3, 3)), "stride": 1,
+                "padding": 1, "dilation": 1, "groups": 1, "neuron": neuron(),
+            },
+        ],
+    )  # fmt: skip
+    graph, picture = read_netx(path), r.uniform(-0.875, 1, shape)
+    silence = np.zeros((9, 1, *shape), dtype=int)
+    trace = simulate(with_input_bias(graph, picture), silence, record="s,v")
+
+    def drive(layer):
+        return (layer["weight"] * picture + layer["bias"]).astype(np.int32).transpose()
+
+    found = run_netx(path, silence[:, 0], drive_bias=drive)
+    first, last = graph.neurons
+    np.testing.assert_array_equal(trace[first].v[:, 0], found[0]["v"])
+    np.testing.assert_array_equal(trace[last].v[:-1, 0], found[1]["v"][1:])
+    assert 0 < trace[first].s.sum() < trace[first].s.size
+    wrong = simulate(with_input_bias(graph, picture[..., ::-1]), silence, record="v")
+    assert not np.array_equal(wrong[first].v[:, 0], found[0]["v"])
+
+
+def test_a_last_layer_with_bias_runs_in_our_lava_too(tmp_path):
+    layers, shape = CASES["integrator_with_bias"](np.random.default_rng(4))
+    graph = read_netx(write_file(tmp_path / "x.net", layers))
+    x = random_input(np.random.default_rng(5), shape)
+    report = check_parity(graph, x, against=("sim", "lava"))
+    assert report.ok
+    assert not differences(tmp_path / "x.net", graph, x)[0]
 
 
 CORRUPTED = {
