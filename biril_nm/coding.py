@@ -18,21 +18,33 @@ from biril_nm.loihi import VTH_SHIFT
 __all__ = ["CODINGS", "Coding", "predictions", "readout_scores"]
 
 MAX_STEPS = 1 << 20  # of one sample
-CODINGS = ("direct", "rate", "spikes")
+MAX_BITS = 16
+CODINGS = ("direct", "counts", "signed", "rate", "spikes")
+GRADED = ("direct", "counts", "signed")  # kinds whose spikes carry integers
 
 
 @dataclass(frozen=True)
 class Coding:
-    """How a value x in 0..1 enters the network over ``n_steps``.
+    """How values enter the network over ``n_steps``.
 
-    ``direct``: the message ``round(x (2**message_bits - 1))`` at every step; the float network sees
-    ``message / (2**message_bits - 1)``. ``rate``: a binary spike with probability x per step.
-    ``spikes``: the data are spikes already.
+    ==========  ====================================================  ============================
+    kind        values                                                float network sees
+    ==========  ====================================================  ============================
+    ``direct``  one image: floats in 0..1, or messages as uint8       ``m / (2**message_bits - 1)``
+    ``counts``  integers ``0 .. 2**message_bits - 1`` of each step    ``m``
+    ``signed``  one image: floats in -1..1; or integers of each       ``m / (2**message_bits - 1)``
+                step, at most ``2**message_bits - 1`` in size
+    ``rate``    one image: probabilities of a spike in each step      0 or 1
+    ``spikes``  0 and 1 of each step                                  0 or 1
+    ==========  ====================================================  ============================
+
+    m is the message, the integer that the chip receives; that of a float x is
+    ``round(x (2**message_bits - 1))``. An image is sent at every step.
 
     Attributes:
         kind: one of :data:`CODINGS`.
         n_steps: steps of one sample.
-        message_bits: width of a graded spike under ``direct``, 0 otherwise.
+        message_bits: width of a graded spike, under ``signed`` without its sign; 0 for binary spikes.
     """
 
     kind: str = "direct"
@@ -46,39 +58,96 @@ class Coding:
             )
         if not 1 <= self.n_steps <= MAX_STEPS:
             raise ConfigError(f"n_steps is {self.n_steps}; expected 1 to {MAX_STEPS}")
-        bits = self.message_bits if self.kind == "direct" else 0
-        if self.kind == "direct" and not 1 <= bits <= 16:
-            raise ConfigError(f"message_bits is {bits}; expected 1 to 16 for direct coding")
+        bits = self.message_bits if self.kind in GRADED else 0
+        if self.kind in GRADED and not 1 <= bits <= MAX_BITS:
+            raise ConfigError(
+                f"message_bits is {bits}; expected 1 to {MAX_BITS} for {self.kind} coding"
+            )
         object.__setattr__(self, "message_bits", bits)
+
+    @staticmethod
+    def parse(text: str) -> Coding:
+        """The coding that ``kind[:n_steps[:message_bits]]`` names, as on the command line.
+
+        Raises:
+            ConfigError: a text of another form, or values out of range.
+        """
+        kind, *numbers = text.split(":")
+        if len(numbers) > 2 or not all(
+            n.isascii() and n.isdigit() and len(n) < 10 for n in numbers
+        ):
+            raise ConfigError(
+                f"coding '{text:.60}' is not of the form KIND[:STEPS[:BITS]]; expected a text such as "
+                f"direct:25:8"
+            )
+        return Coding(kind, *map(int, numbers))
+
+    @property
+    def signed(self) -> bool:
+        """Whether messages may be below zero."""
+        return self.kind == "signed"
+
+    @property
+    def largest(self) -> int:
+        """Largest message."""
+        return (1 << self.message_bits) - 1 if self.message_bits else 1
 
     @property
     def scale(self) -> int:
         """Message for the float 1.0."""
-        return (1 << self.message_bits) - 1 if self.message_bits else 1
+        return 1 if self.kind == "counts" else self.largest
+
+    def has_steps(self, values: ArrayLike) -> bool:
+        """Whether ``values`` hold every step, ``(n_steps, batch, *shape)``, not one image for all."""
+        if self.kind in ("counts", "spikes"):
+            return True
+        return self.signed and np.asarray(values).dtype.kind in "iu"
 
     def encode(self, values: ArrayLike, seed: int = 0) -> NDArray[np.int32]:
-        """Integer input of the chip.
+        """Integer input of the chip, ``(n_steps, batch, *shape)``.
 
         Shape:
-            values ``(batch, *shape)`` in 0..1 (``spikes``: ``(n_steps, batch, *shape)``, passed
-            through) to ``(n_steps, batch, *shape)``. For ``direct`` the result is a read-only
-            view that repeats one image.
+            values ``(batch, *shape)``, or ``(n_steps, batch, *shape)`` where :meth:`has_steps`. A
+            repeated image is a read-only view.
 
         Raises:
-            ConfigError: a value lies outside 0..1.
+            ConfigError: a value that the coding does not take.
         """
         x = np.asarray(values)
-        if self.kind == "spikes":
-            return np.asarray(x, dtype=np.int32)
-        if x.size and not (float(x.min()) >= 0.0 and float(x.max()) <= 1.0):
+        if self.has_steps(x):
+            return self.messages(x)
+        if self.kind == "rate":
+            _check_between(self.kind, x, 0, 1)
+            random = np.random.default_rng(seed).random((self.n_steps, *x.shape))
+            return np.asarray(random < x, dtype=np.int32)
+        if self.kind == "direct" and x.dtype.kind in "iu" and x.dtype != np.uint8:
             raise ConfigError(
-                f"{self.kind} coding needs values in 0..1, found {x.min()} to {x.max()}. Scale them first"
+                f"direct coding got integers of type {x.dtype}, which may be values or messages; expected "
+                f"floats in 0..1 or messages as uint8. Cast them with .astype('float32') or "
+                f".astype('uint8')"
             )
-        if self.kind == "direct":
-            message = np.rint(np.asarray(x, dtype=np.float64) * self.scale).astype(np.int32)
-            return np.broadcast_to(message, (self.n_steps, *x.shape))
-        random = np.random.default_rng(seed).random((self.n_steps, *x.shape))
-        return np.asarray(random < x, dtype=np.int32)
+        return np.broadcast_to(self.messages(x), (self.n_steps, *x.shape))
+
+    def messages(self, values: ArrayLike) -> NDArray[np.int32]:
+        """The messages of values of any shape: integers are messages already, floats are values.
+
+        Raises:
+            ConfigError: a value that the coding does not take.
+        """
+        x = np.asarray(values)
+        low = -1 if self.signed else 0
+        if x.dtype.kind in "iu" or (x.dtype.kind == "f" and self.scale == 1):
+            _check_between(self.kind, x, low * self.largest, self.largest)
+            message: NDArray[np.int32] = x.astype(np.int32)
+            if x.dtype.kind == "f" and not np.array_equal(message, x):
+                raise ConfigError(
+                    f"{self.kind} coding needs whole numbers, and the values hold fractions. Round them, "
+                    f"or use a coding of values: {_coding_of(x)!r}"
+                )
+            return message
+        _check_between(self.kind, x, low, 1)
+        scaled = np.rint(np.asarray(x, dtype=np.float64) * self.scale)
+        return np.asarray(scaled, dtype=np.int32)
 
     def to_float(self, spikes: ArrayLike) -> NDArray[np.float32]:
         """Input of the float network for the integer input ``spikes``."""
@@ -92,6 +161,18 @@ class Coding:
     def from_dict(values: dict[str, Any]) -> Coding:
         """Inverse of :meth:`to_dict`."""
         return Coding(str(values["kind"]), int(values["n_steps"]), int(values["message_bits"]))
+
+
+def _check_between(kind: str, x: NDArray[Any], low: int, high: int) -> None:
+    if x.size and not (low <= x.min() and x.max() <= high):
+        raise ConfigError(
+            f"{kind} coding needs values in {low}..{high}, found {x.min()} to {x.max()}. Scale them "
+            f"first, or choose another coding (biril_nm.coding.Coding)"
+        )
+
+
+def _coding_of(x: NDArray[Any]) -> Coding:
+    return Coding("direct" if x.min() >= 0 else "signed", min(max(len(x), 1), MAX_STEPS))
 
 
 def readout_scores(spikes: ArrayLike, v_last: ArrayLike, vth: ArrayLike) -> NDArray[np.int64]:

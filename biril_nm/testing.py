@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from biril_nm.coding import Coding
 from biril_nm.errors import ConfigError
+from biril_nm.hw_graph import Input
+from biril_nm.hw_graph.inputs import check_values
 from biril_nm.parity import MAX_RATE_DIFFERENCE, MIN_AGREEMENT, ParityReport, check_parity
 
 if TYPE_CHECKING:
@@ -26,21 +28,25 @@ def assert_parity(
     weight_bits: int = 8,
     min_agreement: float = MIN_AGREEMENT,
     max_rate_difference: float = MAX_RATE_DIFFERENCE,
+    coding: Coding | None = None,
 ) -> ParityReport:
     """Export ``net``, run it on all engines, and fail if they disagree or a layer is silent.
 
     Args:
         net: a BirilNet, or a module whose forward computes one step with hidden states.
         spikes: input ``(n_steps, batch, *shape)``: integers as the chip receives them, or floats
-            as the network sees them (0..1 for direct coding).
+            as the network sees them (0..1 for direct coding, -1..1 for signed).
         against: engines to compare (:func:`biril_nm.engines.available_engines`); leave out ``"lava"``
             where it is not installed.
         dt_s: width of a step in seconds.
         weight_bits: bits per weight.
         min_agreement: share of samples for which torch must predict the same class.
         max_rate_difference: largest difference of mean firing rates per layer.
+        coding: how values enter the network; None: binary spikes. A BirilNet has its own.
 
     Raises:
+        ConfigError: input that is not an array of steps, or that the coding does not take.
+        RangeError: integers that the input does not carry.
         ParityError: with node, variable, step, neuron and both values.
     """
     import torch
@@ -54,10 +60,15 @@ def assert_parity(
     )
     if values.ndim < 3:
         raise ConfigError(f"spikes have shape {values.shape}; expected (n_steps, batch, *shape)")
-    coding = net.config.coding if isinstance(net, BirilNet) else Coding("spikes", values.shape[0])
-    message = _integers(values, coding)
-    sample = torch.from_numpy(coding.to_float(message[0]))
-    graph = lower(to_nir(net, sample, dt_s=dt_s), weight_bits=weight_bits, calibration=message)
+    own = net.config.coding if isinstance(net, BirilNet) else None
+    chosen = coding or own or Coding("spikes", values.shape[0])
+    node = Input(values.shape[2:], chosen.message_bits, chosen.signed)
+    if values.dtype.kind in "iub" or chosen.scale == 1:
+        check_values({"input": node}, {"input": values})
+    message = values if values.dtype.kind in "iub" else chosen.messages(values)
+    sample = torch.from_numpy(chosen.to_float(message[0]))
+    nir_graph = to_nir(net, sample, dt_s=dt_s, coding=coding)
+    graph = lower(nir_graph, weight_bits=weight_bits, calibration=message)
     report = check_parity(
         graph,
         message,
@@ -72,16 +83,3 @@ def assert_parity(
             f"stronger input or more steps"
         )
     return report
-
-
-def _integers(values: Any, coding: Coding) -> Any:
-    """Chip input for integer or float ``values``."""
-    if values.dtype.kind in "iub":
-        return values.astype(np.int32)
-    message = np.rint(values * coding.scale)
-    if coding.scale == 1 and not np.array_equal(message, values):
-        raise ConfigError(
-            "spikes hold fractions, but the network takes binary spikes; encode them first "
-            "(biril_nm.coding.Coding)"
-        )
-    return message.astype(np.int32)

@@ -214,10 +214,10 @@ def delays_fit_the_chip(graph: LoihiGraph, chip: ChipProfile) -> Iterator[Findin
 def messages_fit_the_chip(graph: LoihiGraph, chip: ChipProfile) -> Iterator[Finding]:
     """Graded spikes: only on chips that carry them, and not wider than they do."""
     for name, node in graph.inputs.items():
-        if not 0 <= node.message_bits <= chip.message_bits_max:
+        if not 0 <= node.message_bits + node.signed <= chip.message_bits_max:
             yield Finding(
                 name,
-                f"message_bits is {node.message_bits}",
+                f"message_bits is {node.message_bits}{' and a sign' if node.signed else ''}",
                 f"0 to {chip.message_bits_max} on {chip.name}",
                 "Use rate coding for binary spikes, or a chip with graded spikes (loihi2).",
             )

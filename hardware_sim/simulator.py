@@ -45,7 +45,7 @@ def simulate(
     Args:
         graph: the integer network.
         spikes: integers (n_steps, batch, *shape), or a dict of them by input name. Binary inputs
-            spike where they are not 0; graded ones carry ``0 .. 2**message_bits - 1``. One image
+            carry 0 and 1; graded ones ``0 .. 2**message_bits - 1``, signed ones the negatives too. One image
             repeated by ``np.broadcast_to`` is accumulated once.
         record: variables to record, of "s", "u", "v"; may be empty. With ``learn`` also "w", "t", "d"
             and "x1", "x2", "y1", "y2", "y3" of plastic connections, at every chip step.

@@ -73,7 +73,7 @@ def evaluate_command(
     from biril_nm.data import load_data
     from biril_nm.evaluation.sharding import DataSetSamples
 
-    sources = [load_source(path, lowering.dt) for path in src]
+    sources = [load_source(path, lowering) for path in src]
     engine = choose_engine(sources, backend, workers.several)
     if engine.name == FLOAT:
         test = load_data(dataset, data_root, seed).test

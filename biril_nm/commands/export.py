@@ -99,7 +99,7 @@ def export_command(
     target, rules = get_target(to), plasticity.plastic or []
     _check_learns(target, to, rules)
     path = target.check_path(out or _default_output(src, to, target), to, force)
-    source = load_source(src, lowering.dt, netx)
+    source = load_source(src, lowering, netx)
     network: Any = source.nir_graph if target.takes == NIR else None
     graph = None
     if network is None:

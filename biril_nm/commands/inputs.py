@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,24 +12,93 @@ from numpy.typing import NDArray
 
 from biril_nm.coding import Coding
 from biril_nm.errors import ConfigError, FileFormatError
-from biril_nm.hw_graph import LoihiGraph
+from biril_nm.hw_graph import Input, LoihiGraph, Shape
 from biril_nm.hw_graph.inputs import check_arrays, driving_inputs, input_coding, single_input
+from biril_nm.loihi import LOIHI2
 from biril_nm.storage import map_npy, read_npz
 
 if TYPE_CHECKING:
     from biril_nm.data import Split
 
 __all__ = [
+    "Drive",
     "coded_input",
     "n_steps_of",
     "random_input",
     "read_pictures",
     "read_spikes",
     "sample_input",
+    "silent_layers",
+    "waking_input",
 ]
 
 STEPS = 16  # of a sample, where the graph does not say
 DENSITY = 0.3  # of random spikes
+STEP_FACTORS = (1, 4, 16)  # how much longer samples may become
+
+
+@dataclass(frozen=True)
+class Drive:
+    """Strong input: samples of rising density, messages of the upper half of their range.
+
+    Attributes:
+        least: density of the first sample; that of the last is 1.
+        held: whether a sample is one image that is repeated at every step.
+    """
+
+    least: float
+    held: bool
+
+    def values(self, random: np.random.Generator, node: Input, shape: Shape) -> NDArray[Any]:
+        """Input of one node, ``(n_steps, n_samples, *shape)``."""
+        drawn = (1, *shape[1:]) if self.held else shape
+        density = np.linspace(self.least, 1.0, shape[1])[::-1]
+        active = random.random(drawn) < density.reshape(1, -1, *(1 for _ in node.shape))
+        size = random.integers((node.high + 1) // 2, node.high + 1, drawn, dtype=np.int64)
+        if node.signed:
+            size *= random.choice((-1, 1), drawn)
+        return np.broadcast_to(active * size, shape)
+
+
+DRIVES = (None, Drive(0.3, False), Drive(0.1, True))  # weakest first
+
+
+def waking_input(
+    graph: LoihiGraph, n_steps: int, n_samples: int, seed: int, longer: bool = True
+) -> dict[str, Any]:
+    """Random input on which every layer spikes; if none is found, one on which most do.
+
+    The drive rises first, the number of steps then.
+
+    Args:
+        graph: the network.
+        n_steps: steps of each sample.
+        n_samples: samples.
+        seed: of the random numbers.
+        longer: whether more steps may be tried.
+    """
+    from biril_nm.hardware_sim import simulate
+
+    best: tuple[int, dict[str, Any]] | None = None
+    for factor in STEP_FACTORS if longer else (1,):
+        for drive in DRIVES:
+            values = random_input(graph, n_steps * factor, n_samples, seed, drive)
+            counts = simulate(graph, values, record=()).n_spikes
+            silent = len(silent_layers(graph, counts))
+            if best is None or silent < best[0]:
+                best = silent, values
+            if not silent:
+                return values
+    return best[1] if best is not None else {}
+
+
+def silent_layers(graph: LoihiGraph, n_spikes: Mapping[str, int]) -> list[str]:
+    """Nodes without a spike, but for those whose threshold is out of reach on purpose (readouts)."""
+    return [
+        name
+        for name, node in graph.neurons.items()
+        if not n_spikes[name] and int(np.min(node.spike_threshold)) < LOIHI2.vth_max
+    ]
 
 
 def n_steps_of(graph: LoihiGraph) -> int:
@@ -44,19 +114,33 @@ def coded_input(graph: LoihiGraph) -> tuple[str, Coding]:
         ConfigError: the graph has several inputs.
     """
     name = single_input(graph)
-    bits = driving_inputs(graph)[name].message_bits
-    default = Coding("direct" if bits else "spikes", 1, bits)
-    return name, input_coding(graph, name) or default
+    node, known = driving_inputs(graph)[name], input_coding(graph, name)
+    if known is not None and known.message_bits == node.message_bits:
+        return name, known
+    kind = "signed" if node.signed else "direct" if node.message_bits else "spikes"
+    return name, Coding(kind, known.n_steps if known else 1, node.message_bits)
 
 
-def random_input(graph: LoihiGraph, n_steps: int, n_samples: int, seed: int) -> dict[str, Any]:
-    """Random input for each Input node: spikes with probability 0.3, or uniform messages."""
+def random_input(
+    graph: LoihiGraph, n_steps: int, n_samples: int, seed: int, drive: Drive | None = None
+) -> dict[str, Any]:
+    """Random input for each Input node: spikes with probability 0.3, or uniform messages.
+
+    Args:
+        graph: the network.
+        n_steps: steps of each sample.
+        n_samples: samples.
+        seed: of the random numbers.
+        drive: stronger input instead.
+    """
     random = np.random.default_rng(seed)
     values = {}
     for name, node in graph.inputs.items():
         shape = (n_steps, n_samples, *node.shape)
-        if node.message_bits:
-            values[name] = random.integers(0, 1 << node.message_bits, shape, dtype=np.int32)
+        if drive is not None:
+            values[name] = drive.values(random, node, shape)
+        elif node.message_bits:
+            values[name] = random.integers(node.low, node.high + 1, shape, dtype=np.int64)
         else:
             values[name] = (random.random(shape) < DENSITY).astype(np.int32)
     return values

@@ -74,6 +74,13 @@ class Lowering:
             "if the file says otherwise."
         ),
     ] = None
+    coding: Annotated[
+        str | None,
+        typer.Option(
+            help="KIND[:STEPS[:BITS]]: how values enter an x.nir that does not say: direct, counts, "
+            "signed, rate or spikes; direct:25:8 sends an image of 8 bits for 25 steps."
+        ),
+    ] = None
     chip: Annotated[str, typer.Option(help="Chip whose limits hold: loihi1 or loihi2.")] = "loihi2"
     if_integration: Annotated[
         str | None,

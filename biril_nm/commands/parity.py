@@ -7,8 +7,14 @@ from typing import Annotated, Any
 
 import typer
 
-from biril_nm.commands.console import print_json, say
-from biril_nm.commands.inputs import n_steps_of, random_input, read_spikes, sample_input
+from biril_nm.commands.console import note, print_json, say
+from biril_nm.commands.inputs import (
+    n_steps_of,
+    read_spikes,
+    sample_input,
+    silent_layers,
+    waking_input,
+)
 from biril_nm.commands.options import Against, DataRoot, Json, Learn, Lowering, Seed
 from biril_nm.commands.sources import LoadedFile, load_source, lowered
 
@@ -30,6 +36,9 @@ def parity_command(
         str | None, typer.Option(help="Input from the test set of digits or mnist.")
     ] = None,
     data_root: DataRoot = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Fail if a layer never spiked, too.")
+    ] = False,
     learn: Learn = False,
     lowering: Lowering,
     seed: Seed = 0,
@@ -41,12 +50,15 @@ def parity_command(
     weight, tag and trace of plastic connections, at every step of the chip. Exit code 1 with the
     first differing neuron if they disagree.
 
+    Without --spikes and --dataset the input is random; its strength, then its length (unless --steps is
+    given) rise until every layer spikes.
+
     Example: biril parity out/model.pt --dataset digits --samples 20
     """
     from biril_nm.data import load_data
     from biril_nm.parity import check_parity
 
-    source = load_source(src, lowering.dt)
+    source = load_source(src, lowering)
     graph = lowered(source, lowering)
     values: dict[str, Any]
     if spikes is not None:
@@ -56,14 +68,21 @@ def parity_command(
         test = load_data(dataset, data_root).test
         values = sample_input(graph, test.head(samples), seed, steps)
     else:
-        values = random_input(graph, steps or n_steps_of(graph), samples, seed)
+        values = waking_input(graph, steps or n_steps_of(graph), samples, seed, steps is None)
     engines = against.split(",") if against else _default_engines(source, learn)
     report = check_parity(graph, values, against=engines, net=source.net, learn=learn)
     if json:
         print_json(report.to_dict())
     else:
         say(report.summary())
-    if not report.ok:
+    silent = silent_layers(graph, report.n_spikes)
+    if silent:
+        tried = " on any random input that was tried" if spikes is None and dataset is None else ""
+        note(
+            f"{', '.join(silent)} did not spike{tried}: the agreement proves nothing about their spikes. "
+            f"Give input with --spikes or --dataset, or lower the thresholds"
+        )
+    if not report.ok or (strict and silent):
         raise typer.Exit(1)
 
 

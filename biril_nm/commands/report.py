@@ -60,7 +60,7 @@ def report_command(
     if out is not None and out.suffix not in (".html", ".htm"):
         raise ConfigError(f"--out '{out}' must end in .html")
     target = check_output(out or folder / "report.html", force)
-    source = load_source(src / "model.pt" if src.is_dir() else src, lowering.dt)
+    source = load_source(src / "model.pt" if src.is_dir() else src, lowering)
     graph, ideal = _lowered(source, lowering)
     cards: list[Card] = []
     if dataset is not None:

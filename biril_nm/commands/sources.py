@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from biril_nm.coding import Coding
 from biril_nm.commands.options import Lowering, NetxReading
-from biril_nm.errors import FileFormatError
+from biril_nm.errors import ConfigError, FileFormatError
 from biril_nm.export.loihi_file import GRAPH_SUFFIX
 from biril_nm.hw_graph import LoihiGraph
 
@@ -40,18 +41,24 @@ class LoadedFile:
 
 
 def load_source(
-    path: Path, dt_s: float | None = None, netx: NetxReading | None = None
+    path: Path, options: Lowering | None = None, netx: NetxReading | None = None
 ) -> LoadedFile:
     """Read a ``.pt``, ``.nir``, ``.net`` or ``.loihi.npz`` file.
 
     Args:
         path: the file.
-        dt_s: width of a step, for models.
+        options: width of a step, for models; coding, for NIR graphs.
         netx: what a ``.net`` file does not say.
 
     Raises:
+        ConfigError: a coding for a file that has its own.
         FileFormatError: unknown ending, damaged or hostile file.
     """
+    how = options or Lowering()
+    if how.coding is not None and path.suffix != ".nir":
+        raise ConfigError(
+            f"--coding {how.coding}: '{path}' has its own input; only an x.nir takes another. Leave it out"
+        )
     if path.name.endswith(GRAPH_SUFFIX):
         return LoadedFile(path, "loihi", graph=LoihiGraph.load(path))
     if path.suffix == ".net":
@@ -63,15 +70,19 @@ def load_source(
         )
         return LoadedFile(path, "netx", graph=graph)
     if path.suffix == ".nir":
+        from biril_nm.export.nir_files.coding import with_coding
         from biril_nm.export.nir_files.files import read_nir
 
-        return LoadedFile(path, "nir", nir_graph=read_nir(path))
+        found = read_nir(path)
+        if how.coding is not None:
+            found = with_coding(found, Coding.parse(how.coding))
+        return LoadedFile(path, "nir", nir_graph=found)
     if path.suffix == ".pt":
         from biril_nm.export import to_nir
         from biril_nm.models import load
 
         net = load(path)
-        graph = to_nir(net) if dt_s is None else to_nir(net, dt_s=dt_s)
+        graph = to_nir(net) if how.dt is None else to_nir(net, dt_s=how.dt)
         return LoadedFile(path, "pt", net=net, nir_graph=graph)
     raise FileFormatError(
         f"'{path}' has an unknown ending; expected model.pt, x.nir, x.net or x{GRAPH_SUFFIX}"

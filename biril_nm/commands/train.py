@@ -33,7 +33,7 @@ def train_command(
     epochs: Annotated[Number, typer.Option(min=1, help="Default: one cycle.")] = None,
     rule: Annotated[Text, typer.Option(help="Local rule: offset, pair or oja.")] = None,
     neuron: Annotated[Text, typer.Option(help="if or lif.")] = None,
-    coding: Annotated[Text, typer.Option(help="direct or rate.")] = None,
+    coding: Annotated[Text, typer.Option(help="direct, rate or signed.")] = None,
     steps: Annotated[Number, typer.Option(min=1, help="Time steps per sample.")] = None,
     batch_size: Annotated[Number, typer.Option(min=1, help="Samples per batch.")] = None,
     lr: Annotated[float | None, typer.Option(help="Initial learning rate.")] = None,
@@ -166,8 +166,10 @@ def _with_net_options(
     from biril_nm.learning.rules import get_rule
 
     old = run.net.coding
-    if coding == "spikes":
-        raise ConfigError("coding 'spikes' needs data that are spikes; expected direct or rate")
+    if coding in ("spikes", "counts"):
+        raise ConfigError(
+            f"coding is '{coding}', and the data sets hold images; expected direct, rate or signed"
+        )
     new = Coding(coding or old.kind, steps or old.n_steps, old.message_bits or 8)
     run = replace(run, net=replace(run.net, coding=new, neuron=neuron or run.net.neuron))
     if rule is not None:

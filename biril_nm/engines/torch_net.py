@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -17,7 +17,7 @@ from biril_nm.engines.registry import Engine, Network, RunOptions
 from biril_nm.errors import ConfigError
 from biril_nm.export.from_torch.module import unwrapped
 from biril_nm.export.from_torch.runs import call_arguments, returned_states, takes_states
-from biril_nm.hw_graph.inputs import input_coding, single_input
+from biril_nm.hw_graph.inputs import check_inputs, input_coding, single_input
 from biril_nm.models import BirilNet
 from biril_nm.recording import NodeRecording, Recording
 
@@ -168,8 +168,8 @@ def _rest(layer: Any) -> None:
 def _run(network: Network, spikes: Any, options: RunOptions) -> Recording:
     """The torch network, with the graph's coding of its only input."""
     name = single_input(network.graph)
-    values = spikes[name] if isinstance(spikes, Mapping) else spikes
-    return run_torch(cast(nn.Module, network.net), values, input_coding(network.graph, name))
+    values = check_inputs(network.graph, spikes)
+    return run_torch(cast(nn.Module, network.net), values[name], input_coding(network.graph, name))
 
 
 TORCH = Engine("torch", _run, integers=False, needs_net=True)

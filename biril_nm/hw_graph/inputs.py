@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from biril_nm.coding import Coding
+from biril_nm.coding import MAX_STEPS, Coding
 from biril_nm.errors import ConfigError, RangeError, bullet_list
 from biril_nm.hw_graph.graph import LoihiGraph
-from biril_nm.hw_graph.nodes import Input
+from biril_nm.hw_graph.input_node import Input
 
 __all__ = [
     "check_arrays",
     "check_inputs",
+    "check_values",
     "driving_inputs",
     "input_coding",
     "single_input",
+    "with_input_coding",
 ]
 
 INTEGERS = "biu"
-RANGE_CHECK_BYTES = 1 << 24  # slice of the input whose range is computed in one go
+BLOCK_BYTES = 1 << 24  # slice of the input that is read in one go
+WIDEST = 16  # bits of a message that a coding has
+WIDE_COUNT = 15  # largest number that looks like a count
 
 
 def driving_inputs(graph: LoihiGraph) -> dict[str, Input]:
@@ -51,6 +55,29 @@ def input_coding(graph: LoihiGraph, name: str) -> Coding | None:
     return Coding.from_dict(stored) if stored else None
 
 
+def with_input_coding(graph: LoihiGraph, coding: Coding) -> LoihiGraph:
+    """The graph whose metadata say how values enter its only input.
+
+    Raises:
+        ConfigError: several inputs, or messages of another width than the input carries.
+    """
+    name = single_input(graph)
+    node, stored = graph.inputs[name], input_coding(graph, name)
+    if (node.message_bits, node.signed) != (coding.message_bits, coding.signed):
+        sign = ", signed" if node.signed else ""
+        raise ConfigError(
+            f"coding is {coding}; input '{name}' has message_bits {node.message_bits}{sign}. Give the coding "
+            f"to to_nir, before the network is lowered"
+        )
+    if stored is not None and stored.kind not in (coding.kind, "spikes"):
+        raise ConfigError(
+            f"coding is {coding}; the graph was lowered for {stored}, which scales its weights. Give the "
+            f"coding to to_nir, before the network is lowered"
+        )
+    known = graph.metadata.get("coding", {})
+    return graph.with_metadata(coding={**known, name: coding.to_dict()})
+
+
 def check_inputs(graph: LoihiGraph, values: Any, learn: bool = False) -> dict[str, NDArray[Any]]:
     """Return the integers of each input ``(n_steps, batch, *shape)``, in the order of the graph.
 
@@ -65,12 +92,28 @@ def check_inputs(graph: LoihiGraph, values: Any, learn: bool = False) -> dict[st
 
     Raises:
         ConfigError: names, shapes or dtypes that do not fit; all findings are listed.
-        RangeError: a graded input outside ``0 .. 2**message_bits - 1``.
+        RangeError: values that an input does not carry: a binary one 0 and 1, a graded one
+            ``0 .. 2**message_bits - 1``, a signed one those and their negatives.
     """
     arrays = check_arrays(graph.inputs, values, () if learn else graph.modulator_inputs)
-    for name, node in graph.inputs.items():
-        _check_range(name, node.message_bits, arrays[name])
+    check_values(graph.inputs, arrays)
     return arrays
+
+
+def check_values(inputs: Mapping[str, Input], arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Check that each input carries its values; memory-mapped arrays are read block by block.
+
+    Args:
+        inputs: Input nodes by name.
+        arrays: integers, or floats that are whole numbers, ``(n_steps, batch, *shape)`` by name.
+
+    Raises:
+        RangeError: a value that an input does not carry; all inputs are listed.
+    """
+    found = (_value_problem(name, inputs[name], array) for name, array in arrays.items())
+    problems = [problem for problem in found if problem is not None]
+    if problems:
+        raise RangeError(bullet_list("the input holds values that it cannot carry:", problems))
 
 
 def check_arrays(
@@ -141,28 +184,86 @@ def _problem(name: str, node: Input, array: NDArray[Any], kinds: str) -> str | N
         return f"input '{name}' has shape {array.shape}; expected {expected}"
     if min(array.shape[:2]) < 1:
         return f"input '{name}' has shape {array.shape}; expected at least one step and one sample"
-    if array.dtype.kind not in kinds:
+    if array.dtype.kind in kinds:
+        return None
+    found = f"input '{name}' has dtype {array.dtype}; expected integers"
+    return f"{found}. {_float_way_out(array)}" if array.dtype.kind == "f" else found
+
+
+def _value_problem(name: str, node: Input, array: NDArray[Any]) -> str | None:
+    """What is wrong with the values of one input, and what to do about it."""
+    if array.dtype == np.bool_:
+        return None
+    if array.dtype.kind in "iu":
+        info = np.iinfo(array.dtype)
+        if node.low <= info.min and info.max <= node.high:
+            return None
+    blocks = list(_blocks(array))
+    if all(_carries(node, block) for block in blocks):
+        return None
+    low, high = (float(min(b.min() for b in blocks)), float(max(b.max() for b in blocks)))
+    if array.dtype.kind == "f" and not all(_whole(block) for block in blocks):
         return (
-            f"input '{name}' has dtype {array.dtype}; expected integers. Encode values first "
-            f"(biril_nm.coding.Coding), or cast spikes with .astype('int32')"
+            f"input '{name}' holds fractions between {low:g} and {high:g}. {_float_way_out(array)}"
         )
-    return None
+    kind = "a binary input" if not node.message_bits else f"message_bits {node.message_bits}"
+    kind += " with a sign" if node.signed else ""
+    return (
+        f"input '{name}' has values from {low:.0f} to {high:.0f}; {kind} allows {node.low} to "
+        f"{node.high}. {_integer_way_out(node, len(array), int(low), int(high))}"
+    )
 
 
-def _check_range(name: str, message_bits: int, array: NDArray[Any]) -> None:
-    """Graded payloads must fit; binary inputs count as spikes wherever they are not 0."""
-    if message_bits == 0 or array.dtype == np.bool_:
-        return
-    limit = (1 << message_bits) - 1
-    info = np.iinfo(array.dtype)
-    if info.min >= 0 and info.max <= limit:
-        return
-    rows = array[:1] if array.strides[0] == 0 else array
-    step = max(1, RANGE_CHECK_BYTES // max(1, rows[0].nbytes))
-    for t in range(0, len(rows), step):
-        low, high = int(rows[t : t + step].min()), int(rows[t : t + step].max())
-        if low < 0 or high > limit:
-            raise RangeError(
-                f"input '{name}' has payloads from {low} to {high}; message_bits {message_bits} "
-                f"allows 0 to {limit}. Encode the values again or raise message_bits"
-            )
+def _blocks(array: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    """Slices along time; what np.broadcast_to repeats is there once."""
+    rows = array[tuple(slice(1) if step == 0 else slice(None) for step in array.strides)]
+    size = max(1, BLOCK_BYTES // max(1, rows[0].nbytes))
+    return (rows[t : t + size] for t in range(0, len(rows), size))
+
+
+def _carries(node: Input, block: NDArray[Any]) -> bool:
+    inside = block.max() <= node.high
+    inside = inside and (block.dtype.kind == "u" or node.low <= block.min())
+    return bool(inside) and (block.dtype.kind != "f" or _whole(block))
+
+
+def _whole(block: NDArray[Any]) -> bool:
+    return bool(np.array_equal(block, np.rint(block)))
+
+
+def _integer_way_out(node: Input, n_steps: int, low: int, high: int) -> str:
+    """The coding that carries these integers, and the calls that give it to a network."""
+    bits = max(-low, high, 1).bit_length()
+    if bits > WIDEST:
+        kind = "signed" if low < 0 else "direct"
+        return f"They are wider than {WIDEST} bits: divide by {max(-low, high)}. {_coded(kind, n_steps)}"
+    bits, n_steps = max(bits, node.message_bits), min(n_steps, MAX_STEPS)
+    coding = Coding("signed" if low < 0 or node.signed else "counts", n_steps, bits)
+    text = f"{coding.kind}:{n_steps}:{bits}"
+    advice = f"Export with to_nir(net, sample, coding={coding!r}), or 'biril export x.nir --coding {text}'"
+    if high > WIDE_COUNT and not low:
+        direct = Coding("direct", n_steps, max(bits, 1))
+        advice += f"; if the network was trained on x / {direct.scale}, with {direct!r}"
+    return advice + ("" if node.message_bits else "; or send spikes, such as x > 0")
+
+
+def _float_way_out(array: NDArray[Any]) -> str:
+    """What to do with floats, which are no messages yet."""
+    blocks = list(_blocks(array))
+    if not all(np.isfinite(block).all() for block in blocks):
+        return "Remove what is not finite"
+    if all(map(_whole, blocks)):
+        return "Cast them with .astype('int32')"
+    low, high = (float(min(b.min() for b in blocks)), float(max(b.max() for b in blocks)))
+    if max(-low, high) <= 1:
+        return _coded("direct" if low >= 0 else "signed", len(array))
+    kind = "signed" if low < 0 else "direct"
+    return f"Scale them: x / {max(-low, high):g}. {_coded(kind, len(array))}"
+
+
+def _coded(kind: str, n_steps: int) -> str:
+    coding = Coding(kind, min(n_steps, MAX_STEPS))
+    return (
+        f"Use a coding (biril_nm.coding): c = {coding!r}, to_nir(net, sample, coding=c), and "
+        f"c.messages(x) as input"
+    )

@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 
 from biril_nm.compartments import CUBA_LIF, CompartmentModel, compartment
 from biril_nm.errors import ConfigError
+from biril_nm.hw_graph.input_node import Input
 from biril_nm.hw_graph.values import (
     ByValue,
     Shape,
     as_csr,
     as_integer,
     as_integers,
-    as_message_bits,
     as_pair,
     as_register,
     as_shape,
@@ -61,27 +61,6 @@ def _set_integers(node: Any, *names: str) -> None:
     for name in names:
         value = as_integer(getattr(node, name), f"{type(node).__name__} {name}")
         object.__setattr__(node, name, value)
-
-
-@dataclass(frozen=True, eq=False)
-class Input(ByValue):
-    """Where spikes enter. ``message_bits`` 0: binary spikes, else graded unsigned integers."""
-
-    shape: Shape
-    message_bits: int = 0
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "shape", as_shape(self.shape))
-        object.__setattr__(self, "message_bits", as_message_bits(self.message_bits))
-
-    def to_arrays(self) -> tuple[Record, Arrays]:
-        """The node as a record and arrays."""
-        return {"shape": list(self.shape), "message_bits": self.message_bits}, {}
-
-    @classmethod
-    def from_arrays(cls, record: Mapping[str, Any], arrays: Arrays) -> Input:
-        """The node of :meth:`to_arrays`."""
-        return cls(record["shape"], record["message_bits"])
 
 
 @dataclass(frozen=True, eq=False, init=False)

@@ -167,6 +167,11 @@ def _modulator_findings(graph: LoihiGraph, name: str, node: Dense | Sparse) -> I
                 f"connection '{name}': modulator '{source}' has {elements} elements; expected 1 or "
                 f"{size}, one per destination neuron"
             )
+        if source in graph.inputs and graph.inputs[source].signed:
+            yield (
+                f"connection '{name}': modulator '{source}' is signed; traces hold 0 to "
+                f"{(1 << TRACE_BITS) - 1}. Use one input for rewards and one for punishments"
+            )
         if source in graph.inputs and graph.inputs[source].message_bits > TRACE_BITS:
             yield (
                 f"connection '{name}': modulator '{source}' has {graph.inputs[source].message_bits} "

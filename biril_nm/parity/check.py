@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from numpy.typing import ArrayLike
 
+from biril_nm.coding import Coding
 from biril_nm.engines import Engine, Network, RunOptions, available_engines, get_engine
 from biril_nm.errors import ConfigError
 from biril_nm.hw_graph import LoihiGraph
+from biril_nm.hw_graph.inputs import with_input_coding
 from biril_nm.parity.agreement import MAX_RATE_DIFFERENCE, MIN_AGREEMENT, Tolerance, agreement
 from biril_nm.parity.comparison import compare, compare_learning, count_integers
 from biril_nm.parity.report import ParityReport
@@ -30,6 +33,7 @@ def check_parity(
     min_agreement: float = MIN_AGREEMENT,
     max_rate_difference: float = MAX_RATE_DIFFERENCE,
     learn: bool = False,
+    coding: Coding | None = None,
 ) -> ParityReport:
     """Run ``spikes`` on several engines and compare them.
 
@@ -39,7 +43,8 @@ def check_parity(
 
     Args:
         graph: the integer network.
-        spikes: chip input, integers ``(n_steps, batch, *shape)``; a dict for several inputs.
+        spikes: chip input, integers ``(n_steps, batch, *shape)``; a dict for several inputs. With a coding
+            also floats of that shape, as the torch network sees them.
         against: engines by name, at least two, of
             :func:`biril_nm.engines.available_engines`: torch, sim, lava and those of other packages.
         variables: what to compare between integer engines.
@@ -48,13 +53,18 @@ def check_parity(
         max_rate_difference: largest difference of mean firing rates per node.
         learn: whether plastic connections learn; if so, their weights, tags and traces are compared
             at every chip step too.
+        coding: how values enter the only input, where the graph does not say.
 
     Raises:
         ConfigError: fewer than two engines, no integer engine, an unknown engine, or one that cannot
-            run this network (torch without ``net``, or in a run that learns).
+            run this network (torch without ``net``, or in a run that learns); a coding that
+            the input does not have.
+        RangeError: values that an input does not carry.
         MissingDependencyError: a package that an engine needs is not installed.
         ParityError: the engines recorded other nodes, variables or shapes.
     """
+    if coding is not None:
+        graph, spikes = with_input_coding(graph, coding), _messages(spikes, coding)
     network = Network(graph, net)
     engines = _usable_engines(against, network, learn)
     integer = [engine.name for engine in engines if engine.integers]
@@ -90,6 +100,13 @@ def check_parity(
         float_problems=tuple(problem for problem in problems if problem is not None),
         variables=recorded,
     )
+
+
+def _messages(values: Any, coding: Coding) -> Any:
+    """Integers as they are, floats through the coding."""
+    if isinstance(values, Mapping):
+        return {name: _messages(value, coding) for name, value in values.items()}
+    return coding.messages(values) if np.asarray(values).dtype.kind == "f" else values
 
 
 def _usable_engines(against: Sequence[str], network: Network, learn: bool) -> tuple[Engine, ...]:

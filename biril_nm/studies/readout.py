@@ -277,9 +277,8 @@ def _dense(graph: LoihiGraph, name: str) -> Dense:
 def _head(graph: LoihiGraph, name: str) -> LoihiGraph:
     """The readout alone, fed by spikes of the layer below."""
     source, output = graph.ends[name]
-    bits = graph.message_bits_into(name)
     nodes: Mapping[str, Input | Dense | Neurons | Output] = {
-        source: Input(graph.shape_of(source), bits),
+        source: graph.inputs.get(source, Input(graph.shape_of(source))),
         name: replace(_dense(graph, name), delay=0),
         output: graph.neurons[output],
         "output": Output(),

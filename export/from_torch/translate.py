@@ -5,7 +5,8 @@ NIR has no reset kind, step width, input coding or readout. They travel as metad
 
 =============  ==========================================================================
 graph          ``producer``, ``dt`` (s)
-Input node     ``coding`` (direct, rate, spikes), ``n_steps``, ``message_bits``, ``scale``
+Input node     ``coding`` (direct, counts, signed, rate, spikes), ``n_steps``, ``message_bits``,
+               ``scale``, ``signed`` (1: messages have a sign)
 Output node    ``readout``: how the forward puts the steps together (stack, sum, mean, last), or
                ``membrane`` if it returns v instead of spikes; nothing for one step of spikes
 neuron node    ``reset`` (zero, subtract, none), ``reset_delay`` (1: at the start of the next
@@ -23,6 +24,7 @@ import dataclasses
 import inspect
 import logging
 import math
+from collections.abc import Mapping
 from numbers import Real
 from typing import Any
 
@@ -38,6 +40,7 @@ from biril_nm.export.from_torch.graph import GraphBuilder
 from biril_nm.export.from_torch.module import check_module, resting_copy, unwrapped
 from biril_nm.export.from_torch.registry import kind_of
 from biril_nm.export.from_torch.runs import trace_network
+from biril_nm.export.nir_files.coding import with_coding
 from biril_nm.export.nir_nodes.fold_batchnorm import fold_batchnorm
 from biril_nm.export.nir_nodes.typed_convolutions import typed
 from biril_nm.models import BirilNet
@@ -47,7 +50,12 @@ __all__ = ["to_nir"]
 log = logging.getLogger(__name__)
 
 
-def to_nir(module: nn.Module, sample_input: Any = None, dt_s: float = 1e-4) -> nir.NIRGraph:
+def to_nir(
+    module: nn.Module,
+    sample_input: Any = None,
+    dt_s: float = 1e-4,
+    coding: Coding | Mapping[str, Coding] | None = None,
+) -> nir.NIRGraph:
     """Translate a network into a NIR graph.
 
     Args:
@@ -57,6 +65,8 @@ def to_nir(module: nn.Module, sample_input: Any = None, dt_s: float = 1e-4) -> n
             over time, what it takes then, with two or more steps. A tuple for several inputs. A
             BirilNet knows its own shape and needs none.
         dt_s: width of a step in seconds; time constants are given relative to it.
+        coding: how values enter the network, which receives floats; a dict by input name for several
+            inputs. None: binary spikes. A BirilNet has its own.
 
     Returns:
         A graph whose nodes are called as the torch modules (``conv1``, ``block1.lif2``), a folded
@@ -65,13 +75,19 @@ def to_nir(module: nn.Module, sample_input: Any = None, dt_s: float = 1e-4) -> n
 
     Raises:
         UnsupportedNodeError: a layer has no NIR form; all of them are listed.
-        ConfigError: ``dt_s`` is not a width, or ``sample_input`` not an input.
+        ConfigError: ``dt_s`` is not a width, ``sample_input`` not an input, or ``coding`` not one of its
+            inputs.
     """
     if not isinstance(dt_s, Real) or not 0 < dt_s < math.inf:
         raise ConfigError(
             f"dt_s is {dt_s!r}; expected a finite number above 0, the width of a step in seconds"
         )
-    root, samples, coding = _root(module, sample_input)
+    root, samples, own = _root(module, sample_input)
+    if own is not None and coding not in (None, own):
+        raise ConfigError(
+            f"coding is {coding}, and the network has its own, {own}. Leave coding out"
+        )
+    chosen = own if coding is None else coding
     root = resting_copy(root)
     dtype = next((p.dtype for p in root.parameters()), torch.float32)
     samples = [s.detach().cpu().to(dtype) for s in samples]
@@ -83,10 +99,6 @@ def to_nir(module: nn.Module, sample_input: Any = None, dt_s: float = 1e-4) -> n
     wiring = trace_network(root, samples)
     builder = GraphBuilder(wiring, dt_s, list(inspect.signature(root.forward).parameters))
     nodes, edges = builder.build()
-    if coding is not None:
-        (source,) = (node for node in nodes.values() if isinstance(node, nir.Input))
-        facts = {k: v for k, v in coding.to_dict().items() if k != "kind"}
-        source.metadata = {**facts, "coding": coding.kind, "scale": coding.scale}
     nodes, edges = typed(*fold_batchnorm(nodes, edges))
     _refuse_infinite(nodes)
     graph = nir.NIRGraph(
@@ -95,7 +107,7 @@ def to_nir(module: nn.Module, sample_input: Any = None, dt_s: float = 1e-4) -> n
         metadata={"producer": f"biril-nm {biril_nm.__version__}", "dt": float(dt_s)},
     )
     log.info("translated %d layers to NIR", len(nodes))
-    return graph
+    return graph if chosen is None else with_coding(graph, chosen)
 
 
 def _root(module: Any, sample_input: Any) -> tuple[nn.Module, list[torch.Tensor], Coding | None]:

@@ -120,7 +120,7 @@ def _readme(graph: LoihiGraph, title: str, has_sample: bool, models: list[str]) 
     spikes = "; ".join(
         f"array '{'spikes' if single else name}' (n_steps, batch, "
         f"{', '.join(map(str, node.shape))}), "
-        + (f"integers 0..{(1 << node.message_bits) - 1}" if node.message_bits else "0 or 1")
+        + (f"integers {node.low}..{node.high}" if node.message_bits else "0 or 1")
         for name, node in graph.inputs.items()
     )
     return README.format(

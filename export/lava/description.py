@@ -39,7 +39,12 @@ def describe(graph: LoihiGraph) -> tuple[Description, Arrays]:
         "max_slack": int(graph.timing.max_slack),
         "vth_shift": VTH_SHIFT,
         "inputs": [
-            {"name": name, "shape": list(node.shape), "message_bits": int(node.message_bits)}
+            {
+                "name": name,
+                "shape": list(node.shape),
+                "message_bits": int(node.message_bits),
+                "signed": node.signed,
+            }
             for name, node in graph.inputs.items()
         ],
         "neurons": [

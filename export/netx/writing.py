@@ -61,6 +61,10 @@ def _refuse_models(plan: Plan) -> None:
 
 def _plan_chain(plan: Plan, chain: list[str]) -> None:
     graph = plan.graph
+    if graph.inputs[chain[0]].signed:
+        plan.refuse(
+            chain[0], "takes values below zero, and netx has no sign for input", LAVA_INSTEAD
+        )
     shape = graph.shape_of(chain[0])
     facts = graph.metadata.get("netx", {}).get("input")
     start = 1

@@ -111,7 +111,9 @@ def _restore(graph: nir.NIRGraph, dt: float) -> LoihiGraph:
         node = graph.nodes[name]
         if isinstance(node, nir.Input):
             shape = tuple(int(n) for n in np.atleast_1d(node.input_type["input"]))
-            nodes[name] = Input(shape, _integer(node.metadata, "message_bits"))
+            nodes[name] = Input(
+                shape, _integer(node.metadata, "message_bits"), _is_signed(node.metadata)
+            )
         elif isinstance(node, nir.Output):
             nodes[name] = Output()
             edges += [(a, name) for a in before[name]]
@@ -159,6 +161,10 @@ def _integer(facts: Mapping[str, Any], key: str) -> int:
     if value.dtype.kind not in "iu" or value.size != 1 or abs(int(value.item())) >= STATE_BITS:
         raise _ChangedError(f"'{key}' is {facts[key]!r}")
     return int(value.item())
+
+
+def _is_signed(facts: Mapping[str, Any]) -> bool:
+    return "signed" in facts and _integer(facts, "signed") == 1
 
 
 def _source(

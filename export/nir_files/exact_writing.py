@@ -142,6 +142,8 @@ def _findings(graph: LoihiGraph, flat: set[str]) -> Iterator[str]:
 def _input(graph: LoihiGraph, name: str, node: Input) -> nir.Input:
     coding = graph.metadata.get("coding", {}).get(name, {})
     metadata: dict[str, Any] = {"message_bits": node.message_bits, "scale": 1}
+    if node.signed:
+        metadata["signed"] = 1
     if "kind" in coding:
         metadata |= {"coding": str(coding["kind"]), "n_steps": int(coding.get("n_steps", 1))}
     return nir.Input(input_type={"input": np.array(node.shape)}, metadata=metadata)

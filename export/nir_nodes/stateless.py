@@ -81,6 +81,7 @@ _POOLING: dict[str, Check] = {"kernel_size": wholes, "stride": wholes, "padding"
 _GROUPS: dict[str, Check] = {"groups": whole_between(1, STEPS_MAX)}
 _INPUT: dict[str, Check] = {
     "message_bits": whole_between(0, 31),
+    "signed": whole_between(0, 1),
     "n_steps": whole_between(1, STEPS_MAX),
     "scale": positive,
     "coding": text(),

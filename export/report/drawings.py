@@ -146,7 +146,8 @@ def _lines(graph: LoihiGraph, name: str) -> tuple[str, ...]:
         node = graph.inputs[name]
         if name in graph.modulator_inputs:
             return ("×".join(map(str, node.shape)), "third factor", "of learning")
-        bits = f"{node.message_bits}-bit messages" if node.message_bits else "binary spikes"
+        sign = " and sign" if node.signed else ""
+        bits = f"{node.message_bits}-bit messages{sign}" if node.message_bits else "binary spikes"
         return ("×".join(map(str, node.shape)), bits)
     neurons = graph.neurons[name]
     shape = ("×".join(map(str, neurons.shape)),) if len(neurons.shape) > 1 else ()

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from biril_nm.errors import ConfigError
 from biril_nm.hw_graph import LoihiGraph
-from biril_nm.hw_graph.inputs import check_arrays, driving_inputs
+from biril_nm.hw_graph.inputs import check_arrays, check_values, driving_inputs
 from biril_nm.recording import Recording
 
 __all__ = ["Activity", "input_arrays"]
@@ -76,13 +76,16 @@ def input_arrays(graph: LoihiGraph, inputs: Any) -> dict[str, NDArray[Any]]:
 
     Raises:
         ConfigError: names, shapes or dtypes that are not the graph's.
+        RangeError: values that an input does not carry.
     """
     if inputs is None:
         return {}
     driving = driving_inputs(graph)
     if isinstance(inputs, Mapping):
         inputs = {name: inputs[name] for name in driving if name in inputs}
-    return check_arrays(driving, inputs)
+    arrays = check_arrays(driving, inputs)
+    check_values(driving, arrays)
+    return arrays
 
 
 def _count(spikes: NDArray[Any]) -> NDArray[np.int64]:

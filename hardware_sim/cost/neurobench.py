@@ -167,7 +167,7 @@ def _operations(
     for step in source:
         active = np.count_nonzero(step.reshape(n_samples, -1), axis=0)
         operations = int(active @ fan)
-        if graded and int(step.max(initial=0)) > 1:
+        if graded and int(np.abs(step).max(initial=0)) > 1:
             macs += operations
         else:
             acs += operations

@@ -50,6 +50,10 @@ UNWRITABLE = {
         chain(back=Dense([[2, -4], [8, 0]]), edges=[("n2", "back"), ("back", "n1")]),
         ["'n1': receives from 2 nodes"],
     ),
+    "sign": (
+        chain(**{"in": Input((3,), 4, signed=True)}),
+        ["'in': takes values below zero, and netx has no sign for input. The Lava back end"],
+    ),
     "amid": (chain(tap=Output(), edges=[("n1", "tap")]), ["'tap': reads 'n1' amid the chain"]),
     "range": (
         chain(n1=Neurons((2,), vth=1 << 20, dv=[0, 4097])),

@@ -191,7 +191,7 @@ def test_payloads_outside_the_message_are_refused(value):
     spikes = np.zeros((3, 2, 12), int)
     spikes[2, 1, 5] = value
     with pytest.raises(
-        RangeError, match=r"input 'in' has payloads from .* message_bits 4 allows 0 to 15"
+        RangeError, match=r"input 'in' has values from .* message_bits 4 allows 0 to 15"
     ):
         simulate(graph, spikes)
     spikes[2, 1, 5] = 15

@@ -161,10 +161,11 @@ def test_zero_spikes_stay_silent() -> None:
     assert not any(node.u.any() or node.v.any() for node in trace.nodes.values())
 
 
-def test_binary_input_counts_every_non_zero_value_as_one_spike() -> None:
+def test_values_that_a_binary_input_does_not_carry_are_refused() -> None:
     graph, spikes = make("dense_if_without_bias")
-    trace = run_lava(graph, spikes.astype(np.int64) * -7)
-    assert_array_equal(trace["lif2"].v, run_lava(graph, spikes)["lif2"].v)
+    for factor, found in ((-7, "from -7 to 0"), (7, "from 0 to 7")):
+        with pytest.raises(RangeError, match=f"values {found}; a binary input allows 0 to 1"):
+            run_lava(graph, spikes.astype(np.int64) * factor)
 
 
 @pytest.mark.parametrize(
@@ -184,7 +185,7 @@ def test_wrong_spikes_are_refused(change: Any, error: type[Exception], message: 
 
 def test_payloads_wider_than_the_input_are_refused() -> None:
     graph, spikes = make("dense_graded_input")
-    with pytest.raises(RangeError, match=r"payloads from 0 to 300; message_bits 8 allows 0 to 255"):
+    with pytest.raises(RangeError, match=r"values from 0 to 300; message_bits 8 allows 0 to 255"):
         run_lava(graph, np.where(spikes == spikes.max(), 300, 0))
 
 

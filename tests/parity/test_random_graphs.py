@@ -28,7 +28,7 @@ VARIABLES = ("s", "u", "v")
 WIRINGS = ("plain", "residual", "self", "loop", "inputs")
 QUICK, SLOW, TOGETHER = 15, 150, 5
 KINDS = (
-    *WIRINGS, "Dense", "Sparse", "Conv", "mixed", "excitatory", "inhibitory", "delay", "graded",
+    *WIRINGS, "Dense", "Sparse", "Conv", "mixed", "excitatory", "inhibitory", "delay", "graded", "signed",
     "exponent < 0", "exponent > 0", "fewer bits", "stride", "dilation", "groups", "padding",
     "samples", "bias exponent < 0",
 )  # fmt: skip
@@ -49,6 +49,7 @@ def lava_trace(graph: LoihiGraph, spikes: dict[str, np.ndarray]):
 def kinds_of(graph: LoihiGraph, batch: int) -> set[str]:
     found = {"samples"} if batch > 1 else set()
     found |= {"graded" for node in graph.inputs.values() if node.message_bits}
+    found |= {"signed" for node in graph.inputs.values() if node.signed}
     found |= {"bias exponent < 0" for node in graph.neurons.values() if node.bias_exp < 0}
     for node in graph.connections.values():
         found |= {type(node).__name__, node.sign_mode.value}

@@ -66,6 +66,11 @@ def convolution(r):
             return shape, node, conv_output_shape(node, shape)
 
 
+def graded_or_binary(shape, message_bits, seed):
+    """An Input; every second graded one has a sign."""
+    return Input(shape, message_bits, signed=bool(message_bits) and int(np.sum(seed)) % 2 == 1)
+
+
 def random_graph(seed, wiring=None):
     """A graph of two or three layers.
 
@@ -80,7 +85,7 @@ def random_graph(seed, wiring=None):
         first = matrix(shape0, shape1, r)
     shape2 = (int(r.integers(1, 7)),)
     nodes = {
-        "in": Input(shape0, int(r.choice([0, 4]))),
+        "in": graded_or_binary(shape0, int(r.choice([0, 4])), seed),
         "c1": first,
         "n1": Neurons(shape1, **registers(shape1, r)),
         "c2": matrix(shape1, shape2, r),
@@ -108,8 +113,7 @@ def random_spikes(graph, n_steps, batch, seed):
     r = np.random.default_rng(seed)
     arrays = {}
     for name, node in graph.inputs.items():
-        high = 1 << node.message_bits if node.message_bits else 2
-        values = r.integers(0, high, (n_steps, batch, *node.shape))
+        values = r.integers(node.low, node.high + 1, (n_steps, batch, *node.shape))
         values *= r.random(values.shape) < 0.5
         if r.random() < 0.2:
             values = np.broadcast_to(values[0], values.shape)

@@ -86,12 +86,11 @@ def _checked(path: Path, key: str, array: Any, node: dict[str, Any]) -> Any:
         raise InputError(f"'{path}': array '{key}' has shape {array.shape}; expected {wanted}")
     if array.dtype.kind not in "biu":
         raise InputError(f"'{path}': array '{key}' has dtype {array.dtype}; expected integers")
-    bits = node["message_bits"]
-    if not bits:
-        return array != 0
-    if array.min() < 0 or array.max() > (1 << bits) - 1:
+    high = (1 << node["message_bits"]) - 1 if node["message_bits"] else 1
+    low = -high if node.get("signed", False) else 0
+    if array.min() < low or array.max() > high:
         raise InputError(
-            f"'{path}': array '{key}' holds {array.min()} to {array.max()}, expected 0 to "
-            f"{(1 << bits) - 1}"
+            f"'{path}': array '{key}' holds {int(array.min())} to {int(array.max())}; expected {low} to "
+            f"{high}. Encode the values as the network was exported"
         )
     return array

@@ -22,11 +22,12 @@ class Decays:
 
 @dataclass(frozen=True)
 class NormalisedLink:
-    """One link with all gains folded in: W per unit of v, and the largest value that it receives."""
+    """One link with all gains folded in: W per unit of v, the largest value that it receives, its sign."""
 
     name: str
     linear: LinearMap
     input_max: int
+    input_signed: bool = False
 
     @property
     def values(self) -> FloatArray:

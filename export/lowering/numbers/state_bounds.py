@@ -134,7 +134,7 @@ def _growth(decay: FloatArray, n_steps: int) -> FloatArray:
 
 def _row_bound(link: NormalisedLink, sign: int, size: int) -> FloatArray:
     """Largest input of each neuron of one sign that a link can send in one step."""
-    weight: Any = link.linear.weight
+    weight: Any = abs(link.linear.weight) * sign if link.input_signed else link.linear.weight
     if isinstance(link.linear, Convolution):
         per_row = np.maximum(sign * weight, 0).reshape(weight.shape[0], -1).sum(axis=1)
         per_row = np.repeat(per_row, size // len(per_row))

@@ -15,7 +15,6 @@ from biril_nm.hw_graph import (
     Connection,
     Conv,
     Dense,
-    Input,
     LoihiGraph,
     Neurons,
     Node,
@@ -30,8 +29,7 @@ __all__ = ["assemble"]
 def assemble(net: FloatNet, quantised: Mapping[str, QuantizedNode]) -> LoihiGraph:
     """Nodes and edges in the order of the float network."""
     nodes: dict[str, Node] = {
-        name: Input(shape, int(metadata.get("message_bits", 0)))
-        for name, (shape, metadata) in net.inputs.items()
+        **net.input_nodes,
     }
     edges: list[tuple[str, str]] = []
     for name, (shape, dynamics) in net.neurons.items():

@@ -13,13 +13,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from biril_nm.arrays import FloatArray, Shape
-from biril_nm.errors import ConfigError
+from biril_nm.errors import ConfigError, RangeError
 from biril_nm.export.lowering.numbers.state_bounds import Peaks
 from biril_nm.export.lowering.passes.float_net import FloatNet
 from biril_nm.export.lowering.passes.normalise import level_of
 from biril_nm.export.nir_nodes.linear_maps import as_matrix
-from biril_nm.hw_graph.inputs import check_arrays
-from biril_nm.hw_graph.nodes import Input
+from biril_nm.hw_graph.inputs import check_arrays, check_values
 from biril_nm.hw_graph.timing import Timing
 
 __all__ = ["calibrate_peaks"]
@@ -37,6 +36,7 @@ def calibrate_peaks(
 
     Raises:
         ConfigError: inputs are missing, or a shape does not fit.
+        RangeError: values that an input does not carry.
     """
     if calibration is None:
         return {}
@@ -52,11 +52,12 @@ def _scaled(
     net: FloatNet, calibration: ArrayLike | Mapping[str, ArrayLike]
 ) -> dict[str, FloatArray]:
     """Input of the float network by name."""
-    inputs = {name: Input(shape) for name, (shape, _) in net.inputs.items()}
+    inputs = net.input_nodes
     try:
         arrays = check_arrays(inputs, calibration, kinds="biuf")
-    except ConfigError as error:
-        raise ConfigError(f"calibration: {error}") from error
+        check_values(inputs, arrays)
+    except (ConfigError, RangeError) as error:
+        raise type(error)(f"calibration: {error}") from error
     scales = {name: float(metadata.get("scale", 1)) for name, (_, metadata) in net.inputs.items()}
     return {name: array / scales[name] for name, array in arrays.items()}
 

@@ -35,6 +35,7 @@ from biril_nm.export.nir_nodes.neurons import (
 )
 
 __all__ = ["FloatLink", "FloatNet", "float_net", "free_name"]
+from biril_nm.hw_graph import Input
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,14 @@ class FloatNet:
     bias: Mapping[str, FloatArray]
     outputs: Mapping[str, str]
     notes: tuple[str, ...] = ()
+
+    @property
+    def input_nodes(self) -> dict[str, Input]:
+        """The inputs as nodes of the chip."""
+        return {
+            name: Input(shape, int(facts.get("message_bits", 0)), bool(facts.get("signed", 0)))
+            for name, (shape, facts) in self.inputs.items()
+        }
 
     def links_into(self, neurons: str) -> list[FloatLink]:
         """Links that end at a neuron node."""

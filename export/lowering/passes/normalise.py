@@ -64,10 +64,10 @@ def _link(net: FloatNet, link: FloatLink, gain: FloatArray) -> NormalisedLink:
         linear = scale_rows(link.linear, gain)
     if link.source not in net.inputs:
         return NormalisedLink(link.name, linear, 1)
-    metadata = net.inputs[link.source][1]
-    bits, scale = int(metadata.get("message_bits", 0)), float(metadata.get("scale", 1))
+    scale = float(net.inputs[link.source][1].get("scale", 1))
+    node = net.input_nodes[link.source]
     linear = scale_rows(linear, np.full(linear.out_shape, 1.0 / scale))
-    return NormalisedLink(link.name, linear, (1 << bits) - 1 if bits else 1)
+    return NormalisedLink(link.name, linear, node.high, node.signed)
 
 
 def _check_sizes(node: str, named: Iterable[tuple[str, FloatArray]]) -> None:
