@@ -17,7 +17,7 @@ from biril_nm.export.lowering.options import LoweringOptions
 from biril_nm.export.lowering.passes.assemble import assemble
 from biril_nm.export.lowering.passes.balance_delays import balance_delays
 from biril_nm.export.lowering.passes.calibrate import calibrate_peaks
-from biril_nm.export.lowering.passes.describe import describe, notes
+from biril_nm.export.lowering.passes.describe import describe, notes, repairs
 from biril_nm.export.lowering.passes.float_net import float_net
 from biril_nm.export.lowering.passes.normalise import normalise
 from biril_nm.export.lowering.passes.plain_graph import plain_graph
@@ -119,7 +119,7 @@ def lower_stages(nir_graph: nir.NIRGraph, options: LoweringOptions | None = None
     graph = balanced.with_metadata(
         **describe(settled, net, quantised, chip),
         **options.facts(),
-        notes=[*settled.notes, *notes(balanced, net, quantised, late)],
+        notes=[*repairs(plain), *settled.notes, *notes(balanced, net, quantised, late)],
         balanced_delays=delays,
     )
     check_design(graph, chip)

@@ -10,6 +10,7 @@ import nir
 from nir.serialization import hdf2dict
 
 from biril_nm.errors import ConfigError, FileFormatError
+from biril_nm.export.nir_files.repair import mended_graph
 from biril_nm.export.nir_nodes.registry import kind_names
 from biril_nm.storage import check_output
 from biril_nm.storage.hdf5 import open_checked, write_whole
@@ -19,6 +20,9 @@ __all__ = ["read_nir", "write_nir"]
 
 def read_nir(path: str | Path) -> nir.NIRGraph:
     """Read a NIR graph of any producer after checking the file.
+
+    Recurrent files of nir 0.2 that nir itself refuses are mended where one way is possible
+    (:mod:`biril_nm.export.nir_files.repair`); the metadata ``repairs`` say what was changed.
 
     Raises:
         FileFormatError: not HDF5, not a NIR graph, links out of the file, or too large.
@@ -32,8 +36,12 @@ def read_nir(path: str | Path) -> nir.NIRGraph:
         try:
             return _read(source)
         except Exception:  # nir raises errors of many types, none of which names the node
-            _name_damaged(source, hdf2dict(file["node"]), "")
-            raise
+            image = hdf2dict(file["node"])
+            _name_damaged(source, image, "")
+            mended = mended_graph(str(source), image)
+            if mended is None:
+                raise
+            return mended
 
 
 def _read(source: Path) -> nir.NIRGraph:

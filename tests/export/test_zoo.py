@@ -58,7 +58,7 @@ def test_read_back_graph_computes_what_torch_does(name, tmp_path):
 
 REFUSED_BY_THE_CHIP = {
     "feedback_without_weights": "'output' reads from lif2 -> avg_pool2d; .*Pass readout='accumulate'",
-    "hand_made_loop": "'back' take 2 steps on chip.*means 1 step. Close the loop over one neuron layer",
+    "hand_made_loop": "'back' take 2 steps on chip.*expected 1 step.*Close the loop over one neuron layer",
     "synaptic_alpha_one": "node '1': no scale keeps.*pass calibration data",
 }
 

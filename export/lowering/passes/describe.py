@@ -6,14 +6,17 @@ from collections.abc import Collection, Mapping
 from importlib import metadata as package_metadata
 from typing import Any
 
+import nir
+
 import biril_nm
 from biril_nm.export.lowering.passes.float_net import FloatNet
 from biril_nm.export.lowering.passes.quantize import FEW_BITS, QuantizedNode
 from biril_nm.export.lowering.passes.settle import Settled
+from biril_nm.export.nir_files.repair import REPAIRS
 from biril_nm.hw_graph import LoihiGraph
 from biril_nm.loihi import ChipProfile
 
-__all__ = ["describe", "notes"]
+__all__ = ["describe", "notes", "repairs"]
 
 
 def describe(
@@ -42,6 +45,12 @@ def describe(
         },
         "versions": {"biril-nm": biril_nm.__version__, "nir": package_metadata.version("nir")},
     }
+
+
+def repairs(graph: nir.NIRGraph) -> list[str]:
+    """What was mended when the file was read."""
+    text = (graph.metadata or {}).get(REPAIRS)
+    return [f"the file was mended: {line}" for line in str(text).splitlines()] if text else []
 
 
 def notes(
