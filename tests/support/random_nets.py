@@ -40,7 +40,8 @@ def neurons(shape, r, spiking=True):
         kind = r.choice(["IF", "LIF", "CubaLIF", "Threshold"], p=[0.25, 0.35, 0.3, 0.1])
     common = {"v_threshold": v_threshold, "v_reset": reset} if spiking else {}
     if kind in ("IF", "I"):
-        return getattr(nir, kind)(r=draw(0.3, 2.0), **common)
+        how = {"if_integration": "per_step"}
+        return getattr(nir, kind)(r=draw(0.3, 2.0), metadata=how, **common)
     if kind in ("LIF", "LI"):
         return getattr(nir, kind)(tau=tau, r=r_in, v_leak=leak, **common)
     if kind == "Threshold":
