@@ -92,14 +92,14 @@ def _hdf5(path: Path, random: Random) -> None:
 
 @reader("nir", "x.nir", _golden("v0_1_0/chain.nir", "norse_mlp.nir", "sinabs_conv.nir"), _hdf5)
 def read_nir_file(path: Path) -> object:
-    from biril_nm.errors import ConfigError
+    from biril_nm.errors import ConfigError, UnsupportedNodeError
     from biril_nm.export import lower
     from biril_nm.export.nir_files.files import read_nir
 
     graph = read_nir(path)
     try:
         return lower(graph).report()
-    except ConfigError:  # it does not state dt and reset
+    except (ConfigError, UnsupportedNodeError):  # it does not state dt and reset
         return lower(graph, dt_s=1e-6, reset="zero").report()
 
 
