@@ -61,9 +61,9 @@ class SafeFormatter(logging.Formatter):
         return shown(super().format(record))
 
 
-def say(text: str) -> None:
-    """One line or block of result."""
-    typer.echo(shown(text))
+def say(text: str, err: bool = False) -> None:
+    """One line or block of result; with ``err`` about the run, on stderr."""
+    typer.echo(shown(text), err=err)
 
 
 def complain(text: str) -> None:

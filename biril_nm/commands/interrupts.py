@@ -12,14 +12,15 @@ from typing import Any, TypeVar, cast
 
 import typer
 
+from biril_nm.commands.console import say
+
 __all__ = ["Stopped", "stoppable"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 NOTHING_KEPT = "Outputs are written whole or not at all; this one was not written"
-SIGNAL_EXIT = (
-    128  # the shell's exit code of a process that a signal ended, less the signal's number
-)
+# The shell's exit code of a process that a signal ended, less the signal's number.
+SIGNAL_EXIT = 128
 
 
 class Stopped(KeyboardInterrupt):
@@ -44,7 +45,7 @@ def stoppable(command: F) -> F:
         except KeyboardInterrupt as stop:
             number = stop.number if isinstance(stop, Stopped) else signal.SIGINT
             kept = stop.args[0] if stop.args else NOTHING_KEPT
-            typer.echo(f"stopped by {signal.Signals(number).name}. {kept}", err=True)
+            say(f"stopped by {signal.Signals(number).name}. {kept}", err=True)
             raise typer.Exit(SIGNAL_EXIT + number) from None
 
     return cast(F, run)

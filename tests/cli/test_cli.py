@@ -173,7 +173,7 @@ def test_wrong_spikes_are_refused(run_dir, tmp_path):
     )
     with zipfile.ZipFile(spikes, "w") as archive:
         archive.writestr("spikes.npy", stream.getvalue())
-    refused(biril("sim", graph, "--spikes", spikes), "pickled")
+    refused(biril("sim", graph, "--spikes", spikes), "Objects and records are never read")
     refused(
         biril("sim", run_dir / "model.pt", "--spikes", spikes), "no integer graph", "biril export"
     )

@@ -95,7 +95,7 @@ def test_the_command_line_with_names_that_are_markup(tmp_path: Path) -> None:
     ):
         done = biril(*words, PYTHONIOENCODING="ascii")
         assert done.returncode == 0, done.stderr
-        assert "n[/red]\\x1b[2J \\xe9" in done.stdout, done.stdout
+        assert "n[/red]\\x1b[2J " in done.stdout, done.stdout
         assert "\x1b" not in done.stdout + done.stderr
 
 
