@@ -23,8 +23,11 @@ from biril_nm.storage.locks import LOCK, locked
 __all__ = ["atomic_directory", "atomic_file", "check_output", "reports_full_disk"]
 
 FILE_WAIT_S = 10.0  # for another process that writes the same file
+FOLDER_WAIT_S = 1.0  # for one that looks whether the writer of this folder is alive
 PART, OLD = ".part", ".old"
-STALE = re.compile(r"\.(?P<name>.+)\.biril-[a-z0-9_]{8}(?P<kind>\.part|\.old)", re.DOTALL)
+STALE = re.compile(
+    r"\.(?P<name>.+)(\.biril-[a-z0-9_]{8}(?P<kind>\.part|\.old)|\.biril-lock)", re.DOTALL
+)
 MAX_NAME_BYTES = 200  # longer names are hashed: most file systems allow 255 bytes
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 MIB = 1 << 20
@@ -167,7 +170,7 @@ def _final(path: Path) -> Path:
 
 
 @contextmanager
-def _only_writer(target: Path, wait_s: float = 0.0) -> Iterator[None]:
+def _only_writer(target: Path, wait_s: float = FOLDER_WAIT_S) -> Iterator[None]:
     """Hold the lock of ``target`` and remove what killed writers left in its folder."""
     name = _short_name(target)
     lock = target.with_name(f".{name}{LOCK}")
@@ -185,14 +188,15 @@ def _remove_stale(folder: Path, own_name: str) -> None:
             continue
         path, name = folder / entry.name, match["name"]
         if name == own_name:
-            _remove(path, match["kind"])
+            if match["kind"]:  # not our lock
+                _remove(path, match["kind"])
             continue
         with (
             suppress(OutputInUseError, OSError),
             locked(folder / f".{name}{LOCK}", f"'{path}'") as exclusive,
         ):
-            if exclusive:
-                _remove(path, match["kind"])
+            if exclusive and match["kind"]:
+                _remove(path, match["kind"])  # a lock goes as it is released
 
 
 def _remove(path: Path, kind: str) -> None:

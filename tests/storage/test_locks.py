@@ -99,6 +99,13 @@ def test_another_output_in_the_folder_removes_parts_of_the_dead_only(context, ho
     assert not (tmp_path / f".dead{LOCK}").exists()
 
 
+def test_a_lock_that_a_killed_writer_left_is_removed_by_the_next_one(holder, tmp_path):
+    (tmp_path / f".dead{LOCK}").write_text("{}")
+    _, alive = holder("atomic_file", tmp_path / "alive")
+    with atomic_file(tmp_path / "new") as part:
+        assert names(tmp_path) == sorted([f".alive{LOCK}", f".new{LOCK}", alive.name, part.name])
+
+
 def test_a_link_named_as_a_part_is_removed_and_not_followed(tmp_path):
     precious = tmp_path / "precious"
     precious.mkdir()
