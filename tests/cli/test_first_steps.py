@@ -90,7 +90,7 @@ REFUSALS = [
     (("export", "GRAPH", "--to", "netx", "-o", "x.nir"), ["x.nir", "must end in .net"]),
     (("export", "PT", "--to", "nir", "--dt", "inf", "-o", "x.nir"), ["dt_s is inf", "finite"]),
     (("export", "PT", "--to", "nir", "--dt", "nan", "-o", "x.nir"), ["dt_s is nan"]),
-    (("export", "PT", "--to", "nir", "--plastic", "fc1=pair", "-o", "x.nir"), ["no learning rules"]),
+    (("export", "PT", "--to", "nir", "--plastic", "fc1=pair", "-o", "x.nir"), ["express learning rules"]),
     (("export", "PT", "--to", "loihi", "--plastic", "fc1", "-o", "x.loihi.npz"), ["CONNECTION=RULE"]),
     (("export", "PT", "--to", "loihi", "--calibration", "SPIKES2", "-o", "x.loihi.npz"), ["'spikes'"]),
     (("sim", "GRAPH", "--spikes", "SPIKES", "-o", "x.txt"), ["x.txt", "must end in .npz"]),
@@ -99,7 +99,7 @@ REFUSALS = [
     (("report", "GRAPH", "-o", "x.pt"), ["x.pt", "must end in .html"]),
     (("eval", "GRAPH", "--backend", "torch"), ["no torch network"]),
     (("eval", "PT", "--workers", 2), ["integer networks only", "--backend sim"]),
-    (("parity", "GRAPH", "--against", "torch,sim"), ["no torch network"]),
+    (("parity", "GRAPH", "--against", "torch,sim"), ["'torch' needs the torch network"]),
     (("train", "--coding", "spikes"), ["expected direct or rate"]),
     (("train", "--model", "mlp", "--schedule", "S"), ["none that a local rule may change"]),
     (("train", "FOLDER"), ["is a folder; expected a regular file"]),
@@ -125,7 +125,7 @@ def test_a_bundle_never_replaces_a_folder_or_file_of_another_kind(folder, tmp_pa
     (thesis / "thesis.tex").write_text("precious")
     for target in (model, thesis, tmp_path):
         done = biril("export", model, "--to", "lava", "-o", target, "--force")
-        refused(done, str(target), "no folder with run_lava.py")
+        refused(done, str(target), "not a folder with run_lava.py")
     assert model.read_bytes() == (folder / "model.pt").read_bytes()
     assert (thesis / "thesis.tex").read_text() == "precious"
     for _ in range(2):

@@ -103,11 +103,11 @@ def test_rules_from_files(graph_file, tmp_path, ending):
     done("export", graph_file, "--to", "loihi", "-o", plastic, "--plastic", f"fc2={path}")
     rule = LoihiGraph.load(plastic).plastic["fc2"].rule
     assert rule == PAIR if ending == "json" else (rule.name, rule.t_epoch) == ("mine", 2)
-    path.write_text("dw = [[")
     args = ("export", graph_file, "--to", "loihi", "-o", tmp_path / "q.loihi.npz")
-    for text in ("{", "[" * 100_000):
+    deep = "nests deeper" if ending == "json" else "is not TOML"
+    for text, problem in (("{", f"is not {ending.upper()}"), ("[" * 100_000, deep)):
         path.write_text(text)
-        assert f"rule file '{path}' is damaged" in refused(*args, "--plastic", f"fc2={path}")
+        assert f"'{path}' {problem}" in refused(*args, "--plastic", f"fc2={path}")
 
 
 def test_third_factors_get_inputs(graph_file, tmp_path):

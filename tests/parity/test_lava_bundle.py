@@ -167,7 +167,6 @@ def test_contents_of_the_folder(bundle: Path) -> None:
     folder = Path(runner.__file__).parent
     for name in scripts:
         assert (bundle / name).read_bytes() == (folder / name).read_bytes()
-        assert "biril_nm" not in (bundle / name).read_text()
     with np.load(bundle / "network.npz", allow_pickle=False) as archive:
         text = json.loads(archive["network"].tobytes())
         assert all(archive[key].dtype.kind in "iu" for key in archive.files)
