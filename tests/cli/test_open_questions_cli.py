@@ -22,7 +22,8 @@ def test_if_integration_is_asked_for_and_taken(tmp_path):
     done = biril(*call, "--if-integration", "per_step", "-o", tmp_path / "x.loihi.npz")
     assert done.returncode == 0, done.stderr
     assert LoihiGraph.load(tmp_path / "x.loihi.npz").metadata["if_integration"] == "per_step"
-    refused(biril(*call, "--if-integration", "exact"), "expected 'per_step' or 'continuous'")
+    wrong = biril(*call, "--if-integration", "exact", "-o", tmp_path / "y.loihi.npz")
+    refused(wrong, "expected 'per_step' or 'continuous'")
 
 
 def test_dt_is_asked_for_by_targets_that_count_in_seconds_only(tmp_path):
