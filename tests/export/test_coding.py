@@ -241,3 +241,26 @@ def test_codings_of_another_form_are_refused(text):
 def test_values_that_a_coding_does_not_take_are_refused(coding, values, message):
     with pytest.raises(ConfigError, match=message):
         coding.encode(values)
+
+
+class Normalised(nn.Module):
+    """A network on normalised pictures that takes them as they are, 0..1."""
+
+    def __init__(self, body, mean=0.13, deviation=0.31) -> None:
+        super().__init__()
+        self.body, self.mean, self.deviation = body, mean, deviation
+
+    def forward(self, x):
+        return self.body((x - self.mean) / self.deviation)
+
+
+def test_mean_and_deviation_fold_into_the_first_layer():
+    body, x, coding = own_net(2.0), images(0, 1, 7), Coding("direct", N_STEPS)
+    want = torch_spikes(body, np.repeat(((x - 0.13) / 0.31)[None], N_STEPS, 0))
+    found = {}
+    for name, net in (("folded", Normalised(body)), ("left out", body)):
+        graph = lower(to_nir(net, SAMPLE, DT, coding=coding))
+        trace = simulate(graph, coding.encode(x), record="s")
+        found[name] = float((trace[graph.outputs["output"]].s == want).mean())
+    assert len(graph.neurons) == 2
+    assert want.mean() > 0.05 and found["folded"] > 0.94 > 0.9 > found["left out"]
