@@ -175,7 +175,9 @@ def test_wrong_spikes_are_refused(run_dir, tmp_path):
         archive.writestr("spikes.npy", stream.getvalue())
     refused(biril("sim", graph, "--spikes", spikes), "Objects and records are never read")
     refused(
-        biril("sim", run_dir / "model.pt", "--spikes", spikes), "no integer graph", "biril export"
+        biril("sim", run_dir / "model.pt", "--spikes", spikes),
+        "is not an integer graph",
+        "biril export",
     )
 
 

@@ -34,7 +34,7 @@ def test_a_damaged_npy_is_refused(tmp_path):
     one_layer().save(tmp_path / "net.loihi.npz")
     (tmp_path / "x.npy").write_bytes(b"\x93NUMPY" + bytes(20))
     call = ("sim", tmp_path / "net.loihi.npz", "--spikes", tmp_path / "x.npy")
-    refused(biril(*call), "x.npy", "no readable .npy array")
+    refused(biril(*call), "x.npy", "is of version 0")
     np.save(tmp_path / "x.npy", np.zeros((3, 1, 7), np.uint8))
     refused(biril(*call), "expected (n_steps, batch, 40)")
     refused(biril(*call[:-1], tmp_path / "none.npy"), "does not exist")
