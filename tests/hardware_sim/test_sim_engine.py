@@ -181,7 +181,7 @@ def test_what_does_not_fit_is_refused():
         simulate(graph, {"x": np.ones((5, 1, 12), int)})
     with pytest.raises(ConfigError, match="n_threads is 0"):
         simulate(graph, np.ones((5, 1, 12), int), n_threads=0)
-    with pytest.raises(ConfigError, match="message_bits 40; expected 0"):
+    with pytest.raises(ConfigError, match="message_bits is 40; expected 0 to 31"):
         simulate(two_layers(40), np.ones((5, 1, 12), int))
 
 

@@ -17,6 +17,7 @@ from biril_nm.hw_graph import Conv, Dense, Input, LoihiGraph, Neurons, conv_outp
 from biril_nm.loihi.fixed_point import decay_toward_zero, wrap_state
 
 LIMIT = 1 << 23
+NO_MORE = np.empty((1, 0, 0), np.int64)  # CUBA-LIF has no state beyond u and v
 NOTHING = Probes(
     np.empty((0, 0, 0), np.uint8),
     np.empty((0, 0, 0), np.int32),
@@ -32,7 +33,9 @@ def one_step(a, u, v, du, dv, bias, vth, wide, shared):
     s = np.zeros((1, 1, -(-n // MASK) * MASK), np.uint8)
     u, v = np.array([u], np.int32), np.array([v], np.int32)
     a = np.array(a, np.int32).reshape(1, 1, n)
-    node = Node(Cells(s, 0, u, v), Registers(*registers, wide), NOTHING, Clock(0, 0, 0, 0, 0))
+    node = Node(
+        Cells(s, 0, u, v, NO_MORE), Registers(*registers, wide), NOTHING, Clock(0, 0, 0, 0, 0)
+    )
     count = advance(a, 0, 1, node)
     assert count == s.sum()
     return s[0, 0, :n], u[0], v[0]
@@ -65,7 +68,9 @@ def test_clearing_and_gate():
         u, v = np.zeros((1, 1), np.int32), np.zeros((1, 1), np.int32)
         registers = Registers(*(np.array([x], np.int32) for x in (0, 4096, 1, 99)), False)
         a, probes = np.zeros((1, 9, 1), np.int32), NOTHING._replace(v=v_rows)
-        advance(a, 0, 9, Node(Cells(s, 0, u, v), registers, probes, Clock(0, 0, 4, 1, active)))
+        advance(
+            a, 0, 9, Node(Cells(s, 0, u, v, NO_MORE), registers, probes, Clock(0, 0, 4, 1, active))
+        )
         assert v_rows.ravel().tolist() == expected
 
 
@@ -84,7 +89,7 @@ def test_sums_of_neurons_without_memory_need_no_u(shared, left, kind):
     state = np.array([v], np.int32)
     registers = [np.zeros(1), np.full(1, 4096 - dv), bias[:1] if shared else bias]
     registers = [np.asarray(x, np.int32) for x in (*registers, vth[:1] if shared else vth)]
-    cells, clock = Cells(s, 0, np.empty((1, 0), np.int32), state), Clock(0, 0, 0, 0, 0)
+    cells, clock = Cells(s, 0, np.empty((1, 0), np.int32), state, NO_MORE), Clock(0, 0, 0, 0, 0)
     a = (sums << left).astype(np.int32).reshape(1, 1, n)
     count = advance(a, 0, 1, Node(cells, Registers(*registers, False), NOTHING, clock))
     y = decay_toward_zero(v, dv) + (sums << left + 6) + bias
