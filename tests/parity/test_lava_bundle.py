@@ -104,6 +104,8 @@ def test_several_inputs_outputs_loops_and_sparse_weights(tmp_path: Path) -> None
     [
         ({"x": np.zeros((2, 1, 2, 7, 5), int)}, "has no array 'spikes', only x"),
         ({"spikes": np.zeros((2, 1, 7, 5), int)}, "has shape (2, 1, 7, 5); expected (n_steps,"),
+        ({"spikes": np.full((2, 1, 2, 7, 5), 2)}, "holds 2 to 2; expected 0 to 1"),
+        ({"spikes": np.full((2, 1, 2, 7, 5), -1)}, "holds -1 to -1; expected 0 to 1"),
         ({"spikes": np.zeros((2, 1, 2, 7, 5))}, "has dtype float64; expected integers"),
         (
             {"spikes": np.array([{"a": 1}], dtype=object)},
