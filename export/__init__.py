@@ -10,7 +10,7 @@ _EXPORTS = {
     "lower": "biril_nm.export.lowering",
     "read_netx": "biril_nm.export.netx",
     "to_nir": "biril_nm.export.from_torch",
-    "with_coding": "biril_nm.export.nir_files.coding",
+    "with_coding": "biril_nm.export.nir_nodes.coding",
     "with_input_bias": "biril_nm.export.netx",
     "write_netx": "biril_nm.export.netx",
 }

@@ -139,13 +139,13 @@ def sim_command(
     """
     from biril_nm.hardware_sim import simulate
 
+    drive.check(learn, outputs)
+    outputs.check(learn)
     if not graph.name.endswith(GRAPH_SUFFIX):
         raise FileFormatError(
             f"'{graph}' is not an integer graph (x{GRAPH_SUFFIX}). Make one: biril export {graph} "
             f"--to loihi"
         )
-    drive.check(learn, outputs)
-    outputs.check(learn)
     network = LoihiGraph.load(graph)
     options: dict[str, Any] = {"record": record.split(","), "n_threads": threads}
     if drive.pictures is not None:

@@ -70,8 +70,8 @@ def load_source(
         )
         return LoadedFile(path, "netx", graph=graph)
     if path.suffix == ".nir":
-        from biril_nm.export.nir_files.coding import with_coding
         from biril_nm.export.nir_files.files import read_nir
+        from biril_nm.export.nir_nodes.coding import with_coding
 
         found = read_nir(path)
         if how.coding is not None:

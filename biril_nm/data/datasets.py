@@ -241,7 +241,7 @@ def _mnist_split(folder: Path, stem: str, ending: str, count: int) -> Split:
     """Read the files in memory; the folder may be read-only."""
     images, labels = (folder / f"{stem}-{kind}{ending}" for kind in _MNIST_KINDS)
     shape = (count, MNIST_SIDE, MNIST_SIDE)
-    pixels, classes = _read_idx(images, IDX_IMAGES, shape), _read_idx(labels, IDX_LABELS, (count,))
+    pixels, classes = read_idx(images, IDX_IMAGES, shape), read_idx(labels, IDX_LABELS, (count,))
     if classes.max() >= N_DIGITS:
         raise FileFormatError(
             f"'{labels}' holds label {classes.max()}; expected 0 to {N_DIGITS - 1}"
@@ -249,7 +249,7 @@ def _mnist_split(folder: Path, stem: str, ending: str, count: int) -> Split:
     return Split(pixels[:, None], classes.astype(np.int64), BYTE_TOP)
 
 
-def _read_idx(path: Path, magic: int, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+def read_idx(path: Path, magic: int, shape: tuple[int, ...]) -> NDArray[np.uint8]:
     """The bytes of an IDX file, packed or not, which must be of exactly this shape."""
     header = struct.pack(f">{1 + len(shape)}i", magic, *shape)
     size = math.prod(shape)

@@ -40,7 +40,7 @@ from biril_nm.export.from_torch.graph import GraphBuilder
 from biril_nm.export.from_torch.module import check_module, resting_copy, unwrapped
 from biril_nm.export.from_torch.registry import kind_of
 from biril_nm.export.from_torch.runs import trace_network
-from biril_nm.export.nir_files.coding import with_coding
+from biril_nm.export.nir_nodes.coding import with_coding
 from biril_nm.export.nir_nodes.fold_batchnorm import fold_batchnorm
 from biril_nm.export.nir_nodes.typed_convolutions import typed
 from biril_nm.models import BirilNet

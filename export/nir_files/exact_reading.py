@@ -22,6 +22,7 @@ from biril_nm.export.nir_files.exact_models import (
     neurons_of_model,
 )
 from biril_nm.export.nir_nodes.groups import regrouped
+from biril_nm.export.nir_nodes.metadata import EXACT_REGISTERS
 from biril_nm.export.nir_nodes.neurons import ENDLESS_STEPS
 from biril_nm.export.nir_nodes.typed_convolutions import restored
 from biril_nm.hw_graph import (
@@ -51,7 +52,7 @@ __all__ = ["EXACT", "REGISTERS", "VERSION", "exact_graph"]
 log = logging.getLogger(__name__)
 
 # Metadata of the graph that marks such a file.
-EXACT = "exact_registers"
+EXACT = EXACT_REGISTERS
 VERSION = 1
 REGISTERS = CUBA_LIF.per_neuron
 # Beyond it, floats have no fraction.

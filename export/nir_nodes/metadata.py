@@ -15,9 +15,18 @@ import numpy as np
 from biril_nm.errors import ConfigError
 from biril_nm.export.nir_nodes.kinds import Check
 
-__all__ = ["COMMON", "STEPS_MAX", "checked_metadata", "positive", "text", "whole_between"]
+__all__ = [
+    "COMMON",
+    "EXACT_REGISTERS",
+    "STEPS_MAX",
+    "checked_metadata",
+    "positive",
+    "text",
+    "whole_between",
+]
 
 STEPS_MAX = 1 << 30
+EXACT_REGISTERS = "exact_registers"  # key of graphs that hold integers instead of floats
 
 
 def positive(what: str, value: Any) -> float:

@@ -162,8 +162,8 @@ def write_report(
         cards=added.cards,
         sections=added.sections,
         network=_network(graph, recording),
-        epochs=_epochs(run_dir),
-        curves=_curves(run_dir),
+        epochs=read_epochs(run_dir),
+        curves=read_curves(run_dir),
         neurons=Table(*neuron_table(graph)),
         connections=Table(CONNECTION_HEADER, connection_rows(graph)),
         known="quantisation" in graph.metadata,
@@ -217,7 +217,7 @@ def _learning(graph: LoihiGraph) -> Table | None:
     )
 
 
-def _epochs(run_dir: str | Path | None) -> list[dict[str, Any]]:
+def read_epochs(run_dir: str | Path | None) -> list[dict[str, Any]]:
     path = Path(run_dir) / METRICS if run_dir is not None else None
     if path is None or not path.is_file():
         return []
@@ -227,7 +227,7 @@ def _epochs(run_dir: str | Path | None) -> list[dict[str, Any]]:
     return lines
 
 
-def _curves(run_dir: str | Path | None) -> str | None:
+def read_curves(run_dir: str | Path | None) -> str | None:
     path = Path(run_dir) / CURVES if run_dir is not None else None
     if path is None or not path.is_file():
         return None

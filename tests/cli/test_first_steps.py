@@ -100,7 +100,7 @@ REFUSALS = [
     (("eval", "GRAPH", "--backend", "torch"), ["no torch network"]),
     (("eval", "PT", "--workers", 2), ["integer networks only", "--backend sim"]),
     (("parity", "GRAPH", "--against", "torch,sim"), ["'torch' needs the torch network"]),
-    (("train", "--coding", "spikes"), ["expected direct or rate"]),
+    (("train", "--coding", "spikes"), ["expected direct, rate or signed"]),
     (("train", "--model", "mlp", "--schedule", "S"), ["none that a local rule may change"]),
     (("train", "FOLDER"), ["is a folder; expected a regular file"]),
     (("info", "FOLDER"), ["unknown ending"]),

@@ -74,7 +74,7 @@ def test_wrong_arguments() -> None:
         ConfigError, match="data set 'cifar' is unknown; expected one of digits, mnist"
     ):
         load_data("cifar")
-    with pytest.raises(ConfigError, match="batch_size 0"):
+    with pytest.raises(ConfigError, match="batch_size is 0"):
         Batches(small_split(), 0)
 
 

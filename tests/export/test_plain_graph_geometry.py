@@ -141,11 +141,17 @@ def test_geometry_that_does_not_fit_is_refused(node, shape, message):
 def test_a_convolution_too_large_to_be_unrolled_is_refused():
     conv = conv2d(np.ones((64, 64, 7, 7)), padding=3, bias=np.zeros(64))
     levels = np.linspace(1, 2, 64 * 32 * 32).reshape(64, 32, 32)
-    graph = single(conv, (64, 32, 32), nir.IF(r=np.ones_like(levels), v_threshold=levels))
+    graph = single(
+        conv,
+        (64, 32, 32),
+        nir.LIF(
+            tau=np.full_like(levels, 1e-2), r=levels, v_leak=0 * levels, v_threshold=0 * levels + 1
+        ),
+    )
     with pytest.raises(
         RangeError, match=r"node 'x': the convolution from .* needs 205520896 weights"
     ):
-        lower(graph, reset="zero")
+        lower(graph, dt_s=1e-3, reset="zero")
 
 
 @pytest.mark.parametrize(

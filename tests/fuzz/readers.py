@@ -223,9 +223,9 @@ def _other_kind(path: Path, random: Random) -> None:
 
 @reader("run_folder", "run", _run_folder, _one_of(jsonl=damage_lines, png=damage_bytes))
 def read_run_folder(path: Path) -> object:
-    from biril_nm.export.report.page import _curves, _epochs
+    from biril_nm.export.report.page import read_curves, read_epochs
 
-    return _epochs(path), _curves(path)
+    return read_epochs(path), read_curves(path)
 
 
 # --- arrays -------------------------------------------------------------------------------------
@@ -311,6 +311,6 @@ def _damage_gzip(data: bytes, random: Random) -> bytes:
 
 @reader("idx", "x.gz", _idx, in_place(_damage_gzip))
 def read_images(path: Path) -> object:
-    from biril_nm.data.datasets import _read_idx
+    from biril_nm.data.datasets import read_idx
 
-    return _read_idx(path, 2051, (3, 28, 28))
+    return read_idx(path, 2051, (3, 28, 28))

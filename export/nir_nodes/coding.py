@@ -10,7 +10,7 @@ import nir
 
 from biril_nm.coding import Coding
 from biril_nm.errors import ConfigError
-from biril_nm.export.nir_files.exact_reading import EXACT
+from biril_nm.export.nir_nodes.metadata import EXACT_REGISTERS
 
 __all__ = ["coding_facts", "with_coding"]
 
@@ -48,7 +48,7 @@ def with_coding(graph: nir.NIRGraph, coding: Coding | Mapping[str, Coding]) -> n
             f"coding names {found}; expected a biril_nm.coding.Coding for inputs of {', '.join(inputs)}"
         )
     metadata = dict(graph.metadata or {})
-    if EXACT in metadata:
+    if EXACT_REGISTERS in metadata:
         raise ConfigError(
             "the graph holds the integers of a chip, whose input is fixed. Give the coding to the network "
             "that it was lowered from"
