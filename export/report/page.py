@@ -218,6 +218,7 @@ def _learning(graph: LoihiGraph) -> Table | None:
 
 
 def read_epochs(run_dir: str | Path | None) -> list[dict[str, Any]]:
+    """Records of the epochs in a run's folder; none without one."""
     path = Path(run_dir) / METRICS if run_dir is not None else None
     if path is None or not path.is_file():
         return []
@@ -228,6 +229,7 @@ def read_epochs(run_dir: str | Path | None) -> list[dict[str, Any]]:
 
 
 def read_curves(run_dir: str | Path | None) -> str | None:
+    """The plot in a run's folder as base64; None without one."""
     path = Path(run_dir) / CURVES if run_dir is not None else None
     if path is None or not path.is_file():
         return None
