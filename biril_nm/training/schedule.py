@@ -30,7 +30,7 @@ def parse_schedule(text: str) -> str:
     if bare and len(bare) <= MAX_CYCLE and set(bare) <= set(LETTERS):
         return bare
     raise ConfigError(
-        f"schedule is '{text}'; expected a ratio S:B:H such as '1:6:2', or a cycle of the letters "
+        f"schedule is '{text:.60}'; expected a ratio S:B:H such as '1:6:2', or a cycle of the letters "
         f"B (STBP), S (STDP), H (STDP-STBP) such as 'BBSBBH'"
     )
 

@@ -176,7 +176,7 @@ def test_plastic_layers() -> None:
     assert [link.name for link in plastic_links(net, "conv+fc")] == ["conv2", "fc1"]
     with pytest.raises(ConfigError, match="expected one of conv, conv"):
         plastic_links(net, "all")
-    with pytest.raises(ConfigError, match="add a hidden layer or use a schedule of B only"):
+    with pytest.raises(ConfigError, match="Add a hidden layer, or use a schedule of B only"):
         plastic_links(build_model("mlp", ModelConfig(hidden=(8,))))
 
 

@@ -35,7 +35,7 @@ def test_ratio_is_derived(ratio: tuple[int, int, int]) -> None:
 
 @pytest.mark.parametrize("text", ["", "BXB", "1:2", "1:2:3:4", "-1:2:3", "1.5:2:1", "B" * 20_000])
 def test_wrong_schedules(text: str) -> None:
-    with pytest.raises(ConfigError, match=r"neither a ratio.*'1:6:2'.*'BBSBBH'"):
+    with pytest.raises(ConfigError, match=r"expected a ratio.*'1:6:2'.*'BBSBBH'"):
         parse_schedule(text)
 
 

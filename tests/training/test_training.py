@@ -250,7 +250,7 @@ def test_evaluate_counts() -> None:
     expected = float((out.predictions.numpy() == DIGITS.test.labels).mean())
     assert result.accuracy == pytest.approx(expected)
     assert result.firing_rates["if1"] == pytest.approx(float(out.recorded["if1"].mean()))
-    with pytest.raises(ConfigError, match="nothing to evaluate"):
+    with pytest.raises(ConfigError, match="the loader holds no samples"):
         evaluate(net, [])
 
 
