@@ -260,7 +260,7 @@ def small_dv_is_coarse(graph: LoihiGraph, chip: ChipProfile) -> Iterator[Finding
 def dv_4096_exceeds_12_bits(graph: LoihiGraph, chip: ChipProfile) -> Iterator[Finding]:
     """4096 (v forgets everything) runs in Lava, but a 12-bit register ends at 4095."""
     for name, node in _neurons_with(graph, "dv"):
-        if np.any(np.asarray(node.dv) == DECAY_UNITY):
+        if np.any(np.asarray(node.dv) == DECAY_UNITY) and not _sums_up(node):
             yield Finding(
                 name,
                 f"dv is {DECAY_UNITY}, which Lava runs exactly",

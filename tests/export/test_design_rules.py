@@ -111,6 +111,7 @@ CAUTIONED: list[tuple[str, dict[str, Any], str]] = [
     ("lif1", {"vth": 20}, "'lif1': vth is 20, a rounding step of 5 %"),
     ("lif2", {"dv": [0, 10, 49, 50, 60]}, "'lif2': dv is 10 to 49, so tau is off by up to 5 %"),
     ("lif1", {"dv": 4096}, "'lif1': dv is 4096, which Lava runs exactly"),
+    ("lif3", {"du": -1, "dv": 4096}, "'lif3': du is -1, with which u sums up its input"),
     (
         "conv",
         {"weight": np.full((2, 2, 2, 2), 7)},
