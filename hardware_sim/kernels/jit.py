@@ -67,7 +67,7 @@ class BoundKernels:
 
 def is_loaded(function: Any) -> bool:
     """Whether this process has machine code of a kernel."""
-    return bool(function.signatures)
+    return bool(function.overloads)
 
 
 def part(function: F) -> F:
