@@ -222,7 +222,7 @@ def test_first_run_announces_the_compilation(monkeypatch, caplog):
     from biril_nm.hardware_sim import simulator
 
     class NeverCalled:
-        signatures = ()
+        overloads = ()
 
     never = SimpleNamespace(advance=NeverCalled, run=NeverCalled)
     monkeypatch.setattr(simulator, "loops", never)
