@@ -29,6 +29,7 @@ TEXTS = (
 )
 NUMBERS = (0, 1, -1, 2, 0.5, np.nan, np.inf, -np.inf, 1 << 31, 1 << 62, -(1 << 40), 1e300)
 SHAPES = ((), (0,), (1,), (2,), (3, 3), (1, 1, 3, 3), (0, 4), (200, 200))
+MAX_VALUES = 1 << 20
 TYPES = ("f8", "f4", "i8", "u1", ">f8", "c16", "S4", "?")
 
 
@@ -45,7 +46,7 @@ def damage_hdf5(path: Path, random: Random) -> None:
 
 def _change(file: Any, name: str, random: Random) -> None:
     kind = int(random.integers(12))
-    old = file[name][()] if isinstance(file[name], h5py.Dataset) else None
+    old = _values(file[name])
     if kind == 0:
         del file[name]
     elif kind == 1:
@@ -66,6 +67,13 @@ def _change(file: Any, name: str, random: Random) -> None:
     else:
         del file[name]
         _replace(file, name, old, kind, random)
+
+
+def _values(member: Any) -> Any:
+    """What a dataset holds, None for a group; no values where an earlier change made it huge."""
+    if not isinstance(member, h5py.Dataset):
+        return None
+    return member[()] if (member.size or 0) <= MAX_VALUES else np.zeros(0)
 
 
 def _replace(file: Any, name: str, old: Any, kind: int, random: Random) -> None:

@@ -1,8 +1,7 @@
-"""A few hundred damaged files for every reader; ``make fuzz`` tries more."""
+"""A few hundred damaged files for every reader, the same in every run; ``make fuzz`` tries others."""
 
 from __future__ import annotations
 
-import secrets
 from pathlib import Path
 
 import pytest
@@ -11,14 +10,14 @@ from tests.fuzz.driver import Worker, fuzz
 from tests.fuzz.readers import READERS
 
 N_INPUTS = 300
+SEED = 1
 
 
 @pytest.mark.parametrize("name", READERS)
 def test_damaged_files_are_read_or_refused(name: str, tmp_path: Path) -> None:
-    seed = secrets.randbits(32)
-    result = fuzz(name, seed, N_INPUTS, save_to=tmp_path)
+    result = fuzz(name, SEED, N_INPUTS, save_to=tmp_path)
     text = "\n".join(
-        f"python -m tests.fuzz --reader {name} --seed {seed} --first {index} --inputs 1 ({path}): {why}"
+        f"python -m tests.fuzz --reader {name} --seed {SEED} --first {index} --inputs 1 ({path}): {why}"
         for index, why, path in result.failures
     )
     assert not result.failures, text
