@@ -9,22 +9,31 @@ an atomic operation per array and call, is off.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
-from contextlib import suppress
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import IO, Any, TypeVar, cast
 
 import numba
 from numba.extending import intrinsic, overload
 
 from biril_nm import compartments, loihi
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 __all__ = ["BoundKernels", "choice", "clear", "instruction", "is_loaded", "kernel", "part"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 DIGEST = ".sha256"  # beside each file of machine code
+LOCK = ".lock"  # beside the index of a kernel
+TURN_S = 600.0  # longest wait for a process that compiles the same kernel; it may be stopped
+POLL_S = 0.05
 CACHE_PARTS = ("_source_stamp", "_load_index", "_load_data", "_save_data", "_data_path", "save")
 OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "_nrt": False}
 
@@ -41,6 +50,7 @@ def kernel(function: F) -> F:
         return cast(F, numba.njit(function, **OPTIONS))
     if not _stamp_with_all_sources(compiled):
         return cast(F, numba.njit(function, **OPTIONS))
+    _compile_in_turn(compiled)
     return cast(F, compiled)
 
 
@@ -139,6 +149,43 @@ def _compile_damaged_anew(index: Any) -> None:
 
     index._load_index, index.save, index._save_data = load_index, save_if_possible, save_data
     index._load_data = load
+
+
+def _compile_in_turn(compiled: Any) -> None:
+    """Let one process at a time compile a kernel; those that waited find its code on disk.
+
+    It also keeps the index right: numba reads, changes and writes it, and two processes that do so at once
+    give two kernels one file.
+    """
+    compile_now, lock = compiled.compile, Path(compiled._cache._cache_file._index_path + LOCK)
+
+    def compile_in_turn(signature: Any) -> Any:
+        with _turn(lock):
+            return compile_now(signature)
+
+    compiled.compile = compile_in_turn
+
+
+@contextmanager
+def _turn(path: Path) -> Iterator[None]:
+    """Hold a lock on a file, where there are locks."""
+    with ExitStack() as held:
+        with suppress(OSError):  # the folder cannot be written, or its file system has no locks
+            if fcntl is not None:
+                file = held.enter_context(path.open("ab"))
+                _wait_for(file)
+                # A forked child has the file open too, so closing it here would not be enough.
+                held.callback(fcntl.flock, file, fcntl.LOCK_UN)
+        yield
+
+
+def _wait_for(file: IO[bytes]) -> None:
+    end = time.monotonic() + TURN_S
+    while time.monotonic() < end:
+        with suppress(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        time.sleep(POLL_S)
 
 
 @cache

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import sys
+import threading
+import time
 
 import numba
 import pytest
@@ -64,3 +66,69 @@ def test_a_cache_that_cannot_be_written_is_done_without(little, monkeypatch):
     monkeypatch.setattr(numba.core.caching.IndexDataCacheFile, "_open_for_write", full)
     assert little() == (42, 0)
     assert little() == (42, 0)
+
+
+@pytest.fixture
+def slow_saving(monkeypatch):
+    """Several processes, as threads that each have a dispatcher, read the index before one writes it."""
+    files = numba.core.caching.IndexDataCacheFile
+    read = files._load_index
+
+    def slowly(self):
+        found = read(self)
+        time.sleep(0.3)
+        return found
+
+    monkeypatch.setattr(files, "_load_index", slowly)
+
+
+def compile_at_once(module, *values):
+    """The kernels after each was called with one value, all at the same time."""
+    kernels = [jit.kernel(module.twice) for _ in values]
+    threads = [threading.Thread(target=kernel, args=(x,)) for kernel, x in zip(kernels, values)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return kernels
+
+
+def hits(kernels):
+    return sum(sum(kernel.stats.cache_hits.values()) for kernel in kernels)
+
+
+def test_processes_compile_a_kernel_once(little, slow_saving):
+    kernels = compile_at_once(sys.modules["little_kernel"], 21, 21, 21)
+    assert hits(kernels) == 2
+
+
+def test_kernels_compiled_at_once_do_not_overwrite_each_other(little, slow_saving):
+    module = sys.modules["little_kernel"]
+    assert hits(compile_at_once(module, 21, 2.5)) == 0
+    again = [jit.kernel(module.twice) for _ in range(2)]
+    assert [kernel(x) for kernel, x in zip(again, (21, 2.5))] == [42, 5.0]
+    assert hits(again) == 2
+
+
+@pytest.mark.parametrize("without", ["lock module", "folder", "locks"])
+def test_without_a_lock_kernels_are_compiled_all_the_same(without, little, monkeypatch):
+    def no_locks(*_):
+        raise OSError(95, "Operation not supported")
+
+    if without == "lock module":
+        monkeypatch.setattr(jit, "fcntl", None)
+    elif without == "folder":
+        monkeypatch.setattr(jit, "LOCK", "/no/such/folder")
+    else:
+        monkeypatch.setattr(jit.fcntl, "flock", no_locks)
+    assert little() == (42, 0)
+    assert little() == (42, 1)
+
+
+def test_a_process_that_holds_the_lock_for_ever_is_not_waited_for(little, monkeypatch, tmp_path):
+    assert little() == (42, 0)
+    (lock,) = (tmp_path / "cache").rglob("*.lock")
+    monkeypatch.setattr(jit, "TURN_S", 0.2)
+    with lock.open("ab") as file:
+        jit.fcntl.flock(file, jit.fcntl.LOCK_EX)
+        assert little() == (42, 1)
