@@ -23,8 +23,13 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 demo: venv
 	PATH="$(abspath $(BIN)):$$PATH" bash examples/demo.sh $(OUT)
 
+# A worker for each core, up to MAX_WORKERS (each takes 1 GiB of memory). WORKERS=0: one after the other in one process.
+WORKERS ?= auto
+MAX_WORKERS ?= 8
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses $(MAX_WORKERS) --dist loadfile --no-loadscope-reorder
+
 test: venv
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 test-slow: venv
 	$(BIN)/python -m pytest -m slow

@@ -6,6 +6,7 @@ On Python 3.10 a missing Lava is a failure, not a skip.
 from __future__ import annotations
 
 import importlib.util
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,6 +15,10 @@ from pathlib import Path
 import pytest
 
 from tests.support.warm_kernels import compile_kernels
+
+# One thread for torch and NumPy, before anything imports them: the networks here are so small that threads
+# mostly wait for each other, which takes CPU time too. Child processes inherit it.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 HAS_LAVA = importlib.util.find_spec("lava") is not None
 LAVA_PYTHON = (3, 10)
