@@ -15,6 +15,7 @@ from typing import Protocol
 
 import numpy as np
 
+from biril_nm.arrays import Array
 from biril_nm.hardware_sim.engine.feeds import Feed
 from biril_nm.hardware_sim.engine.program import Program
 from biril_nm.hardware_sim.engine.recorder import Recorder
@@ -188,8 +189,8 @@ class Worker:
             if component.looped:
                 self._run_loop(chunk, component.names)
             elif name in chunk.arriving:
-                self._receive(chunk, name, 0, chunk.n_steps)
-                self._advance(chunk, name, 0, chunk.n_steps)
+                self._receive(chunk.arriving[name], self._links(chunk, name), 0, chunk.n_steps)
+                self._advance(chunk, name, self._node(chunk, name), 0, chunk.n_steps)
             else:
                 self._run_node(chunk, name)
         self._watch(chunk)
@@ -198,14 +199,19 @@ class Worker:
     def _run_loop(self, chunk: Chunk, names: tuple[str, ...]) -> None:
         """Nodes that feed each other: from outside for all steps at once, then step by step."""
         for name in names:
-            self._receive(chunk, name, 0, chunk.n_steps, outside=names)
+            links = self._links(chunk, name, outside=names)
+            self._receive(chunk.arriving[name], links, 0, chunk.n_steps)
         if names in self._loops:
             self._loops[names].run(chunk)
             return
+        inside = [
+            (name, self._links(chunk, name, inside=names), self._node(chunk, name))
+            for name in names
+        ]
         for t in range(chunk.n_steps):
-            for name in names:
-                self._receive(chunk, name, t, t + 1, inside=names)
-                self._advance(chunk, name, t, t + 1)
+            for name, links, node in inside:
+                self._receive(chunk.arriving[name], links, t, t + 1, add=True)
+                self._advance(chunk, name, node, t, t + 1)
 
     def _run_node(self, chunk: Chunk, name: str) -> None:
         """A node with a single connection."""
@@ -216,29 +222,32 @@ class Worker:
         self._recorder.count(name, n_spikes)
 
     def _receive(
+        self, a: Array, links: list[tuple[str, Link]], ta: int, tb: int, add: bool = False
+    ) -> None:
+        """Put or add what connections deliver in steps ta to tb."""
+        if not links and not add:
+            a[:, ta:tb] = 0
+        for name, link in links:
+            self._call(loops.accumulate, name, link, a, ta, tb, add)
+            add = True
+
+    def _advance(self, chunk: Chunk, name: str, node: Node, ta: int, tb: int) -> None:
+        n_spikes = self._call(loops.advance, name, chunk.arriving[name], ta, tb, node)
+        self._recorder.count(name, n_spikes)
+
+    def _links(
         self,
         chunk: Chunk,
         name: str,
-        ta: int,
-        tb: int,
         inside: tuple[str, ...] | None = None,
         outside: tuple[str, ...] = (),
-    ) -> None:
-        """Sum what arrives in steps ta to tb: from ``inside`` a loop only, or from ``outside`` of it."""
-        a, add = chunk.arriving[name], inside is not None
-        if not add:
-            a[:, ta:tb] = 0
-        for synapses in self._program.incoming[name]:
-            source = synapses.source
-            if (source in inside) if inside is not None else (source not in outside):
-                link = self._link(chunk, synapses)
-                self._call(loops.accumulate, synapses.name, link, a, ta, tb, add)
-                add = True
-
-    def _advance(self, chunk: Chunk, name: str, ta: int, tb: int) -> None:
-        node = self._node(chunk, name)
-        n_spikes = self._call(loops.advance, name, chunk.arriving[name], ta, tb, node)
-        self._recorder.count(name, n_spikes)
+    ) -> list[tuple[str, Link]]:
+        """Connections that end at a node, by name: from ``inside`` a loop only, or from ``outside`` of it."""
+        return [
+            (synapses.name, self._link(chunk, synapses))
+            for synapses in self._program.incoming[name]
+            if (synapses.source in inside if inside is not None else synapses.source not in outside)
+        ]
 
     def _link(self, chunk: Chunk, synapses: Synapses) -> Link:
         """A connection as the kernels take it."""

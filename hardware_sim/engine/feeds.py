@@ -1,32 +1,45 @@
-"""Inputs: checked once, then handed out block by block as rows of spikes.
+"""Inputs: handed out block by block as rows of spikes, and checked on the way.
 
 A feed never copies the whole input: memory-mapped arrays and repeated images (``np.broadcast_to``,
-direct coding) stay what they are.
+direct coding) stay what they are, and no value is read twice.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from biril_nm.hardware_sim.kernels.loops import load
-from biril_nm.hw_graph import LoihiGraph, Shape
-from biril_nm.hw_graph.inputs import check_inputs
+from biril_nm.hw_graph import Input, LoihiGraph
+from biril_nm.hw_graph.inputs import check_arrays, check_values
 
 __all__ = ["Feed", "StreamFeed", "make_feeds"]
 
 
 @dataclass(frozen=True)
 class Feed:
-    """Input of one Input node: ``values`` (n_steps, batch, *shape)."""
+    """Input of one Input node.
+
+    Attributes:
+        values: integers (n_steps, batch, *shape).
+        node: the Input node.
+        refuse: called when a block holds a value that the input does not carry; raises the error.
+    """
 
     values: NDArray[Any]
-    shape: Shape
-    graded: bool
+    node: Input
+    refuse: Callable[[], None]
+
+    @property
+    def graded(self) -> bool:
+        """Whether the input carries payloads, not only spikes."""
+        return self.node.message_bits > 0
 
     @property
     def constant(self) -> bool:
@@ -45,13 +58,14 @@ class Feed:
 
     def _write(self, out: NDArray[Any], values: NDArray[Any]) -> None:
         """Copy (steps, batch, *shape) into rows (batch, steps, size): payloads, or whether there is one."""
-        flat = values.reshape(*values.shape[:2], math.prod(self.shape))
-        if self.graded:
-            np.copyto(out, flat.swapaxes(0, 1), casting="unsafe")
-        elif flat.dtype.itemsize == 1:
-            load(flat.view(np.uint8), out)
-        else:
-            np.not_equal(flat.swapaxes(0, 1), flat.dtype.type(0), out=out.view(np.bool_))
+        flat = values.reshape(*values.shape[:2], math.prod(self.node.shape))
+        if not self.graded and flat.dtype.itemsize == 1:
+            if load(flat.view(np.uint8), out) > 1:
+                self.refuse()
+            return
+        if flat.size and (flat.max() > self.node.high or flat.min() < self.node.low):
+            self.refuse()
+        np.copyto(out, flat.swapaxes(0, 1), casting="unsafe")
 
 
 @dataclass(frozen=True)
@@ -77,9 +91,10 @@ class StreamFeed(Feed):
 
 
 def make_feeds(graph: LoihiGraph, spikes: Any, learn: bool = False) -> dict[str, Feed]:
-    """The checked input of a run; arguments and errors are those of ``check_inputs``."""
-    arrays = check_inputs(graph, spikes, learn)
-    return {
-        name: Feed(arrays[name], node.shape, node.message_bits > 0)
-        for name, node in graph.inputs.items()
-    }
+    """The input of a run; values are checked when they are read, the rest here.
+
+    Arguments and errors are those of :func:`biril_nm.hw_graph.inputs.check_inputs`.
+    """
+    arrays = check_arrays(graph.inputs, spikes, () if learn else graph.modulator_inputs)
+    refuse = partial(check_values, graph.inputs, arrays)
+    return {name: Feed(arrays[name], node, refuse) for name, node in graph.inputs.items()}

@@ -54,7 +54,7 @@ def chip_stream(graph: LoihiGraph, program: Program, feeds: Mapping[str, Feed]) 
     period = graph.sample_period(n_steps)
     length = (batch - 1) * period + n_steps + max(program.latency.values())
     streams = {
-        name: StreamFeed(feed.values, feed.shape, feed.graded, period)
+        name: StreamFeed(feed.values, feed.node, feed.refuse, period)
         for name, feed in feeds.items()
     }
     gate = n_steps if program.max_slack > 0 else 0

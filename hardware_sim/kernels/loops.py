@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from biril_nm.hardware_sim.kernels.finish import deliver
 from biril_nm.hardware_sim.kernels.jit import kernel
 from biril_nm.hardware_sim.kernels.neuron import advance_row
@@ -19,13 +21,19 @@ __all__ = ["accumulate", "advance", "load", "run"]
 
 
 @kernel
-def load(values: Any, out: Any) -> None:
-    """``out[b, t] = values[t, b] != 0`` for bytes; out (batch, steps, n or more)."""
+def load(values: Any, out: Any) -> int:
+    """``out[b, t] = values[t, b] != 0`` for bytes; out (batch, steps, n or more).
+
+    Returns the bits that are set in any of them: more than 1 if there is another value than 0 and 1.
+    """
+    bits = np.uint8(0)
     for b in range(values.shape[1]):
         for t in range(values.shape[0]):
             row, given = out[b, t], values[t, b]
             for i in range(given.size):
+                bits = np.uint8(bits | given[i])
                 row[i] = given[i] != 0
+    return int(bits)
 
 
 @kernel
