@@ -6,16 +6,18 @@ same integers.
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from biril_nm.decision import DECISIONS, DEFAULT_DECISION, class_scores
 from biril_nm.errors import ConfigError
 from biril_nm.loihi import VTH_SHIFT
 
-__all__ = ["CODINGS", "Coding", "predictions", "readout_scores"]
+__all__ = ["CODINGS", "DECISIONS", "Coding", "check_decision", "predictions", "readout_scores"]
 
 MAX_STEPS = 1 << 20  # of one sample
 MAX_BITS = 16
@@ -103,6 +105,23 @@ class Coding:
             return True
         return self.signed and np.asarray(values).dtype.kind in "iu"
 
+    def n_samples(self, values: ArrayLike) -> int:
+        """Samples that ``values`` hold: its second axis where :meth:`has_steps`, else its first.
+
+        Raises:
+            ConfigError: an axis is missing.
+        """
+        shape, axis = np.shape(values), int(self.has_steps(values))
+        if len(shape) <= axis:
+            expected = "(n_steps, batch, *shape)" if axis else "(batch, *shape)"
+            raise ConfigError(f"values have shape {shape}; {self.kind} coding expects {expected}")
+        return shape[axis]
+
+    def samples(self, values: ArrayLike, part: slice) -> NDArray[Any]:
+        """The samples ``part``, all steps of them: a view of ``values``."""
+        x = np.asarray(values)
+        return x[:, part] if self.has_steps(x) else x[part]
+
     def encode(self, values: ArrayLike, seed: int = 0) -> NDArray[np.int32]:
         """Integer input of the chip, ``(n_steps, batch, *shape)``.
 
@@ -176,19 +195,41 @@ def _coding_of(x: NDArray[Any]) -> Coding:
 
 
 def readout_scores(spikes: ArrayLike, v_last: ArrayLike, vth: ArrayLike) -> NDArray[np.int64]:
-    """Integer score of each output neuron: spike count first, then membrane potential.
-
-    ``score = n_spikes * (vth << 6) + v_last``, the integer twin of the float score
-    ``n_spikes + mem_last / threshold`` on which the networks are trained.
+    """``n_spikes * (vth << 6) + v_last``; :func:`biril_nm.decision.class_scores` takes its place.
 
     Shape:
         spikes ``(n_steps, batch, n_classes)``, v_last ``(batch, n_classes)``, result the same.
     """
+    warnings.warn(
+        "'readout_scores' is now 'biril_nm.decision.class_scores'", DeprecationWarning, stacklevel=2
+    )
     count = np.asarray(spikes, dtype=np.int64).sum(axis=0)
     threshold = np.asarray(vth, dtype=np.int64) << VTH_SHIFT
     return np.asarray(count * threshold + np.asarray(v_last, dtype=np.int64))
 
 
-def predictions(spikes: ArrayLike, v_last: ArrayLike, vth: ArrayLike) -> NDArray[np.int64]:
-    """Class with the highest :func:`readout_scores`, the first one of equals. Shape (batch,)."""
-    return np.asarray(readout_scores(spikes, v_last, vth).argmax(axis=-1), dtype=np.int64)
+def check_decision(decision: Any) -> str:
+    """``decision``, if it is one of :data:`DECISIONS`.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    if not isinstance(decision, str) or decision not in DECISIONS:
+        raise ConfigError(f"decision is {decision!r:.60}; expected one of {', '.join(DECISIONS)}")
+    return decision
+
+
+def predictions(
+    spikes: ArrayLike, v_last: ArrayLike, vth: ArrayLike, decision: str = DEFAULT_DECISION
+) -> NDArray[np.int64]:
+    """Class with the highest score, the first one of equals (:mod:`biril_nm.decision`).
+
+    Shape:
+        spikes ``(n_steps, batch, n_classes)``, v_last ``(batch, n_classes)``, result ``(batch,)``.
+
+    Raises:
+        ConfigError: an unknown decision.
+    """
+    threshold = np.asarray(vth, dtype=np.int64) << VTH_SHIFT
+    scores = class_scores(check_decision(decision), spikes, v_last, threshold)
+    return np.asarray(scores.argmax(axis=-1), dtype=np.int64)

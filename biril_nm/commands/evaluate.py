@@ -17,6 +17,7 @@ from biril_nm.commands.options import Backend, DataRoot, Json, Lowering, Seed
 from biril_nm.commands.sources import LoadedFile, load_source, lowered
 from biril_nm.engines import Engine, Network, available_engines, get_engine
 from biril_nm.errors import ConfigError
+from biril_nm.recording.readout import decision_of
 
 if TYPE_CHECKING:
     from biril_nm.data import Split
@@ -78,7 +79,7 @@ def evaluate_command(
     if engine.name == FLOAT:
         test = load_data(dataset, data_root, seed).test
         split = test.head(samples) if samples else test
-        results = [_float(source.net, split, seed) for source in sources]
+        results = [_float(source.net, split, seed, lowering.decision) for source in sources]
     else:
         networks = [Network(lowered(source, lowering), source.net) for source in sources]
         place = DataSetSamples.of(dataset, data_root, seed, samples)
@@ -138,13 +139,14 @@ def _show_many(results: Sequence[Mapping[str, Any]]) -> None:
     say(f"best: {best['source']}, {best['accuracy']:.2%}")
 
 
-def _float(net: Any, split: Split, seed: int) -> dict[str, Any]:
+def _float(net: Any, split: Split, seed: int, decision: str | None) -> dict[str, Any]:
     from biril_nm.data import Batches
     from biril_nm.training import evaluate
 
     began = time.perf_counter()
-    found = evaluate(net, Batches(split, BATCH), seed=seed)
-    return {**asdict(found), "seconds": time.perf_counter() - began}
+    chosen = net.decision if decision is None else decision
+    found = evaluate(net, Batches(split, BATCH), seed=seed, decision=chosen)
+    return {**asdict(found), "decision": chosen, "seconds": time.perf_counter() - began}
 
 
 def _integers(
@@ -155,6 +157,10 @@ def _integers(
     from biril_nm.evaluation.sharding import evaluate_graphs
 
     codings = [coded_input(network.graph)[1] for network in networks]
+
+    def facts(network: Network) -> dict[str, str]:
+        return {"decision": decision_of(network.graph)}
+
     with Progress(console=stderr, transient=True, disable=not stderr.is_terminal) as bar:
         task = bar.add_task(engine, total=len(samples) * len(networks))
 
@@ -168,7 +174,10 @@ def _integers(
             found = evaluate_graphs(
                 graphs, samples, codings, workers.workers, options, workers.cluster, show
             )
-            rows = [{**asdict(each), "workers": workers.workers} for each in found]
+            rows = [
+                {**facts(network), **asdict(each), "workers": workers.workers}
+                for network, each in zip(networks, found)
+            ]
             if len(rows) == 1:
                 rows[0]["seconds"] = time.perf_counter() - began
             return rows
@@ -181,4 +190,4 @@ def _integers(
                 lambda done: show(done, before),
             )  # fmt: skip
 
-        return [asdict(measure(index)) for index in range(len(networks))]
+        return [{**facts(each), **asdict(measure(i))} for i, each in enumerate(networks)]

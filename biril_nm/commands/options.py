@@ -90,6 +90,13 @@ class Lowering:
         ),
     ] = None
     weight_bits: Annotated[int, typer.Option(min=1, max=8, help="Bits per weight.")] = 8
+    decision: Annotated[
+        str | None,
+        typer.Option(
+            help="Which class wins: 'count' (most spikes; among equals the membrane), 'score' (spikes "
+            "+ v/vth) or 'membrane'; default: as SRC says."
+        ),
+    ] = None
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from biril_nm.commands.options import Against, DataRoot, Force, Lowering, Seed
 from biril_nm.commands.sources import LoadedFile, load_source, lowered, lowered_stages
 from biril_nm.errors import ConfigError
 from biril_nm.hw_graph import LoihiGraph
+from biril_nm.recording.readout import decision_of
 
 if TYPE_CHECKING:
     from biril_nm.data import Split
@@ -102,7 +103,8 @@ def _accuracies(
         from biril_nm.data import Batches
         from biril_nm.training import evaluate
 
-        accuracy = evaluate(source.net, Batches(test, 250)).accuracy
+        decision = decision_of(graph)
+        accuracy = evaluate(source.net, Batches(test, 250), seed, decision=decision).accuracy
         cards.append(_accuracy("float (torch)", accuracy, len(test), note))
     _, coding = coded_input(graph)
     found = evaluate_graph(graph, test.values(), test.labels, coding, seed=seed)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from biril_nm.coding import Coding
+from biril_nm.coding import Coding, check_decision
 from biril_nm.commands.options import Lowering, NetxReading
 from biril_nm.errors import ConfigError, FileFormatError
 from biril_nm.export.loihi_file import GRAPH_SUFFIX
@@ -47,14 +47,27 @@ def load_source(
 
     Args:
         path: the file.
-        options: width of a step, for models; coding, for NIR graphs.
+        options: width of a step, for models; coding, for NIR graphs; decision.
         netx: what a ``.net`` file does not say.
 
     Raises:
-        ConfigError: a coding for a file that has its own.
+        ConfigError: a coding for a file that has its own, or an unknown decision.
         FileFormatError: unknown ending, damaged or hostile file.
     """
     how = options or Lowering()
+    found = _read(path, how, netx or NetxReading())
+    if how.decision is None:
+        return found
+    if found.nir_graph is not None:
+        from biril_nm.export.nir_nodes.decision import with_decision
+
+        return replace(found, nir_graph=with_decision(found.nir_graph, how.decision))
+    chosen = check_decision(how.decision)
+    return replace(found, graph=cast(LoihiGraph, found.graph).with_metadata(decision=chosen))
+
+
+def _read(path: Path, how: Lowering, netx: NetxReading) -> LoadedFile:
+    """The file as it is, with what the options say of its input."""
     if how.coding is not None and path.suffix != ".nir":
         raise ConfigError(
             f"--coding {how.coding}: '{path}' has its own input; only an x.nir takes another. Leave it out"
@@ -64,10 +77,7 @@ def load_source(
     if path.suffix == ".net":
         from biril_nm.export import read_netx
 
-        choices = netx or NetxReading()
-        graph = read_netx(
-            path, input_message_bits=choices.input_message_bits, truncate=choices.truncate
-        )
+        graph = read_netx(path, input_message_bits=netx.input_message_bits, truncate=netx.truncate)
         return LoadedFile(path, "netx", graph=graph)
     if path.suffix == ".nir":
         from biril_nm.export.nir_files.files import read_nir

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from biril_nm.data.labels import check_labels
 from biril_nm.errors import ConfigError, FileFormatError
 from biril_nm.storage import open_regular
 
@@ -45,11 +46,18 @@ class Split:
         raw: unsigned bytes (N, C, H, W).
         labels: classes (N,).
         top: raw value that stands for 1.0.
+
+    Raises:
+        ConfigError: labels that do not fit the samples.
     """
 
     raw: NDArray[np.uint8]
     labels: LabelArray
     top: int
+
+    def __post_init__(self) -> None:
+        shown = f"samples in raw of shape {np.shape(self.raw)}"
+        check_labels(self.labels, len(self.raw), samples=shown)
 
     def __len__(self) -> int:
         """Number of samples."""

@@ -12,7 +12,8 @@ import torch
 from numpy.typing import ArrayLike
 from torch import nn
 
-from biril_nm.coding import Coding
+from biril_nm.coding import Coding, check_decision
+from biril_nm.decision import DEFAULT_DECISION, class_scores
 from biril_nm.engines.registry import Engine, Network, RunOptions
 from biril_nm.errors import ConfigError
 from biril_nm.export.from_torch.module import unwrapped
@@ -20,13 +21,19 @@ from biril_nm.export.from_torch.runs import call_arguments, returned_states, tak
 from biril_nm.hw_graph.inputs import check_inputs, input_coding, single_input
 from biril_nm.models import BirilNet
 from biril_nm.recording import NodeRecording, Recording
+from biril_nm.recording.readout import decision_of
 
 __all__ = ["TORCH", "run_torch"]
 
 _LAYERS = (snntorch.SpikingNeuron, nn.Linear, nn.Conv1d, nn.Conv2d)
 
 
-def run_torch(net: nn.Module, spikes: ArrayLike, coding: Coding | None = None) -> Recording:
+def run_torch(
+    net: nn.Module,
+    spikes: ArrayLike,
+    coding: Coding | None = None,
+    decision: str | None = None,
+) -> Recording:
     """Run ``net`` on the chip's integer input and record every snnTorch neuron layer.
 
     A forward that computes one step is called once per step. A forward with its own loop over time
@@ -36,16 +43,20 @@ def run_torch(net: nn.Module, spikes: ArrayLike, coding: Coding | None = None) -
         net: a BirilNet, or a module as :func:`biril_nm.export.to_nir` takes it.
         spikes: integers ``(n_steps, batch, *shape)``.
         coding: scale of graded input; a BirilNet knows its own.
+        decision: how the output decides; None: by score in a BirilNet, by count elsewhere.
 
     Returns:
-        Spikes of every neuron layer, uint8. ``scores`` are ``n_spikes + mem_last / threshold`` of the
-        last layer, the float twin of :func:`biril_nm.coding.readout_scores`, or the summed output
-        of a network that ends in a linear layer.
+        Spikes of every neuron layer, uint8. ``scores`` are those of the last layer by ``decision``
+        (:func:`biril_nm.decision.class_scores`), or the summed output of a network that ends in a
+        linear layer.
 
     Raises:
-        ConfigError: the network has no snnTorch neurons, or its own loop runs another number of steps.
+        ConfigError: the network has no snnTorch neurons, its own loop runs another number of steps, or
+            the decision is unknown.
     """
     net = unwrapped(net)
+    own = BirilNet.decision if isinstance(net, BirilNet) else DEFAULT_DECISION
+    decision = check_decision(own if decision is None else decision)
     root = net.layers if isinstance(net, BirilNet) else net
     scale = net.config.coding if isinstance(net, BirilNet) else coding or Coding("spikes", 1)
     recorder = _Recorder(root)
@@ -58,7 +69,7 @@ def run_torch(net: nn.Module, spikes: ArrayLike, coding: Coding | None = None) -
     passes_states = takes_states(root, [values[0]])
     with recorder.attached(), torch.no_grad():
         _drive(root, values, recorder, passes_states)
-    return recorder.result(len(values))
+    return recorder.result(len(values), decision)
 
 
 def _drive(root: nn.Module, values: torch.Tensor, recorder: _Recorder, passes_states: bool) -> None:
@@ -137,7 +148,7 @@ class _Recorder:
             for handle in handles:
                 handle.remove()
 
-    def result(self, n_steps: int) -> Recording:
+    def result(self, n_steps: int, decision: str) -> Recording:
         """Recording and scores of the finished run."""
         recorded = {
             name: torch.stack(self.steps[name]).cpu().numpy().astype(np.uint8)
@@ -146,8 +157,11 @@ class _Recorder:
         }
         if self.last in recorded:
             layer = self.neurons[self.last]
-            membrane = layer.mem.detach().double() / layer.threshold.detach().double()
-            scores = recorded[self.last].sum(axis=0) + membrane.cpu().numpy()
+            mem, threshold = (x.detach().double().cpu() for x in (layer.mem, layer.threshold))
+            spikes = recorded[self.last]
+            flat = spikes.reshape(*spikes.shape[:2], -1)
+            membrane = (mem / threshold).numpy().reshape(flat.shape[1:])
+            scores = class_scores(decision, flat, membrane, 1)
         else:
             scores = torch.stack(self.steps[self.last]).double().sum(dim=0).cpu().numpy()
         return Recording(
@@ -169,7 +183,9 @@ def _run(network: Network, spikes: Any, options: RunOptions) -> Recording:
     """The torch network, with the graph's coding of its only input."""
     name = single_input(network.graph)
     values = check_inputs(network.graph, spikes)
-    return run_torch(cast(nn.Module, network.net), values[name], input_coding(network.graph, name))
+    graph = network.graph
+    coding, decision = input_coding(graph, name), decision_of(graph)
+    return run_torch(cast(nn.Module, network.net), values[name], coding, decision)
 
 
 TORCH = Engine("torch", _run, integers=False, needs_net=True)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from biril_nm.coding import Coding
+from biril_nm.data.labels import check_labels
 from biril_nm.engines import Network, RunOptions, get_engine
 from biril_nm.errors import ConfigError
 from biril_nm.hw_graph import LoihiGraph
@@ -95,6 +96,10 @@ class EvaluationOptions:
     seed: int = 0
     n_threads: int | None = None
 
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise ConfigError(f"batch_size is {self.batch_size}; expected at least 1")
+
 
 def evaluate_graph(
     graph: LoihiGraph | Network,
@@ -110,7 +115,8 @@ def evaluate_graph(
 
     Args:
         graph: the integer network; as a Network for engines that run its torch network.
-        values: samples in 0..1, ``(n, *shape)``.
+        values: samples as ``coding`` takes them: ``(n, *shape)``, or ``(n_steps, n, *shape)`` where
+            they hold every step.
         labels: classes ``(n,)``.
         coding: how values become chip input.
         backend: engine by name: ``"sim"``, ``"lava"`` or one of another package.
@@ -119,8 +125,8 @@ def evaluate_graph(
         progress: called with the number of samples done.
 
     Raises:
-        ConfigError: no samples, a graph without exactly one input and one output, an unknown engine,
-            or one that cannot run this network.
+        ConfigError: no samples, labels that do not fit them, a graph without exactly one input and one
+            output, an unknown engine, or one that cannot run this network.
         MissingDependencyError: a package that the engine needs is not installed.
     """
     network = graph if isinstance(graph, Network) else Network(graph)
@@ -146,17 +152,20 @@ def evaluate_shard(
     """
     network = network if isinstance(network, Network) else Network(network)
     how, graph = options or EvaluationOptions(), network.graph
-    readout, expected = single_readout(graph), np.asarray(labels)
-    if len(expected) == 0:
+    readout, n_samples = single_readout(graph), coding.n_samples(values)
+    shown = f"samples in values of shape {np.shape(values)} ({coding.kind} coding)"
+    expected = check_labels(labels, n_samples, graph.neurons[readout].size, shown)
+    if n_samples == 0:
         raise ConfigError("there are no samples to evaluate")
     engine = get_engine(how.backend)
     record = RunOptions(("s",), nodes=(readout,), n_threads=how.n_threads)
-    right = 0
+    right = n_steps = 0
     spikes: dict[str, int] = {}
     seconds = 0.0
-    for index, start in enumerate(range(0, len(expected), how.batch_size), start=first_batch):
+    for index, start in enumerate(range(0, n_samples, how.batch_size), start=first_batch):
         part = slice(start, start + how.batch_size)
-        message = coding.encode(values[part], how.seed + index)
+        message = coding.encode(coding.samples(values, part), how.seed + index)
+        n_steps = len(message)
         began = time.perf_counter()
         recording = engine.run(network, message, record)
         seconds += time.perf_counter() - began
@@ -164,5 +173,5 @@ def evaluate_shard(
         for name in (node for node in graph.neurons if node in recording.n_spikes):
             spikes[name] = spikes.get(name, 0) + recording.n_spikes[name]
         if progress is not None:
-            progress(min(part.stop, len(expected)))
-    return ShardCounts(right, len(expected), coding.n_steps, spikes, seconds)
+            progress(min(part.stop, n_samples))
+    return ShardCounts(right, n_samples, n_steps, spikes, seconds)

@@ -17,10 +17,12 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 from numpy.typing import NDArray
 
 from biril_nm._moved import renamed
 from biril_nm.coding import Coding
+from biril_nm.data.labels import check_labels
 from biril_nm.errors import BirilError, ConfigError, MissingDependencyError, WorkerError
 from biril_nm.evaluation.accuracy import (
     EvaluationOptions,
@@ -48,7 +50,7 @@ class Samples(Protocol):
         """These samples alone, to be sent to a worker."""
 
     def read(self) -> tuple[NDArray[Any], NDArray[Any]]:
-        """(values ``(n, *shape)`` in 0..1, labels ``(n,)``)."""
+        """(values as the coding takes them, labels ``(n,)``)."""
 
 
 @dataclass(frozen=True)
@@ -98,17 +100,38 @@ class DataSetSamples:
 
 @dataclass(frozen=True)
 class ArraySamples:
-    """Samples in memory; a worker gets its part of them."""
+    """Samples in memory; a worker gets its part of them.
+
+    Attributes:
+        values: ``(n, *shape)``, or ``(n_steps, n, *shape)`` with ``axis=1``.
+        labels: classes ``(n,)``.
+        axis: of the samples: 1 where values hold every step (:meth:`biril_nm.coding.Coding.has_steps`).
+
+    Raises:
+        ConfigError: another number of labels than of samples.
+    """
 
     values: NDArray[Any]
     labels: NDArray[Any]
+    axis: int = 0
+
+    def __post_init__(self) -> None:
+        shape = np.shape(self.values)
+        if self.axis not in (0, 1) or len(shape) <= self.axis:
+            raise ConfigError(
+                f"axis is {self.axis} of values of shape {shape}; expected 0, or 1 for (n_steps, n, *shape)"
+            )
+        shown = f"samples in values of shape {shape} (axis={self.axis})"
+        check_labels(self.labels, shape[self.axis], samples=shown)
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def part(self, start: int, stop: int) -> ArraySamples:
         """A slice of both arrays."""
-        return ArraySamples(self.values[start:stop], self.labels[start:stop])
+        chosen = slice(start, stop)
+        values = self.values[:, chosen] if self.axis else self.values[chosen]
+        return ArraySamples(values, self.labels[chosen], self.axis)
 
     def read(self) -> tuple[NDArray[Any], NDArray[Any]]:
         """Samples and labels."""
@@ -179,10 +202,8 @@ def evaluate_graphs(
         raise ConfigError(
             f"{len(codings)} codings for {len(graphs)} graphs. Give one for each graph"
         )
-    if n_workers < 1 or how.batch_size < 1:
-        raise ConfigError(
-            f"n_workers is {n_workers} and batch_size {how.batch_size}; expected at least 1 each"
-        )
+    if n_workers < 1:
+        raise ConfigError(f"n_workers is {n_workers}; expected at least 1")
     if len(samples) == 0:
         raise ConfigError("there are no samples to evaluate")
     for graph in graphs:

@@ -1,6 +1,7 @@
 """Reading and writing ``x.loihi.npz``: plain arrays and one JSON header, checked before use.
 
-Version 2 names the compartment model of each population; files of version 1 hold CUBA-LIF alone.
+Version 2 names the compartment model of each population, and the decision of the readout. Files of
+version 1 hold CUBA-LIF alone, and decide by score, as all networks did.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ __all__ = ["load_graph", "save_graph"]
 
 FORMAT = "biril-nm LoihiGraph"
 VERSION = 2
+OLD_DECISION = "score"  # of version 1
 READABLE = (1, VERSION)
 ITEM_BYTES = 4  # a graph holds every value as an integer of 32 bits
 DAMAGED = (
@@ -83,7 +85,8 @@ def load_graph(path: str | Path, build: Callable[[Any, Any, Any], Graph]) -> Gra
             for index, (name, record) in enumerate(zip(names, header["nodes"]))
         }
         edges = tuple((str(a), str(b)) for a, b in header["edges"])
-        return build(nodes, edges, header["metadata"])
+        old = {"decision": OLD_DECISION} if header["version"] == 1 else {}
+        return build(nodes, edges, {**old, **header["metadata"]})
     except FileFormatError:
         raise
     except DAMAGED as error:

@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from biril_nm.coding import DECISIONS
 from biril_nm.errors import ConfigError, bullet_list
 
 __all__ = ["check_metadata"]
@@ -41,6 +42,7 @@ def _findings(metadata: Mapping[str, Any]) -> Iterator[str]:
         yield from _wrong(key, metadata.get(key, []), "texts")
     if metadata.get("dt_s") is not None:
         yield from _wrong("dt_s", metadata["dt_s"], "width")
+    yield from _wrong("decision", metadata.get("decision", DECISIONS[0]), "decision")
     for key in _TABLES:
         table = metadata.get(key, {})
         if not isinstance(table, Mapping):
@@ -67,7 +69,8 @@ def _entry(
 
 def _wrong(what: str, value: Any, kind: str) -> Iterator[str]:
     if not _KINDS[kind](value):
-        yield f"{what} is {value!r:.60}; needed: {kind}"
+        known = f"one of {', '.join(DECISIONS)}" if kind == "decision" else kind
+        yield f"{what} is {value!r:.60}; needed: {known}"
 
 
 def _is_integer(value: Any) -> bool:
@@ -88,5 +91,6 @@ _KINDS: dict[str, Callable[[Any], bool]] = {
     "number": _is_number,
     "numbers": lambda value: isinstance(value, Mapping) and all(map(_is_number, value.values())),
     "width": lambda value: _is_number(value) and math.isfinite(value) and value > 0,
+    "decision": lambda value: isinstance(value, str) and value in DECISIONS,
     "table": lambda value: isinstance(value, Mapping),
 }

@@ -10,14 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import snntorch as snn
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from biril_nm.coding import Coding
+from biril_nm.coding import Coding, check_decision
+from biril_nm.decision import class_scores
 from biril_nm.errors import ConfigError
 from biril_nm.models.config import ModelConfig
 from biril_nm.neurons.unroll import can_unroll, unroll
@@ -33,19 +34,33 @@ class NetOutput:
 
     Shape:
         spikes ``(n_steps, batch, n_classes)``; scores ``(batch, n_classes)``: spike count plus
-        ``mem_last / threshold``, the float twin of :func:`biril_nm.coding.readout_scores`;
+        ``mem_last / threshold``, the decision ``score`` on which networks are trained
+        (:mod:`biril_nm.decision`); membrane ``(batch, n_classes)``: ``mem_last / threshold``;
         recorded: population name to spikes ``(n_steps, batch, *shape)``, and ``"input"`` to the
         input.
     """
 
     spikes: Tensor
     scores: Tensor
+    membrane: Tensor
     recorded: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def predictions(self) -> Tensor:
         """Class with the highest score, the first one of equals. Shape (batch,)."""
         return self.scores.argmax(dim=-1)
+
+    def decide(self, decision: str) -> Tensor:
+        """Class that wins by ``decision``, one of :data:`biril_nm.coding.DECISIONS`. Shape (batch,).
+
+        Raises:
+            ConfigError: an unknown decision.
+        """
+        if check_decision(decision) == BirilNet.decision:
+            return self.predictions
+        spikes, membrane = (x.detach().cpu().numpy() for x in (self.spikes, self.membrane))
+        found = class_scores(decision, spikes, membrane, 1)
+        return torch.from_numpy(found.argmax(axis=-1)).to(self.scores.device)
 
 
 @dataclass(frozen=True)
@@ -79,7 +94,10 @@ class BirilNet(nn.Module):
         name: registry name of the architecture.
         config: its configuration.
         layers: named children in order; the last one is the spiking readout.
+        decision: how its output decides, on which the losses are made (:mod:`biril_nm.decision`).
     """
+
+    decision: ClassVar[str] = "score"
 
     def __init__(self, name: str, config: ModelConfig, layers: nn.Sequential) -> None:
         super().__init__()
@@ -141,8 +159,8 @@ class BirilNet(nn.Module):
                     recorded[name] = x.detach()
             else:
                 x = _run_memoryless(layer, x)
-        scores = x.sum(dim=0) + mem / self.readout.threshold
-        return NetOutput(x, scores, recorded)
+        membrane = mem / self.readout.threshold
+        return NetOutput(x, x.sum(dim=0) + membrane, membrane, recorded)
 
     @property
     def readout(self) -> snn.Leaky:

@@ -16,9 +16,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from biril_nm.data.labels import check_labels
 from biril_nm.errors import ConfigError
 from biril_nm.hardware_sim import simulate
 from biril_nm.hw_graph import Dense, Input, LoihiGraph, Neurons, Output
+from biril_nm.hw_graph.inputs import check_arrays, driving_inputs, single_input
 from biril_nm.learning.rules import delta_rule
 from biril_nm.loihi import NO_SYNAPTIC_MEMORY
 from biril_nm.loihi.fixed_point import prepare_weights, sign_mode_of
@@ -197,11 +199,12 @@ def target_spikes(
         labels ``(batch,)`` to ``(n_steps, batch, n_classes)``.
 
     Raises:
-        ConfigError: no step is left for the target.
+        ConfigError: no step is left for the target, or a label that is no class.
     """
     if quiet_steps >= n_steps:
         raise ConfigError(f"{quiet_steps} quiet steps leave none of {n_steps} for the target")
-    one_hot = np.eye(n_classes, dtype=np.int32)[np.asarray(labels)]
+    known = check_labels(labels, np.size(labels), n_classes)
+    one_hot = np.eye(n_classes, dtype=np.int32)[known]
     spikes = np.repeat(one_hot[np.newaxis], n_steps, axis=0)
     spikes[:quiet_steps] = 0
     return spikes
@@ -217,15 +220,26 @@ def stream(
         spikes: chip input ``(n_steps, batch, *shape)``.
         labels: ``(batch,)``.
         config: as given to :func:`plastic_readout`.
+
+    Raises:
+        ConfigError: spikes or labels that do not fit.
     """
     config = config or DeltaConfig()
     source = next(name for name in graph.inputs if name != TARGET)
     n_classes = int(np.prod(graph.inputs[TARGET].shape))
-    targets = target_spikes(labels, n_classes, len(spikes), config.quiet_steps)
+    spikes = check_arrays({source: graph.inputs[source]}, spikes)[source]
+    known = _labels_of(spikes, labels, n_classes)
+    targets = target_spikes(known, n_classes, len(spikes), config.quiet_steps)
     return {
         source: spikes,
         TARGET: targets.reshape(*targets.shape[:2], *graph.inputs[TARGET].shape),
     }
+
+
+def _labels_of(spikes: NDArray[Any], labels: ArrayLike, n_classes: int) -> NDArray[np.int64]:
+    """One checked label for each sample of ``(n_steps, batch, *shape)``."""
+    shown = f"samples in spikes of shape {spikes.shape}, (n_steps, batch, *shape)"
+    return check_labels(labels, spikes.shape[1], n_classes, shown)
 
 
 def finetune(
@@ -246,16 +260,22 @@ def finetune(
         labels: ``(batch,)``.
         config: settings.
         seed: of the order of samples and of the random streams.
+
+    Raises:
+        ConfigError: spikes or labels that do not fit, or see :func:`readout_connection`.
     """
     config = config or DeltaConfig()
     name = readout_connection(graph)
-    source = graph.ends[name][0]
+    source, output = graph.ends[name]
+    spikes = check_arrays({one: graph.inputs[one] for one in driving_inputs(graph)}, spikes)[
+        single_input(graph)
+    ]
+    known = _labels_of(spikes, labels, graph.neurons[output].size)
     features = spikes
     if source in graph.neurons:
         features = np.asarray(simulate(graph, spikes, nodes=(source,))[source].s)
     head = plastic_readout(_head(graph, name), config, seed)
     random = np.random.default_rng([seed, 0])
-    known = np.asarray(labels)
     order = np.concatenate(
         [random.permutation(len(known)) for _ in range(config.passes(len(known)))]
     )

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from biril_nm.data.labels import check_labels
 from biril_nm.errors import ConfigError
 
 __all__ = ["Ridge", "fit_ridge"]
@@ -49,7 +50,8 @@ class Ridge:
 
     def accuracy(self, features: NDArray[Any], labels: ArrayLike) -> float:
         """Share of right predictions, 0..1."""
-        return float((self.predict(features) == np.asarray(labels)).mean())
+        known = check_labels(labels, len(features), self.weight.shape[1])
+        return float((self.predict(features) == known).mean())
 
 
 def fit_ridge(features: NDArray[Any], labels: ArrayLike, n_classes: int = 10) -> Ridge:
@@ -65,9 +67,9 @@ def fit_ridge(features: NDArray[Any], labels: ArrayLike, n_classes: int = 10) ->
         n_classes: number of classes.
 
     Raises:
-        ConfigError: fewer than two samples.
+        ConfigError: fewer than two samples, or labels that do not fit them.
     """
-    y = np.asarray(labels)
+    y = check_labels(labels, len(features), n_classes)
     if len(y) < 2:
         raise ConfigError(f"{len(y)} samples; ridge regression needs at least 2")
     mean = features.mean(axis=0, dtype=np.float64).astype(np.float32)

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 
+from biril_nm.data.labels import check_labels
 from biril_nm.errors import ConfigError
 from biril_nm.models.net import BirilNet, encode
 
@@ -32,12 +32,23 @@ class Evaluation:
 
 @torch.no_grad()
 def evaluate(
-    net: BirilNet, loader: Iterable[tuple[Any, Any]], seed: int = 0, device: str | None = None
+    net: BirilNet,
+    loader: Iterable[tuple[Any, Any]],
+    seed: int = 0,
+    device: str | None = None,
+    decision: str = BirilNet.decision,
 ) -> Evaluation:
     """Run all batches of ``loader`` (values in 0..1, labels) in eval mode, from rest.
 
+    Args:
+        net: the network.
+        loader: batches; values as the coding of ``net`` takes them.
+        seed: of rate coding; batch i uses ``seed + i``.
+        device: where to run; None: where the network is.
+        decision: how the output decides (:mod:`biril_nm.decision`).
+
     Raises:
-        ConfigError: the loader yields nothing.
+        ConfigError: the loader yields nothing, labels that do not fit, or an unknown decision.
     """
     place = torch.device(device) if device else next(net.parameters()).device
     was_training = net.training
@@ -47,8 +58,9 @@ def evaluate(
     for index, (values, labels) in enumerate(loader):
         x = encode(net.config.coding, values, seed + index).to(place)
         out = net(x, record=True)
-        expected = torch.as_tensor(np.asarray(labels), device=place)
-        right += int((out.predictions == expected).sum())
+        known = check_labels(labels, x.shape[1], net.config.n_classes)
+        expected = torch.as_tensor(known, device=place)
+        right += int((out.decide(decision) == expected).sum())
         count += len(expected)
         for name in totals:
             totals[name] += float(out.recorded[name].mean()) * len(expected)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from biril_nm.data.labels import check_labels
 from biril_nm.errors import ConfigError
 from biril_nm.models.files import save
 from biril_nm.models.net import BirilNet, encode
@@ -90,7 +91,7 @@ def fit(
         force: remove the run that is there and start anew.
 
     Raises:
-        ConfigError: settings that do not fit the net or the checkpoint.
+        ConfigError: settings that do not fit the net or the checkpoint, or labels that do not fit.
         OutputExistsError: ``out_dir`` holds a run, and neither resume nor force is set.
         OutputInUseError: another process trains into ``out_dir``.
         StorageError: the disk is full.
@@ -212,7 +213,8 @@ def _batches(net: BirilNet, loader: Any, seed: int, epoch: int) -> Iterator[Batc
     batches = loader.epoch(epoch) if hasattr(loader, "epoch") else loader
     for index, (values, labels) in enumerate(batches):
         x = encode(net.config.coding, values, _mix(seed, epoch, index))
-        yield x.to(device), torch.as_tensor(np.asarray(labels), device=device)
+        known = check_labels(labels, x.shape[1], net.config.n_classes)
+        yield x.to(device), torch.as_tensor(known, device=device)
 
 
 def _mix(*numbers: int) -> int:

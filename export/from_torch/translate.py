@@ -4,7 +4,8 @@ NIR has no reset kind, step width, input coding or readout. They travel as metad
 ``nir.write`` and ``nir.read``:
 
 =============  ==========================================================================
-graph          ``producer``, ``dt`` (s)
+graph          ``producer``, ``dt`` (s), ``decision`` (count, score, membrane): score for a BirilNet,
+               which is trained on it, else count
 Input node     ``coding`` (direct, counts, signed, rate, spikes), ``n_steps``, ``message_bits``,
                ``scale``, ``signed`` (1: messages have a sign)
 Output node    ``readout``: how the forward puts the steps together (stack, sum, mean, last), or
@@ -35,12 +36,14 @@ from torch import nn
 
 import biril_nm
 from biril_nm.coding import Coding
+from biril_nm.decision import DEFAULT_DECISION
 from biril_nm.errors import ConfigError, UnsupportedNodeError, bullet_list
 from biril_nm.export.from_torch.graph import GraphBuilder
 from biril_nm.export.from_torch.module import check_module, resting_copy, unwrapped
 from biril_nm.export.from_torch.registry import kind_of
 from biril_nm.export.from_torch.runs import trace_network
 from biril_nm.export.nir_nodes.coding import with_coding
+from biril_nm.export.nir_nodes.decision import DECISION
 from biril_nm.export.nir_nodes.fold_batchnorm import fold_batchnorm
 from biril_nm.export.nir_nodes.typed_convolutions import typed
 from biril_nm.models import BirilNet
@@ -104,7 +107,11 @@ def to_nir(
     graph = nir.NIRGraph(
         nodes=nodes,
         edges=edges,
-        metadata={"producer": f"biril-nm {biril_nm.__version__}", "dt": float(dt_s)},
+        metadata={
+            "producer": f"biril-nm {biril_nm.__version__}",
+            "dt": float(dt_s),
+            DECISION: DEFAULT_DECISION if own is None else BirilNet.decision,
+        },
     )
     log.info("translated %d layers to NIR", len(nodes))
     return graph if chosen is None else with_coding(graph, chosen)

@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 import biril_nm
-from biril_nm import compartments, loihi
+from biril_nm import compartments, decision, loihi
 from biril_nm.compartments import CompartmentModel, clearing, source_of
 from biril_nm.export.lava import bundle as lava_bundle
 from biril_nm.hw_graph import LoihiGraph
+from biril_nm.recording.readout import decision_of
 from biril_nm.storage import atomic_directory, write_npz
 
 __all__ = ["RUNNER", "write_bundle"]
@@ -44,6 +45,7 @@ with lava-nc), neither biril-nm nor torch:
   run_lava.py      streams samples through the network and prints one prediction per sample
   lava_network.py  makes the Lava Processes (class LavaNetwork, for use in programs of your own)
   lava_files.py    checked reading of the files
+  decision.py      which class wins: here by {decision}
   lava_parts.py    neurons that rest between samples, delays, recording
   lava_compartments.py, clearing.py  neurons of other models than Lava's LIF{models}
   lava_learning.py plastic connections and third factors (run_lava.py --learn)
@@ -70,7 +72,8 @@ def write_bundle(
     own = {node.model: node.compartment for node in graph.neurons.values()}
     models = [model for model in own.values() if not model.lava_process]
     with atomic_directory(target, force, folder_with=RUNNER) as folder:
-        for path_in in (*(scripts / name for name in SCRIPTS), Path(clearing.__file__)):
+        copied = (Path(str(module.__file__)) for module in (clearing, decision))
+        for path_in in (*(scripts / name for name in SCRIPTS), *copied):
             (folder / path_in.name).write_bytes(path_in.read_bytes())
         if models:
             _write_models(folder / MODELS, models)
@@ -126,6 +129,7 @@ def _readme(graph: LoihiGraph, title: str, has_sample: bool, models: list[str]) 
     return README.format(
         title=title,
         version=biril_nm.__version__,
+        decision=decision_of(graph),
         example="" if has_sample else " --spikes X.npz",
         models=f"; {MODELS}/ defines {', '.join(models)}" if models else "",
         sample="\n  input.npz        sample input, used without --spikes" if has_sample else "",

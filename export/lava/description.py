@@ -12,6 +12,7 @@ from biril_nm.hw_graph.nodes import TAG_LIMITS
 from biril_nm.hw_graph.outputs import output_neurons
 from biril_nm.learning.rule import LearningRule
 from biril_nm.loihi import VTH_SHIFT
+from biril_nm.recording.readout import decision_of
 
 __all__ = ["describe"]
 
@@ -52,6 +53,7 @@ def describe(graph: LoihiGraph) -> tuple[Description, Arrays]:
         ],
         "connections": [_describe_connection(graph, name) for name in graph.connections],
         "outputs": list(output_neurons(graph)),
+        "decision": decision_of(graph),
     }
     return description, arrays
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from biril_nm.coding import check_decision
 from biril_nm.errors import ConfigError, RangeError
 from biril_nm.export.lowering.numbers.weight_grid import SCALE_SEARCHES
 from biril_nm.export.lowering.passes.integration import INTEGRATIONS
@@ -35,6 +36,7 @@ class LoweringOptions:
         scale_search: ``"max"``, ``"percentile"`` or ``"mse"``.
         split_mixed: give weights of both signs two connections.
         if_integration: ``"per_step"`` or ``"continuous"``, for IF and I whose r is neither 1 nor 1/dt.
+        decision: how the output decides (:mod:`biril_nm.decision`); None: the file says.
 
     Raises:
         ConfigError: a field holds something that it cannot mean.
@@ -53,6 +55,7 @@ class LoweringOptions:
     scale_search: str = "max"
     split_mixed: bool = False
     if_integration: str | None = None
+    decision: str | None = None
 
     def __post_init__(self) -> None:
         """Check every field."""
@@ -60,6 +63,8 @@ class LoweringOptions:
         _check_choice("reset", self.reset, (None, *RESETS))
         _check_choice("readout", self.readout, (None, *READOUTS))
         _check_choice("if_integration", self.if_integration, (None, *INTEGRATIONS))
+        if self.decision is not None:
+            check_decision(self.decision)
         _check_choice("scale_search", self.scale_search, SCALE_SEARCHES)
         _check_dt(self.dt_s)
         if (

@@ -26,6 +26,7 @@ from biril_nm.export.lowering.passes.settle import settle, settle_dt
 from biril_nm.export.lowering.passes.split import split_signs
 from biril_nm.export.lowering.stages import Lowering
 from biril_nm.export.nir_files.exact_reading import exact_graph
+from biril_nm.export.nir_nodes.decision import decision_of_nir
 from biril_nm.export.nir_nodes.typed_convolutions import restored
 from biril_nm.hw_graph import LoihiGraph
 from biril_nm.loihi import LOIHI2, WEIGHT_BITS, ChipProfile
@@ -47,6 +48,7 @@ def lower(
     scale_search: str = "max",
     split_mixed: bool = False,
     if_integration: str | None = None,
+    decision: str | None = None,
 ) -> LoihiGraph:
     """Turn a NIR graph into an integer network for ``chip``.
 
@@ -68,6 +70,8 @@ def lower(
             bits each; 1-bit weights are always split.
         if_integration: how IF and I grow per step where their metadata do not say: ``"per_step"`` by
             ``r x``, ``"continuous"`` by ``dt r x``; needed where r is neither 1 nor 1/dt.
+        decision: how the output decides: ``"count"`` (most spikes; the membrane among equals), ``"score"``
+            (spikes and membrane added) or ``"membrane"``; None: the file says, else ``"count"``.
 
     Raises:
         UnsupportedNodeError: meaning would be lost; the message names node and way out.
@@ -85,6 +89,7 @@ def lower(
         scale_search=scale_search,
         split_mixed=split_mixed,
         if_integration=if_integration,
+        decision=decision,
     )
     return lower_stages(nir_graph, options).graph
 
@@ -104,6 +109,8 @@ def lower_stages(nir_graph: nir.NIRGraph, options: LoweringOptions | None = None
     exact = exact_graph(plain) if options.weight_bits == WEIGHT_BITS else None
     if exact is not None:
         check_design(exact, chip)
+        if options.decision is not None:
+            exact = exact.with_metadata(decision=options.decision)
         return Lowering(exact, plain)
     settled = settle(written, dt_s, options.reset, options.readout, options.if_integration, chip)
     net = float_net(settled.graph, settled.step_s)
@@ -119,6 +126,7 @@ def lower_stages(nir_graph: nir.NIRGraph, options: LoweringOptions | None = None
     graph = balanced.with_metadata(
         **describe(settled, net, quantised, chip),
         **options.facts(),
+        decision=options.decision or decision_of_nir(plain.metadata),
         notes=[*repairs(plain), *settled.notes, *notes(balanced, net, quantised, late)],
         balanced_delays=delays,
     )

@@ -15,12 +15,14 @@ import numpy as np
 
 from biril_nm.arrays import FloatArray, IntArray
 from biril_nm.compartments import CUBA_LIF
+from biril_nm.decision import DEFAULT_DECISION
 from biril_nm.errors import BirilError
 from biril_nm.export.nir_files.exact_models import (
     model_of,
     nearest_cuba_lif,
     neurons_of_model,
 )
+from biril_nm.export.nir_nodes.decision import DECISION, decision_of_nir
 from biril_nm.export.nir_nodes.groups import regrouped
 from biril_nm.export.nir_nodes.metadata import EXACT_REGISTERS
 from biril_nm.export.nir_nodes.neurons import ENDLESS_STEPS
@@ -133,6 +135,9 @@ def _restore(graph: nir.NIRGraph, dt: float) -> LoihiGraph:
         raise _ChangedError(f"node '{new[0]}' is new")
     metadata = parse_json(_text(graph.metadata["loihi"]), "the metadata")
     check_metadata(metadata)
+    decision = decision_of_nir(graph.metadata)
+    if decision != metadata.get(DECISION, DEFAULT_DECISION):
+        metadata[DECISION] = decision
     return LoihiGraph(nodes, tuple(edges), metadata)
 
 

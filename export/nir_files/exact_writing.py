@@ -31,10 +31,12 @@ from biril_nm.arrays import FloatArray, Shape
 from biril_nm.errors import ConfigError, UnsupportedNodeError, bullet_list
 from biril_nm.export.nir_files.exact_models import add_model, nearest_cuba_lif
 from biril_nm.export.nir_files.exact_reading import EXACT, REGISTERS, VERSION
+from biril_nm.export.nir_nodes.decision import DECISION
 from biril_nm.export.nir_nodes.neurons import tau_steps
 from biril_nm.export.nir_nodes.typed_convolutions import typed
 from biril_nm.hw_graph import Connection, Conv, Input, LoihiGraph, Neurons, Sparse
 from biril_nm.loihi import DECAY_UNITY, DU_OFFSET, NO_SYNAPTIC_MEMORY, VTH_SHIFT
+from biril_nm.recording.readout import decision_of
 
 __all__ = ["exact_nir"]
 
@@ -74,6 +76,7 @@ def exact_nir(graph: LoihiGraph, dt_s: float | None = None) -> nir.NIRGraph:
     metadata = {
         "producer": f"biril-nm {biril_nm.__version__}",
         "dt": dt,
+        DECISION: decision_of(graph),
         EXACT: VERSION,
         "nodes": json.dumps(list(graph.nodes)),
         "loihi": json.dumps(dict(graph.metadata)),

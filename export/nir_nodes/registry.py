@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import nir
 
+from biril_nm.coding import DECISIONS
+from biril_nm.export.nir_nodes.decision import DECISION
 from biril_nm.export.nir_nodes.kinds import APPROXIMATION, EXACT, REFUSED, Case, NodeKind
 from biril_nm.export.nir_nodes.metadata import text
 from biril_nm.export.nir_nodes.neurons import NEURON_KINDS
@@ -14,7 +16,7 @@ __all__ = ["CASES", "NESTED", "NODE_KINDS", "kind_names"]
 NESTED = NodeKind(
     nir.NIRGraph,
     "dissolved, inner nodes called `outer.inner`; one input and one output each",
-    metadata={"producer": text()},
+    metadata={"producer": text(), DECISION: text(*DECISIONS)},
 )
 NODE_KINDS: dict[type, NodeKind] = {**STATELESS, **NEURON_KINDS, NESTED.type: NESTED}
 

@@ -19,6 +19,7 @@ from biril_nm.export.report.figures import raster_png, weights_png
 from biril_nm.hw_graph import LoihiGraph
 from biril_nm.hw_graph.table import CONNECTION_HEADER, connection_rows, neuron_table
 from biril_nm.recording import Recording
+from biril_nm.recording.readout import decision_of
 from biril_nm.storage import atomic_file, check_output, lock_folder, read_bytes, read_json_lines
 
 __all__ = ["Card", "Extra", "Section", "Table", "write_report"]
@@ -189,6 +190,7 @@ def _facts(graph: LoihiGraph) -> dict[str, str]:
     """What the network is for, and choices that changed its meaning."""
     known = graph.metadata
     found = {key: str(known[key]) for key in ("chip", "producer", "readout") if known.get(key)}
+    found["decision"] = decision_of(graph)
     if isinstance(known.get("dt_s"), float):
         found["time step"] = f"{known['dt_s'] * 1e3:g} ms"
     resets = known.get("reset")

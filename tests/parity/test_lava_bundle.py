@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from biril_nm.coding import readout_scores
 from biril_nm.errors import OutputExistsError, RangeError
 from biril_nm.export import get_backend
 from biril_nm.export.lava.bundle import run_lava as runner
 from biril_nm.hardware_sim import simulate
 from biril_nm.recording import Recording
+from biril_nm.recording.readout import predict
 from tests.support.lava_cases import make
 
 BLOCKED = ("torch", "biril_nm", "nir", "nirtorch", "snntorch", "numba")
@@ -68,11 +68,10 @@ def test_bundle_gives_the_traces_and_predictions_of_the_simulator(bundle: Path) 
         for key in ("s", "u", "v"):
             assert_array_equal(getattr(lava[name], key), getattr(sim[name], key))
     assert lava.n_spikes == sim.n_spikes and all(sim.n_spikes.values())
-    scores = readout_scores(sim["lif3"].s, sim.v_last["lif3"], graph.neurons["lif3"].vth)
-    wanted = [
-        f"sample {i}: lif3 predicts {row.argmax()} (score {row.max()})"
-        for i, row in enumerate(scores)
-    ]
+    wanted = []
+    for i, best in enumerate(predict(graph, sim)):
+        seen = f"{sim['lif3'].s[:, i, best].sum()} spikes, v {sim.v_last['lif3'][i, best]}"
+        wanted.append(f"sample {i}: lif3 predicts {best} (count: {seen})")
     wanted += [f"spikes {name}: {count}" for name, count in sim.n_spikes.items()]
     assert done.stdout.splitlines() == wanted
 

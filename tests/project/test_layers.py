@@ -29,7 +29,7 @@ FLOORS = (
     ("loihi", "data", "neurons"),
     ("storage",),
     ("registry",),
-    ("errors", "arrays", "_moved"),
+    ("errors", "arrays", "decision", "_moved"),
 )
 FLOOR = {folder: len(FLOORS) - i for i, line in enumerate(FLOORS) for folder in line}
 NO_TORCH = ("hardware_sim", "hw_graph", "recording", "compartments", "loihi", "storage", "errors")

@@ -24,8 +24,11 @@ from typing import Any
 import numpy as np
 
 if __package__:
+    from biril_nm.decision import class_scores
+
     from .lava_files import InputError, load_network, load_spikes
 else:  # in a bundle
+    from decision import class_scores  # type: ignore[import-not-found, no-redef]
     from lava_files import (  # type: ignore[import-not-found, no-redef]
         InputError,
         load_network,
@@ -230,12 +233,6 @@ def quiet_lava() -> Iterator[None]:
 # --- command line -------------------------------------------------------------------------------
 
 
-def readout_scores(spikes: Any, v_last: Any, vth: Any, vth_shift: int) -> Any:
-    """``n_spikes * (vth << vth_shift) + v_last``: spike count first, potential as tie-break."""
-    threshold = np.asarray(vth, dtype=np.int64) << vth_shift
-    return spikes.sum(axis=0, dtype=np.int64) * threshold + v_last.astype(np.int64)
-
-
 def save_trace(path: Path, traces: dict[str, dict[str, Any]], meta: dict[str, Any]) -> None:
     """``.npz`` with arrays ``NODE.s``, ``NODE.u``, ``NODE.v`` and ``meta`` (JSON)."""
     arrays = {f"{n}.{key}": array for n, node in traces.items() for key, array in node.items()}
@@ -297,16 +294,17 @@ def report(
     counts: dict[str, int],
 ) -> None:
     """Print one prediction per sample and output, then the spikes of each node."""
-    say = sys.stdout.write
+    say, decision = sys.stdout.write, description["decision"]
     for index, node in enumerate(description["neurons"]):
         if node["name"] not in description["outputs"]:
             continue
-        trace, vth = traces[node["name"]], arrays[f"readout.{index}"]
-        scores = readout_scores(trace["s"], trace["v"][-1], vth, description["vth_shift"])
-        scores = scores.reshape(len(scores), -1)
-        for sample, row in enumerate(scores):
-            best = int(row.argmax())
-            say(f"sample {sample}: {node['name']} predicts {best} (score {int(row[best])})\n")
+        spikes, v = (traces[node["name"]][key] for key in ("s", "v"))
+        spikes, v = (a.reshape(*a.shape[:2], -1) for a in (spikes, v))
+        threshold = arrays[f"readout.{index}"].reshape(-1).astype(np.int64)
+        scores = class_scores(decision, spikes, v[-1], threshold << description["vth_shift"])
+        for sample, best in enumerate(scores.argmax(axis=-1)):
+            seen = f"{int(spikes[:, sample, best].sum())} spikes, v {int(v[-1, sample, best])}"
+            say(f"sample {sample}: {node['name']} predicts {best} ({decision}: {seen})\n")
     for name, count in counts.items():
         say(f"spikes {name}: {count}\n")
 
