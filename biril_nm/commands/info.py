@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,6 +17,7 @@ from biril_nm.commands.sources import LoadedFile, load_source
 from biril_nm.engines import available_engines, get_engine
 from biril_nm.errors import BirilError
 from biril_nm.export.backends import available_backends
+from biril_nm.hw_graph.table import CONNECTION_HEADER, connection_rows, neuron_table
 
 __all__ = ["info_command", "supported_rows"]
 
@@ -86,21 +88,31 @@ def _show_installation(json: bool) -> None:
     print_table("supported nodes", ("from", "node", "becomes"), supported_rows())
 
 
+def _rows(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[dict[str, str]]:
+    """Rows of a table with the names of their columns."""
+    return [dict(zip(header, row)) for row in rows]
+
+
 def _show_file(source: LoadedFile, json: bool) -> None:
     if source.graph is not None:
         if json:
-            print_json({"kind": source.kind, "metadata": dict(source.graph.metadata)})
+            graph = source.graph
+            tables = {
+                "neurons": _rows(*neuron_table(graph)),
+                "connections": _rows(CONNECTION_HEADER, connection_rows(graph)),
+            }
+            print_json({"kind": source.kind, **tables, "metadata": dict(graph.metadata)})
         else:
             say(source.graph.report())
         return
     nodes: list[tuple[str, str, str]] = []
-    graph: Any = source.nir_graph
-    for name, node in graph.nodes.items():
+    nir_graph: Any = source.nir_graph
+    for name, node in nir_graph.nodes.items():
         shape = node.output_type or {}
         first = next(iter(shape.values()), None)
         nodes.append((name, type(node).__name__, str(tuple(first)) if first is not None else "-"))
     if json:
-        print_json({"kind": source.kind, "nodes": nodes, "metadata": graph.metadata})
+        print_json({"kind": source.kind, "nodes": nodes, "metadata": nir_graph.metadata})
         return
     if source.net is not None:
         count = sum(p.numel() for p in source.net.parameters())

@@ -20,8 +20,8 @@ _LISTS = ("notes", "unrolled_convolutions")
 _TABLES = ("coding", "neurons", "quantisation", "netx")
 _ENTRIES = {  # table -> facts of each of its nodes
     "coding": {"kind": "text", "n_steps": "integer", "message_bits": "integer"},
-    "neurons": {"scale": "number", "margins": "numbers"},
-    "quantisation": {"zeros": "integer", "relative_error": "number"},
+    "neurons": {"scale": "number", "margins": "numbers", "digest": "integer"},
+    "quantisation": {"zeros": "integer", "relative_error": "number", "digest": "integer"},
 }
 _NETX_INPUT = {"weight": "integer", "bias": "integer", "iDecay": "integers"}
 

@@ -1,4 +1,8 @@
-"""Plain-text report of a LoihiGraph: what lowering did to each node."""
+"""Plain-text report of a LoihiGraph: its registers and weights, and what lowering did to them.
+
+What the graph shows is counted when the table is made. What only the lowering knew (scale, bound,
+limit, worst neuron, clipped weights, error) is shown as long as weights and registers are the same.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from biril_nm.hw_graph.digest import known_connection, known_population
 from biril_nm.hw_graph.nodes import Conv, Dense, Neurons, Sparse
+from biril_nm.loihi.fixed_point import weight_step
 
 if TYPE_CHECKING:
     from biril_nm.hw_graph.graph import LoihiGraph
@@ -36,12 +42,11 @@ def _tightest(margins: Mapping[str, float]) -> str:
 
 def neuron_table(graph: LoihiGraph) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Header and one row per Neurons node; a column for each register of the models that occur."""
-    facts = graph.metadata.get("neurons", {})
     models = {node.model: node.compartment for node in graph.neurons.values()}
     registers = tuple(dict.fromkeys(r.name for m in models.values() for r in m.registers))
     rows: list[tuple[str, ...]] = []
     for name, node in graph.neurons.items():
-        known = facts.get(name, {})
+        known = known_population(graph, name)
         held = (node.registers.get(register) for register in registers)
         rows.append(
             (
@@ -61,27 +66,44 @@ def neuron_table(graph: LoihiGraph) -> tuple[tuple[str, ...], list[tuple[str, ..
 
 def connection_rows(graph: LoihiGraph) -> list[tuple[str, ...]]:
     """One row per connection, as :data:`CONNECTION_HEADER` names the columns."""
-    facts = graph.metadata.get("quantisation", {})
     rows: list[tuple[str, ...]] = []
     for name, node in graph.connections.items():
-        known = facts.get(name, {})
-        stored = node.weight.nnz if isinstance(node, Sparse) else node.weight.size
+        known = known_connection(graph, name)
+        stored = node.weight.data if isinstance(node, Sparse) else node.weight
+        largest = int(np.abs(stored).max(initial=0))
+        bits = (largest // weight_step(node.weight_bits, node.sign_mode)).bit_length()
         rows.append(
             (
                 name,
                 type(node).__name__,
-                f"{stored:,}",
+                f"{stored.size:,}",
                 str(node.weight_exp),
                 node.sign_mode.value,
-                str(known.get("bits_used", "-")),
+                str(bits),
                 str(known.get("bits_worst", "-")),
                 str(known.get("clipped", "-")),
-                f"{known['zeros']:,}" if "zeros" in known else "-",
+                f"{np.count_nonzero(stored == 0):,}",
                 f"{known['relative_error']:.2%}" if "relative_error" in known else "-",
                 str(node.delay),
             )
         )
     return rows
+
+
+def _changed(graph: LoihiGraph) -> list[str]:
+    """Which facts of the lowering no longer hold."""
+    kinds = (
+        ("quantisation", graph.connections, known_connection, "weights", "clipped and rel. error"),
+        ("neurons", graph.neurons, known_population, "registers or weights", "scale and limits"),
+    )
+    found = []
+    for key, nodes, known, what, columns in kinds:
+        names = [n for n in nodes if graph.metadata.get(key, {}).get(n) and not known(graph, n)]
+        if names:
+            found.append(
+                f"{what} of {', '.join(names)} have changed since the lowering; {columns} are not known"
+            )
+    return found
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
@@ -112,6 +134,6 @@ def report_text(graph: LoihiGraph) -> str:
     for name, plastic in graph.plastic.items():
         own = ", a convolution unrolled: every position learns its own kernel"
         lines.append(f"{name} learns: {plastic.rule!r}{own if name in unrolled else ''}")
-    notes = graph.metadata.get("notes", ())
+    notes = [*graph.metadata.get("notes", ()), *_changed(graph)]
     lines += ["", *(f"note: {note}" for note in notes)] if notes else []
     return "\n".join(lines)

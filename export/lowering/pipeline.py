@@ -29,6 +29,7 @@ from biril_nm.export.nir_files.exact_reading import exact_graph
 from biril_nm.export.nir_nodes.decision import decision_of_nir
 from biril_nm.export.nir_nodes.typed_convolutions import restored
 from biril_nm.hw_graph import LoihiGraph
+from biril_nm.hw_graph.digest import with_digests
 from biril_nm.loihi import LOIHI2, WEIGHT_BITS, ChipProfile
 
 __all__ = ["lower", "lower_stages"]
@@ -130,6 +131,7 @@ def lower_stages(nir_graph: nir.NIRGraph, options: LoweringOptions | None = None
         notes=[*repairs(plain), *settled.notes, *notes(balanced, net, quantised, late)],
         balanced_delays=delays,
     )
+    graph = with_digests(graph)
     check_design(graph, chip)
     log.info("lowered %d neuron nodes, %d connections", len(graph.neurons), len(graph.connections))
     return Lowering(graph, plain, settled, net, normalised, quantised)
