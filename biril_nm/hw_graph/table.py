@@ -18,7 +18,7 @@ from biril_nm.loihi.fixed_point import weight_step
 if TYPE_CHECKING:
     from biril_nm.hw_graph.graph import LoihiGraph
 
-__all__ = ["CONNECTION_HEADER", "connection_rows", "neuron_table", "report_text"]
+__all__ = ["CONNECTION_HEADER", "changed_facts", "connection_rows", "neuron_table", "report_text"]
 
 CONNECTION_HEADER = (
     "connection", "kind", "weights", "exp", "sign", "bits used", "worst neuron", "clipped", "zeros",
@@ -90,7 +90,7 @@ def connection_rows(graph: LoihiGraph) -> list[tuple[str, ...]]:
     return rows
 
 
-def _changed(graph: LoihiGraph) -> list[str]:
+def changed_facts(graph: LoihiGraph) -> list[str]:
     """Which facts of the lowering no longer hold."""
     kinds = (
         ("quantisation", graph.connections, known_connection, "weights", "clipped and rel. error"),
@@ -134,6 +134,6 @@ def report_text(graph: LoihiGraph) -> str:
     for name, plastic in graph.plastic.items():
         own = ", a convolution unrolled: every position learns its own kernel"
         lines.append(f"{name} learns: {plastic.rule!r}{own if name in unrolled else ''}")
-    notes = [*graph.metadata.get("notes", ()), *_changed(graph)]
+    notes = [*graph.metadata.get("notes", ()), *changed_facts(graph)]
     lines += ["", *(f"note: {note}" for note in notes)] if notes else []
     return "\n".join(lines)

@@ -17,7 +17,12 @@ from biril_nm.errors import FileFormatError, MissingDependencyError
 from biril_nm.export.report.drawings import fits_wide, network_svg
 from biril_nm.export.report.figures import raster_png, weights_png
 from biril_nm.hw_graph import LoihiGraph
-from biril_nm.hw_graph.table import CONNECTION_HEADER, connection_rows, neuron_table
+from biril_nm.hw_graph.table import (
+    CONNECTION_HEADER,
+    changed_facts,
+    connection_rows,
+    neuron_table,
+)
 from biril_nm.recording import Recording
 from biril_nm.recording.readout import decision_of
 from biril_nm.storage import atomic_file, check_output, lock_folder, read_bytes, read_json_lines
@@ -271,4 +276,5 @@ def _cautions(graph: LoihiGraph) -> list[str]:
 
     notes = graph.metadata.get("notes", ())
     found = [str(finding) for finding in warnings(graph, str(graph.metadata.get("chip", "loihi2")))]
-    return [*(str(note) for note in notes if isinstance(notes, (list, tuple))), *found]
+    kept = (str(note) for note in notes if isinstance(notes, (list, tuple)))
+    return [*kept, *changed_facts(graph), *found]

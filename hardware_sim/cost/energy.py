@@ -109,7 +109,7 @@ class EnergyEstimate:
     """Modelled energy per sample.
 
     Attributes:
-        label: what kind of number this is, to be printed beside it.
+        label: what kind of number this is and what its sum leaves out, to be printed beside it.
         table: the constants.
         layers: Input or Neurons name -> cost per sample.
         latency_steps: steps from the first input to the last node's first answer.
@@ -193,7 +193,7 @@ def estimate_energy(
         for name in (*driving_inputs(graph), *graph.neurons)
     }
     return EnergyEstimate(
-        label=_label(profile, table),
+        label=_label(profile, table) + _left_out(graph, activity),
         table=table,
         layers=layers,
         latency_steps=max(graph.latency.values()),
@@ -207,6 +207,12 @@ def _label(profile: ChipProfile, table: EnergyTable) -> str:
     if profile.name == table.chip:
         return f"modelled, {table.name}"
     return f"modelled, {table.name}: no table of {profile.name} is public"
+
+
+def _left_out(graph: LoihiGraph, activity: Activity) -> str:
+    """The connections that are missing from the sum because nothing is known of their source."""
+    unknown = [c for c, (source, _) in graph.ends.items() if source not in activity.spikes]
+    return f"; without {', '.join(unknown)}: no input was given (inputs=)" if unknown else ""
 
 
 def _notes(graph: LoihiGraph, activity: Activity, mapping: Placement | None) -> tuple[str, ...]:

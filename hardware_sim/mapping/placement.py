@@ -41,6 +41,14 @@ UNITS = {
     "neuron_groups": "sets of du, dv and vth",
     "synapse_formats": "synapse formats",
 }
+WAYS = {  # limit -> what a network can do about it
+    "neurons": "Use fewer neurons: fewer channels, a larger stride, or pooling before them.",
+    "synapse_bits": "Use fewer inputs per neuron, fewer weight bits or a sparse connection.",
+    "axons_in": "Use fewer inputs per neuron: smaller kernels, groups, or a layer between.",
+    "axons_out": "Use fewer or smaller target layers, so that they take fewer cores.",
+    "neuron_groups": "Let its neurons share du, dv and vth.",
+}
+BOARD_CHIPS = 32  # boards hold 1 to 32 chips: Kapoho Bay 2, Kapoho Point 8, Nahuku 8 to 32 (Intel)
 
 
 @dataclass(frozen=True)
@@ -249,18 +257,13 @@ def _findings(
     limits: CoreLimits,
     n_chips: int,
 ) -> list[MappingFinding]:
-    ways = {
-        "synapse_bits": "Use fewer inputs per neuron, fewer weight bits or a sparse connection.",
-        "axons_in": "Use fewer inputs per neuron: smaller kernels, groups, or a layer between.",
-        "axons_out": "Use fewer or smaller target layers, so that they take fewer cores.",
-    }
     found = []
     for name, single in broken.items():
         for key, count in single.items():
             limit = getattr(limits, key)
             needs = f"a single neuron needs up to {count:,} {UNITS[key]}"
             allowed = f"{limit.value:,} per core ({limit.source})"
-            found.append(MappingFinding(name, needs, allowed, limit.firm, ways.get(key, "")))
+            found.append(MappingFinding(name, needs, allowed, limit.firm, WAYS.get(key, "")))
     for name in graph.neurons:
         formats, limit = len(graph.incoming(name)), limits.synapse_formats
         if formats > limit.value:
@@ -270,21 +273,31 @@ def _findings(
             found.append(MappingFinding(name, needs, allowed, limit.firm, way))
     available = n_chips * limits.cores.value
     if len(cores) > available:
-        needed = -(-len(cores) // limits.cores.value)
+        name, key, why = _largest(demands, cores, limits)
         found.append(
             MappingFinding(
                 "chip",
-                f"{len(cores):,} cores needed, most by {_largest(demands, cores, limits)}",
+                f"{len(cores):,} cores needed, most by {why}",
                 f"{available:,} on {n_chips} chip{'s' if n_chips > 1 else ''} ({limits.cores.source})",
                 limits.cores.firm,
-                f"Use a board of {needed} chips (n_chips={needed}), or a smaller network.",
+                _smaller(name, key, -(-len(cores) // limits.cores.value)),
             )
         )
     return found
 
 
-def _largest(demands: Mapping[str, Demand], cores: list[Core], limits: CoreLimits) -> str:
-    """The population on the most cores, and the limit that its blocks come closest to."""
+def _smaller(name: str, key: str, chips: int) -> str:
+    """What makes a network of too many cores fit: a smaller population, or a board that exists."""
+    way = f"Make '{name}' smaller. {WAYS[key]}"
+    if chips <= BOARD_CHIPS:
+        return f"{way} Or use a board of {chips} chips (n_chips={chips})."
+    return f"{way} As it is it fills {chips:,} chips, and boards hold up to {BOARD_CHIPS}."
+
+
+def _largest(
+    demands: Mapping[str, Demand], cores: list[Core], limits: CoreLimits
+) -> tuple[str, str, str]:
+    """The population on the most cores, the limit that its blocks come closest to, and both as text."""
     homes = {
         name: sum(any(p.node == name for p in core.parts) for core in cores) for name in demands
     }
@@ -297,8 +310,12 @@ def _largest(demands: Mapping[str, Demand], cores: list[Core], limits: CoreLimit
     limit = getattr(limits, key)
     sure = "" if limit.firm else ", unconfirmed"
     return (
-        f"'{name}' ({homes[name]:,}) because of its {UNITS[key]} "
-        f"({limit.value:,} per core{sure}: {limit.source})"
+        name,
+        key,
+        (
+            f"'{name}' ({homes[name]:,}) because of its {UNITS[key]} "
+            f"({limit.value:,} per core{sure}: {limit.source})"
+        ),
     )
 
 

@@ -116,6 +116,16 @@ def test_what_is_left_out_is_told():
     assert bare.latency_steps == max(graph.latency.values())
 
 
+def test_a_sum_without_the_first_connections_says_so_wherever_it_is_printed():
+    graph, inputs, trace = run(1)
+    first = [name for name, (source, _) in graph.ends.items() if source in graph.inputs]
+    bare, whole = estimate_energy(graph, trace), estimate_energy(graph, trace, inputs=inputs)
+    said = f"without {', '.join(first)}: no input was given (inputs=)"
+    assert first and bare.synops < whole.synops
+    assert said in bare.label and said in bare.summary()
+    assert "without" not in whole.label
+
+
 def test_activities_add_up_to_one_run():
     graph = tiny()
     r = np.random.default_rng(0)
