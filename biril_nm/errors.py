@@ -11,6 +11,7 @@ from collections.abc import Sequence
 __all__ = [
     "BirilError",
     "ConfigError",
+    "DivergedError",
     "FileFormatError",
     "MissingDependencyError",
     "OutputExistsError",
@@ -30,6 +31,10 @@ class BirilError(Exception):
 
 class ConfigError(BirilError):
     """A setting, argument or combination of settings that has no meaning."""
+
+
+class DivergedError(BirilError):
+    """A training whose loss or weights are no longer finite."""
 
 
 class FileFormatError(BirilError):

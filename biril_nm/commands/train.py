@@ -56,23 +56,20 @@ def train_command(
     from biril_nm.data import load_data, make_loaders
     from biril_nm.models import build_model
     from biril_nm.training import fit
-    from biril_nm.training.run_config import RECIPES, RunConfig
+    from biril_nm.training.run_config import RunConfig
 
+    options = {
+        "dataset": dataset, "model": model, "seed": seed, "batch_size": batch_size,
+        "schedule": schedule, "epochs": epochs, "lr": lr, "device": device,
+    }  # fmt: skip
     folder = out
     if resume:
         folder = out or _default_folder(dataset or RunConfig.dataset, model or RunConfig.model)
         before = _interrupted_run(folder)
     if config is not None:
-        run = RunConfig.read(config)
-    elif resume:
-        run = before
+        run = RunConfig.read(config, **options)
     else:
-        run = RunConfig().with_options(**RECIPES.get(dataset or RunConfig.dataset, {}))
-        epochs = epochs or _cycle_length(schedule or run.train.schedule)
-    run = run.with_options(
-        dataset=dataset, model=model, seed=seed, batch_size=batch_size,
-        schedule=schedule, epochs=epochs, lr=lr, device=device,
-    )  # fmt: skip
+        run = before.with_options(**options) if resume else RunConfig.make(**options)
     run = _with_net_options(run, neuron, coding, steps, rule)
     folder = folder or _default_folder(run.dataset, run.model)
     data = load_data(run.dataset, data_root, run.seed)
@@ -151,12 +148,6 @@ def _kept(folder: Path, epochs: int) -> str:
     except BirilError:
         return f"'{folder}' keeps checkpoint.pt; {resume}"
     return f"'{folder}' keeps checkpoint.pt after epoch {done} of {epochs}; {resume}"
-
-
-def _cycle_length(schedule: str) -> int:
-    from biril_nm.training.schedule import parse_schedule
-
-    return len(parse_schedule(schedule))
 
 
 def _with_net_options(

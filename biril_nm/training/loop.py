@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import numpy as np
 import torch
 
 from biril_nm.data.labels import check_labels
-from biril_nm.errors import ConfigError
+from biril_nm.errors import ConfigError, DivergedError
 from biril_nm.models.files import save
 from biril_nm.models.net import BirilNet, encode
 from biril_nm.training.accuracy import evaluate
@@ -95,6 +96,8 @@ def fit(
         OutputExistsError: ``out_dir`` holds a run, and neither resume nor force is set.
         OutputInUseError: another process trains into ``out_dir``.
         StorageError: the disk is full.
+        DivergedError: the loss or a weight became infinite or NaN. The epoch is not written; ``out_dir``
+            keeps the epochs before it.
     """
     settings = config or TrainConfig()
     if set(settings.cycle) & set("SH"):
@@ -161,6 +164,9 @@ def _epoch(
         group["lr"] = lr
     whole = settings.cycle if settings.period == "batch" else phase_at(settings.cycle, epoch)
     means = _train(net, train, settings, optimizer, epoch, callbacks)
+    wrong = [name for name, p in net.named_parameters() if not bool(p.isfinite().all())]
+    if wrong:
+        raise _diverged(f"{', '.join(wrong)} hold values that are not finite", epoch, settings)
     record: dict[str, Any] = {"epoch": epoch + 1, "phase": whole, "lr": lr}
     record |= {"loss": means["loss"], "train_accuracy": means["accuracy"]}
     if test is not None:
@@ -196,6 +202,9 @@ def _train(
     for index, batch in enumerate(_batches(net, train, settings.seed, epoch)):
         letter = phase_at(cycle, epoch * n_batches + index)
         metrics = PHASES[letter].run(net, batch, optimizer, state)
+        if not math.isfinite(metrics["loss"]):
+            found = f"the loss of batch {index + 1} is {metrics['loss']} in phase {letter}"
+            raise _diverged(found, epoch, settings)
         loss += metrics["loss"] * metrics["samples"]
         correct += metrics["correct"]
         samples += metrics["samples"]
@@ -206,6 +215,13 @@ def _train(
     if not samples:
         raise ConfigError("the training loader holds no samples")
     return {"loss": loss / samples, "accuracy": correct / samples}
+
+
+def _diverged(found: str, epoch: int, settings: TrainConfig) -> DivergedError:
+    return DivergedError(
+        f"epoch {epoch + 1} of {settings.epochs} diverged: {found}; expected finite numbers. Lower lr "
+        f"({settings.lr:g}) and start anew"
+    )
 
 
 def _batches(net: BirilNet, loader: Any, seed: int, epoch: int) -> Iterator[Batch]:

@@ -87,8 +87,37 @@ class RunConfig:
             part.write_text(self.to_toml(), encoding="utf-8")
 
     @staticmethod
-    def read(path: Path) -> RunConfig:
-        """Read a TOML file; missing fields keep their defaults.
+    def make(values: Mapping[str, Any] | None = None, where: str = "", **options: Any) -> RunConfig:
+        """The configuration that a file's ``values`` and options mean, whichever of them is there.
+
+        An option comes before the file, the file before the recipe of the data set (:data:`RECIPES`), the
+        recipe before the defaults. Without a number of epochs it is one cycle of the schedule.
+
+        Args:
+            values: tables of a file as :meth:`to_toml` writes them, or some of them.
+            where: the file, for messages.
+            options: as :meth:`with_options` takes them.
+
+        Raises:
+            ConfigError: unknown fields or values that make no sense.
+        """
+        given = dict(values or {})
+        _check_fields(given, where)
+        net, train = given.pop("net", {}), given.pop("train", {})
+        dataset = options.get("dataset") or given.get("dataset", RunConfig.dataset)
+        run = RunConfig().with_options(**RECIPES.get(dataset, {})).with_options(**given)
+        run = replace(
+            run,
+            net=ModelConfig.from_dict({**run.net.to_dict(), **net}),
+            train=TrainConfig.from_dict({**_shallow(run.train), **train}),
+        ).with_options(**options)
+        if "epochs" in train or options.get("epochs") is not None:
+            return run
+        return run.with_options(epochs=len(run.train.cycle))
+
+    @staticmethod
+    def read(path: Path, **options: Any) -> RunConfig:
+        """:meth:`make` of a TOML file.
 
         Raises:
             FileFormatError: not TOML, or of a later version.
@@ -101,21 +130,25 @@ class RunConfig:
                 f"configuration '{path}' has version {version!r}; expected {VERSION}. Read it with the "
                 f"version of biril-nm that wrote it, or write a new one"
             )
-        known = {f.name: f for f in fields(RunConfig)}
-        unknown = sorted(set(values) - set(known))
-        if unknown:
-            raise ConfigError(f"'{path}' has unknown fields {unknown}; known: {sorted(known)}")
-        for name in ("net", "train"):
-            if not isinstance(values.get(name, {}), dict):
-                raise ConfigError(f"'{path}': {name} must be a table")
-        for name, kind in (("dataset", str), ("model", str), ("seed", int), ("batch_size", int)):
-            if name in values and type(values[name]) is not kind:
-                raise ConfigError(
-                    f"'{path}': {name} must be {kind.__name__}, found {values[name]!r}"
-                )
-        net = ModelConfig.from_dict({**ModelConfig().to_dict(), **values.pop("net", {})})
-        train = TrainConfig.from_dict(values.pop("train", {}))
-        return RunConfig(**values, net=net, train=train)
+        return RunConfig.make(values, f"'{path}'", **options)
+
+
+def _check_fields(values: Mapping[str, Any], where: str) -> None:
+    known = {f.name for f in fields(RunConfig)}
+    unknown = sorted(set(values) - known)
+    if unknown:
+        raise ConfigError(f"{where} has unknown fields {unknown}; known: {sorted(known)}")
+    for name in ("net", "train"):
+        if not isinstance(values.get(name, {}), dict):
+            raise ConfigError(f"{where}: {name} must be a table")
+    kinds = {"dataset": str, "model": str, "seed": int, "batch_size": int, "crop_pad": int}
+    for name, kind in kinds.items():
+        if name in values and type(values[name]) is not kind:
+            raise ConfigError(f"{where}: {name} must be {kind.__name__}, found {values[name]!r}")
+
+
+def _shallow(config: TrainConfig) -> dict[str, Any]:
+    return {f.name: getattr(config, f.name) for f in fields(config) if f.name != "plasticity"}
 
 
 def _without_none(values: Mapping[str, Any]) -> dict[str, Any]:
