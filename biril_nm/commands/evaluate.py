@@ -15,6 +15,7 @@ from biril_nm.commands.console import print_json, print_table, say, stderr
 from biril_nm.commands.inputs import coded_input
 from biril_nm.commands.options import Backend, DataRoot, Json, Lowering, Seed
 from biril_nm.commands.sources import LoadedFile, load_source, lowered
+from biril_nm.commands.unused import given, refuse_unused, unused_lowering
 from biril_nm.engines import Engine, Network, available_engines, get_engine
 from biril_nm.errors import ConfigError
 from biril_nm.recording.readout import decision_of
@@ -76,6 +77,7 @@ def evaluate_command(
 
     sources = [load_source(path, lowering) for path in src]
     engine = choose_engine(sources, backend, workers.several)
+    refuse_unused(_unused(sources, engine, lowering))
     if engine.name == FLOAT:
         test = load_data(dataset, data_root, seed).test
         split = test.head(samples) if samples else test
@@ -92,6 +94,18 @@ def evaluate_command(
         _show_one(named[0])
     else:
         _show_many(named)
+
+
+def _unused(sources: Sequence[LoadedFile], engine: Engine, lowering: Lowering) -> list[str]:
+    """Options of a lowering that is not made."""
+    if engine.name != FLOAT:
+        return unused_lowering(sources, lowering)
+    flags = [flag for flag in given(lowering) if flag != "--decision"]
+    if not flags:
+        return []
+    return [
+        f"{', '.join(flags)}: engine '{FLOAT}' runs the float network as it is; add --backend sim to lower it"
+    ]
 
 
 def choose_engine(sources: Sequence[LoadedFile], backend: str | None, shared: bool) -> Engine:

@@ -12,6 +12,7 @@ from biril_nm.commands.console import note, print_json, say
 from biril_nm.commands.inputs import n_steps_of, random_input, sample_input
 from biril_nm.commands.options import DataRoot, Force, Json, Lowering, NetxReading, Seed, To
 from biril_nm.commands.sources import GRAPH_SUFFIX, LoadedFile, load_source, lowered
+from biril_nm.commands.unused import given, refuse_unused, unused_lowering
 from biril_nm.errors import ConfigError
 from biril_nm.export.backends import NIR, Target, get_backend, get_target
 from biril_nm.hw_graph import LoihiGraph
@@ -100,6 +101,17 @@ def export_command(
     _check_learns(target, to, rules)
     path = target.check_path(out or _default_output(src, to, target), to, force)
     source = load_source(src, lowering, netx)
+    findings = [
+        *_unused_by_target(target, to, lowering, round_bias, samples),
+        *_unused_by_source(source, target, lowering, quantisation),
+    ]
+    if source.kind != "netx" and given(netx):
+        findings.append(
+            f"{', '.join(given(netx))}: '{src}' is no x.net, which alone leaves this open"
+        )
+    if plasticity.unroll and not rules:
+        findings.append("--unroll: it is about convolutions that learn; name them with --plastic")
+    refuse_unused(findings)
     network: Any = source.nir_graph if target.takes == NIR else None
     graph = None
     if network is None:
@@ -107,10 +119,10 @@ def export_command(
         if target.takes != NIR:
             _warn(graph, lowering.chip)
         network = graph
-    given: dict[str, Any] = {"round_bias": round_bias, "dt_s": lowering.dt}
+    asked: dict[str, Any] = {"round_bias": round_bias, "dt_s": lowering.dt}
     if "spikes" in target.options and graph is not None:
-        given["spikes"] = _beside(graph, samples)
-    choices = {name: value for name, value in given.items() if name in target.options}
+        asked["spikes"] = _beside(graph, samples)
+    choices = {name: value for name, value in asked.items() if name in target.options}
     get_backend(to).write(network, path, force=force, **choices)
     facts = _facts(network)
     if json:
@@ -128,6 +140,38 @@ def _check_learns(target: Target, to: str, rules: list[str]) -> None:
         raise ConfigError(
             f"target '{to}' cannot express learning rules. Leave --plastic out, or export --to loihi"
         )
+
+
+def _unused_by_target(
+    target: Target, to: str, lowering: Lowering, round_bias: bool, samples: Samples
+) -> list[str]:
+    found = []
+    if round_bias and "round_bias" not in target.options:
+        found.append(f"--round-bias: target '{to}' keeps biases as they are")
+    if samples.dataset is not None and "spikes" not in target.options:
+        found.append(f"--dataset: target '{to}' has no samples beside it")
+    if lowering.decision is not None and target.suffix == ".net":
+        found.append("--decision: an x.net has no place for it, and lava-dl counts spikes")
+    return found
+
+
+def _unused_by_source(
+    source: LoadedFile, target: Target, lowering: Lowering, quantisation: Quantisation
+) -> list[str]:
+    """Options of a lowering that is not made: the source holds integers, or the target takes floats."""
+    uses = ("--chip", *(("--dt",) if "dt_s" in target.options else ()))
+    found = unused_lowering([source], lowering, uses)
+    if source.graph is not None:
+        why = f"'{source.path}' holds integers, which are not lowered again"
+    elif target.takes == NIR:
+        why = "a float network is written as it is, without lowering"
+        kept = ("--decision", "--coding", *(("--dt",) if source.kind == "pt" else ()))
+        flags = [flag for flag in given(lowering) if flag not in kept]
+        found += [f"{', '.join(flags)}: {why}"] if flags else []
+    else:
+        return found
+    flags = given(quantisation)
+    return [*found, f"{', '.join(flags)}: {why}"] if flags else found
 
 
 def _default_output(src: Path, to: str, target: Target) -> Path:

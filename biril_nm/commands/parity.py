@@ -17,6 +17,7 @@ from biril_nm.commands.inputs import (
 )
 from biril_nm.commands.options import Against, DataRoot, Json, Learn, Lowering, Seed
 from biril_nm.commands.sources import LoadedFile, load_source, lowered
+from biril_nm.commands.unused import refuse_unused, unused_lowering
 
 __all__ = ["parity_command"]
 
@@ -59,6 +60,7 @@ def parity_command(
     from biril_nm.parity import check_parity
 
     source = load_source(src, lowering)
+    refuse_unused([*_unused(spikes, dataset, steps), *unused_lowering([source], lowering)])
     graph = lowered(source, lowering)
     values: dict[str, Any]
     if spikes is not None:
@@ -84,6 +86,15 @@ def parity_command(
         )
     if not report.ok or (strict and silent):
         raise typer.Exit(1)
+
+
+def _unused(spikes: Path | None, dataset: str | None, steps: int | None) -> list[str]:
+    """Options of input beside --spikes, which is all of the input."""
+    beside = {"--dataset": dataset, "--steps": steps}
+    flags = [flag for flag, value in beside.items() if value is not None]
+    if spikes is None or not flags:
+        return []
+    return [f"{', '.join(flags)}: --spikes gives the input and its steps"]
 
 
 def _default_engines(source: LoadedFile, learn: bool) -> list[str]:

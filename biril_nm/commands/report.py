@@ -12,6 +12,7 @@ from biril_nm.commands.console import say
 from biril_nm.commands.inputs import STEPS, coded_input, random_input, sample_input
 from biril_nm.commands.options import Against, DataRoot, Force, Lowering, Seed
 from biril_nm.commands.sources import LoadedFile, load_source, lowered, lowered_stages
+from biril_nm.commands.unused import refuse_unused, unused_lowering
 from biril_nm.errors import ConfigError
 from biril_nm.hw_graph import LoihiGraph
 from biril_nm.recording.readout import decision_of
@@ -62,6 +63,7 @@ def report_command(
         raise ConfigError(f"--out '{out}' must end in .html")
     target = check_output(out or folder / "report.html", force)
     source = load_source(src / "model.pt" if src.is_dir() else src, lowering)
+    refuse_unused(unused_lowering([source], lowering, uses=("--chip",)))
     graph, ideal = _lowered(source, lowering)
     cards: list[Card] = []
     if dataset is not None:
