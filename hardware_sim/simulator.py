@@ -61,7 +61,8 @@ def simulate(
     Returns:
         Recordings in node time, spike counts and last membrane potentials of every node; recorded
         arrays are (n_steps, batch, *shape), s as uint8, u and v as int32. After learning, ``graph``
-        is the learned graph, ``connections`` holds what was recorded of plastic connections, and
+        is the learned graph at the end of the run, which waits for the last answer of the slowest
+        population; ``connections`` holds what was recorded of plastic connections, and
         ``v_last`` knows the nodes whose v was recorded and the readout.
 
     Raises:

@@ -58,7 +58,7 @@ def train_command(
     from biril_nm.training import fit
     from biril_nm.training.run_config import RunConfig
 
-    options = {
+    options: dict[str, Any] = {
         "dataset": dataset, "model": model, "seed": seed, "batch_size": batch_size,
         "schedule": schedule, "epochs": epochs, "lr": lr, "device": device,
     }  # fmt: skip

@@ -41,7 +41,8 @@ class LoihiGraph:
     Attributes:
         nodes: name -> node, in the order given.
         edges: (source name, destination name).
-        metadata: JSON-able facts: dt_s, reset, coding, scales, quantisation errors, versions.
+        metadata: JSON-able facts: dt_s, reset, coding, decision (how the output decides, see
+            :mod:`biril_nm.decision`), scales, quantisation errors, versions.
 
     Raises:
         ConfigError: the wiring or a shape is wrong; all findings are listed.
@@ -164,7 +165,10 @@ class LoihiGraph:
         return LoihiGraph(self.nodes, self.edges, {**self.metadata, **changes})
 
     def report(self) -> str:
-        """Plain-text table: scale, bits used, clipped weights and rounding error of each node."""
+        """Plain-text table: scale, bits used, clipped weights and rounding error of each node.
+
+        Units: scale in integer weight units per threshold, of which v has 64 each (docs/graphs.md).
+        """
         return report_text(self)
 
     def save(self, path: str | Path, force: bool = False) -> None:

@@ -74,7 +74,7 @@ def fit_ridge(features: NDArray[Any], labels: ArrayLike, n_classes: int = 10) ->
         raise ConfigError(f"{len(y)} samples; ridge regression needs at least 2")
     mean = features.mean(axis=0, dtype=np.float64).astype(np.float32)
     offset = np.bincount(y, minlength=n_classes) / len(y)
-    target = np.eye(n_classes)[y] - offset
+    target: Floats = np.eye(n_classes)[y] - offset
     in_samples = len(y) <= features.shape[1]
     gram = _gram(features, mean, in_samples)
     unit = float(np.trace(gram)) / features.shape[1] + SMALLEST

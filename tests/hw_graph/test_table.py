@@ -9,7 +9,9 @@ import snntorch as snn
 import torch
 from torch import nn
 
+from biril_nm.engines.torch_net import run_torch
 from biril_nm.export import lower, to_nir
+from biril_nm.hardware_sim import simulate
 from biril_nm.hw_graph import Dense, Input, LoihiGraph, Neurons, Sparse
 from biril_nm.hw_graph.digest import DIGEST
 from biril_nm.hw_graph.table import CONNECTION_HEADER, connection_rows, neuron_table
@@ -101,3 +103,24 @@ def test_a_graph_made_by_hand_has_bits_and_zeros():
     assert (found["s"]["bits used"], found["s"]["zeros"], found["s"]["weights"]) == ("7", "0", "2")
     assert {found["d"][column] for column in LOWERED} == {"-"}
     assert "have changed" not in graph.report()
+
+
+def test_scale_is_in_weight_units_per_threshold():
+    """The formula of docs/graphs.md gives the membrane of torch in volts."""
+    lif = snn.Leaky(
+        beta=0.9, threshold=0.7, init_hidden=True, reset_mechanism="zero", reset_delay=False
+    )
+    torch.manual_seed(1)
+    net = nn.Sequential(nn.Linear(8, 16), lif)
+    for parameter in net[0].parameters():
+        parameter.data *= 0.15
+    lowered = lower(to_nir(net, torch.zeros(1, 8)))
+    spikes = (np.random.default_rng(0).random((6, 20, 8)) < 0.4).astype(np.int32)
+    run, floats = simulate(lowered, spikes, record=()), run_torch(net, spikes)
+    assert not floats.n_spikes["1"] and not run.n_spikes["1"]
+    scale, vth = lowered.metadata["neurons"]["1"]["scale"], lowered.neurons["1"].vth
+    assert abs(scale - vth) <= 0.5
+    volts = run.v_last["1"] / 64 / vth * 0.7
+    membrane = lif.mem.detach().numpy()
+    assert np.abs(membrane).max() > 0.1
+    np.testing.assert_allclose(volts, membrane, atol=0.02)
