@@ -6,9 +6,10 @@ import argparse
 import secrets
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
-from tests.fuzz.driver import fuzz
+from tests.fuzz.driver import Result, Worker, fuzz
 from tests.fuzz.readers import READERS
 
 
@@ -26,9 +27,14 @@ def main() -> int:
     seed = secrets.randbits(32) if args.seed is None else args.seed
     names = args.reader or list(READERS)
     print(f"seed {seed}, {args.inputs} inputs for each of {len(names)} readers", flush=True)
+
+    def one(name: str) -> Result:
+        with closing(Worker()) as worker:
+            return fuzz(worker, name, seed, args.inputs, args.first, args.save)
+
     failed = total = 0
     with ThreadPoolExecutor(args.jobs) as pool:
-        results = pool.map(lambda name: fuzz(name, seed, args.inputs, args.first, args.save), names)
+        results = pool.map(one, names)
         for name, result in zip(names, results):
             print(f"{name:17s} {dict(result.counts)}", flush=True)
             for index, why, path in result.failures[:20]:

@@ -36,13 +36,17 @@ class Result:
 
 
 class Worker:
-    """A process of :mod:`tests.fuzz.worker`."""
+    """A process of :mod:`tests.fuzz.worker`, for one reader after another: what they import is shared."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self) -> None:
+        self._start()
+
+    def _start(self) -> None:
         env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+        self.reader = ""
         self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.fuzz.worker", name],
+            [sys.executable, "-m", "tests.fuzz.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.errors,
@@ -50,21 +54,29 @@ class Worker:
             env=env,
             cwd=ROOT,
         )
-        if self._line(START_SECONDS) != "ready\n":
-            raise RuntimeError(f"the worker of '{name}' does not start: {self.last_words()}")
+
+    def take(self, reader: str) -> None:
+        """Go over to a reader, in a new process if the last one ended."""
+        if self.process.poll() is not None:
+            self.close()
+            self._start()
+        if self.reader != reader:
+            if self._answer(reader, START_SECONDS) != "ready\n":
+                raise RuntimeError(f"'{reader}' reads no good file: {self.last_words()}")
+            self.reader = reader
 
     def ask(self, seed: int, index: int) -> dict[str, str]:
         """The outcome of one input; a worker that dies or hangs is an outcome too."""
-        stdin: Any = self.process.stdin
-        stdin.write(f"{seed} {index}\n")
-        stdin.flush()
-        line = self._line(WALL_SECONDS)
+        line = self._answer(f"{seed} {index}", WALL_SECONDS)
         if not line:
             code = self.process.wait()
             return {"outcome": "died", "why": f"exit status {code}: {self.last_words()}"}
         return dict(json.loads(line))
 
-    def _line(self, seconds: float) -> str:
+    def _answer(self, line: str, seconds: float) -> str:
+        stdin: Any = self.process.stdin
+        stdin.write(f"{line}\n")
+        stdin.flush()
         stdout: Any = self.process.stdout
         ready, _, _ = select.select([stdout], [], [], seconds)
         if not ready:
@@ -83,21 +95,16 @@ class Worker:
 
 
 def fuzz(
-    name: str, seed: int, n_inputs: int, first: int = 0, save_to: Path | None = None
+    worker: Worker, name: str, seed: int, n_inputs: int, first: int = 0, save_to: Path | None = None
 ) -> Result:
     """Damage and read ``n_inputs`` files of one kind."""
-    result, worker = Result(), Worker(name)
-    try:
-        for index in range(first, first + n_inputs):
-            answer = worker.ask(seed, index)
-            result.counts[answer["outcome"]] += 1
-            if answer["outcome"] not in ("accepted", "refused"):
-                result.failures.append((index, answer["why"], save(name, seed, index, save_to)))
-            if worker.process.poll() is not None:
-                worker.close()
-                worker = Worker(name)
-    finally:
-        worker.close()
+    result = Result()
+    for index in range(first, first + n_inputs):
+        worker.take(name)
+        answer = worker.ask(seed, index)
+        result.counts[answer["outcome"]] += 1
+        if answer["outcome"] not in ("accepted", "refused"):
+            result.failures.append((index, answer["why"], save(name, seed, index, save_to)))
     return result
 
 

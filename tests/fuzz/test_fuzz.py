@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -13,9 +15,15 @@ N_INPUTS = 300
 SEED = 1
 
 
+@pytest.fixture(scope="module")
+def worker() -> Iterator[Worker]:
+    with closing(Worker()) as process:
+        yield process
+
+
 @pytest.mark.parametrize("name", READERS)
-def test_damaged_files_are_read_or_refused(name: str, tmp_path: Path) -> None:
-    result = fuzz(name, SEED, N_INPUTS, save_to=tmp_path)
+def test_damaged_files_are_read_or_refused(name: str, worker: Worker, tmp_path: Path) -> None:
+    result = fuzz(worker, name, SEED, N_INPUTS, save_to=tmp_path)
     text = "\n".join(
         f"python -m tests.fuzz --reader {name} --seed {SEED} --first {index} --inputs 1 ({path}): {why}"
         for index, why, path in result.failures
@@ -37,7 +45,8 @@ def test_a_worker_that_dies_is_replaced_and_reported(monkeypatch: pytest.MonkeyP
         return {"outcome": "accepted"}
 
     monkeypatch.setattr(Worker, "ask", ask)
-    result = fuzz("rule_toml", 0, 4)
+    with closing(Worker()) as worker:
+        result = fuzz(worker, "rule_toml", 0, 4)
     assert [index for index, _, _ in result.failures] == [1]
     assert len(set(asked[:2])) == 1
     assert len(set(asked[2:])) == 1

@@ -1,7 +1,8 @@
 """A process that damages and reads files for :mod:`tests.fuzz.driver`: one line in, one line out.
 
-In: ``SEED INDEX``. Out: a JSON object with the outcome: "accepted", "refused", or "escaped" and the
-traceback. The process ends itself when a file takes more CPU time than it may.
+In: the name of a reader. Out: ``ready``, once it has read good files.
+In: ``SEED INDEX``, for the reader of before. Out: a JSON object with the outcome: "accepted", "refused", or
+"escaped" and the traceback. The process ends itself when a file takes more CPU time than it may.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import sys
 import tempfile
 import traceback
 import warnings
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +24,7 @@ import numpy as np
 from tests.fuzz.readers import READERS, Reader
 
 CPU_SECONDS = 20
+START_CPU_SECONDS = 900  # kernels may have to be compiled
 DATA_BYTES = 8 << 30
 PEAK_BYTES = 2 << 30
 
@@ -57,9 +60,10 @@ def read(reader: Reader, path: Path) -> dict[str, str]:
     return {"outcome": "accepted"}
 
 
-def limit_cpu() -> None:
+def limit_cpu(seconds: float) -> None:
+    """End this process after some more seconds of CPU time."""
     used = resource.getrusage(resource.RUSAGE_SELF)
-    end = int(used.ru_utime + used.ru_stime) + CPU_SECONDS
+    end = int(used.ru_utime + used.ru_stime) + int(seconds)
     resource.setrlimit(resource.RLIMIT_CPU, (end, resource.RLIM_INFINITY))
 
 
@@ -67,30 +71,45 @@ def peak_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
+def make_samples(reader: Reader, folder: Path) -> list[Path]:
+    """Good files; reading them imports and compiles what the reader needs."""
+    limit_cpu(START_CPU_SECONDS)
+    folder.mkdir()
+    samples = reader.samples(folder)
+    for sample in samples:
+        reader.read(sample)
+    return samples
+
+
+def answers_to(lines: Iterable[str], scratch: Path) -> Iterator[str]:
+    """The answer to each line."""
+    for number, line in enumerate(lines):
+        words = line.split()
+        if len(words) == 1:
+            reader = READERS[words[0]]
+            samples = make_samples(reader, scratch / str(number))
+            before = peak_bytes()
+            yield "ready"
+            continue
+        seed, index = map(int, words)
+        limit_cpu(CPU_SECONDS)
+        answer = read(reader, prepare(reader, samples, scratch / "case", seed, index))
+        if peak_bytes() - before > PEAK_BYTES:
+            answer = {"outcome": "escaped", "why": f"took {peak_bytes() - before} bytes"}
+            before = peak_bytes()
+        yield json.dumps(answer)
+
+
 def main() -> None:
-    reader = READERS[sys.argv[1]]
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     faulthandler.enable()
     warnings.simplefilter("ignore")
     resource.setrlimit(resource.RLIMIT_DATA, (DATA_BYTES, DATA_BYTES))
     with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
-        (folder / "samples").mkdir()
-        (folder / "case").mkdir()
-        samples = reader.samples(folder / "samples")
-        for sample in samples:
-            reader.read(sample)  # warm, and each sample is a good one
-        before = peak_bytes()
-        print("ready", file=answers, flush=True)
-        for line in sys.stdin:
-            seed, index = map(int, line.split())
-            limit_cpu()
-            answer = read(reader, prepare(reader, samples, folder / "case", seed, index))
-            if peak_bytes() - before > PEAK_BYTES:
-                answer = {"outcome": "escaped", "why": f"took {peak_bytes() - before} bytes"}
-                before = peak_bytes()
-            print(json.dumps(answer), file=answers, flush=True)
+        (Path(scratch) / "case").mkdir()
+        for answer in answers_to(sys.stdin, Path(scratch)):
+            print(answer, file=answers, flush=True)
 
 
 if __name__ == "__main__":
