@@ -114,7 +114,7 @@ def _batch_norm(call: Tracked) -> Expr | None:
         call, "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps"
     )
     mean, training = given.get("running_mean"), given.get("training", False)
-    if call.before is None or training or mean is None:
+    if call.before is None or training or mean is None or call.args[0].ndim not in (2, 3, 4):
         return None
     scale, shift = given.get("weight"), given.get("bias")
     layer = _norm(call.args[0].ndim, mean.numel(), given.get("eps", 1e-5))

@@ -11,6 +11,8 @@ import numpy as np
 from biril_nm.arrays import Shape
 from biril_nm.errors import UnsupportedNodeError, bullet_list
 from biril_nm.export.from_torch.layers import layer_node, one_to_one
+from biril_nm.export.from_torch.maps import chain_of, copies, either_node
+from biril_nm.export.from_torch.maxima import only_spikes
 from biril_nm.export.from_torch.module import objection
 from biril_nm.export.from_torch.neurons import (
     UNREACHABLE,
@@ -22,6 +24,7 @@ from biril_nm.export.from_torch.neurons import (
 from biril_nm.export.from_torch.registry import layer_kind, neuron_kind
 from biril_nm.export.from_torch.signals import (
     Applied,
+    Either,
     Expr,
     InputStep,
     LayerOutput,
@@ -173,11 +176,22 @@ class GraphBuilder:
         """A node for a layer without weights, or a function between layers."""
         if expr in self.made:
             return self.made[expr]
-        if isinstance(expr, Applied):
+        if isinstance(expr, Either):
+            return self._either(expr)
+        of: Any = expr
+        chain = (
+            chain_of(expr, self.wiring, self.made.__contains__)
+            if isinstance(expr, Applied)
+            else None
+        )
+        if chain is not None:
+            name, of = self._free(chain.label), chain
+            node: Any = chain.node()
+        elif isinstance(expr, Applied):
             label, layer = self.wiring.functions[expr.function]
             own = label not in self.nodes and label in self.layers
             name = label if own else self._free(label)
-            node: Any = self._stateless(layer, name, expr.in_shape)
+            node = self._stateless(layer, name, expr.in_shape)
         elif isinstance(expr, Scaled):
             name = self._free("scale")
             factor = self.wiring.constants[expr.constant].double().numpy()
@@ -188,8 +202,33 @@ class GraphBuilder:
             )
         self.made[expr] = name
         self.nodes[name] = node
+        self.edges += [(a, name) for a in self._names(of.of, name)]
+        return name
+
+    def _either(self, expr: Either) -> str:
+        """The largest of some spikes: neurons without memory."""
+        if any(not self._is_spikes(part) for part in only_spikes(expr)):
+            raise UnsupportedNodeError(
+                f"'{expr.label}' takes the largest of currents (weighted sums, means); expected spikes, of "
+                f"which the largest is 1 where one of them is 1. Move it behind the neuron, whose spikes it "
+                f"then takes, or use average pooling"
+            )
+        own = expr.label not in self.nodes and expr.label in self.layers
+        name = self.made[expr] = expr.label if own else self._free(expr.label)
+        self.nodes[name] = either_node(expr)
         self.edges += [(a, name) for a in self._names(expr.of, name)]
         return name
+
+    def _is_spikes(self, expr: Expr) -> bool:
+        """Whether every value of a signal is one spike, or 0."""
+        found = copies(expr, self._spikes_of, self.wiring)
+        return found is not None and bool(np.all(found <= 1))
+
+    def _spikes_of(self, expr: Expr) -> Shape | None:
+        if isinstance(expr, LayerOutput):
+            spikes = neuron_kind(self.layers[expr.path]) is not None and self._spiking(expr.path)
+            return self.wiring.shapes[expr.path][1] if spikes else None
+        return self._shape(expr) if isinstance(expr, (InputStep, Either)) else None
 
     def _free(self, name: str) -> str:
         taken = {*self.nodes, *self.layers}
@@ -201,7 +240,7 @@ class GraphBuilder:
             return self.wiring.shapes[expr.path][1]
         if isinstance(expr, InputStep):
             return self.wiring.inputs[expr.index]
-        if isinstance(expr, (Applied, Scaled)):
+        if isinstance(expr, (Applied, Scaled, Either)):
             return expr.shape
         return self._shape(expr.terms[0]) if isinstance(expr, Sum) else ()
 
@@ -277,7 +316,7 @@ class GraphBuilder:
         return outputs
 
 
-_NEURON_NODES = (nir.IF, nir.LIF, nir.CubaLIF, nir.I, nir.LI, nir.CubaLI)
+_NEURON_NODES = (nir.IF, nir.LIF, nir.CubaLIF, nir.I, nir.LI, nir.CubaLI, nir.Threshold)
 
 
 def _path(expr: Expr) -> str | None:

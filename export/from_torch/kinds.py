@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import nir
+from torch import nn
 
 from biril_nm.arrays import FloatArray, Shape
 from biril_nm.errors import BirilError, UnsupportedNodeError
 from biril_nm.export.nir_nodes.kinds import Check, NodeKind
 
-__all__ = ["LayerKind", "NeuronKind", "Update", "check_fields", "one_of"]
+__all__ = ["LayerKind", "NeuronKind", "Update", "check_fields", "one_of", "refuse", "sizes"]
 
 
 @dataclass(frozen=True)
@@ -23,10 +24,12 @@ class LayerKind(NodeKind):
         node: (layer, its name, shape that it receives) -> NIR node; None where the layer does
             nothing at inference and vanishes.
         weightless: whether it may be used at many places, because it has nothing to share.
+        largest: whether it takes the largest of some spikes; ``node`` is then the sum over them.
     """
 
     node: Callable[[Any, str, Shape], nir.NIRNode] | None = None
     weightless: bool = False
+    largest: bool = False
 
     @property
     def vanishes(self) -> bool:
@@ -87,3 +90,13 @@ def check_fields(kind: NodeKind, layer: Any, name: str) -> None:
     if findings:
         who = f"layer '{name}' ({type(layer).__name__})"
         raise UnsupportedNodeError(f"{who} has no NIR form: {'; '.join(findings)}")
+
+
+def sizes(value: Any, rank: int) -> tuple[int, ...]:
+    """One number for each dimension."""
+    return (value,) * rank if isinstance(value, int) else tuple(int(v) for v in value)
+
+
+def refuse(module: nn.Module, name: str, text: str) -> UnsupportedNodeError:
+    """The error about one layer."""
+    return UnsupportedNodeError(f"layer '{name}' ({type(module).__name__}){text}")

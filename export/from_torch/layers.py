@@ -11,7 +11,9 @@ from torch import nn
 
 from biril_nm.arrays import Shape
 from biril_nm.errors import UnsupportedNodeError
-from biril_nm.export.from_torch.kinds import LayerKind, check_fields, one_of
+from biril_nm.export.from_torch.fixed_layers import FIXED, LARGEST, followed_layer
+from biril_nm.export.from_torch.kinds import LayerKind, check_fields, one_of, refuse, sizes
+from biril_nm.export.from_torch.pools import adaptive_pool, pool
 from biril_nm.export.nir_nodes.fold_batchnorm import ChannelAffine
 from biril_nm.export.nir_nodes.kinds import EXACT, Check
 
@@ -22,18 +24,10 @@ def _array(tensor: torch.Tensor) -> Any:
     return tensor.detach().cpu().numpy().astype(np.float64)
 
 
-def _tuple(value: Any, rank: int) -> tuple[int, ...]:
-    return (value,) * rank if isinstance(value, int) else tuple(int(v) for v in value)
-
-
-def _refuse(module: nn.Module, name: str, text: str) -> UnsupportedNodeError:
-    return UnsupportedNodeError(f"layer '{name}' ({type(module).__name__}){text}")
-
-
 def linear(module: nn.Linear, name: str, in_shape: Shape) -> nir.NIRNode:
     """``y = W x + b``."""
     if len(in_shape) != 1:
-        raise _refuse(
+        raise refuse(
             module, name, f" receives shape {in_shape}; expected one dimension. Flatten its input"
         )
     if module.bias is None:
@@ -45,7 +39,7 @@ def conv(module: Any, name: str, in_shape: Shape) -> nir.NIRNode:
     """1-D or 2-D cross-correlation with zero padding; ``padding='same'`` becomes numbers."""
     rank = len(module.kernel_size)
     if len(in_shape) != rank + 1:
-        raise _refuse(
+        raise refuse(
             module,
             name,
             f" receives shape {in_shape}; expected {rank + 1} dimensions and a batch",
@@ -56,7 +50,7 @@ def conv(module: Any, name: str, in_shape: Shape) -> nir.NIRNode:
         "groups": int(module.groups),
         "bias": bias,
     }
-    stride, dilation = _tuple(module.stride, rank), _tuple(module.dilation, rank)
+    stride, dilation = sizes(module.stride, rank), sizes(module.dilation, rank)
     padding = _padding(module, name, dilation)
     if rank == 1:
         return nir.Conv1d(
@@ -76,10 +70,10 @@ def _padding(module: Any, name: str, dilation: Shape) -> Shape:
     if module.padding == "valid":
         return (0,) * len(kernel)
     if module.padding != "same":
-        return _tuple(module.padding, len(kernel))
+        return sizes(module.padding, len(kernel))
     total = [d * (k - 1) for d, k in zip(dilation, kernel)]
     if any(n % 2 for n in total):
-        raise _refuse(
+        raise refuse(
             module,
             name,
             f": padding is 'same' with kernel {kernel}; expected a kernel that needs as much "
@@ -88,74 +82,13 @@ def _padding(module: Any, name: str, dilation: Shape) -> Shape:
     return tuple(n // 2 for n in total)
 
 
-def pool(module: Any, name: str, in_shape: Shape) -> nir.NIRNode:
-    """Mean over a window (AvgPool), or sum (LPPool of norm 1)."""
-    rank = len(in_shape) - 1
-    average = isinstance(module, (nn.AvgPool1d, nn.AvgPool2d))
-    kernel = _tuple(module.kernel_size, rank)
-    stride = _tuple(module.stride if module.stride is not None else kernel, rank)
-    padding = _tuple(getattr(module, "padding", 0), rank)
-    if any(padding) and not module.count_include_pad:
-        raise _refuse(
-            module,
-            name,
-            ": count_include_pad is False with padding; expected True. Pad with zeros that count",
-        )
-    uneven = any((n + 2 * p - k) % s for n, p, k, s in zip(in_shape[1:], padding, kernel, stride))
-    if module.ceil_mode and uneven:
-        raise _refuse(
-            module, name, f": ceil_mode makes windows reach over the edge of {in_shape}; expected windows "
-            f"within it. Use ceil_mode=False or a size that the stride divides",
-        )  # fmt: skip
-    return _pooling(in_shape, kernel, stride, padding, average)
-
-
-def _pooling(
-    in_shape: Shape, kernel: Shape, stride: Shape, padding: Shape, average: bool
-) -> nir.NIRNode:
-    """NIR has two-dimensional pooling only; one-dimensional pooling is a depthwise Conv1d."""
-    if len(kernel) == 2:
-        kind = nir.AvgPool2d if average else nir.SumPool2d
-        return kind(
-            kernel_size=np.array(kernel), stride=np.array(stride), padding=np.array(padding)
-        )
-    channels = in_shape[0]
-    value = 1.0 / kernel[0] if average else 1.0
-    return nir.Conv1d(
-        input_shape=in_shape[1],
-        weight=np.full((channels, 1, kernel[0]), value),
-        stride=stride[0],
-        padding=padding[0],
-        dilation=1,
-        groups=channels,
-        bias=np.zeros(channels),
-    )
-
-
-def adaptive_pool(module: Any, name: str, in_shape: Shape) -> nir.NIRNode:
-    """AdaptiveAvgPool where all windows are equal: the output size divides the input size."""
-    rank = len(in_shape) - 1
-    wanted = module.output_size
-    wanted = (wanted,) * rank if wanted is None or isinstance(wanted, int) else tuple(wanted)
-    size = tuple(n if out is None else int(out) for n, out in zip(in_shape[1:], wanted))
-    if any(n % out for n, out in zip(in_shape[1:], size)):
-        raise _refuse(
-            module,
-            name,
-            f" averages {in_shape[1:]} to {size} over windows of different sizes; expected equal ones. "
-            f"Choose an output size that divides the input size",
-        )
-    window = tuple(n // out for n, out in zip(in_shape[1:], size))
-    return _pooling(in_shape, window, window, (0,) * rank, average=True)
-
-
 def flatten(module: nn.Flatten, name: str, in_shape: Shape) -> nir.NIRNode:
     """Flatten without the batch dimension, so torch's dimension 1 is NIR's 0."""
     rank = len(in_shape)
     start = module.start_dim if module.start_dim >= 0 else module.start_dim + rank + 1
     end = module.end_dim if module.end_dim >= 0 else module.end_dim + rank + 1
     if start < 1:
-        raise _refuse(module, name, f": start_dim is {start}, the batch; expected 1 or more")
+        raise refuse(module, name, f": start_dim is {start}, the batch; expected 1 or more")
     return nir.Flatten(
         input_type={"input": np.array(in_shape)}, start_dim=start - 1, end_dim=end - 1
     )
@@ -232,18 +165,32 @@ _KINDS = (
         )
     ),
 )  # fmt: skip
-LAYERS: dict[type, LayerKind] = {kind.type: kind for kind in _KINDS}
+LAYERS: dict[type, LayerKind] = {kind.type: kind for kind in (*_KINDS, *FIXED, *LARGEST)}
 
 
 def layer_node(kind: LayerKind, layer: nn.Module, name: str, in_shape: Shape) -> nir.NIRNode:
-    """The NIR node of one layer.
+    """The NIR node of one layer; the matrix of its effect where no other node says it.
 
     Raises:
-        UnsupportedNodeError: the layer has no NIR form with these settings, or on this shape.
+        UnsupportedNodeError: the layer is not linear with these settings.
     """
-    check_fields(kind, layer, name)
     if kind.node is None:
         raise UnsupportedNodeError(
             f"layer '{name}' ({kind.name}) vanishes; expected a layer with a node"
         )
-    return kind.node(layer, name, in_shape)
+    try:
+        check_fields(kind, layer, name)
+        return kind.node(layer, name, in_shape)
+    except UnsupportedNodeError as error:
+        if kind.largest or kind.node is followed_layer:
+            raise
+        refusal = error
+    try:
+        return followed_layer(layer, name, in_shape)
+    except (
+        UnsupportedNodeError,
+        RuntimeError,
+        ValueError,
+        LookupError,
+    ):  # torch's own refusals too
+        raise refusal from None

@@ -151,6 +151,8 @@ def objection(layer: nn.Module) -> str | None:
         return (
             f"({name}) is unknown; expected one of {', '.join(kind_names())}. Compose it of these"
         )
+    if getattr(layer, "return_indices", False):
+        return f"({name}) returns the places of maxima as well; expected spikes. Use return_indices=False"
     own = _own_methods(layer, kind.type)
     if not own:
         return None

@@ -6,7 +6,7 @@ only if a layer receives such a signal.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -19,10 +19,13 @@ from biril_nm.export.from_torch.signals import (
     Collected,
     Expr,
     InputStep,
+    LayerOutput,
     Permuted,
     Scaled,
+    State,
     Sum,
     add,
+    leaves,
 )
 
 __all__ = ["OPERATIONS", "READS_VALUES", "WAYS_OUT", "shape_only", "writes"]
@@ -46,11 +49,14 @@ _SHAPE_ONLY = frozenset(
 
 _OUTSIDE = "Encode the input outside of the network"
 _IN_THE_LOOP = "Take the input apart step by step, and call the layers inside the loop over time"
-_ORDER = "Reorder the input, or the weights of the layer behind, outside of the network"
+_ORDER = "Reorder the input outside of the network, and keep the dimension of the samples first"
 # What to do about operations that have no NIR form.
 WAYS_OUT = {
     "the output": "Return the signal itself and do the rest outside of the network",
-    **dict.fromkeys(("max_pool1d", "max_pool2d", "adaptive_max_pool2d"), "Use average pooling"),
+    **dict.fromkeys(
+        ("max_pool1d", "max_pool2d", "adaptive_max_pool2d", "max", "amax"),
+        "Take the largest of spikes over windows (MaxPool2d behind a neuron)",
+    ),
     **dict.fromkeys(("dropout", "dropout1d", "dropout2d"), "Pass training=self.training"),
     **dict.fromkeys(("bernoulli", "poisson", "rand", "binomial", "normal", "gt", "lt"), _OUTSIDE),
     **dict.fromkeys(("select", "unbind", "__iter__"), _IN_THE_LOOP),
@@ -271,9 +277,23 @@ def _collected(call: Tracked) -> Expr | None:
         return concatenated(call)
     exprs = [call.origins.expr(value) for value in call.args[0]]
     known = tuple(expr for expr in exprs if expr is not None)
-    if len(known) != len(exprs) or (call.name != "stack" and dim != 0):
+    if len(known) != len(exprs) or (call.name != "stack" and dim != 0) or (dim and _at_once(known)):
         return None
     return Collected(known, call.name, dim)
+
+
+def _at_once(exprs: Sequence[Expr]) -> bool:
+    """Whether signals are all of one step, so that they stand side by side in it."""
+    steps = {
+        max((n for leaf in leaves(e) if (n := _step(leaf)) is not None), default=0) for e in exprs
+    }
+    return len(steps) == 1
+
+
+def _step(leaf: Expr) -> int | None:
+    if isinstance(leaf, InputStep):
+        return leaf.step
+    return leaf.call if isinstance(leaf, (LayerOutput, State)) else None
 
 
 def _written(call: Tracked) -> Expr | None:

@@ -8,9 +8,12 @@ import torch
 from torch import nn
 
 from biril_nm.arrays import Shape
+from biril_nm.export.from_torch.replayed import Replayed
 from biril_nm.export.from_torch.signals import Applied, Expr, Operation
 
 __all__ = ["Origins"]
+
+_Named = tuple[str, "nn.Module | Replayed"]
 
 
 class Origins:
@@ -25,7 +28,7 @@ class Origins:
     def __init__(self) -> None:
         self._known: dict[int, tuple[torch.Tensor, Expr]] = {}
         self.constants: list[torch.Tensor] = []
-        self.functions: list[tuple[str, nn.Module]] = []
+        self.functions: list[tuple[str, nn.Module | Replayed]] = []
         self.sliced: dict[int, tuple[int, Shape]] = {}
 
     def know(self, tensor: torch.Tensor, expr: Expr) -> None:
@@ -52,7 +55,9 @@ class Origins:
         self.constants.append(value.detach().clone())
         return len(self.constants) - 1
 
-    def applied(self, of: Expr, name: str, layer: nn.Module, before: Any, after: Any) -> Applied:
+    def applied(
+        self, of: Expr, name: str, layer: nn.Module | Replayed, before: Any, after: Any
+    ) -> Applied:
         """``of`` through a layer without states; equal layers of one name share their number."""
         number = next((i for i, f in enumerate(self.functions) if _equal(f, (name, layer))), None)
         if number is None:
@@ -61,11 +66,13 @@ class Origins:
         return Applied(of, number, tuple(before.shape[1:]), tuple(after.shape[1:]))
 
 
-def _equal(first: tuple[str, nn.Module], second: tuple[str, nn.Module]) -> bool:
+def _equal(first: _Named, second: _Named) -> bool:
     """Whether two named layers without states do the same."""
     (name, one), (other_name, other) = first, second
     if one is other or name != other_name or type(one) is not type(other):
         return one is other
+    if isinstance(one, Replayed) or isinstance(other, Replayed):
+        return isinstance(one, Replayed) and one.same(other)
 
     def settings(layer: nn.Module) -> dict[str, Any]:
         return {k: v for k, v in vars(layer).items() if isinstance(v, (int, float, str, tuple))}

@@ -66,25 +66,14 @@ REFUSED_LAYERS = (
         "Take it out of forward and apply it to the results; the largest stays the largest without it",
     ),
     _kind(
-        "MaxPool1d MaxPool2d MaxPool3d AdaptiveMaxPool1d AdaptiveMaxPool2d AdaptiveMaxPool3d "
         "FractionalMaxPool2d FractionalMaxPool3d",
-        "a maximum is not linear, and NIR has no node for it",
-        "Use average pooling (AvgPool1d, AvgPool2d) and train again",
+        "it draws its windows at random in every run",
+        "Use MaxPool2d behind a neuron",
     ),
     _kind(
         "MaxUnpool1d MaxUnpool2d MaxUnpool3d",
         "it needs the places of the maxima of another layer, which spikes do not carry",
         "Use a Linear layer with fixed weights that spreads the values",
-    ),
-    _kind(
-        "Conv3d AvgPool3d AdaptiveAvgPool3d LPPool3d BatchNorm3d",
-        "NIR has no layers of three dimensions",
-        "Put one dimension into the channels and use the layer of two dimensions",
-    ),
-    _kind(
-        "ConvTranspose1d ConvTranspose2d ConvTranspose3d",
-        "NIR has no node for transposed convolutions",
-        "Write it as a Linear layer between flattened tensors, which has the same matrix, or use Conv2d",
     ),
     _kind(
         "LayerNorm GroupNorm RMSNorm InstanceNorm1d InstanceNorm2d InstanceNorm3d LocalResponseNorm "
@@ -117,28 +106,6 @@ REFUSED_LAYERS = (
         "Bilinear CosineSimilarity PairwiseDistance",
         "it multiplies two signals with each other",
         "Compute it from the results of the run, outside of the module",
-    ),
-    _kind(
-        "Upsample UpsamplingNearest2d UpsamplingBilinear2d PixelShuffle PixelUnshuffle ChannelShuffle "
-        "Fold Unfold",
-        "NIR has no node that moves or copies values between places",
-        "Write it as a Linear layer with fixed weights between flattened tensors",
-    ),
-    _kind(
-        "Unflatten",
-        "NIR has no node that adds dimensions",
-        "Let the sample have that shape already, or write the convolution behind it as a Linear layer",
-    ),
-    _kind(
-        "ZeroPad1d ZeroPad2d ZeroPad3d ConstantPad1d ConstantPad2d ConstantPad3d",
-        "NIR pads with zeros inside of convolutions and pooling only",
-        "Use padding= of the layer behind it",
-    ),
-    _kind(
-        "ReflectionPad1d ReflectionPad2d ReflectionPad3d ReplicationPad1d ReplicationPad2d "
-        "ReplicationPad3d CircularPad1d CircularPad2d CircularPad3d",
-        "NIR pads with zeros only",
-        "Use zeros (padding= of the layer behind it) and train again, or pad the input itself",
     ),
     _kind(
         "BCELoss BCEWithLogitsLoss CTCLoss CosineEmbeddingLoss CrossEntropyLoss GaussianNLLLoss "

@@ -17,6 +17,7 @@ __all__ = [
     "STATIC",
     "Applied",
     "Collected",
+    "Either",
     "Expr",
     "InputStep",
     "LayerOutput",
@@ -27,6 +28,7 @@ __all__ = [
     "Sum",
     "add",
     "leaves",
+    "of_one_step",
     "relative",
     "without_past",
 ]
@@ -86,6 +88,15 @@ class Scaled:
 
 
 @dataclass(frozen=True)
+class Either:
+    """1 where a sum of spikes is above 0, else 0: the largest of some spikes; needs neurons of its own."""
+
+    of: Expr
+    label: str
+    shape: Shape
+
+
+@dataclass(frozen=True)
 class Collected:
     """Steps put together behind the network: ``how`` is stack, cat, sum or mean; ``dim`` counts the steps."""
 
@@ -104,12 +115,17 @@ class Operation:
 
 @dataclass(frozen=True)
 class Permuted(Operation):
-    """A whole input with its dimensions in another order, until one step is taken out of it."""
+    """A whole input with its dimensions in another order, until one step is taken out of it.
+
+    ``instead``: the same where the input is one step, of which the order of values has changed.
+    """
 
     dims: tuple[int, ...] = ()
+    instead: Expr | None = None
 
 
-Expr = Union[InputStep, LayerOutput, State, Sum, Applied, Scaled, Collected, Operation]
+Expr = Union[InputStep, LayerOutput, State, Sum, Applied, Scaled, Either, Collected, Operation]
+_OF_ONE = (Applied, Scaled, Either)
 
 
 def add(*terms: Expr) -> Expr:
@@ -136,7 +152,7 @@ def _parts(expr: Expr) -> tuple[Expr, ...]:
         return expr.items
     if isinstance(expr, Operation):
         return expr.of
-    return (expr.of,) if isinstance(expr, (Applied, Scaled)) else ()
+    return (expr.of,) if isinstance(expr, _OF_ONE) else ()
 
 
 def relative(expr: Expr, step: int, static: frozenset[str] = frozenset()) -> Expr:
@@ -149,6 +165,13 @@ def relative(expr: Expr, step: int, static: frozenset[str] = frozenset()) -> Exp
         return State(expr.path, expr.name, expr.call - step)
     parts = tuple(relative(part, step, static) for part in _parts(expr))
     return _rebuilt(expr, parts)
+
+
+def of_one_step(expr: Expr) -> Expr:
+    """The expression in a forward of one step, of whose input no step is taken out."""
+    if isinstance(expr, Permuted) and expr.instead is not None:
+        return expr.instead
+    return _rebuilt(expr, tuple(of_one_step(part) for part in _parts(expr)))
 
 
 def without_past(expr: Expr) -> Expr:
@@ -169,4 +192,4 @@ def _rebuilt(expr: Expr, parts: tuple[Expr, ...]) -> Expr:
         return replace(expr, items=parts)
     if isinstance(expr, Operation):
         return replace(expr, of=parts)
-    return replace(expr, of=parts[0]) if isinstance(expr, (Applied, Scaled)) else expr
+    return replace(expr, of=parts[0]) if isinstance(expr, _OF_ONE) else expr

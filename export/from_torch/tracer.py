@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -21,6 +21,8 @@ from biril_nm.arrays import Shape
 from biril_nm.errors import UnsupportedNodeError
 from biril_nm.export.from_torch.call import Tracked
 from biril_nm.export.from_torch.kinds import LayerKind
+from biril_nm.export.from_torch.linear_functions import followed, is_linear
+from biril_nm.export.from_torch.maxima import MAXIMA, largest, maximum
 from biril_nm.export.from_torch.module import tensors_in
 from biril_nm.export.from_torch.operations import OPERATIONS, READS_VALUES, shape_only, writes
 from biril_nm.export.from_torch.origins import Origins
@@ -31,6 +33,7 @@ from biril_nm.export.from_torch.signals import (
     InputStep,
     LayerOutput,
     Operation,
+    Permuted,
     State,
     leaves,
 )
@@ -105,10 +108,7 @@ class Tracer(TorchFunctionMode):  # type: ignore[misc]
         if shape_only(name) or (before is None and name in ("to", "type_as", "expand_as")):
             return func(*args, **kwargs)
         result = func(*args, **kwargs)
-        handler = OPERATIONS.get(name)
-        expr = (
-            handler(Tracked(self.origins, name, args, kwargs, before, result)) if handler else None
-        )
+        expr = self._expression(func, Tracked(self.origins, name, args, kwargs, before, result))
         target = kwargs.get("out", args[0] if writes(name) else None)
         if isinstance(target, torch.Tensor):
             self.origins.overwritten(target, name)
@@ -121,6 +121,17 @@ class Tracer(TorchFunctionMode):  # type: ignore[misc]
         elif isinstance(changed, torch.Tensor):
             self.origins.know(changed, expr)
         return result
+
+    @staticmethod
+    def _expression(func: Any, call: Tracked) -> Expr | None:
+        """What the result of a call stands for; None where NIR has no form for it."""
+        if call.name in MAXIMA:
+            return maximum(call, func)
+        handler = OPERATIONS.get(call.name)
+        expr = handler(call) if handler else None
+        if isinstance(expr, Permuted):
+            return replace(expr, instead=followed(call, func))
+        return followed(call, func) if expr is None and is_linear(call.name) else expr
 
     @contextmanager
     def following(self) -> Iterator[None]:
@@ -240,6 +251,11 @@ class Tracer(TorchFunctionMode):  # type: ignore[misc]
                 self.origins.know(output, Operation("constant input", ()))
         elif kind.vanishes:
             self.origins.know(output, expr)
+        elif not isinstance(output, torch.Tensor):
+            for tensor in tensors_in(output):
+                self.origins.know(tensor, Operation(type(layer).__name__, (expr,)))
+        elif kind.largest:
+            self.origins.know(output, largest(self.origins, expr, path, layer, (received, output)))
         else:
             self.origins.know(output, self.origins.applied(expr, path, layer, received, output))
 

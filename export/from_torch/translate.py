@@ -39,6 +39,7 @@ from biril_nm.coding import Coding
 from biril_nm.decision import DEFAULT_DECISION
 from biril_nm.errors import ConfigError, UnsupportedNodeError, bullet_list
 from biril_nm.export.from_torch.graph import GraphBuilder
+from biril_nm.export.from_torch.maps import with_flat_inputs
 from biril_nm.export.from_torch.module import check_module, resting_copy, unwrapped
 from biril_nm.export.from_torch.registry import kind_of
 from biril_nm.export.from_torch.runs import trace_network
@@ -102,7 +103,7 @@ def to_nir(
     wiring = trace_network(root, samples)
     builder = GraphBuilder(wiring, dt_s, list(inspect.signature(root.forward).parameters))
     nodes, edges = builder.build()
-    nodes, edges = typed(*fold_batchnorm(nodes, edges))
+    nodes, edges = with_flat_inputs(*typed(*fold_batchnorm(nodes, edges)))
     _refuse_infinite(nodes)
     graph = nir.NIRGraph(
         nodes=nodes,

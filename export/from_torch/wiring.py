@@ -19,9 +19,11 @@ from biril_nm.errors import UnsupportedNodeError, bullet_list
 from biril_nm.export.from_torch.module import objection
 from biril_nm.export.from_torch.operations import WAYS_OUT
 from biril_nm.export.from_torch.registry import kind_names
+from biril_nm.export.from_torch.replayed import Replayed
 from biril_nm.export.from_torch.signals import (
     Applied,
     Collected,
+    Either,
     Expr,
     InputStep,
     LayerOutput,
@@ -30,6 +32,7 @@ from biril_nm.export.from_torch.signals import (
     State,
     Sum,
     leaves,
+    of_one_step,
     relative,
     without_past,
 )
@@ -69,7 +72,7 @@ class Wiring:
     inputs: Mapping[int, Shape]
     outputs: tuple[Readout, ...]
     constants: tuple[torch.Tensor, ...]
-    functions: tuple[tuple[str, nn.Module], ...]
+    functions: tuple[tuple[str, nn.Module | Replayed], ...]
     layers: Mapping[str, nn.Module] = field(default_factory=dict)
     takes_states: bool = False
 
@@ -161,7 +164,7 @@ class Analysis:
         """The relative expression that holds at every regular step."""
         zero: Expr = Sum(())
         exprs = [
-            relative(zero if call.source is None else call.source, step, self.static)
+            relative(self._settled(zero if call.source is None else call.source), step, self.static)
             for step, call in enumerate(calls)
         ]
         self._states(path, calls)
@@ -191,6 +194,9 @@ class Analysis:
                 f"one. Take the input step by step, in its order"
             )
         return regular
+
+    def _settled(self, expr: Expr) -> Expr:
+        return expr if self.loops else of_one_step(expr)
 
     def _constant(self, leaf: Expr) -> bool:
         return isinstance(leaf, InputStep) or (
@@ -236,6 +242,7 @@ class Analysis:
     # --- outputs ------------------------------------------------------------------------------
 
     def _readout(self, expr: Expr) -> Readout:
+        expr = self._settled(expr)
         how, inner = "step" if not self.loops else "last", expr
         scaled = False
         while isinstance(inner, Scaled) and self._steps_of(inner.of):
@@ -283,7 +290,7 @@ def _unsaid(expr: Expr) -> list[str]:
         return [expr.how]
     if isinstance(expr, Sum):
         return [name for term in expr.terms for name in _unsaid(term)]
-    return _unsaid(expr.of) if isinstance(expr, (Applied, Scaled)) else []
+    return _unsaid(expr.of) if isinstance(expr, (Applied, Scaled, Either)) else []
 
 
 def _described(expr: Expr) -> str:

@@ -10,6 +10,7 @@ from biril_nm.errors import ConfigError, UnsupportedNodeError
 
 __all__ = [
     "SIZE_MAX",
+    "entries",
     "lengths",
     "numbers",
     "optional",
@@ -30,6 +31,12 @@ def real(what: str, value: Any) -> Any:
     array = _floats(what, value)
     _refuse(what, ~np.isfinite(array))
     return array
+
+
+def entries(what: str, value: Any) -> Any:
+    """Finite numbers of a sparse matrix, of which there may be none."""
+    array = np.asarray(value)
+    return array if array.size == 0 else real(what, array).astype(array.dtype)
 
 
 def unbounded(what: str, value: Any) -> Any:

@@ -30,6 +30,7 @@ __all__ = [
     "identity",
     "naming",
     "scale_rows",
+    "sparse_or_dense",
     "stored",
 ]
 
@@ -158,11 +159,16 @@ def compose(first: LinearMap, second: LinearMap) -> LinearMap:
             return folded
     a, b = as_matrix(first), second if isinstance(second, Matrix) else as_matrix(second)
     product = b.weight @ a.weight
-    if scipy.sparse.issparse(product):
-        product = scipy.sparse.csr_matrix(product)
-        if product.nnz > DENSE_ABOVE * product.shape[0] * product.shape[1]:
-            product = product.toarray()
-    return Matrix(product, first.in_shape, second.out_shape)
+    return Matrix(sparse_or_dense(product), first.in_shape, second.out_shape)
+
+
+def sparse_or_dense(matrix: Any) -> Any:
+    """A sparse matrix as CSR, or dense where many of its entries are stored."""
+    if not scipy.sparse.issparse(matrix):
+        return matrix
+    rows = scipy.sparse.csr_matrix(matrix)
+    many = rows.nnz > DENSE_ABOVE * rows.shape[0] * rows.shape[1]
+    return rows.toarray() if many else rows
 
 
 def _reshaped(linear: LinearMap, shape: Shape) -> Matrix:

@@ -8,13 +8,21 @@ from typing import Any
 
 import nir
 import numpy as np
+import scipy.sparse
 
 from biril_nm.arrays import FloatArray, Shape
 from biril_nm.errors import ConfigError
 from biril_nm.export.nir_nodes.convolution_nodes import check_bias, conv1d, conv2d, pool
-from biril_nm.export.nir_nodes.fields import padding, real, whole, wholes
+from biril_nm.export.nir_nodes.fields import entries, lengths, padding, real, whole, wholes
+from biril_nm.export.nir_nodes.fixed_map import IN_SHAPE, OUT_SHAPE, FixedMap
 from biril_nm.export.nir_nodes.kinds import APPROXIMATION, EXACT, Check, NodeKind
-from biril_nm.export.nir_nodes.linear_maps import LinearMap, Matrix, diagonal, identity
+from biril_nm.export.nir_nodes.linear_maps import (
+    LinearMap,
+    Matrix,
+    diagonal,
+    identity,
+    sparse_or_dense,
+)
 from biril_nm.export.nir_nodes.metadata import STEPS_MAX, positive, text, whole_between
 
 __all__ = ["STATELESS", "StatelessKind"]
@@ -37,8 +45,27 @@ def _linear(node: Any, name: str, shape: Shape) -> LinearMap:
             f"node '{name}' ({type(node).__name__}) has weights {node.weight.shape} and receives shape "
             f"{shape}; expected a matrix (out, {int(np.prod(shape))})"
         )
-    check_bias(node, name, node.weight.shape[0])
-    return Matrix(node.weight, shape, (int(node.weight.shape[0]),))
+    n_out = int(node.weight.shape[0])
+    check_bias(node, name, n_out)
+    written = node.metadata.get(OUT_SHAPE)
+    if written is None:
+        return Matrix(node.weight, shape, (n_out,))
+    if int(np.prod(written)) != n_out:
+        raise ConfigError(
+            f"node '{name}' ({type(node).__name__}) has weights {node.weight.shape} and '{OUT_SHAPE}' "
+            f"{tuple(written)}; expected a shape of {n_out} values"
+        )
+    rows = scipy.sparse.csr_matrix(node.weight)
+    return Matrix(sparse_or_dense(rows), shape, tuple(int(n) for n in written))
+
+
+def _fixed(node: FixedMap, name: str, shape: Shape) -> LinearMap:
+    if int(np.prod(node.in_shape)) != int(np.prod(shape)):
+        raise ConfigError(
+            f"node '{name}' receives shape {shape}; expected {node.in_shape}, or as many values"
+        )
+    sent = tuple(int(n) for n in node.out_shape)
+    return Matrix(sparse_or_dense(node.matrix), shape, sent)
 
 
 def _flatten(node: Any, name: str, shape: Shape) -> LinearMap:
@@ -79,6 +106,7 @@ _CONVOLUTION: dict[str, Check] = {
 }  # fmt: skip
 _POOLING: dict[str, Check] = {"kernel_size": wholes, "stride": wholes, "padding": padding}
 _GROUPS: dict[str, Check] = {"groups": whole_between(1, STEPS_MAX)}
+_SHAPES: dict[str, Check] = {IN_SHAPE: lengths, OUT_SHAPE: lengths}
 _INPUT: dict[str, Check] = {
     "message_bits": whole_between(0, 31),
     "signed": whole_between(0, 1),
@@ -90,11 +118,15 @@ _INPUT: dict[str, Check] = {
 _KINDS = (
     StatelessKind(
         nir.Linear, "Dense connection (Sparse where folding makes it so)", EXACT, {"weight": real},
-        linear=_linear,
+        _SHAPES, _linear,
     ),
     StatelessKind(
         nir.Affine, "Dense connection and neuron bias; before CubaLIF a neuron that always spikes",
-        EXACT, {"weight": real, "bias": real}, linear=_linear,
+        EXACT, {"weight": real, "bias": real}, _SHAPES, _linear,
+    ),
+    StatelessKind(
+        FixedMap, "Sparse connection; in files a Linear or Affine with `in_shape` and `out_shape`", EXACT,
+        {**dict.fromkeys(("weight", "columns", "pointers", "bias"), entries), **_SHAPES}, linear=_fixed,
     ),
     StatelessKind(nir.Conv1d, "Sparse connection", EXACT, _CONVOLUTION, _GROUPS, conv1d),
     StatelessKind(

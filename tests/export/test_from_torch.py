@@ -126,7 +126,7 @@ class Branching(nn.Module):
     ("net", "message"),
     [
         (
-            nn.Sequential(nn.Linear(4, 4), nn.Softmax(1), nn.MaxPool1d(1)),
+            nn.Sequential(nn.Linear(4, 4), nn.Softmax(1), nn.LayerNorm(4)),
             r"'1' \(torch.*Softmax\).*\n.*'2'",
         ),
         (
@@ -139,16 +139,11 @@ class Branching(nn.Module):
         ),
         (nn.Linear(4, 4), "single layer"),
         (Branching(), "reads values of a signal .*; expected a forward that does the same"),
-        (
-            nn.Sequential(nn.Conv2d(4, 4, 1, padding=1, padding_mode="circular")),
-            "padding_mode is 'circular'; expected 'zeros'",
-        ),
     ],
 )
 def test_refusals_name_the_layer_and_the_way_out(net, message):
-    shape = (2, 4, 3, 3) if isinstance(getattr(net, "0", None), nn.Conv2d) else (2, 4)
     with pytest.raises(UnsupportedNodeError, match=message):
-        to_nir(net, torch.zeros(shape))
+        to_nir(net, torch.zeros(2, 4))
 
 
 class Loop(nn.Module):
@@ -193,7 +188,7 @@ def _activation(net, x, spk, mem, mem2):
 
 
 def _part_of_the_input(net, x, spk, mem, mem2):
-    return *net.lif(net.fc(x[:, [3, 1, 0, 2]]), mem), mem2
+    return *net.lif(net.fc(x[:, [3, 1, 0, 2]].sort()[0]), mem), mem2
 
 
 def _constant_input(net, x, spk, mem, mem2):
@@ -217,7 +212,7 @@ def _shared_neurons(net, x, spk, mem, mem2):
             _activation,
             "operation 'relu' in front of layer 'lif' is not a layer; expected additions",
         ),
-        (_part_of_the_input, "operation '__getitem__' in front of layer 'fc'"),
+        (_part_of_the_input, "operation 'sort' in front of layer 'fc'"),
         (
             _constant_input,
             "operation 'constant input' in front of layer 'fc'.*\n.*no layer receives",
@@ -246,28 +241,8 @@ def test_one_step_with_states_made_in_forward_is_refused():
 @pytest.mark.parametrize(
     ("layer", "shape", "message"),
     [
-        (
-            nn.AdaptiveAvgPool2d((2, 2)),
-            (3, 5, 4),
-            r"averages \(5, 4\) to \(2, 2\).*different sizes",
-        ),
         (nn.LPPool2d(2, 2), (3, 4, 4), "norm_type is 2.*; expected 1. Only norm 1"),
-        (nn.AvgPool2d(2, ceil_mode=True), (3, 5, 4), "ceil_mode makes windows reach over"),
-        (
-            nn.AvgPool2d(2, divisor_override=3),
-            (3, 4, 4),
-            "divisor_override is 3; expected None. Scale",
-        ),
-        (nn.AvgPool2d(3, padding=1, count_include_pad=False), (3, 6, 6), "count_include_pad"),
-        (nn.MaxPool2d(2), (3, 4, 4), "'0' .torch.nn.modules.pooling.MaxPool2d. is unknown"),
-        (
-            nn.Conv2d(3, 3, 2, padding="same"),
-            (3, 4, 4),
-            "as much padding on both sides. Use an odd kernel",
-        ),
         (nn.Flatten(0), (3, 4, 4), "start_dim is 0, the batch; expected 1"),
-        (nn.Linear(4, 4), (3, 4), r"receives shape \(3, 4\); expected one dimension. Flatten"),
-        (nn.Unflatten(1, (2, 2)), (4,), "'0' .torch.nn.modules.flatten.Unflatten. is unknown"),
         (snn.Alpha(0.9, 0.8, init_hidden=True), (4,), "'0' .snntorch.*Alpha. is unknown"),
         (
             snn.Lapicque(R=0.5, C=0.5, init_hidden=True),
@@ -286,7 +261,6 @@ def test_one_step_with_states_made_in_forward_is_refused():
         ),
     ],
 )
-@pytest.mark.filterwarnings("ignore:Using padding='same':UserWarning")
 def test_layers_without_nir_form_are_refused_with_the_reason(layer, shape, message):
     with pytest.raises(UnsupportedNodeError, match=f"layer.*{message}"):
         to_nir(nn.Sequential(layer, nn.Identity()), torch.zeros(2, *shape))

@@ -24,8 +24,8 @@ NO_LAYERS = {
 LAYERS = {type(layer).__name__: layer for layer in (
     nn.ReLU(), nn.GELU(), nn.PReLU(), nn.Hardtanh(), nn.Tanh(), nn.Sigmoid(), nn.Softmax(1), nn.LayerNorm(8),
     nn.GroupNorm(2, 8), nn.RNN(8, 8), nn.LSTM(8, 8), nn.GRUCell(8, 8), nn.MultiheadAttention(8, 2),
-    nn.Bilinear(8, 8, 8), nn.ConstantPad1d(1, 0.0), nn.ChannelShuffle(2), nn.Unflatten(1, (2, 4)),
-    nn.CrossEntropyLoss(), nn.MaxPool1d(2), nn.Embedding(4, 8),
+    nn.Bilinear(8, 8, 8), nn.InstanceNorm1d(8), nn.LocalResponseNorm(2), nn.CrossEntropyLoss(),
+    nn.Embedding(4, 8),
 )}  # fmt: skip
 NEURONS = {
     "Alpha": lambda: snn.Alpha(alpha=0.9, beta=0.8, init_hidden=True),

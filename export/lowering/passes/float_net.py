@@ -19,6 +19,7 @@ import numpy as np
 from biril_nm.arrays import FloatArray, Shape
 from biril_nm.errors import ConfigError, UnsupportedNodeError
 from biril_nm.export.lowering.passes.paths import Path, Walk
+from biril_nm.export.nir_nodes.fixed_map import is_fixed_map
 from biril_nm.export.nir_nodes.linear_maps import (
     LinearMap,
     Matrix,
@@ -33,6 +34,7 @@ from biril_nm.export.nir_nodes.neurons import (
     parameter_shape,
     v_reset,
 )
+from biril_nm.export.nir_nodes.shared_weights import with_shared_weights
 
 __all__ = ["FloatLink", "FloatNet", "float_net", "free_name"]
 from biril_nm.hw_graph import Input
@@ -208,6 +210,8 @@ def _links(
             shapes[end] = _destination_shape(end, shapes[end], path.linear, end not in reached)
             reached.add(end)
             whole = path.linear
+            if any(is_fixed_map(node) for node in nodes):
+                whole = with_shared_weights(whole)
             if isinstance(whole, Matrix):
                 whole = replace(whole, out_shape=shapes[end])
             name = "+".join(names) or f"{source}_to_{end}"
@@ -283,7 +287,8 @@ def _biases(walk: Walk, shapes: Mapping[str, Shape]) -> dict[str, FloatArray]:
                 f"Connect or remove it"
             )
         shape = walk.shapes[name]
-        value = bias.reshape(-1, *([1] * (len(shape) - 1)))
+        whole = np.size(bias) == np.prod(shape)
+        value = bias.reshape(shape if whole else (-1, *([1] * (len(shape) - 1))))
         constant = np.broadcast_to(value, shape).ravel()
         for end, path in walk.forward(name, Path(identity(shape), (name,), (name,))):
             if isinstance(walk.graph.nodes[end], nir.Output):
