@@ -21,9 +21,12 @@ def kind_of(layer: nn.Module) -> LayerKind | NeuronKind | None:
 
 
 def refusal_of(layer: nn.Module) -> RefusedKind | None:
-    """Record of the refused type that a layer is, or is derived from with no known type between."""
-    nearest = (kind for kind in type(layer).__mro__ if kind in MODULES or kind in REFUSALS)
-    return REFUSALS.get(next(nearest, object))
+    """Record of the refused type that a layer is, or is derived from with no known type between.
+
+    A type that is registered as a layer, too, is known.
+    """
+    nearest = next((t for t in type(layer).__mro__ if t in MODULES or t in REFUSALS), object)
+    return None if nearest in MODULES else REFUSALS.get(nearest)
 
 
 def layer_kind(layer: nn.Module) -> LayerKind | None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+import nir
+import numpy as np
 import pytest
 import snntorch as snn
 import torch
@@ -11,8 +13,9 @@ from torch import nn
 
 from biril_nm.errors import UnsupportedNodeError
 from biril_nm.export import to_nir
+from biril_nm.export.from_torch.kinds import LayerKind
 from biril_nm.export.from_torch.refused import REFUSED_LAYERS, REFUSED_NEURONS, refused_classes
-from biril_nm.export.from_torch.registry import kind_of, refusal_of
+from biril_nm.export.from_torch.registry import MODULES, kind_of, refusal_of
 from biril_nm.export.supported import policy_table
 
 ZERO = {"reset_mechanism": "zero", "reset_delay": False, "init_hidden": True}
@@ -114,3 +117,19 @@ def test_dropout_of_any_kind_vanishes(layer):
     plain = nn.Sequential(net[0], net[2])
     with_it, without = (to_nir(n, torch.zeros(1, 6), dt_s=1e-3) for n in (net, plain))
     assert [type(n) for n in with_it.nodes.values()] == [type(n) for n in without.nodes.values()]
+
+
+def _as_it_is(layer, name, shape):
+    return nir.Scale(scale=np.ones(shape))
+
+
+def test_a_layer_that_is_registered_is_no_longer_refused(monkeypatch):
+    assert refusal_of(nn.Softmax(1)) is not None
+    kind = LayerKind(nn.Softmax, "Scale", node=_as_it_is, weightless=True)
+    monkeypatch.setitem(MODULES, nn.Softmax, kind)
+    assert refusal_of(nn.Softmax(1)) is None
+    assert refusal_of(nn.Softmin(1)) is not None
+    net = nn.Sequential(
+        nn.Linear(6, 8), nn.Softmax(1), nn.Linear(8, 4), snn.Leaky(beta=0.9, **ZERO)
+    )
+    assert "1" in to_nir(net, torch.zeros(1, 6), dt_s=1e-3).nodes
