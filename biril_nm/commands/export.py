@@ -150,6 +150,8 @@ def _unused_by_target(
         found.append(f"--round-bias: target '{to}' keeps biases as they are")
     if samples.dataset is not None and "spikes" not in target.options:
         found.append(f"--dataset: target '{to}' has no samples beside it")
+    if samples.seed and "spikes" not in target.options:
+        found.append(f"--seed: nothing that target '{to}' writes is random")
     if lowering.decision is not None and target.suffix == ".net":
         found.append("--decision: an x.net has no place for it, and lava-dl counts spikes")
     return found

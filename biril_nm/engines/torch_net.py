@@ -160,7 +160,7 @@ class _Recorder:
             mem, threshold = (x.detach().double().cpu() for x in (layer.mem, layer.threshold))
             spikes = recorded[self.last]
             flat = spikes.reshape(*spikes.shape[:2], -1)
-            membrane = (mem / threshold).numpy().reshape(flat.shape[1:])
+            membrane = (mem / threshold).expand(spikes.shape[1:]).reshape(flat.shape[1:]).numpy()
             scores = class_scores(decision, flat, membrane, 1)
         else:
             scores = torch.stack(self.steps[self.last]).double().sum(dim=0).cpu().numpy()

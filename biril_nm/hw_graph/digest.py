@@ -22,9 +22,10 @@ POSITIVE = (1 << 31) - 1  # metadata hold integers of 31 bits
 def _sum(arrays: list[Any]) -> int:
     found = 0
     for array in arrays:
-        integers = np.ascontiguousarray(np.asarray(array), dtype="<i8")
+        values = np.asarray(array)
+        integers = np.ascontiguousarray(values, "<i4" if values.dtype.itemsize <= 4 else "<i8")
         found = zlib.crc32(repr(integers.shape).encode(), found)
-        found = zlib.crc32(integers.tobytes(), found)
+        found = zlib.crc32(integers.data, found)
     return found & POSITIVE
 
 

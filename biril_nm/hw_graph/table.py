@@ -123,9 +123,8 @@ def report_text(graph: LoihiGraph) -> str:
         f"({', '.join(f'{v} {k}' for k, v in counts.items() if v and k != 'Neurons')}), "
         f"latency {max(graph.latency.values())} steps"
     ]
-    known = {
-        key: graph.metadata[key] for key in ("chip", "dt_s", "producer") if key in graph.metadata
-    }
+    facts = ("chip", "dt_s", "producer", "decision")
+    known = {key: graph.metadata[key] for key in facts if key in graph.metadata}
     if known:
         lines.append(", ".join(f"{key} {value}" for key, value in known.items()))
     lines += ["", *_table(*neuron_table(graph))]

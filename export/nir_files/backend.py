@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from biril_nm.errors import ConfigError
 from biril_nm.export.backends import NIR, Target
 from biril_nm.hw_graph import LoihiGraph
 
@@ -22,8 +23,17 @@ class NirBackend:
     def build(
         self, graph: nir.NIRGraph | LoihiGraph, n_steps: int, dt_s: float | None = None
     ) -> nir.NIRGraph:
-        """The NIR graph; it describes one step, so ``n_steps`` changes nothing."""
+        """The NIR graph; it describes one step, so ``n_steps`` changes nothing.
+
+        Raises:
+            ConfigError: ``dt_s`` of a float network, which is written as it is.
+        """
         if not isinstance(graph, LoihiGraph):
+            written = (graph.metadata or {}).get("dt")
+            if dt_s is not None and dt_s != written:
+                raise ConfigError(
+                    f"dt_s is {dt_s}; a float network is written as it is, with dt {written}. Leave it out"
+                )
             return graph
         from biril_nm.export.nir_files.exact_writing import exact_nir
 

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import nir
+import numpy as np
 import pytest
 
+from biril_nm.errors import ConfigError
+from biril_nm.export import get_backend
 from tests.support.command_line import biril, refused
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "v0_1_0"
@@ -20,6 +24,7 @@ CASES = {
                    "--round-bias: target 'loihi' keeps biases as they are"),
     "dataset": (("export", MODEL, "--to", "loihi", "--dataset", "digits"),
                 "--dataset: target 'loihi' has no samples beside it"),
+    "seed": (("export", MODEL, "--to", "nir", "--seed", 3), "--seed: nothing that target 'nir' writes"),
     "netx decision": (("export", GRAPH, "--to", "netx", "--decision", "score"),
                       "--decision: an x.net has no place for it"),
     "reset": (("export", GRAPH, "--to", "lava", "--reset", "zero"), f"--reset: '{GRAPH}' {INTEGERS}"),
@@ -75,3 +80,13 @@ def test_options_with_an_effect_are_taken(tmp_path):
     for call in calls:
         done = biril(*call)
         assert done.returncode == 0, done.stderr
+
+
+def test_the_target_nir_refuses_a_step_width_that_it_would_not_write(tmp_path):
+    float_network = nir.NIRGraph.from_list(nir.Linear(np.ones((2, 3))))
+    float_network.metadata = {"dt": 1e-4}
+    backend = get_backend("nir")
+    backend.write(float_network, tmp_path / "same.nir", dt_s=1e-4)
+    with pytest.raises(ConfigError, match=r"dt_s is 0\.001; .* with dt 0\.0001\. Leave it out"):
+        backend.write(float_network, tmp_path / "other.nir", dt_s=1e-3)
+    assert [path.name for path in tmp_path.iterdir()] == ["same.nir"]
