@@ -4,7 +4,7 @@
     python examples/onchip_readout.py --data-root DATA --model out/mnist/model.pt
 
 One pass over the samples, one weight update per step, 8-bit weights. Compared with a ridge readout in
-floating point on the same spikes, and, weight by weight, with Lava on the first 50 samples.
+floating point on the same spikes, and, weight by weight, with Lava on the first 50 (10) samples.
 """
 
 from __future__ import annotations
@@ -65,12 +65,13 @@ def main() -> None:
     if importlib.util.find_spec("lava") is not None:
         from biril_nm.export.lava.backend import run_lava
 
-        few = stream(plastic, spikes[:, :N_LAVA], labels[:N_LAVA])
+        n = 10 if args.quick else N_LAVA
+        few = stream(plastic, spikes[:, :n], labels[:n])
         ours = simulate(plastic, few, (), learn=True).graph.plastic[name].weight
         theirs = run_lava(plastic, few, record="s", learn=True).graph.plastic[name].weight
         equal, used = int((ours == theirs).sum()), int((ours != 0).sum())
         print(
-            f"Lava, {N_LAVA} samples: {equal} of {ours.size} weights equal, {used} of them learned"
+            f"Lava, {n} samples: {equal} of {ours.size} weights equal, {used} of them learned"
         )
 
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import ast
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+import biril_nm as bnm
+from biril_nm.data import load_data
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -42,18 +46,48 @@ def test_commands_in_readme_exist():
         assert {w for w in words if re.fullmatch(r"-{1,2}[a-z][a-z-]*", w)} <= options, line
 
 
+# What is not here is run without options.
+OPTIONS = {
+    "onchip_adaptation.py": ("--quick", "--model", "model.pt", "--shifts", "dead", "--test", "60"),
+    "onchip_readout.py": ("--quick", "--model", "model.pt", "--samples", "200"),
+    "own_module.py": ("--quick",),
+    "stdp_features.py": ("--quick", "--seeds", "1"),
+    "train_mnist.py": ("--quick",),
+}
+LONG = ("stdp_features.py",)
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 
 
-@pytest.mark.lava
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda p: p.name)
-def test_examples_are_short_and_run(path, tmp_path):
+def test_examples_are_short(path):
     text = path.read_text(encoding="utf-8")
     assert text.count("\n") <= 80
     assert ast.get_docstring(ast.parse(text))
-    if path.name.startswith("test_"):
-        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", path]
-    else:
-        command = [sys.executable, path, "--quick"]
+
+
+@pytest.mark.lava
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(path.name, marks=pytest.mark.slow) if path.name in LONG else path.name
+        for path in EXAMPLES
+        if not path.name.startswith("test_")
+    ],
+)
+def test_examples_run(name, tmp_path, monkeypatch, capsys):
+    data = load_data("digits")
+    net = bnm.build_model("convnet", bnm.ModelConfig(input_shape=data.input_shape), seed=0)
+    bnm.save(net, tmp_path / "model.pt")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(ROOT / "examples")
+    monkeypatch.setattr(sys, "argv", [name, *OPTIONS.get(name, ())])
+    runpy.run_path(str(ROOT / "examples" / name), run_name="__main__")
+    assert capsys.readouterr().out or name == "onchip_networks.py"  # which the other two share
+
+
+@pytest.mark.lava
+def test_the_example_of_a_test_passes(tmp_path):
+    path = ROOT / "examples" / "test_my_network.py"
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", path]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
