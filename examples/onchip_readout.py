@@ -70,9 +70,7 @@ def main() -> None:
         ours = simulate(plastic, few, (), learn=True).graph.plastic[name].weight
         theirs = run_lava(plastic, few, record="s", learn=True).graph.plastic[name].weight
         equal, used = int((ours == theirs).sum()), int((ours != 0).sum())
-        print(
-            f"Lava, {n} samples: {equal} of {ours.size} weights equal, {used} of them learned"
-        )
+        print(f"Lava, {n} samples: {equal} of {ours.size} weights equal, {used} of them learned")
 
 
 if __name__ == "__main__":
