@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -61,14 +62,20 @@ def _folder(module: str) -> str:
     return module.split(".", maxsplit=1)[0]
 
 
-def _imports(path: Path) -> set[str]:
+@cache
+def _tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+@cache
+def _imports(path: Path) -> frozenset[str]:
     names: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(_tree(path)):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    return names
+    return frozenset(names)
 
 
 def _own(path: Path) -> set[str]:
@@ -165,7 +172,7 @@ def test_files_and_functions_stay_short_and_quiet(module):
     path = MODULES[module]
     text = path.read_text(encoding="utf-8")
     assert text.count("\n") <= MAX_LINES, f"{path} has {text.count(chr(10))} lines"
-    tree = ast.parse(text)
+    tree = _tree(path)
     for node in ast.walk(tree):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             lines = _body_lines(node)
@@ -183,6 +190,6 @@ def test_init_files_only_re_export():
     for module, path in MODULES.items():
         if path.name != "__init__.py" or module == "":
             continue
-        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        for node in _tree(path).body:
             lazy = isinstance(node, ast.FunctionDef) and node.name in ("__getattr__", "__dir__")
             assert isinstance(node, kinds) or lazy, f"{path}:{node.lineno} does more"
