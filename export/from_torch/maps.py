@@ -19,6 +19,7 @@ from biril_nm.export.from_torch.replayed import Replayed
 from biril_nm.export.from_torch.signals import Applied, Either, Expr, Scaled, Sum
 from biril_nm.export.from_torch.wiring import Wiring
 from biril_nm.export.nir_nodes.fixed_map import FixedMap
+from biril_nm.export.nir_nodes.neurons import LARGEST
 
 __all__ = ["Chain", "chain_of", "copies", "with_flat_inputs"]
 
@@ -173,4 +174,4 @@ def with_flat_inputs(nodes: Nodes, edges: Edges) -> tuple[Nodes, Edges]:
 
 def either_node(expr: Either) -> nir.Threshold:
     """Neurons without memory that spike where one spike or more arrives."""
-    return nir.Threshold(threshold=np.full(expr.shape, 0.5))
+    return nir.Threshold(threshold=np.full(expr.shape, 0.5), metadata={LARGEST: 1})

@@ -44,6 +44,7 @@ from biril_nm.export.nir_nodes.metadata import text, whole_between
 __all__ = [
     "ENDLESS_STEPS",
     "INTEGRATION",
+    "LARGEST",
     "NEURON_KINDS",
     "Dynamics",
     "NeuronKind",
@@ -58,6 +59,8 @@ __all__ = [
 ENDLESS_STEPS = 2.0**40
 # Metadata of IF and I: "per_step" or "continuous".
 INTEGRATION = "if_integration"
+# Metadata of Threshold: 1 where it stands for the largest of some spikes.
+LARGEST = "largest"
 
 
 @dataclass(frozen=True)
@@ -174,6 +177,7 @@ _FACTS: dict[str, Check] = {
     "reset_delay": whole_between(0, 1),
     "reset_drops_input": whole_between(0, 1),
     INTEGRATION: text("per_step", "continuous"),
+    LARGEST: whole_between(0, 1),
 }
 _SPIKE: dict[str, Check] = {"v_threshold": real, "v_reset": optional}
 _INTEGRATOR: dict[str, Check] = {"r": unbounded}
@@ -201,11 +205,13 @@ _KINDS = (
         dynamics=_integrate,
     ),
     NeuronKind(
-        nir.LI, "leaky integrator without spikes, as the last layer only", EXACT, _LEAKY, _FACTS,
+        nir.LI,
+        "leaky integrator without spikes as the last layer; between layers a filter: the synaptic current of "
+        "the neurons behind, each of which sees one time constant", EXACT, _LEAKY, _FACTS,
         dynamics=_leaky,
     ),
     NeuronKind(
-        nir.CubaLI, "leaky integrator with synaptic current, as the last layer only", EXACT, _CUBA,
+        nir.CubaLI, "leaky integrator with synaptic current; between layers if one decay is 1", EXACT, _CUBA,
         _FACTS, dynamics=_cuba,
     ),
     NeuronKind(

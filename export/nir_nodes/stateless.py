@@ -25,7 +25,7 @@ from biril_nm.export.nir_nodes.linear_maps import (
 )
 from biril_nm.export.nir_nodes.metadata import STEPS_MAX, positive, text, whole_between
 
-__all__ = ["STATELESS", "StatelessKind"]
+__all__ = ["STATELESS", "StatelessKind", "each"]
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def _flatten(node: Any, name: str, shape: Shape) -> LinearMap:
     return replace(identity(shape), out_shape=(*shape[:start], merged, *shape[end + 1 :]))
 
 
-def _each(node: Any, name: str, values: FloatArray, shape: Shape) -> FloatArray:
+def each(node: Any, name: str, values: FloatArray, shape: Shape) -> FloatArray:
     """Values of one node for each neuron: one for all, or of the same number of dimensions."""
     fits = values.ndim == len(shape) and all(n in (1, m) for n, m in zip(values.shape, shape))
     if values.shape not in ((), (1,)) and not fits:
@@ -92,12 +92,12 @@ def _each(node: Any, name: str, values: FloatArray, shape: Shape) -> FloatArray:
 
 
 def _scale(node: Any, name: str, shape: Shape) -> LinearMap:
-    return diagonal(_each(node, name, node.scale, shape))
+    return diagonal(each(node, name, node.scale, shape))
 
 
 def _delay(node: Any, name: str, shape: Shape) -> LinearMap:
     """A delay changes no value; it only has to fit."""
-    _each(node, name, node.delay, shape)
+    each(node, name, node.delay, shape)
     return identity(shape)
 
 

@@ -32,12 +32,13 @@ QUICK, SLOW = 25, 300
 
 NODES = (
     "IF", "LIF", "CubaLIF", "Threshold", "I", "LI", "CubaLI", "Linear", "Affine", "Conv1d", "Conv2d",
-    "AvgPool2d", "SumPool2d", "Flatten", "Scale", "Delay",
+    "AvgPool2d", "SumPool2d", "Flatten", "Scale", "Delay", "FixedMap",
 )  # fmt: skip
 REQUIRED = (
     *NODES, "Dense", "Sparse", "Conv", "sign mixed", "sign excitatory", "sign inhibitory", "exponent > 0",
     "exponent < 0", "delay", "added delay", "loop", "branch", "several inputs", "graded input",
     "stride", "groups", "dilation", "filtered bias", "shared parameters", "split by sign",
+    "filter", "largest",
 )  # fmt: skip
 
 
@@ -50,8 +51,10 @@ def features(source: nir.NIRGraph, graph: LoihiGraph) -> Iterator[str]:
                 key for key in ("stride", "dilation") if np.any(np.array(getattr(node, key)) > 1)
             )
             yield from ("groups",) * (node.groups > 1)
+        yield from ("largest",) * ("largest" in node.metadata)
         if np.shape(getattr(node, "r", 0)) == (1,):
             yield "shared parameters"
+    yield from ("filter",) * ("f" in source.nodes)
     for name, link in graph.connections.items():
         yield from (type(link).__name__, f"sign {link.sign_mode.value}")
         yield f"exponent {'>' if link.weight_exp > 0 else '<' if link.weight_exp < 0 else '='} 0"

@@ -5,8 +5,14 @@ from __future__ import annotations
 import nir
 import numpy as np
 
+from biril_nm.export.nir_nodes.fixed_map import FixedMap
+from biril_nm.export.nir_nodes.neurons import LARGEST
+
 DT = 1e-3
-WIRINGS = ("plain", "residual", "loop", "feedback", "inputs", "readout", "convolutional loop")
+WIRINGS = (
+    "plain", "residual", "loop", "feedback", "inputs", "readout", "convolutional loop", "filter", "maximum",
+    "map",
+)  # fmt: skip
 
 
 def weights(shape, r):
@@ -86,11 +92,16 @@ def random_nir(seed, wiring=None):
     nodes["input"], nodes["c1"] = nir.Input({"input": np.array(shape_in)}), first
     nodes["n1"] = neurons(shape, r)
     edges += [("input", "c1"), ("c1", "n1")]
-    last, size = _between(nodes, edges, shape, r)
+    last, size = _between(nodes, edges, shape, r, spikes_only=wiring == "maximum")
+    if wiring in ("maximum", "map"):
+        last, size = _mapped(wiring, nodes, edges, last, size, r)
     post = int(r.integers(2, 7))
     nodes["c2"] = linear(size, post, r)
     nodes["n2"] = neurons((post,), r, wiring != "readout")
-    edges += [(last, "c2"), ("c2", "n2"), ("n2", "output")]
+    while wiring == "filter" and isinstance(nodes["n2"], nir.CubaLIF):
+        nodes["n2"] = neurons((post,), r)
+    edges += [(last, "c2"), ("n2", "output")]
+    edges += _filtered(nodes, post, r) if wiring == "filter" else [("c2", "n2")]
     weak = r.random() < 0.3
     if wiring == "residual":
         nodes["c3"], nodes["n3"] = linear(size, post, r), neurons((post,), r)
@@ -110,6 +121,35 @@ def random_nir(seed, wiring=None):
     _code(nodes, r)
     graph = nir.NIRGraph(nodes, edges, metadata={"dt": DT}, type_check=False)
     return graph, wiring
+
+
+def _mapped(wiring, nodes, edges, last, size, r):
+    """A sparse map between any shapes, or the largest of some spikes; the last name and size."""
+    out = int(r.integers(2, 9))
+    if wiring == "map":
+        weight = weights((out, size), r) * (r.random((out, size)) < 0.4)
+        nodes["map"] = FixedMap.of(weight, r.normal(0, 0.2, out), (size,), (out,))
+        edges.append((last, "map"))
+        return "map", out
+    windows = (r.random((out, size)) < 0.4).astype(float)
+    windows[np.arange(out), r.integers(0, size, out)] = 1
+    nodes["windows"] = FixedMap.of(windows, None, (size,), (out,))
+    nodes["or"] = nir.Threshold(threshold=np.full(out, 0.5), metadata={LARGEST: 1})
+    edges += [(last, "windows"), ("windows", "or")]
+    return "or", out
+
+
+def _filtered(nodes, post, r):
+    """c2 -> leaky integrator -> c3 -> n2, and now and then a loop through another one."""
+    tau = np.full(post, r.uniform(1, 12) * DT)
+    nodes["f"] = nir.LI(tau=tau, r=r.uniform(0.5, 3, post), v_leak=r.normal(0, 0.1, post))
+    nodes["c3"] = linear(post, post, r)
+    edges = [("c2", "f"), ("f", "c3"), ("c3", "n2")]
+    if r.random() < 0.5:
+        nodes["f2"] = nir.LI(tau=tau, r=np.ones(post), v_leak=np.zeros(post))
+        nodes["c4"] = nir.Linear(weights((post, post), r))
+        edges += [("n2", "f2"), ("f2", "c4"), ("c4", "n2")]
+    return edges
 
 
 def _loop(wiring, nodes, shape, post, weak, r):
@@ -145,7 +185,7 @@ def _first(r):
     return (pre,), linear(pre, post, r), (post,)
 
 
-def _between(nodes, edges, shape, r):
+def _between(nodes, edges, shape, r, spikes_only=False):
     """Pooling, Scale, Delay and Flatten behind the first neurons; the last name and size."""
     last = "n1"
 
@@ -155,12 +195,12 @@ def _between(nodes, edges, shape, r):
         edges.append((last, name))
         last = name
 
-    if r.random() < 0.3:
+    if r.random() < 0.3 and not spikes_only:
         follow("scale", nir.Scale(r.uniform(0.5, 2, shape)))
     if r.random() < 0.3:
         steps = r.integers(0, 4, shape) if r.random() < 0.4 else np.full(shape, r.integers(0, 4))
         follow("delay", nir.Delay(steps * DT))
-    if len(shape) == 3 and r.random() < 0.5:
+    if len(shape) == 3 and r.random() < 0.5 and not spikes_only:
         kind = nir.AvgPool2d if r.random() < 0.4 else nir.SumPool2d
         k = np.minimum(r.integers(1, 4, 2), shape[1:])
         s, p = r.integers(1, 4, 2), np.minimum(r.integers(0, 2, 2), k // 2)

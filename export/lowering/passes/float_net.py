@@ -11,14 +11,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import nir
 import numpy as np
 
 from biril_nm.arrays import FloatArray, Shape
 from biril_nm.errors import ConfigError, UnsupportedNodeError
+from biril_nm.export.lowering.passes.filters import Filtered, filtered_dynamics, with_filters
 from biril_nm.export.lowering.passes.paths import Path, Walk
+from biril_nm.export.nir_nodes.filter_node import Filter
 from biril_nm.export.nir_nodes.fixed_map import is_fixed_map
 from biril_nm.export.nir_nodes.linear_maps import (
     LinearMap,
@@ -28,6 +30,7 @@ from biril_nm.export.nir_nodes.linear_maps import (
     naming,
 )
 from biril_nm.export.nir_nodes.neurons import (
+    LARGEST,
     NEURON_KINDS,
     Dynamics,
     dynamics_of,
@@ -108,42 +111,40 @@ def float_net(graph: nir.NIRGraph, dt_s: float) -> FloatNet:
     Raises:
         UnsupportedNodeError: a node has no counterpart, or the wiring has no meaning on chip.
     """
+    graph = with_filters(graph, dt_s)
     walk = Walk(graph, dt_s)
     inputs, neurons = _sources(walk)
-    links, outputs, shapes = _links(walk, inputs, neurons)
+    found = _links(walk, inputs, neurons)
     full = {
-        name: (shapes[name], dynamics_of(graph.nodes[name], name, dt_s, shapes[name]))
-        for name in neurons
+        name: (shape, dynamics_of(graph.nodes[name], name, dt_s, shape))
+        for name, shape in found.shapes.items()
     }
-    _refuse_silent_sources(graph, full, links)
+    full = filtered_dynamics(walk, full, found.paths)
+    _refuse_largest_of_values(graph, found.links)
     _note_resets(graph, walk)
-    return _with_sources(
-        FloatNet(
-            inputs={n: (s, dict(graph.nodes[n].metadata or {})) for n, s in inputs.items()},
-            neurons=full,
-            links=tuple(links),
-            bias=_biases(walk, shapes),
-            outputs=outputs,
-            notes=tuple(dict.fromkeys(walk.notes)),
-        )
+    direct, filtered = _biases(walk, full)
+    net = FloatNet(
+        inputs={n: (s, dict(graph.nodes[n].metadata or {})) for n, s in inputs.items()},
+        neurons=full,
+        links=tuple(found.links),
+        bias=direct,
+        outputs=found.outputs,
+        notes=tuple(dict.fromkeys(walk.notes)),
     )
+    return _with_sources(net, filtered)
 
 
-def _refuse_silent_sources(
-    graph: nir.NIRGraph,
-    neurons: Mapping[str, tuple[Shape, Dynamics]],
-    links: Sequence[FloatLink],
-) -> None:
-    findings = [
-        f"'{link.source}' ({type(graph.nodes[link.source]).__name__}) feeds '{link.destination}'"
-        for link in links
-        if link.source in neurons and not np.all(np.isfinite(neurons[link.source][1].threshold))
-    ]
-    if findings:
-        raise UnsupportedNodeError(
-            f"the source of these connections is an integrator, which sends no spikes: "
-            f"{', '.join(findings)}; expected integrators as the last layer only. Give them a threshold"
-        )
+def _refuse_largest_of_values(graph: nir.NIRGraph, links: Sequence[FloatLink]) -> None:
+    """The largest of some values is 1 where one of them is above 0 for spikes only."""
+    for link in links:
+        source = graph.nodes[link.source]
+        if (graph.nodes[link.destination].metadata or {}).get(LARGEST) and (
+            source.metadata or {}
+        ).get("message_bits", 0):
+            raise UnsupportedNodeError(
+                f"'{link.destination}' takes the largest of values of '{link.source}', whose messages are "
+                f"integers; expected spikes. Put it behind neurons, or use average pooling"
+            )
 
 
 def _note_resets(graph: nir.NIRGraph, walk: Walk) -> None:
@@ -152,20 +153,20 @@ def _note_resets(graph: nir.NIRGraph, walk: Walk) -> None:
             walk.notes.append(f"v of '{name}' is counted from its v_reset, and starts there")
 
 
-def _with_sources(net: FloatNet) -> FloatNet:
+def _with_sources(net: FloatNet, filtered: Mapping[str, FloatArray]) -> FloatNet:
     """Biases that pass a synaptic filter come from a neuron that spikes at every step."""
     neurons, bias, links = dict(net.neurons), dict(net.bias), list(net.links)
     one = np.ones(1)
-    for name, (shape, dynamics) in net.neurons.items():
-        if not dynamics.filtered_bias or not np.any(net.bias[name]):
+    for name, (shape, _) in net.neurons.items():
+        if not np.any(filtered[name]):
             continue
         taken = {*neurons, *net.inputs, *net.outputs, *(link.name for link in links)}
         source = free_name(f"{name}.{ALWAYS_ON}", taken)
         link = free_name(f"{name}.{ON_BIAS}", {*taken, source})
         neurons[source] = ((1,), Dynamics(one, 0 * one, one, one, 0 * one, 0.5 * one))
-        weight = np.asarray(net.bias[name]).reshape(-1, 1)
+        weight = np.asarray(filtered[name]).reshape(-1, 1)
         links.append(FloatLink(link, source, name, Matrix(weight, (1,), shape)))
-        bias[source], bias[name] = one, np.zeros(shape)
+        bias[source] = one
     return replace(net, neurons=neurons, bias=bias, links=tuple(links))
 
 
@@ -187,10 +188,18 @@ def _sources(walk: Walk) -> tuple[dict[str, Shape], dict[str, Shape]]:
     return inputs, neurons
 
 
-def _links(
-    walk: Walk, inputs: dict[str, Shape], neurons: dict[str, Shape]
-) -> tuple[list[FloatLink], dict[str, str], dict[str, Shape]]:
+class _Found(NamedTuple):
+    """Everything that walks from all sources meet."""
+
+    links: list[FloatLink]
+    paths: list[Filtered]
+    outputs: dict[str, str]
+    shapes: dict[str, Shape]
+
+
+def _links(walk: Walk, inputs: dict[str, Shape], neurons: dict[str, Shape]) -> _Found:
     links: list[FloatLink] = []
+    paths: list[Filtered] = []
     outputs: dict[str, str] = {}
     shapes, reached = {n: shape or (1,) for n, shape in neurons.items()}, set[str]()
     waiting = [*inputs, *neurons]
@@ -217,12 +226,14 @@ def _links(
             name = "+".join(names) or f"{source}_to_{end}"
             late = any(node.metadata.get("lag", 0) for node in nodes)
             links.append(FloatLink(name, source, end, whole, path.delay, late))
+            paths.append(Filtered(end, path.linear, path.nodes))
     for name, node in walk.graph.nodes.items():
         if isinstance(node, nir.Output) and not walk.next[name] and name not in outputs:
             raise UnsupportedNodeError(
                 f"output '{name}' is not reached by neurons; expected one source. Connect or remove it"
             )
-    return _uniquely_named(links, {*inputs, *neurons, *outputs}), outputs, shapes
+    links = _uniquely_named(links, {*inputs, *neurons, *outputs})
+    return _Found(links, paths, outputs, shapes)
 
 
 def _read_out(
@@ -274,9 +285,12 @@ def _destination_shape(name: str, shape: Shape, linear: LinearMap, first: bool) 
     )
 
 
-def _biases(walk: Walk, shapes: Mapping[str, Shape]) -> dict[str, FloatArray]:
-    """Constant current that the affine nodes send into each neuron."""
-    total = {name: np.zeros(shape) for name, shape in shapes.items()}
+def _biases(
+    walk: Walk, neurons: Mapping[str, tuple[Shape, Dynamics]]
+) -> tuple[dict[str, FloatArray], dict[str, FloatArray]]:
+    """Constant current that affine nodes send into each neuron: at once, and through its filter."""
+    direct = {name: np.zeros(shape) for name, (shape, _) in neurons.items()}
+    filtered = {name: np.zeros(shape) for name, (shape, _) in neurons.items()}
     for name, node in walk.graph.nodes.items():
         bias = getattr(node, "bias", None)
         if bias is None or not np.any(bias):
@@ -300,5 +314,9 @@ def _biases(walk: Walk, shapes: Mapping[str, Shape]) -> dict[str, FloatArray]:
                 )
             with naming(name):
                 sent = as_matrix(path.linear).weight @ constant
-            total[end] = total[end] + sent.reshape(shapes[end])
-    return total
+            shape, dynamics = neurons[end]
+            through = any(isinstance(walk.graph.nodes[n], Filter) for n in path.nodes)
+            slow = dynamics.filtered_bias or (through and bool(np.any(dynamics.u_decay != 1.0)))
+            total = filtered if slow else direct
+            total[end] = total[end] + sent.reshape(shape)
+    return direct, filtered

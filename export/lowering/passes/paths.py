@@ -11,9 +11,10 @@ import numpy as np
 
 from biril_nm.arrays import IntArray, Shape
 from biril_nm.errors import ConfigError, RangeError, UnsupportedNodeError
+from biril_nm.export.nir_nodes.filter_node import Filter
 from biril_nm.export.nir_nodes.linear_maps import LinearMap, compose, diagonal, naming
 from biril_nm.export.nir_nodes.neurons import NEURON_KINDS
-from biril_nm.export.nir_nodes.stateless import STATELESS
+from biril_nm.export.nir_nodes.stateless import STATELESS, each
 from biril_nm.loihi import CHIPS
 
 __all__ = ["Path", "Walk"]
@@ -123,7 +124,9 @@ class Walk:
         ]
 
     def linear(self, name: str, node: nir.NIRNode, shape: Shape) -> LinearMap:
-        """Linear part of one stateless node."""
+        """Linear part of one stateless node, or of a filter."""
+        if isinstance(node, Filter):
+            return diagonal(each(node, name, node.scale, shape))
         return STATELESS[type(node)].linear(node, name, shape)
 
     def _delay_steps(self, name: str, node: Any, shape: Shape) -> IntArray:
