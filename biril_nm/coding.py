@@ -126,8 +126,8 @@ class Coding:
         """Integer input of the chip, ``(n_steps, batch, *shape)``.
 
         Shape:
-            values ``(batch, *shape)``, or ``(n_steps, batch, *shape)`` where :meth:`has_steps`. A
-            repeated image is a read-only view.
+            values ``(batch, *shape)``, or ``(n_steps, batch, *shape)`` where :meth:`has_steps`, whose
+            number of steps is their own. A repeated image is a read-only view.
 
         Raises:
             ConfigError: a value that the coding does not take.

@@ -81,12 +81,19 @@ class DataSet:
         train: training part.
         test: test part.
         n_classes: number of classes.
+
+    Raises:
+        ConfigError: a label that is no class.
     """
 
     name: str
     train: Split
     test: Split
     n_classes: int
+
+    def __post_init__(self) -> None:
+        for part in (self.train, self.test):
+            check_labels(part.labels, len(part), self.n_classes)
 
     @property
     def input_shape(self) -> tuple[int, ...]:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from biril_nm.coding import Coding
 from biril_nm.data import DataSet, Shift
+from biril_nm.data.labels import check_labels
 from biril_nm.errors import ConfigError, MissingDependencyError
 from biril_nm.evaluation.accuracy import evaluate_graph
 from biril_nm.hardware_sim import simulate
@@ -64,8 +65,9 @@ def samples_per_class(
     """Indices of ``per_class`` random samples of each class; larger sets hold the smaller ones.
 
     Raises:
-        ConfigError: a class has fewer samples.
+        ConfigError: a class has fewer samples, or labels that are no classes.
     """
+    labels = check_labels(labels, np.size(labels), n_classes)
     chosen = []
     for label in range(n_classes):
         of_class = np.flatnonzero(labels == label)

@@ -85,6 +85,17 @@ class LoweringOptions:
         """Whether weights of both signs get two connections; one bit cannot hold both."""
         return self.split_mixed or self.weight_bits == 1
 
+    def requests(self) -> tuple[str, ...]:
+        """What is asked of the float network, of which a file of integers has no more."""
+        asked = {
+            "calibration": self.calibration is not None,
+            "readout": self.readout is not None,
+            "scale_search": self.scale_search != SCALE_SEARCHES[0],
+            "split_mixed": self.split_mixed,
+            "if_integration": self.if_integration is not None,
+        }
+        return tuple(name for name, given in asked.items() if given)
+
     def facts(self) -> dict[str, Any]:
         """The choices that the metadata of the result keep."""
         return {

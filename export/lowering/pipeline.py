@@ -110,6 +110,8 @@ def lower_stages(nir_graph: nir.NIRGraph, options: LoweringOptions | None = None
     exact = exact_graph(plain) if options.weight_bits == WEIGHT_BITS else None
     if exact is not None:
         check_design(exact, chip)
+        for name in options.requests():
+            log.warning("%s changes nothing: the file holds integers, which are kept", name)
         if options.decision is not None:
             exact = exact.with_metadata(decision=options.decision)
         return Lowering(exact, plain)

@@ -8,7 +8,7 @@ from numpy.testing import assert_array_equal
 
 import biril_nm as bnm
 from biril_nm.coding import Coding
-from biril_nm.data import Split
+from biril_nm.data import DataSet, Split
 from biril_nm.data.labels import check_labels
 from biril_nm.errors import ConfigError
 from biril_nm.evaluation import EvaluationOptions, evaluate_graph
@@ -16,6 +16,7 @@ from biril_nm.evaluation.sharding import ArraySamples, evaluate_sharded
 from biril_nm.hardware_sim import simulate
 from biril_nm.hw_graph import Dense, Input, LoihiGraph, Neurons, Output
 from biril_nm.recording.readout import predict
+from biril_nm.studies.adaptation import samples_per_class
 from biril_nm.studies.readout import finetune, plastic_readout, stream, target_spikes
 from biril_nm.studies.ridge import fit_ridge
 from biril_nm.training import evaluate
@@ -85,8 +86,15 @@ def test_parts_of_data_sets_have_a_label_for_each_sample():
     assert len(Split(raw, np.arange(4), top=1)) == 4
     with pytest.raises(ConfigError, match=r"3 labels for 4 samples in raw of shape \(4, 1, 2, 2\)"):
         Split(raw, np.arange(3), top=1)
-    with pytest.raises(ConfigError, match="labels are 0 to 3; expected 0 to 2"):
-        target_spikes(np.arange(4), 3, n_steps=2)
+    whole = Split(raw, np.arange(4), top=1)
+    for take in (
+        lambda: target_spikes(np.arange(4), 3, n_steps=2),
+        lambda: DataSet("four", whole, whole.head(2), n_classes=3),
+        lambda: samples_per_class(np.arange(4), 1, 3, seed=0),
+    ):
+        with pytest.raises(ConfigError, match="labels are 0 to 3; expected 0 to 2"):
+            take()
+    assert DataSet("four", whole, whole.head(2), n_classes=4).n_classes == 4
     with pytest.raises(ConfigError, match="labels are -1 to 1; expected 0 or more"):
         check_labels([-1, 1], 2)
 

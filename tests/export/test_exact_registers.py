@@ -171,3 +171,11 @@ def test_neurons_that_always_spike_come_back(tmp_path):
     back.nodes["input_on"] = nir.Input({"input": np.array([2])})
     back.edges.append(("input_on", "m"))  # a signal, not what nir adds
     assert exact_graph(back) is None
+
+
+def test_requests_of_a_float_network_are_not_ignored_in_silence(caplog):
+    graph = lower(exact_nir(network(), dt_s=1e-3), scale_search="mse", readout="accumulate")
+    assert graph == network()
+    said = [record.message for record in caplog.records]
+    assert [text.split()[0] for text in said] == ["readout", "scale_search"]
+    assert all("changes nothing: the file holds integers" in text for text in said)
