@@ -137,7 +137,7 @@ def choose_engine(sources: Sequence[LoadedFile], backend: str | None, shared: bo
 
 def _right(result: Mapping[str, Any]) -> str:
     right = round(result["accuracy"] * result["n_samples"])
-    return f"{result['accuracy']:.2%} ({right} of {result['n_samples']} samples)"
+    return f"{result['accuracy']:.2%} by {result['decision']} ({right} of {result['n_samples']} samples)"
 
 
 def _show_one(result: Mapping[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from dataclasses import replace
 from fractions import Fraction
@@ -286,3 +287,13 @@ def test_the_command_line_takes_a_decision(monkeypatch, capsys):
         }
         assert all(result["decision"] == decision for decision, result in found.items())
         assert found["score"]["accuracy"] != found["membrane"]["accuracy"]
+
+
+def test_the_command_line_says_how_it_decided(monkeypatch, capsys):
+    call = ["eval", GOLDEN / "model.pt", "--samples", 20, "--decision", "count"]
+    monkeypatch.setattr(sys, "argv", ["biril", *map(str, call)])
+    with pytest.raises(SystemExit):
+        cli.main()
+    assert re.search(
+        r"torch: accuracy \S+% by count \(\d+ of 20 samples\)", capsys.readouterr().out
+    )
