@@ -22,6 +22,14 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 HAS_LAVA = importlib.util.find_spec("lava") is not None
 LAVA_PYTHON = (3, 10)
+# Begun first, so that no worker of pytest-xdist is left with one of them when the others are done.
+LONG_FILES = (
+    "test_fuzz.py",
+    "test_kills.py",
+    "test_sharding.py",
+    "test_stops.py",
+    "test_packaging.py",
+)
 RUN_KERNELS = ("cli", "engines", "evaluation", "hardware_sim", "parity", "recording", "studies")
 
 
@@ -57,3 +65,5 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.parent.name in RUN_KERNELS and isinstance(item, pytest.Function):
             item.fixturenames.insert(0, "warm_kernels")
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        items.sort(key=lambda item: item.path.name not in LONG_FILES)

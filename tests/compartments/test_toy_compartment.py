@@ -167,7 +167,7 @@ def test_a_bundle_defines_the_neuron_without_biril_nm(tmp_path):
     done = subprocess.run(
         [sys.executable, str(folder / "run_lava.py"), "--out", str(tmp_path / "x.npz")],
         env={**os.environ, "PYTHONPATH": str(hook)},
-        cwd=hook, capture_output=True, text=True, timeout=120, check=False,
+        cwd=hook, capture_output=True, text=True, timeout=600, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
     sim = simulate(graph(), spikes())

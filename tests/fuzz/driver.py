@@ -18,7 +18,7 @@ from tests.fuzz.readers import READERS
 from tests.fuzz.worker import prepare
 
 ROOT = Path(__file__).parents[2]
-WALL_SECONDS = 120.0  # for what takes no CPU time, such as waiting for a named pipe
+WALL_SECONDS = 600.0  # for what takes no CPU time, such as waiting for a named pipe
 START_SECONDS = 900.0  # kernels may have to be compiled, on a machine with other work
 
 
