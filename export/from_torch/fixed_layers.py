@@ -54,7 +54,7 @@ _WEIGHTS = "Sparse connection, the matrix of what it does"
 _MOVES = "Sparse connection, or nothing where the next layer takes it in"
 _OF_SPIKES = (
     "neurons without memory (NIR Threshold) that spike where a spike is in the window, one step more; "
-    "refused in front of a neuron, of currents: move it behind the neuron"
+    "in front of a neuron (of currents) refused, unless the neuron has no memory: move it behind the neuron"
 )
 
 

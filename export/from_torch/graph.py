@@ -10,13 +10,15 @@ import numpy as np
 
 from biril_nm.arrays import Shape
 from biril_nm.errors import UnsupportedNodeError, bullet_list
+from biril_nm.export.from_torch.kinds import NeuronKind
 from biril_nm.export.from_torch.layers import layer_node, one_to_one
-from biril_nm.export.from_torch.maps import chain_of, copies, either_node
+from biril_nm.export.from_torch.maps import chain_of, copies, either_node, is_largest
 from biril_nm.export.from_torch.maxima import only_spikes
 from biril_nm.export.from_torch.module import objection
 from biril_nm.export.from_torch.neurons import (
     UNREACHABLE,
     UNUSUAL,
+    is_memoryless,
     neuron_node,
     never_spikes,
     recurrent_weight,
@@ -110,6 +112,9 @@ class GraphBuilder:
         layer = self.layers[path]
         in_shape, out_shape = self.wiring.shapes[path]
         kind = neuron_kind(layer)
+        if kind is not None and isinstance(source, Either) and self._exchanges(path, source):
+            self._add_exchanged(path, kind, source)
+            return
         if kind is not None:
             spiking = self._spiking(path)
             self.nodes[path] = neuron_node(kind, layer, path, out_shape, self.dt_s, spiking)
@@ -117,6 +122,29 @@ class GraphBuilder:
         else:
             self.nodes[path] = self._stateless(layer, path, in_shape)
         self.edges += [(a, path) for a in self._names(source, path)]
+
+    def _exchanges(self, path: str, source: Either) -> bool:
+        """Whether neurons may stand in front of a maximum of their currents: those without memory."""
+        pooled = is_largest(source.of, self.wiring) and not self._is_spikes(*only_spikes(source))
+        alone = self._spiking(path) and path not in self.read
+        return pooled and alone and is_memoryless(self.layers[path])
+
+    def _add_exchanged(self, path: str, kind: NeuronKind, source: Either) -> None:
+        """``max(x) > threshold`` where one of ``x > threshold``: neurons ``PATH.all``, and their OR."""
+        windows: Any = source.of
+        every = self._free(f"{path}.all")
+        shape = windows.in_shape
+        self.nodes[every] = neuron_node(kind, self.layers[path], path, shape, self.dt_s, True)
+        self.edges += [(a, every) for a in self._names(windows.of, every)]
+        behind = self._free(f"{path}.windows")
+        self.nodes[behind] = self._applied(windows, behind)
+        self.nodes[path] = either_node(source)
+        self.edges += [(every, behind), (behind, path)]
+
+    def _applied(self, expr: Applied, name: str) -> nir.NIRNode:
+        chain = chain_of(expr, self.wiring, lambda _: False)
+        layer = self.wiring.functions[expr.function][1]
+        return self._stateless(layer, name, expr.in_shape) if chain is None else chain.node()
 
     @staticmethod
     def _stateless(layer: Any, name: str, in_shape: Shape) -> nir.NIRNode:
@@ -211,7 +239,7 @@ class GraphBuilder:
             raise UnsupportedNodeError(
                 f"'{expr.label}' takes the largest of currents (weighted sums, means); expected spikes, of "
                 f"which the largest is 1 where one of them is 1. Move it behind the neuron, whose spikes it "
-                f"then takes, or use average pooling"
+                f"then takes, use average pooling, or neurons without memory (beta=0) behind it"
             )
         own = expr.label not in self.nodes and expr.label in self.layers
         name = self.made[expr] = expr.label if own else self._free(expr.label)

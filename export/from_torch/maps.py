@@ -19,9 +19,18 @@ from biril_nm.export.from_torch.replayed import Replayed
 from biril_nm.export.from_torch.signals import Applied, Either, Expr, Scaled, Sum
 from biril_nm.export.from_torch.wiring import Wiring
 from biril_nm.export.nir_nodes.fixed_map import FixedMap
+from biril_nm.export.nir_nodes.linear_maps import as_matrix
 from biril_nm.export.nir_nodes.neurons import LARGEST
+from biril_nm.export.nir_nodes.stateless import STATELESS
 
-__all__ = ["Chain", "chain_of", "copies", "with_flat_inputs"]
+__all__ = [
+    "Chain",
+    "chain_of",
+    "copies",
+    "either_node",
+    "is_largest",
+    "with_flat_inputs",
+]
 
 Nodes = dict[str, Any]
 Edges = list[tuple[str, str]]
@@ -144,11 +153,13 @@ def _selected(expr: Applied, before: FloatArray, wiring: Wiring) -> FloatArray |
     else:
         kind = layer_kind(function)
         node = None if kind is None else layer_node(kind, function, "", expr.in_shape)
-    if isinstance(node, nir.Flatten):
-        return before.reshape(expr.shape)
-    if not isinstance(node, FixedMap) or not node.selects:
+    plain = STATELESS.get(type(node))
+    if plain is None or np.any(getattr(node, "bias", 0)):
         return None
-    return np.asarray(node.matrix @ before.ravel()).reshape(expr.shape)
+    matrix = as_matrix(plain.linear(node, "", expr.in_shape)).weight
+    if np.any(np.diff(matrix.indptr) > 1) or np.any(matrix.data != 1.0):
+        return None
+    return np.asarray(matrix @ before.ravel()).reshape(expr.shape)
 
 
 def _summed(parts: Sequence[FloatArray | None]) -> FloatArray | None:

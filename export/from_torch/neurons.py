@@ -28,6 +28,7 @@ __all__ = [
     "REFUSED_OPTIONS",
     "UNREACHABLE",
     "UNUSUAL",
+    "is_memoryless",
     "neuron_node",
     "never_spikes",
     "recurrent_weight",
@@ -111,6 +112,17 @@ def _metadata(kind: NeuronKind, module: Any, dt_s: float) -> dict[str, Any]:
 def never_spikes(module: Any, level: float) -> bool:
     """Whether all thresholds are at ``level`` or above, so that the layer is meant as an integrator."""
     return bool(np.all(np.asarray(module.threshold.detach().cpu().numpy()) >= level))
+
+
+def is_memoryless(module: Any) -> bool:
+    """Whether spikes depend on the input of their own step only."""
+    decays = [getattr(module, name, None) for name in ("beta", "alpha")]
+    keeps = any(value is not None and bool(torch.any(value.clamp(0, 1) != 0)) for value in decays)
+    # Leaky alone loses no input in the step after a spike.
+    kinds = ("zero", "none") if isinstance(module, snntorch.Leaky) else ("none",)
+    at_once = not getattr(module, "reset_delay", True)
+    plain = isinstance(module, (snntorch.Leaky, snntorch.Synaptic))
+    return plain and not keeps and (at_once or module.reset_mechanism in kinds)
 
 
 def neuron_node(

@@ -68,12 +68,6 @@ class FixedMap(nir.NIRNode):  # type: ignore[misc]
         shape = (int(np.prod(self.out_shape)), int(np.prod(self.in_shape)))
         return scipy.sparse.csr_matrix((self.weight, self.columns, self.pointers), shape=shape)
 
-    @property
-    def selects(self) -> bool:
-        """Whether every output is one of the inputs, or 0."""
-        rows = np.diff(self.pointers)
-        return bool(not self.bias.size and np.all(rows <= 1) and np.all(self.weight == 1.0))
-
     def to_dict(self) -> dict[str, Any]:
         """As the node that files hold.
 
