@@ -30,6 +30,7 @@ from biril_nm.loihi.fixed_point import prepare_weights, weight_limits
 
 __all__ = ["CAUTIONS", "RULES", "Finding", "check_design", "findings", "warnings"]
 
+PROGRAM = "program"  # how a chip runs a compartment model that is not its own
 COARSE_VTH = 50  # below this, rounding vth to an integer shifts it by more than 1 %
 SHORT_DV = 50  # below this, rounding dv shifts the time constant by more than 1 %
 
@@ -321,6 +322,19 @@ def learning_rules_need_a_switch(graph: LoihiGraph, chip: ChipProfile) -> Iterat
             )
 
 
+def programs_need_microcode(graph: LoihiGraph, chip: ChipProfile) -> Iterator[Finding]:
+    """Neurons that are programs of our own, which a chip runs only with microcode for them."""
+    for name, node in graph.neurons.items():
+        model = node.compartment
+        if model.chips.get(chip.name) == PROGRAM:
+            yield Finding(
+                name,
+                f"compartment model '{model.name}' is a program that Lava has not",
+                "Lava's LIF, for hardware without microcode of its own",
+                "Nothing to do in simulation; docs/chips.md has the program for hardware.",
+            )
+
+
 RULES: tuple[Rule, ...] = (
     compartments_fit_the_chip,
     weight_bits_are_1_to_8,
@@ -339,6 +353,7 @@ CAUTIONS: tuple[Rule, ...] = (
     odd_kernels_would_be_truncated,
     delayed_convolutions_need_a_relay,
     learning_rules_need_a_switch,
+    programs_need_microcode,
 )
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from biril_nm.compartments.cuba_lif import CUBA_LIF
-from biril_nm.compartments.model import CompartmentModel, Register
+from biril_nm.compartments.cuba_lif_resets import RESET_MODELS
+from biril_nm.compartments.model import ZERO_AT_ONCE, CompartmentModel, Register, SpikeReset
 from biril_nm.compartments.registry import (
     COMPARTMENTS,
     compartment,
@@ -15,8 +16,11 @@ from biril_nm.compartments.registry import (
 __all__ = [
     "COMPARTMENTS",
     "CUBA_LIF",
+    "RESET_MODELS",
+    "ZERO_AT_ONCE",
     "CompartmentModel",
     "Register",
+    "SpikeReset",
     "compartment",
     "register",
     "source_of",

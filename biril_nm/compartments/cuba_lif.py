@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from biril_nm.compartments.model import CompartmentModel, Register, Registers
+from biril_nm.compartments.model import ZERO_AT_ONCE, CompartmentModel, Register, Registers
 from biril_nm.loihi.fixed_point import shift_left
 from biril_nm.loihi.integers import clip, decay, to_int32, wrap
 from biril_nm.loihi.registers import (
@@ -19,20 +19,29 @@ from biril_nm.loihi.registers import (
     NO_SYNAPTIC_MEMORY,
     VTH_SHIFT,
     WEIGHT_SHIFT,
-    ResetMode,
 )
 
-__all__ = ["CUBA_LIF"]
+__all__ = ["CUBA_LIF", "U_STEP", "V_GROWTH", "integrate"]
 
 IntArray = NDArray[np.int64]
 
 
+# The step in words: what u becomes, and what v does before the threshold.
+U_STEP = "u = wrap(trunc0(u * (4096 - (du + 1)) / 4096) + (a << 6))"
+V_GROWTH = "trunc0(v * (4096 - dv) / 4096) + u + (bias_mant << bias_exp)"
+
+
+def integrate(a: Any, u: Any, v: Any, keep_u: Any, keep_v: Any, drive: Any) -> tuple[Any, Any]:
+    """Step of u and v before the threshold: the shares that they keep, and what they gain."""
+    u = wrap(to_int32(to_int32(decay(u, keep_u)) + to_int32(a << WEIGHT_SHIFT)))
+    return u, clip(to_int32(to_int32(to_int32(decay(v, keep_v)) + u) + drive))
+
+
 def step(a: Any, state: tuple[Any, ...], constants: tuple[Any, ...]) -> tuple[Any, Any]:
-    """One step: the shares that u and v keep, what they gain, the threshold, the reset to 0."""
+    """One step: u and v integrate, v above the threshold is a spike and becomes 0."""
     u, v = state
     keep_u, keep_v, bias, threshold = constants
-    u = wrap(to_int32(to_int32(decay(u, keep_u)) + to_int32(a << WEIGHT_SHIFT)))
-    v = clip(to_int32(to_int32(to_int32(decay(v, keep_v)) + u) + bias))
+    u, v = integrate(a, u, v, keep_u, keep_v, bias)
     s = 1 * (v > threshold)
     return (u, v * (1 - s)), s
 
@@ -60,11 +69,7 @@ def _threshold(registers: Registers) -> IntArray:
 CUBA_LIF = CompartmentModel(
     name="cuba_lif",
     doc="leaky integrate and fire with synaptic current; IF, LIF, CUBA-LIF and integrator by its registers",
-    equation=(
-        "u = wrap(trunc0(u * (4096 - (du + 1)) / 4096) + (a << 6)); "
-        "v = clip(trunc0(v * (4096 - dv) / 4096) + u + (bias_mant << bias_exp)); "
-        "s = v > (vth << 6); v = 0 where s"
-    ),
+    equation=f"{U_STEP}; v = clip({V_GROWTH}); s = v > (vth << 6); v = 0 where s",
     registers=(
         Register(
             name="vth",
@@ -106,7 +111,7 @@ CUBA_LIF = CompartmentModel(
     prepare=prepare,
     step=step,
     threshold=lambda registers: np.asarray(registers["vth"], dtype=np.int64),
-    resets=(ResetMode.ZERO,),
+    reset=ZERO_AT_ONCE,
     chips={"loihi1": "native", "loihi2": "native"},
     lava_process="LIF",
 )

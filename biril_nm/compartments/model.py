@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from biril_nm.errors import ConfigError
 from biril_nm.loihi import ChipProfile, ResetMode
 
-__all__ = ["CompartmentModel", "Register", "Registers"]
+__all__ = ["ZERO_AT_ONCE", "CompartmentModel", "Register", "Registers", "SpikeReset"]
 
 Registers = Mapping[str, Any]
 IntArray = NDArray[np.int64]
@@ -49,6 +49,35 @@ class Register:
 
 
 @dataclass(frozen=True)
+class SpikeReset:
+    """What a spike does to v.
+
+    Attributes:
+        mode: v becomes 0, falls by the threshold, or stays as it is.
+        delayed: it happens at the start of the next step, as snnTorch has it by default.
+        loses_input: that next step adds nothing to v, which stays 0 until the step after it.
+        guarded: a neuron that is still above its threshold after a reset spikes in the next step only
+            above twice the threshold, as snnTorch has it with ``reset_delay=False``.
+    """
+
+    mode: ResetMode = ResetMode.ZERO
+    delayed: bool = False
+    loses_input: bool = False
+    guarded: bool = False
+
+    def __str__(self) -> str:
+        """In words, for tables."""
+        words = [self.mode.value]
+        words += ["one step late"] if self.delayed else []
+        words += ["with loss of that step's input"] if self.loses_input else []
+        words += ["guarded against a second spike"] if self.guarded else []
+        return ", ".join(words)
+
+
+ZERO_AT_ONCE = SpikeReset()
+
+
+@dataclass(frozen=True)
 class CompartmentModel:
     """One kind of neuron.
 
@@ -68,7 +97,7 @@ class CompartmentModel:
             numba run alike. It may call other plain functions and read integers of its module.
         threshold: from registers to the potential that one spike stands for, in units of
             ``1 << VTH_SHIFT`` of v: the weight of a spike in scores of a readout.
-        resets: reset kinds of NIR that it stands for.
+        reset: what a spike does to v.
         chips: name of a chip to how it runs there, "native" or "program"; others refuse it.
         netx_refusal: why a netx file cannot hold it; empty where it can.
         lava_process: name of Lava's own Process for it; empty: the generic one runs the step.
@@ -83,7 +112,7 @@ class CompartmentModel:
     prepare: Callable[[Registers], tuple[IntArray, ...]]
     step: Callable[[Any, tuple[Any, ...], tuple[Any, ...]], tuple[tuple[Any, ...], Any]]
     threshold: Callable[[Registers], IntArray]
-    resets: tuple[ResetMode, ...]
+    reset: SpikeReset
     chips: Mapping[str, str]
     netx_refusal: str = ""
     lava_process: str = ""

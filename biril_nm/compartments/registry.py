@@ -8,6 +8,8 @@ from pathlib import Path
 from types import MappingProxyType
 
 from biril_nm.compartments.cuba_lif import CUBA_LIF
+from biril_nm.compartments.cuba_lif_refractory import CUBA_LIF_REFRACTORY
+from biril_nm.compartments.cuba_lif_resets import RESET_MODELS
 from biril_nm.compartments.model import CompartmentModel
 from biril_nm.errors import ConfigError
 
@@ -80,4 +82,5 @@ def source_of(name: str) -> Path:
     return Path(file)
 
 
-register(CUBA_LIF, CUBA_LIF.step.__module__)
+for _model in (CUBA_LIF, *RESET_MODELS, CUBA_LIF_REFRACTORY):
+    register(_model, _model.step.__module__)

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 
 from biril_nm.compartments.model import CompartmentModel
 from biril_nm.compartments.registry import COMPARTMENTS
-from biril_nm.loihi import LOIHI2
+from biril_nm.loihi import CHIPS, LOIHI2
 
-__all__ = ["models_page"]
+__all__ = ["chips_page", "models_page"]
 
 HEAD = """\
 # Compartment models
@@ -17,7 +17,27 @@ Written by `python docs/make_tables.py` from `biril_nm.compartments`. `Neurons(s
 the registers of its model by name. In a step, `a` is the summed input of a neuron and `s` its spike;
 `wrap` and `clip` hold u and v in 24 bits, `trunc0` rounds toward zero.
 """
-MODELS = ("model", "what it is", "state", "resets of NIR", "chips", "Lava", "netx")
+CHIPS_HEAD = """\
+# Neurons on chips
+
+Written by `python docs/make_tables.py` from `biril_nm.compartments`. Loihi 1 has one kind of neuron,
+CUBA-LIF. The neurons of Loihi 2 are programs: microcode that a core runs for each neuron in each step.
+
+- **native**: Lava's own LIF. Its extension for Loihi has the program.
+- **program**: ours. Lava has no Process for it. The exported bundle brings a Process and a fixed-point
+  model, which runs on the CPU and gives the integers of the simulator. Silicon needs microcode that does
+  what is written below; neither Lava nor biril-nm has it.
+- **refused**: `lower` and the back ends say so. Lower for another chip, or train with
+  `reset_mechanism="zero"`; `reset="force-zero"` accepts the change of meaning.
+"""
+PROGRAMS_HEAD = """\
+
+## Programs
+
+What the microcode of each program does in a step, in this order. `a` is the summed input, `s` the
+spike; v on the right of its own line is that of the step before.
+"""
+MODELS = ("model", "what it is", "state", "a spike resets v", "chips", "Lava", "netx")
 REGISTERS = ("model", "register", "from", "to", "default", "per neuron", "what it does")
 
 
@@ -29,12 +49,33 @@ def models_page(models: Iterable[CompartmentModel] | None = None) -> str:
     return f"{HEAD}\n{_table(MODELS, map(_row, known))}{steps}\n{_table(REGISTERS, registers)}"
 
 
+def chips_page(models: Iterable[CompartmentModel] | None = None) -> str:
+    """Which chip runs which model, and in a few lines what the programs do that Lava has not."""
+    known = tuple(COMPARTMENTS.values() if models is None else models)
+    rows = [
+        (
+            f"`{model.name}`",
+            *(model.chips.get(chip, "refused") for chip in CHIPS),
+            f"`{model.lava_process}`" if model.lava_process else "ours",
+            str(model.reset),
+        )
+        for model in known
+    ]
+    table = _table(("model", *CHIPS, "in Lava", "a spike resets v"), rows)
+    programs = "".join(
+        f"\n`{model.name}`: {model.doc}\n\n```text\n{model.equation.replace('; ', chr(10))}\n```\n"
+        for model in known
+        if not model.lava_process
+    )
+    return f"{CHIPS_HEAD}\n{table}{PROGRAMS_HEAD}{programs}"
+
+
 def _row(model: CompartmentModel) -> tuple[str, ...]:
     return (
         f"`{model.name}`",
         model.doc,
         ", ".join(model.state),
-        ", ".join(reset.value for reset in model.resets),
+        str(model.reset),
         ", ".join(f"{chip} ({how})" for chip, how in model.chips.items()),
         f"its own `{model.lava_process}`" if model.lava_process else "generic Process",
         f"refused: {model.netx_refusal}" if model.netx_refusal else "yes",

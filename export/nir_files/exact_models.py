@@ -12,6 +12,7 @@ import nir
 import numpy as np
 
 from biril_nm.compartments import CUBA_LIF, compartment
+from biril_nm.export.nir_nodes.resets import reset_metadata
 from biril_nm.hw_graph import Neurons
 
 __all__ = ["add_model", "model_of", "nearest_cuba_lif", "neurons_of_model"]
@@ -33,7 +34,7 @@ def add_model(written: nir.NIRNode, node: Neurons) -> nir.NIRNode:
     """Note model and registers of ``node``, unless it is CUBA-LIF."""
     if node.model != CUBA_LIF.name:
         written.metadata |= {
-            "reset": node.compartment.resets[0].value,
+            **reset_metadata(node.compartment.reset),
             MODEL: node.model,
             **{f"{REGISTER}{name}": _value(value) for name, value in node.registers.items()},
         }

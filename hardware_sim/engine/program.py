@@ -7,23 +7,23 @@ from __future__ import annotations
 
 import math
 import weakref
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from biril_nm.arrays import IntArray
-from biril_nm.compartments import CUBA_LIF
+from biril_nm.compartments import CUBA_LIF, RESET_MODELS, SpikeReset
 from biril_nm.errors import ConfigError
 from biril_nm.hardware_sim.engine.components import Component, execution_order
 from biril_nm.hardware_sim.engine.layout import internal_order
 from biril_nm.hardware_sim.engine.synapses import Synapses, make_synapses
 from biril_nm.hardware_sim.kernels.jit import BoundKernels
 from biril_nm.hardware_sim.kernels.models import model_registers
-from biril_nm.hardware_sim.kernels.records import Registers
+from biril_nm.hardware_sim.kernels.records import Registers, ResetMasks
 from biril_nm.hw_graph import LoihiGraph, Neurons, Shape
-from biril_nm.loihi import DECAY_UNITY, STATE_LIMIT, WEIGHT_SHIFT
+from biril_nm.loihi import DECAY_UNITY, STATE_LIMIT, WEIGHT_SHIFT, ResetMode
 
 __all__ = ["Compartments", "Program", "compile_graph"]
 
@@ -148,6 +148,10 @@ def _compartments(name: str, node: Neurons, links: tuple[Synapses, ...]) -> Comp
     shared = all(np.ndim(constant) == 0 for constant in constants)
     if model is CUBA_LIF:
         return _cuba_lif(name, node.shape, constants, shared, links)
+    if any(model is other for other in RESET_MODELS) and not _is_wide(constants):
+        found = _cuba_lif(name, node.shape, constants, shared, links)
+        masks = reset_masks(model.reset)
+        return replace(found, registers=found.registers._replace(masks=masks))
     rows = [_internal(constant, node.shape, shared, np.int64) for constant in constants]
     return Compartments(
         name, node.shape, model_registers(model, np.stack(rows)), len(model.state) - 2
@@ -161,7 +165,7 @@ def _cuba_lif(
     shared: bool,
     links: tuple[Synapses, ...],
 ) -> Compartments:
-    wide = any(keep.min() < 0 or keep.max() > DECAY_UNITY for keep in constants[:2])
+    wide = _is_wide(constants)
     shared = shared and not wide
     keep_u, keep_v, bias, vth = (_internal(c, shape, shared, np.int32) for c in constants)
     forgets = not wide and not keep_u.any() and np.all(keep_v == keep_v[0])
@@ -171,6 +175,26 @@ def _cuba_lif(
         Registers(keep_u, keep_v, bias, vth, bool(wide)),
         memoryless=bool(forgets) and _stays_inside(links),
     )
+
+
+def _is_wide(constants: tuple[IntArray, ...]) -> bool:
+    """Whether decays lie outside of what registers hold."""
+    return any(keep.min() < 0 or keep.max() > DECAY_UNITY for keep in constants[:2])
+
+
+def reset_masks(reset: SpikeReset) -> ResetMasks:
+    """What a spike does to v as the kernels take it."""
+    zero, fall = reset.mode is ResetMode.ZERO, reset.mode is ResetMode.SUBTRACT
+    late, lossy = reset.delayed, reset.loses_input
+    chosen = (
+        zero and not late,
+        fall and not late,
+        zero and late and not lossy,
+        fall and late,
+        lossy,
+        reset.guarded,
+    )
+    return ResetMasks(*(np.int32(-int(each)) for each in chosen))
 
 
 def _stays_inside(links: tuple[Synapses, ...]) -> bool:

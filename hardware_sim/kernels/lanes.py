@@ -7,6 +7,7 @@ is checked: callers keep indices inside arrays, which end in slack for the last 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from llvmlite import ir
@@ -169,12 +170,41 @@ def _clipped(builder: Any, v: Any) -> Any:
     return builder.select(builder.icmp_signed("<", v, low), low, v)
 
 
+def _fire(builder: Any, v: Any, keep: Any, given: Any, vth: Any) -> tuple[Any, Any]:
+    """New v and spikes of neurons that a spike sets to 0."""
+    moved = _clipped(builder, builder.add(_decayed(builder, v, keep), given))
+    fired = builder.icmp_signed(">", moved, vth)
+    return builder.select(fired, _all(0), moved), fired
+
+
+def _fire_masked(
+    builder: Any, v: Any, keep: Any, given: Any, vth: Any, masks: Sequence[Any]
+) -> tuple[Any, Any]:
+    """The same with other resets, as ``neuron.py`` has it; masks in the order of ``ResetMasks``."""
+    zero, fall, late_zero, late_fall, lossy, guard = masks
+
+    def without(value: Any, where: Any, mask: Any) -> Any:
+        return builder.and_(value, builder.not_(builder.and_(where, mask)))
+
+    before = builder.sext(builder.icmp_signed(">", v, vth), WORDS)
+    late = builder.and_(before, builder.and_(late_fall, vth))
+    kept = _decayed(builder, without(v, before, late_zero), keep)
+    moved = _clipped(builder, builder.sub(builder.add(kept, given), late))
+    moved = without(moved, before, lossy)
+    more = builder.and_(before, builder.and_(guard, vth))
+    fired = builder.icmp_signed(">", builder.sub(moved, more), vth)
+    spikes = builder.sext(fired, WORDS)
+    left = without(moved, spikes, zero)
+    return builder.sub(left, builder.and_(spikes, builder.and_(fall, vth))), fired
+
+
 def _step(shared: bool) -> Any:
     """The step of LANES neurons without memory; registers shared (place 0) or one for each."""
 
     def step(
-        typing: Any, sums: Any, v: Any, s: Any, i: Any, shift: Any, keep: Any, bias: Any, vth: Any
-    ) -> Any:
+        typing: Any, sums: Any, v: Any, s: Any, i: Any, shift: Any, keep: Any, bias: Any, vth: Any,
+        masks: Any,
+    ) -> Any:  # fmt: skip
         def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             kinds = signature.args
 
@@ -199,21 +229,25 @@ def _step(shared: bool) -> Any:
                 width = given.type.element.width
                 given = (builder.sext if width < WORD.width else builder.trunc)(given, WORDS)
             given = builder.shl(given, _spread(builder, args[4]))
-            moved = builder.add(
-                builder.add(_decayed(builder, load(1), args[5]), given), register(6)
-            )
-            moved = _clipped(builder, moved)
-            fired = builder.icmp_signed(">", moved, register(7))
-            store(1, builder.select(fired, _all(0), moved))
+            given = builder.add(given, register(6))
+            if isinstance(masks, types.NoneType):
+                moved, fired = _fire(builder, load(1), args[5], given, register(7))
+            else:
+                known = [
+                    _spread(builder, builder.extract_value(args[8], q)) for q in range(len(masks))
+                ]
+                moved, fired = _fire_masked(builder, load(1), args[5], given, register(7), known)
+            store(1, moved)
             store(2, builder.zext(fired, ir.VectorType(ir.IntType(8), LANES)))
             return context.get_dummy_value()
 
         word = types.int32
-        return types.void(sums, v, s, INDEX, word, word, bias, vth), generate
+        return types.void(sums, v, s, INDEX, word, word, bias, vth, masks), generate
 
     return instruction(step)
 
 
-# ``v = clip(decay(v) + (sums << shift) + bias)``, s = v > vth, v = 0 where s: neurons i to i + LANES - 1.
+# ``v = clip(decay(v) + (sums << shift) + bias)``, s = v > vth, v = 0 where s, or what the masks of another
+# reset say: neurons i to i + LANES - 1.
 step_shared = _step(shared=True)
 step_each = _step(shared=False)

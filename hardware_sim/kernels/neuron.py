@@ -1,6 +1,7 @@
 """Compiled step of a population: clearing, step, spikes, probes; and the fast forms of CUBA-LIF.
 
-The forms of CUBA-LIF compute what :mod:`biril_nm.compartments.cuba_lif` declares, in 32 bits: with decays in
+The forms of CUBA-LIF, and of its models with other resets, compute in 32 bits what
+:mod:`biril_nm.compartments.cuba_lif` and :mod:`biril_nm.compartments.cuba_lif_resets` declare: with decays in
 0..4096 nothing overflows, because x k >> 12 = (x >> 12) k + ((x & 4095) k >> 12), which lets the loops run
 on twice as many lanes as a 64-bit product. Other decays, which Lava runs but no register holds, take the
 declared step itself, as all other compartment models do.
@@ -11,6 +12,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numba import types
 
 from biril_nm.compartments import CUBA_LIF
 from biril_nm.compartments.clearing import clearing
@@ -27,7 +29,7 @@ from biril_nm.hardware_sim.kernels.lanes import (
 from biril_nm.hardware_sim.kernels.models import compiled, is_model_registers, step_model
 from biril_nm.loihi import DECAY_BITS, DECAY_UNITY, STATE_LIMIT, STATE_SPAN, WEIGHT_SHIFT
 
-__all__ = ["advance_row", "is_at_rest", "step"]
+__all__ = ["advance_row", "clear_words", "is_at_rest", "step"]
 
 BITS = np.int32(DECAY_BITS)
 FRACTION = np.int32(DECAY_UNITY - 1)
@@ -63,66 +65,75 @@ def _clip(x: Any) -> Any:
     return CLIP if x > CLIP else (-CLIP if x < -CLIP else x)
 
 
-@part
-def _fire(x: Any, y: Any, vth: Any, u: Any, v: Any, s: Any, i: Any) -> None:
-    """Store u = x and v = y of neuron i; a spike, where y > vth, sets v to 0."""
+@choice
+def _fire(x: Any, v: Any, keep: Any, bias: Any, vth: Any, masks: Any) -> Any:
+    """New v and spike of a neuron whose u is ``x``."""
+    return _fire_plain if isinstance(masks, types.NoneType) else _fire_masked
+
+
+def _fire_plain(x: Any, v: Any, keep: Any, bias: Any, vth: Any, masks: Any) -> Any:
+    y = _clip(np.int32(np.int32(_decay(v, keep) + x) + bias))
     spike = y > vth
-    u[i] = x
-    v[i] = np.int32(0) if spike else y
-    s[i] = spike
+    return (np.int32(0) if spike else y), spike
+
+
+def _fire_masked(x: Any, v: Any, keep: Any, bias: Any, vth: Any, masks: Any) -> Any:
+    before = np.int32(-np.int32(v > vth))
+    late = np.int32(before & np.int32(masks.late_fall & vth))
+    kept = np.int32(v & ~np.int32(before & masks.late_zero))
+    y = _clip(np.int32(np.int32(_decay(kept, keep) + x) + np.int32(bias - late)))
+    y = np.int32(y & ~np.int32(before & masks.lossy))
+    spike = np.int32(y - np.int32(before & np.int32(masks.guard & vth))) > vth
+    fired = np.int32(-np.int32(spike))
+    left = np.int32(y & ~np.int32(fired & masks.zero))
+    return np.int32(left - np.int32(fired & np.int32(masks.fall & vth))), spike
 
 
 @part
-def _step_memoryless(
-    sums: Any, shift: Any, v: Any, s: Any, keep_v: Any, bias: Any, vth: Any
-) -> None:
+def _step_memoryless(sums: Any, shift: Any, v: Any, s: Any, registers: Any) -> None:
     """One step of neurons that forget u at each step and whose input is proven not to wrap."""
+    keep_v, bias, vth, masks = registers.keep_v, registers.bias, registers.vth, registers.masks
     keep, each = keep_v[0], bias.size > 1
     whole = v.size - v.size % LANES
     if each:
         for i in range(0, whole, LANES):
-            step_each(sums, v, s, i, shift, keep, bias, vth)
+            step_each(sums, v, s, i, shift, keep, bias, vth, masks)
     else:
         for i in range(0, whole, LANES):
-            step_shared(sums, v, s, i, shift, keep, bias, vth)
+            step_shared(sums, v, s, i, shift, keep, bias, vth, masks)
     factor = np.int32(1 << shift)
     for i in range(whole, v.size):
         k = i if each else 0
         x = np.int32(np.int32(sums[i]) * factor)
-        y = _clip(np.int32(np.int32(_decay(v[i], keep) + x) + bias[k]))
-        spike = y > vth[k]
-        v[i] = np.int32(0) if spike else y
-        s[i] = spike
+        v[i], s[i] = _fire(x, v[i], keep, bias[k], vth[k], masks)
 
 
 @part
-def _step_shared(
-    a: Any, u: Any, v: Any, s: Any, keep_u: Any, keep_v: Any, bias: Any, vth: Any
-) -> None:
+def _step_shared(a: Any, u: Any, v: Any, s: Any, registers: Any) -> None:
     """One step of neurons that share their registers (arrays of length 1)."""
-    ku, kv, bs, th = keep_u[0], keep_v[0], bias[0], vth[0]
+    keep_u, keep_v, masks = registers.keep_u[0], registers.keep_v[0], registers.masks
+    bias, vth = registers.bias[0], registers.vth[0]
     for i in range(v.size):
-        x = _wrap(np.int32(_decay(u[i], ku) + np.int32(a[i] << SHIFT)))
-        y = _clip(np.int32(np.int32(_decay(v[i], kv) + x) + bs))
-        _fire(x, y, th, u, v, s, i)
+        x = _wrap(np.int32(_decay(u[i], keep_u) + np.int32(a[i] << SHIFT)))
+        u[i] = x
+        v[i], s[i] = _fire(x, v[i], keep_v, bias, vth, masks)
 
 
 @part
-def _step_each(
-    a: Any, u: Any, v: Any, s: Any, keep_u: Any, keep_v: Any, bias: Any, vth: Any
-) -> None:
+def _step_each(a: Any, u: Any, v: Any, s: Any, registers: Any) -> None:
     """One step of neurons with registers of their own."""
+    keep_u, keep_v, masks = registers.keep_u, registers.keep_v, registers.masks
+    bias, vth = registers.bias, registers.vth
     for i in range(v.size):
         x = _wrap(np.int32(_decay(u[i], keep_u[i]) + np.int32(a[i] << SHIFT)))
-        y = _clip(np.int32(np.int32(_decay(v[i], keep_v[i]) + x) + bias[i]))
-        _fire(x, y, vth[i], u, v, s, i)
+        u[i] = x
+        v[i], s[i] = _fire(x, v[i], keep_v[i], bias[i], vth[i], masks)
 
 
 @part
-def _step_wide(
-    a: Any, u: Any, v: Any, s: Any, keep_u: Any, keep_v: Any, bias: Any, vth: Any
-) -> None:
-    """One step of neurons whose decays fit no register, as the model declares it."""
+def _step_wide(a: Any, u: Any, v: Any, s: Any, registers: Any) -> None:
+    """One step of CUBA-LIF neurons whose decays fit no register, as the model declares it."""
+    keep_u, keep_v, bias, vth = registers.keep_u, registers.keep_v, registers.bias, registers.vth
     for i in range(v.size):
         constants = (np.int64(keep_u[i]), np.int64(keep_v[i]), np.int64(bias[i]), np.int64(vth[i]))
         state, spike = _declared_step(np.int64(a[i]), (np.int64(u[i]), np.int64(v[i])), constants)
@@ -134,13 +145,12 @@ def _step_wide(
 @part
 def step(a: Any, u: Any, v: Any, s: Any, registers: Any) -> None:
     """One step with finished input ``a``, in the form that fits the registers."""
-    keep_u, keep_v, bias, vth = registers.keep_u, registers.keep_v, registers.bias, registers.vth
     if registers.wide:
-        _step_wide(a, u, v, s, keep_u, keep_v, bias, vth)
-    elif keep_u.size > 1:
-        _step_each(a, u, v, s, keep_u, keep_v, bias, vth)
+        _step_wide(a, u, v, s, registers)
+    elif registers.keep_u.size > 1:
+        _step_each(a, u, v, s, registers)
     else:
-        _step_shared(a, u, v, s, keep_u, keep_v, bias, vth)
+        _step_shared(a, u, v, s, registers)
 
 
 @part
@@ -173,7 +183,7 @@ def _advance_cuba_lif(
         shift = SHIFT
         if finish is not None:
             shift = min(np.int32(finish.left + WEIGHT_SHIFT), SIGN)  # larger ones move zeros only
-        _step_memoryless(sums, shift, v, s, registers.keep_v, registers.bias, registers.vth)
+        _step_memoryless(sums, shift, v, s, registers)
     elif finish is None:
         step(a, u, v, s, registers)
     else:
@@ -192,7 +202,7 @@ def is_at_rest(t: int, u: Any, v: Any, clock: Any) -> Any:
 
 
 @part
-def _clear_words(t: int, more: Any, clock: Any) -> None:
+def clear_words(t: int, more: Any, clock: Any) -> None:
     """Clear further state words of a sample when their time has come."""
     if more.shape[0] and _clearing(t - clock.phase, clock.period, clock.active)[0]:
         for k in range(more.shape[0]):
@@ -212,7 +222,7 @@ def advance_row(sums: Any, finish: Any, a: Any, b: int, t: int, node: Any) -> An
     """
     cells, clock, probes = node.cells, node.clock, node.probes
     u, v, spikes = cells.u[b], cells.v[b], cells.s[b, cells.start + t]
-    _clear_words(clock.t0 + t, cells.more[b], clock)
+    clear_words(clock.t0 + t, cells.more[b], clock)
     if is_at_rest(clock.t0 + t, u, v, clock):
         clear(spikes)
     else:

@@ -27,6 +27,7 @@ __all__ = [
     "Node",
     "Probes",
     "Registers",
+    "ResetMasks",
     "Scratch",
     "SparseWeights",
     "SpikeRows",
@@ -183,8 +184,26 @@ class Cells(NamedTuple):
     more: NDArray[np.int64]
 
 
+class ResetMasks(NamedTuple):
+    """What a spike does to v, as 32-bit masks: 0 for no, -1 for yes.
+
+    Attributes:
+        zero, fall: at once, v becomes 0, or loses the threshold.
+        late_zero, late_fall: the same at the start of the next step.
+        lossy: v is 0 through the next step.
+        guard: v that is still above the threshold needs twice as much for a spike.
+    """
+
+    zero: np.int32
+    fall: np.int32
+    late_zero: np.int32
+    late_fall: np.int32
+    lossy: np.int32
+    guard: np.int32
+
+
 class Registers(NamedTuple):
-    """Registers of CUBA-LIF neurons: arrays (n,), or (1,) where all share one value.
+    """Registers of neurons of the CUBA-LIF kind: arrays (n,), or (1,) where all share one value.
 
     Other compartment models have records of their own (:mod:`biril_nm.hardware_sim.kernels.models`).
 
@@ -192,7 +211,8 @@ class Registers(NamedTuple):
         keep_u, keep_v: ``4096 - decay``.
         bias: added to v at each step.
         vth: threshold, in units of v.
-        wide: whether decays lie outside 0..4096.
+        wide: whether decays lie outside 0..4096; CUBA-LIF only.
+        masks: what a spike does; None: v becomes 0 at once, as in CUBA-LIF.
     """
 
     keep_u: NDArray[np.int32]
@@ -200,6 +220,7 @@ class Registers(NamedTuple):
     bias: NDArray[np.int32]
     vth: NDArray[np.int32]
     wide: bool
+    masks: ResetMasks | None = None
 
 
 class Probes(NamedTuple):

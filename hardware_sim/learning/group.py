@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from biril_nm.arrays import Array
-from biril_nm.compartments import CUBA_LIF
-from biril_nm.errors import ConfigError
 from biril_nm.hardware_sim.engine.layout import node_order
 from biril_nm.hardware_sim.engine.program import Program
 from biril_nm.hardware_sim.engine.state import Chunk
@@ -31,7 +30,6 @@ from biril_nm.hardware_sim.kernels.learning.plan import (
     Store,
 )
 from biril_nm.hardware_sim.kernels.learning.steps import run_group
-from biril_nm.hardware_sim.kernels.records import Registers
 from biril_nm.hardware_sim.learning.connections import Arena, Plastic, make_plastic, stack_tables
 from biril_nm.hw_graph import Conv, LoihiGraph, Sparse
 from biril_nm.hw_graph.convolutions import conv_matrix
@@ -94,7 +92,7 @@ class Group:
             )
         self._links = self._static_links()
         self._past = int(self._links.table["lag"].max(initial=0))
-        self._nodes = self._node_tables()
+        self._nodes = self._kinds()
         self._plans = np.array([each.plan for each in self.plastic], dtype=PLAN)
         self._rules = stack_tables(self.plastic)
         self._streams = [RandomStreams(each.rule) for each in self.plastic]
@@ -134,32 +132,33 @@ class Group:
             places = own[order] if len(own) == len(order) else np.zeros(len(order), np.int64)
             plan["mod_places"][trace] = arena.put_ints(first + places)
 
-    def _node_tables(self) -> GroupNodes:
-        table = np.zeros(len(self.names), dtype=GROUP_NODE)
-        nodes = [self._program.compartments[name] for name in self.names]
-        held = [self._registers(name) for name in self.names]
-        sizes = [registers.keep_u.size for registers in held]
-        table["start"] = [self._start[name] for name in self.names]
+    def _kinds(self) -> tuple[GroupNodes, ...]:
+        """The populations by the types and masks of their registers."""
+        kinds: dict[Any, list[str]] = {}
+        for name in self.names:
+            registers = self._program.compartments[name].registers
+            kinds.setdefault((type(registers), getattr(registers, "masks", None)), []).append(name)
+        return tuple(self._kind(names) for names in kinds.values())
+
+    def _kind(self, names: list[str]) -> GroupNodes:
+        nodes = [self._program.compartments[name] for name in names]
+        held = [node.registers for node in nodes]
+        table = np.zeros(len(names), dtype=GROUP_NODE)
+        sizes = [each[0].shape[-1] for each in held]
+        table["start"] = [self._start[name] for name in names]
         table["size"] = [node.size for node in nodes]
+        table["first_cell"] = np.cumsum([0, *table["size"][:-1]])
         table["first_register"] = np.cumsum([0, *sizes[:-1]])
         table["n_registers"] = sizes
-        table["latency"] = [self._program.latency[name] for name in self.names]
-        table["wide"] = [registers.wide for registers in held]
-        registers = (
-            np.concatenate([getattr(each, register) for each in held])
-            for register in ("keep_u", "keep_v", "bias", "vth")
-        )
-        return GroupNodes(table, *registers)
-
-    def _registers(self, name: str) -> Registers:
-        """Registers of CUBA-LIF neurons, the only ones that the learning loop advances."""
-        registers = self._program.compartments[name].registers
-        if isinstance(registers, Registers):
-            return registers
-        raise ConfigError(
-            f"'{name}' takes part in learning and has the compartment model "
-            f"'{self._graph.neurons[name].model}'; expected '{CUBA_LIF.name}'. Run it with learn=False"
-        )
+        table["latency"] = [self._program.latency[name] for name in names]
+        table["wide"] = [getattr(each, "wide", False) for each in held]
+        joined = {
+            field: np.concatenate([getattr(each, field) for each in held], axis=-1)
+            for field, value in held[0]._asdict().items()
+            if isinstance(value, np.ndarray)
+        }
+        more = np.zeros((nodes[0].n_words, sum(table["size"])), np.int64)
+        return GroupNodes(table, held[0]._replace(**joined), more)
 
     def _static_links(self) -> StaticLinks:
         """Connections without a rule from one node of the group to another, as lists by source."""

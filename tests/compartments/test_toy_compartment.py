@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -244,14 +245,21 @@ def test_wrong_registers_are_refused_by_name():
         Neurons((3,), vth=1, gain=3)
     with pytest.raises(ConfigError, match="'toy_lif' needs a value for vth"):
         Neurons((3,), model="toy_lif")
-    with pytest.raises(ConfigError, match="'toi' is unknown; expected one of cuba_lif, toy_lif"):
+    with pytest.raises(ConfigError, match="'toi' is unknown; expected one of cuba_lif, .*toy_lif"):
         Neurons((3,), model="toi", vth=1)
 
 
-def test_learning_refuses_it_by_name():
-    net = graph()
-    plastic = net.with_node("w1", rule=PAIR)
-    with pytest.raises(
-        ConfigError, match="'own' takes part in learning.*'toy_lif'; expected 'cuba_lif'"
-    ):
-        simulate(plastic, spikes(), learn=True)
+@pytest.mark.lava
+def test_it_takes_part_in_learning():
+    """A connection into its neurons learns; those of the source and the loop behind are CUBA-LIF."""
+    rule = replace(PAIR, t_epoch=2)
+    net = with_loop(0)
+    plastic = net.with_node("w1", rule=rule).with_node("loop", rule=rule)
+    trace = simulate(plastic, spikes(), record=("s", "u", "v", "w"), learn=True)
+    lava = run_lava(plastic, spikes(), record=("s", "u", "v", "w"), learn=True)
+    for variable in "suv":
+        assert_array_equal(getattr(trace["own"], variable), getattr(lava["own"], variable))
+    for name in ("w1", "loop"):
+        assert_array_equal(trace.connections[name].w, lava.connections[name].w)
+    assert (trace.graph.nodes["w1"].weight != plastic.nodes["w1"].weight).any()
+    assert 0 < trace.n_spikes["own"] < STEPS * BATCH * 5

@@ -119,6 +119,11 @@ CAUTIONED: list[tuple[str, dict[str, Any], str]] = [
     ),
     ("conv", {"delay": 2}, "'conv': convolution with a delay of 2, built in Lava as DelayLine"),
     ("fc", {"rule": PAIR}, "'fc': learning rule 'pair' is at rest"),
+    (
+        "lif1",
+        {"model": "cuba_lif_subtract"},
+        "'lif1': compartment model 'cuba_lif_subtract' is a pr",
+    ),
 ]
 
 

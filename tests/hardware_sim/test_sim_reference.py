@@ -9,7 +9,7 @@ from numpy.testing import assert_array_equal
 from biril_nm.hardware_sim import simulate
 from biril_nm.hardware_sim.engine.program import compile_graph
 from biril_nm.hw_graph import Dense, Input, LoihiGraph, Neurons
-from tests.support.random_graphs import random_graph, random_spikes
+from tests.support.random_graphs import random_graph, random_spikes, with_programs
 from tests.support.reference import run_chip, to_node_time
 from tests.support.sim_checks import assert_equals_reference
 from tests.support.sim_paths import PATHS, forced
@@ -33,6 +33,8 @@ def test_every_path_through_the_kernels_equals_the_reference(path):
     n_spikes, short = 0, 0
     for seed in range(30):
         graph = random_graph([seed, 9])
+        if path == "as chosen" and seed % 2:
+            graph = with_programs(graph, seed)
         with forced(path) as n_threads:
             spikes = random_spikes(graph, 1 + seed % 7, 1 + seed % 3, seed)
             n_spikes += assert_equals_reference(graph, spikes, n_threads)
@@ -84,4 +86,5 @@ def test_negative_twin_one_register_off_by_one_differs(register):
 @pytest.mark.parametrize("seed", range(300))
 def test_many_random_graphs_equal_the_reference(seed):
     graph = random_graph([seed, 1000])
+    graph = with_programs(graph, seed) if seed % 2 else graph
     assert_equals_reference(graph, random_spikes(graph, 1 + seed % 11, 1 + seed % 3, seed))

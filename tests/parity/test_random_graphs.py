@@ -16,11 +16,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
+from biril_nm.compartments import RESET_MODELS
 from biril_nm.export.lava.backend import run_lava
 from biril_nm.hardware_sim import simulate
 from biril_nm.hw_graph import Conv, LoihiGraph
 from tests.support.lava_runs import any_integers
-from tests.support.random_graphs import random_graph, random_spikes
+from tests.support.random_graphs import random_graph, random_spikes, with_programs
 from tests.support.sim_paths import assert_every_path_gives
 
 pytestmark = pytest.mark.lava
@@ -30,7 +31,7 @@ QUICK, SLOW, TOGETHER = 15, 150, 5
 KINDS = (
     *WIRINGS, "Dense", "Sparse", "Conv", "mixed", "excitatory", "inhibitory", "delay", "graded", "signed",
     "exponent < 0", "exponent > 0", "fewer bits", "stride", "dilation", "groups", "padding",
-    "samples", "bias exponent < 0",
+    "samples", "bias exponent < 0", *(model.name for model in RESET_MODELS),
 )  # fmt: skip
 
 
@@ -50,6 +51,7 @@ def kinds_of(graph: LoihiGraph, batch: int) -> set[str]:
     found = {"samples"} if batch > 1 else set()
     found |= {"graded" for node in graph.inputs.values() if node.message_bits}
     found |= {"signed" for node in graph.inputs.values() if node.signed}
+    found |= {node.model for node in graph.neurons.values()}
     found |= {"bias exponent < 0" for node in graph.neurons.values() if node.bias_exp < 0}
     for node in graph.connections.values():
         found |= {type(node).__name__, node.sign_mode.value}
@@ -72,12 +74,16 @@ def kinds_of(graph: LoihiGraph, batch: int) -> set[str]:
 class Tally:
     """What was compared."""
 
-    def __init__(self) -> None:
+    def __init__(self, programs: bool) -> None:
+        self.programs = programs  # whether some parts have neurons that Lava has not
         self.graphs = self.runs = self.integers = self.spikes = 0
         self.kinds: Counter[str] = Counter()
 
     def add(self, parts: list[tuple[int, str]], n_steps: int, batch: int) -> None:
         graphs = [random_graph(seed, wiring) for seed, wiring in parts]
+        if self.programs:
+            odd = zip(graphs[1::2], parts[1::2])
+            graphs[1::2] = [with_programs(graph, seed) for graph, (seed, _) in odd]
         graph = side_by_side(graphs)
         spikes = {}
         for i, (part, (seed, wiring)) in enumerate(zip(graphs, parts)):
@@ -113,8 +119,8 @@ PARTS = st.lists(
 )
 
 
-def run_many(n: int, capsys: pytest.CaptureFixture[str]) -> Tally:
-    tally = Tally()
+def run_many(n: int, capsys: pytest.CaptureFixture[str], programs: bool = False) -> Tally:
+    tally = Tally(programs)
 
     @settings(
         max_examples=n // TOGETHER, deadline=None, derandomize=True, database=None,
@@ -141,7 +147,7 @@ def test_a_few_random_graphs(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_many_random_graphs(capsys: pytest.CaptureFixture[str]) -> None:
-    tally = run_many(SLOW, capsys)
+    tally = run_many(SLOW, capsys, programs=True)
     for kind in KINDS:
         assert tally.kinds[kind] >= 5, kind
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import scipy.sparse
 
+from biril_nm.compartments import RESET_MODELS
 from biril_nm.hw_graph import (
     Conv,
     Dense,
@@ -119,3 +122,14 @@ def random_spikes(graph, n_steps, batch, seed):
             values = np.broadcast_to(values[0], values.shape)
         arrays[name] = values
     return arrays if len(arrays) > 1 else arrays["in"]
+
+
+def with_programs(graph, seed):
+    """The same with a random reset in each population."""
+    r = np.random.default_rng([*np.ravel(seed), 11])
+    models = ["cuba_lif", *(model.name for model in RESET_MODELS)]
+    drawn = {
+        name: Neurons(node.shape, model=str(r.choice(models)), registers=node.registers)
+        for name, node in graph.neurons.items()
+    }
+    return replace(graph, nodes={**graph.nodes, **drawn})

@@ -126,10 +126,16 @@ class Cell:
         self.bias = [
             int32(int16(x) << e) if e >= 0 else int16(x) >> -e for x in per_neuron(node.bias_mant)
         ]
+        self.reset = node.model.removeprefix("cuba_lif").lstrip("_") or "zero"
         self.u, self.v, self.s = [0] * n, [0] * n, [0] * n
+        self.fired = [0] * n  # spikes of the step before
+        self.wait = per_neuron(getattr(node, "refractory", 0))
+        self.since = [2**40] * n  # steps since the last spike
 
     def clear(self) -> None:
         self.u, self.v = [0] * len(self.u), [0] * len(self.v)
+        self.fired = [0] * len(self.fired)
+        self.since = [2**40] * len(self.since)
 
     def rest(self) -> None:
         self.clear()
@@ -143,10 +149,28 @@ class Cell:
             elif x <= -(2**23):
                 x += 2**24
             self.u[i] = x
-            y = int32(int32(decay(self.v[i], 4096 - self.dv[i])) + x + self.bias[i])
-            y = min(max(y, -(2**23) + 1), 2**23 - 1)
-            self.s[i] = int(y > self.vth[i])
-            self.v[i] = 0 if self.s[i] else y
+            self.s[i], self.v[i] = self.fire(i, x)
+            self.fired[i] = self.s[i]
+            self.since[i] = 0 if self.s[i] else self.since[i] + 1
+
+    def fire(self, i: int, x: int) -> tuple[int, int]:
+        """Spike and v of neuron i with the new u: v sums up, the reset of its kind takes place."""
+        v, vth, reset = self.v[i], self.vth[i], self.reset
+        if reset == "zero_delayed" and self.fired[i]:
+            v = 0
+        y = int32(decay(v, 4096 - self.dv[i])) + x + self.bias[i]
+        if reset == "subtract_delayed" and self.fired[i]:
+            y -= vth
+        y = min(max(int32(y), -(2**23) + 1), 2**23 - 1)
+        if reset == "zero_delayed_lossy" and self.fired[i]:
+            y = 0
+        if self.since[i] < self.wait[i]:
+            y = v
+        needed = 2 * vth if reset == "subtract_guarded" and v > vth else vth
+        s = int(y > needed)
+        if s and reset in ("zero", "refractory"):
+            return 1, 0
+        return s, y - vth if s and reset in ("subtract", "subtract_guarded") else y
 
 
 def run_chip(graph: LoihiGraph, spikes) -> dict[str, dict[str, np.ndarray]]:

@@ -73,6 +73,7 @@ class Compartments(AbstractProcess):  # type: ignore[misc]
         super().__init__(
             step=model.step,
             constants=constants,
+            n_more=len(model.state) - 2,
             first_step=first_step,
             n_steps=n_steps,
             period=period,
@@ -82,6 +83,7 @@ class Compartments(AbstractProcess):  # type: ignore[misc]
         self.s_out = OutPort(shape=shape)
         self.u = Var(shape=shape, init=0)
         self.v = Var(shape=shape, init=0)
+        # Lava has no variables without elements.
         self.more = Var(shape=(max(len(model.state) - 2, 1), *shape), init=0)
 
 
@@ -98,6 +100,7 @@ class _Step(PyLoihiProcessModel):  # type: ignore[misc]
         super().__init__(proc_params)
         self._step = proc_params["step"]
         self._constants = proc_params["constants"]
+        self._n_more = proc_params["n_more"]
         self._clock = tuple(proc_params[key] for key in ("first_step", "period", "n_steps"))
 
     def run_spk(self) -> None:
@@ -110,10 +113,11 @@ class _Step(PyLoihiProcessModel):  # type: ignore[misc]
             self.more[:] = 0
         spikes = np.zeros(self.v.shape, dtype=np.int32)
         if not rest:
-            state = (self.u.astype(np.int64), self.v.astype(np.int64), *self.more)
-            state, spikes = self._step(a, state[: len(state)], self._constants)
+            more = self.more[: self._n_more]
+            state = (self.u.astype(np.int64), self.v.astype(np.int64), *more)
+            state, spikes = self._step(a, state, self._constants)
             self.u[:], self.v[:] = state[:2]
-            for word, value in zip(self.more, state[2:]):
+            for word, value in zip(more, state[2:]):
                 word[...] = value
         self.spikes = spikes
         self.s_out.send(spikes)

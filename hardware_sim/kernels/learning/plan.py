@@ -7,7 +7,7 @@ number of connections. :mod:`biril_nm.hardware_sim.learning.connections` fills t
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -128,9 +128,10 @@ PLAN = np.dtype(
     ]
 )
 
-# Neurons of a group: place and number of its neurons and registers, latency, wide decays.
+# A population of a group: its neurons in the group and among those of its kind, place and number of its
+# registers, latency, wide decays.
 GROUP_NODE = np.dtype(
-    _integers("start", "size", "first_register", "n_registers", "latency", "wide")
+    _integers("start", "size", "first_cell", "first_register", "n_registers", "latency", "wide")
 )
 
 # A static connection within a group, as source-first lists: its ends, delay, shifts, and whether the sum
@@ -212,13 +213,17 @@ class Draws(NamedTuple):
 
 
 class GroupNodes(NamedTuple):
-    """Nodes of a group (records :data:`GROUP_NODE`) and the registers of all, one after the other."""
+    """Populations of a group that are of one kind.
+
+    Attributes:
+        table: records :data:`GROUP_NODE`.
+        registers: a record of registers, those of all populations one after the other.
+        more: (n_words, n) further state of all their neurons.
+    """
 
     table: Array
-    keep_u: NDArray[np.int32]
-    keep_v: NDArray[np.int32]
-    bias: NDArray[np.int32]
-    vth: NDArray[np.int32]
+    registers: Any
+    more: NDArray[np.int64]
 
 
 class GroupCells(NamedTuple):

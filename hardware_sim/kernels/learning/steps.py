@@ -17,8 +17,8 @@ from biril_nm.hardware_sim.kernels.finish import deliver
 from biril_nm.hardware_sim.kernels.jit import clear, kernel, part
 from biril_nm.hardware_sim.kernels.learning.phase import learning_phase
 from biril_nm.hardware_sim.kernels.learning.plan import MOD_EXTERNAL, MOD_NONE, Draws
-from biril_nm.hardware_sim.kernels.neuron import is_at_rest, step
-from biril_nm.hardware_sim.kernels.records import Clock, Finish, Registers
+from biril_nm.hardware_sim.kernels.learning.populations import advance_kinds
+from biril_nm.hardware_sim.kernels.records import Finish
 from biril_nm.loihi import TRACE_MAX
 
 __all__ = ["run_group"]
@@ -56,29 +56,6 @@ def _receive_plastic(a: Any, plans: Any, ints: Any) -> None:
         target = a[plan.target : plan.target + plan.n_post]
         for i in range(delivered.size):
             target[i] = np.int32(target[i] + delivered[i])
-
-
-@part
-def _advance(t: Any, a: Any, nodes: Any, cells: Any, clock: Any) -> None:
-    """One step of all nodes."""
-    spikes = cells.s[cells.past + t]
-    for k in range(nodes.table.size):
-        node = nodes.table[k]
-        n0, n1 = node.start, node.start + node.size
-        u, v, s = cells.u[n0:n1], cells.v[n0:n1], spikes[n0:n1]
-        times = Clock(0, clock.t0, clock.period, node.latency, clock.active)
-        if is_at_rest(clock.t0 + t, u, v, times):
-            clear(s)
-        else:
-            r0, r1 = node.first_register, node.first_register + node.n_registers
-            registers = Registers(
-                nodes.keep_u[r0:r1],
-                nodes.keep_v[r0:r1],
-                nodes.bias[r0:r1],
-                nodes.vth[r0:r1],
-                node.wide != 0,
-            )
-            step(a[n0:n1], u, v, s, registers)
 
 
 @part
@@ -233,7 +210,7 @@ def run_group(
         a = cells.a[t]
         _receive_links(t, clock.t0, a, cells, links)
         _receive_plastic(a, plastic.plans, plastic.store.ints)
-        _advance(t, a, nodes, cells, clock)
+        advance_kinds(t, a, nodes, cells, clock)
         spikes = cells.s[cells.past + t]
         for i in range(spikes.size):
             count += spikes[i]
