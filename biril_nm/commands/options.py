@@ -70,8 +70,8 @@ class Lowering:
     reset: Annotated[
         str | None,
         typer.Option(
-            help="'zero': spikes reset v to 0, if the file does not say; 'force-zero': they do, even "
-            "if the file says otherwise."
+            help="What a spike does to v, if the file does not say: 'zero': v becomes 0; 'subtract': v "
+            "falls by the threshold. 'force-zero': v becomes 0, even if the file says otherwise."
         ),
     ] = None
     coding: Annotated[

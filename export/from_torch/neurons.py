@@ -106,6 +106,8 @@ def _metadata(kind: NeuronKind, module: Any, dt_s: float) -> dict[str, Any]:
     facts: dict[str, Any] = {"reset": reset, "reset_delay": int(delayed), "dt": float(dt_s)}
     if reset == "zero" and delayed and kind.drops_input:
         facts["reset_drops_input"] = 1
+    if reset == "subtract" and not delayed:
+        facts["reset_guarded"] = 1  # "avoid double reset", says snnTorch
     return facts
 
 

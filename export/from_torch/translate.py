@@ -11,7 +11,8 @@ Input node     ``coding`` (direct, counts, signed, rate, spikes), ``n_steps``, `
 Output node    ``readout``: how the forward puts the steps together (stack, sum, mean, last), or
                ``membrane`` if it returns v instead of spikes; nothing for one step of spikes
 neuron node    ``reset`` (zero, subtract, none), ``reset_delay`` (1: at the start of the next
-               step), ``reset_drops_input`` (1: that step's input is lost too), ``dt`` (s); IF nodes
+               step), ``reset_drops_input`` (1: that step's input is lost too), ``reset_guarded`` (1:
+               see :mod:`biril_nm.export.nir_nodes.resets`), ``dt`` (s); IF nodes
                also ``if_integration = per_step``: v grows by r x per step, whatever dt is
 other nodes    ``lag = 1``: receives what its source sent at the previous step (recurrence)
 convolutions   ``groups``, ``kernel``, ``zeros_before``, ``padding``, ``crop``: see

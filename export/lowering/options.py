@@ -14,7 +14,8 @@ from biril_nm.coding import check_decision
 from biril_nm.errors import ConfigError, RangeError
 from biril_nm.export.lowering.numbers.weight_grid import SCALE_SEARCHES
 from biril_nm.export.lowering.passes.integration import INTEGRATIONS
-from biril_nm.export.lowering.passes.settle import READOUTS, RESETS
+from biril_nm.export.lowering.passes.settle import READOUTS
+from biril_nm.export.lowering.passes.settle_resets import RESETS
 from biril_nm.loihi import LOIHI2, WEIGHT_BITS, ChipProfile, chip_profile
 
 __all__ = ["LoweringOptions"]
@@ -28,8 +29,8 @@ class LoweringOptions:
         chip: register limits.
         dt_s: width of a step in seconds; None: the file says.
         weight_bits: bits per weight, 1 to 8.
-        reset: ``"zero"`` says that spikes reset v to zero where the file does not; ``"force-zero"``
-            accepts the change of meaning where the file says otherwise.
+        reset: where the file does not say it, ``"zero"`` says that spikes set v to 0, ``"subtract"`` that
+            they take the threshold from v; ``"force-zero"`` changes what the file says into zero.
         calibration: chip input ``(n_steps, batch, *shape)``, or a dict of them for several inputs.
         seed: stored in the metadata for stages with random numbers; lowering itself has none.
         readout: ``"accumulate"`` sums the output of a last linear layer over the steps.

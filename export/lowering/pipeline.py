@@ -19,6 +19,7 @@ from biril_nm.export.lowering.passes.balance_delays import balance_delays
 from biril_nm.export.lowering.passes.calibrate import calibrate_peaks
 from biril_nm.export.lowering.passes.describe import describe, notes, repairs
 from biril_nm.export.lowering.passes.float_net import float_net
+from biril_nm.export.lowering.passes.forced_resets import forced_notes
 from biril_nm.export.lowering.passes.normalise import normalise
 from biril_nm.export.lowering.passes.plain_graph import plain_graph
 from biril_nm.export.lowering.passes.quantize import quantize_node
@@ -58,8 +59,8 @@ def lower(
         chip: register limits.
         dt_s: width of a step in seconds; needed if the file does not say and something depends on it.
         weight_bits: bits per weight, 1 to 8.
-        reset: ``"zero"`` says that spikes reset v to zero where the file does not;
-            ``"force-zero"`` accepts the change of meaning where the file says otherwise.
+        reset: where the file does not say it, ``"zero"`` says that spikes set v to 0, ``"subtract"`` that
+            they take the threshold from v; ``"force-zero"`` changes what the file says into zero.
         calibration: chip input ``(n_steps, batch, *shape)``, a dict for several inputs; limits the
             scale by observed peaks of u and v where proven bounds would cost precision.
         seed: stored in the metadata for stages with random numbers; lowering itself has none.
@@ -119,6 +120,9 @@ def lower_stages(nir_graph: nir.NIRGraph, options: LoweringOptions | None = None
     net = float_net(settled.graph, settled.step_s)
     net = split_signs(net) if options.splits_signs else net
     peaks = calibrate_peaks(net, options.calibration)
+    changes = forced_notes(net, settled.forced, options.calibration)
+    for line in changes:
+        log.warning("%s", line)
     normalised = normalise(net)
     quantised = {
         name: quantize_node(node, chip, options.weight_bits, peaks.get(name), options.scale_search)
@@ -130,7 +134,7 @@ def lower_stages(nir_graph: nir.NIRGraph, options: LoweringOptions | None = None
         **describe(settled, net, quantised, chip),
         **options.facts(),
         decision=options.decision or decision_of_nir(plain.metadata),
-        notes=[*repairs(plain), *settled.notes, *notes(balanced, net, quantised, late)],
+        notes=[*repairs(plain), *settled.notes, *changes, *notes(balanced, net, quantised, late)],
         balanced_delays=delays,
     )
     graph = with_digests(graph)

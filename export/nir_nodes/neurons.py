@@ -4,6 +4,8 @@ With Euler steps of width dt (u first, then v with the new u) every NIR neuron i
 
     u <- (1 - a) u + c_w (W x);   v <- (1 - g) v + u + c_b b + v_in;   spike if v > v_threshold
 
+and what a spike does to v stands in the metadata (:mod:`biril_nm.export.nir_nodes.resets`).
+
 =========  ==================  ==================  ============================  =============================
 NIR node   a                   g                   weight gain c_w               constant drive
 =========  ==================  ==================  ============================  =============================
@@ -16,8 +18,8 @@ CubaLI     dt/tau_syn          dt/tau_mem          g r (dt/tau_syn) w_in        
 Threshold  1                   1                   1                             b
 =========  ==================  ==================  ============================  =============================
 
-v is counted from ``v_reset`` (``v_leak`` and ``v_threshold`` are shifted by it), so that a spike resets
-it to 0; it then starts at ``v_reset``. An affine bias in front of a CubaLIF passes its synaptic
+v is counted from ``v_reset`` (``v_leak`` and ``v_threshold`` are shifted by it), so that a reset to zero
+sets it to 0; it then starts at ``v_reset``. An affine bias in front of a CubaLIF passes its synaptic
 filter; :mod:`float_net` turns it into a neuron that spikes at every step. By the letter of NIR an IF grows
 by ``dt r x`` per step (``if_integration = continuous`` in the metadata of the node); snnTorch, sinabs
 and Norse mean ``r x`` (``per_step``). The pass :mod:`settle` decides between them.
@@ -36,10 +38,12 @@ import nir
 import numpy as np
 
 from biril_nm.arrays import FloatArray, Shape
+from biril_nm.compartments import ZERO_AT_ONCE, SpikeReset
 from biril_nm.errors import UnsupportedNodeError
 from biril_nm.export.nir_nodes.fields import optional, real, unbounded
 from biril_nm.export.nir_nodes.kinds import EXACT, Check, NodeKind
 from biril_nm.export.nir_nodes.metadata import text, whole_between
+from biril_nm.export.nir_nodes.resets import RESET_METADATA, written_reset
 
 __all__ = [
     "ENDLESS_STEPS",
@@ -75,6 +79,7 @@ class Dynamics:
         drive: constant drive from v_leak.
         threshold: v_threshold; infinite for neurons that do not spike.
         filtered_bias: whether an affine bias in front passes the synaptic filter.
+        reset: what a spike does to v.
     """
 
     u_decay: FloatArray
@@ -84,6 +89,7 @@ class Dynamics:
     drive: FloatArray
     threshold: FloatArray
     filtered_bias: bool = False
+    reset: SpikeReset = ZERO_AT_ONCE
 
     @property
     def spiking(self) -> bool:
@@ -173,9 +179,7 @@ def _threshold(node: Any, like: FloatArray) -> FloatArray:
 
 
 _FACTS: dict[str, Check] = {
-    "reset": text(),
-    "reset_delay": whole_between(0, 1),
-    "reset_drops_input": whole_between(0, 1),
+    **RESET_METADATA,
     INTEGRATION: text("per_step", "continuous"),
     LARGEST: whole_between(0, 1),
 }
@@ -255,4 +259,5 @@ def dynamics_of(node: nir.NIRNode, name: str, dt_s: float, shape: Shape) -> Dyna
             f"node '{name}' ({type(node).__name__}): the threshold is {arrays['threshold'].min():g} above "
             f"v_reset; expected more than 0"
         )
-    return Dynamics(**arrays, filtered_bias=found.filtered_bias)
+    reset = written_reset(node.metadata) or ZERO_AT_ONCE
+    return Dynamics(**arrays, filtered_bias=found.filtered_bias, reset=reset)

@@ -34,9 +34,9 @@ CASES = (
         APPROXIMATION,
     ),
     Case(
-        "reset by subtraction",
-        'the chip resets v to 0; `reset="force-zero"` accepts the change of meaning',
-        REFUSED,
+        "reset by subtraction, late resets, no reset",
+        'programs of Loihi 2, named in the metadata; refused for Loihi 1, where `reset="force-zero"` '
+        "accepts the change of meaning",
     ),
     Case("loop without a neuron", "it has no delay, so no meaning in steps", REFUSED),
     Case(

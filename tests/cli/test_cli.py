@@ -193,13 +193,13 @@ def test_existing_output_stays_without_force(run_dir, tmp_path):
     assert bnm.LoihiGraph.load(target).neurons
 
 
-def test_a_network_with_subtract_reset_is_refused(tmp_path):
+def test_a_network_with_subtract_reset_is_refused_for_loihi1(tmp_path):
     import snntorch as snn
 
     path = tmp_path / "subtract.nir"
     net = nn.Sequential(nn.Linear(4, 3), snn.Leaky(0.9, init_hidden=True))
     nir.write(path, to_nir(net, torch.zeros(1, 4)))
-    done = biril("export", path, "--to", "lava", "-o", tmp_path / "lava")
+    done = biril("export", path, "--to", "lava", "--chip", "loihi1", "-o", tmp_path / "lava")
     refused(done, "'1'", "subtract", "force-zero")
     assert not (tmp_path / "lava").exists()
     done = biril(

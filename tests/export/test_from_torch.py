@@ -100,7 +100,7 @@ def test_names_metadata_and_coding_of_a_biril_net():
     assert (metadata["coding"], metadata["message_bits"], metadata["scale"]) == ("direct", 8, 255)
 
 
-def test_scalar_beta_gets_the_full_shape_and_subtract_is_told():
+def test_scalar_beta_gets_the_full_shape_and_subtract_is_said():
     net = nn.Sequential(nn.Linear(4, 3), snn.Leaky(0.5, init_hidden=True))
     node = to_nir(net, torch.zeros(2, 4)).nodes["1"]
     assert node.tau.shape == node.v_threshold.shape == (3,)

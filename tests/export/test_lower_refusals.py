@@ -53,17 +53,21 @@ def test_a_loop_without_a_neuron_is_refused():
         lower(nir.NIRGraph(nodes, edges), dt_s=DT, reset="zero")
 
 
-def test_a_reset_that_drops_input_is_refused_unless_forced():
+def test_a_reset_that_drops_input_needs_a_program():
     body = neurons("CubaLIF", (8,))
     body.metadata = {"reset": "zero", "reset_delay": 1, "reset_drops_input": 1}
     graph = chain((10,), ("fc", nir.Linear(grid((8, 10)))), ("n", body))
     with pytest.raises(
         UnsupportedNodeError,
-        match="'n'.*loses the input of the step after a spike; expected.*reset_delay=False",
+        match="'n'.*reset is 'zero, one step late, with loss of that step's input'; expected 'zero', the "
+        "reset of 'loihi1'. Lower for loihi2, train with",
     ):
-        lower(graph)
-    forced = lower(graph, reset="force-zero")
-    assert forced.metadata["reset"]["n"]["from"] == "user (zero with loss of input in the file)"
+        lower(graph, chip="loihi1")
+    assert lower(graph).neurons["n"].model == "cuba_lif_zero_delayed_lossy"
+    forced = lower(graph, chip="loihi1", reset="force-zero")
+    assert "with loss of that step's input in" in forced.metadata["reset"]["n"]["from"]
+    body.metadata["reset_drops_input"] = 0
+    assert lower(graph).neurons["n"].model == "cuba_lif"  # whose spikes are the same
 
 
 def test_unknown_nodes_are_named_with_what_is_supported():

@@ -21,7 +21,7 @@ from biril_nm.export.lowering import LoweringOptions, ideal_weights, lower_stage
 from biril_nm.export.nir_files.exact_writing import exact_nir
 from biril_nm.hardware_sim import simulate
 from biril_nm.hw_graph import Conv, Dense, LoihiGraph, Sparse
-from biril_nm.loihi import LOIHI1, SignMode
+from biril_nm.loihi import SignMode
 from biril_nm.loihi.fixed_point import prepare_weights
 
 ZERO = {"reset_mechanism": "zero", "reset_delay": False, "init_hidden": True}
@@ -243,18 +243,6 @@ def test_dt_and_reset_are_asked_for_where_the_file_does_not_tell():
         lower(_lif_graph(reset="zero", dt=DT), dt_s=2 * DT)
 
 
-def test_subtract_reset_is_refused_unless_forced():
-    with pytest.raises(
-        UnsupportedNodeError,
-        match="'lif'.*reset is 'subtract'; expected 'zero', the reset of 'loihi1'",
-    ):
-        lower(_lif_graph(reset="subtract", dt=DT), chip=LOIHI1, reset="zero")
-    graph = lower(_lif_graph(reset="subtract", dt=DT), reset="force-zero")
-    assert "subtract" in graph.metadata["reset"]["lif"]["from"]
-    with pytest.raises(ConfigError, match="reset is 'soft'; expected 'zero' or 'force-zero'"):
-        lower(_lif_graph(dt=DT), reset="soft")
-
-
 def test_refusals_name_the_node():
     ones = np.ones(2)
     nodes = {
@@ -355,7 +343,7 @@ def test_weights_of_a_file_of_integers_are_ideal_as_they_are():
     [
         ({"weight_bits": 9}, "weight_bits is 9; expected a whole number from 1 to 8"),
         ({"weight_bits": 7.5}, "weight_bits is 7.5; expected a whole number"),
-        ({"reset": "soft"}, "reset is 'soft'; expected 'zero' or 'force-zero'"),
+        ({"reset": "soft"}, "reset is 'soft'; expected 'zero' or 'subtract' or"),
         ({"readout": "max"}, "readout is 'max'; expected 'accumulate'"),
         ({"scale_search": None}, "scale_search is None; expected 'max' or"),
         ({"dt_s": float("nan")}, "dt_s is nan; expected a finite number"),

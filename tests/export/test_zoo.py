@@ -70,10 +70,10 @@ def test_the_way_to_the_chip(name):
     graph = to_nir(net, sample(shape, style), dt_s=2e-3)
     if name in REFUSED_BY_THE_CHIP:
         with pytest.raises(BirilError, match=REFUSED_BY_THE_CHIP[name]):
-            lower(graph, reset="force-zero")
+            lower(graph)
         return
     x = spikes(shape, style)[:20]
-    integers = lower(graph, reset="force-zero")
+    integers = lower(graph)
     trace = simulate(integers, x, record=("s", "v"))
     for node in integers.neurons:
         assert np.any(trace[node].v) or np.any(trace[node].s), node

@@ -2,7 +2,7 @@
 
 It follows the NIR equations by the letter, with dt from the graph's metadata, and knows nothing of
 snnTorch or of the lowering. Metadata that it honours: ``reset``, ``reset_delay``,
-``reset_drops_input`` of neurons, ``lag`` of nodes that receive the previous step.
+``reset_drops_input``, ``reset_guarded`` of neurons, ``lag`` of nodes that receive the previous step.
 """
 
 from __future__ import annotations
@@ -122,6 +122,8 @@ class NirInterpreter:
             return v
         if reset == "zero" and known.get("reset_drops_input"):
             v = v * (1 - above)
+        if reset != "subtract" or not (known.get("reset_delay") or known.get("reset_guarded")):
+            above = zero
         if reset == "subtract":
             v = v - above * t("v_threshold")
         spikes = (v > t("v_threshold")).double()

@@ -12,12 +12,20 @@ __all__ = ["Decays", "NormalisedLink", "NormalisedNode"]
 
 @dataclass(frozen=True)
 class Decays:
-    """Decay fractions of one node, flat, and the steps of a sample (0: unknown)."""
+    """How u and v of one node fall.
+
+    Attributes:
+        u, v: decay fractions, flat.
+        spiking: whether it has thresholds.
+        n_steps: steps of a sample; 0: unknown.
+        keeps_surplus: whether what v has above the threshold outlives a spike, so that v may grow.
+    """
 
     u: FloatArray
     v: FloatArray
     spiking: bool
     n_steps: int = 0
+    keeps_surplus: bool = False
 
 
 @dataclass(frozen=True)

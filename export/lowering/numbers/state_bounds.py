@@ -32,9 +32,9 @@ __all__ = [
 
 # Calibrated peaks are doubled before they limit S.
 MARGIN = 2.0
-# Relative error that clipping at one unit below zero is taken to cost.
+# Relative error that clipping at one unit from zero is taken to cost.
 HEADROOM_COST = 0.05
-# The depth of v on other data may be this much larger.
+# The reach of v on other data may be this much larger.
 HEADROOM_MARGIN = 1.25
 # Rounding of weights may exceed the float bound a little.
 PROOF_SLACK = 0.98
@@ -99,20 +99,20 @@ def calibrated_limits(peaks: Peaks, spiking: bool) -> dict[str, float]:
     return limits
 
 
-def headroom_cost(scale: float, peaks: Peaks | None) -> float:
-    """Relative error that a lack of room below zero is taken to cost.
+def headroom_cost(scale: float, peaks: Peaks | None, keeps_surplus: bool = False) -> float:
+    """Relative error that a lack of room below zero is taken to cost, or above where v may grow.
 
     Without calibration ``HEADROOM_COST / headroom``; with it nothing while v keeps
-    :data:`HEADROOM_MARGIN` times the depth that was seen, then growing with the share that clips.
+    :data:`HEADROOM_MARGIN` times what was seen, then growing with the share that clips.
     """
     if peaks is None:
         return HEADROOM_COST / headroom(scale)
-    needed = peaks.v_below * HEADROOM_MARGIN
+    needed = max(peaks.v_below, peaks.v_above * keeps_surplus) * HEADROOM_MARGIN
     return HEADROOM_COST * max(0.0, 1.0 - headroom(scale) / needed) if needed > 0 else 0.0
 
 
 def headroom(scale: float) -> float:
-    """How many units v can go below zero before it clips."""
+    """How many units v can go below zero, or above, before it clips."""
     return STATE_LIMIT / (1 << VTH_SHIFT) / scale
 
 

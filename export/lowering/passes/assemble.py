@@ -11,6 +11,7 @@ from biril_nm.arrays import FloatArray, IntArray
 from biril_nm.export.lowering.passes.float_net import FloatLink, FloatNet
 from biril_nm.export.lowering.passes.quantize import QuantizedLink, QuantizedNode
 from biril_nm.export.nir_nodes.linear_maps import Convolution, naming
+from biril_nm.export.nir_nodes.resets import program_of
 from biril_nm.hw_graph import (
     Connection,
     Conv,
@@ -44,6 +45,7 @@ def assemble(net: FloatNet, quantised: Mapping[str, QuantizedNode]) -> LoihiGrap
             }
         nodes[name] = Neurons(
             shape,
+            model=program_of(dynamics.reset).name,
             vth=_collapse(node.vth),
             bias_mant=_collapse(node.bias_mant),
             bias_exp=node.bias_exp,

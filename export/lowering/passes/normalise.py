@@ -17,6 +17,7 @@ from biril_nm.export.lowering.numbers.normalised import Decays, NormalisedLink, 
 from biril_nm.export.lowering.numbers.units import unit_of
 from biril_nm.export.lowering.passes.float_net import FloatLink, FloatNet
 from biril_nm.export.nir_nodes.linear_maps import naming, scale_rows
+from biril_nm.loihi import ResetMode
 
 __all__ = ["level_of", "normalise"]
 
@@ -47,6 +48,7 @@ def _node(net: FloatNet, name: str) -> NormalisedNode:
         v=np.asarray(dynamics.v_decay).ravel(),
         spiking=dynamics.spiking,
         n_steps=n_steps if n_steps > 1 else 0,
+        keeps_surplus=dynamics.spiking and dynamics.reset.mode is not ResetMode.ZERO,
     )
     threshold = dynamics.threshold / level if dynamics.spiking else np.ones(shape)
     return NormalisedNode(name, links, bias, decays, np.asarray(threshold))

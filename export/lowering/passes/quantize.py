@@ -7,7 +7,8 @@ searched over the values at which some connection fills its weight range; the on
 error within all limits is taken. The limit on |u| is proven from the weights where that costs no
 precision, else taken from calibration data.
 
-v clips at -2**23, so S also decides how far below zero a membrane can go: ``2**17 / S`` units.
+v clips at -2**23, so S also decides how far below zero a membrane can go: ``2**17 / S`` units. Where spikes
+do not set v to 0, the same holds above.
 The error therefore has three parts: rounding (and clipping) of weights, rounding of the threshold
 (0.5 / (S v_th)), and what a lack of that headroom costs (:func:`state_bounds.headroom_cost`).
 """
@@ -149,10 +150,10 @@ def _choose(
     better = choice.scale is None or choice.error > PROOF_PRICE * other.error
     if other.scale is not None and better:
         choice = other
-    if spiking and peaks.v_below > 0:
-        below = {"v below zero (seen)": headroom(1.0) / peaks.v_below}
-        choice = replace(choice, limits={**choice.limits, **below})
-    return choice
+    reach = {"v below zero (seen)": peaks.v_below if spiking else 0.0}
+    reach["v above zero (seen)"] = peaks.v_above if node.decays.keeps_surplus else 0.0
+    seen_limits = {key: headroom(1.0) / peak for key, peak in reach.items() if peak > 0}
+    return replace(choice, limits={**choice.limits, **seen_limits})
 
 
 def _search(
@@ -196,7 +197,8 @@ def _error(
     """
     wrong = total = 0.0
     coarse = float(np.mean(node.threshold**-2.0))
-    shift = (0.5 / scale) ** 2 * coarse + headroom_cost(scale, peaks) ** 2
+    room = headroom_cost(scale, peaks, node.decays.keeps_surplus)
+    shift = (0.5 / scale) ** 2 * coarse + room**2
     for link in node.links:
         grid = grids[link.name]
         exponent = grid.exponent(scale)

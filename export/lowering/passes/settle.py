@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import nir
 import numpy as np
 
+from biril_nm.compartments import SpikeReset
 from biril_nm.errors import ConfigError, UnsupportedNodeError, bullet_list
 from biril_nm.export.lowering.passes.float_net import free_name
 from biril_nm.export.lowering.passes.integration import (
@@ -17,13 +18,12 @@ from biril_nm.export.lowering.passes.integration import (
     integration_of,
     open_question,
 )
+from biril_nm.export.lowering.passes.settle_resets import settle_resets
 from biril_nm.export.nir_nodes.neurons import INTEGRATION, NEURON_KINDS
 from biril_nm.loihi import ChipProfile
 
 __all__ = [
-    "FORCE_ZERO",
     "READOUTS",
-    "RESETS",
     "Settled",
     "settle",
     "settle_dt",
@@ -31,8 +31,6 @@ __all__ = [
     "settle_readout",
 ]
 
-FORCE_ZERO = "force-zero"
-RESETS = ("zero", FORCE_ZERO)
 READOUTS = ("accumulate",)
 # Readouts of a file that accumulation computes.
 SUMMED = ("sum", "mean")
@@ -45,16 +43,18 @@ class Settled:
     """A NIR graph of which nothing is left open.
 
     Attributes:
-        graph: with integrators where the readout sums a linear layer, and ``if_integration`` in the
-            metadata of every IF and I.
+        graph: with integrators where the readout sums a linear layer, and in the metadata the reset of
+            every spiking node and ``if_integration`` of every IF and I.
         dt_s: width of a step in seconds; None where nothing depends on it and nobody gives it.
         resets: spiking node -> its reset kind, and who decided it.
+        forced: nodes whose reset is another than the file says -> what it says.
         notes: what a reader of the result must know.
     """
 
     graph: nir.NIRGraph
     dt_s: float | None
     resets: Mapping[str, Mapping[str, str]]
+    forced: Mapping[str, SpikeReset] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     @property
@@ -79,8 +79,9 @@ def settle(
             two things; all nodes are listed.
     """
     graph = settle_readout(graph, readout)
-    settled, findings = _settled_resets(graph, reset, chip)
-    graph, dependent, questions = _settled_steps(graph, dt_s, if_integration)
+    resets = settle_resets(graph, reset, chip)
+    findings = resets.findings
+    graph, dependent, questions = _settled_steps(resets.graph, dt_s, if_integration)
     if dt_s is None and dependent:
         raise ConfigError(_join([_missing_dt(dependent), *questions, *findings]))
     if findings and not questions:
@@ -89,7 +90,8 @@ def settle(
         )
     if questions:
         raise UnsupportedNodeError(_join([*questions, *findings]))
-    return Settled(graph, dt_s, settled, (*_gain_notes(graph, dt_s), *_reset_notes(graph, settled)))
+    notes = (*_gain_notes(graph, dt_s), *_reset_notes(graph, resets.chosen))
+    return Settled(graph, dt_s, resets.chosen, resets.forced, notes)
 
 
 def _join(findings: Sequence[str]) -> str:
@@ -154,14 +156,14 @@ def _gain_notes(graph: nir.NIRGraph, dt_s: float | None) -> Iterator[str]:
 
 
 def _reset_notes(graph: nir.NIRGraph, resets: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
-    """SpikingJelly, the producer of r = 1/dt, writes soft reset as if it were reset to 0."""
+    """SpikingJelly, the producer of r = 1/dt, writes its soft reset as if it were a reset to 0."""
     for name, node in graph.nodes.items():
         continuous = isinstance(node, nir.IF) and node.metadata[INTEGRATION] == CONTINUOUS
-        if continuous and node.metadata.get("reset") is None:
+        if continuous and resets[name] == {"reset": "zero", "from": "user (unknown in the file)"}:
             yield (
                 f"'{name}' grows by dt r x per step, as SpikingJelly writes it, and is reset to 0 because "
-                f"reset='{resets[name]['reset']}' was given. SpikingJelly leaves its soft reset "
-                f"(v_reset=None) out of the file: train with v_reset=0"
+                f"the file does not say what a spike does. SpikingJelly leaves its soft reset "
+                f"(v_reset=None) out of the file: pass reset='subtract' if it was trained so"
             )
 
 
@@ -187,47 +189,6 @@ def settle_dt(graph: nir.NIRGraph, dt_s: float | None) -> float | None:
 
 def _same_dt(one: float, other: float) -> bool:
     return bool(np.isclose(one, other, rtol=1e-6, atol=0))
-
-
-def _settled_resets(
-    graph: nir.NIRGraph, reset: str | None, chip: ChipProfile
-) -> tuple[dict[str, dict[str, str]], list[str]]:
-    """Node -> reset kind and who decided it; and what stands against the others."""
-    settled: dict[str, dict[str, str]] = {}
-    findings: list[str] = []
-    for name, node in graph.nodes.items():
-        if type(node) not in NEURON_KINDS or not hasattr(node, "v_threshold"):
-            continue
-        written = node.metadata.get("reset")
-        drops = written == "zero" and bool(node.metadata.get("reset_drops_input", 0))
-        if written == "zero" and not drops:
-            settled[name] = {"reset": "zero", "from": "file"}
-        elif reset == FORCE_ZERO or (written is None and reset == "zero"):
-            before = f"{written} with loss of input" if drops else written or "unknown"
-            settled[name] = {"reset": "zero", "from": f"user ({before} in the file)"}
-        else:
-            who = f"node '{name}' ({type(node).__name__})"
-            findings.append(f"{who}: {_unsettled(written, drops, chip)}")
-    return settled, findings
-
-
-def _unsettled(written: str | None, drops: bool, chip: ChipProfile) -> str:
-    if written is None:
-        return (
-            "the file does not say what a spike does to v; expected reset to 0. Pass reset='zero' "
-            "(--reset zero) if that is what it does"
-        )
-    accept = f"or pass reset='{FORCE_ZERO}' and accept the change"
-    if drops:
-        return (
-            f"its delayed reset to zero also loses the input of the step after a spike; expected a reset "
-            f"that loses none, as on '{chip.name}'. Train with reset_delay=False (snnTorch's RSynaptic and "
-            f"Lapicque have none that works), {accept}"
-        )
-    return (
-        f"reset is '{written}'; expected 'zero', the reset of '{chip.name}'. Train with "
-        f"reset_mechanism='zero', {accept}"
-    )
 
 
 def settle_readout(graph: nir.NIRGraph, readout: str | None) -> nir.NIRGraph:
