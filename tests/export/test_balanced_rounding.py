@@ -17,14 +17,28 @@ from biril_nm.export.lowering.numbers.balanced_rounding import round_keeping_sum
     st.sampled_from([1, 2, 32]),
     st.floats(0.1, 1.0),
 )
-def test_weights_stay_within_a_step_and_sums_within_half(seed, groups, n, step, share):
+def test_weights_and_sums_stay_within_a_step(seed, groups, n, step, share):
     ideal = np.random.default_rng(seed).uniform(-240 * share, 240 * share, (groups, n))
     high = 254 // step * step
     got = round_keeping_sums(ideal, step, -high, high)
     assert np.all(got % step == 0)
     assert np.abs(got).max(initial=0) <= high
     assert np.abs(got - ideal).max(initial=0) < step
-    assert np.all(np.abs((got - ideal).sum(axis=1)) <= step / 2 + 1e-9)
+    assert np.all(np.abs((got - ideal).sum(axis=1)) <= step + 1e-9)
+    nearest = np.clip(np.rint(ideal / step) * step, -high, high)
+    cost = [np.sum((w - ideal) ** 2, 1) + np.sum(w - ideal, 1) ** 2 for w in (got, nearest)]
+    assert np.all(cost[0] <= cost[1] + 1e-6)
+
+
+def test_sums_of_many_weights_stay_within_half_a_step():
+    ideal = np.random.default_rng(3).uniform(-200, 200, (50, 400))
+    got = round_keeping_sums(ideal, 2, -254, 254)
+    assert np.all(np.abs((got - ideal).sum(axis=1)) <= 1.0 + 0.02)
+
+
+def test_few_weights_are_rounded_to_the_nearest_where_a_move_would_cost_more():
+    got = round_keeping_sums(np.array([[10.3, 20.2, 30.2], [10.4, 20.4, 30.3]]), 1, -255, 255)
+    np.testing.assert_array_equal(got, [[10, 20, 30], [11, 20, 30]])
 
 
 def test_grid_points_do_not_move():

@@ -7,11 +7,13 @@ of a matrix and every kernel of a convolution:
 1. Equal weights share their rounding. Folded pooling gives all inputs of a window the same weight; m equal
    weights v become ``round(m v)`` in all, some rounded up and some down, so that the window as a whole is
    resolved m times finer than one weight.
-2. What is then missing in the row's sum is made up by moving as many weights one more step as it takes,
-   those first that were closest to the other side.
+2. What is then missing in the row's sum is made up by moving weights one more step, those first that were
+   closest to the other side, as long as that makes ``sum of e^2 + (sum of e)^2`` smaller: twice the mean
+   square of what the errors e add to the current when each input spikes every other step. In a row of few
+   weights a large move may cost more than the sum gains.
 
-Each weight stays within one step of its float value, the sum of a row within half a step, as long
-as nothing saturates. Weights on the grid do not move.
+Each weight stays within one step of its float value, and so does the sum of a row, as long as nothing
+saturates; with many weights the sum stays within half a step. Weights on the grid do not move.
 """
 
 from __future__ import annotations
@@ -63,7 +65,7 @@ def _share_equal(steps: FloatArray) -> IntArray:
 
 
 def _correct_sums(steps: FloatArray, grid: IntArray, low: int, high: int) -> IntArray:
-    """Move the fewest weights that bring each row's sum to within half a step of its float sum."""
+    """Move the fewest weights towards each row's float sum that make the error of its current smaller."""
     error = steps - grid
     missing = round_half_away(error.sum(axis=1))
     direction = np.sign(missing)[:, None]
@@ -72,5 +74,8 @@ def _correct_sums(steps: FloatArray, grid: IntArray, low: int, high: int) -> Int
     rank = np.argsort(np.where(movable, -direction * error, np.inf), axis=1, kind="stable")
     position = np.empty_like(rank)
     np.put_along_axis(position, rank, np.arange(steps.shape[1])[None, :], axis=1)
-    moves = movable & (position < np.abs(missing)[:, None])
+    # Moving e to e - 1 where the sum of errors is s changes e^2 + s^2 by 2 (1 - e - s).
+    left = np.abs(error.sum(axis=1))[:, None] - position
+    gains = direction * error + left > 1.0
+    moves = movable & gains & (position < np.abs(missing)[:, None])
     return np.asarray(grid + moves * direction, dtype=np.int64)
