@@ -6,6 +6,7 @@ import copy
 from typing import Any
 
 import nir
+import snntorch
 from torch import nn
 
 from biril_nm.arrays import Shape
@@ -70,6 +71,10 @@ def _kinds(names: str, becomes: str, weightless: bool, **options: Any) -> list[L
 FIXED: tuple[LayerKind, ...] = (
     *_kinds(
         "ConvTranspose1d ConvTranspose2d ConvTranspose3d Conv3d BatchNorm3d", _WEIGHTS, False,
+        node=followed_layer,
+    ),
+    LayerKind(
+        snntorch.GradedSpikes, "folded into the next weights: heights of spikes are factors", EXACT,
         node=followed_layer,
     ),
     *_kinds(

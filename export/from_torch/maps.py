@@ -18,7 +18,7 @@ from biril_nm.export.from_torch.registry import layer_kind
 from biril_nm.export.from_torch.replayed import Replayed
 from biril_nm.export.from_torch.signals import Applied, Either, Expr, Scaled, Sum
 from biril_nm.export.from_torch.wiring import Wiring
-from biril_nm.export.nir_nodes.fixed_map import FixedMap
+from biril_nm.export.nir_nodes.fixed_map import IN_SHAPE, FixedMap
 from biril_nm.export.nir_nodes.linear_maps import as_matrix
 from biril_nm.export.nir_nodes.neurons import LARGEST
 from biril_nm.export.nir_nodes.stateless import STATELESS
@@ -179,6 +179,7 @@ def with_flat_inputs(nodes: Nodes, edges: Edges) -> tuple[Nodes, Edges]:
         shape = {"input": np.array(node.in_shape)}
         out[before[name]] = nir.Flatten(input_type=shape, start_dim=0, end_dim=-1)
         out[name] = replace(node, in_shape=(int(np.prod(node.in_shape)),))
+        out[name].metadata = {**node.metadata, IN_SHAPE: np.array(node.in_shape)}
     moved = [(a, before.get(b, b)) for a, b in edges]
     return out, moved + [(flat, name) for name, flat in before.items()]
 

@@ -167,9 +167,14 @@ def recurrent_weight(module: Any) -> Any:
     return getattr(module, "recurrent", None)
 
 
+_COMPARES = (
+    "Only the neuron of the largest membrane spikes then, and neurons of the chip learn of each other one "
+    "step later"
+)
+_ROUNDS = "Membranes of the chip are integers of 24 bits and pass no function"
 _PLAIN: dict[str, Check] = {
-    "inhibition": one_of(False, way_out=WITHOUT),
-    "state_quant": one_of(False, way_out=WITHOUT),
+    "inhibition": one_of(False, way_out=f"{_COMPARES}. {WITHOUT}, or inhibit by weights (RLeaky)"),
+    "state_quant": one_of(False, way_out=f"{_ROUNDS}. {WITHOUT}"),
     "spike_grad": _step_function,
     "graded_spikes_factor": _all_one,
 }
@@ -199,4 +204,13 @@ _KINDS = (
 )  # fmt: skip
 NEURONS: dict[type, NeuronKind] = {kind.type: kind for kind in _KINDS}
 
-REFUSED_OPTIONS = (Case("inhibition, state_quant", "NIR has no form for them", REFUSED),)
+REFUSED_OPTIONS = (
+    Case("inhibition=True", _COMPARES, REFUSED),
+    Case("state_quant", _ROUNDS, REFUSED),
+    Case(
+        "spike_grad", "a function whose forward is not a step sends no spikes of height 1", REFUSED
+    ),
+    Case(
+        "graded_spikes_factor", "other than 1: scale the weights of the next layer instead", REFUSED
+    ),
+)

@@ -144,11 +144,6 @@ REFUSED_NEURONS = (
         "Use Leaky and train again",
     ),
     _kind(
-        "GradedSpikes",
-        "it sends spikes of another height than 1, for which NIR has no form",
-        "Multiply the weights of the layer behind it by the factors",
-    ),
-    _kind(
         "SpikingNeuron LIF",
         "it is a base class, whose equations are those of the derived class",
         "Use Leaky, Synaptic, Lapicque, RLeaky or RSynaptic",

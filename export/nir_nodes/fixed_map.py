@@ -2,7 +2,7 @@
 
 NIR has matrices between vectors only. In files a :class:`FixedMap` is a ``Linear`` (or ``Affine``) whose
 metadata ``in_shape`` and ``out_shape`` say between which shapes it stands; a Flatten in front makes its
-input a vector for every reader.
+input a vector for every reader, and then ``in_shape`` is the shape in front of that.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class FixedMap(nir.NIRNode):  # type: ignore[misc]
         found = {
             "type": "Affine" if self.bias.size else "Linear",
             "weight": self.matrix.toarray(),
-            "metadata": {**self.metadata, **shapes},
+            "metadata": {**shapes, **self.metadata},
         }
         return {**found, "bias": self.bias} if self.bias.size else found
 

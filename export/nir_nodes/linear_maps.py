@@ -149,8 +149,8 @@ def scale_rows(linear: LinearMap, factor: FloatArray) -> LinearMap:
 
 def compose(first: LinearMap, second: LinearMap) -> LinearMap:
     """The map ``second(first(x))``."""
-    if is_identity(first) and isinstance(second, Convolution):
-        return replace(second, in_shape=first.in_shape) if len(first.in_shape) == 3 else second
+    if isinstance(second, Convolution) and first.in_shape == second.in_shape and is_identity(first):
+        return second
     if is_identity(second):
         return first if first.out_shape == second.out_shape else _reshaped(first, second.out_shape)
     if isinstance(first, Convolution) and isinstance(second, Convolution):

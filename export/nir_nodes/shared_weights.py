@@ -9,16 +9,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import scipy.sparse
 
-from biril_nm.arrays import IntArray
+from biril_nm.arrays import FloatArray, IntArray, Shape
 from biril_nm.export.nir_nodes.groups import regrouped
 from biril_nm.export.nir_nodes.linear_maps import Convolution, LinearMap, Matrix
-from biril_nm.hw_graph.convolutions import conv_matrix
 
 __all__ = ["with_shared_weights"]
 
 STRIDES = range(1, 9)
-# Entries that the comparison with a convolution may take.
-COMPARED_MAX = 1 << 24
+SAMPLE = 4096
 
 
 class _Axis(NamedTuple):
@@ -31,6 +29,12 @@ class _Axis(NamedTuple):
     def tap(self, source: IntArray, target: IntArray) -> IntArray:
         """Index in the kernel of what lies between a source and a target."""
         return source - self.stride * target + self.padding
+
+    def reached(self, length: int, n_targets: int) -> IntArray:
+        """For each index of the kernel, how many targets have a source there."""
+        targets = np.arange(n_targets)[None, :] * self.stride
+        source = targets + np.arange(self.kernel)[:, None] - self.padding
+        return np.asarray(np.sum((source >= 0) & (source < length), axis=1))
 
 
 def with_shared_weights(linear: LinearMap) -> LinearMap:
@@ -47,23 +51,38 @@ def with_shared_weights(linear: LinearMap) -> LinearMap:
     options = [
         _axes(source[n], target[n], linear.in_shape[1 + n], linear.out_shape[1 + n]) for n in (0, 1)
     ]
-    places = linear.out_shape[1] * linear.out_shape[2]
     for y, x in itertools.product(*options):
         shape = (linear.out_shape[0], linear.in_shape[0], y.kernel, x.kernel)
-        size = int(np.prod(shape))
-        if size >= matrix.nnz or size * places > COMPARED_MAX:
+        if int(np.prod(shape)) >= matrix.nnz:
             continue
         taps = (out, channel, y.tap(source[0], target[0]), x.tap(source[1], target[1]))
-        kernel = np.zeros(shape)
-        kernel[taps] = entries.data
-        if not np.array_equal(kernel[taps], entries.data):
-            continue  # one tap with several weights
+        kernel = _kernel(shape, taps, entries.data)
+        if kernel is None:
+            continue
         padding = (y.padding, x.padding)
-        conv: Any = Convolution(kernel, linear.in_shape, (y.stride, x.stride), padding)
-        same = conv.out_shape == linear.out_shape
-        if same and not (conv_matrix(conv, linear.in_shape) != matrix).nnz:
-            return _grouped(conv)
+        conv = Convolution(kernel, linear.in_shape, (y.stride, x.stride), padding)
+        if conv.out_shape == linear.out_shape and _synapses(conv, y, x) == matrix.nnz:
+            return _grouped(conv)  # all that it has is in the matrix, and nothing else
     return linear
+
+
+def _kernel(shape: Shape, taps: tuple[IntArray, ...], values: FloatArray) -> FloatArray | None:
+    """The kernel with these values at its taps; None if one tap would have several."""
+    for part in (slice(SAMPLE), slice(None)):  # most fail early
+        kernel = np.zeros(shape)
+        at = tuple(index[part] for index in taps)
+        kernel[at] = values[part]
+        if not np.array_equal(kernel[at], values[part]):
+            return None
+    return kernel
+
+
+def _synapses(conv: Convolution, y: _Axis, x: _Axis) -> int:
+    """How many nonzero weights a convolution has when each place has its own."""
+    rows = y.reached(conv.in_shape[1], conv.out_shape[1])
+    columns = x.reached(conv.in_shape[2], conv.out_shape[2])
+    weights = np.count_nonzero(conv.weight, axis=(0, 1))
+    return int(rows @ weights @ columns)
 
 
 def _axes(source: IntArray, target: IntArray, length: int, n_targets: int) -> list[_Axis]:

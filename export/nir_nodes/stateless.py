@@ -24,6 +24,7 @@ from biril_nm.export.nir_nodes.linear_maps import (
     sparse_or_dense,
 )
 from biril_nm.export.nir_nodes.metadata import STEPS_MAX, positive, text, whole_between
+from biril_nm.export.nir_nodes.shared_weights import with_shared_weights
 
 __all__ = ["STATELESS", "StatelessKind", "each"]
 
@@ -55,8 +56,7 @@ def _linear(node: Any, name: str, shape: Shape) -> LinearMap:
             f"node '{name}' ({type(node).__name__}) has weights {node.weight.shape} and '{OUT_SHAPE}' "
             f"{tuple(written)}; expected a shape of {n_out} values"
         )
-    rows = scipy.sparse.csr_matrix(node.weight)
-    return Matrix(sparse_or_dense(rows), shape, tuple(int(n) for n in written))
+    return _shared(node, scipy.sparse.csr_matrix(node.weight), shape, written)
 
 
 def _fixed(node: FixedMap, name: str, shape: Shape) -> LinearMap:
@@ -64,8 +64,18 @@ def _fixed(node: FixedMap, name: str, shape: Shape) -> LinearMap:
         raise ConfigError(
             f"node '{name}' receives shape {shape}; expected {node.in_shape}, or as many values"
         )
-    sent = tuple(int(n) for n in node.out_shape)
-    return Matrix(sparse_or_dense(node.matrix), shape, sent)
+    return _shared(node, node.matrix, shape, node.out_shape)
+
+
+def _shared(node: Any, matrix: Any, shape: Shape, sent: Any) -> LinearMap:
+    """A map between two shapes, as a convolution where it is one."""
+    out_shape = tuple(int(n) for n in sent)
+    written = node.metadata.get(IN_SHAPE, shape)
+    in_shape = tuple(int(n) for n in written) if np.prod(written) == np.prod(shape) else shape
+    found = with_shared_weights(Matrix(matrix, in_shape, out_shape))
+    if isinstance(found, Matrix):
+        return Matrix(sparse_or_dense(matrix), shape, out_shape)
+    return found
 
 
 def _flatten(node: Any, name: str, shape: Shape) -> LinearMap:

@@ -84,6 +84,7 @@ LAYERS = [
     (nn.ReflectionPad2d(1), (1, 3, 4)),
     (nn.ReplicationPad1d(2), (2, 3)),
     (nn.CircularPad2d(1), (1, 3, 3)),
+    (snn.GradedSpikes(6, 1.5), (6, 3)),
     (nn.Linear(4, 3), (2, 4)),
     (nn.Linear(4, 3), (2, 3, 4)),
 ]
@@ -128,6 +129,15 @@ FUNCTIONS = {
     "masked": (lambda y: y.masked_fill(MASK, 0.0), (4,)),
     "parts": (lambda y: torch.cat(y.unbind(1)[::-1], 1), (3, 4)),
     "unfold": (lambda y: F.unfold(y, 2), (2, 3, 3)),
+    "convolution of another shape": (
+        lambda y: F.conv2d(y.view(len(y), 2, 4, 4), W[:3, :2].reshape(3, 2, 1, 1), padding=1), (8, 2, 2)
+    ),
+    "convolution of features": (
+        lambda y: F.conv2d(y.unflatten(1, (1, 4, 4)), W[:3].reshape(3, 1, 2, 2)), (16,)
+    ),
+    "pad and convolve": (
+        lambda y: F.conv2d(F.pad(y, (1, 1, 1, 1)), W[:4].reshape(2, 2, 2, 2), stride=2), (2, 4, 4)
+    ),
     "weights of its own": (lambda y: y * W[0], (4,)),
     "offset of its own": (lambda y: y + W[1], (4,)),
     "batch norm": (

@@ -37,7 +37,6 @@ NEURONS = {
     "StateLeaky": lambda: snn.StateLeaky(beta=0.9, channels=8),
     "LinearLeaky": lambda: snn.LinearLeaky(0.9, 8, 8),
     "DeltaLeaky": lambda: snn.DeltaLeaky(beta=0.9),
-    "GradedSpikes": lambda: snn.GradedSpikes(8, 1.0),
     "AssociativeLeaky": lambda: snn.AssociativeLeaky(8, 2, 2, 4),
 }
 
