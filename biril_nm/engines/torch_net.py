@@ -158,6 +158,8 @@ class _Recorder:
         if self.last in recorded:
             layer = self.neurons[self.last]
             mem, threshold = (x.detach().double().cpu() for x in (layer.mem, layer.threshold))
+            if isinstance(layer, snntorch.Leaky) and layer.reset_mechanism == "zero":
+                mem = torch.where(mem > threshold, 0.0, mem)  # which snnTorch does one step late
             spikes = recorded[self.last]
             flat = spikes.reshape(*spikes.shape[:2], -1)
             membrane = (mem / threshold).expand(spikes.shape[1:]).reshape(flat.shape[1:]).numpy()

@@ -1,7 +1,8 @@
 """snnTorch's neurons with every reset: its own spikes equal the integers where the numbers are exact.
 
 snnTorch runs the float network, not we. Weights and thresholds are whole and nothing decays, so that every
-membrane is a whole number in float32 too, and each spike of 1,000 steps must be the same.
+membrane is a whole number in float32 too, and each spike of 1,000 steps must be the same. Where membranes
+decay, weights are rounded to 8 bits, and most spikes are.
 """
 
 from __future__ import annotations
@@ -16,10 +17,12 @@ from numpy.testing import assert_array_equal
 from torch import nn
 
 from biril_nm.export import lower, to_nir
+from biril_nm.export.nir_files import read_nir, write_nir
 from biril_nm.hardware_sim import simulate
+from biril_nm.parity import check_parity
 
 DT = 1e-3
-STEPS, BATCH, N_IN, N, N_OUT = 1000, 2, 6, 8, 4
+BATCH, N_IN, N, N_OUT = 2, 6, 8, 4
 RESETS = ("subtract", "zero", "none")
 # A neuron without reset walks at random around 0, so that v does not reach the ends of its 24 bits.
 MEAN = {"subtract": 3, "zero": 3, "none": 0}
@@ -81,12 +84,88 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("kind", "reset", "delayed"), CASES)
-def test_every_spike_of_snntorch_is_a_spike_of_the_simulator(kind, reset, delayed):
+def assert_every_spike_is_the_same(kind, reset, delayed, n_steps):
     net = network(kind, reset, delayed)
-    x = (np.random.default_rng(3).random((STEPS, BATCH, N_IN)) < 0.4).astype(np.int32)
+    x = (np.random.default_rng(3).random((n_steps, BATCH, N_IN)) < 0.4).astype(np.int32)
     graph = lower(to_nir(net, torch.zeros(1, N_IN), dt_s=DT))
     trace = simulate(graph, x, record=("s",))
     for name, want in torch_spikes(net, x).items():
         assert_array_equal(trace[name].s, want, name)
         assert 0.02 < want.mean() < 0.98
+
+
+@pytest.mark.parametrize(("kind", "reset", "delayed"), CASES)
+def test_every_spike_of_snntorch_is_a_spike_of_the_simulator(kind, reset, delayed):
+    assert_every_spike_is_the_same(kind, reset, delayed, 120)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "reset", "delayed"), CASES)
+def test_every_spike_of_1000_steps_is_the_same(kind, reset, delayed):
+    assert_every_spike_is_the_same(kind, reset, delayed, 1000)
+
+
+def test_a_weight_that_is_off_by_one_is_seen():
+    net = network("Leaky", "subtract", True)
+    graph = lower(to_nir(net, torch.zeros(1, N_IN), dt_s=DT))
+    net[0].weight.data[0, 0] += 1
+    x = (np.random.default_rng(3).random((120, BATCH, N_IN)) < 0.4).astype(np.int32)
+    assert (simulate(graph, x, record=("s",))["1"].s != torch_spikes(net, x)["1"]).any()
+
+
+@pytest.mark.parametrize(("reset", "delayed"), [("zero", True), ("subtract", True), ("none", True)])
+def test_predictions_are_those_of_torch(reset, delayed):
+    """Also where the last step spikes, whose reset is still to come in snnTorch."""
+    net = network("Leaky", reset, delayed)
+    x = (np.random.default_rng(5).random((9, 40, N_IN)) < 0.4).astype(np.int32)
+    graph = lower(to_nir(net, torch.zeros(1, N_IN), dt_s=DT))
+    report = check_parity(graph, x, against=("torch", "sim"), net=net)
+    assert report.floats.same_predictions == 40
+    assert torch_spikes(net, x)[next(iter(graph.outputs.values()))][-1].any()
+
+
+def decaying(kind, **options):
+    """A network of 8-bit weights whose membranes decay, as people train it."""
+    torch.manual_seed(1)
+    layers = []
+    for n_in, n in ((16, 40), (40, 12)):
+        linear = nn.Linear(n_in, n)
+        linear.weight.data *= 3
+        own = {"linear_features": n} if kind in (snn.RLeaky, snn.RSynaptic) else {}
+        layers += [linear, kind(**options, **own, init_hidden=True)]
+        if own:
+            layers[-1].recurrent.weight.data *= 0.3
+    return nn.Sequential(*layers)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "model"),
+    [
+        (snn.Leaky, {"beta": 0.9}, "cuba_lif_subtract_delayed"),
+        (snn.Leaky, {"beta": 0.9, "reset_delay": False}, "cuba_lif_subtract_guarded"),
+        (snn.Synaptic, {"alpha": 0.5, "beta": 0.8}, "cuba_lif_subtract_delayed"),
+        (snn.RLeaky, {"beta": 0.9}, "cuba_lif_subtract_delayed"),
+        (
+            snn.RSynaptic,
+            {"alpha": 0.5, "beta": 0.8, "reset_mechanism": "zero"},
+            "cuba_lif_zero_delayed_lossy",
+        ),
+        (snn.Lapicque, {"R": 5.0, "C": 2.0, "time_step": 1.0}, "cuba_lif_subtract_delayed"),
+        (snn.Leaky, {"beta": 0.8, "reset_mechanism": "none"}, "cuba_lif_none"),
+    ],
+)
+def test_networks_that_decay_keep_most_spikes(kind, options, model, tmp_path):
+    net = decaying(kind, **options)
+    x = (np.random.default_rng(6).random((60, 4, 16)) < 0.3).astype(np.int32)
+    file = to_nir(net, torch.zeros(1, 16), dt_s=DT)
+    write_nir(tmp_path / "x.nir", file)
+    graph, forced = lower(read_nir(tmp_path / "x.nir")), lower(file, reset="force-zero")
+    assert graph == lower(file)
+    assert {node.model for name, node in graph.neurons.items() if name in "13"} == {model}
+    want = torch_spikes(net, x)["3"]
+    same, other = (
+        (simulate(each, x, record=("s",))["3"].s == want).mean() for each in (graph, forced)
+    )
+    assert same > 0.9, same
+    assert other < same - 0.02, (other, same)
+    assert 0.03 < want.mean() < 0.97
