@@ -66,7 +66,7 @@ def case(request):
 
 def test_behaviour_is_that_of_the_framework(case, tmp_path):
     graph = through_a_file(case.graph, tmp_path)
-    lowered = lower(graph, dt_s=case.dt, calibration=case.x, reset="zero")
+    lowered = lower(graph, dt_s=case.dt, calibration=case.x, reset=case.reset)
     assert set(case.layers) <= set(lowered.neurons)
     for name, (found, allowed) in differences(case, lowered).items():
         assert found <= allowed, (name, found)
@@ -78,6 +78,8 @@ def test_the_equations_agree_before_anything_is_rounded(case):
     for name, node in graph.nodes.items():
         if name.endswith("w_rec"):  # what snnTorch feeds back is the spikes of the previous step
             node.metadata["lag"] = 1
+        if hasattr(node, "v_threshold"):
+            node.metadata["reset"] = case.reset
     floats = NirInterpreter(graph, case.dt).run(case.x)
     for name, (theirs, _) in case.layers.items():
         if isinstance(case.graph.nodes.get(name), nir.LI):
@@ -88,7 +90,7 @@ def test_the_equations_agree_before_anything_is_rounded(case):
 
 def test_another_threshold_is_seen(case):
     """Negative twin: the first layer a quarter less excitable breaks its bound."""
-    lowered = lower(case.graph, dt_s=case.dt, calibration=case.x, reset="zero")
+    lowered = lower(case.graph, dt_s=case.dt, calibration=case.x, reset=case.reset)
     name = next(iter(case.layers))
     changed = lowered.with_node(name, vth=lowered.neurons[name].vth * 5 // 4)
     with pytest.raises(AssertionError):

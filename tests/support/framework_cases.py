@@ -25,6 +25,7 @@ class Case:
     x: np.ndarray
     dt: float
     layers: dict[str, tuple[np.ndarray, float]]
+    reset: str = "zero"
 
 
 def spikes(shape, p=0.3):
@@ -134,11 +135,12 @@ def norse_synaptic_current():
 # --- sinabs -------------------------------------------------------------------------------------
 
 
-def sinabs_neurons(kind, **parameters):
+def sinabs_neurons(kind, soft=False, **parameters):
     import sinabs.activation as sa
     import sinabs.layers as sl
 
-    reset = {"spike_fn": sa.SingleSpike, "reset_fn": sa.MembraneReset()}
+    reset_fn = sa.MembraneSubtract() if soft else sa.MembraneReset()
+    reset = {"spike_fn": sa.SingleSpike, "reset_fn": reset_fn}
     return getattr(sl, kind)(**reset, batch_size=BATCH, **parameters)
 
 
@@ -224,6 +226,22 @@ def sinabs_lif():
     return case
 
 
+def sinabs_soft_reset():
+    case = sinabs_case(
+        lambda: [
+            nn.Linear(12, 20),
+            sinabs_neurons("IAFSqueeze", soft=True, spike_threshold=torch.as_tensor(1.5)),
+            nn.Linear(20, 6),
+            sinabs_neurons("IAFSqueeze", soft=True),
+        ],
+        (12,),
+        {1: 0.02, 3: 0.08},
+        gain=2.0,
+    )
+    case.reset = "subtract"
+    return case
+
+
 # --- snnTorch's own exporter --------------------------------------------------------------------
 
 ZERO = {"reset_mechanism": "zero", "reset_delay": False, "init_hidden": True}
@@ -287,6 +305,6 @@ def snntorch_recurrent():
 
 CASES = {
     "norse": (norse_lif, norse_convolutions, norse_synaptic_current),
-    "sinabs": (sinabs_sum_pooling, sinabs_convolutions, sinabs_lif),
+    "sinabs": (sinabs_sum_pooling, sinabs_convolutions, sinabs_lif, sinabs_soft_reset),
     "snntorch": (snntorch_pooling, snntorch_recurrent),
 }

@@ -10,7 +10,8 @@ from typing import Any
 import nir
 import numpy as np
 
-from biril_nm.compartments import ZERO_AT_ONCE, SpikeReset
+from biril_nm.compartments import CUBA_LIF, RESET_MODELS, ZERO_AT_ONCE, SpikeReset
+from biril_nm.export.nir_files.exact_models import model_of
 from biril_nm.export.nir_nodes.neurons import NEURON_KINDS, v_reset
 from biril_nm.export.nir_nodes.resets import (
     program_of,
@@ -24,6 +25,8 @@ __all__ = ["FORCE_ZERO", "RESETS", "SettledResets", "settle_resets"]
 
 FORCE_ZERO = "force-zero"
 ZERO, SUBTRACT = ResetMode.ZERO.value, ResetMode.SUBTRACT.value
+# Compartment models that metadata of a node fully say.
+NAMED_BY_RESET = {CUBA_LIF.name, *(model.name for model in RESET_MODELS)}
 RESETS = (ZERO, SUBTRACT, FORCE_ZERO)
 
 
@@ -108,7 +111,12 @@ def _problem(node: Any, reset: SpikeReset | None, chip: ChipProfile) -> str:
     if reset is None:
         modes = ", ".join(f"'{mode.value}'" for mode in ResetMode)
         return f"reset is '{word}'; expected one of {modes}. Write one of them, or {accept}"
-    model = program_of(reset)
+    model, own = program_of(reset), model_of(node)
+    if own is not None and own not in NAMED_BY_RESET:
+        return (
+            f"it was written from the compartment model '{own}', and numbers of the file were changed since; "
+            f"expected the file as it was, since NIR has no such neuron. Change the integer network instead"
+        )
     if chip.name in CHIPS and chip.name not in model.chips:
         return (
             f"reset is '{reset}'; expected 'zero', the reset of '{chip.name}'. Lower for "
