@@ -55,7 +55,9 @@ def model_of(node: Any) -> str | None:
     name = (getattr(node, "metadata", None) or {}).get(MODEL)
     if name is None:
         return None
-    return compartment(name.decode("utf-8") if isinstance(name, bytes) else str(name)).name
+    return compartment(
+        name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name)
+    ).name
 
 
 def neurons_of_model(node: Any, model: str, shape: tuple[int, ...]) -> Neurons:
