@@ -23,7 +23,7 @@ from biril_nm.export.nir_nodes.linear_maps import MAX_UNROLLED
 from biril_nm.loihi import WEIGHT_BITS
 from biril_nm.loihi.cores import LOIHI2_LIMITS
 
-__all__ = ["linear_effect", "windows_effect"]
+__all__ = ["check_size", "linear_effect", "windows_effect"]
 
 Function = Callable[[torch.Tensor], torch.Tensor]
 # Inputs times outputs of one map, which impulses go through.
@@ -34,14 +34,17 @@ PROBES = 16
 TOLERANCE = 1e-6
 
 
-def linear_effect(function: Function, in_shape: Shape, batch: int, name: str) -> FixedMap:
+def linear_effect(
+    function: Function, in_shape: Shape, batch: int, name: str, any_batch: bool = False
+) -> FixedMap:
     """``function`` of signals (batch, *in_shape) as ``y = W x + b``.
 
     Args:
         function: any torch code.
         in_shape: without batch.
-        batch: the only batch size that the function takes.
+        batch: a batch size that the function takes.
         name: for messages.
+        any_batch: whether it takes every other one as well, which is faster.
 
     Raises:
         UnsupportedNodeError: the function is not linear, or mixes the samples of a batch.
@@ -54,7 +57,9 @@ def linear_effect(function: Function, in_shape: Shape, batch: int, name: str) ->
         moved = None if bool(torch.any(offset != 0)) else _moved(function, zero, offset)
         if moved is not None:
             return moved
-        matrix = _impulses(function, zero, offset, name)
+        each = _as_batch(function) if any_batch else _one_by_one(function)
+        samples = slice(1) if any_batch else slice(None)
+        matrix = _impulses(each, zero[samples], offset[samples], name)
         found = FixedMap.of(matrix, offset[0].numpy().ravel(), in_shape, shape)
         if np.all(np.isfinite(found.weight)) and not _agrees(function, found, _normal(zero)):
             raise UnsupportedNodeError(
@@ -74,7 +79,7 @@ def windows_effect(function: Function, in_shape: Shape, batch: int, name: str) -
     with _quiet():
         zero = torch.zeros(batch, *in_shape, dtype=torch.float64)
         offset = function(zero)
-        matrix = _impulses(function, zero, offset, name)
+        matrix = _impulses(_one_by_one(function), zero, offset, name)
         found = FixedMap.of(matrix, None, in_shape, tuple(offset.shape[1:]))
         spikes = (torch.rand(zero.shape, generator=_seeded()) < 0.2).double()
         got = torch.from_numpy(found.matrix @ spikes.reshape(batch, -1).numpy().T).T > 0
@@ -129,17 +134,18 @@ def _agrees(function: Function, found: FixedMap, signal: torch.Tensor) -> bool:
     return want.shape == got.shape and bool(np.all(np.abs(want - got) <= limit))
 
 
-def _impulses(function: Function, zero: torch.Tensor, offset: torch.Tensor, name: str) -> Any:
+def _impulses(each: Function, zero: torch.Tensor, offset: torch.Tensor, name: str) -> Any:
     """The matrix (out, in) of what each single input changes in the first sample."""
     n_in, n_out = zero[0].numel(), offset[0].numel()
     few = 1 if n_in * n_out > AREA_MAX else PROBES
     probes = np.unique(np.linspace(0, n_in - 1, few + 2)[1:-1].astype(np.int64))
-    seen = _response(function, zero, offset, probes).nnz
-    _check_size(name, zero, offset, round(seen * n_in / len(probes)))
+    seen = _response(each, zero, offset, probes).nnz
+    shapes = (tuple(zero.shape[1:]), tuple(offset.shape[1:]))
+    check_size(name, *shapes, round(seen * n_in / len(probes)))
     at_once = max(1, CHUNK // max(zero.numel(), offset.numel(), 1))
     starts = range(0, n_in, at_once)
     parts = [
-        _response(function, zero, offset, np.arange(start, min(start + at_once, n_in)))
+        _response(each, zero, offset, np.arange(start, min(start + at_once, n_in)))
         for start in starts
     ]
     return scipy.sparse.csr_matrix(
@@ -147,33 +153,49 @@ def _impulses(function: Function, zero: torch.Tensor, offset: torch.Tensor, name
     )
 
 
-def _response(function: Function, zero: torch.Tensor, offset: torch.Tensor, inputs: Any) -> Any:
+def _response(each: Function, zero: torch.Tensor, offset: torch.Tensor, inputs: Any) -> Any:
     """What impulses at some inputs change, a row for each."""
     basis = torch.zeros(len(inputs), *zero.shape, dtype=torch.float64)
     flat = basis.reshape(len(inputs), len(zero), -1)
     flat[torch.arange(len(inputs)), 0, torch.from_numpy(inputs)] = 1.0
-    changed = _each(function, basis)[:, 0] - offset[0]
+    changed = each(basis)[:, 0] - offset[0]
     return scipy.sparse.csr_matrix(changed.reshape(len(inputs), -1).numpy())
 
 
-def _each(function: Function, signals: torch.Tensor) -> torch.Tensor:
-    """The function of each signal, at once where torch can."""
-    try:
-        together: Any = torch.vmap(function)(signals)
-        return torch.as_tensor(together)
-    except (RuntimeError, ValueError, TypeError):  # functions that vmap does not know
-        return torch.stack([function(signal) for signal in signals])
+def _one_by_one(function: Function) -> Function:
+    """The function of each signal (n, batch, *shape), at once where torch can."""
+
+    def each(signals: torch.Tensor) -> torch.Tensor:
+        try:
+            together: Any = torch.vmap(function)(signals)
+            return torch.as_tensor(together)
+        except (RuntimeError, ValueError, TypeError):  # functions that vmap does not know
+            return torch.stack([function(signal) for signal in signals])
+
+    return each
 
 
-def _check_size(name: str, zero: torch.Tensor, offset: torch.Tensor, synapses: int) -> None:
-    area = zero[0].numel() * offset[0].numel()
-    if synapses <= MAX_UNROLLED and area <= AREA_MAX:
+def _as_batch(function: Function) -> Function:
+    """The same with signals of one sample as the samples of one batch."""
+    return lambda signals: function(signals[:, 0])[:, None]
+
+
+def check_size(
+    name: str, in_shape: Shape, out_shape: Shape, synapses: int, impulses: bool = True
+) -> None:
+    """Refuse a map that is too large to be built, or to be found by impulses.
+
+    Raises:
+        RangeError: too many synapses, or pairs of input and output.
+    """
+    area = int(np.prod(in_shape)) * int(np.prod(out_shape))
+    if synapses <= MAX_UNROLLED and (area <= AREA_MAX or not impulses):
         return
     limits = LOIHI2_LIMITS
     held = limits.cores.value * limits.synapse_bits.value // WEIGHT_BITS
-    shapes = f"from {tuple(zero.shape[1:])} to {tuple(offset.shape[1:])}"
     raise RangeError(
-        f"'{name}' {shapes} is a map of about {synapses} synapses; expected at most {MAX_UNROLLED} (and "
-        f"{AREA_MAX} pairs of input and output, of which it has {area}). One {limits.chip} holds up to "
-        f"{held} synapses of {WEIGHT_BITS} bits. Use a smaller map, or a convolution"
+        f"'{name}' from {in_shape} to {out_shape} is a map of about {synapses} synapses; expected at most "
+        f"{MAX_UNROLLED} (and {AREA_MAX} pairs of input and output, of which it has {area}). One "
+        f"{limits.chip} holds up to {held} synapses of {WEIGHT_BITS} bits. Use a smaller map, or a "
+        f"convolution"
     )

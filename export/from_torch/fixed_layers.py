@@ -6,16 +6,19 @@ import copy
 from typing import Any
 
 import nir
+import numpy as np
 import snntorch
+import torch
 from torch import nn
 
 from biril_nm.arrays import Shape
 from biril_nm.errors import UnsupportedNodeError
-from biril_nm.export.from_torch.effects import linear_effect, windows_effect
+from biril_nm.export.from_torch.effects import check_size, linear_effect, windows_effect
 from biril_nm.export.from_torch.kinds import LayerKind
 from biril_nm.export.from_torch.pools import pool
 from biril_nm.export.nir_nodes.fixed_map import FixedMap
 from biril_nm.export.nir_nodes.kinds import EXACT
+from biril_nm.export.nir_nodes.linear_maps import Convolution, as_matrix
 
 __all__ = ["FIXED", "LARGEST", "followed_layer", "windows"]
 
@@ -27,13 +30,39 @@ SAMPLES = 2
 def followed_layer(module: nn.Module, name: str, in_shape: Shape) -> FixedMap:
     """``y = W x + b`` of a layer, found by running it."""
     layer = copy.deepcopy(module).double()
-    whole = linear_effect(layer, in_shape, SAMPLES, name)
     bias = getattr(layer, "bias", None)
-    if bias is None or not whole.bias.size or isinstance(layer, nn.modules.batchnorm._BatchNorm):
-        return whole
+    if bias is None or isinstance(layer, nn.modules.batchnorm._BatchNorm):
+        return linear_effect(layer, in_shape, SAMPLES, name, any_batch=True)
+    constant = _at_rest(layer, in_shape)
     layer.bias = nn.Parameter(bias.detach() * 0)  # so that no weight has passed a sum
-    without = linear_effect(layer, in_shape, SAMPLES, name)
-    return FixedMap.of(without.matrix, whole.bias, in_shape, whole.out_shape)
+    found = linear_effect(layer, in_shape, SAMPLES, name, any_batch=True)
+    return FixedMap.of(found.matrix, constant.ravel(), in_shape, found.out_shape)
+
+
+def _at_rest(layer: nn.Module, in_shape: Shape) -> Any:
+    with torch.no_grad():
+        return layer(torch.zeros(1, *in_shape, dtype=torch.float64))[0].numpy()
+
+
+def transposed(module: Any, name: str, in_shape: Shape) -> FixedMap:
+    """The transposed matrix of the convolution that leads the other way."""
+    rank = len(module.kernel_size)
+    if len(in_shape) != rank + 1 or rank > 2:
+        return followed_layer(module, name, in_shape)
+    constant = _at_rest(copy.deepcopy(module).double(), in_shape)
+    weight = module.weight.detach().double().numpy()
+    places = int(np.prod(in_shape[1:]))
+    check_size(name, in_shape, constant.shape, weight.size * places, impulses=False)
+    shape = constant.shape
+    stride, padding, dilation = (
+        tuple(getattr(module, key)) for key in ("stride", "padding", "dilation")
+    )
+    if rank == 1:  # one row
+        weight, shape = weight[:, :, None], (shape[0], 1, shape[1])
+        stride, padding, dilation = (1, *stride), (0, *padding), (1, *dilation)
+    back: Any = Convolution(weight, shape, stride, padding, dilation, int(module.groups))
+    matrix = as_matrix(back).weight.T
+    return FixedMap.of(matrix, constant.ravel(), in_shape, constant.shape)
 
 
 def windows(module: Any, name: str, in_shape: Shape) -> nir.NIRNode:
@@ -70,9 +99,9 @@ def _kinds(names: str, becomes: str, weightless: bool, **options: Any) -> list[L
 
 FIXED: tuple[LayerKind, ...] = (
     *_kinds(
-        "ConvTranspose1d ConvTranspose2d ConvTranspose3d Conv3d BatchNorm3d", _WEIGHTS, False,
-        node=followed_layer,
+        "ConvTranspose1d ConvTranspose2d ConvTranspose3d", _WEIGHTS, False, node=transposed,
     ),
+    *_kinds("Conv3d BatchNorm3d", _WEIGHTS, False, node=followed_layer),
     LayerKind(
         snntorch.GradedSpikes, "folded into the next weights: heights of spikes are factors", EXACT,
         node=followed_layer,

@@ -59,7 +59,7 @@ WAYS_OUT = {
     ),
     **dict.fromkeys(("dropout", "dropout1d", "dropout2d"), "Pass training=self.training"),
     **dict.fromkeys(("bernoulli", "poisson", "rand", "binomial", "normal", "gt", "lt"), _OUTSIDE),
-    **dict.fromkeys(("select", "unbind", "__iter__"), _IN_THE_LOOP),
+    **dict.fromkeys(("select", "unbind", "__iter__", "__getitem__"), _IN_THE_LOOP),
     **dict.fromkeys(
         ("permute", "transpose", "flip", "roll", "movedim", "T", "mT", "einsum"), _ORDER
     ),

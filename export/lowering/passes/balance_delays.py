@@ -56,8 +56,10 @@ def balance_delays(
         graph = graph.with_node(name, delay=total)
     slow = {name: graph.timing.slack[name] for name in late if graph.timing.slack[name] != 1}
     if slow:
+        # Behind neurons that only the loop reaches, the distance says nothing.
+        long = (f"{n!r} take {k if k > 1 else 'more than 1'} steps" for n, k in slow.items())
         raise UnsupportedNodeError(
-            f"loops through {', '.join(f'{n!r} take {k} steps' for n, k in slow.items())} on chip, where "
+            f"loops through {', '.join(long)} on chip, where "
             f"each connection costs one; expected 1 step, as in the network. Close the loop over one neuron "
             f"layer (RLeaky), or train with the delay"
         )
