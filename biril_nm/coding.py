@@ -7,12 +7,14 @@ same integers.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from biril_nm.arguments import Integers, Seed, checked, unknown_name
 from biril_nm.decision import DECISIONS, DEFAULT_DECISION, class_scores
 from biril_nm.errors import ConfigError
 from biril_nm.loihi import VTH_SHIFT
@@ -22,9 +24,11 @@ __all__ = ["CODINGS", "DECISIONS", "Coding", "check_decision", "predictions", "r
 MAX_STEPS = 1 << 20  # of one sample
 MAX_BITS = 16
 CODINGS = ("direct", "counts", "signed", "rate", "spikes")
+FIELDS = ("kind", "n_steps", "message_bits")
 GRADED = ("direct", "counts", "signed")  # kinds whose spikes carry integers
 
 
+@checked
 @dataclass(frozen=True)
 class Coding:
     """How values enter the network over ``n_steps``.
@@ -55,9 +59,7 @@ class Coding:
 
     def __post_init__(self) -> None:
         if self.kind not in CODINGS:
-            raise ConfigError(
-                f"coding '{self.kind}' is unknown; expected one of {', '.join(CODINGS)}"
-            )
+            raise ConfigError(unknown_name("coding", self.kind, CODINGS))
         if not 1 <= self.n_steps <= MAX_STEPS:
             raise ConfigError(f"n_steps is {self.n_steps}; expected 1 to {MAX_STEPS}")
         bits = self.message_bits if self.kind in GRADED else 0
@@ -68,6 +70,7 @@ class Coding:
         object.__setattr__(self, "message_bits", bits)
 
     @staticmethod
+    @checked
     def parse(text: str) -> Coding:
         """The coding that ``kind[:n_steps[:message_bits]]`` names, as on the command line.
 
@@ -99,12 +102,14 @@ class Coding:
         """Message for the float 1.0."""
         return 1 if self.kind == "counts" else self.largest
 
+    @checked
     def has_steps(self, values: ArrayLike) -> bool:
         """Whether ``values`` hold every step, ``(n_steps, batch, *shape)``, not one image for all."""
         if self.kind in ("counts", "spikes"):
             return True
         return self.signed and np.asarray(values).dtype.kind in "iu"
 
+    @checked
     def n_samples(self, values: ArrayLike) -> int:
         """Samples that ``values`` hold: its second axis where :meth:`has_steps`, else its first.
 
@@ -117,12 +122,14 @@ class Coding:
             raise ConfigError(f"values have shape {shape}; {self.kind} coding expects {expected}")
         return shape[axis]
 
+    @checked
     def samples(self, values: ArrayLike, part: slice) -> NDArray[Any]:
         """The samples ``part``, all steps of them: a view of ``values``."""
         x = np.asarray(values)
         return x[:, part] if self.has_steps(x) else x[part]
 
-    def encode(self, values: ArrayLike, seed: int = 0) -> NDArray[np.int32]:
+    @checked
+    def encode(self, values: ArrayLike, seed: Seed = 0) -> NDArray[np.int32]:
         """Integer input of the chip, ``(n_steps, batch, *shape)``.
 
         Shape:
@@ -147,6 +154,7 @@ class Coding:
             )
         return np.broadcast_to(self.messages(x), (self.n_steps, *x.shape))
 
+    @checked
     def messages(self, values: ArrayLike) -> NDArray[np.int32]:
         """The messages of values of any shape: integers are messages already, floats are values.
 
@@ -168,6 +176,7 @@ class Coding:
         scaled = np.rint(np.asarray(x, dtype=np.float64) * self.scale)
         return np.asarray(scaled, dtype=np.int32)
 
+    @checked
     def to_float(self, spikes: ArrayLike) -> NDArray[np.float32]:
         """Input of the float network for the integer input ``spikes``."""
         return np.asarray(spikes, dtype=np.float32) / np.float32(self.scale)
@@ -177,9 +186,17 @@ class Coding:
         return {"kind": self.kind, "n_steps": self.n_steps, "message_bits": self.message_bits}
 
     @staticmethod
-    def from_dict(values: dict[str, Any]) -> Coding:
-        """Inverse of :meth:`to_dict`."""
-        return Coding(str(values["kind"]), int(values["n_steps"]), int(values["message_bits"]))
+    @checked
+    def from_dict(values: Mapping[str, Any]) -> Coding:
+        """Inverse of :meth:`to_dict`.
+
+        Raises:
+            ConfigError: a field is missing or of the wrong kind.
+        """
+        missing = [name for name in FIELDS if name not in values]
+        if missing:
+            raise ConfigError(f"coding has no {', '.join(missing)}; expected {', '.join(FIELDS)}")
+        return Coding(**{name: values[name] for name in FIELDS})
 
 
 def _check_between(kind: str, x: NDArray[Any], low: int, high: int) -> None:
@@ -208,6 +225,7 @@ def readout_scores(spikes: ArrayLike, v_last: ArrayLike, vth: ArrayLike) -> NDAr
     return np.asarray(count * threshold + np.asarray(v_last, dtype=np.int64))
 
 
+@checked
 def check_decision(decision: Any) -> str:
     """``decision``, if it is one of :data:`DECISIONS`.
 
@@ -219,8 +237,9 @@ def check_decision(decision: Any) -> str:
     return decision
 
 
+@checked
 def predictions(
-    spikes: ArrayLike, v_last: ArrayLike, vth: ArrayLike, decision: str = DEFAULT_DECISION
+    spikes: Integers, v_last: Integers, vth: Integers, decision: str = DEFAULT_DECISION
 ) -> NDArray[np.int64]:
     """Class with the highest score, the first one of equals (:mod:`biril_nm.decision`).
 
@@ -228,8 +247,14 @@ def predictions(
         spikes ``(n_steps, batch, n_classes)``, v_last ``(batch, n_classes)``, result ``(batch,)``.
 
     Raises:
-        ConfigError: an unknown decision.
+        ConfigError: an unknown decision, or shapes that do not fit.
     """
+    shape, last, one = np.shape(spikes), np.shape(v_last), np.shape(vth)
+    if len(shape) < 2 or last != shape[1:] or one not in ((), (1,), shape[-1:]) or 0 in shape:
+        raise ConfigError(
+            f"spikes have shape {shape}, v_last {last} and vth {one}; expected (n_steps, batch, n_classes), "
+            f"(batch, n_classes) and (n_classes,)"
+        )
     threshold = np.asarray(vth, dtype=np.int64) << VTH_SHIFT
     scores = class_scores(check_decision(decision), spikes, v_last, threshold)
     return np.asarray(scores.argmax(axis=-1), dtype=np.int64)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
 from typing import Generic, TypeVar
 
+from biril_nm.arguments import unknown_name
 from biril_nm.errors import BirilError, ConfigError
 
 __all__ = ["Registry"]
@@ -72,9 +73,7 @@ class Registry(Generic[T]):
             elif name in (points := self._entry_points()):
                 point = points[name]
             else:
-                raise ConfigError(
-                    f"{self.kind} '{name}' is unknown; expected one of {', '.join(self.names())}"
-                )
+                raise ConfigError(unknown_name(self.kind, name, self.names()))
             self.registered[name] = self._load(point)
         return self.registered[name]
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
+from biril_nm.arguments import checked
 from biril_nm.coding import Coding
 from biril_nm.errors import ConfigError
 from biril_nm.hw_graph import Input
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["assert_parity"]
 
 
+@checked
 def assert_parity(
     net: nn.Module,
     spikes: ArrayLike,

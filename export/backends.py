@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
+from biril_nm.arguments import checked
 from biril_nm.errors import ConfigError
 from biril_nm.registry import Registry
 from biril_nm.storage import check_output
@@ -117,6 +118,7 @@ def available_backends() -> tuple[str, ...]:
     return BACKENDS.names()
 
 
+@checked
 def get_backend(name: str) -> Backend:
     """Return the back end called ``name``.
 
@@ -127,6 +129,7 @@ def get_backend(name: str) -> Backend:
     return BACKENDS.get(name)
 
 
+@checked
 def get_target(name: str) -> Target:
     """What ``biril export`` must know of the back end called ``name``.
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from biril_nm.arguments import Count, checked
 from biril_nm.errors import ConfigError
 from biril_nm.hardware_sim.engine.blocks import RunClock, run
 from biril_nm.hardware_sim.engine.feeds import Feed, make_feeds
@@ -27,12 +28,13 @@ __all__ = ["simulate"]
 logger = logging.getLogger(__name__)
 
 
+@checked
 def simulate(
     graph: LoihiGraph,
     spikes: Any,
     record: Iterable[str] | str = ("s",),
     nodes: Iterable[str] | None = None,
-    n_threads: int | None = None,
+    n_threads: Count | None = None,
     learn: bool = False,
     record_to: str | Path | None = None,
     force: bool = False,
@@ -140,7 +142,7 @@ def _check_learn(graph: LoihiGraph, learn: bool) -> None:
         )
 
 
-def _threads(n_threads: int | None) -> int:
+def _threads(n_threads: Count | None) -> int:
     if n_threads is None:
         return max(
             1,
@@ -148,6 +150,4 @@ def _threads(n_threads: int | None) -> int:
             if hasattr(os, "sched_getaffinity")
             else os.cpu_count() or 1,
         )
-    if n_threads < 1:
-        raise ConfigError(f"n_threads is {n_threads}; expected at least 1")
-    return int(n_threads)
+    return n_threads

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 
+from biril_nm.arguments import checked
 from biril_nm.compartments.cuba_lif import CUBA_LIF
 from biril_nm.compartments.cuba_lif_refractory import CUBA_LIF_REFRACTORY
 from biril_nm.compartments.cuba_lif_resets import RESET_MODELS
@@ -51,6 +52,7 @@ def unregister(name: str) -> None:
     _modules.pop(name, None)
 
 
+@checked
 def compartment(name: str) -> CompartmentModel:
     """The model called ``name``.
 
@@ -66,6 +68,7 @@ def compartment(name: str) -> CompartmentModel:
         ) from None
 
 
+@checked
 def source_of(name: str) -> Path:
     """File that registered the model called ``name``.
 

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from biril_nm.arguments import Count, Seed, checked, unknown_name
 from biril_nm.data.labels import check_labels
 from biril_nm.errors import ConfigError, FileFormatError
 from biril_nm.storage import open_regular
@@ -27,6 +28,7 @@ __all__ = ["DATASETS", "Batches", "DataSet", "Loaders", "Split", "load_data", "m
 
 DATA_ROOT_VARIABLE = "BIRIL_DATA"
 DIGITS_TEST_SHARE = 0.2
+SMALL_SEED = (1 << 32) - 1  # largest seed that scikit-learn takes as it is
 DIGITS_TOP = 16  # values of scikit-learn's digits are 0..16
 BYTE_TOP = 255
 MNIST_SIDE = 28
@@ -38,6 +40,7 @@ FloatArray = NDArray[np.float32]
 LabelArray = NDArray[np.int64]
 
 
+@checked
 @dataclass(frozen=True)
 class Split:
     """Training or test part of a data set.
@@ -48,7 +51,7 @@ class Split:
         top: raw value that stands for 1.0.
 
     Raises:
-        ConfigError: labels that do not fit the samples.
+        ConfigError: no samples, or labels that do not fit them.
     """
 
     raw: NDArray[np.uint8]
@@ -56,6 +59,8 @@ class Split:
     top: int
 
     def __post_init__(self) -> None:
+        if not self.raw.ndim:
+            raise ConfigError("raw has no dimensions; expected (N, C, H, W)")
         shown = f"samples in raw of shape {np.shape(self.raw)}"
         check_labels(self.labels, len(self.raw), samples=shown)
 
@@ -67,11 +72,13 @@ class Split:
         """Samples as floats in 0..1."""
         return np.asarray(self.raw[index], dtype=np.float32) / np.float32(self.top)
 
+    @checked
     def head(self, n: int) -> Split:
         """The first ``n`` samples."""
         return Split(self.raw[:n], self.labels[:n], self.top)
 
 
+@checked
 @dataclass(frozen=True)
 class DataSet:
     """A data set with its fixed division.
@@ -100,6 +107,7 @@ class DataSet:
         """Shape of one sample."""
         return tuple(int(n) for n in self.train.raw.shape[1:])
 
+    @checked
     def head(self, n_train: int, n_test: int | None = None) -> DataSet:
         """The first samples of both parts, for quick trials."""
         return DataSet(
@@ -107,6 +115,7 @@ class DataSet:
         )
 
 
+@checked
 class Batches:
     """Batches of a split; the order depends on seed and epoch alone.
 
@@ -122,7 +131,12 @@ class Batches:
     """
 
     def __init__(
-        self, split: Split, batch_size: int, shuffle: bool = False, crop_pad: int = 0, seed: int = 0
+        self,
+        split: Split,
+        batch_size: Count,
+        shuffle: bool = False,
+        crop_pad: int = 0,
+        seed: Seed = 0,
     ) -> None:
         if batch_size < 1 or len(split) < 1 or crop_pad < 0:
             raise ConfigError(
@@ -143,6 +157,7 @@ class Batches:
         """Batches of epoch 0."""
         return self.epoch(0)
 
+    @checked
     def epoch(self, number: int) -> Iterator[tuple[FloatArray, LabelArray]]:
         """Batches ``(values (B, C, H, W), labels (B,))`` of one epoch."""
         random = np.random.default_rng([self.seed, number])
@@ -164,12 +179,13 @@ class Loaders(NamedTuple):
     test: Batches
 
 
+@checked
 def make_loaders(
     data: DataSet,
-    batch_size: int = 64,
-    seed: int = 0,
+    batch_size: Count = 64,
+    seed: Seed = 0,
     crop_pad: int = 0,
-    test_batch_size: int = 250,
+    test_batch_size: Count = 250,
 ) -> Loaders:
     """Shuffled training batches and test batches in fixed order."""
     return Loaders(
@@ -191,7 +207,8 @@ def _random_crop(values: FloatArray, pad: int, random: np.random.Generator) -> F
     return np.asarray(cropped, dtype=np.float32)
 
 
-def load_data(name: str, data_root: str | Path | None = None, seed: int = 0) -> DataSet:
+@checked
+def load_data(name: str, data_root: str | Path | None = None, seed: Seed = 0) -> DataSet:
     """The data set called ``name``.
 
     Args:
@@ -204,12 +221,12 @@ def load_data(name: str, data_root: str | Path | None = None, seed: int = 0) -> 
         FileFormatError: a damaged file.
     """
     if name not in DATASETS:
-        raise ConfigError(f"data set '{name}' is unknown; expected one of {', '.join(DATASETS)}")
+        raise ConfigError(unknown_name("data set", name, DATASETS))
     root = data_root or os.environ.get(DATA_ROOT_VARIABLE)
     return DATASETS[name](Path(root) if root else None, seed)
 
 
-def _digits(root: Path | None, seed: int) -> DataSet:
+def _digits(root: Path | None, seed: Seed) -> DataSet:
     del root
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
@@ -217,14 +234,15 @@ def _digits(root: Path | None, seed: int) -> DataSet:
     bunch = load_digits()
     raw = bunch.images.astype(np.uint8)[:, None]
     labels = bunch.target.astype(np.int64)
+    state = seed if seed <= SMALL_SEED else int(np.random.SeedSequence(seed).generate_state(1)[0])
     train, test = train_test_split(
-        np.arange(len(labels)), test_size=DIGITS_TEST_SHARE, random_state=seed, stratify=labels
+        np.arange(len(labels)), test_size=DIGITS_TEST_SHARE, random_state=state, stratify=labels
     )
     first, second = (Split(raw[index], labels[index], DIGITS_TOP) for index in (train, test))
     return DataSet("digits", first, second, n_classes=N_DIGITS)
 
 
-def _mnist(root: Path | None, seed: int) -> DataSet:
+def _mnist(root: Path | None, seed: Seed) -> DataSet:
     del seed
     if root is None:
         raise ConfigError(

@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from biril_nm.arguments import Seed, checked, unknown_name
 from biril_nm.errors import ConfigError
 
 __all__ = ["SHIFTS", "Shift", "get_shift"]
 
+MAX_AMOUNT = 360  # degrees
 Images = NDArray[np.float32]
 
 
@@ -32,8 +34,9 @@ class Shift:
     amount: float
     change: Callable[[Images, float, int, int], Images]
 
+    @checked
     def __call__(
-        self, values: NDArray[Any], seed: int = 0, draw: int = 0, amount: float | None = None
+        self, values: NDArray[Any], seed: Seed = 0, draw: Seed = 0, amount: float | None = None
     ) -> Images:
         """Changed images in 0..1, ``(n, C, H, W)``.
 
@@ -44,11 +47,13 @@ class Shift:
             amount: how much; the shift's own amount by default.
         """
         chosen = self.amount if amount is None else amount
+        if not -MAX_AMOUNT <= chosen <= MAX_AMOUNT:
+            raise ConfigError(f"amount is {chosen}; expected {-MAX_AMOUNT} to {MAX_AMOUNT}")
         changed = self.change(np.asarray(values, dtype=np.float32), chosen, seed, draw)
         return np.asarray(np.clip(changed, 0.0, 1.0), dtype=np.float32)
 
 
-def _rotate(values: Images, degrees: float, seed: int, draw: int) -> Images:
+def _rotate(values: Images, degrees: float, seed: Seed, draw: int) -> Images:
     del seed, draw
     from scipy.ndimage import rotate
 
@@ -56,17 +61,19 @@ def _rotate(values: Images, degrees: float, seed: int, draw: int) -> Images:
     return np.asarray(turned, dtype=np.float32)
 
 
-def _noise(values: Images, sigma: float, seed: int, draw: int) -> Images:
+def _noise(values: Images, sigma: float, seed: Seed, draw: int) -> Images:
+    if sigma < 0:
+        raise ConfigError(f"amount of noise is {sigma}; expected 0 or more")
     random = np.random.default_rng([seed, 0, draw])
     return values + random.normal(0.0, sigma, values.shape).astype(np.float32)
 
 
-def _invert(values: Images, amount: float, seed: int, draw: int) -> Images:
+def _invert(values: Images, amount: float, seed: Seed, draw: int) -> Images:
     del seed, draw
     return (1 - 2 * np.float32(amount)) * values + np.float32(amount)
 
 
-def _dead(values: Images, share: float, seed: int, draw: int) -> Images:
+def _dead(values: Images, share: float, seed: Seed, draw: int) -> Images:
     del draw
     random = np.random.default_rng([seed, 1])
     return values * (random.random(values.shape[1:]) >= share)
@@ -83,6 +90,7 @@ SHIFTS = {
 }
 
 
+@checked
 def get_shift(name: str) -> Shift:
     """The shift called ``name``.
 
@@ -90,5 +98,5 @@ def get_shift(name: str) -> Shift:
         ConfigError: the name is unknown; the message lists the known ones.
     """
     if name not in SHIFTS:
-        raise ConfigError(f"shift '{name}' is unknown; expected one of {', '.join(SHIFTS)}")
+        raise ConfigError(unknown_name("shift", name, SHIFTS))
     return SHIFTS[name]

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from biril_nm.arguments import Count, checked
 from biril_nm.errors import BirilError, ConfigError, MissingDependencyError
 from biril_nm.hw_graph import LoihiGraph
 from biril_nm.recording import Recording
@@ -34,6 +35,7 @@ __all__ = [
 ENTRY_POINT_GROUP = "biril_nm.engines"
 
 
+@checked
 @dataclass(frozen=True)
 class Network:
     """A network in the forms that engines run.
@@ -47,6 +49,7 @@ class Network:
     net: nn.Module | None = None
 
 
+@checked
 @dataclass(frozen=True)
 class RunOptions:
     """What a run records and how.
@@ -61,12 +64,13 @@ class RunOptions:
     record: tuple[str, ...] = ("s",)
     nodes: tuple[str, ...] | None = None
     learn: bool = False
-    n_threads: int | None = None
+    n_threads: Count | None = None
 
 
 Run: TypeAlias = Callable[[Network, Any, RunOptions], Recording]
 
 
+@checked
 @dataclass(frozen=True)
 class Requirement:
     """A package that an engine needs.
@@ -120,6 +124,7 @@ class Engine:
                 return MissingDependencyError(needed.package, needed.extra, purpose)
         return None
 
+    @checked
     def run(self, network: Network, spikes: Any, options: RunOptions | None = None) -> Recording:
         """Run the network.
 
@@ -177,6 +182,7 @@ def available_engines() -> tuple[str, ...]:
     return ENGINES.names()
 
 
+@checked
 def get_engine(name: str) -> Engine:
     """The engine called ``name``.
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from biril_nm.arguments import Count, Seed, checked
 from biril_nm.coding import Coding
 from biril_nm.data.labels import check_labels
 from biril_nm.engines import Network, RunOptions, get_engine
@@ -80,6 +81,7 @@ class ShardCounts:
         return GraphEvaluation(self.right / self.n_samples, self.n_samples, rates, self.seconds)
 
 
+@checked
 @dataclass(frozen=True)
 class EvaluationOptions:
     """How samples are run.
@@ -92,23 +94,24 @@ class EvaluationOptions:
     """
 
     backend: str = "sim"
-    batch_size: int = 250
-    seed: int = 0
-    n_threads: int | None = None
+    batch_size: Count = 250
+    seed: Seed = 0
+    n_threads: Count | None = None
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
             raise ConfigError(f"batch_size is {self.batch_size}; expected at least 1")
 
 
+@checked
 def evaluate_graph(
     graph: LoihiGraph | Network,
     values: NDArray[Any],
     labels: ArrayLike,
     coding: Coding,
     backend: str = "sim",
-    batch_size: int = 250,
-    seed: int = 0,
+    batch_size: Count = 250,
+    seed: Seed = 0,
     progress: Callable[[int], None] | None = None,
 ) -> GraphEvaluation:
     """Classify ``values`` and compare with ``labels``.
@@ -135,6 +138,7 @@ def evaluate_graph(
     return counts.result(network.graph)
 
 
+@checked
 def evaluate_shard(
     network: Network | LoihiGraph,
     values: NDArray[Any],

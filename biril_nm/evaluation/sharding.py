@@ -15,12 +15,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from biril_nm._moved import renamed
+from biril_nm.arguments import Count, Seed, checked
 from biril_nm.coding import Coding
 from biril_nm.data.labels import check_labels
 from biril_nm.errors import BirilError, ConfigError, MissingDependencyError, WorkerError
@@ -40,6 +41,7 @@ GRAPH_FILE = "graph.loihi.npz"
 CONNECT_SECONDS = 10  # Ray itself tries for minutes
 
 
+@runtime_checkable
 class Samples(Protocol):
     """Labelled samples, of which a worker can read a part."""
 
@@ -67,13 +69,14 @@ class DataSetSamples:
 
     name: str
     data_root: str | None
-    seed: int
+    seed: Seed
     start: int
     stop: int
 
     @staticmethod
+    @checked
     def of(
-        name: str, data_root: str | Path | None = None, seed: int = 0, samples: int | None = None
+        name: str, data_root: str | Path | None = None, seed: Seed = 0, samples: int | None = None
     ) -> DataSetSamples:
         """The first ``samples`` test samples (all by default)."""
         from biril_nm.data import load_data
@@ -98,6 +101,7 @@ class DataSetSamples:
         return test.values(index), test.labels[index]
 
 
+@checked
 @dataclass(frozen=True)
 class ArraySamples:
     """Samples in memory; a worker gets its part of them.
@@ -150,11 +154,12 @@ class _Job:
     first_batch: int
 
 
+@checked
 def evaluate_sharded(
     graph: LoihiGraph,
     samples: Samples,
     coding: Coding,
-    n_workers: int = 2,
+    n_workers: Count = 2,
     options: EvaluationOptions | None = None,
     cluster: bool = False,
     progress: Callable[[int], None] | None = None,
@@ -181,11 +186,12 @@ def evaluate_sharded(
     return found
 
 
+@checked
 def evaluate_graphs(
     graphs: Sequence[LoihiGraph],
     samples: Samples,
     coding: Coding | Sequence[Coding],
-    n_workers: int = 2,
+    n_workers: Count = 2,
     options: EvaluationOptions | None = None,
     cluster: bool = False,
     progress: Callable[[int], None] | None = None,
@@ -226,7 +232,7 @@ def _jobs(
     graphs: Sequence[LoihiGraph],
     samples: Samples,
     codings: Sequence[Coding],
-    n_workers: int,
+    n_workers: Count,
     options: EvaluationOptions,
 ) -> Iterator[_Job]:
     """Shards of whole batches, as even as possible, one for each worker."""
@@ -281,7 +287,7 @@ def _counts(result: tuple[int, ShardCounts | str]) -> tuple[int, ShardCounts]:
     return index, counts
 
 
-def _on_processes(jobs: Iterable[_Job], n_workers: int) -> Iterator[tuple[int, ShardCounts]]:
+def _on_processes(jobs: Iterable[_Job], n_workers: Count) -> Iterator[tuple[int, ShardCounts]]:
     """Run the jobs on new processes (spawn), which inherit no thread or lock of this one."""
     import multiprocessing
     from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -311,7 +317,7 @@ def _leave_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _on_ray(jobs: Iterable[_Job], n_workers: int) -> Iterator[tuple[int, ShardCounts]]:
+def _on_ray(jobs: Iterable[_Job], n_workers: Count) -> Iterator[tuple[int, ShardCounts]]:
     """Run the jobs as Ray tasks, on a running cluster (RAY_ADDRESS) or on one started here."""
     try:
         import ray
@@ -347,7 +353,7 @@ def _check_listening(address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
 
 
-def _join_or_start(ray: Any, n_workers: int) -> None:
+def _join_or_start(ray: Any, n_workers: Count) -> None:
     """Connect to the cluster of RAY_ADDRESS, or start one here that sends no statistics."""
     address = os.environ.get("RAY_ADDRESS")
     quiet = {"log_to_driver": False, "logging_level": "ERROR"}

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from biril_nm.arrays import Shape
 from biril_nm.hw_graph.graph import LoihiGraph
-from biril_nm.hw_graph.nodes import Conv, Sparse, conv_output_shape
+from biril_nm.hw_graph.nodes import Conv, Sparse, convolved_shape
 
 if TYPE_CHECKING:
     import scipy.sparse
@@ -61,7 +61,7 @@ def conv_matrix(node: Conv, source: tuple[int, ...]) -> scipy.sparse.csr_matrix:
     import scipy.sparse
 
     out_channels, group_in, k_height, k_width = node.weight.shape
-    _, height, width = conv_output_shape(node, source)
+    _, height, width = convolved_shape(node, source)
     o, c, ky, kx, y, x = np.indices((out_channels, group_in, k_height, k_width, height, width))
     line = y * node.stride[0] - node.padding[0] + ky * node.dilation[0]
     column = x * node.stride[1] - node.padding[1] + kx * node.dilation[1]

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from biril_nm.arguments import checked, unknown_name
 from biril_nm.errors import ConfigError
 from biril_nm.hw_graph.files import load_graph, save_graph
 from biril_nm.hw_graph.nodes import (
@@ -34,6 +35,7 @@ from biril_nm.hw_graph.wiring import check_wiring
 __all__ = ["LoihiGraph"]
 
 
+@checked
 @dataclass(frozen=True, eq=False)
 class LoihiGraph:
     """An integer network: named nodes, edges between names, and what is known about them.
@@ -119,20 +121,29 @@ class LoihiGraph:
         """Output node name -> name of the Neurons node that it marks."""
         return {b: a for a, b in self.edges if isinstance(self.nodes[b], Output)}
 
+    @staticmethod
+    def _known(what: str, name: str, named: Mapping[str, Any]) -> Any:
+        if name not in named:
+            raise ConfigError(unknown_name(what, name, named))
+        return named[name]
+
+    @checked
     def incoming(self, neurons: str) -> list[str]:
         """Names of the connections that end at a Neurons node."""
         return [name for name, (_, dst) in self.ends.items() if dst == neurons]
 
+    @checked
     def shape_of(self, name: str) -> Shape:
         """Shape of the spikes of an Input or Neurons node."""
-        node = self.nodes[name]
+        node = self._known("node", name, self.nodes)
         if not isinstance(node, (Input, Neurons)):
             raise ConfigError(f"node '{name}' ({type(node).__name__}) sends no spikes")
         return node.shape
 
+    @checked
     def message_bits_into(self, connection: str) -> int:
         """Message bits of the source of a connection: 0 for binary spikes."""
-        node = self.nodes[self.ends[connection][0]]
+        node = self.nodes[self._known("connection", connection, self.ends)[0]]
         return node.message_bits if isinstance(node, Input) else 0
 
     @cached_property
@@ -149,17 +160,19 @@ class LoihiGraph:
         """Steps from input to each Neurons node (0 for inputs)."""
         return self.timing.latency
 
+    @checked
     def sample_period(self, n_steps: int) -> int:
         """Chip steps from one sample's start to the next when samples stream back to back."""
         return self.timing.sample_period(n_steps)
 
+    @checked
     def with_node(self, name: str, **changes: Any) -> LoihiGraph:
         """A copy in which the fields or registers ``changes`` of one node are replaced."""
-        if name not in self.nodes:
-            raise ConfigError(f"node '{name}' is not in the graph: {', '.join(self.nodes)}")
-        nodes = {**self.nodes, name: replace(self.nodes[name], **changes)}
+        changed = replace(self._known("node", name, self.nodes), **changes)
+        nodes = {**self.nodes, name: changed}
         return LoihiGraph(nodes, self.edges, self.metadata)
 
+    @checked
     def with_metadata(self, **changes: Any) -> LoihiGraph:
         """A copy with changed metadata."""
         return LoihiGraph(self.nodes, self.edges, {**self.metadata, **changes})
@@ -171,11 +184,13 @@ class LoihiGraph:
         """
         return report_text(self)
 
+    @checked
     def save(self, path: str | Path, force: bool = False) -> None:
         """Write ``x.loihi.npz`` atomically: arrays and one JSON string, no pickle."""
         save_graph(path, self.nodes, self.edges, self.metadata, force=force)
 
     @staticmethod
+    @checked
     def load(path: str | Path) -> LoihiGraph:
         """Read a file of :meth:`save`; sizes and shapes are checked first.
 

@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from biril_nm.arguments import checked
 from biril_nm.errors import ConfigError
 from biril_nm.hw_graph.values import ByValue, Shape, as_message_bits, as_shape
 
 __all__ = ["Input"]
 
 
+@checked
 @dataclass(frozen=True, eq=False)
 class Input(ByValue):
     """Where spikes enter.

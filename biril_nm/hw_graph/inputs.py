@@ -163,7 +163,7 @@ def _by_name(
             f"spikes are given for {sorted(map(str, values))}; the graph's inputs are {sorted(names)}. "
             f"Pass a dict with one array for each"
         )
-    length = np.shape(values[names[0]])[:2] if names else (1, 1)
+    length = _as_array(names[0], values[names[0]]).shape[:2] if names else (1, 1)
     zeros = {
         name: np.broadcast_to(np.zeros((), np.uint8), (*length, *inputs[name].shape))
         for name in missing
@@ -174,7 +174,7 @@ def _by_name(
 def _as_array(name: str, values: Any) -> NDArray[Any]:
     try:
         return np.asarray(values)
-    except ValueError as error:  # lists of unequal length
+    except (ValueError, TypeError, RuntimeError) as error:  # unequal lengths, tensors on a device
         raise ConfigError(f"input '{name}' is not an array: {error}") from error
 
 

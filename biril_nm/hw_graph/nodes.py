@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any, Union
 import numpy as np
 from numpy.typing import NDArray
 
+from biril_nm.arguments import checked
 from biril_nm.compartments import CUBA_LIF, CompartmentModel, compartment
 from biril_nm.errors import ConfigError
 from biril_nm.hw_graph.input_node import Input
 from biril_nm.hw_graph.values import (
     ByValue,
+    Pair,
     Shape,
     as_csr,
     as_integer,
@@ -46,6 +48,7 @@ __all__ = [
     "Output",
     "Sparse",
     "conv_output_shape",
+    "convolved_shape",
 ]
 
 Arrays = dict[str, NDArray[Any]]
@@ -63,6 +66,7 @@ def _set_integers(node: Any, *names: str) -> None:
         object.__setattr__(node, name, value)
 
 
+@checked
 @dataclass(frozen=True, eq=False, init=False)
 class Neurons(ByValue):
     """A population of compartments of one model, with the registers of that model.
@@ -175,6 +179,7 @@ def _by_name(
     return found
 
 
+@checked
 @dataclass(frozen=True, eq=False)
 class Output(ByValue):
     """Marks a Neurons node as a result of the network."""
@@ -189,6 +194,7 @@ class Output(ByValue):
         return cls()
 
 
+@checked
 @dataclass(frozen=True, eq=False)
 class Dense(ByValue):
     """All-to-all connection: ``a = (W s) << weight_exp`` (floor shift if negative).
@@ -237,6 +243,7 @@ class Dense(ByValue):
         return cls(arrays["weight"], **values, **_plastic_fields(record, arrays))
 
 
+@checked
 @dataclass(frozen=True, eq=False)
 class Sparse(ByValue):
     """Like Dense on a ``scipy.sparse`` CSR matrix (post, pre); stored zeros are kept.
@@ -321,6 +328,7 @@ def _plastic_fields(record: Mapping[str, Any], arrays: Arrays) -> Record:
     return fields
 
 
+@checked
 @dataclass(frozen=True, eq=False)
 class Conv(ByValue):
     """2-D convolution (cross-correlation) with zero padding, kernel in torch order.
@@ -329,9 +337,9 @@ class Conv(ByValue):
     """
 
     weight: NDArray[np.int32]
-    stride: tuple[int, int] = (1, 1)
-    padding: tuple[int, int] = (0, 0)
-    dilation: tuple[int, int] = (1, 1)
+    stride: Pair = (1, 1)
+    padding: Pair = (0, 0)
+    dilation: Pair = (1, 1)
     groups: int = 1
     weight_exp: int = 0
     weight_bits: int = WEIGHT_BITS
@@ -368,8 +376,20 @@ NODE_KINDS: dict[str, Any] = {
 }
 
 
+@checked
 def conv_output_shape(node: Conv, source: Shape) -> Shape:
-    """Shape (out, H', W') with ``H' = (H + 2 pad - dil (k - 1) - 1) // stride + 1``."""
+    """Shape (out, H', W') with ``H' = (H + 2 pad - dil (k - 1) - 1) // stride + 1``.
+
+    Raises:
+        ConfigError: ``source`` is not (in, H, W).
+    """
+    if len(source) != 3:
+        raise ConfigError(f"source has shape {source}; expected (in, H, W)")
+    return convolved_shape(node, source)
+
+
+def convolved_shape(node: Any, source: Shape) -> Shape:
+    """:func:`conv_output_shape` of anything with a kernel and its geometry."""
     size = [
         (n + 2 * p - d * (k - 1) - 1) // s + 1
         for n, p, d, k, s in zip(

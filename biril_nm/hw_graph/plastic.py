@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from biril_nm.arguments import checked
 from biril_nm.errors import ConfigError
 from biril_nm.hw_graph.convolutions import unroll_convolution
 from biril_nm.hw_graph.graph import LoihiGraph
@@ -25,6 +26,7 @@ __all__ = ["learned_changes", "make_plastic", "read_rule", "rule_of"]
 MAX_RULE_BYTES = 1 << 20
 
 
+@checked
 def make_plastic(
     graph: LoihiGraph,
     name: str,
@@ -73,6 +75,7 @@ def make_plastic(
     return LoihiGraph(nodes, graph.edges, graph.metadata)
 
 
+@checked
 def rule_of(text: str) -> LearningRule:
     """A rule by registry name, or from a file ``.toml`` or ``.json``."""
     if text in RULES:
@@ -84,6 +87,7 @@ def rule_of(text: str) -> LearningRule:
     )
 
 
+@checked
 def read_rule(path: Path) -> LearningRule:
     """Read a rule from a TOML or JSON file with the fields of ``LearningRule.to_dict()``.
 
@@ -98,6 +102,7 @@ def read_rule(path: Path) -> LearningRule:
     return LearningRule.from_dict(record)
 
 
+@checked
 def learned_changes(before: LoihiGraph, after: LoihiGraph) -> dict[str, dict[str, Any]]:
     """Per plastic connection: synapses, weights changed, mean |change|, weights at a limit."""
     changes = {}

@@ -5,16 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from biril_nm.arguments import Unchecked, shown
 from biril_nm.errors import ConfigError
 
 __all__ = [
     "MAX_NEURONS",
     "ByValue",
+    "Pair",
     "Shape",
     "as_csr",
     "as_integer",
@@ -28,6 +30,7 @@ __all__ = [
 ]
 
 Shape = tuple[int, ...]
+Pair = Annotated[tuple[int, int], Unchecked()]  # one integer is taken for both
 
 MAX_NEURONS = 1 << 26  # of one population: 64 Loihi 2 chips
 INT32 = np.iinfo(np.int32)
@@ -36,7 +39,10 @@ MESSAGE_BITS_MAX = 31  # of a non-negative integer of 32 bits
 
 def as_shape(value: Any) -> Shape:
     """Tuple of positive lengths."""
-    lengths = np.atleast_1d(np.asarray(value))
+    try:
+        lengths = np.atleast_1d(np.asarray(value))
+    except (ValueError, OverflowError) as error:
+        raise ConfigError(f"shape {shown(value)} must be one or more positive lengths") from error
     if lengths.ndim != 1 or not lengths.size or lengths.dtype.kind not in "iu":
         raise ConfigError(f"shape {value!r:.80} must be one or more positive lengths")
     shape = tuple(int(n) for n in lengths)
@@ -70,7 +76,11 @@ def as_integers(value: Any, what: str) -> NDArray[np.int32]:
     """Read-only 32-bit integers; whole floats are taken, nothing is rounded."""
     try:
         array = np.asarray(value)
-    except ValueError as error:  # lists of unequal length
+    except (
+        ValueError,
+        TypeError,
+        RuntimeError,
+    ) as error:  # unequal lengths, tensors with a gradient
         raise ConfigError(f"{what} must be integers: {error}") from error
     whole = array.dtype.kind in "iub" or (
         array.dtype.kind == "f" and np.array_equal(array, np.rint(array))

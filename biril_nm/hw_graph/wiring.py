@@ -15,7 +15,7 @@ from biril_nm.hw_graph.nodes import (
     Neurons,
     Output,
     Sparse,
-    conv_output_shape,
+    convolved_shape,
 )
 from biril_nm.hw_graph.values import Shape
 from biril_nm.learning.rule import POST_TRACES
@@ -115,8 +115,8 @@ def _conv_findings(name: str, node: Conv, pre: Shape, post: Shape) -> Iterator[s
             f"Conv '{name}': {pre[0]} input and {out_channels} output channels do not fit weights "
             f"{node.weight.shape} in {node.groups} groups"
         )
-    elif conv_output_shape(node, pre) != post:
-        made = conv_output_shape(node, pre)
+    elif convolved_shape(node, pre) != post:
+        made = convolved_shape(node, pre)
         yield f"Conv '{name}' makes {made} from {pre}, but its target is {post}"
 
 

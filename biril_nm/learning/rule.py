@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
+from biril_nm.arguments import checked, unknown_name
 from biril_nm.errors import ConfigError, FileFormatError, bullet_list
 from biril_nm.learning.terms import DEPENDENCIES, MAX_FACTORS, TRACES, Factor, Term, Trace
 from biril_nm.loihi import LEARN_ACC_SHIFT, T_EPOCH_MAX, TRACE_MAX
@@ -43,6 +44,7 @@ DECIMATION_MAX = 9  # Lava reads one digit after u: "u10" silently becomes u1 ti
 MAX_TERMS = 64  # guard of from_dict; Lava itself sets no limit
 
 
+@checked
 @dataclass(frozen=True, eq=False, repr=False)
 class LearningRule:
     """A local learning rule: traces, products for weight, tag and delay, and timing.
@@ -84,16 +86,16 @@ class LearningRule:
         object.__setattr__(self, "traces", MappingProxyType(traces))
         self.check()
 
+    @checked
     def trace(self, name: str) -> Trace:
         """The trace called ``name``; impulse 0 and tau 0 if the rule does not set it."""
         return self.traces.get(name, Trace(0, 0))
 
+    @checked
     def terms(self, variable: str) -> tuple[Term, ...]:
         """Products of ``dw``, ``dt`` or ``dd``."""
         if variable not in VARIABLES:
-            raise ConfigError(
-                f"variable '{variable}' is unknown; expected one of {', '.join(VARIABLES)}"
-            )
+            raise ConfigError(unknown_name("variable", variable, VARIABLES))
         terms: tuple[Term, ...] = getattr(self, variable)
         return terms
 
@@ -174,6 +176,7 @@ class LearningRule:
         return record
 
     @staticmethod
+    @checked
     def from_dict(record: Any) -> LearningRule:
         """Inverse of :meth:`to_dict`; the record may come from a hostile file.
 
@@ -194,7 +197,7 @@ class LearningRule:
                 f"the version of biril-nm that wrote it"
             )
         try:
-            traces = {str(k): Trace(*map(_number, v)) for k, v in dict(record["traces"]).items()}
+            traces = {str(k): _trace(v) for k, v in dict(record["traces"]).items()}
             terms = {variable: _terms(record[variable]) for variable in VARIABLES}
         except (TypeError, ValueError) as error:
             raise FileFormatError(f"learning rule record is damaged: {error}") from error
@@ -208,6 +211,7 @@ class LearningRule:
             **terms,
         )
 
+    @checked
     def lava_text(self, variable: str) -> str | None:
         """Text for Lava's ``Loihi2FLearningRule(dw=..., dt=..., dd=...)``; None if empty."""
         terms = self.terms(variable)
@@ -276,7 +280,7 @@ class LearningRule:
 
 def _trace_findings(name: str, trace: Trace) -> Iterator[str]:
     if name not in TRACES:
-        yield f"trace '{name}' is unknown; expected one of {', '.join(TRACES)}"
+        yield unknown_name("trace", name, TRACES)
         return
     for what, top in (("impulse", float(TRACE_MAX)), ("tau", math.inf)):
         value: Any = getattr(trace, what, None)
@@ -311,6 +315,11 @@ def _terms(value: Any) -> tuple[Term, ...]:
             raise TypeError("a factor is not a short text; expected one such as x1 or (x1-64)")
         terms.append(Term(sign, exp, tuple(factors), mantissa))
     return tuple(terms)
+
+
+def _trace(values: Any) -> Trace:
+    impulse, tau = map(_number, values)
+    return Trace(impulse, tau)
 
 
 def _number(value: Any) -> float:

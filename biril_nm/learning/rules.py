@@ -9,6 +9,7 @@ times weaker than written, those of a trace and w or t 32 times (HARDWARE: the f
 
 from __future__ import annotations
 
+from biril_nm.arguments import Seed, checked, unknown_name
 from biril_nm.errors import ConfigError
 from biril_nm.learning.rule import LearningRule, Term, Trace
 from biril_nm.loihi import LEARN_EXP_MAX, LEARN_EXP_MIN, LEARN_MANTISSA_MAX, TRACE_MAX
@@ -92,13 +93,14 @@ REWARD_STDP = LearningRule(
 )
 
 
+@checked
 def pair_rule(
     a_plus: float,
     a_minus: float,
     tau_plus: float,
     tau_minus: float,
     name: str = "pair",
-    seed: int = 0,
+    seed: Seed = 0,
 ) -> LearningRule:
     """Pair STDP as in equation 3 of the BIRIL paper, with its constants.
 
@@ -154,13 +156,14 @@ def _amplitude(what: str, value: float) -> tuple[int, int, int]:
     return -impulse, mantissa, exp
 
 
+@checked
 def three_factor_rule(
     exp: int,
     tau: float,
     impulse: int = 16,
     decimation: int = 0,
     name: str = "three_factor",
-    seed: int = 0,
+    seed: Seed = 0,
 ) -> LearningRule:
     """Any rule of the form ``dw = pre-trace * signed third factor``.
 
@@ -187,13 +190,14 @@ def three_factor_rule(
     )
 
 
+@checked
 def delta_rule(
     exp: int,
     tau: float,
     impulse: int = 16,
     tau_error: float = 0,
     name: str = "delta",
-    seed: int = 0,
+    seed: Seed = 0,
 ) -> LearningRule:
     """The delta rule between spikes: ``dw = 2**(exp + 3) x1 (y2 - y3)`` at every step.
 
@@ -234,6 +238,7 @@ DELTA = delta_rule(exp=-7, tau=3)
 RULES = {rule.name: rule for rule in (OFFSET, PAIR, OJA, PROP, REWARD_STDP, DELTA, THREE_FACTOR)}
 
 
+@checked
 def get_rule(rule: str | LearningRule) -> LearningRule:
     """Return the rule called ``rule``; a LearningRule is passed through.
 
@@ -243,5 +248,5 @@ def get_rule(rule: str | LearningRule) -> LearningRule:
     if isinstance(rule, LearningRule):
         return rule
     if rule not in RULES:
-        raise ConfigError(f"learning rule '{rule}' is unknown; expected one of {', '.join(RULES)}")
+        raise ConfigError(unknown_name("learning rule", rule, RULES))
     return RULES[rule]

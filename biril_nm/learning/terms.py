@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from biril_nm.arguments import checked
 from biril_nm.errors import ConfigError
 from biril_nm.loihi import (
     LEARN_ACC_BITS,
@@ -93,6 +94,7 @@ def _hint(text: str) -> str:
     )
 
 
+@checked
 @dataclass(frozen=True)
 class Trace:
     """A spike trace: ``trace <- floor(exp(-1/tau) trace)``, rounded stochastically, + impulse.
@@ -112,6 +114,7 @@ class Trace:
         return math.exp(-1.0 / self.tau) if self.tau else 0.0
 
 
+@checked
 @dataclass(frozen=True)
 class Term:
     """One product: ``sign * mantissa * 2**exp * prod(factors)``.

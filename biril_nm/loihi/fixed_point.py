@@ -7,11 +7,13 @@ its arguments.
 from __future__ import annotations
 
 import math
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from biril_nm.errors import RangeError
+from biril_nm.arguments import Between, Count, Integers, Numbers, checked
+from biril_nm.errors import ConfigError, RangeError
 from biril_nm.loihi.integers import decay as decay_state
 from biril_nm.loihi.integers import wrap
 from biril_nm.loihi.registers import (
@@ -41,22 +43,32 @@ __all__ = [
 ]
 
 IntArray = NDArray[np.int64]
+Exponent = Annotated[int, Between(-63, 63)]
 INT32_BITS = 32
 
 
-def decay_toward_zero(state: ArrayLike, decay: ArrayLike) -> IntArray:
+@checked
+def decay_toward_zero(state: Integers, decay: Integers) -> IntArray:
     """Decay of u or v: ``sign(x) * floor(|x| * (4096 - d) / 4096)``, 64-bit product.
 
     Args:
         state: integers, any shape.
         decay: ``du + 1`` for u, ``dv`` for v; 0..4096.
     """
-    x = np.asarray(state, dtype=np.int64)
-    keep = DECAY_UNITY - np.asarray(decay, dtype=np.int64)
+    try:
+        x, d = np.broadcast_arrays(
+            np.asarray(state, dtype=np.int64), np.asarray(decay, dtype=np.int64)
+        )
+    except ValueError:
+        raise ConfigError(
+            f"state has shape {np.shape(state)}, decay {np.shape(decay)}; expected shapes that fit"
+        ) from None
+    keep = DECAY_UNITY - d
     return np.asarray(decay_state(x, keep), dtype=np.int64)
 
 
-def wrap_state(value: ArrayLike) -> IntArray:
+@checked
+def wrap_state(value: Integers) -> IntArray:
     """One conditional wrap of u into 24 bits, as Lava does it (no modulo).
 
     ``x - 2**24`` above ``2**23``, ``x + 2**24`` at or below ``-2**23``, else x. So +2**23 stays
@@ -65,7 +77,8 @@ def wrap_state(value: ArrayLike) -> IntArray:
     return np.asarray(wrap(np.asarray(value, dtype=np.int64)))
 
 
-def shift_arithmetic(value: ArrayLike, exponent: int) -> IntArray:
+@checked
+def shift_arithmetic(value: Integers, exponent: Exponent) -> IntArray:
     """``value << exponent`` for exponents above 0, else ``value >> -exponent`` (floor)."""
     x = np.asarray(value, dtype=np.int64)
     return x << exponent if exponent > 0 else x >> -exponent
@@ -80,7 +93,8 @@ def shift_left(value: ArrayLike, exponent: int) -> NDArray[np.int32]:
     return np.asarray(shifted).astype(np.int32)
 
 
-def sign_mode_of(weights: ArrayLike) -> SignMode:
+@checked
+def sign_mode_of(weights: Numbers) -> SignMode:
     """Sign mode that Lava chooses by itself: all >= 0, all <= 0, or mixed."""
     w = np.asarray(weights)
     if w.size == 0 or w.min() >= 0:
@@ -88,6 +102,7 @@ def sign_mode_of(weights: ArrayLike) -> SignMode:
     return SignMode.INHIBITORY if w.max() <= 0 else SignMode.MIXED
 
 
+@checked
 def weight_limits(mode: SignMode) -> tuple[int, int]:
     """Smallest and largest weight before truncation."""
     if mode is SignMode.MIXED:
@@ -95,6 +110,7 @@ def weight_limits(mode: SignMode) -> tuple[int, int]:
     return (0, WEIGHT_MAX) if mode is SignMode.EXCITATORY else (-WEIGHT_MAX, 0)
 
 
+@checked
 def weight_step(weight_bits: int, mode: SignMode) -> int:
     """Distance of neighbouring weights: ``2**(8 - bits)``, doubled for MIXED."""
     if not 1 <= weight_bits <= WEIGHT_BITS:
@@ -103,7 +119,8 @@ def weight_step(weight_bits: int, mode: SignMode) -> int:
     return step * MIXED_STEP if mode is SignMode.MIXED else step
 
 
-def prepare_weights(weights: ArrayLike, weight_bits: int, mode: SignMode) -> IntArray:
+@checked
+def prepare_weights(weights: Integers, weight_bits: int, mode: SignMode) -> IntArray:
     """Clip and truncate weights as Lava's Dense and Sparse do in their first step.
 
     Truncation floors towards minus infinity for MIXED and EXCITATORY, towards zero for
@@ -115,7 +132,8 @@ def prepare_weights(weights: ArrayLike, weight_bits: int, mode: SignMode) -> Int
     )
 
 
-def truncate_weights(weights: ArrayLike, weight_bits: int, mode: SignMode) -> IntArray:
+@checked
+def truncate_weights(weights: Integers, weight_bits: int, mode: SignMode) -> IntArray:
     """The second half of :func:`prepare_weights`: all that learning connections do at the start."""
     w = np.asarray(weights, dtype=np.int64)
     step = weight_step(weight_bits, mode)
@@ -124,12 +142,14 @@ def truncate_weights(weights: ArrayLike, weight_bits: int, mode: SignMode) -> In
     return np.asarray((w // step) * step, dtype=np.int64)
 
 
-def round_half_away(value: ArrayLike) -> IntArray:
+@checked
+def round_half_away(value: Numbers) -> IntArray:
     """Nearest integer, halves away from zero."""
     x = np.asarray(value, dtype=np.float64)
     return np.asarray(np.sign(x) * np.floor(np.abs(x) + 0.5), dtype=np.int64)
 
 
+@checked
 def decay_u_register(fraction: float) -> int:
     """``du = round(4096 * fraction) - 1``: fraction is what u loses per step.
 
@@ -148,6 +168,7 @@ def decay_u_register(fraction: float) -> int:
     return register
 
 
+@checked
 def decay_v_register(fraction: float) -> int:
     """``dv = round(4096 * fraction)``: fraction is what v loses per step, 0 for an integrator.
 
@@ -168,7 +189,8 @@ def _decay_units(fraction: float) -> int:
     return math.floor(fraction * DECAY_UNITY + 0.5)
 
 
-def bias_registers(bias: ArrayLike, mant_max: int, exp_max: int) -> tuple[IntArray, int]:
+@checked
+def bias_registers(bias: Numbers, mant_max: Count, exp_max: Exponent) -> tuple[IntArray, int]:
     """Mantissas and the smallest common exponent with ``mant << exp`` nearest to ``bias``.
 
     Args:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from biril_nm.arguments import checked
 from biril_nm.errors import ConfigError
 from biril_nm.loihi.registers import BIAS_EXP_BITS
 
 __all__ = ["CHIPS", "LOIHI1", "LOIHI2", "ChipProfile", "chip_profile"]
 
 
+@checked
 @dataclass(frozen=True)
 class ChipProfile:
     """Limits of one chip that a graph must respect; Lava itself enforces none of them.
@@ -83,6 +85,7 @@ LOIHI2 = ChipProfile(
 CHIPS = {chip.name: chip for chip in (LOIHI1, LOIHI2)}
 
 
+@checked
 def chip_profile(name: str | ChipProfile) -> ChipProfile:
     """Return the profile called ``name``; a profile is passed through.
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+from biril_nm.arguments import checked, unknown_name
 from biril_nm.coding import Coding
 from biril_nm.errors import BirilError, ConfigError, bullet_list
 from biril_nm.neurons import NEURONS, SURROGATES
@@ -16,6 +17,7 @@ MAX_SIZE = 1 << 20  # of one layer: the neurons of a Loihi 2 chip
 MAX_LAYERS = 1000
 
 
+@checked
 @dataclass(frozen=True)
 class ModelConfig:
     """Size and kind of a network; the defaults fit scikit-learn's 8x8 digits.
@@ -60,15 +62,10 @@ class ModelConfig:
         if type(self.n_classes) is not int or not 2 <= self.n_classes <= MAX_SIZE:
             found.append(f"n_classes is {self.n_classes!r:.80}; expected 2 to {MAX_SIZE}")
         found += self._unknown_names()
-        for name in ("batch_norm", "bias"):
-            if type(getattr(self, name)) is not bool:
-                found.append(f"{name} is {getattr(self, name)!r}; expected true or false")
         for name, top in (("beta", 1.0), ("threshold", 1e6)):
             value = getattr(self, name)
             if type(value) not in (int, float) or not 0.0 < value <= top:
                 found.append(f"{name} is {value!r}; expected a number above 0, up to {top:g}")
-        if not isinstance(self.coding, Coding):
-            found.append(f"coding is {self.coding!r}; expected a biril_nm.coding.Coding")
         return found
 
     def _wrong_sizes(self) -> list[str]:
@@ -87,7 +84,7 @@ class ModelConfig:
             ("surrogate", SURROGATES),
         )
         return [
-            f"{name} '{getattr(self, name)}' is unknown; expected one of {', '.join(known)}"
+            unknown_name(name, getattr(self, name), known)
             for name, known in registries
             if getattr(self, name) not in known
         ]
@@ -97,6 +94,7 @@ class ModelConfig:
         return {**asdict(self), "coding": self.coding.to_dict()}
 
     @staticmethod
+    @checked
     def from_dict(values: Mapping[str, Any]) -> ModelConfig:
         """Inverse of :meth:`to_dict`; missing fields take their defaults.
 

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from biril_nm.arguments import checked
 from biril_nm.errors import BirilError, FileFormatError
 from biril_nm.models.config import ModelConfig
 from biril_nm.models.net import BirilNet
@@ -43,6 +44,7 @@ def as_array(tensor: Tensor) -> NDArray[Any]:
     return array
 
 
+@checked
 def save(net: BirilNet, path: str | Path, force: bool = False) -> None:
     """Write ``net`` to ``path`` atomically; equal nets give equal files.
 
@@ -55,6 +57,7 @@ def save(net: BirilNet, path: str | Path, force: bool = False) -> None:
     write_document(target, header, arrays, compress=False)
 
 
+@checked
 def load(path: str | Path) -> BirilNet:
     """Read a file of :func:`save`; the net comes back in eval mode on the CPU.
 

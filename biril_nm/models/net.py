@@ -17,6 +17,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
+from biril_nm.arguments import Seed, checked
 from biril_nm.coding import Coding, check_decision
 from biril_nm.decision import class_scores
 from biril_nm.errors import ConfigError
@@ -167,7 +168,7 @@ class BirilNet(nn.Module):
         """The output neurons."""
         return list(self.neurons.values())[-1]
 
-    def encode(self, values: ArrayLike, seed: int = 0) -> Tensor:
+    def encode(self, values: ArrayLike, seed: Seed = 0) -> Tensor:
         """Float input of the net for values in 0..1, through the config's coding.
 
         Shape:
@@ -188,7 +189,8 @@ class BirilNet(nn.Module):
         return f"'{self.name}', {self.config.coding}"
 
 
-def encode(coding: Coding, values: ArrayLike, seed: int = 0) -> Tensor:
+@checked
+def encode(coding: Coding, values: ArrayLike, seed: Seed = 0) -> Tensor:
     """Float input ``(n_steps, batch, *shape)``; direct coding expands one step (stride 0)."""
     message = coding.encode(values, seed)
     if coding.kind == "direct":

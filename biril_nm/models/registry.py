@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
+from biril_nm.arguments import Seed, checked, unknown_name
 from biril_nm.errors import ConfigError
 from biril_nm.models.config import ModelConfig
 from biril_nm.models.convnet import convnet
@@ -15,22 +16,20 @@ from biril_nm.models.net import BirilNet
 
 __all__ = ["MODELS", "build_model"]
 
-MAX_SEED = (1 << 63) - 1
 MAX_PARAMETERS = 1 << 28  # twice the synapses of a Loihi 2 chip; 1 GiB of float32
 
 MODELS: dict[str, Callable[[ModelConfig], nn.Sequential]] = {"convnet": convnet, "mlp": mlp}
 
 
-def build_model(name: str, config: ModelConfig | None = None, seed: int = 0) -> BirilNet:
+@checked
+def build_model(name: str, config: ModelConfig | None = None, seed: Seed = 0) -> BirilNet:
     """A freshly initialised network; equal arguments give equal weights.
 
     Raises:
         ConfigError: unknown architecture, or a config that does not fit it or is too large.
     """
     if name not in MODELS:
-        raise ConfigError(f"model '{name}' is unknown; expected one of {', '.join(MODELS)}")
-    if not 0 <= seed <= MAX_SEED:
-        raise ConfigError(f"seed is {seed!r:.40}; expected 0 to {MAX_SEED}")
+        raise ConfigError(unknown_name("model", name, MODELS))
     settings = config or ModelConfig()
     _check_size(name, settings)
     with torch.random.fork_rng(devices=[]):

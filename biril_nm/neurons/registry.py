@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import snntorch as snn
 
+from biril_nm.arguments import checked, unknown_name
 from biril_nm.errors import ConfigError
 from biril_nm.neurons.integrator import integrate_and_fire
 from biril_nm.neurons.lif import leaky
@@ -22,6 +23,7 @@ NEURONS: dict[str, Callable[[float, float, Surrogate], snn.Leaky]] = {
 }
 
 
+@checked
 def make_neuron(
     kind: str, beta: float = 1.0, threshold: float = 1.0, surrogate: str = "sigmoid"
 ) -> snn.Leaky:
@@ -31,5 +33,5 @@ def make_neuron(
         ConfigError: unknown kind or surrogate, or a parameter out of range.
     """
     if kind not in NEURONS:
-        raise ConfigError(f"neuron '{kind}' is unknown; expected one of {', '.join(NEURONS)}")
+        raise ConfigError(unknown_name("neuron", kind, NEURONS))
     return NEURONS[kind](beta, threshold, make_surrogate(surrogate))

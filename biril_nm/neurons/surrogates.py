@@ -16,6 +16,7 @@ import torch
 from snntorch import surrogate as snn_surrogate
 from torch import Tensor
 
+from biril_nm.arguments import checked, unknown_name
 from biril_nm.errors import ConfigError
 
 __all__ = ["SIGMOID_ALPHA", "SURROGATES", "SigmoidSurrogate", "make_surrogate", "slope"]
@@ -73,6 +74,7 @@ SURROGATES: dict[str, Callable[[], Surrogate]] = {
 }
 
 
+@checked
 def make_surrogate(name: str) -> Surrogate:
     """The surrogate called ``name``, with its default slope.
 
@@ -80,7 +82,7 @@ def make_surrogate(name: str) -> Surrogate:
         ConfigError: the name is unknown; the message lists the known ones.
     """
     if name not in SURROGATES:
-        raise ConfigError(f"surrogate '{name}' is unknown; expected one of {', '.join(SURROGATES)}")
+        raise ConfigError(unknown_name("surrogate", name, SURROGATES))
     return SURROGATES[name]()
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from biril_nm.arguments import checked
 from biril_nm.coding import Coding
 from biril_nm.engines import Engine, Network, RunOptions, available_engines, get_engine
 from biril_nm.errors import ConfigError
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["check_parity"]
 
 
+@checked
 def check_parity(
     graph: LoihiGraph,
     spikes: ArrayLike | Mapping[str, ArrayLike],

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from biril_nm.arguments import checked
 from biril_nm.errors import ParityError
 from biril_nm.recording import LEARNING_VARIABLES, Recording
 
@@ -65,6 +66,7 @@ class Difference(NamedTuple):
     values: tuple[int, int]
 
 
+@checked
 def compare(
     name_a: str, a: Recording, name_b: str, b: Recording, order: Sequence[str]
 ) -> Mismatch | None:
@@ -90,6 +92,7 @@ def compare(
     return min(found, key=lambda item: item[0])[1] if found else None
 
 
+@checked
 def compare_learning(name_a: str, a: Recording, name_b: str, b: Recording) -> Mismatch | None:
     """First difference between the plastic connections of two runs: earliest chip step first.
 

@@ -6,12 +6,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from biril_nm.arguments import checked
 from biril_nm.errors import ConfigError
 from biril_nm.recording.recording import NodeRecording, Recording
 
 __all__ = ["joined"]
 
 
+@checked
 def joined(recordings: Sequence[Recording]) -> Recording:
     """All samples of ``recordings``, one after the other along the batch.
 

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from numpy.typing import NDArray
 
+from biril_nm.arguments import checked
 from biril_nm.coding import check_decision
 from biril_nm.decision import DEFAULT_DECISION
 from biril_nm.decision import class_scores as scores_of
 from biril_nm.errors import ConfigError
+from biril_nm.hw_graph import LoihiGraph
 from biril_nm.hw_graph.inputs import driving_inputs
 from biril_nm.hw_graph.outputs import output_neurons
 from biril_nm.loihi import VTH_SHIFT
-
-if TYPE_CHECKING:
-    from biril_nm.hw_graph import LoihiGraph
-    from biril_nm.recording.recording import Recording
+from biril_nm.recording.recording import Recording
 
 __all__ = ["class_scores", "decision_of", "predict", "readout_node", "single_readout"]
 
@@ -36,6 +33,7 @@ def readout_node(graph: LoihiGraph) -> str:
     return (*output_neurons(graph), *reversed(graph.neurons))[0]
 
 
+@checked
 def single_readout(graph: LoihiGraph) -> str:
     """Neurons node that classifies, of a network with one input and one output.
 
@@ -82,6 +80,7 @@ def class_scores(graph: LoihiGraph, recording: Recording) -> NDArray[np.generic]
     )
 
 
+@checked
 def predict(graph: LoihiGraph, recording: Recording) -> NDArray[np.int64]:
     """Class with the highest score, the first one of equals. Shape ``(batch,)``."""
     return np.asarray(class_scores(graph, recording).argmax(axis=-1), dtype=np.int64)

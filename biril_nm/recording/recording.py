@@ -6,18 +6,17 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from biril_nm.arguments import checked
 from biril_nm.errors import ConfigError, FileFormatError
+from biril_nm.hw_graph import LoihiGraph
 from biril_nm.recording.channels_last import torch_view
 from biril_nm.recording.folder import read_folder
 from biril_nm.storage import check_output, parse_json, read_npz, write_npz
-
-if TYPE_CHECKING:
-    from biril_nm.hw_graph import LoihiGraph
 
 __all__ = [
     "LEARNING_VARIABLES",
@@ -35,7 +34,8 @@ VARIABLES = ("s", "u", "v")
 LEARNING_VARIABLES = ("w", "t", "d", "x1", "x2", "y1", "y2", "y3")
 
 
-def check_variables(names: Any) -> tuple[str, ...]:
+@checked
+def check_variables(names: Iterable[str] | str) -> tuple[str, ...]:
     """Return ``names`` as a tuple of known variables, in the order s, u, v."""
     given = tuple(names.split(",")) if isinstance(names, str) else tuple(names)
     unknown = [name for name in given if name not in VARIABLES]
@@ -44,7 +44,10 @@ def check_variables(names: Any) -> tuple[str, ...]:
     return tuple(name for name in VARIABLES if name in given)
 
 
-def split_variables(names: Any, learn: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
+@checked
+def split_variables(
+    names: Iterable[str] | str, learn: bool
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Variables of neurons and, in a run that learns, of plastic connections, each in fixed order.
 
     Raises:
@@ -65,6 +68,7 @@ def split_variables(names: Any, learn: bool) -> tuple[tuple[str, ...], tuple[str
         raise ConfigError(f"{error}, and {', '.join(LEARNING_VARIABLES)}") from None
 
 
+@checked
 def recorded_nodes(graph: LoihiGraph, nodes: Iterable[str] | str | None) -> tuple[str, ...]:
     """Neurons nodes to record, in the order of the graph; None stands for all.
 
@@ -176,6 +180,7 @@ class Recording(Mapping[str, NodeRecording]):
             raise ConfigError("this trace was loaded from a file, which keeps node time only")
         return self.chip()
 
+    @checked
     def save(self, path: str | Path, force: bool = False) -> None:
         """Write ``.npz`` atomically: arrays ``NODE.s``, ``NODE.u``, ``NODE.v`` and ``meta`` (JSON).
 
@@ -196,6 +201,7 @@ class Recording(Mapping[str, NodeRecording]):
         write_npz(target, arrays)
 
     @staticmethod
+    @checked
     def load(path: str | Path) -> Recording:
         """Read a file of :meth:`save`, or a folder that a run was recorded to (memory-mapped).
 

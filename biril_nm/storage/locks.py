@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from biril_nm.errors import OutputInUseError
+from biril_nm.errors import ConfigError, OutputInUseError
 
 __all__ = ["LOCK", "lock_folder", "locked"]
 
@@ -35,10 +35,16 @@ def lock_folder(folder: str | Path, wait_s: float = 0.0) -> Iterator[Path]:
     """Be the only writer of a folder, which is made if it is missing; see :func:`locked`.
 
     Raises:
+        ConfigError: the path is that of a file.
         OutputInUseError: another process writes into it; the message names that process.
     """
     target = Path(folder)
-    target.mkdir(parents=True, exist_ok=True)
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise ConfigError(
+            f"output folder '{target}' leads to a file; expected a folder. Choose another one"
+        ) from None
     with locked(target / LOCK, f"output folder '{target}'", wait_s):
         yield target
 

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from biril_nm.arguments import Count, Seed, checked
 from biril_nm.coding import Coding
 from biril_nm.data import DataSet, Shift
 from biril_nm.data.labels import check_labels
@@ -45,7 +46,7 @@ class Adaptation:
     """
 
     shift: str
-    seed: int
+    seed: Seed
     counts: tuple[int, ...]
     before: float
     frozen: float
@@ -59,8 +60,9 @@ class Adaptation:
         return (self.learned[index] - self.frozen) / lost if lost else 0.0
 
 
+@checked
 def samples_per_class(
-    labels: NDArray[np.int64], per_class: int, n_classes: int, seed: int
+    labels: NDArray[np.int64], per_class: Count, n_classes: Count, seed: Seed
 ) -> NDArray[np.int64]:
     """Indices of ``per_class`` random samples of each class; larger sets hold the smaller ones.
 
@@ -81,6 +83,7 @@ def samples_per_class(
     return np.concatenate(chosen)
 
 
+@checked
 def measure_adaptation(
     graph: LoihiGraph,
     random_graph: LoihiGraph,
@@ -88,7 +91,7 @@ def measure_adaptation(
     coding: Coding,
     shift: Shift,
     counts: Sequence[int] = (1, 10, 100),
-    seed: int = 0,
+    seed: Seed = 0,
     config: DeltaConfig | None = None,
 ) -> Adaptation:
     """Run one adaptation experiment.
@@ -145,6 +148,7 @@ def _spike_counts(graph: LoihiGraph, spikes: NDArray[Any]) -> NDArray[np.float32
     return np.asarray(counts.reshape(len(counts), -1), dtype=np.float32)
 
 
+@checked
 def plot_adaptation(results: Mapping[str, Sequence[Adaptation]], path: str | Path) -> None:
     """Draw one panel per change: accuracy over samples per class, mean and range of the runs.
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from biril_nm.arguments import Between, checked
 from biril_nm.errors import ConfigError
 from biril_nm.hardware_sim import simulate
 from biril_nm.hw_graph import Dense, Input, LoihiGraph, Neurons, Output
@@ -30,6 +31,7 @@ WAKE_WEIGHT, WAKE_EXP, VTH = (
 )  # one driving spike fires the post-neuron; plastic ones never
 
 
+@checked
 @dataclass(frozen=True)
 class Protocol:
     """What happens in one run.
@@ -50,11 +52,12 @@ class Protocol:
     settle: int = 2
 
 
+@checked
 def measure_window(
     rule: LearningRule,
-    lags: Sequence[int],
+    lags: Sequence[Annotated[int, Between(-1024, 1024)]],
     protocol: Protocol | None = None,
-    repeats: int = 32,
+    repeats: Annotated[int, Between(1, 1 << 16)] = 32,
 ) -> NDArray[np.float64]:
     """Mean weight change at each lag ``t_post - t_pre`` in steps (pre before post is positive).
 

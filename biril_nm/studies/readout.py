@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from biril_nm.arguments import Count, Seed, checked
 from biril_nm.data.labels import check_labels
 from biril_nm.errors import ConfigError
 from biril_nm.hardware_sim import simulate
@@ -40,9 +41,11 @@ __all__ = [
 TARGET = "target"  # name of the Input through which the host sends the target spikes
 MISSING, SURPLUS = "missing", "surplus"  # error neurons: a wanted spike did not come, one too many
 ERROR_WEIGHT, ERROR_VTH = 128, 64
+MAX_TARGETS = 1 << 28  # values of the target's input in one stream: 1 GiB
 FRESH_VTH = 1024  # 30 inputs at weights of +-35 per spike: well inside 8 bits
 
 
+@checked
 @dataclass(frozen=True)
 class DeltaConfig:
     """Settings of readout learning.
@@ -78,6 +81,7 @@ class DeltaConfig:
         return max(1, min(self.replays, self.presentations // max(1, n_samples)))
 
 
+@checked
 def readout_connection(graph: LoihiGraph) -> str:
     """Name of the Dense connection that feeds the only output.
 
@@ -94,8 +98,9 @@ def readout_connection(graph: LoihiGraph) -> str:
     return names[0]
 
 
+@checked
 def plastic_readout(
-    graph: LoihiGraph, config: DeltaConfig | None = None, seed: int = 0
+    graph: LoihiGraph, config: DeltaConfig | None = None, seed: Seed = 0
 ) -> LoihiGraph:
     """The graph with a plastic readout and an Input for the target spikes.
 
@@ -146,6 +151,7 @@ def _error_neurons(
     return nodes, tuple(edges)
 
 
+@checked
 def fresh_readout(graph: LoihiGraph, vth: int = FRESH_VTH) -> LoihiGraph:
     """The graph with a readout that knows nothing: weights and bias 0.
 
@@ -160,6 +166,7 @@ def fresh_readout(graph: LoihiGraph, vth: int = FRESH_VTH) -> LoihiGraph:
     )
 
 
+@checked
 def frozen(graph: LoihiGraph) -> LoihiGraph:
     """The graph without rules, tags, modulators and all that served modulation alone.
 
@@ -190,8 +197,9 @@ def _needed(graph: LoihiGraph) -> set[str]:
         kept |= found
 
 
+@checked
 def target_spikes(
-    labels: ArrayLike, n_classes: int, n_steps: int, quiet_steps: int = 1
+    labels: ArrayLike, n_classes: Count, n_steps: Count, quiet_steps: int = 1
 ) -> NDArray[np.int32]:
     """Wanted spikes of the readout: the label's neuron in every step but the first ``quiet_steps``.
 
@@ -201,6 +209,11 @@ def target_spikes(
     Raises:
         ConfigError: no step is left for the target, or a label that is no class.
     """
+    if n_classes * n_steps * max(1, np.size(labels)) > MAX_TARGETS:
+        raise ConfigError(
+            f"{n_steps} steps of {np.size(labels)} samples and {n_classes} classes are more than "
+            f"{MAX_TARGETS} values; expected fewer. Learn from fewer samples at once"
+        )
     if quiet_steps >= n_steps:
         raise ConfigError(f"{quiet_steps} quiet steps leave none of {n_steps} for the target")
     known = check_labels(labels, np.size(labels), n_classes)
@@ -210,6 +223,7 @@ def target_spikes(
     return spikes
 
 
+@checked
 def stream(
     graph: LoihiGraph, spikes: NDArray[Any], labels: ArrayLike, config: DeltaConfig | None = None
 ) -> dict[str, NDArray[Any]]:
@@ -242,12 +256,13 @@ def _labels_of(spikes: NDArray[Any], labels: ArrayLike, n_classes: int) -> NDArr
     return check_labels(labels, spikes.shape[1], n_classes, shown)
 
 
+@checked
 def finetune(
     graph: LoihiGraph,
     spikes: NDArray[Any],
     labels: ArrayLike,
     config: DeltaConfig | None = None,
-    seed: int = 0,
+    seed: Seed = 0,
 ) -> LoihiGraph:
     """Learn the readout from a few labelled samples; returns the graph with the new weights.
 

@@ -6,11 +6,12 @@ The reference for features and for readouts learned on the chip: exact, without 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from biril_nm.arguments import Between, checked
 from biril_nm.data.labels import check_labels
 from biril_nm.errors import ConfigError
 
@@ -54,7 +55,10 @@ class Ridge:
         return float((self.predict(features) == known).mean())
 
 
-def fit_ridge(features: NDArray[Any], labels: ArrayLike, n_classes: int = 10) -> Ridge:
+@checked
+def fit_ridge(
+    features: NDArray[Any], labels: ArrayLike, n_classes: Annotated[int, Between(2, 1 << 16)] = 10
+) -> Ridge:
     """Fit ``min ||Y - X W||^2 + penalty ||W||^2`` with centred X and one-hot Y.
 
     The penalty is the one of :data:`STRENGTHS` with the smallest generalised cross-validation
@@ -67,8 +71,10 @@ def fit_ridge(features: NDArray[Any], labels: ArrayLike, n_classes: int = 10) ->
         n_classes: number of classes.
 
     Raises:
-        ConfigError: fewer than two samples, or labels that do not fit them.
+        ConfigError: fewer than two samples, or features or labels that do not fit.
     """
+    if features.ndim != 2:
+        raise ConfigError(f"features have shape {features.shape}; expected (n, f)")
     y = check_labels(labels, len(features), n_classes)
     if len(y) < 2:
         raise ConfigError(f"{len(y)} samples; ridge regression needs at least 2")

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from biril_nm.arguments import Seed, checked, shown
 from biril_nm.data.labels import check_labels
 from biril_nm.errors import ConfigError
 from biril_nm.models.net import BirilNet, encode
@@ -31,10 +32,11 @@ class Evaluation:
 
 
 @torch.no_grad()
+@checked
 def evaluate(
     net: BirilNet,
     loader: Iterable[tuple[Any, Any]],
-    seed: int = 0,
+    seed: Seed = 0,
     device: str | None = None,
     decision: str = BirilNet.decision,
 ) -> Evaluation:
@@ -50,7 +52,10 @@ def evaluate(
     Raises:
         ConfigError: the loader yields nothing, labels that do not fit, or an unknown decision.
     """
-    place = torch.device(device) if device else next(net.parameters()).device
+    try:
+        place = torch.device(device) if device else next(net.parameters()).device
+    except RuntimeError:
+        raise ConfigError(f"device is {shown(device)}; expected cpu, cuda or cuda:N") from None
     was_training = net.training
     net.eval()
     right = count = 0

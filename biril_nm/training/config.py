@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from biril_nm.arguments import MAX_SEED, checked, unknown_name
 from biril_nm.errors import BirilError, ConfigError, bullet_list
 from biril_nm.learning.rule import LearningRule
 from biril_nm.learning.rules import get_rule
@@ -19,6 +20,7 @@ __all__ = ["TrainConfig"]
 PERIODS = ("epoch", "batch")
 
 
+@checked
 @dataclass(frozen=True)
 class TrainConfig:
     """Settings of a training run.
@@ -58,14 +60,11 @@ class TrainConfig:
             findings.append(f"epochs is {self.epochs!r}; expected an integer from 1")
         if type(self.lr) not in (int, float) or not (self.lr > 0 and math.isfinite(self.lr)):
             findings.append(f"lr is {self.lr!r}; expected a positive number")
-        if type(self.seed) is not int or self.seed < 0:
-            findings.append(f"seed is {self.seed!r}; expected an integer from 0")
+        if not 0 <= self.seed <= MAX_SEED:
+            findings.append(f"seed is {self.seed!r}; expected an integer from 0 to {MAX_SEED}")
         for name, allowed in (("loss", LOSSES), ("period", PERIODS), ("plastic", PLASTIC)):
             if getattr(self, name) not in allowed:
-                found = getattr(self, name)
-                findings.append(
-                    f"{name} '{found}' is unknown; expected one of {', '.join(allowed)}"
-                )
+                findings.append(unknown_name(name, getattr(self, name), allowed))
         if findings:
             raise ConfigError(bullet_list("the training configuration makes no sense:", findings))
 
@@ -74,6 +73,7 @@ class TrainConfig:
         """The cycle of phases that :attr:`schedule` means."""
         return parse_schedule(self.schedule)
 
+    @checked
     def lr_at(self, epoch: int) -> float:
         """Learning rate of an epoch, counted from 0."""
         return self.lr * 0.5 * (1.0 + math.cos(math.pi * epoch / self.epochs))
@@ -86,6 +86,7 @@ class TrainConfig:
         return {**values, "plasticity": plasticity}
 
     @staticmethod
+    @checked
     def from_dict(values: Mapping[str, Any]) -> TrainConfig:
         """Inverse of :meth:`to_dict`; ``plasticity.rule`` may also be a registry name.
 
@@ -109,6 +110,7 @@ class TrainConfig:
         except (TypeError, ValueError) as error:
             raise ConfigError(f"the training configuration is damaged: {error!r}") from error
 
+    @checked
     def differences(self, other: TrainConfig) -> list[str]:
         """Fields in which two configurations differ; device and reports do not count."""
         compared = {f.name for f in fields(self)} - {"device", "tensorboard", "curves"}

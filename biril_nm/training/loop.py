@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from biril_nm.arguments import Seed, checked
 from biril_nm.data.labels import check_labels
 from biril_nm.errors import ConfigError, DivergedError
 from biril_nm.models.files import save
@@ -49,6 +50,7 @@ class History:
         return self.records[-1].get("test_accuracy") if self.records else None
 
 
+@checked
 def resolve_device(name: str) -> torch.device:
     """``"auto"`` is CUDA if available, else the CPU.
 
@@ -68,6 +70,7 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
+@checked
 def fit(
     net: BirilNet,
     loaders: tuple[Loader, Loader | None],
@@ -224,7 +227,7 @@ def _diverged(found: str, epoch: int, settings: TrainConfig) -> DivergedError:
     )
 
 
-def _batches(net: BirilNet, loader: Any, seed: int, epoch: int) -> Iterator[Batch]:
+def _batches(net: BirilNet, loader: Any, seed: Seed, epoch: int) -> Iterator[Batch]:
     device = next(net.parameters()).device
     batches = loader.epoch(epoch) if hasattr(loader, "epoch") else loader
     for index, (values, labels) in enumerate(batches):

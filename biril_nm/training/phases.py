@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from biril_nm.arguments import Seed, checked, unknown_name
 from biril_nm.errors import ConfigError
 from biril_nm.models.net import BirilNet, Link, NetOutput
 from biril_nm.training.local_rule.plasticity import Grid, LocalLearner, PlasticityConfig
@@ -48,6 +49,7 @@ LOSSES: dict[str, Callable[[Tensor, Tensor, int], Tensor]] = {
 }
 
 
+@checked
 def plastic_links(net: BirilNet, plastic: str = "conv") -> tuple[Link, ...]:
     """The weight layers that S and H change by the local rule.
 
@@ -73,6 +75,7 @@ def plastic_links(net: BirilNet, plastic: str = "conv") -> tuple[Link, ...]:
     return tuple(chosen)
 
 
+@checked
 @dataclass
 class PhaseState:
     """What phases share during one epoch.
@@ -90,14 +93,14 @@ class PhaseState:
     loss: str = "ce"
     plastic: str = "conv"
     plasticity: PlasticityConfig = field(default_factory=PlasticityConfig)
-    seed: int = 0
+    seed: Seed = 0
     eta_scale: float = 1.0
     grids: dict[str, Grid] = field(default_factory=dict)
     learner: LocalLearner = field(init=False)
 
     def __post_init__(self) -> None:
         if self.loss not in LOSSES:
-            raise ConfigError(f"loss '{self.loss}' is unknown; expected one of {', '.join(LOSSES)}")
+            raise ConfigError(unknown_name("loss", self.loss, LOSSES))
         self.learner = LocalLearner(self.plasticity, self.seed)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 
+from biril_nm.arguments import checked
 from biril_nm.errors import ConfigError
 
 __all__ = ["LETTERS", "parse_schedule", "phase_at", "ratio_of"]
@@ -18,6 +19,7 @@ LETTERS = "BSH"
 MAX_CYCLE = 10_000
 
 
+@checked
 def parse_schedule(text: str) -> str:
     """The cycle meant by a ratio ``"1:6:2"`` or a written cycle ``"BBSBBH"``.
 
@@ -45,11 +47,13 @@ def _from_ratio(n_s: int, n_b: int, n_h: int) -> str:
     return "".join("B" * (each + (i < extra)) + letter for i, letter in enumerate(others))
 
 
+@checked
 def ratio_of(cycle: str) -> tuple[int, int, int]:
     """Counts (S, B, H) of a cycle."""
     return cycle.count("S"), cycle.count("B"), cycle.count("H")
 
 
+@checked
 def phase_at(cycle: str, index: int) -> str:
     """Letter of epoch (or batch) ``index``, counted from 0."""
     return cycle[index % len(cycle)]

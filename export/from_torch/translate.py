@@ -28,7 +28,7 @@ import logging
 import math
 from collections.abc import Mapping
 from numbers import Real
-from typing import Any
+from typing import Annotated, Any
 
 import nir
 import numpy as np
@@ -36,6 +36,7 @@ import torch
 from torch import nn
 
 import biril_nm
+from biril_nm.arguments import Unchecked, checked
 from biril_nm.coding import Coding
 from biril_nm.decision import DEFAULT_DECISION
 from biril_nm.errors import ConfigError, UnsupportedNodeError, bullet_list
@@ -55,10 +56,11 @@ __all__ = ["to_nir"]
 log = logging.getLogger(__name__)
 
 
+@checked
 def to_nir(
-    module: nn.Module,
+    module: Annotated[nn.Module, Unchecked()],
     sample_input: Any = None,
-    dt_s: float = 1e-4,
+    dt_s: Annotated[float, Unchecked()] = 1e-4,
     coding: Coding | Mapping[str, Coding] | None = None,
 ) -> nir.NIRGraph:
     """Translate a network into a NIR graph.

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from biril_nm.arguments import checked
 from biril_nm.errors import BirilError, ConfigError, MissingDependencyError
 from biril_nm.export.backends import Target
 from biril_nm.export.design_rules import RULES, Finding, check_design
@@ -104,6 +105,7 @@ def _lava_network() -> Any:
         return importlib.import_module("biril_nm.export.lava.bundle.lava_network")
 
 
+@checked
 def build(
     graph: LoihiGraph,
     n_steps: int,
@@ -135,6 +137,7 @@ def build(
         return module.LavaNetwork(description, arrays, n_steps, learn=learn)
 
 
+@checked
 def run_lava(
     graph: LoihiGraph,
     spikes: Any,
@@ -242,6 +245,7 @@ def _lava_version() -> str:
         return "lava-nc (version unknown)"
 
 
+@checked
 def write(
     graph: LoihiGraph,
     path: str | Path,

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import biril_nm
-from biril_nm import compartments, decision, loihi
+from biril_nm import arguments, compartments, decision, loihi
 from biril_nm.compartments import CompartmentModel, clearing, source_of
 from biril_nm.export.lava import bundle as lava_bundle
 from biril_nm.hw_graph import LoihiGraph
@@ -29,7 +29,7 @@ SCRIPTS = (
     "lava_compartments.py",
     "lava_learning.py",
 )
-FLOORS = (loihi, compartments)  # packages that the files of compartment models import
+FLOORS = (arguments, loihi, compartments)  # packages that the files of compartment models import
 MODELS = "biril_neurons"  # package of those files in a bundle
 DESCRIPTION = "network"  # name of the JSON text (UTF-8 bytes) in network.npz
 

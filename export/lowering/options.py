@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from biril_nm.arguments import Seed, checked
 from biril_nm.coding import check_decision
 from biril_nm.errors import ConfigError, RangeError
 from biril_nm.export.lowering.numbers.weight_grid import SCALE_SEARCHES
@@ -21,6 +22,7 @@ from biril_nm.loihi import LOIHI2, WEIGHT_BITS, ChipProfile, chip_profile
 __all__ = ["LoweringOptions"]
 
 
+@checked
 @dataclass(frozen=True)
 class LoweringOptions:
     """Options of one lowering; the keyword arguments of :func:`lower` are these fields.
@@ -51,7 +53,7 @@ class LoweringOptions:
     calibration: ArrayLike | Mapping[str, ArrayLike] | None = field(
         default=None, compare=False, repr=False
     )
-    seed: int = 0
+    seed: Seed = 0
     readout: str | None = None
     scale_search: str = "max"
     split_mixed: bool = False

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 import nir
 from numpy.typing import ArrayLike
 
+from biril_nm.arguments import Seed, checked
 from biril_nm.export.design_rules import check_design
 from biril_nm.export.lowering.options import LoweringOptions
 from biril_nm.export.lowering.passes.assemble import assemble
@@ -38,6 +39,7 @@ __all__ = ["lower", "lower_stages"]
 log = logging.getLogger(__name__)
 
 
+@checked
 def lower(
     nir_graph: nir.NIRGraph,
     chip: ChipProfile | str = LOIHI2,
@@ -45,7 +47,7 @@ def lower(
     weight_bits: int = WEIGHT_BITS,
     reset: str | None = None,
     calibration: ArrayLike | Mapping[str, ArrayLike] | None = None,
-    seed: int = 0,
+    seed: Seed = 0,
     readout: str | None = None,
     scale_search: str = "max",
     split_mixed: bool = False,
@@ -96,6 +98,7 @@ def lower(
     return lower_stages(nir_graph, options).graph
 
 
+@checked
 def lower_stages(nir_graph: nir.NIRGraph, options: LoweringOptions | None = None) -> Lowering:
     """The same as :func:`lower`, with all stages of the way.
 

@@ -17,6 +17,7 @@ from typing import Any, BinaryIO
 import h5py
 import numpy as np
 
+from biril_nm.arguments import checked
 from biril_nm.errors import ConfigError, FileFormatError
 from biril_nm.export.netx.reading import build_graph
 from biril_nm.export.netx.records import LayerRecord, read_records
@@ -37,6 +38,7 @@ OURS = "biril_nm"
 MAX_TEXT = 1 << 20
 
 
+@checked
 def read_netx(
     path: str | Path,
     input_message_bits: int | None = None,
@@ -126,6 +128,7 @@ def _our_facts(file: Any, source: Path) -> dict[str, Any]:
     return dict(facts)
 
 
+@checked
 def write_netx(
     graph: LoihiGraph, path: str | Path, force: bool = False, round_bias: bool = False
 ) -> None:

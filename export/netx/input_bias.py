@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from biril_nm.arguments import checked
 from biril_nm.errors import ConfigError, RangeError
 from biril_nm.export.netx.registers import BIAS_EXP
 from biril_nm.hw_graph import LoihiGraph
@@ -22,6 +23,7 @@ from biril_nm.loihi import LOIHI2
 __all__ = ["with_input_bias"]
 
 
+@checked
 def with_input_bias(graph: LoihiGraph, picture: ArrayLike) -> LoihiGraph:
     """A copy whose input neurons receive one picture as their bias at every step.
 

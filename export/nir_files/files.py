@@ -9,6 +9,7 @@ from typing import Any
 import nir
 from nir.serialization import hdf2dict
 
+from biril_nm.arguments import checked
 from biril_nm.errors import ConfigError, FileFormatError
 from biril_nm.export.nir_files.repair import mended_graph
 from biril_nm.export.nir_nodes.registry import kind_names
@@ -18,6 +19,7 @@ from biril_nm.storage.hdf5 import open_checked, write_whole
 __all__ = ["read_nir", "write_nir"]
 
 
+@checked
 def read_nir(path: str | Path) -> nir.NIRGraph:
     """Read a NIR graph of any producer after checking the file.
 
@@ -75,6 +77,7 @@ def _name_damaged(source: Path, graph: Mapping[str, Any], prefix: str) -> None:
             ) from error
 
 
+@checked
 def write_nir(path: str | Path, graph: nir.NIRGraph, force: bool = False) -> None:
     """Write atomically; an existing file stays unless ``force``.
 

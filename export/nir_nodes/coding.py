@@ -8,6 +8,7 @@ from typing import Any
 
 import nir
 
+from biril_nm.arguments import checked
 from biril_nm.coding import Coding
 from biril_nm.errors import ConfigError
 from biril_nm.export.nir_nodes.metadata import EXACT_REGISTERS
@@ -22,6 +23,7 @@ def coding_facts(coding: Coding) -> dict[str, Any]:
     return {**facts, "coding": coding.kind, "scale": coding.scale, **sign}
 
 
+@checked
 def with_coding(graph: nir.NIRGraph, coding: Coding | Mapping[str, Coding]) -> nir.NIRGraph:
     """The graph with another coding of its input; weights stay what they are.
 

@@ -17,8 +17,8 @@ import scipy.sparse
 
 from biril_nm.arrays import FloatArray, Shape
 from biril_nm.errors import RangeError
-from biril_nm.hw_graph import conv_output_shape
 from biril_nm.hw_graph.convolutions import conv_matrix
+from biril_nm.hw_graph.nodes import convolved_shape
 
 __all__ = [
     "Convolution",
@@ -65,8 +65,7 @@ class Convolution:
     @property
     def out_shape(self) -> Shape:
         """(out, H', W')."""
-        geometry: Any = self
-        return conv_output_shape(geometry, self.in_shape)
+        return convolved_shape(self, self.in_shape)
 
 
 @dataclass(frozen=True)

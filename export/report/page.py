@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import biril_nm
+from biril_nm.arguments import checked
 from biril_nm.errors import FileFormatError, MissingDependencyError
 from biril_nm.export.report.drawings import fits_wide, network_svg
 from biril_nm.export.report.figures import raster_png, weights_png
@@ -127,6 +128,7 @@ class Extra:
     sections: Sequence[Section] = ()
 
 
+@checked
 def write_report(
     path: str | Path,
     graph: LoihiGraph,

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from biril_nm.arguments import checked
 from biril_nm.errors import ConfigError
 from biril_nm.hw_graph import LoihiGraph
 from biril_nm.hw_graph.inputs import check_arrays, check_values, driving_inputs
@@ -17,6 +18,7 @@ from biril_nm.recording import Recording
 __all__ = ["Activity", "input_arrays"]
 
 
+@checked
 @dataclass(frozen=True)
 class Activity:
     """Spikes of each source over all steps and samples of one or more runs.
@@ -33,6 +35,7 @@ class Activity:
     spikes: Mapping[str, NDArray[np.int64]]
 
     @staticmethod
+    @checked
     def of(graph: LoihiGraph, trace: Recording, inputs: Any = None) -> Activity:
         """Count the spikes of a trace that recorded "s" of every node.
 

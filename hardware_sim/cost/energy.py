@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from biril_nm.arguments import checked
 from biril_nm.errors import ConfigError
 from biril_nm.hardware_sim.cost.activity import Activity
 from biril_nm.hardware_sim.cost.fanout import fan_out
@@ -29,6 +30,7 @@ __all__ = ["DAVIES_2018", "Constant", "EnergyEstimate", "EnergyTable", "LayerEne
 PICO = 1e-12
 
 
+@checked
 @dataclass(frozen=True)
 class Constant:
     """Energy of one event.
@@ -42,6 +44,7 @@ class Constant:
     source: str
 
 
+@checked
 @dataclass(frozen=True)
 class EnergyTable:
     """Energies per event under one name.
@@ -154,6 +157,7 @@ class EnergyEstimate:
         )
 
 
+@checked
 def energy_text(joules: float) -> str:
     """Three digits and a unit: ``7.23 µJ``."""
     for unit, scale in (("J", 1.0), ("mJ", 1e3), ("µJ", 1e6), ("nJ", 1e9)):
@@ -162,6 +166,7 @@ def energy_text(joules: float) -> str:
     return f"{joules * 1e12:.3g} pJ"
 
 
+@checked
 def estimate_energy(
     graph: LoihiGraph,
     trace: Recording | Activity,

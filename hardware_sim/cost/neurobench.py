@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from biril_nm.arguments import checked
 from biril_nm.errors import ConfigError
 from biril_nm.hardware_sim.cost.activity import input_arrays
 from biril_nm.hardware_sim.cost.fanout import fan_out, stored_weights
@@ -104,6 +105,7 @@ class NeuroBenchMetrics:
         ]
 
 
+@checked
 def neurobench_metrics(graph: LoihiGraph, trace: Recording, inputs: Any) -> NeuroBenchMetrics:
     """Metrics of one run.
 

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from biril_nm.errors import ConfigError, RangeError, bullet_list
+from biril_nm.arguments import Count, checked
+from biril_nm.errors import RangeError, bullet_list
 from biril_nm.hardware_sim.mapping.search import BLOCK_LIMITS, Demand, find_splits
 from biril_nm.hardware_sim.mapping.splits import BlockGrid, reach
 from biril_nm.hw_graph import LoihiGraph
@@ -130,7 +131,7 @@ class Placement:
     """
 
     limits: CoreLimits
-    n_chips: int
+    n_chips: Count
     splits: Mapping[str, BlockGrid]
     parts: Mapping[str, tuple[PlacedBlock, ...]]
     cores: tuple[Core, ...]
@@ -180,8 +181,9 @@ class Placement:
         return f"{fit} {self.limits.chip}: {len(self.cores):,} of {available:,} cores{tail}"
 
 
+@checked
 def map_to_chip(
-    graph: LoihiGraph, chip: str | ChipProfile | CoreLimits = LOIHI2, n_chips: int = 1
+    graph: LoihiGraph, chip: str | ChipProfile | CoreLimits = LOIHI2, n_chips: Count = 1
 ) -> Placement:
     """Place a graph on the cores of a chip, and find what does not fit.
 
@@ -196,8 +198,6 @@ def map_to_chip(
     Raises:
         ConfigError: no chips, or no limits are known for the chip.
     """
-    if n_chips < 1:
-        raise ConfigError(f"n_chips is {n_chips}; expected at least 1")
     limits = limits_of(chip)
     splits, demands, broken = find_splits(graph, limits)
     cores = _pack(graph, splits, demands, limits)
@@ -255,7 +255,7 @@ def _findings(
     broken: Mapping[str, Mapping[str, int]],
     cores: list[Core],
     limits: CoreLimits,
-    n_chips: int,
+    n_chips: Count,
 ) -> list[MappingFinding]:
     found = []
     for name, single in broken.items():

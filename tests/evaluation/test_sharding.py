@@ -228,7 +228,7 @@ def test_nothing_to_do_is_refused():
         evaluate_sharded(classifier(), source, RATE)
     with pytest.raises(ConfigError, match="1 codings for 2 graphs. Give one for each"):
         evaluate_graphs([classifier()] * 2, ArraySamples(*samples()), [RATE])
-    with pytest.raises(ConfigError, match="n_workers is 0; expected at least 1"):
+    with pytest.raises(ConfigError, match="n_workers is 0; expected an integer from 1"):
         evaluate_sharded(classifier(), ArraySamples(*samples()), RATE, n_workers=0)
 
 

@@ -214,7 +214,7 @@ def test_too_many_connections_at_one_population_are_told():
 
 
 def test_a_board_needs_a_chip():
-    with pytest.raises(ConfigError, match="n_chips is 0; expected at least 1"):
+    with pytest.raises(ConfigError, match="n_chips is 0; expected an integer from 1"):
         map_to_chip(random_graph(0), n_chips=0)
 
 

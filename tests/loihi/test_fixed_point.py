@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
-from biril_nm.errors import RangeError
+from biril_nm.errors import ConfigError, RangeError
 from biril_nm.loihi import LOIHI1, SignMode
 from biril_nm.loihi.fixed_point import (
     bias_registers,
@@ -149,9 +149,11 @@ def test_halves_round_away_from_zero(x):
 def test_decay_registers_of_fractions():
     assert [decay_v_register(f) for f in (0.0, 0.1, 0.5, 1.0)] == [0, 410, 2048, 4096]
     assert [decay_u_register(f) for f in (1 / 4096, 0.5, 1.0)] == [0, 2047, 4095]
-    for fraction in (-0.1, 1.1, float("nan"), float("inf")):
+    for fraction in (-0.1, 1.1, float("inf")):
         with pytest.raises(RangeError, match="smaller dt_s"):
             decay_v_register(fraction)
+    with pytest.raises(ConfigError, match="fraction is nan; expected a number"):
+        decay_v_register(float("nan"))
     with pytest.raises(RangeError, match="shorter tau_syn or a longer dt_s"):
         decay_u_register(1e-5)
 

@@ -103,7 +103,7 @@ def test_sizes_that_no_machine_holds_are_refused() -> None:
     with pytest.raises(ConfigError, match="n_steps is 1048577; expected 1 to 1048576"):
         Coding(n_steps=(1 << 20) + 1)
     for seed in (-1, 1 << 63):
-        with pytest.raises(ConfigError, match=f"seed is {seed}; expected 0 to"):
+        with pytest.raises(ConfigError, match=f"seed is {seed}; expected an integer from 0 to"):
             build_model("mlp", seed=seed)
 
 
@@ -131,7 +131,7 @@ def test_seed_decides_the_weights() -> None:
         ({"n_classes": 10**30}, "n_classes is 1000"),
         ({"threshold": -1.0}, "threshold is -1.0"),
         ({"beta": 1.5}, "beta is 1.5"),
-        ({"batch_norm": 1}, "expected true or false"),
+        ({"batch_norm": 1}, "batch_norm is 1; expected True or False"),
     ],
 )
 def test_wrong_configurations(changes: dict[str, object], message: str) -> None:
@@ -343,7 +343,7 @@ FC1 = "weights/layers.fc1.weight"
         (lambda h, a: h.update(model="resnet"), "'resnet' is unknown"),
         (lambda h, a: h.update(config=[1]), "no valid configuration"),
         (lambda h, a: h["config"].update(neuron="x"), "neuron 'x' is unknown"),
-        (lambda h, a: h["config"].update(hidden=["a"]), "integers from 1 to"),
+        (lambda h, a: h["config"].update(hidden=["a"]), r"hidden is \['a'\]; expected a sequence"),
         (lambda h, a: h["config"].update(hidden=[10**6]), "layers.fc1.weight is torch.float32"),
         (lambda h, a: h["config"].update(hidden=[10**9]), "hidden is .*integers from 1 to"),
         (lambda h, a: h["config"].update(hidden=[1] * 10**5), "hidden has 100000 layers"),

@@ -30,6 +30,7 @@ FLOORS = (
     ("loihi", "data", "neurons"),
     ("storage",),
     ("registry",),
+    ("arguments",),
     ("errors", "arrays", "decision", "_moved"),
 )
 FLOOR = {folder: len(FLOORS) - i for i, line in enumerate(FLOORS) for folder in line}

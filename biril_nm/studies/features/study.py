@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from biril_nm.arguments import Seed, checked
 from biril_nm.data import DataSet
 from biril_nm.studies.features.latency import latency_code
 from biril_nm.studies.features.learner import (
@@ -31,6 +32,7 @@ Bytes = NDArray[np.uint8]
 Labels = NDArray[np.int64]
 
 
+@checked
 @dataclass(frozen=True)
 class StudyConfig:
     """Settings of one comparison.
@@ -81,10 +83,11 @@ class BankResult:
     note: str = ""
 
 
+@checked
 def compare_banks(
     data: DataSet,
     config: StudyConfig | None = None,
-    seed: int = 0,
+    seed: Seed = 0,
     progress: Callable[[str], None] = lambda _: None,
 ) -> list[BankResult]:
     """Learned filters and controls on one data set, for one seed.
@@ -124,7 +127,7 @@ def _banks(
     labels: Labels,
     chosen: NDArray[np.int64],
     config: StudyConfig,
-    seed: int,
+    seed: Seed,
     progress: Callable[[str], None],
 ) -> Iterator[tuple[FilterBank, str, str]]:
     features = config.features
@@ -148,7 +151,7 @@ def _banks(
 
 
 def _tuned(
-    times: Bytes, labels: Labels, densities: Sequence[float], config: StudyConfig, seed: int
+    times: Bytes, labels: Labels, densities: Sequence[float], config: StudyConfig, seed: Seed
 ) -> tuple[float, float]:
     """Density and threshold with the best accuracy at the smallest label count, on training images."""
     n = min(config.n_tune, len(times) // 2)
@@ -167,7 +170,7 @@ def _tuned(
 
 
 def _accuracies(
-    x: Bytes, y: Labels, z: Bytes, target: Labels, config: StudyConfig, seed: int
+    x: Bytes, y: Labels, z: Bytes, target: Labels, config: StudyConfig, seed: Seed
 ) -> tuple[float, ...]:
     found = []
     for count in config.labels:
@@ -178,7 +181,7 @@ def _accuracies(
 
 
 def _mean_accuracy(
-    x: Bytes, y: Labels, z: Bytes, target: Labels, n_labels: int, draws: int, seed: int
+    x: Bytes, y: Labels, z: Bytes, target: Labels, n_labels: int, draws: int, seed: Seed
 ) -> float:
     """Accuracy of a readout on ``n_labels`` labels, mean over label sets; same sets for all banks."""
     scores = []

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from biril_nm.arguments import Seed, checked
 from biril_nm.errors import ConfigError
 from biril_nm.learning.rule import LearningRule
 from biril_nm.learning.rules import OFFSET
@@ -32,6 +33,7 @@ __all__ = ["Grid", "LocalLearner", "PlasticityConfig"]
 RMS_FLOOR = 1e-12  # keeps 0 / 0 at 0
 
 
+@checked
 @dataclass(frozen=True)
 class PlasticityConfig:
     """Settings of the local learning.
@@ -119,7 +121,7 @@ class LocalLearner:
         seed: seed of all random numbers.
     """
 
-    def __init__(self, config: PlasticityConfig, seed: int = 0) -> None:
+    def __init__(self, config: PlasticityConfig, seed: Seed = 0) -> None:
         self.config = config
         self.generator = torch.Generator().manual_seed(seed)
         self.engine = TorchEngine(config.rule, self.generator, config.shared_rng)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -188,7 +189,7 @@ def settle_dt(graph: nir.NIRGraph, dt_s: float | None) -> float | None:
 
 
 def _same_dt(one: float, other: float) -> bool:
-    return bool(np.isclose(one, other, rtol=1e-6, atol=0))
+    return math.isclose(one, other, rel_tol=1e-6)
 
 
 def settle_readout(graph: nir.NIRGraph, readout: str | None) -> nir.NIRGraph:
