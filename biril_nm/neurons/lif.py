@@ -1,8 +1,8 @@
 """LIF neuron: ``mem <- beta mem + input``; spike where ``mem > threshold``, and mem back to 0.
 
-snnTorch's ``Leaky`` with ``reset_mechanism="zero"`` and ``reset_delay=False``: the setting whose
-spike train equals Loihi's (with ``reset_delay=True`` the membrane read out is the one before the
-reset; with "subtract" up to a quarter of the spikes differ).
+snnTorch's ``Leaky`` with ``reset_mechanism="zero"`` and ``reset_delay=False``: the setting that Lava's own
+LIF runs, on every chip (with ``reset_delay=True`` the membrane read out is the one before the reset; other
+resets are programs of Loihi 2).
 """
 
 from __future__ import annotations

@@ -120,11 +120,10 @@ def is_memoryless(module: Any) -> bool:
     """Whether spikes depend on the input of their own step only."""
     decays = [getattr(module, name, None) for name in ("beta", "alpha")]
     keeps = any(value is not None and bool(torch.any(value.clamp(0, 1) != 0)) for value in decays)
-    # Leaky alone loses no input in the step after a spike.
-    kinds = ("zero", "none") if isinstance(module, snntorch.Leaky) else ("none",)
-    at_once = not getattr(module, "reset_delay", True)
-    plain = isinstance(module, (snntorch.Leaky, snntorch.Synaptic))
-    return plain and not keeps and (at_once or module.reset_mechanism in kinds)
+    # By subtraction v keeps a surplus, and Leaky alone loses no input in the step after a late reset.
+    at_once = not getattr(module, "reset_delay", True) or isinstance(module, snntorch.Leaky)
+    forgets = module.reset_mechanism == "none" or (module.reset_mechanism == "zero" and at_once)
+    return isinstance(module, (snntorch.Leaky, snntorch.Synaptic)) and not keeps and forgets
 
 
 def neuron_node(

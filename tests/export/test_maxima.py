@@ -159,9 +159,16 @@ def test_the_largest_of_other_values_is_refused(pool):
         to_nir(Net(), torch.zeros(1, 2, 8))
 
 
-@pytest.mark.parametrize("neuron", [snn.Leaky(0.5, **ZERO), snn.Leaky(0.0, init_hidden=True)])
+@pytest.mark.parametrize(
+    "neuron",
+    [
+        snn.Leaky(0.5, **ZERO),
+        snn.Leaky(0.0, init_hidden=True),
+        snn.Leaky(0.0, init_hidden=True, reset_delay=False),
+    ],
+)
 def test_in_front_of_neurons_with_memory_it_is_refused(neuron):
-    """A reset by subtraction in the next step is memory too."""
+    """A reset by subtraction is memory too."""
     message = "'1' takes the largest of currents.*Move it behind the neuron, .* use average pooling"
     with pytest.raises(UnsupportedNodeError, match=message):
         to_nir(net(nn.MaxPool2d(2), neuron), torch.zeros(1, 1, 4, 4))
