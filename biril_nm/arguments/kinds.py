@@ -33,6 +33,7 @@ __all__ = [
 
 MISFIT: Any = object()
 MAX_ITEMS = 1 << 16  # of a sequence that are looked at
+MAX_NAME = 255  # bytes of a name in a path, on all common file systems
 COUNT_MAX = (1 << 31) - 1  # more than any machine holds
 INT64_TOP = 1 << 63
 MAX_SEED = INT64_TOP - 1
@@ -196,7 +197,10 @@ def _path(value: Any) -> Any:
         text = os.fspath(value)
     except TypeError:
         return MISFIT
-    return Path(text) if isinstance(text, str) and text and "\0" not in text else MISFIT
+    if not isinstance(text, str) or not text or "\0" in text:
+        return MISFIT
+    short = all(len(os.fsencode(part)) <= MAX_NAME for part in Path(text).parts)
+    return Path(text) if short else MISFIT
 
 
 def _array(value: Any) -> Any:

@@ -35,6 +35,7 @@ MAX_TOML_BYTES = 1 << 20
 MAX_DEPTH = 64
 MAX_DIGITS = 25
 MAX_INTEGER = 1 << 64
+MAX_LINES = 200_000  # one for each epoch of a training
 MAX_VALUES = 4_000_000
 
 
@@ -84,9 +85,11 @@ def read_json_lines(path: str | Path, follow_links: bool = True) -> list[Any]:
     """The values of a file with one JSON text a line; a last line that was cut off is left out.
 
     Raises:
-        FileFormatError: no regular file, or a damaged line other than the last.
+        FileFormatError: no regular file, too many lines, or a damaged line other than the last.
     """
     lines = read_bytes(path, MAX_TEXT_BYTES, follow_links).split(b"\n")
+    if len(lines) > MAX_LINES:
+        raise FileFormatError(f"'{path}' has {len(lines)} lines; expected at most {MAX_LINES}")
     whole, rest = lines[:-1], lines[-1]
     values = [parse_json(line, f"line {i} of '{path}'") for i, line in enumerate(whole, 1) if line]
     try:

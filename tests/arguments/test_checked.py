@@ -85,6 +85,7 @@ def test_lists_arrive_as_arrays_and_iterators_unread():
         ("flag", 1, "flag is 1; expected True or False"),
         ("path", "", "path is ''; expected a path or None"),
         ("path", "a\0b", r"path is 'a\\x00b'; expected a path"),
+        ("path", "a" * 300, "path is 'aaa.*; expected a path"),
         ("names", [1], r"names is \[1\]; expected a sequence \(a text, ...\) or a text"),
         ("sizes", 3, r"sizes is 3; expected a sequence \(an integer, ...\)"),
         ("pair", (1, 2, 3), r"pair is \(1, 2, 3\); expected 2 values \(an integer, an integer\)"),

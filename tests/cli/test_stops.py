@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import builtins
+import importlib
 import re
 import signal
 import subprocess
@@ -157,3 +159,19 @@ def test_an_export_on_a_full_disk_says_so(suffix, commands, small_disk):
     for words in ("Traceback", "Exception ignored", "Exception in thread"):
         assert words not in ending.errors
     assert [p.name for p in small_disk.iterdir()] == ["full"]
+
+
+def test_an_interrupt_while_parts_are_imported_is_one_line(monkeypatch, capsys):
+    def interrupted(name, *args, **kwargs):
+        if name == "biril_nm.cli":
+            raise KeyboardInterrupt
+        return plain(name, *args, **kwargs)
+
+    program = importlib.import_module("biril_nm.__main__")
+    plain = builtins.__import__
+    monkeypatch.setattr(builtins, "__import__", interrupted)
+    with pytest.raises(SystemExit) as stop:
+        program.main()
+    monkeypatch.undo()
+    assert stop.value.code == program.INTERRUPTED
+    assert capsys.readouterr().err == "interrupted before anything ran\n"

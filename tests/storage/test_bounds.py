@@ -140,6 +140,13 @@ def test_half_a_last_line_is_left_out(tmp_path: Path) -> None:
         read_json_lines(path)
 
 
+def test_a_file_of_countless_lines_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(b"[1]\n" * 200_001)
+    with pytest.raises(FileFormatError, match="has 200002 lines; expected at most 200000"):
+        read_json_lines(path)
+
+
 # --- arrays -------------------------------------------------------------------------------------
 
 
