@@ -87,10 +87,10 @@ def as_integers(value: Any, what: str) -> NDArray[np.int32]:
     )
     if not whole:
         raise ConfigError(f"{what} must be integers, found dtype {array.dtype}")
-    wide = array.astype(np.int64)
-    if wide.size and (wide.min() < INT32.min or wide.max() > INT32.max):
-        raise ConfigError(f"{what} do not fit 32 bits: {wide.min()} to {wide.max()}")
-    frozen = wide.astype(np.int32)
+    low, high = (array.min(), array.max()) if array.size else (0, 0)
+    if low < INT32.min or high > INT32.max:
+        raise ConfigError(f"{what} do not fit 32 bits: {low:.0f} to {high:.0f}")
+    frozen = array.astype(np.int32)  # a copy, and no wider one: files may hold millions of weights
     frozen.setflags(write=False)
     return frozen
 

@@ -6,6 +6,7 @@ import io
 import json
 import pickle
 import re
+import tracemalloc
 import zipfile
 
 import numpy as np
@@ -14,6 +15,7 @@ import scipy.sparse
 
 from biril_nm.errors import ConfigError, FileFormatError, OutputExistsError
 from biril_nm.hw_graph import Conv, Dense, Input, LoihiGraph, Neurons, Output, Sparse
+from biril_nm.hw_graph.values import as_integers
 from biril_nm.storage import read_npz
 
 
@@ -154,6 +156,18 @@ def test_nodes_refuse_fractions_and_odd_shapes():
 def test_fields_of_the_wrong_kind_are_refused(make, message):
     with pytest.raises(ConfigError, match=message):
         make()
+
+
+def test_weights_are_checked_without_wider_copies():
+    weight = np.ones((1 << 10, 1 << 10), np.int8)
+    tracemalloc.start()
+    as_integers(weight, "weights")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1.25 * 4 * weight.size
+    for value in (np.inf, 2.0**40, -(2.0**31) - 1):
+        with pytest.raises(ConfigError, match="weights do not fit 32 bits"):
+            as_integers([value], "weights")
 
 
 def test_nodes_that_do_not_answer():
