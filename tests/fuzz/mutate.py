@@ -124,7 +124,7 @@ def damage_json(data: bytes, random: Random) -> bytes:
     """Replace, remove or double values of a JSON text."""
     try:
         value = json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):  # an earlier change nested it too deep
         return damage_bytes(data, random)
     tokens: list[str] = []
     for _ in range(int(random.integers(1, 4))):
