@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Union
+from typing import TYPE_CHECKING, Annotated, Any, Union
 
 import numpy as np
 from numpy.typing import NDArray
 
-from biril_nm.arguments import checked
+from biril_nm.arguments import Unchecked, checked
 from biril_nm.compartments import CUBA_LIF, CompartmentModel, compartment
 from biril_nm.errors import ConfigError
 from biril_nm.hw_graph.input_node import Input
@@ -251,7 +251,7 @@ class Sparse(ByValue):
     Tags are arrays (n_synapses,) in the order of ``weight.data``.
     """
 
-    weight: scipy.sparse.csr_matrix
+    weight: Annotated[scipy.sparse.csr_matrix, Unchecked()]  # any matrix is taken
     weight_exp: int = 0
     weight_bits: int = WEIGHT_BITS
     sign_mode: SignMode = SignMode.MIXED

@@ -62,7 +62,7 @@ def test_whole_numbers_are_the_same_as_graded_spikes(eyes):
 
 @pytest.mark.parametrize(("picture", "error", "expected"), [
     (np.zeros((1, *SHAPE)), ConfigError, r"shape \(1, 2, 3, 4\) .*expected numbers of shape \(2, 3, 4\)"),
-    (np.full(SHAPE, "a"), ConfigError, "the picture has .*type"),
+    (np.full(SHAPE, "a"), ConfigError, "picture is .*expected an array of numbers"),
     (np.full(SHAPE, 200.0), RangeError, "bias of the input neurons is 7597 to 7597 .*expected -4095 to 4"),
     (np.full(SHAPE, np.nan), RangeError, "bias of the input neurons is nan"),
 ])  # fmt: skip

@@ -164,7 +164,14 @@ def test_contents_of_the_folder(bundle: Path) -> None:
     names = {path.name for path in bundle.iterdir()}
     scripts = {"run_lava.py", "lava_files.py", "lava_network.py", "lava_parts.py"}
     scripts |= {"lava_compartments.py", "lava_learning.py"}
-    assert names == {*scripts, "clearing.py", "network.npz", "input.npz", "README.txt"}
+    assert names == {
+        *scripts,
+        "clearing.py",
+        "decision.py",
+        "network.npz",
+        "input.npz",
+        "README.txt",
+    }
     folder = Path(runner.__file__).parent
     for name in scripts:
         assert (bundle / name).read_bytes() == (folder / name).read_bytes()
