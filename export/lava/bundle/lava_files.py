@@ -50,7 +50,11 @@ def read_arrays(path: Path) -> dict[str, Any]:
         if any(member.compress_type not in PACKINGS for member in members):
             raise ValueError("it is packed in a way that numpy.savez does not use")
         with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
+            arrays = {name: archive[name] for name in archive.files}
+        others = [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]
+        if others:
+            raise ValueError(f"{others} are no arrays")
+        return arrays
     except Exception as error:  # numpy, zipfile and zlib raise whatever a damaged file provokes
         raise InputError(
             f"'{path}' is not a readable .npz archive of plain arrays: {error}"
