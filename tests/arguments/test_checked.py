@@ -116,6 +116,32 @@ def test_what_does_not_fit_is_refused_in_one_line(key, value, message):
     assert "\n" not in str(caught.value)
 
 
+@checked
+def places(path: Path, /, whole: int, *rest: int, count: Count = 1, **more: int) -> tuple[Any, ...]:
+    return path, whole, rest, count, more
+
+
+@pytest.mark.parametrize(
+    ("args", "kwargs"),
+    [
+        ((Path("a"), np.int8(1)), {}),
+        ((Path("a"),), {"whole": np.int8(1), "count": np.int8(2)}),
+        ((Path("a"), np.int8(1), 5, 6), {"count": np.int8(2), "other": 7}),
+    ],
+)
+def test_arguments_keep_their_places(args, kwargs):
+    arrived = places(*args, **kwargs)
+    assert arrived == places.__wrapped__(*args, **kwargs)
+    assert type(arrived[1]) is int
+    assert places("a", 1)[0] == Path("a")
+
+
+@pytest.mark.parametrize(("args", "kwargs"), [((Path("a"),), {}), ((Path("a"), 1), {"whole": 1})])
+def test_arguments_that_are_missing_or_given_twice(args, kwargs):
+    with pytest.raises(ConfigError, match=r"places: .*'whole'; expected some of path, whole"):
+        places(*args, **kwargs)
+
+
 def test_all_findings_come_at_once():
     with pytest.raises(ConfigError, match=r"take:\n  - whole is 'a'.*\n  - part is 'b'"):
         take(whole="a", part="b")
