@@ -31,6 +31,7 @@ __all__ = [
 
 VERSION = 1  # of the file; files without a version are of version 1
 VARIABLES = ("s", "u", "v")
+NUMBERS = "biuf"  # kinds of NumPy types
 LEARNING_VARIABLES = ("w", "t", "d", "x1", "x2", "y1", "y2", "y3")
 
 
@@ -222,6 +223,8 @@ class Recording(Mapping[str, NodeRecording]):
                 name, _, variable = key.rpartition(".")
                 if variable not in (*VARIABLES, *LEARNING_VARIABLES) or not name:
                     raise ValueError(f"array '{key}' does not belong to a known variable")
+                if array.dtype.kind not in NUMBERS:
+                    raise ValueError(f"array '{key}' has type {array.dtype}; expected numbers")
                 kind = nodes if variable in VARIABLES else connections
                 kind.setdefault(name, {})[variable] = array
             n_spikes = {str(k): int(v) for k, v in meta.pop("n_spikes", {}).items()}

@@ -179,3 +179,13 @@ def test_a_shortened_array_is_refused(tmp_path):
     array.write_bytes(array.read_bytes()[:-1])
     with pytest.raises(FileFormatError, match=r"npy' claims 192 bytes"):
         Recording.load(tmp_path / "trace")
+
+
+@pytest.mark.parametrize("values", [np.array(["", "x"]), np.array([b""]), np.array([1j])])
+def test_a_file_whose_variable_is_not_numbers_is_refused(tmp_path, values):
+    path = tmp_path / "x.npz"
+    np.savez(path, meta=np.array('{"n_spikes": {}}'), **{"n.s": values})
+    with pytest.raises(FileFormatError, match=r"array 'n\.s' has type .*; expected numbers"):
+        Recording.load(path)
+    np.savez(path, meta=np.array('{"n_spikes": {}}'), **{"n.s": np.zeros((2, 1, 3), np.uint8)})
+    assert Recording.load(path)["n"].s.shape == (2, 1, 3)
