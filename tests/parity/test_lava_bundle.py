@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -203,3 +204,12 @@ def test_nothing_is_overwritten_or_half_written(bundle: Path) -> None:
     with pytest.raises(OutputExistsError, match=r"is not a folder with run_lava.py"):
         write(graph, photos, force=True)
     assert (photos / "a.jpg").exists()
+
+
+def test_an_archive_with_a_member_that_is_no_array_is_refused(bundle: Path, tmp_path: Path) -> None:
+    runner.load_network(bundle / "network.npz")
+    path = tmp_path / "network.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("network", b"{}")
+    with pytest.raises(runner.InputError, match=r"\['network'\] are no arrays"):
+        runner.load_network(path)
