@@ -125,6 +125,16 @@ MOVED = {
 }
 
 
+class _KeepsItsNames(ModuleType):
+    """A package in which an old module never replaces the object that has its name today."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not isinstance(value, ModuleType) or isinstance(
+            self.__dict__.get(name, value), ModuleType
+        ):
+            super().__setattr__(name, value)
+
+
 class _OldName(MetaPathFinder, Loader):
     """Finds the old names, and nothing else; asked after every other finder."""
 
@@ -151,6 +161,17 @@ class _OldName(MetaPathFinder, Loader):
         module.__dict__["__getattr__"] = read_from_home
         if hasattr(home, "__all__"):
             module.__dict__["__all__"] = home.__all__
+        _keep_the_name(module.__name__)
+
+
+def _keep_the_name(old: str) -> None:
+    """The import system sets a module on its package, where the name may belong to a function."""
+    package, _, name = old.rpartition(".")
+    parent = sys.modules[package]
+    today = getattr(parent, name, None)
+    if today is not None and not isinstance(today, ModuleType):
+        parent.__dict__[name] = today
+        parent.__class__ = _KeepsItsNames
 
 
 def install() -> None:

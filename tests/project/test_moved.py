@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -29,6 +30,38 @@ def test_old_module_names_import_with_a_warning(old):
     home = importlib.import_module(new.group(1))
     for name in getattr(home, "__all__", ()):
         assert getattr(module, name) is getattr(home, name)
+
+
+def test_old_modules_hide_no_name_of_today():
+    """``biril_nm.training.evaluate`` was a module and is a function, whatever is imported first."""
+    program = """
+import importlib, pkgutil, sys, warnings
+import biril_nm
+warnings.simplefilter("ignore")
+packages = ["biril_nm", *sorted(
+    each.name for each in pkgutil.walk_packages(biril_nm.__path__, "biril_nm.")
+    if each.ispkg and ".bundle" not in each.name
+)]
+def names():
+    modules = [importlib.import_module(package) for package in packages]
+    return {(m.__name__, name): id(getattr(m, name)) for m in modules for name in getattr(m, "__all__", ())}
+today = names() if sys.argv[1] == "after" else None
+from biril_nm._moved import MOVED
+for old in MOVED:
+    if ".lava_" not in old and not old.endswith("run_lava"):
+        importlib.import_module(old)
+import types
+for (package, name), found in names().items():
+    value = getattr(sys.modules[package], name)
+    assert today is None or found == today[package, name], (package, name)
+    assert not isinstance(value, types.ModuleType) or value.__name__ == f"{package}.{name}", name
+assert biril_nm.training.evaluate.__name__ == "evaluate"
+"""
+    for order in ("before", "after"):
+        done = subprocess.run(
+            [sys.executable, "-c", program, order], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
 
 
 def test_old_class_names_give_the_new_classes():
