@@ -50,7 +50,7 @@ def _wrapped(function: Any, name: str) -> Any:
         findings, changed = [], {}
         for key, (kind, default) in _kinds(function).items():
             value = bound.get(key, default)
-            if value is not default:
+            if value is not default and type(value) not in kind.exact:
                 taken = kind.take(value)
                 if taken is MISFIT:
                     findings.append(_finding(key, value, kind))

@@ -86,11 +86,14 @@ class Kind:
         words: what is expected, as messages say it.
         take: value -> the value as the function gets it, or MISFIT.
         way_out: what to do instead, or nothing.
+        exact: classes whose own instances (not those of subclasses) all fit as they are, so that
+            they need no look.
     """
 
     words: str
     take: Callable[[Any], Any]
     way_out: str = ""
+    exact: frozenset[type[Any]] = frozenset()
 
 
 def kind_of(annotation: Any) -> Kind | None:
@@ -137,10 +140,11 @@ def _class(kind: type[Any]) -> Kind | None:
         return None
     if issubclass(kind, enum.Enum):
         values = ", ".join(str(member.value) for member in kind)
-        return Kind(f"one of {values}", lambda v: _member(kind, v))
+        return Kind(f"one of {values}", lambda v: _member(kind, v), exact=frozenset({kind}))
     name = kind.__name__
     article = "an" if name[0].lower() in "aeiou" else "a"
-    return Kind(f"{article} {name}", _instance(kind), WAYS_OUT.get(name, ""))
+    way_out = WAYS_OUT.get(name, "")
+    return Kind(f"{article} {name}", _instance(kind), way_out, exact=frozenset({kind}))
 
 
 def _instance(kind: Any) -> Callable[[Any], Any]:
@@ -234,7 +238,8 @@ def _union(args: tuple[Any, ...]) -> Kind | None:
         return next((each for each in found if each is not MISFIT), MISFIT)
 
     words = " or ".join(kind.words for kind in known)
-    return Kind(words, take, next((kind.way_out for kind in known if kind.way_out), ""))
+    way_out = next((kind.way_out for kind in known if kind.way_out), "")
+    return Kind(words, take, way_out, frozenset().union(*(kind.exact for kind in known)))
 
 
 def _literal(args: tuple[Any, ...]) -> Kind:
@@ -271,7 +276,7 @@ def _items(origin: type[Any], args: tuple[Any, ...]) -> Kind | None:
     kind = kind_of(args[0]) if args else None
     sized = issubclass(origin, abc.Sized)
 
-    def take(value: Any) -> Any:
+    def look(value: Any) -> Any:
         if isinstance(value, (str, bytes, abc.Mapping)) or not isinstance(value, abc.Iterable):
             return MISFIT
         if isinstance(value, abc.Iterator):
@@ -286,7 +291,17 @@ def _items(origin: type[Any], args: tuple[Any, ...]) -> Kind | None:
         same = len(items) < len(value) or all(new is old for new, old in zip(items, value))
         return value if same else tuple(items)
 
+    def take(value: Any) -> Any:
+        quick = type(value) in (tuple, list) and _all_exact(kind, value)
+        return value if quick else look(value)
+
     return Kind(f"a sequence ({kind.words}, ...)" if kind else "a sequence", take)
+
+
+def _all_exact(kind: Kind | None, values: list[Any]) -> bool:
+    return (
+        kind is not None and len(values) <= MAX_ITEMS and kind.exact.issuperset(map(type, values))
+    )
 
 
 def _mapping(args: tuple[Any, ...]) -> Kind:
@@ -310,16 +325,17 @@ def _is_sequence(value: Any) -> bool:
     return isinstance(value, (abc.Sequence, np.ndarray)) and not isinstance(value, (str, bytes))
 
 
+NONE = Kind("None", lambda value: None if value is None else MISFIT, exact=frozenset({type(None)}))
 SIMPLE: dict[Any, Kind | None] = {
     Any: None,
     object: None,
-    int: Kind("an integer", _integer),
+    int: Kind("an integer", _integer, exact=frozenset({int})),
     float: Kind("a number", _number),
-    bool: Kind("True or False", _flag),
-    str: Kind("a text", _text),
+    bool: Kind("True or False", _flag, exact=frozenset({bool})),
+    str: Kind("a text", _text, exact=frozenset({str})),
     bytes: Kind("bytes", _instance(bytes)),
-    None: Kind("None", lambda value: None if value is None else MISFIT),
-    type(None): Kind("None", lambda value: None if value is None else MISFIT),
+    None: NONE,
+    type(None): NONE,
     Path: Kind("a path", _path),
     ArrayLike: Kind("an array of numbers", _array),
     dict: Kind("a dict", _instance(dict)),

@@ -38,11 +38,18 @@ LEARNING_VARIABLES = ("w", "t", "d", "x1", "x2", "y1", "y2", "y3")
 @checked
 def check_variables(names: Iterable[str] | str) -> tuple[str, ...]:
     """Return ``names`` as a tuple of known variables, in the order s, u, v."""
-    given = tuple(names.split(",")) if isinstance(names, str) else tuple(names)
+    return _in_order(_names(names))
+
+
+def _names(names: Iterable[str] | str) -> tuple[str, ...]:
+    return tuple(names.split(",")) if isinstance(names, str) else tuple(names)
+
+
+def _in_order(given: tuple[str, ...]) -> tuple[str, ...]:
     unknown = [name for name in given if name not in VARIABLES]
     if unknown:
         raise ConfigError(f"cannot record {unknown}; expected {', '.join(VARIABLES)}")
-    return tuple(name for name in VARIABLES if name in given)
+    return tuple([name for name in VARIABLES if name in given])
 
 
 @checked
@@ -54,15 +61,15 @@ def split_variables(
     Raises:
         ConfigError: an unknown name, or a variable of learning in a run that does not learn.
     """
-    given = tuple(names.split(",")) if isinstance(names, str) else tuple(names)
-    learning = tuple(name for name in LEARNING_VARIABLES if name in given)
+    given = _names(names)
+    learning = tuple([name for name in LEARNING_VARIABLES if name in given])
     if learning and not learn:
         raise ConfigError(
             f"cannot record {', '.join(learning)} of a run without learning; pass learn=True (--learn)"
         )
-    rest = tuple(name for name in given if name not in learning)
+    rest = tuple([name for name in given if name not in learning])
     try:
-        return check_variables(rest), learning
+        return _in_order(rest), learning
     except ConfigError as error:
         if not learn:
             raise

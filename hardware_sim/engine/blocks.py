@@ -104,17 +104,11 @@ def block_shape(
 ) -> tuple[int, int]:
     """Steps and samples of a block that keep its scratch below SCRATCH_BYTES."""
     row = sum(row_length(program, feeds, name) for name in program.shapes)
-    row += np.dtype(np.int32).itemsize * sum(map(program.size, _meeting_points(program)))
+    row += np.dtype(np.int32).itemsize * sum(program.sizes[name] for name in program.meeting_points)
     steps = max(1, min(clock.n_steps, SCRATCH_BYTES // row))
     batch = max(1, SCRATCH_BYTES // (row * steps))
     share = -(-clock.batch // (n_threads * MIN_BLOCKS_PER_THREAD)) if n_threads > 1 else clock.batch
     return steps, max(1, min(batch, share))
-
-
-def _meeting_points(program: Program) -> tuple[str, ...]:
-    """Nodes whose input is summed in a buffer: several connections, none, or a loop."""
-    looped = {name for component in program.order if component.looped for name in component.names}
-    return tuple(n for n, links in program.incoming.items() if len(links) != 1 or n in looped)
 
 
 class Worker:
@@ -150,12 +144,12 @@ class Worker:
             if not node.memoryless or recorder.probes(name).u.size
         ]
         self._state = make_state(program, feeds, shape, clock.chip_time, with_u)
-        sizes = {name: program.size(name) for name in program.compartments}
+        sizes = program.sizes
         self._arriving = {
             name: np.empty((batch, self._steps, sizes[name]), np.int32)
-            for name in _meeting_points(program)
+            for name in program.meeting_points
         }
-        self._inputs = {name: np.empty(n, np.int32) for name, n in sizes.items()}
+        self._inputs = {name: np.empty(sizes[name], np.int32) for name in program.compartments}
         self._scratch = {
             link.name: Scratch(
                 np.empty(link.n_sums, dtype=link.sum_type),
@@ -173,7 +167,7 @@ class Worker:
         state.clear()
         for name, feed in self._feeds.items():
             if feed.constant:
-                feed.load(state.spikes[name][:, :, : self._program.size(name)], b0, 0)
+                feed.load(state.spikes[name][:, :, : self._program.sizes[name]], b0, 0)
         for t0 in range(0, self._clock.n_steps, self._steps):
             n_steps = min(self._steps, self._clock.n_steps - t0)
             self._run_chunk(Chunk(state, arriving, b0, t0, n_steps))
@@ -183,7 +177,7 @@ class Worker:
     def _run_chunk(self, chunk: Chunk) -> None:
         for name, feed in self._feeds.items():
             if not feed.constant:
-                feed.load(chunk.spikes(name, self._program.size(name)), chunk.b0, chunk.t0)
+                feed.load(chunk.spikes(name, self._program.sizes[name]), chunk.b0, chunk.t0)
         for component in self._program.order:
             name = component.names[0]
             if component.looped:

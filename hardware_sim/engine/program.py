@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import weakref
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -65,7 +66,6 @@ class Program:
         compartments: per Neurons node.
         incoming: connections that end at a Neurons node.
         order: components in execution order; those with loops run step by step.
-        history: steps of the past that a source must remember, in node time and chip time.
         latency, max_slack: of the graph (:mod:`biril_nm.hw_graph.timing`).
         kernels: compiled for the types of this graph's links and nodes.
     """
@@ -79,21 +79,29 @@ class Program:
     max_slack: int
     kernels: BoundKernels = field(default_factory=BoundKernels, compare=False, repr=False)
 
-    def size(self, name: str) -> int:
-        """Number of elements of a node."""
-        return math.prod(self.shapes[name])
+    @cached_property
+    def sizes(self) -> dict[str, int]:
+        """Number of elements of each node."""
+        return {name: math.prod(shape) for name, shape in self.shapes.items()}
 
-    def history(self, name: str, chip_time: bool) -> int:
-        """Steps of the past that connections from ``name`` look back."""
-        return max(
-            (
-                link.lag if chip_time else link.slack
-                for links in self.incoming.values()
-                for link in links
-                if link.source == name
-            ),
-            default=0,
-        )
+    @cached_property
+    def meeting_points(self) -> tuple[str, ...]:
+        """Nodes whose input is summed in a buffer: several connections, none, or a loop."""
+        looped = {name for component in self.order if component.looped for name in component.names}
+        return tuple(n for n, links in self.incoming.items() if len(links) != 1 or n in looped)
+
+    def history(self, chip_time: bool) -> dict[str, int]:
+        """Steps of the past that a source must remember, by its name."""
+        return self._histories[chip_time]
+
+    @cached_property
+    def _histories(self) -> tuple[dict[str, int], dict[str, int]]:
+        slack, lag = dict.fromkeys(self.shapes, 0), dict.fromkeys(self.shapes, 0)
+        for links in self.incoming.values():
+            for link in links:
+                slack[link.source] = max(slack[link.source], link.slack)
+                lag[link.source] = max(lag[link.source], link.lag)
+        return slack, lag
 
 
 _compiled: dict[int, tuple[weakref.ref[LoihiGraph], Program]] = {}

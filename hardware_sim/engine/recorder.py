@@ -18,6 +18,8 @@ from biril_nm.recording.folder import DTYPES, RecordingFolder, check_memory
 
 __all__ = ["Recorder", "run_meta"]
 
+NOTHING = {variable: np.empty((0, 0, 0), dtype=DTYPES[variable]) for variable in VARIABLES}
+
 
 def run_meta(n_steps: int, batch: int) -> dict[str, Any]:
     """Metadata of a recording: which engine made it, and its size."""
@@ -56,7 +58,7 @@ class Recorder:
         self._shapes = {name: program.shapes[name] for name in program.compartments}
         self._wanted = wanted
         keys = [(name, variable) for name, variables in wanted.items() for variable in variables]
-        sizes = {name: program.size(name) for name in wanted}
+        sizes = program.sizes
         if folder is None:
             row = sum(sizes[name] * DTYPES[variable].itemsize for name, variable in keys)
             check_memory(batch * n_steps * row)
@@ -66,18 +68,17 @@ class Recorder:
             }
         else:
             self._arrays = {key: folder.allocate(*key, sizes[key[0]]) for key in keys}
-        self._none = {
-            variable: np.empty((0, 0, 0), dtype=DTYPES[variable]) for variable in VARIABLES
+        self._probes = {
+            name: Probes(*(self._arrays.get((name, each), NOTHING[each]) for each in VARIABLES))
+            for name in self._shapes
         }
-        self._last = {
-            name: np.zeros((batch, program.size(name)), dtype=np.int32) for name in self._shapes
-        }
+        self._last = {name: np.empty((batch, sizes[name]), np.int32) for name in self._shapes}
         self._n_spikes = dict.fromkeys(self._shapes, 0)
         self._lock = threading.Lock()
 
     def probes(self, name: str) -> Probes:
         """Arrays for s, u and v of a node, empty where not recorded."""
-        return Probes(*(self._arrays.get((name, var), self._none[var]) for var in VARIABLES))
+        return self._probes[name]
 
     def count(self, name: str, n_spikes: int) -> None:
         """Add spikes of a node."""

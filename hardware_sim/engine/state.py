@@ -41,6 +41,8 @@ class State:
 
     def samples(self, n: int) -> State:
         """The first n samples; the arrays are views."""
+        if n == self.batch:
+            return self
         spikes, u, v, more = (
             {name: a[:n] for name, a in arrays.items()}
             for arrays in (self.spikes, self.u, self.v, self.more)
@@ -87,7 +89,7 @@ class Chunk:
 
 def row_length(program: Program, feeds: Mapping[str, Feed], name: str) -> int:
     """Length of a row of spikes; binary ones are padded to whole masks."""
-    size = program.size(name)
+    size = program.sizes[name]
     return size if name in feeds and feeds[name].graded else -(-size // MASK) * MASK
 
 
@@ -98,7 +100,7 @@ def make_state(
     chip_time: bool,
     with_u: Collection[str],
 ) -> State:
-    """State at the beginning of a run.
+    """Memory for a run: no spikes, and neurons that are to be cleared.
 
     Args:
         program: the compiled graph.
@@ -109,8 +111,8 @@ def make_state(
     """
     steps, batch = shape
     past = {
-        name: program.history(name, chip_time)
-        for name in program.shapes
+        name: rows
+        for name, rows in program.history(chip_time).items()
         if not (name in feeds and feeds[name].constant)
     }
     spikes: dict[str, Array] = {
@@ -120,11 +122,10 @@ def make_state(
         )
         for name in program.shapes
     }
-    sizes = {name: program.size(name) for name in program.compartments}
-    u = {name: np.zeros((batch, n if name in with_u else 0), np.int32) for name, n in sizes.items()}
-    v = {name: np.zeros((batch, n), np.int32) for name, n in sizes.items()}
-    more = {
-        name: np.zeros((batch, node.n_words, node.size), np.int64)
-        for name, node in program.compartments.items()
-    }
+    u, v, more = {}, {}, {}
+    for name, node in program.compartments.items():
+        n = program.sizes[name]
+        u[name] = np.empty((batch, n if name in with_u else 0), np.int32)
+        v[name] = np.empty((batch, n), np.int32)
+        more[name] = np.empty((batch, node.n_words, n), np.int64)
     return State(spikes, past, u, v, more)

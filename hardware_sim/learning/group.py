@@ -73,8 +73,8 @@ class Group:
     ) -> None:
         self._graph, self._program, self.names = graph, program, names
         self._feeds, self._clock = stream.feeds, stream.clock
-        self._start = _starts({name: program.size(name) for name in names})
-        self._n = sum(program.size(name) for name in names)
+        self._start = _starts({name: program.sizes[name] for name in names})
+        self._n = sum(program.sizes[name] for name in names)
         self._outside: dict[tuple[str, int], int] = {}  # (name, delay) -> first column of values
         self._width = 0
         arena, term_0 = Arena(), 0
@@ -110,7 +110,7 @@ class Group:
         key = (name, delay)
         if key not in self._outside:
             self._outside[key] = self._width
-            self._width += self._program.size(name)
+            self._width += self._program.sizes[name]
         return self._outside[key]
 
     def _wire(self, each: Plastic, arena: Arena) -> None:
@@ -176,7 +176,7 @@ class Group:
                     self._start[link.source],
                     link.n_pre,
                     self._start[name],
-                    self._program.size(name),
+                    self._program.sizes[name],
                 ]
                 rows.append((*ends, link.lag, *finish, n_pointers, n_synapses))
                 for column, part in zip((pointers, targets, weights), lists):
@@ -211,7 +211,7 @@ class Group:
         )
         for name in self.names:
             columns = self.columns(name)
-            chunk.spikes(name, self._program.size(name))[0] = spikes[self._past :, columns]
+            chunk.spikes(name, self._program.sizes[name])[0] = spikes[self._past :, columns]
             chunk.state.v[name][0] = state.v[columns]
         state.s[...] = spikes[n_steps:]
 
@@ -219,7 +219,7 @@ class Group:
         """Spikes and payloads from outside, one row per step."""
         values = np.zeros((chunk.n_steps, self._width), np.int32)
         for (name, delay), first in self._outside.items():
-            size = self._program.size(name)
+            size = self._program.sizes[name]
             if delay:
                 feed = self._feeds[name]
                 late = max(0, delay - chunk.t0)
@@ -255,7 +255,7 @@ class Group:
 
     def columns(self, name: str) -> slice:
         """Place of a node among the neurons of the group."""
-        return slice(self._start[name], self._start[name] + self._program.size(name))
+        return slice(self._start[name], self._start[name] + self._program.sizes[name])
 
     def learned(self, each: Plastic) -> dict[str, Array]:
         """Weights and tags as they are now, in the order of the node's own weights."""
