@@ -1,8 +1,9 @@
 """Speed of this checkout against another one, in turn, so that the machine's drift cancels.
 
-One process per checkout runs the same networks; they take turns, and each pair gives one ratio. The
-recorded integers of both must be equal, or the program ends with an error. 1.00 means equally fast,
-more means that this checkout is faster.
+Each pair starts a new process per checkout, because the memory that a process happens to get makes it up
+to 15 % faster or slower for all its life. The two take turns on the same networks, and the shortest CPU
+time of either gives one ratio. The recorded integers of both must be equal, or the program ends with an
+error. 1.00 means equally fast, more means that this checkout is faster.
 
     git worktree add ../before v0.1.0
     python benchmarks/paired.py ../before [--pairs 9] [--cases dense learn1] [--json]
@@ -24,6 +25,7 @@ from typing import Any
 
 HERE = Path(__file__).resolve()
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+RUNS = 4  # of a case in each process; the shortest counts
 Case = Callable[[], Callable[[], Any]]
 
 
@@ -131,9 +133,9 @@ def serve() -> None:
         if name not in ready:
             ready[name] = CASES[name]()
             ready[name]()  # compiles
-        start = time.perf_counter()
+        start = time.process_time()
         recording = ready[name]()
-        seconds = time.perf_counter() - start
+        seconds = time.process_time() - start
         print(json.dumps({"seconds": seconds, "digest": _digest(recording)}), flush=True)
 
 
@@ -169,21 +171,34 @@ class Checkout:
         self.process.wait()
 
 
-def compare(case: str, before: Checkout, now: Checkout, pairs: int) -> dict[str, Any]:
-    """Ratios of the seconds before to the seconds now; the order changes with each pair."""
-    for checkout in (before, now):
-        checkout.time(case)
-    ratios = []
-    for i in range(pairs):
-        order = (before, now) if i % 2 == 0 else (now, before)
-        found = {id(checkout): checkout.time(case) for checkout in order}
-        one, other = found[id(before)], found[id(now)]
-        if one["digest"] != other["digest"]:
-            raise SystemExit(f"{case}: the two checkouts computed different integers")
-        ratios.append(one["seconds"] / other["seconds"])
+def pair(cases: list[str], folders: tuple[Path, Path], i: int) -> dict[str, list[float]]:
+    """Shortest seconds of each case before and now, in two new processes; the order changes with ``i``."""
+    checkouts = [Checkout(folder) for folder in folders]
+    try:
+        found = {}
+        for case in cases:
+            seconds: list[list[float]] = [[], []]
+            digests = set()
+            for turn in range(RUNS):
+                for which in (0, 1) if (i + turn) % 2 == 0 else (1, 0):
+                    answer = checkouts[which].time(case)
+                    seconds[which].append(answer["seconds"])
+                    digests.add(answer["digest"])
+            if len(digests) > 1:
+                raise SystemExit(f"{case}: the two checkouts computed different integers")
+            found[case] = [min(each) for each in seconds]
+        return found
+    finally:
+        for checkout in checkouts:
+            checkout.close()
+
+
+def summary(case: str, seconds: list[list[float]]) -> dict[str, Any]:
+    """Ratios of the seconds before to the seconds now."""
+    ratios = [before / now for before, now in seconds]
     return {
         "case": case, "median": statistics.median(ratios), "low": min(ratios), "high": max(ratios),
-        "seconds": other["seconds"],
+        "seconds": statistics.median(now for _, now in seconds),
     }  # fmt: skip
 
 
@@ -201,12 +216,9 @@ def main() -> None:
         return
     if given.before is None or not (given.before / "biril_nm").is_dir():
         parser.error(f"{given.before} is not a checkout of biril-nm")
-    before, now = Checkout(given.before), Checkout(HERE.parents[1])
-    try:
-        rows = [compare(case, before, now, given.pairs) for case in given.cases]
-    finally:
-        before.close()
-        now.close()
+    folders = given.before, HERE.parents[1]
+    pairs = [pair(given.cases, folders, i) for i in range(given.pairs)]
+    rows = [summary(case, [found[case] for found in pairs]) for case in given.cases]
     if given.json:
         print(json.dumps(rows))
         return
