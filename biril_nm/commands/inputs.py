@@ -14,7 +14,7 @@ from biril_nm.coding import Coding
 from biril_nm.errors import ConfigError, FileFormatError
 from biril_nm.hw_graph import Input, LoihiGraph, Shape
 from biril_nm.hw_graph.inputs import check_arrays, driving_inputs, input_coding, single_input
-from biril_nm.loihi import LOIHI2
+from biril_nm.hw_graph.outputs import integrators
 from biril_nm.storage import map_npy, read_npz
 
 if TYPE_CHECKING:
@@ -93,12 +93,9 @@ def waking_input(
 
 
 def silent_layers(graph: LoihiGraph, n_spikes: Mapping[str, int]) -> list[str]:
-    """Nodes without a spike, but for those whose threshold is out of reach on purpose (readouts)."""
-    return [
-        name
-        for name, node in graph.neurons.items()
-        if not n_spikes[name] and int(np.min(node.spike_threshold)) < LOIHI2.vth_max
-    ]
+    """Nodes without a spike, but for those that never send one on purpose."""
+    never = integrators(graph)
+    return [name for name in graph.neurons if not n_spikes[name] and name not in never]
 
 
 def n_steps_of(graph: LoihiGraph) -> int:

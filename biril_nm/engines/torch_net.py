@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -19,6 +19,7 @@ from biril_nm.errors import ConfigError
 from biril_nm.export.from_torch.module import unwrapped
 from biril_nm.export.from_torch.runs import call_arguments, returned_states, takes_states
 from biril_nm.hw_graph.inputs import check_inputs, input_coding, single_input
+from biril_nm.hw_graph.outputs import integrators
 from biril_nm.models import BirilNet
 from biril_nm.recording import NodeRecording, Recording
 from biril_nm.recording.readout import decision_of
@@ -33,6 +34,7 @@ def run_torch(
     spikes: ArrayLike,
     coding: Coding | None = None,
     decision: str | None = None,
+    integrators: Collection[str] = (),
 ) -> Recording:
     """Run ``net`` on the chip's integer input and record every snnTorch neuron layer.
 
@@ -44,6 +46,8 @@ def run_torch(
         spikes: integers ``(n_steps, batch, *shape)``.
         coding: scale of graded input; a BirilNet knows its own.
         decision: how the output decides; None: by score in a BirilNet, by count elsewhere.
+        integrators: neuron layers whose membrane is read and whose spikes nothing uses; they count as
+            silent, as they are on the chip.
 
     Returns:
         Spikes of every neuron layer, uint8. ``scores`` are those of the last layer by ``decision``
@@ -69,7 +73,7 @@ def run_torch(
     passes_states = takes_states(root, [values[0]])
     with recorder.attached(), torch.no_grad():
         _drive(root, values, recorder, passes_states)
-    return recorder.result(len(values), decision)
+    return recorder.result(len(values), decision, integrators)
 
 
 def _drive(root: nn.Module, values: torch.Tensor, recorder: _Recorder, passes_states: bool) -> None:
@@ -148,13 +152,14 @@ class _Recorder:
             for handle in handles:
                 handle.remove()
 
-    def result(self, n_steps: int, decision: str) -> Recording:
+    def result(self, n_steps: int, decision: str, integrators: Collection[str]) -> Recording:
         """Recording and scores of the finished run."""
         recorded = {
             name: torch.stack(self.steps[name]).cpu().numpy().astype(np.uint8)
             for name in self.neurons
             if len(self.steps.get(name, ())) == n_steps
         }
+        recorded.update({n: np.zeros_like(recorded[n]) for n in integrators if n in recorded})
         if self.last in recorded:
             layer = self.neurons[self.last]
             mem, threshold = (x.detach().double().cpu() for x in (layer.mem, layer.threshold))
@@ -187,7 +192,8 @@ def _run(network: Network, spikes: Any, options: RunOptions) -> Recording:
     values = check_inputs(network.graph, spikes)
     graph = network.graph
     coding, decision = input_coding(graph, name), decision_of(graph)
-    return run_torch(cast(nn.Module, network.net), values[name], coding, decision)
+    net = cast(nn.Module, network.net)
+    return run_torch(net, values[name], coding, decision, integrators(graph))
 
 
 TORCH = Engine("torch", _run, integers=False, needs_net=True)

@@ -14,6 +14,7 @@ from biril_nm.engines import Engine, Network, RunOptions, available_engines, get
 from biril_nm.errors import ConfigError
 from biril_nm.hw_graph import LoihiGraph
 from biril_nm.hw_graph.inputs import with_input_coding
+from biril_nm.hw_graph.outputs import integrators
 from biril_nm.parity.agreement import MAX_RATE_DIFFERENCE, MIN_AGREEMENT, Tolerance, agreement
 from biril_nm.parity.comparison import compare, compare_learning, count_integers
 from biril_nm.parity.report import ParityReport
@@ -101,6 +102,7 @@ def check_parity(
         agreements=tuple(agreements),
         float_problems=tuple(problem for problem in problems if problem is not None),
         variables=recorded,
+        integrators=integrators(graph),
     )
 
 
