@@ -107,7 +107,8 @@ def export_command(
     ]
     if source.kind != "netx" and given(netx):
         findings.append(
-            f"{', '.join(given(netx))}: '{src}' is no x.net, which alone leaves this open"
+            f"{', '.join(given(netx))}: '{src}' is not an x.net; only those leave this open. "
+            f"Leave the option out"
         )
     if plasticity.unroll and not rules:
         findings.append("--unroll: it is about convolutions that learn; name them with --plastic")

@@ -90,7 +90,7 @@ class DataSet:
         n_classes: number of classes.
 
     Raises:
-        ConfigError: a label that is no class.
+        ConfigError: a label that is not a class.
     """
 
     name: str

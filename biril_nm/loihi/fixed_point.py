@@ -183,8 +183,8 @@ def decay_v_register(fraction: float) -> int:
 def _decay_units(fraction: float) -> int:
     if not (math.isfinite(fraction) and 0.0 <= fraction <= 1.0):
         raise RangeError(
-            f"decay per step is {fraction}; allowed is 0 to 1. "
-            f"The time constant must not be shorter than the step: choose a smaller dt_s"
+            f"decay per step is {fraction}; expected 0 to 1, because no time constant is shorter than a "
+            f"step. Choose a smaller dt_s"
         )
     return math.floor(fraction * DECAY_UNITY + 0.5)
 

@@ -207,7 +207,7 @@ def target_spikes(
         labels ``(batch,)`` to ``(n_steps, batch, n_classes)``.
 
     Raises:
-        ConfigError: no step is left for the target, or a label that is no class.
+        ConfigError: no step is left for the target, or a label that is not a class.
     """
     if n_classes * n_steps * max(1, np.size(labels)) > MAX_TARGETS:
         raise ConfigError(
