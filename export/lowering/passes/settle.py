@@ -148,7 +148,7 @@ def _gain_notes(graph: nir.NIRGraph, dt_s: float | None) -> Iterator[str]:
         if dt_s is None or not isinstance(node, (nir.CubaLIF, nir.CubaLI)):
             continue
         steps = float(np.min(node.tau_syn)) / dt_s
-        if np.all(np.asarray(node.w_in) == 1.0) and steps >= LONG_TAU_STEPS:
+        if np.all(np.asarray(node.w_in) == 1.0) and steps > LONG_TAU_STEPS * (1 - 1e-6):
             yield (
                 f"w_in of '{name}' is 1 beside a tau_syn of {steps:.4g} steps, so a spike adds 1/{steps:.4g} "
                 f"of its weight to the current. Rockpool and Norse (LIFCell) add the whole weight and leave "
