@@ -147,13 +147,11 @@ def filtered(w_in, tau_syn):
                                v_threshold=0.1 * one, w_in=w_in * one))  # fmt: skip
 
 
-def test_a_gain_left_at_one_is_noted():
-    (note,) = [
-        n
-        for n in lower(filtered(1.0, 0.04), dt_s=DT, reset="zero").metadata["notes"]
-        if "w_in" in n
-    ]
-    assert "w_in of 'cubalif' is 1 beside a tau_syn of 20 steps" in note and "Rockpool" in note
+@pytest.mark.parametrize("steps", [5, 20], ids=["norse's default", "long"])
+def test_a_gain_left_at_one_is_noted(steps):
+    lowered = lower(filtered(1.0, steps * DT), dt_s=DT, reset="zero")
+    (note,) = [n for n in lowered.metadata["notes"] if "w_in" in n]
+    assert f"w_in of 'cubalif' is 1 beside a tau_syn of {steps} steps" in note and "Rockpool" in note
 
 
 @pytest.mark.parametrize(("w_in", "tau_syn"), [(20.0, 0.04), (1.0, 2 * DT)], ids=["set", "short"])

@@ -35,8 +35,8 @@ __all__ = [
 READOUTS = ("accumulate",)
 # Readouts of a file that accumulation computes.
 SUMMED = ("sum", "mean")
-# From here on, a synaptic time constant is long beside a step of 1.
-LONG_TAU_STEPS = 10.0
+# From here on, a synaptic time constant is long beside a step of 1; Norse's default has 5 steps.
+LONG_TAU_STEPS = 3.0
 
 
 @dataclass(frozen=True, eq=False)
