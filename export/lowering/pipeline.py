@@ -18,7 +18,12 @@ from biril_nm.export.lowering.options import LoweringOptions
 from biril_nm.export.lowering.passes.assemble import assemble
 from biril_nm.export.lowering.passes.balance_delays import balance_delays
 from biril_nm.export.lowering.passes.calibrate import calibrate_peaks
-from biril_nm.export.lowering.passes.describe import describe, notes, repairs
+from biril_nm.export.lowering.passes.describe import (
+    describe,
+    notes,
+    repairs,
+    several_spikes_notes,
+)
 from biril_nm.export.lowering.passes.float_net import float_net
 from biril_nm.export.lowering.passes.forced_resets import forced_notes
 from biril_nm.export.lowering.passes.normalise import normalise
@@ -137,7 +142,13 @@ def lower_stages(nir_graph: nir.NIRGraph, options: LoweringOptions | None = None
         **describe(settled, net, quantised, chip),
         **options.facts(),
         decision=options.decision or decision_of_nir(plain.metadata),
-        notes=[*repairs(plain), *settled.notes, *changes, *notes(balanced, net, quantised, late)],
+        notes=[
+            *repairs(plain),
+            *settled.notes,
+            *changes,
+            *several_spikes_notes(settled.resets, peaks),
+            *notes(balanced, net, quantised, late),
+        ],
         balanced_delays=delays,
     )
     graph = with_digests(graph)

@@ -151,7 +151,9 @@ def filtered(w_in, tau_syn):
 def test_a_gain_left_at_one_is_noted(steps):
     lowered = lower(filtered(1.0, steps * DT), dt_s=DT, reset="zero")
     (note,) = [n for n in lowered.metadata["notes"] if "w_in" in n]
-    assert f"w_in of 'cubalif' is 1 beside a tau_syn of {steps} steps" in note and "Rockpool" in note
+    assert (
+        f"w_in of 'cubalif' is 1 beside a tau_syn of {steps} steps" in note and "Rockpool" in note
+    )
 
 
 @pytest.mark.parametrize(("w_in", "tau_syn"), [(20.0, 0.04), (1.0, 2 * DT)], ids=["set", "short"])

@@ -48,6 +48,21 @@ def test_a_soft_reset_that_the_file_leaves_out_is_given():
     }  # fmt: skip
 
 
+@pytest.mark.parametrize(("weight", "noted"), [(14.0, False), (90.0, True)])
+def test_input_for_two_spikes_in_a_step_is_noted(weight, noted):
+    """sinabs sends two by default, and its file does not say so."""
+    file = _lif_graph(dt=DT)
+    file.nodes["affine"].weight = np.array([[weight, 0.0], [0.0, 1.0]])
+    data = np.ones((6, 2, 2))
+    graph = lower(file, reset="subtract", calibration=data)
+    found = [line for line in graph.metadata["notes"] if "one spike per step" in line]
+    assert bool(found) == noted and all("'lif' reached" in line for line in found)
+    written = _lif_graph(reset="subtract", dt=DT)
+    written.nodes["affine"].weight = file.nodes["affine"].weight
+    notes = lower(written, calibration=data).metadata["notes"]
+    assert not [line for line in notes if "one spike per step" in line]
+
+
 def test_subtract_reset_is_refused_on_loihi1_unless_forced():
     with pytest.raises(
         UnsupportedNodeError,

@@ -9,6 +9,7 @@ from typing import Any
 import nir
 
 import biril_nm
+from biril_nm.export.lowering.numbers.state_bounds import Peaks
 from biril_nm.export.lowering.passes.float_net import FloatNet
 from biril_nm.export.lowering.passes.quantize import FEW_BITS, QuantizedNode
 from biril_nm.export.lowering.passes.settle import Settled
@@ -16,7 +17,9 @@ from biril_nm.export.nir_files.repair import REPAIRS
 from biril_nm.hw_graph import LoihiGraph
 from biril_nm.loihi import ChipProfile
 
-__all__ = ["describe", "notes", "repairs"]
+__all__ = ["describe", "notes", "repairs", "several_spikes_notes"]
+
+TWO_SPIKES = 2.0  # thresholds
 
 
 def describe(
@@ -65,6 +68,22 @@ def notes(
         *_loop_notes(graph, late),
         *_vanished_notes(quantised),
         *_coarse_notes(quantised),
+    ]
+
+
+def several_spikes_notes(
+    resets: Mapping[str, Mapping[str, str]], peaks: Mapping[str, Peaks]
+) -> list[str]:
+    """Neurons with a reset by subtraction that the file does not name, and input for two spikes in a step."""
+    asked = {"subtract": "user (unknown in the file)"}
+    return [
+        f"v of '{name}' reached {peaks[name].v_above:.3g} thresholds on the calibration data, and a neuron "
+        f"of the chip sends one spike per step. Frameworks that send several in one step (sinabs by default, "
+        f"Rockpool) compute another network: train with at most one (SingleSpike, max_spikes_per_dt=1)"
+        for name, found in resets.items()
+        if asked.get(found["reset"]) == found["from"]
+        and name in peaks
+        and peaks[name].v_above >= TWO_SPIKES
     ]
 
 
