@@ -15,7 +15,7 @@ from biril_nm.errors import ConfigError
 from biril_nm.hw_graph.convolutions import unroll_convolution
 from biril_nm.hw_graph.graph import LoihiGraph
 from biril_nm.hw_graph.nodes import Conv, Dense, Input, Sparse
-from biril_nm.learning.rule import LearningRule
+from biril_nm.learning.rule import VARIABLES, LearningRule
 from biril_nm.learning.rules import RULES, get_rule
 from biril_nm.loihi import TRACE_BITS
 from biril_nm.loihi.fixed_point import weight_limits
@@ -30,7 +30,7 @@ MAX_RULE_BYTES = 1 << 20
 def make_plastic(
     graph: LoihiGraph,
     name: str,
-    rule: str | LearningRule,
+    rule: Any,
     modulators: Mapping[str, str] | None = None,
     unroll: bool = False,
 ) -> LoihiGraph:
@@ -39,7 +39,8 @@ def make_plastic(
     Args:
         graph: the network.
         name: a Dense or Sparse connection, or a Conv if ``unroll``.
-        rule: rule or its registry name.
+        rule: a LearningRule, a name of the registry, one of Lava's rule objects, or a dict of the
+            arguments of :meth:`LearningRule.from_expressions`.
         modulators: sources of the third factors, see :class:`biril_nm.hw_graph.Dense`. Factors that
             the rule needs and that are not named get an Input each, ``<connection>.<factor>``, with
             one value 0..127 per destination neuron.
@@ -47,7 +48,8 @@ def make_plastic(
             the metadata then say so.
 
     Raises:
-        ConfigError: no such connection, a Conv without ``unroll``, or modulators that do not fit.
+        ConfigError: no such connection, no such rule, a Conv without ``unroll``, or modulators that do
+            not fit.
     """
     node = graph.connections.get(name)
     if node is None:
@@ -89,13 +91,18 @@ def rule_of(text: str) -> LearningRule:
 
 @checked
 def read_rule(path: Path) -> LearningRule:
-    """Read a rule from a TOML or JSON file with the fields of ``LearningRule.to_dict()``.
+    """Read a rule from a TOML or JSON file.
+
+    It has the fields of ``LearningRule.to_dict()`` or, where dw, dt and dd are texts, the arguments of
+    ``LearningRule.from_expressions``.
 
     Raises:
         FileFormatError: missing, damaged or incomplete file.
         ConfigError: a rule that the chip cannot run.
     """
     record = read_json(path, MAX_RULE_BYTES) if path.suffix == ".json" else read_toml(path)
+    if isinstance(record, dict) and any(isinstance(record.get(key), str) for key in VARIABLES):
+        return get_rule({"name": path.stem, **record})
     defaults: dict[str, Any] = {"dw": [], "dt": [], "dd": [], "traces": {}, "t_epoch": 1}
     if isinstance(record, dict):
         record = {**defaults, "decimation": 0, "seed": 0, "name": path.stem, **record}

@@ -21,6 +21,8 @@ from typing import Any
 
 from biril_nm.arguments import checked, unknown_name
 from biril_nm.errors import ConfigError, FileFormatError, bullet_list
+from biril_nm.learning.expressions import MAX_TERMS, rule_fields
+from biril_nm.learning.lava_objects import lava_rule_arguments, sees_no_targets
 from biril_nm.learning.terms import DEPENDENCIES, MAX_FACTORS, TRACES, Factor, Term, Trace
 from biril_nm.loihi import LEARN_ACC_SHIFT, T_EPOCH_MAX, TRACE_MAX
 
@@ -41,7 +43,6 @@ VARIABLES = ("dw", "dt", "dd")
 PRE_TRACES = tuple(name for name in TRACES if name.startswith("x"))
 POST_TRACES = tuple(name for name in TRACES if name.startswith("y"))
 DECIMATION_MAX = 9  # Lava reads one digit after u: "u10" silently becomes u1 times 0
-MAX_TERMS = 64  # guard of from_dict; Lava itself sets no limit
 
 
 @checked
@@ -210,6 +211,59 @@ class LearningRule:
             three_factor=record.get("three_factor", False),
             **terms,
         )
+
+    @staticmethod
+    @checked
+    def from_expressions(
+        dw: str | None = None,
+        dt: str | None = None,
+        dd: str | None = None,
+        *,
+        t_epoch: int = 1,
+        rng_seed: int = 0,
+        three_factor: bool = False,
+        name: str = "expressions",
+        **traces: float,
+    ) -> LearningRule:
+        """A rule from texts such as ``dw="2^-2*x1*y0 - 2^-2*y1*x0"``, as Lava's rule classes take them.
+
+        Args:
+            dw: sum of products added to w; see docs/learning.md for the grammar.
+            dt: sum of products added to t.
+            dd: sum of products added to d.
+            t_epoch: steps of one learning epoch.
+            rng_seed: seed of the random streams. Always set, where Lava draws one without.
+            three_factor: whether y1, y2, y3 come from modulators, as in Lava's Loihi3FLearningRule.
+            name: name of the rule.
+            **traces: ``x1_impulse=``, ``x1_tau=`` and so on, 0 as in Lava where they are not given. A tau
+                of infinity means no decay.
+
+        Raises:
+            ConfigError: a text that is not in the grammar or that Lava reads as another rule, a trace
+                that is used and not given, or what :meth:`check` refuses.
+        """
+        fields = rule_fields({"dw": dw, "dt": dt, "dd": dd}, traces, three_factor)
+        return LearningRule(
+            name, t_epoch=t_epoch, seed=rng_seed, three_factor=three_factor, **fields
+        )
+
+    @staticmethod
+    def from_lava(rule: object) -> LearningRule:
+        """The rule of an object of Lava's Loihi2FLearningRule, Loihi3FLearningRule, STDPLoihi and the like.
+
+        Simulator and Lava give the integers that Lava gives with the object itself, in ``fixed_pt``.
+
+        Raises:
+            ConfigError: no such object, or a rule that biril-nm or Lava cannot run as it is written.
+        """
+        found = LearningRule.from_expressions(**lava_rule_arguments(rule))
+        targets = sorted(found.used() & {"y0", *POST_TRACES})
+        if targets and sees_no_targets(rule):
+            raise ConfigError(
+                f"rule is a {type(rule).__name__} that uses {', '.join(targets)}, to which Lava hands no "
+                f"spikes of targets; expected a Loihi2FLearningRule or Loihi3FLearningRule. Make one"
+            )
+        return found
 
     @checked
     def lava_text(self, variable: str) -> str | None:

@@ -9,8 +9,12 @@ times weaker than written, those of a trace and w or t 32 times (HARDWARE: the f
 
 from __future__ import annotations
 
-from biril_nm.arguments import Seed, checked, unknown_name
+from collections.abc import Mapping
+from typing import Any
+
+from biril_nm.arguments import Seed, checked, shown, unknown_name
 from biril_nm.errors import ConfigError
+from biril_nm.learning.lava_objects import is_lava_rule
 from biril_nm.learning.rule import LearningRule, Term, Trace
 from biril_nm.loihi import LEARN_EXP_MAX, LEARN_EXP_MIN, LEARN_MANTISSA_MAX, TRACE_MAX
 
@@ -239,14 +243,39 @@ RULES = {rule.name: rule for rule in (OFFSET, PAIR, OJA, PROP, REWARD_STDP, DELT
 
 
 @checked
-def get_rule(rule: str | LearningRule) -> LearningRule:
-    """Return the rule called ``rule``; a LearningRule is passed through.
+def get_rule(rule: Any) -> LearningRule:
+    """The rule that ``rule`` stands for.
+
+    Args:
+        rule: a name of the registry, a LearningRule, one of Lava's rule objects
+            (:meth:`LearningRule.from_lava`), or a dict of the arguments of
+            :meth:`LearningRule.from_expressions`.
 
     Raises:
-        ConfigError: the name is unknown; the message lists the known ones.
+        ConfigError: an unknown name, of which the message lists the known ones; another kind of value;
+            or a rule that cannot run.
     """
     if isinstance(rule, LearningRule):
         return rule
+    if isinstance(rule, Mapping):
+        return _from_mapping(rule)
+    if is_lava_rule(rule):
+        return LearningRule.from_lava(rule)
+    if not isinstance(rule, str):
+        raise ConfigError(
+            f"rule is {shown(rule)}; expected a name of the registry, a LearningRule, a rule object of Lava, "
+            f"or a dict such as {{'dw': '2^-2*x1*y0', 'x1_impulse': 16, 'x1_tau': 10}}"
+        )
     if rule not in RULES:
-        raise ConfigError(unknown_name("learning rule", rule, RULES))
+        text = unknown_name("learning rule", rule, RULES)
+        way_out = ". Pass products as LearningRule.from_expressions(dw=...)" if "*" in rule else ""
+        raise ConfigError(text + way_out)
     return RULES[rule]
+
+
+def _from_mapping(rule: Mapping[Any, Any]) -> LearningRule:
+    if not all(isinstance(key, str) for key in rule):
+        raise ConfigError(
+            "rule is a dict whose keys are no texts; expected dw, x1_impulse and so on"
+        )
+    return LearningRule.from_expressions(**rule)

@@ -30,6 +30,9 @@ DEPENDENCIES = ("x0", "y0", "u")
 TRACES = ("x1", "x2", "y1", "y2", "y3")
 SYNAPTIC = ("w", "d", "t")
 MAX_FACTORS = 16  # our guard; Lava itself sets no limit
+NO_DECAY = (
+    2.0**60
+)  # a tau that Lava takes, whose exp(-1/tau) is 1.0 in float64; it takes no infinity
 CONSTANT_MAX = (1 << LEARN_CONSTANT_BITS) - 1
 
 _WIDTHS = {
@@ -102,11 +105,16 @@ class Trace:
     Attributes:
         impulse: added at each spike, 0..127; integers are exact, a fraction rounds up too often
             in Lava (it compares 8 bits with a 7-bit random number).
-        tau: decay constant in steps; 0 forgets the trace at every step.
+        tau: decay constant in steps; 0 forgets the trace at every step, infinity never. What is kept
+            for infinity is 2**60, which Lava and files can hold and whose decay factor is 1.0 too.
     """
 
     impulse: float
     tau: float
+
+    def __post_init__(self) -> None:
+        if self.tau == math.inf:
+            object.__setattr__(self, "tau", NO_DECAY)
 
     @property
     def decay(self) -> float:

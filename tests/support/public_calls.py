@@ -119,6 +119,14 @@ def methods(t: Things) -> Calls:
         Coding.parse: {"text": "direct:4:8"},
         Coding.from_dict: {"values": t.coding.to_dict()},
         LearningRule.from_dict: {"record": rules.PAIR.to_dict()},
+        LearningRule.from_expressions: {
+            "dw": "x0*x1",
+            "dt": "x0",
+            "dd": "y0",
+            "t_epoch": 1,
+            "rng_seed": 0,
+        }
+        | {"three_factor": False, "name": "own", "x1_impulse": 16, "x1_tau": 4.0},
         rules.PAIR.terms: {"variable": "dw"},
         rules.PAIR.lava_text: {"variable": "dw"},
         models.ModelConfig.from_dict: {"values": t.config.to_dict()},
