@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import importlib
 import logging
-from typing import Any
 
 from biril_nm import _moved
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 __version__ = "0.1.0"
 

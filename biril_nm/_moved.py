@@ -9,11 +9,13 @@ from __future__ import annotations
 import importlib
 import sys
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
-from typing import Any
+
+TYPE_CHECKING = False  # typing and importlib.abc would be most of what importing biril_nm takes
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import Any
 
 __all__ = ["MOVED", "install", "renamed"]
 
@@ -135,8 +137,11 @@ class _KeepsItsNames(ModuleType):
             super().__setattr__(name, value)
 
 
-class _OldName(MetaPathFinder, Loader):
+class _OldName:
     """Finds the old names, and nothing else; asked after every other finder."""
+
+    def create_module(self, spec: ModuleSpec) -> None:
+        """A plain module."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None

@@ -16,19 +16,18 @@ from biril_nm.commands.console import say
 
 __all__ = ["Stopped", "stoppable"]
 
+SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
+
 F = TypeVar("F", bound=Callable[..., Any])
 
-NOTHING_KEPT = "Outputs are written whole or not at all; this one was not written"
+WHOLE = "Outputs are written whole or not at all"
+NOTHING_KEPT = f"{WHOLE}; this one was not written"
 # The shell's exit code of a process that a signal ended, less the signal's number.
 SIGNAL_EXIT = 128
 
 
 class Stopped(KeyboardInterrupt):
-    """A signal that asks the program to end; ``number`` says which."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__()
-        self.number = number
+    """A signal that asks the program to end."""
 
 
 def stoppable(command: F) -> F:
@@ -39,12 +38,18 @@ def stoppable(command: F) -> F:
 
     @wraps(command)
     def run(*args: Any, **kwargs: Any) -> Any:
+        came: list[int] = []
         try:
-            with _signals_raise():
+            with _signals_raise(came):
                 return command(*args, **kwargs)
-        except KeyboardInterrupt as stop:
-            number = stop.number if isinstance(stop, Stopped) else signal.SIGINT
-            kept = stop.args[0] if stop.args else NOTHING_KEPT
+        except BaseException as error:
+            if not came and not isinstance(error, KeyboardInterrupt):
+                raise
+            # A package that is stopped while it is imported may raise something else.
+            kept = WHOLE
+            if isinstance(error, KeyboardInterrupt):
+                kept = error.args[0] if error.args else NOTHING_KEPT
+            number = came[0] if came else signal.SIGINT
             say(f"stopped by {signal.Signals(number).name}. {kept}", err=True)
             raise typer.Exit(SIGNAL_EXIT + number) from None
 
@@ -52,8 +57,8 @@ def stoppable(command: F) -> F:
 
 
 @contextmanager
-def _signals_raise() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP raise :class:`Stopped`, unless the caller ignores them (nohup)."""
+def _signals_raise(came: list[int]) -> Iterator[None]:
+    """Let signals raise :class:`Stopped` and note them, unless the caller ignores them (nohup)."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -61,16 +66,18 @@ def _signals_raise() -> Iterator[None]:
 
     def stop(number: int, _: Any) -> None:
         if os.getpid() == owner:
-            raise Stopped(number)
+            came.append(number)
+            raise Stopped
         signal.signal(number, signal.SIG_DFL)  # a forked worker ends as it always did
         os.kill(os.getpid(), number)
 
-    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    ours = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]
+    numbers = [getattr(signal, name) for name in SIGNALS if hasattr(signal, name)]
+    before = {number: signal.getsignal(number) for number in numbers}
+    ours = [number for number in numbers if before[number] not in (signal.SIG_IGN, None)]
     for number in ours:
         signal.signal(number, stop)
     try:
         yield
     finally:
         for number in ours:
-            signal.signal(number, signal.SIG_DFL)
+            signal.signal(number, before[number])

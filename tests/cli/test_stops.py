@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import builtins
-import importlib
+import os
 import re
 import signal
 import subprocess
@@ -11,7 +10,9 @@ import sys
 
 import numpy as np
 import pytest
+import typer
 
+from biril_nm.commands.interrupts import stoppable
 from biril_nm.hw_graph import Dense, Input, LoihiGraph, Neurons, Output
 from biril_nm.storage import lock_folder
 from biril_nm.training.run_config import RunConfig
@@ -161,17 +162,53 @@ def test_an_export_on_a_full_disk_says_so(suffix, commands, small_disk):
     assert [p.name for p in small_disk.iterdir()] == ["full"]
 
 
-def test_an_interrupt_while_parts_are_imported_is_one_line(monkeypatch, capsys):
-    def interrupted(name, *args, **kwargs):
-        if name == "biril_nm.cli":
-            raise KeyboardInterrupt
-        return plain(name, *args, **kwargs)
+INTERRUPTED_IMPORT = """
+import os, signal, sys
+from biril_nm.__main__ import main
+signal.signal(signal.SIGINT, signal.default_int_handler)
+left = int(sys.argv.pop(1))
+def interrupt(event, _):
+    global left
+    left -= event == "import"
+    if not left:
+        left = -1
+        os.kill(os.getpid(), signal.SIGINT)
+sys.addaudithook(interrupt)
+main()
+"""
 
-    program = importlib.import_module("biril_nm.__main__")
-    plain = builtins.__import__
-    monkeypatch.setattr(builtins, "__import__", interrupted)
-    with pytest.raises(SystemExit) as stop:
-        program.main()
-    monkeypatch.undo()
-    assert stop.value.code == program.INTERRUPTED
-    assert capsys.readouterr().err == "interrupted before anything ran\n"
+
+@pytest.mark.parametrize("module", [1, 300, 1200])
+def test_an_interrupt_while_modules_are_imported_is_one_line(module, tmp_path):
+    words = [module, "train", "--model", "mlp", "--out", tmp_path / "run"]
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED_IMPORT, *map(str, words)],
+        capture_output=True, text=True, check=False, env=killable.environment(),
+    )  # fmt: skip
+    assert done.returncode == 128 + signal.SIGINT, done.stderr
+    assert done.stderr.startswith("stopped by SIGINT") and done.stderr.count("\n") == 1, done.stderr
+    assert not done.stdout and not (tmp_path / "run" / "config.toml").exists()
+
+
+def test_an_import_that_turns_an_interrupt_into_another_error_is_a_stop(capsys):
+    def command() -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+        except KeyboardInterrupt:
+            raise ImportError("no module") from None
+
+    with pytest.raises(typer.Exit) as stop:
+        stoppable(command)()
+    assert stop.value.exit_code == 128 + signal.SIGINT
+    assert capsys.readouterr().err.startswith("stopped by SIGINT. Outputs are written whole")
+    with pytest.raises(ZeroDivisionError):
+        stoppable(lambda: 1 // 0)()
+
+
+def test_the_entry_point_imports_nothing_heavy_before_it_can_be_interrupted():
+    code = "import sys, biril_nm.__main__; print(*sys.modules)"
+    run = [sys.executable, "-c", code]
+    done = subprocess.run(
+        run, capture_output=True, text=True, check=True, env=killable.environment()
+    )
+    assert not {"numpy", "typer", "rich", "numba", "torch"} & set(done.stdout.split())
