@@ -7,9 +7,17 @@ from biril_nm.storage.locks import lock_folder
 from biril_nm.storage.npy import map_npy
 from biril_nm.storage.npz import read_document, read_npz, write_document, write_npz
 from biril_nm.storage.paths import atomic_directory, atomic_file, check_output, reports_full_disk
-from biril_nm.storage.text import check_plain, parse_json, read_json, read_json_lines, read_toml
+from biril_nm.storage.text import (
+    MAX_LINES,
+    check_plain,
+    parse_json,
+    read_json,
+    read_json_lines,
+    read_toml,
+)
 
 __all__ = [
+    "MAX_LINES",
     "allowed_bytes",
     "atomic_directory",
     "atomic_file",

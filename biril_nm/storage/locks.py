@@ -18,14 +18,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from biril_nm.errors import ConfigError, OutputInUseError
+from biril_nm.errors import ConfigError, OutputInUseError, StorageError
 
-__all__ = ["LOCK", "lock_folder", "locked"]
+__all__ = ["LOCK", "NO_PLACE", "lock_folder", "locked", "no_place"]
 
 LOCK = ".biril-lock"
 MAX_OWNER_BYTES = 4096
 MAX_COMMAND = 200
 NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # file systems that cannot lock
+# What a folder says that is missing, not one, or not ours.
+NO_PLACE = (
+    errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.EACCES, errno.EPERM, errno.EROFS,
+    errno.ENAMETOOLONG, errno.ELOOP,
+)  # fmt: skip
+CREATE = os.O_RDWR | os.O_CREAT | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0)
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +42,7 @@ def lock_folder(folder: str | Path, wait_s: float = 0.0) -> Iterator[Path]:
 
     Raises:
         ConfigError: the path is that of a file.
+        StorageError: the folder cannot be made or written.
         OutputInUseError: another process writes into it; the message names that process.
     """
     target = Path(folder)
@@ -45,6 +52,8 @@ def lock_folder(folder: str | Path, wait_s: float = 0.0) -> Iterator[Path]:
         raise ConfigError(
             f"output folder '{target}' leads to a file; expected a folder. Choose another one"
         ) from None
+    except OSError as error:
+        raise no_place(f"output folder '{target}'", error) from error
     with locked(target / LOCK, f"output folder '{target}'", wait_s):
         yield target
 
@@ -63,9 +72,15 @@ def locked(lock_file: Path, what: str, wait_s: float = 0.0) -> Iterator[bool]:
 
     Raises:
         OutputInUseError: another process holds it; the message names that process.
+        StorageError: no lock file can be made there.
     """
     import filelock  # here, because it takes longer to import than most files to write
 
+    try:  # filelock waits for a folder that takes no files
+        os.close(os.open(lock_file, CREATE, 0o644))
+    except OSError as error:
+        if error.errno in NO_PLACE:
+            raise no_place(what, error) from error
     lock = filelock.FileLock(str(lock_file), timeout=wait_s, fallback_to_soft=False)
     try:
         lock.acquire()
@@ -78,6 +93,8 @@ def locked(lock_file: Path, what: str, wait_s: float = 0.0) -> Iterator[bool]:
         if error.errno not in NO_LOCKS:
             raise
         log.warning("'%s' has no file locks; do not write it twice at once", lock_file.parent)
+        with suppress(OSError):
+            lock_file.unlink()
         yield False
         return
     try:
@@ -88,6 +105,14 @@ def locked(lock_file: Path, what: str, wait_s: float = 0.0) -> Iterator[bool]:
         with suppress(OSError):  # Windows keeps open files
             lock_file.unlink()
         lock.release()
+
+
+def no_place(what: str, error: OSError) -> StorageError:
+    """What to raise where the system cannot make ``what``."""
+    where = f" at '{error.filename}'" if error.filename else ""
+    return StorageError(
+        f"{what} cannot be written: {error.strerror}{where}. Choose a place where you may make files"
+    )
 
 
 def _this_process() -> str:

@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from biril_nm.errors import OutputExistsError, OutputInUseError, StorageError
-from biril_nm.storage.locks import LOCK, locked
+from biril_nm.storage.locks import LOCK, NO_PLACE, locked, no_place
 
 __all__ = ["atomic_directory", "atomic_file", "check_output", "reports_full_disk"]
 
@@ -28,7 +28,8 @@ PART, OLD = ".part", ".old"
 STALE = re.compile(
     r"\.(?P<name>.+)(\.biril-[a-z0-9_]{8}(?P<kind>\.part|\.old)|\.biril-lock)", re.DOTALL
 )
-MAX_NAME_BYTES = 200  # longer names are hashed: most file systems allow 255 bytes
+LONGEST_NAME = 255  # bytes, on all common file systems
+MAX_NAME_BYTES = 200  # of a name to which ours adds; longer ones are hashed
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 MIB = 1 << 20
 
@@ -44,8 +45,10 @@ def check_output(path: str | Path, force: bool, folder_with: str | None = None) 
 
     Raises:
         OutputExistsError: it exists and ``force`` is False, or it is something else.
+        StorageError: nothing can be made there.
     """
     target = Path(path)
+    _check_place(target)
     if not os.path.lexists(target):
         return target
     if not force:
@@ -66,6 +69,27 @@ def check_output(path: str | Path, force: bool, folder_with: str | None = None) 
     return target
 
 
+def _check_place(target: Path) -> None:
+    """Refuse a place where nothing can be made, before anything is computed for it."""
+    if target.name in ("", ".."):
+        raise StorageError(f"output '{target}' has no name; expected a path that ends in one")
+    long = [name for name in target.parts if len(os.fsencode(name)) > LONGEST_NAME]
+    if long:
+        raise StorageError(
+            f"output '{target.name:.40}' is within a name of {len(os.fsencode(long[0]))} bytes; expected at "
+            f"most {LONGEST_NAME}. Choose a shorter one"
+        )
+    folder = next((place for place in target.parents if os.path.lexists(place)), target.parent)
+    if not folder.is_dir():
+        raise StorageError(
+            f"output '{target}' leads through '{folder}', which is no folder. Choose another path"
+        )
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise StorageError(
+            f"output '{target}' leads into '{folder}', where you may not write. Choose another path"
+        )
+
+
 def _is_ours(folder: Path, known_by: str) -> bool:
     return folder.is_dir() and ((folder / known_by).is_file() or not any(folder.iterdir()))
 
@@ -79,7 +103,8 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
         StorageError: the disk is full.
     """
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
+    with reports_full_disk(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
     with reports_full_disk(target), _only_writer(target, FILE_WAIT_S):
         handle, name = tempfile.mkstemp(PART, _prefix(target), target.parent)
         part = Path(name)
@@ -113,7 +138,8 @@ def atomic_directory(
     target = Path(path)
     if folder_with is not None:
         check_output(target, force, folder_with)
-    target.parent.mkdir(parents=True, exist_ok=True)
+    with reports_full_disk(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
     with reports_full_disk(target), _only_writer(target):
         if folder_with is not None:  # another writer may have finished meanwhile
             check_output(target, force, folder_with)
@@ -150,10 +176,12 @@ def _put_in_place(part: Path, target: Path) -> None:
 
 @contextmanager
 def reports_full_disk(target: Path) -> Iterator[None]:
-    """Turn the system's errors about a full disk into a :class:`StorageError` that names ``target``."""
+    """Turn the system's errors about disks and paths into a :class:`StorageError` that names ``target``."""
     try:
         yield
     except OSError as error:
+        if error.errno in NO_PLACE:
+            raise no_place(f"output '{_final(target)}'", error) from error
         if error.errno not in FULL:
             raise
         free = shutil.disk_usage(target.parent).free
@@ -192,7 +220,7 @@ def _remove_stale(folder: Path, own_name: str) -> None:
                 _remove(path, match["kind"])
             continue
         with (
-            suppress(OutputInUseError, OSError),
+            suppress(OutputInUseError, StorageError, OSError),
             locked(folder / f".{name}{LOCK}", f"'{path}'") as exclusive,
         ):
             if exclusive and match["kind"]:

@@ -21,6 +21,7 @@ else:
     import tomli as tomllib
 
 __all__ = [
+    "MAX_LINES",
     "MAX_TEXT_BYTES",
     "check_plain",
     "is_unicode",
