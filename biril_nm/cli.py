@@ -16,7 +16,7 @@ from biril_nm.commands.evaluate import evaluate_command
 from biril_nm.commands.export import export_command
 from biril_nm.commands.info import info_command
 from biril_nm.commands.interrupts import stoppable
-from biril_nm.commands.options import expand_groups
+from biril_nm.commands.options import expand_groups, refuse_empty
 from biril_nm.commands.parity import parity_command
 from biril_nm.commands.report import report_command
 from biril_nm.commands.sim import sim_command
@@ -26,6 +26,7 @@ from biril_nm.errors import BirilError
 __all__ = ["app", "export_main", "main"]
 
 EXIT_REFUSED = 1
+NO_MEMORY = ("out of memory", "allocate memory", "not enough memory")
 
 _SETTINGS = {"pretty_exceptions_enable": False, "rich_markup_mode": "rich"}
 
@@ -67,16 +68,25 @@ def _run(program: typer.Typer, name: str) -> None:
         arguments.remove("--debug")
     prepare_streams()
     try:
+        refuse_empty(
+            arguments, [each.callback for each in program.registered_commands if each.callback]
+        )
         program(args=arguments, prog_name=name)
-    except (BirilError, OSError, MemoryError) as error:
-        if debug:
+    except (BirilError, OSError, MemoryError, RuntimeError) as error:
+        if debug or not (_is_memory(error) or isinstance(error, (BirilError, OSError))):
             raise
         complain(_message(error))
         sys.exit(EXIT_REFUSED)
 
 
+def _is_memory(error: BaseException) -> bool:
+    """Whether memory is exhausted, for which torch raises a RuntimeError."""
+    text = str(error) if isinstance(error, RuntimeError) else ""
+    return isinstance(error, MemoryError) or any(sentence in text for sentence in NO_MEMORY)
+
+
 def _message(error: BaseException) -> str:
-    if isinstance(error, MemoryError):
+    if _is_memory(error):
         return "out of memory; use fewer samples or steps, or a smaller net"
     if isinstance(error, OSError):
         return f"{error}. Nothing was written to that path"

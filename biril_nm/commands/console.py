@@ -28,6 +28,8 @@ __all__ = [
 
 stderr = Console(stderr=True)
 
+MAX_LINE = 2000  # characters of one line of an error
+
 
 def shown(text: str, lines: bool = True) -> str:
     r"""``text`` as a terminal may show it; names come from files.
@@ -61,6 +63,16 @@ class SafeFormatter(logging.Formatter):
         return shown(super().format(record))
 
 
+def shortened(text: str) -> str:
+    """``text`` without the middle of lines that no terminal shows; names come from files."""
+    return "\n".join(
+        line
+        if len(line) <= MAX_LINE
+        else f"{line[: MAX_LINE // 2]} ... ({len(line) - MAX_LINE:,} characters) ... {line[-MAX_LINE // 2 :]}"
+        for line in text.split("\n")
+    )
+
+
 def say(text: str, err: bool = False) -> None:
     """One line or block of result; with ``err`` about the run, on stderr."""
     typer.echo(shown(text), err=err)
@@ -68,12 +80,12 @@ def say(text: str, err: bool = False) -> None:
 
 def complain(text: str) -> None:
     """An error, on stderr."""
-    typer.echo(f"error: {shown(text)}", err=True)
+    typer.echo(f"error: {shown(shortened(text))}", err=True)
 
 
 def note(text: str) -> None:
     """Something to know about the result, on stderr."""
-    stderr.print(Text.assemble(("note", "yellow"), " ", shown(text)), highlight=False)
+    stderr.print(Text.assemble(("note", "yellow"), " ", shown(shortened(text))), highlight=False)
 
 
 def print_progress(text: str) -> None:

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Annotated, Any, cast, get_type_hints
+from typing import Annotated, Any, cast, get_args, get_type_hints
 
 import typer
 
 from biril_nm.engines import available_engines
+from biril_nm.errors import ConfigError
 from biril_nm.export.backends import available_backends
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "Seed",
     "To",
     "expand_groups",
+    "refuse_empty",
 ]
 
 MAX_SEED = (1 << 63) - 1
@@ -135,3 +137,34 @@ def expand_groups(command: Callable[..., None]) -> Callable[..., None]:
     run.__signature__ = inspect.Signature(list(parameters.values()))  # type: ignore[attr-defined]
     run.__annotations__ = {name: each.annotation for name, each in parameters.items()}
     return run
+
+
+def refuse_empty(arguments: Sequence[str], commands: Iterable[Callable[..., None]]) -> None:
+    """Refuse empty words, which would stand for the working folder, but for options that take any text.
+
+    Args:
+        arguments: the command line.
+        commands: what it may call, expanded.
+
+    Raises:
+        ConfigError: there is an empty word.
+    """
+    texts = {flag for command in commands for flag in _text_flags(command)}
+    for before, word in zip(("", *arguments), arguments):
+        flag = word[:-1] if word.endswith("=") and word.startswith("--") else before
+        if (not word or flag is not before) and flag not in texts:
+            where = f"behind '{flag}'" if flag else "in first place"
+            raise ConfigError(
+                f"the argument {where} is empty; expected a path or a value. Check the variables of your "
+                f"shell, or leave it out"
+            )
+
+
+def _text_flags(command: Callable[..., None]) -> list[str]:
+    """Options whose value is any text."""
+    found = []
+    for name, parameter in inspect.signature(command).parameters.items():
+        kind, info = get_args(parameter.annotation)[:2]
+        if str in (kind, *get_args(kind)):
+            found += getattr(info, "param_decls", None) or [f"--{name.replace('_', '-')}"]
+    return found

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from biril_nm.arguments import Count, Seed, checked
+from biril_nm.arguments import MAX_SEED, Count, Seed, checked
 from biril_nm.coding import Coding
 from biril_nm.data.labels import check_labels
 from biril_nm.engines import Network, RunOptions, get_engine
@@ -168,7 +168,7 @@ def evaluate_shard(
     seconds = 0.0
     for index, start in enumerate(range(0, n_samples, how.batch_size), start=first_batch):
         part = slice(start, start + how.batch_size)
-        message = coding.encode(coding.samples(values, part), how.seed + index)
+        message = coding.encode(coding.samples(values, part), (how.seed + index) & MAX_SEED)
         n_steps = len(message)
         began = time.perf_counter()
         recording = engine.run(network, message, record)

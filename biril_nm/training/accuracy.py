@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from biril_nm.arguments import Seed, checked, shown
+from biril_nm.arguments import MAX_SEED, Seed, checked, shown
 from biril_nm.data.labels import check_labels
 from biril_nm.errors import ConfigError
 from biril_nm.models.net import BirilNet, encode
@@ -45,7 +45,7 @@ def evaluate(
     Args:
         net: the network.
         loader: batches; values as the coding of ``net`` takes them.
-        seed: of rate coding; batch i uses ``seed + i``.
+        seed: of rate coding; batch i uses ``seed + i``, after the largest seed 0.
         device: where to run; None: where the network is.
         decision: how the output decides (:mod:`biril_nm.decision`).
 
@@ -61,7 +61,7 @@ def evaluate(
     right = count = 0
     totals = dict.fromkeys(net.neurons, 0.0)
     for index, (values, labels) in enumerate(loader):
-        x = encode(net.config.coding, values, seed + index).to(place)
+        x = encode(net.config.coding, values, (seed + index) & MAX_SEED).to(place)
         out = net(x, record=True)
         known = check_labels(labels, x.shape[1], net.config.n_classes)
         expected = torch.as_tensor(known, device=place)

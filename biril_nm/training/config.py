@@ -11,6 +11,7 @@ from biril_nm.arguments import MAX_SEED, checked, unknown_name
 from biril_nm.errors import BirilError, ConfigError, bullet_list
 from biril_nm.learning.rule import LearningRule
 from biril_nm.learning.rules import get_rule
+from biril_nm.storage import MAX_LINES
 from biril_nm.training.local_rule.plasticity import PlasticityConfig
 from biril_nm.training.phases import LOSSES, PLASTIC
 from biril_nm.training.schedule import parse_schedule
@@ -18,6 +19,8 @@ from biril_nm.training.schedule import parse_schedule
 __all__ = ["TrainConfig"]
 
 PERIODS = ("epoch", "batch")
+MAX_EPOCHS = MAX_LINES  # metrics.jsonl has a line for each
+MAX_LR = 1e6
 
 
 @checked
@@ -56,10 +59,12 @@ class TrainConfig:
     def __post_init__(self) -> None:
         parse_schedule(self.schedule)
         findings = []
-        if type(self.epochs) is not int or self.epochs < 1:
-            findings.append(f"epochs is {self.epochs!r}; expected an integer from 1")
-        if type(self.lr) not in (int, float) or not (self.lr > 0 and math.isfinite(self.lr)):
-            findings.append(f"lr is {self.lr!r}; expected a positive number")
+        if type(self.epochs) is not int or not 1 <= self.epochs <= MAX_EPOCHS:
+            findings.append(
+                f"epochs is {self.epochs!r}; expected an integer from 1 to {MAX_EPOCHS}"
+            )
+        if type(self.lr) not in (int, float) or not 0 < self.lr <= MAX_LR:
+            findings.append(f"lr is {self.lr!r}; expected a number above 0, up to {MAX_LR:g}")
         if not 0 <= self.seed <= MAX_SEED:
             findings.append(f"seed is {self.seed!r}; expected an integer from 0 to {MAX_SEED}")
         for name, allowed in (("loss", LOSSES), ("period", PERIODS), ("plastic", PLASTIC)):

@@ -25,9 +25,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import logging
-import math
 from collections.abc import Mapping
-from numbers import Real
 from typing import Annotated, Any
 
 import nir
@@ -48,6 +46,7 @@ from biril_nm.export.from_torch.runs import trace_network
 from biril_nm.export.nir_nodes.coding import with_coding
 from biril_nm.export.nir_nodes.decision import DECISION
 from biril_nm.export.nir_nodes.fold_batchnorm import fold_batchnorm
+from biril_nm.export.nir_nodes.metadata import step_width
 from biril_nm.export.nir_nodes.typed_convolutions import typed
 from biril_nm.models import BirilNet
 
@@ -85,10 +84,7 @@ def to_nir(
         ConfigError: ``dt_s`` is not a width, ``sample_input`` not an input, or ``coding`` not one of its
             inputs.
     """
-    if not isinstance(dt_s, Real) or not 0 < dt_s < math.inf:
-        raise ConfigError(
-            f"dt_s is {dt_s!r}; expected a finite number above 0, the width of a step in seconds"
-        )
+    dt_s = step_width("dt_s", dt_s)
     root, samples, own = _root(module, sample_input)
     if own is not None and coding not in (None, own):
         raise ConfigError(

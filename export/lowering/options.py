@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +16,7 @@ from biril_nm.export.lowering.numbers.weight_grid import SCALE_SEARCHES
 from biril_nm.export.lowering.passes.integration import INTEGRATIONS
 from biril_nm.export.lowering.passes.settle import READOUTS
 from biril_nm.export.lowering.passes.settle_resets import RESETS
+from biril_nm.export.nir_nodes.metadata import step_width
 from biril_nm.loihi import LOIHI2, WEIGHT_BITS, ChipProfile, chip_profile
 
 __all__ = ["LoweringOptions"]
@@ -69,7 +69,8 @@ class LoweringOptions:
         if self.decision is not None:
             check_decision(self.decision)
         _check_choice("scale_search", self.scale_search, SCALE_SEARCHES)
-        _check_dt(self.dt_s)
+        if self.dt_s is not None:
+            step_width("dt_s", self.dt_s)
         if (
             not isinstance(self.weight_bits, (int, np.integer))
             or not 1 <= self.weight_bits <= WEIGHT_BITS
@@ -114,8 +115,3 @@ def _check_choice(name: str, value: object, choices: tuple[str | None, ...]) -> 
     if value not in choices:
         known = " or ".join(f"'{choice}'" for choice in choices if choice is not None)
         raise ConfigError(f"{name} is {value!r}; expected {known}")
-
-
-def _check_dt(dt_s: object) -> None:
-    if dt_s is not None and not (isinstance(dt_s, (int, float, np.number)) and 0 < dt_s < math.inf):
-        raise ConfigError(f"dt_s is {dt_s!r}; expected a finite number of seconds above 0")

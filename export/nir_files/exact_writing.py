@@ -32,6 +32,7 @@ from biril_nm.errors import ConfigError, UnsupportedNodeError, bullet_list
 from biril_nm.export.nir_files.exact_models import add_model, nearest_cuba_lif
 from biril_nm.export.nir_files.exact_reading import EXACT, REGISTERS, VERSION
 from biril_nm.export.nir_nodes.decision import DECISION
+from biril_nm.export.nir_nodes.metadata import step_width
 from biril_nm.export.nir_nodes.neurons import tau_steps
 from biril_nm.export.nir_nodes.typed_convolutions import typed
 from biril_nm.hw_graph import Connection, Conv, Input, LoihiGraph, Neurons, Sparse
@@ -92,9 +93,8 @@ def _settle_dt(graph: LoihiGraph, dt_s: float | None) -> float:
                 "dt of the graph is missing; expected the width of a time step, since NIR counts in "
                 "seconds. Pass dt_s (--dt) as the network was trained"
             )
-        return float(known)
-    if not 0 < dt_s < np.inf:
-        raise ConfigError(f"dt_s is {dt_s}; expected a finite number of seconds above 0")
+        return step_width("dt_s of the graph", known)
+    step_width("dt_s", dt_s)
     if known is not None and not np.isclose(dt_s, known, rtol=1e-6):
         raise ConfigError(
             f"dt_s is {dt_s}; expected {known} s, with which the graph was made. Leave it out"

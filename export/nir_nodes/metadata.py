@@ -21,11 +21,13 @@ __all__ = [
     "STEPS_MAX",
     "checked_metadata",
     "positive",
+    "step_width",
     "text",
     "whole_between",
 ]
 
 STEPS_MAX = 1 << 30
+DT_MIN_S, DT_MAX_S = 1e-15, 1e15
 EXACT_REGISTERS = "exact_registers"  # key of graphs that hold integers instead of floats
 
 
@@ -34,6 +36,17 @@ def positive(what: str, value: Any) -> float:
     number = _number(value)
     if not 0 < number < np.inf:
         raise ConfigError(f"{what} is {value!r}; expected a number above 0")
+    return number
+
+
+def step_width(what: str, value: Any) -> float:
+    """A width of a step in seconds: times of up to 2^30 steps are normal numbers of 32 bits."""
+    number = np.nan if isinstance(value, (str, bytes, bool)) else _number(value)
+    if not DT_MIN_S <= number <= DT_MAX_S:
+        raise ConfigError(
+            f"{what} is {value!r}; expected the width of a step in seconds, from {DT_MIN_S} to "
+            f"{DT_MAX_S:g}"
+        )
     return number
 
 
@@ -73,7 +86,7 @@ def _number(value: Any) -> float:
 
 
 # Keys of every node: whether it receives what its source sent at the step before, and dt in seconds.
-COMMON: Mapping[str, Check] = {"lag": whole_between(0, 1), "dt": positive}
+COMMON: Mapping[str, Check] = {"lag": whole_between(0, 1), "dt": step_width}
 
 
 def checked_metadata(who: str, node: Any, known: Mapping[str, Check]) -> dict[str, Any]:

@@ -12,7 +12,9 @@ import pytest
 
 from biril_nm.commands import console
 from biril_nm.hw_graph import Dense, Input, LoihiGraph, Neurons, Output
+from tests.support.command_line import biril as in_process
 
+LONG = 5000
 COMMANDS = Path(console.__file__).parent
 NAMES = [
     "n[/red]",
@@ -117,3 +119,32 @@ def test_reports_escape_names(tmp_path: Path) -> None:
     html = (tmp_path / "r.html").read_text(encoding="utf-8")
     assert attack not in html
     assert "&lt;script&gt;alert(1)" in html
+
+
+def test_a_line_that_no_terminal_shows_is_shortened(capsys):
+    console.complain(f"first\n'{'x' * LONG}' is unknown\nlast")
+    first, long, last = capsys.readouterr().err.splitlines()
+    assert (first, last) == ("error: first", "last")
+    assert long.startswith("'xxx") and long.endswith("x' is unknown") and len(long) < LONG / 2
+    assert f"({LONG + 13 - console.MAX_LINE:,} characters)" in long
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+        RuntimeError("CUDA out of memory. Tried to allocate 9 GiB"),
+    ],
+)
+def test_exhausted_memory_is_one_line(error, monkeypatch):
+    def fail(*args, **kwargs):
+        raise error
+
+    monkeypatch.setattr("biril_nm.commands.info.platform.python_version", fail)
+    done = in_process("info")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("error: out of memory; use fewer samples")
+    error = RuntimeError("a bug")
+    with pytest.raises(RuntimeError, match="a bug"):
+        in_process("info")

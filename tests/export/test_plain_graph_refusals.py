@@ -88,9 +88,9 @@ INF = np.full((4, 6), np.inf)
         ({"n__metadata": [1]}, r"node 'n' \(IF\): metadata is a list; expected a dict"),
         (
             {"n__metadata": {"dt": "1 ms"}},
-            r"node 'n' \(IF\): metadata 'dt' is '1 ms'; expected a number",
+            r"node 'n' \(IF\): metadata 'dt' is '1 ms'; expected the width of a step",
         ),
-        ({"n__metadata": {"dt": np.nan}}, r"'dt' is nan; expected a number above 0"),
+        ({"n__metadata": {"dt": np.nan}}, r"'dt' is nan; expected the width of a step"),
         ({"n__metadata": {"reset": 3}}, r"node 'n' \(IF\): metadata 'reset' is 3; expected text"),
         ({"n__metadata": {"reset": b"\xff"}}, r"metadata 'reset' is b'.xff'; expected text"),
         (

@@ -12,7 +12,7 @@ import torch
 
 import biril_nm as bnm
 from biril_nm.coding import Coding
-from biril_nm.data import load_data, make_loaders
+from biril_nm.data import Batches, Split, load_data, make_loaders
 from biril_nm.errors import (
     ConfigError,
     FileFormatError,
@@ -277,3 +277,16 @@ def test_eta_is_a_budget_per_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
         fit(net, (make_loaders(DIGITS, batch_size).train, None), settings(schedule="S", epochs=1))
         assert len(scales) == 96 // batch_size
         assert sum(scales) == pytest.approx(1.0)
+
+
+def test_the_largest_seed_serves_every_batch_of_an_evaluation():
+    test = Split(np.zeros((4, 1, 8, 8), np.uint8), np.zeros(4, np.int64), 16)
+    net = build_model("mlp", ModelConfig(hidden=(4,), coding=Coding("rate", 2)), seed=0)
+    found = [evaluate(net, Batches(test, size), seed=(1 << 63) - 1) for size in (2, 4)]
+    assert {each.n_samples for each in found} == {4}
+
+
+@pytest.mark.parametrize("name", ["meta", "cpu:x", "cuda:99", "", "tpu"])
+def test_devices_that_compute_nothing_are_refused(name):
+    with pytest.raises(ConfigError, match=f"device '{name}' cannot be used: "):
+        resolve_device(name)
