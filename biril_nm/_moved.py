@@ -149,7 +149,8 @@ class _OldName:
         if fullname not in MOVED:
             return None
         is_package = any(name.startswith(f"{fullname}.") for name in MOVED)
-        return ModuleSpec(fullname, self, is_package=is_package)
+        loader: Any = self
+        return ModuleSpec(fullname, loader, is_package=is_package)
 
     def exec_module(self, module: ModuleType) -> None:
         new = MOVED[module.__name__]

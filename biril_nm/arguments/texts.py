@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from pathlib import PurePath
 from typing import Any
 
 __all__ = ["did_you_mean", "shown", "unknown_name"]
@@ -21,6 +22,8 @@ def shown(value: Any) -> str:
     ):
         text = repr(value[:WIDTH] if isinstance(value, (str, bytes, tuple, list)) else value)
         return text if len(text) <= WIDTH else f"{text[: WIDTH - 3]}..."
+    if isinstance(value, PurePath):
+        return f"path {shown(str(value))}"
     if isinstance(value, type):
         return f"the class {value.__name__}"
     shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)

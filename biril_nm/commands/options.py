@@ -162,7 +162,7 @@ def refuse_empty(arguments: Sequence[str], commands: Iterable[Callable[..., None
 
 def _text_flags(command: Callable[..., None]) -> list[str]:
     """Options whose value is any text."""
-    found = []
+    found: list[str] = []
     for name, parameter in inspect.signature(command).parameters.items():
         kind, info = get_args(parameter.annotation)[:2]
         if str in (kind, *get_args(kind)):

@@ -13,11 +13,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from biril_nm.commands.console import print_json, print_progress, print_table, say, stderr
 from biril_nm.commands.options import MAX_SEED, DataRoot, Force, Json
+from biril_nm.commands.unused import refuse_unused
 from biril_nm.errors import BirilError, ConfigError, bullet_list
 
 __all__ = ["train_command"]
 
 CONFIG = "config.toml"
+LOCAL_PHASES = frozenset("SH")  # that follow a local rule
 
 Text = str | None
 Number = int | None
@@ -161,9 +163,13 @@ def _with_net_options(
         raise ConfigError(
             f"coding is '{coding}', and the data sets hold images; expected direct, rate or signed"
         )
-    new = Coding(coding or old.kind, steps or old.n_steps, old.message_bits or 8)
-    run = replace(run, net=replace(run.net, coding=new, neuron=neuron or run.net.neuron))
+    kind = old.kind if coding is None else coding
+    new = Coding(kind, steps or old.n_steps, old.message_bits or 8)
+    neuron = run.net.neuron if neuron is None else neuron
+    run = replace(run, net=replace(run.net, coding=new, neuron=neuron))
     if rule is not None:
+        if not LOCAL_PHASES & set(run.train.cycle):
+            refuse_unused([f"--rule: schedule '{run.train.schedule}' has no phase S or H"])
         plasticity = replace(run.train.plasticity, rule=get_rule(rule))
         run = replace(run, train=replace(run.train, plasticity=plasticity))
     return run

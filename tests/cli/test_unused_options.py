@@ -47,6 +47,8 @@ CASES = {
               "--steps: --spikes gives the input and its steps"),
     "input": (("parity", GRAPH, "--spikes", GOLDEN / "spikes.npz", "--dataset", "digits"),
               "--dataset: --spikes gives the input and its steps"),
+    "rule": (("train", "--schedule", "B", "--rule", "pair"),
+             "--rule: schedule 'B' has no phase S or H"),
     "report": (("report", GRAPH, "--if-integration", "per_step"), f"--if-integration: '{GRAPH}' "),
 }  # fmt: skip
 

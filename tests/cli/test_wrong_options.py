@@ -134,4 +134,12 @@ def test_an_empty_argument_is_named(folder, monkeypatch):
 
 def test_both_programs_have_the_same_options():
     (export,) = (each.callback for each in export_app.registered_commands)
-    assert inspect.signature(export) == inspect.signature(COMMANDS["export"])
+    found = [list(inspect.signature(each).parameters) for each in (export, COMMANDS["export"])]
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("option", ["--coding", "--neuron", "--model", "--schedule", "--device"])
+def test_an_empty_choice_is_not_the_default(option, folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    refused(biril("train", "--out", "out/empty", option, ""), "''")
+    assert not Path("out").exists()
