@@ -8,9 +8,9 @@ an :class:`Engine`) or with ``@engine("name")``. ``--against``, ``--backend``, `
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
 from biril_nm.arguments import Count, checked
 from biril_nm.errors import BirilError, ConfigError, MissingDependencyError
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ENGINES",
     "Engine",
+    "IntegerNet",
     "Network",
     "Requirement",
     "RunOptions",
@@ -67,6 +68,14 @@ class RunOptions:
     n_threads: Count | None = None
 
 
+@runtime_checkable
+class IntegerNet(Protocol):
+    """A torch network that computes the chip's integers, such as ``QuantizedNet``."""
+
+    def run_integers(self, spikes: Any, record: Iterable[str] = ("s",)) -> Recording:
+        """Recording of s, u and v on integers ``(n_steps, batch, *shape)``."""
+
+
 Run: TypeAlias = Callable[[Network, Any, RunOptions], Recording]
 
 
@@ -93,7 +102,8 @@ class Engine:
         compute: (network, spikes, options) -> recording. Spikes are integers
             ``(n_steps, batch, *shape)``, or a dict of them by input name.
         integers: whether its s, u and v are the chip's integers, which are compared one by one;
-            otherwise its predictions and firing rates are compared.
+            otherwise its predictions and firing rates are compared. An engine that runs the torch network
+            gives integers as well if that network does (:meth:`gives_integers`).
         learns: whether it can run networks that learn.
         needs_net: whether it runs the torch network instead of the integer graph.
         requires: packages that it needs.
@@ -105,6 +115,10 @@ class Engine:
     learns: bool = False
     needs_net: bool = False
     requires: tuple[Requirement, ...] = ()
+
+    def gives_integers(self, network: Network) -> bool:
+        """Whether what it records of a network are the chip's integers."""
+        return self.integers or (self.needs_net and isinstance(network.net, IntegerNet))
 
     def why_not(self, network: Network | None = None, learn: bool = False) -> BirilError | None:
         """The reason why it cannot run here (and, if given, run ``network``), or None."""

@@ -14,7 +14,7 @@ from torch import nn
 
 from biril_nm.coding import Coding, check_decision
 from biril_nm.decision import DEFAULT_DECISION, class_scores
-from biril_nm.engines.registry import Engine, Network, RunOptions
+from biril_nm.engines.registry import Engine, IntegerNet, Network, RunOptions
 from biril_nm.errors import ConfigError
 from biril_nm.export.from_torch.module import unwrapped
 from biril_nm.export.from_torch.runs import call_arguments, returned_states, takes_states
@@ -187,7 +187,10 @@ def _rest(layer: Any) -> None:
 
 
 def _run(network: Network, spikes: Any, options: RunOptions) -> Recording:
-    """The torch network, with the graph's coding of its only input."""
+    """The torch network, with the graph's coding of its only input; or one that computes integers."""
+    if isinstance(network.net, IntegerNet):
+        found: Recording = network.net.run_integers(spikes, options.record)
+        return found
     name = single_input(network.graph)
     values = check_inputs(network.graph, spikes)
     graph = network.graph

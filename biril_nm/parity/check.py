@@ -70,12 +70,12 @@ def check_parity(
         graph, spikes = with_input_coding(graph, coding), _messages(spikes, coding)
     network = Network(graph, net)
     engines = _usable_engines(against, network, learn)
-    integer = [engine.name for engine in engines if engine.integers]
+    exact = [engine for engine in engines if engine.gives_integers(network)]
+    integer = [engine.name for engine in exact]
     recorded = (*check_variables(variables), *(LEARNING_VARIABLES if learn else ()))
     found = {
         engine.name: engine.run(network, spikes, RunOptions(recorded, learn=learn))
-        for engine in engines
-        if engine.integers
+        for engine in exact
     }
     first, *others = integer
     reference = found[first]
@@ -86,7 +86,7 @@ def check_parity(
     agreements = [
         agreement(engine.name, engine.run(network, spikes), reference, graph)
         for engine in engines
-        if not engine.integers
+        if engine not in exact
     ]
     tolerance = Tolerance(min_agreement, max_rate_difference)
     problems = [each.problem(tolerance) for each in agreements]
@@ -121,7 +121,7 @@ def _usable_engines(against: Sequence[str], network: Network, learn: bool) -> tu
         MissingDependencyError: a package that an engine needs is not installed.
     """
     engines = tuple(get_engine(name) for name in dict.fromkeys(against))
-    if len(engines) < 2 or not any(engine.integers for engine in engines):
+    if len(engines) < 2 or not any(engine.gives_integers(network) for engine in engines):
         raise ConfigError(
             f"cannot compare {', '.join(against) or 'nothing'}; expected at least two of "
             f"{', '.join(available_engines())}, with sim or another integer engine among them"

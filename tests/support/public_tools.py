@@ -17,6 +17,7 @@ from biril_nm.learning import rules
 from biril_nm.neurons import make_neuron, make_surrogate
 from biril_nm.studies import adaptation, learning_window, readout, ridge
 from biril_nm.testing import assert_parity
+from biril_nm.training.integers import QuantizedNet
 from tests.support.public_calls import Calls, named
 from tests.support.public_things import Things
 
@@ -114,6 +115,8 @@ def trainings(t: Things) -> Calls:
             "resume": False,
             "force": False,
         },
+        QuantizedNet: {"source": t.graph, "surrogate": "sigmoid", "fixed": ()},
+        QuantizedNet(t.graph).run_integers: {"spikes": t.spikes, "record": ("s",)},
         training.evaluate: {"net": t.net, "loader": t.loaders.test, "seed": 0, "device": "cpu"},
         training.parse_schedule: {"text": "1:6:2"},
         training.phase_at: {"cycle": "BS", "index": 1},
