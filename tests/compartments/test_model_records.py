@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numba
 import numpy as np
 import pytest
 
@@ -51,12 +52,17 @@ def test_a_step_is_the_same_for_python_numpy_and_numba(name):
     rng = np.random.default_rng(3)
     n, n_constants = 200, len(model.prepare(_registers(model, rng)))
     words = len(model.state)
+    step = compiled(model.step)
+
+    @numba.njit
+    def jitted(a, state, constants):
+        return step(a, state, constants)
+
     for _ in range(4):
         constants = [int(c) for c in model.prepare(_registers(model, rng))]
         a = np.concatenate([rng.integers(-(2**20), 2**20, n - len(EDGES)), EDGES])
         state = [rng.integers(-(2**23) + 1, 2**23, n) for _ in range(words)]
         wide = model.step(a, tuple(state), tuple(np.full(n, c) for c in constants))
-        jitted = compiled(model.step)
         for i in range(n):
             now = tuple(int(word[i]) for word in state)
             plain = model.step(int(a[i]), now, tuple(constants))

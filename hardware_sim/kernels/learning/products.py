@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from biril_nm.hardware_sim.kernels.jit import part
+from biril_nm.hardware_sim.kernels.jit import inlined, part
 from biril_nm.hardware_sim.kernels.learning.plan import (
     CHANGE_D,
     CHANGE_T,
@@ -39,7 +39,7 @@ def scratch_row(plan: Any, row: Any) -> Any:
     return plan.block + row * plan.block_size
 
 
-@part
+@inlined
 def _accumulate(plan: Any, store: Any, rules: Any, n: Any, variable: Any) -> None:
     """Add up what w, t or d of the n synapses in the block become, in the row of the accumulator.
 
@@ -64,7 +64,7 @@ def _accumulate(plan: Any, store: Any, rules: Any, n: Any, variable: Any) -> Non
             _add_product(acc, traces, n, terms[k])
 
 
-@part
+@inlined
 def _multiply_factors(
     plan: Any, store: Any, rules: Any, n: Any, k: Any, traces: Any, out: Any
 ) -> None:
@@ -151,7 +151,7 @@ def update(
             _change(plan, store, rules, n, variable, rounding, base, places)
 
 
-@part
+@inlined
 def _change(
     plan: Any, store: Any, rules: Any, n: Any, variable: Any, rounding: Any, base: Any, places: Any
 ) -> None:
@@ -230,7 +230,7 @@ def _scale_by_time(plan: Any, store: Any, rules: Any, k: Any, j: Any, n: Any, ta
     at_time[0] = 0
     for step in range(1, plan.t_epoch + 1):
         if ints[plan.time_starts + step] < ints[plan.time_starts + step + 1]:
-            at_time[step] = pre_part(plan, store, rules, k, j, step)
+            at_time[step] = pre_part(plan, store, rules, k, j, np.int64(step))
     spike = ints[plan.post_times : plan.post_times + plan.n_post]
     if targets.size:
         for q in range(n):
@@ -256,7 +256,7 @@ def fill_column(plan: Any, store: Any, rules: Any, i: Any) -> Any:
             places[n] = ints[plan.post_synapses + q]
             sources[n] = j
             n += 1
-    time = ints[plan.post_times + i]
+    time = np.int64(ints[plan.post_times + i])
     for k in range(plan.first_term, plan.end_term):
         out = ints[scratch_row(plan, k - plan.first_term) :]
         live = terms[k].dependency == ON_Y0
@@ -266,5 +266,7 @@ def fill_column(plan: Any, store: Any, rules: Any, i: Any) -> Any:
                 plan.post_parts + (k - plan.first_term) * (plan.t_epoch + 1) * plan.n_post + i
             ]
             for q in range(n):
-                out[q] = np.int32(post * pre_part(plan, store, rules, k, sources[q], time))
+                out[q] = np.int32(
+                    post * pre_part(plan, store, rules, k, np.int64(sources[q]), time)
+                )
     return n

@@ -189,7 +189,7 @@ def pair_row(plan: Any, store: Any, rules: Any, j: Any, rounding: Any) -> None:
         for i in range(n_post):
             on_y0[i] = 0
     elif steps == 1:
-        x = ints[_row_shift(plan, store, rules, j, 1, rounding) + 3]
+        x = ints[_row_shift(plan, store, rules, j, np.int64(1), rounding) + 3]
         mask = synapses[plan.masks : plan.masks + n_post]
         for i in range(n_post):
             on_y0[i] = np.int32(mask[i]) & x

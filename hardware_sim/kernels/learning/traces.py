@@ -46,7 +46,7 @@ def histories(plan: Any, c: Any, store: Any, rules: Any, draws: Any) -> None:
                 steps,
                 table,
                 add,
-                True,
+                plan.is_3f >= 0,
             )
     for a in range(N_Y):
         if impulses[c, N_X + a].exists:
