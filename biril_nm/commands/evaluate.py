@@ -12,8 +12,8 @@ import typer
 from rich.progress import Progress
 
 from biril_nm.commands.console import print_json, print_table, say, stderr
-from biril_nm.commands.inputs import coded_input
-from biril_nm.commands.options import Backend, DataRoot, Json, Lowering, Seed
+from biril_nm.commands.inputs import picture_input
+from biril_nm.commands.options import MAX_COUNT, Backend, DataRoot, Json, Lowering, Seed
 from biril_nm.commands.sources import LoadedFile, load_source, lowered
 from biril_nm.commands.unused import given, refuse_unused, unused_lowering
 from biril_nm.engines import Engine, Network, available_engines, get_engine
@@ -35,7 +35,10 @@ class Workers:
     """Processes that share the samples."""
 
     workers: Annotated[
-        int, typer.Option(min=1, help="Processes that share the samples; the result is the same.")
+        int,
+        typer.Option(
+            min=1, max=MAX_COUNT, help="Processes that share the samples; the result is the same."
+        ),
     ] = 1
     cluster: Annotated[
         bool, typer.Option("--cluster", help="Run the workers on Ray instead of local processes.")
@@ -56,7 +59,8 @@ def evaluate_command(
     dataset: Annotated[str, typer.Option(help="digits (built in) or mnist.")] = "digits",
     backend: Backend = None,
     samples: Annotated[
-        int | None, typer.Option(min=1, help="First N test samples; default: all.")
+        int | None,
+        typer.Option(min=1, max=MAX_COUNT, help="First N test samples; default: all."),
     ] = None,
     data_root: DataRoot = None,
     lowering: Lowering,
@@ -119,7 +123,8 @@ def choose_engine(sources: Sequence[LoadedFile], backend: str | None, shared: bo
     Raises:
         ConfigError: an unknown one, or one that some source or a worker cannot run.
     """
-    name = backend or (FLOAT if all(s.net is not None for s in sources) else "sim")
+    floats = all(source.net is not None for source in sources)
+    name = (FLOAT if floats else "sim") if backend is None else backend
     engine = get_engine(name)
     bare = [str(s.path) for s in sources if s.net is None]
     others = " or ".join(known for known in available_engines() if known != name)
@@ -170,7 +175,8 @@ def _integers(
     from biril_nm.evaluation.accuracy import EvaluationOptions, GraphEvaluation, evaluate_graph
     from biril_nm.evaluation.sharding import evaluate_graphs
 
-    codings = [coded_input(network.graph)[1] for network in networks]
+    shape = samples.part(0, 1).read()[0].shape[1:]
+    codings = [picture_input(network.graph, shape)[1] for network in networks]
 
     def facts(network: Network) -> dict[str, str]:
         return {"decision": decision_of(network.graph)}

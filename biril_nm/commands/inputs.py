@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +25,7 @@ __all__ = [
     "Drive",
     "coded_input",
     "n_steps_of",
+    "picture_input",
     "random_input",
     "read_pictures",
     "read_spikes",
@@ -34,6 +36,7 @@ __all__ = [
 
 STEPS = 16  # of a sample, where the graph does not say
 DENSITY = 0.3  # of random spikes
+MAX_VALUES = 1 << 40  # of generated input: more than any memory holds
 STEP_FACTORS = (1, 4, 16)  # how much longer samples may become
 
 
@@ -118,6 +121,27 @@ def coded_input(graph: LoihiGraph) -> tuple[str, Coding]:
     return name, Coding(kind, known.n_steps if known else 1, node.message_bits)
 
 
+def picture_input(graph: LoihiGraph, shape: Shape) -> tuple[str, Coding]:
+    """Name and coding of the only input, if it takes pictures of a shape.
+
+    Raises:
+        ConfigError: it takes something else, or the graph has several inputs.
+    """
+    name, coding = coded_input(graph)
+    node = driving_inputs(graph)[name]
+    if node.shape != shape:
+        raise ConfigError(
+            f"input '{name}' has shape {node.shape}; the pictures of the data set have {shape}. Choose "
+            f"another data set, or give input with --spikes where the command has it"
+        )
+    if coding.kind in ("spikes", "counts"):
+        raise ConfigError(
+            f"the coding of input '{name}' is {coding.kind}, and the data sets hold pictures; expected "
+            f"direct, rate or signed. Give the x.nir with --coding, such as --coding rate:16"
+        )
+    return name, coding
+
+
 def random_input(
     graph: LoihiGraph, n_steps: int, n_samples: int, seed: int, drive: Drive | None = None
 ) -> dict[str, Any]:
@@ -134,6 +158,8 @@ def random_input(
     values = {}
     for name, node in graph.inputs.items():
         shape = (n_steps, n_samples, *node.shape)
+        if math.prod(shape) > MAX_VALUES:
+            raise MemoryError
         if drive is not None:
             values[name] = drive.values(random, node, shape)
         elif node.message_bits:
@@ -149,12 +175,13 @@ def sample_input(
     """Samples of a data set, encoded for the only input.
 
     Raises:
-        ConfigError: the graph has several inputs.
+        ConfigError: the graph has several inputs, or one that takes no such pictures.
     """
-    name, coding = coded_input(graph)
+    values = samples.values()
+    name, coding = picture_input(graph, values.shape[1:])
     if n_steps is not None:
         coding = replace(coding, n_steps=n_steps)
-    return {name: coding.encode(samples.values(), seed)}
+    return {name: coding.encode(values, seed)}
 
 
 def read_spikes(path: Path, graph: LoihiGraph, learn: bool = False) -> dict[str, NDArray[Any]]:

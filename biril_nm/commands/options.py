@@ -21,6 +21,7 @@ from biril_nm.errors import ConfigError
 from biril_nm.export.backends import available_backends
 
 __all__ = [
+    "MAX_COUNT",
     "MAX_SEED",
     "Against",
     "Backend",
@@ -37,6 +38,7 @@ __all__ = [
 ]
 
 MAX_SEED = (1 << 63) - 1
+MAX_COUNT = (1 << 31) - 1
 
 Force = Annotated[bool, typer.Option("--force", help="Replace existing output.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]

@@ -15,7 +15,7 @@ from biril_nm.commands.inputs import (
     silent_layers,
     waking_input,
 )
-from biril_nm.commands.options import Against, DataRoot, Json, Learn, Lowering, Seed
+from biril_nm.commands.options import MAX_COUNT, Against, DataRoot, Json, Learn, Lowering, Seed
 from biril_nm.commands.sources import LoadedFile, load_source, lowered
 from biril_nm.commands.unused import refuse_unused, unused_lowering
 
@@ -26,9 +26,10 @@ def parity_command(
     src: Annotated[Path, typer.Argument(help="model.pt, x.nir or x.loihi.npz", metavar="SRC")],
     *,
     against: Against = None,
-    samples: Annotated[int, typer.Option(min=1, help="Samples to compare.")] = 16,
+    samples: Annotated[int, typer.Option(min=1, max=MAX_COUNT, help="Samples to compare.")] = 16,
     steps: Annotated[
-        int | None, typer.Option(min=1, help="Steps per sample; default: as trained, else 16.")
+        int | None,
+        typer.Option(min=1, max=MAX_COUNT, help="Steps per sample; default: as trained, else 16."),
     ] = None,
     spikes: Annotated[
         Path | None, typer.Option(help="Input from this .npz instead of random input.")

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from biril_nm.commands.console import say
-from biril_nm.commands.inputs import STEPS, coded_input, random_input, sample_input
-from biril_nm.commands.options import Against, DataRoot, Force, Lowering, Seed
+from biril_nm.commands.inputs import STEPS, picture_input, random_input, sample_input
+from biril_nm.commands.options import MAX_COUNT, Against, DataRoot, Force, Lowering, Seed
 from biril_nm.commands.sources import LoadedFile, load_source, lowered, lowered_stages
 from biril_nm.commands.unused import refuse_unused, unused_lowering
 from biril_nm.errors import ConfigError
@@ -38,7 +38,9 @@ def report_command(
         str | None,
         typer.Option(help="Draw test samples of digits or mnist, and measure accuracy."),
     ] = None,
-    samples: Annotated[int, typer.Option(min=1, help="Samples to draw and compare.")] = 20,
+    samples: Annotated[
+        int, typer.Option(min=1, max=MAX_COUNT, help="Samples to draw and compare.")
+    ] = 20,
     against: Against = "sim,lava",
     data_root: DataRoot = None,
     lowering: Lowering,
@@ -108,7 +110,7 @@ def _accuracies(
         decision = decision_of(graph)
         accuracy = evaluate(source.net, Batches(test, 250), seed, decision=decision).accuracy
         cards.append(_accuracy("float (torch)", accuracy, len(test), note))
-    _, coding = coded_input(graph)
+    _, coding = picture_input(graph, test.values().shape[1:])
     found = evaluate_graph(graph, test.values(), test.labels, coding, seed=seed)
     return [*cards, _accuracy("integers (sim)", found.accuracy, len(test), note)]
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from biril_nm.commands.console import print_json, print_table, say
 from biril_nm.commands.inputs import n_steps_of, read_pictures, read_spikes
-from biril_nm.commands.options import Force, Json, Learn
+from biril_nm.commands.options import MAX_COUNT, Force, Json, Learn
 from biril_nm.commands.sources import GRAPH_SUFFIX
 from biril_nm.errors import ConfigError, FileFormatError
 from biril_nm.hw_graph import LoihiGraph
@@ -46,7 +46,8 @@ class Drive:
         ),
     ] = None
     steps: Annotated[
-        int | None, typer.Option(min=1, help="Steps per picture; default: as trained, else 16.")
+        int | None,
+        typer.Option(min=1, max=MAX_COUNT, help="Steps per picture; default: as trained, else 16."),
     ] = None
 
     def check(self, learn: bool, outputs: Outputs) -> None:
@@ -130,7 +131,10 @@ def sim_command(
     ] = "s",
     learn: Learn = False,
     outputs: Outputs,
-    threads: Annotated[int | None, typer.Option(min=1, help="Threads; default: all CPUs.")] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(min=1, max=MAX_COUNT, help="Threads; default: all CPUs."),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Simulate a network on integers, exactly as Lava's fixed_pt models do.

@@ -12,7 +12,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from biril_nm.commands.console import print_json, print_progress, print_table, say, stderr
-from biril_nm.commands.options import MAX_SEED, DataRoot, Force, Json
+from biril_nm.commands.options import MAX_COUNT, MAX_SEED, DataRoot, Force, Json
 from biril_nm.commands.unused import refuse_unused
 from biril_nm.errors import BirilError, ConfigError, bullet_list
 
@@ -32,12 +32,18 @@ def train_command(
     schedule: Annotated[
         Text, typer.Option(help="Ratio STDP:STBP:STDP-STBP (1:6:2) or cycle (BBSBBH).")
     ] = None,
-    epochs: Annotated[Number, typer.Option(min=1, help="Default: one cycle.")] = None,
+    epochs: Annotated[
+        Number, typer.Option(min=1, max=MAX_COUNT, help="Default: one cycle.")
+    ] = None,
     rule: Annotated[Text, typer.Option(help="Local rule: offset, pair or oja.")] = None,
     neuron: Annotated[Text, typer.Option(help="if or lif.")] = None,
     coding: Annotated[Text, typer.Option(help="direct, rate or signed.")] = None,
-    steps: Annotated[Number, typer.Option(min=1, help="Time steps per sample.")] = None,
-    batch_size: Annotated[Number, typer.Option(min=1, help="Samples per batch.")] = None,
+    steps: Annotated[
+        Number, typer.Option(min=1, max=MAX_COUNT, help="Time steps per sample.")
+    ] = None,
+    batch_size: Annotated[
+        Number, typer.Option(min=1, max=MAX_COUNT, help="Samples per batch.")
+    ] = None,
     lr: Annotated[float | None, typer.Option(help="Initial learning rate.")] = None,
     data_root: DataRoot = None,
     out: Annotated[Path | None, typer.Option(help="Output folder.")] = None,

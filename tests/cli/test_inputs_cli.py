@@ -122,3 +122,24 @@ def test_values_that_the_input_does_not_carry_are_refused_with_the_way_out(tmp_p
     for command in ("sim", "parity"):
         done = biril(command, graph, "--spikes", spikes)
         refused(done, "values from 3 to 3", "a binary input allows 0 to 1", "--coding counts:6:2")
+
+
+def test_pictures_of_another_shape_or_coding_are_refused_with_both(tmp_path):
+    vector = tmp_path / "vector.loihi.npz"
+    deep(10, 10).save(vector)
+    nodes = {
+        "in": Input((1, 8, 8)),
+        "fc": Dense(np.ones((3, 64))),
+        "n": Neurons((3,)),
+        "out": Output(),
+    }
+    binary = tmp_path / "binary.loihi.npz"
+    LoihiGraph(nodes, tuple(pairwise(nodes))).save(binary)
+    out = ("-o", tmp_path / "r.html")
+    commands = {"eval": (), "parity": ("--against", "sim,lava"), "report": out}
+    for command, options in commands.items():
+        words = (*options, "--dataset", "digits", "--samples", 2)
+        refused(biril(command, vector, *words), "input 'in' has shape (4,)", "have (1, 8, 8)")
+        refused(
+            biril(command, binary, *words), "the coding of input 'in' is spikes", "--coding rate:16"
+        )
