@@ -36,7 +36,10 @@ __all__ = [
 ]
 
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
-_WITHOUT_EFFECT = frozenset({"extra_repr", "reset_parameters", "train", "eval"})
+# _compiled_call_impl: what Module.compile() sets.
+_WITHOUT_EFFECT = frozenset(
+    {"extra_repr", "reset_parameters", "train", "eval", "_compiled_call_impl"}
+)
 
 
 def unwrapped(module: Any) -> Any:
@@ -136,7 +139,9 @@ def _own_methods(layer: nn.Module, kind: type) -> list[str]:
         for name, value in vars(cls).items()
         if hasattr(kind, name) and (callable(value) or isinstance(value, (property, classmethod)))
     }
-    names |= {"forward"} & set(vars(layer))
+    names |= {
+        name for name, value in vars(layer).items() if hasattr(kind, name) and callable(value)
+    }
     return sorted(n for n in names - _WITHOUT_EFFECT if not n.startswith("__"))
 
 

@@ -103,12 +103,23 @@ def _synaptic(module: Any, name: str, shape: Shape) -> Update:
 def _metadata(kind: NeuronKind, module: Any, dt_s: float) -> dict[str, Any]:
     delayed = kind.always_delayed or bool(getattr(module, "reset_delay", True))
     reset = str(module.reset_mechanism)
+    _refuse_two_resets(module, reset)
     facts: dict[str, Any] = {"reset": reset, "reset_delay": int(delayed), "dt": float(dt_s)}
     if reset == "zero" and delayed and kind.drops_input:
         facts["reset_drops_input"] = 1
     if reset == "subtract" and not delayed:
         facts["reset_guarded"] = 1  # "avoid double reset", says snnTorch
     return facts
+
+
+def _refuse_two_resets(module: Any, reset: str) -> None:
+    """A neuron chooses its update when it is made; a later change of its reset reaches only a part of it."""
+    value, update = RESETS[reset]
+    if int(module.reset_mechanism_val) != value or module.state_function.__name__ != update:
+        raise UnsupportedNodeError(
+            f"reset_mechanism of a {type(module).__name__} became '{reset}' after it was made, so that it "
+            f"resets in two ways; expected one. Make it anew with reset_mechanism='{reset}'"
+        )
 
 
 def never_spikes(module: Any, level: float) -> bool:
@@ -166,6 +177,8 @@ def recurrent_weight(module: Any) -> Any:
     return getattr(module, "recurrent", None)
 
 
+# snnTorch's number of a reset, and its method that updates the state.
+RESETS = {"subtract": (0, "_base_sub"), "zero": (1, "_base_zero"), "none": (2, "_base_int")}
 _COMPARES = (
     "Only the neuron of the largest membrane spikes then, and neurons of the chip learn of each other one "
     "step later"

@@ -27,6 +27,13 @@ from biril_nm.export.from_torch.signals import (
     LayerOutput,
     State,
 )
+from biril_nm.export.from_torch.steady import (
+    check_weights,
+    counters,
+    move_on,
+    refuse_global_hooks,
+    weights_of,
+)
 from biril_nm.export.from_torch.tracer import Tracer
 from biril_nm.export.from_torch.wiring import Analysis, ForgetfulStepError, Wiring, refusal_of
 
@@ -84,27 +91,53 @@ def trace_network(root: nn.Module, samples: Sequence[torch.Tensor]) -> Wiring:
 
 
 def _traced(root: nn.Module, samples: Sequence[torch.Tensor], pass_states: bool) -> Wiring:
+    refuse_global_hooks()
     layers = leaf_modules(root)
     tracer = Tracer()
     handles = tracer.hooks(layers)
     states = None
     try:
         with isolated(root):
+            weights = weights_of(layers)
             result = _forward(root, samples, tracer, STATIC)
             neurons = [path for path in tracer.calls if state_names(layers[path])]
             n_steps = tracer.input_steps or min(
                 (len(tracer.calls[path]) for path in neurons), default=1
             )
             loops = n_steps > 1
-            for run in range(1, 1 if loops else RUNS):
-                states = returned_states(root, samples, result) if pass_states else None
-                result = _forward(root, samples, tracer, run, states)
+            if not loops:
+                result, states = _more_steps(root, samples, tracer, result, pass_states)
+            later = weights_of(layers)
     finally:
         for handle in handles:
             handle.remove()
     found = Analysis(tracer, layers, n_steps if loops else RUNS, loops)
     wiring = found.wiring(_exprs(tracer, result), samples)
-    return replace(wiring, layers=dict(root.named_modules()), takes_states=states is not None)
+    check_weights(weights, later)
+    layers = dict(root.named_modules())
+    return replace(wiring, layers=layers, takes_states=states is not None, loops=loops)
+
+
+def _more_steps(
+    root: nn.Module, samples: Sequence[torch.Tensor], tracer: Tracer, result: Any, pass_states: bool
+) -> tuple[Any, Any]:
+    """Run the steps behind the first, the last as if much later; its result and the states it was given."""
+    states = None
+    counted = counters(root, tracer.origins)
+    for run in range(1, RUNS):
+        states = returned_states(root, samples, result) if pass_states else None
+        moved = move_on(root, counted, counters(root, tracer.origins)) if run == RUNS - 1 else []
+        try:
+            result = _forward(root, samples, tracer, run, states)
+        except ConfigError as error:
+            if not moved:
+                raise
+            names = ", ".join(f"'{name}'" for name in moved)
+            raise UnsupportedNodeError(
+                f"the forward counts its steps in {names} and fails at a later one ({error.__cause__}); "
+                f"expected the same at every step. Take out what depends on the step"
+            ) from error
+    return result, states
 
 
 def _forward(

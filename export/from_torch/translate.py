@@ -43,6 +43,7 @@ from biril_nm.export.from_torch.maps import with_flat_inputs
 from biril_nm.export.from_torch.module import check_module, resting_copy, unwrapped
 from biril_nm.export.from_torch.registry import kind_of
 from biril_nm.export.from_torch.runs import trace_network
+from biril_nm.export.from_torch.wiring import Wiring
 from biril_nm.export.nir_nodes.coding import with_coding
 from biril_nm.export.nir_nodes.decision import DECISION
 from biril_nm.export.nir_nodes.fold_batchnorm import fold_batchnorm
@@ -99,7 +100,7 @@ def to_nir(
             f"{type(root).__name__} is a single layer; expected a network that ends in neurons. Wrap it in "
             f"one"
         )
-    wiring = trace_network(root, samples)
+    wiring = _wiring(root, samples)
     builder = GraphBuilder(wiring, dt_s, list(inspect.signature(root.forward).parameters))
     nodes, edges = builder.build()
     nodes, edges = with_flat_inputs(*typed(*fold_batchnorm(nodes, edges)))
@@ -115,6 +116,18 @@ def to_nir(
     )
     log.info("translated %d layers to NIR", len(nodes))
     return graph if chosen is None else with_coding(graph, chosen)
+
+
+def _wiring(root: nn.Module, samples: list[torch.Tensor]) -> Wiring:
+    """A batch of one hides what mixes samples, so two are run where the network takes them."""
+    if all(len(sample) == 1 for sample in samples):
+        try:
+            found = trace_network(root, [torch.cat([sample, sample]) for sample in samples])
+            if not found.loops:  # else the first dimension is time
+                return found
+        except ConfigError:  # it takes the given shape only
+            pass
+    return trace_network(root, samples)
 
 
 def _root(module: Any, sample_input: Any) -> tuple[nn.Module, list[torch.Tensor], Coding | None]:

@@ -65,6 +65,7 @@ class Wiring:
         functions: (name, layer) that applied signals refer to.
         layers: all modules of the copy that was run.
         takes_states: whether each step was given the states that the one before returned.
+        loops: whether the forward loops over time itself.
     """
 
     sources: Mapping[str, Expr]
@@ -75,6 +76,7 @@ class Wiring:
     functions: tuple[tuple[str, nn.Module | Replayed], ...]
     layers: Mapping[str, nn.Module] = field(default_factory=dict)
     takes_states: bool = False
+    loops: bool = False
 
 
 class ForgetfulStepError(UnsupportedNodeError):

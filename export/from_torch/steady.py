@@ -1,0 +1,106 @@
+"""What must hold from step to step and is not a signal: weights, counters of steps, hooks of all modules.
+
+A trace sees a few steps, and layers are leaves of it. So weights are compared before and after, and what
+the forward counts is moved far on before the last step, as if the network had run for long.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.utils import parametrize
+
+from biril_nm.errors import UnsupportedNodeError, bullet_list
+from biril_nm.export.from_torch.origins import Origins
+from biril_nm.export.from_torch.registry import kind_of, state_names
+
+__all__ = ["check_weights", "counters", "move_on", "refuse_global_hooks", "weights_of"]
+
+LATER = 10_000  # steps
+Counter = tuple[str, str]  # module, attribute
+WEIGHTS = ("weight", "bias")  # plain attributes under torch's older weight_norm and prune
+
+
+def refuse_global_hooks() -> None:
+    """Refuse hooks of all modules: they run inside of the layers, where nothing is followed.
+
+    Raises:
+        UnsupportedNodeError: there is one.
+    """
+    names = ("_global_forward_hooks", "_global_forward_pre_hooks")
+    if any(getattr(nn.modules.module, name, None) for name in names):
+        raise UnsupportedNodeError(
+            "a forward hook of all modules is registered (register_module_forward_hook); expected none. "
+            "Remove it, or register it at the layers that it is about"
+        )
+
+
+def weights_of(layers: Mapping[str, nn.Module]) -> dict[str, torch.Tensor]:
+    """Copies of all that the layers compute with, but for the states of neurons."""
+    found = {}
+    for path, layer in layers.items():
+        values: dict[str, Any] = dict((*layer.named_parameters(), *layer.named_buffers()))
+        names = list(WEIGHTS)
+        if parametrize.is_parametrized(layer):
+            names += list(layer.parametrizations)  # type: ignore[arg-type]
+        values.update((name, getattr(layer, name, None)) for name in names)
+        for name in values.keys() - set(state_names(layer)):
+            if isinstance(values[name], torch.Tensor):
+                found[f"{path}.{name}"] = values[name].detach().clone()
+    return found
+
+
+def check_weights(before: Mapping[str, torch.Tensor], after: Mapping[str, torch.Tensor]) -> None:
+    """Refuse weights that a forward changes, or that are drawn anew each time they are read.
+
+    Raises:
+        UnsupportedNodeError: weights differ; all are listed.
+    """
+    changed = [
+        name for name in before.keys() & after.keys() if not _same(before[name], after[name])
+    ]
+    if changed:
+        raise UnsupportedNodeError(
+            bullet_list(
+                "weights change from step to step; expected the same at every step. Compute them once, "
+                "before the export:",
+                [f"'{name}'" for name in sorted(changed)],
+            )
+        )
+
+
+def _same(one: torch.Tensor, other: torch.Tensor) -> bool:
+    return one.shape == other.shape and torch.equal(torch.nan_to_num(one), torch.nan_to_num(other))
+
+
+def counters(root: nn.Module, origins: Origins) -> dict[Counter, float]:
+    """Numbers that the user's own modules hold, plain ones and tensors of one number without a signal."""
+    found: dict[Counter, float] = {}
+    for path, module in root.named_modules():
+        if kind_of(module) is not None:
+            continue
+        for name, value in (*vars(module).items(), *module.named_buffers(recurse=False)):
+            if isinstance(value, torch.Tensor):
+                if value.numel() == 1 and not value.is_complex() and origins.expr(value) is None:
+                    found[path, name] = float(value)
+            elif type(value) in (int, float):
+                found[path, name] = float(value)
+    return found
+
+
+def move_on(
+    root: nn.Module, before: Mapping[Counter, float], after: Mapping[Counter, float]
+) -> list[str]:
+    """Move what was counted between two steps far on; the names of it."""
+    moved = []
+    for path, name in before.keys() & after.keys():
+        if before[path, name] == after[path, name]:
+            continue
+        module = root.get_submodule(path)
+        value: Any = getattr(module, name)
+        setattr(module, name, value + LATER)
+        moved.append(f"{path}.{name}" if path else name)
+    return sorted(moved)
