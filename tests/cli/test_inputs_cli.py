@@ -130,7 +130,7 @@ def test_pictures_of_another_shape_or_coding_are_refused_with_both(tmp_path):
     nodes = {
         "in": Input((1, 8, 8)),
         "fc": Dense(np.ones((3, 64))),
-        "n": Neurons((3,)),
+        "n": Neurons((3,), vth=9),
         "out": Output(),
     }
     binary = tmp_path / "binary.loihi.npz"
