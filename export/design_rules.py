@@ -222,6 +222,15 @@ def messages_fit_the_chip(graph: LoihiGraph, chip: ChipProfile) -> Iterator[Find
                 f"0 to {chip.message_bits_max} on {chip.name}",
                 "Use rate coding for binary spikes, or a chip with graded spikes (loihi2).",
             )
+    for name, neurons in graph.neurons.items():
+        model = neurons.compartment
+        if model.signed and model.message_bits + 1 > chip.message_bits_max:
+            yield Finding(
+                name,
+                f"spikes of '{model.name}' have {model.message_bits} message bits and a sign",
+                f"0 to {chip.message_bits_max} on {chip.name}",
+                "Use neurons of another model, or a chip with graded spikes (loihi2).",
+            )
 
 
 # --- cautions -----------------------------------------------------------------------------------
@@ -329,7 +338,12 @@ def programs_need_microcode(graph: LoihiGraph, chip: ChipProfile) -> Iterator[Fi
         if model.chips.get(chip.name) == PROGRAM:
             yield Finding(
                 name,
-                f"compartment model '{model.name}' is a program that Lava has not",
+                f"compartment model '{model.name}' is a program that Lava "
+                + (
+                    f"runs on the CPU alone ({model.lava_process})"
+                    if model.lava_process
+                    else "has not"
+                ),
                 "Lava's LIF, for hardware without microcode of its own",
                 "Nothing to do in simulation; docs/chips.md has the program for hardware.",
             )

@@ -102,7 +102,7 @@ class CompartmentModel:
         netx_refusal: why a netx file cannot hold it; empty where it can.
         lava_process: name of Lava's own Process for it; empty: the generic one runs the step.
         state: names of the state words.
-        spikes: smallest and largest payload of a spike.
+        spikes: smallest and largest payload: 0 and 1, or -1 and 1.
     """
 
     name: str
@@ -139,6 +139,16 @@ class CompartmentModel:
             if register.name == name:
                 return register
         raise KeyError(name)
+
+    @property
+    def signed(self) -> bool:
+        """Whether spikes may be below zero."""
+        return self.spikes[0] < 0
+
+    @property
+    def message_bits(self) -> int:
+        """Width of a payload without its sign; 0: a spike or none."""
+        return self.spikes[1].bit_length() if self.signed else 0
 
     @property
     def per_neuron(self) -> tuple[str, ...]:

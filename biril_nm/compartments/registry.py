@@ -12,9 +12,12 @@ from biril_nm.compartments.cuba_lif import CUBA_LIF
 from biril_nm.compartments.cuba_lif_refractory import CUBA_LIF_REFRACTORY
 from biril_nm.compartments.cuba_lif_resets import RESET_MODELS
 from biril_nm.compartments.model import CompartmentModel
+from biril_nm.compartments.ternary_lif import TERNARY_LIF
 from biril_nm.errors import ConfigError
 
 __all__ = ["COMPARTMENTS", "compartment", "register", "source_of", "unregister"]
+
+PAYLOADS = ((0, 1), (-1, 1))  # that engines and recordings carry
 
 _models: dict[str, CompartmentModel] = {}
 _modules: dict[str, str] = {}
@@ -37,10 +40,10 @@ def register(model: CompartmentModel, module: str, replace: bool = False) -> Com
             f"compartment model '{model.name}' exists already; expected a new name. Rename it, or pass "
             f"replace=True"
         )
-    if model.spikes != (0, 1):
+    if model.spikes not in PAYLOADS:
         raise ConfigError(
             f"compartment model '{model.name}' sends payloads {model.spikes[0]} to {model.spikes[1]}; "
-            f"expected spikes of 0 and 1"
+            f"expected spikes of 0 and 1, or of -1, 0 and 1"
         )
     _models[model.name], _modules[model.name] = model, module
     return model
@@ -85,5 +88,5 @@ def source_of(name: str) -> Path:
     return Path(file)
 
 
-for _model in (CUBA_LIF, *RESET_MODELS, CUBA_LIF_REFRACTORY):
+for _model in (CUBA_LIF, *RESET_MODELS, CUBA_LIF_REFRACTORY, TERNARY_LIF):
     register(_model, _model.step.__module__)

@@ -26,7 +26,8 @@ CUBA-LIF. The neurons of Loihi 2 are programs: microcode that a core runs for ea
 - **native**: Lava's own LIF. Its extension for Loihi has the program.
 - **program**: ours. Lava has no Process for it. The exported bundle brings a Process and a fixed-point
   model, which runs on the CPU and gives the integers of the simulator. Silicon needs microcode that does
-  what is written below; neither Lava nor biril-nm has it.
+  what is written below; neither Lava nor biril-nm has it. Where a Process of Lava is named, the bundle
+  runs Lava's own fixed-point model of it; lava-nc 0.10.0 has models of it for the CPU alone.
 - **refused**: `lower` and the back ends say so. Lower for another chip, or train with
   `reset_mechanism="zero"`; `reset="force-zero"` accepts the change of meaning.
 """
@@ -37,6 +38,7 @@ PROGRAMS_HEAD = """\
 What the microcode of each program does in a step, in this order. `a` is the summed input, `s` the
 spike; v on the right of its own line is that of the step before.
 """
+PROGRAM = "program"
 MODELS = ("model", "what it is", "state", "a spike resets v", "chips", "Lava", "netx")
 REGISTERS = ("model", "register", "from", "to", "default", "per neuron", "what it does")
 
@@ -65,7 +67,7 @@ def chips_page(models: Iterable[CompartmentModel] | None = None) -> str:
     programs = "".join(
         f"\n`{model.name}`: {model.doc}\n\n```text\n{model.equation.replace('; ', chr(10))}\n```\n"
         for model in known
-        if not model.lava_process
+        if PROGRAM in model.chips.values()
     )
     return f"{CHIPS_HEAD}\n{table}{PROGRAMS_HEAD}{programs}"
 

@@ -142,9 +142,11 @@ class LoihiGraph:
 
     @checked
     def message_bits_into(self, connection: str) -> int:
-        """Message bits of the source of a connection: 0 for binary spikes."""
-        node = self.nodes[self._known("connection", connection, self.ends)[0]]
-        return node.message_bits if isinstance(node, Input) else 0
+        """Message bits of the source of a connection without a sign: 0 for spikes of 0 and 1."""
+        source = self._known("connection", connection, self.ends)[0]
+        if source in self.neurons:
+            return self.neurons[source].compartment.message_bits
+        return self.inputs[source].message_bits
 
     @cached_property
     def timing(self) -> Timing:

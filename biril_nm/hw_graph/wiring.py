@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = ["check_wiring"]
 
+SIGNED_SPIKES = "sends spikes of -1 and 1; traces have no sign. Use neurons of another model there"
+
 
 def check_wiring(graph: LoihiGraph) -> None:
     """Raise :class:`ConfigError` listing every wiring or shape mistake of ``graph``."""
@@ -133,6 +135,9 @@ def _plasticity_findings(graph: LoihiGraph) -> Iterator[str]:
                 f"connection '{name}' learns and has delay {plastic.delay}; learning connections have "
                 f"no delay, put it on another connection"
             )
+        for role, end in zip(("source", "target"), graph.ends[name]):
+            if end in graph.neurons and graph.neurons[end].compartment.signed:
+                yield f"connection '{name}': {role} '{end}' {SIGNED_SPIKES}"
         yield from _modulator_findings(graph, name, plastic)
 
 
@@ -167,6 +172,8 @@ def _modulator_findings(graph: LoihiGraph, name: str, node: Dense | Sparse) -> I
                 f"connection '{name}': modulator '{source}' has {elements} elements; expected 1 or "
                 f"{size}, one per destination neuron"
             )
+        if source in graph.neurons and graph.neurons[source].compartment.signed:
+            yield f"connection '{name}': modulator '{source}' {SIGNED_SPIKES}"
         if source in graph.inputs and graph.inputs[source].signed:
             yield (
                 f"connection '{name}': modulator '{source}' is signed; traces hold 0 to "

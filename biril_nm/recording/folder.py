@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from biril_nm.errors import ConfigError, FileFormatError, StorageError
 from biril_nm.storage import map_npy, read_json
 
-__all__ = ["DTYPES", "HEADER", "RecordingFolder", "check_memory", "read_folder"]
+__all__ = ["DTYPES", "HEADER", "SIGNED_SPIKES", "RecordingFolder", "check_memory", "read_folder"]
 
 _NPY: Any = npy_format  # numpy declares no types for it
 HEADER = "trace.json"
@@ -34,6 +34,7 @@ DTYPES: dict[str, np.dtype[Any]] = {
     "u": np.dtype(np.int32),
     "v": np.dtype(np.int32),
 }
+SIGNED_SPIKES = np.dtype(np.int8)  # s of neurons whose spikes have a sign
 UNSAFE = re.compile(r"[^\w.+-]")
 GIB = 1 << 30
 CHUNK_BYTES = 1 << 24
@@ -51,8 +52,10 @@ class RecordingFolder:
         self._maps: list[Any] = []
         self._allocated = 0
 
-    def allocate(self, node: str, variable: str, size: int) -> NDArray[Any]:
-        """An array on disk, (batch, n_steps, size), for a variable of a node.
+    def allocate(
+        self, node: str, variable: str, size: int, dtype: np.dtype[Any] | None = None
+    ) -> NDArray[Any]:
+        """An array on disk, (batch, n_steps, size), for a variable of a node; of its usual type for None.
 
         All its blocks are allocated here: a write into a map of a file without blocks kills the
         process when the disk is full.
@@ -60,7 +63,7 @@ class RecordingFolder:
         Raises:
             StorageError: the disk has no room for it.
         """
-        dtype, shape = DTYPES[variable], (*self._length, size)
+        dtype, shape = dtype or DTYPES[variable], (*self._length, size)
         file = f"{len(self._maps)}.{UNSAFE.sub('_', node)[:80]}.{variable}.npy"
         path, needed = self._folder / file, math.prod(shape) * dtype.itemsize
         free = shutil.disk_usage(self._folder).free
@@ -162,7 +165,8 @@ def _mapped(folder: Path, file: str, dtype: np.dtype[Any], shape: Shape) -> NDAr
     if Path(file).name != file:
         raise ValueError(f"array '{file}' lies outside of the folder")
     array = map_npy(folder / file, follow_links=False)
-    if array.shape != shape or array.dtype != dtype:
+    signed = dtype == DTYPES["s"] and array.dtype == SIGNED_SPIKES
+    if array.shape != shape or not (array.dtype == dtype or signed):
         raise ValueError(
             f"'{file}' holds {array.dtype} of shape {array.shape}; expected {dtype} of shape {shape}"
         )

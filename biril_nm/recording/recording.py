@@ -99,7 +99,8 @@ class NodeRecording:
     """Recorded variables of one Neurons node; None where not recorded.
 
     Shape: ``(n_steps, batch, *shape)`` in node time, ``(n_chip_steps, *shape)`` in chip time.
-    Units: s 0/1, u and v in register units (64 per integer weight unit).
+    Units: s 0/1, or -1/0/1 where spikes have a sign; u and v in register units (64 per integer weight
+        unit).
     """
 
     s: NDArray[Any] | None = None

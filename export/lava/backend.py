@@ -229,7 +229,7 @@ def _trace(
             name: NodeRecording(**{key: in_node_time(name, key) for key in variables})
             for name in kept
         },
-        n_spikes={name: int(in_node_time(name, "s").sum(dtype=np.int64)) for name in graph.neurons},
+        n_spikes={name: int(np.count_nonzero(in_node_time(name, "s"))) for name in graph.neurons},
         v_last={name: in_node_time(name, "v")[-1] for name in graph.neurons},
         chip=chip,
         meta={"engine": "lava", "version": _lava_version(), "n_steps": n_steps, "batch": batch},

@@ -65,6 +65,7 @@ def _describe_neurons(name: str, node: Neurons, latency: int) -> Description:
         "name": name,
         "shape": list(node.shape),
         "latency": int(latency),
+        "signed": model.signed,
         "model": {"name": model.name, "lava_process": model.lava_process},
         "shared": {r.name: int(node.registers[r.name]) for r in model.registers if r.shared},
     }

@@ -77,7 +77,7 @@ def run(
     n_threads: int,
 ) -> None:
     """Run all samples; results go to ``recorder``."""
-    steps, batch = block_shape(program, feeds, clock, n_threads)
+    steps, batch = block_shape(program, clock, n_threads)
     starts: SimpleQueue[int] = SimpleQueue()
     for b0 in range(0, clock.batch, batch):
         starts.put(b0)
@@ -99,11 +99,9 @@ def run(
             future.result()
 
 
-def block_shape(
-    program: Program, feeds: Mapping[str, Feed], clock: RunClock, n_threads: int
-) -> tuple[int, int]:
+def block_shape(program: Program, clock: RunClock, n_threads: int) -> tuple[int, int]:
     """Steps and samples of a block that keep its scratch below SCRATCH_BYTES."""
-    row = sum(row_length(program, feeds, name) for name in program.shapes)
+    row = sum(row_length(program, name) for name in program.shapes)
     row += np.dtype(np.int32).itemsize * sum(program.sizes[name] for name in program.meeting_points)
     steps = max(1, min(clock.n_steps, SCRATCH_BYTES // row))
     batch = max(1, SCRATCH_BYTES // (row * steps))

@@ -42,6 +42,7 @@ class Compartments:
         n_words: state words beyond u and v.
         memoryless: u is forgotten at each step, v decays alike in all neurons, and what arrives is proven
             to stay inside 24 bits, so that the step needs neither u nor its wrap.
+        graded: spikes carry other payloads than 0 and 1; the rows of spikes have 32 bits then.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Compartments:
     registers: Any
     n_words: int = 0
     memoryless: bool = False
+    graded: bool = False
 
     @property
     def size(self) -> int:
@@ -83,6 +85,12 @@ class Program:
     def sizes(self) -> dict[str, int]:
         """Number of elements of each node."""
         return {name: math.prod(shape) for name, shape in self.shapes.items()}
+
+    @cached_property
+    def graded(self) -> frozenset[str]:
+        """Inputs and populations whose spikes carry payloads."""
+        inputs = {name for name, bits in self.message_bits.items() if bits}
+        return frozenset(inputs | {n for n, node in self.compartments.items() if node.graded})
 
     @cached_property
     def meeting_points(self) -> tuple[str, ...]:
@@ -162,7 +170,11 @@ def _compartments(name: str, node: Neurons, links: tuple[Synapses, ...]) -> Comp
         return replace(found, registers=found.registers._replace(masks=masks))
     rows = [_internal(constant, node.shape, shared, np.int64) for constant in constants]
     return Compartments(
-        name, node.shape, model_registers(model, np.stack(rows)), len(model.state) - 2
+        name,
+        node.shape,
+        model_registers(model, np.stack(rows)),
+        n_words=len(model.state) - 2,
+        graded=model.message_bits > 0,
     )
 
 

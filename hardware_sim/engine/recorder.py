@@ -14,11 +14,9 @@ from biril_nm.hardware_sim.engine.program import Program
 from biril_nm.hardware_sim.kernels.records import Probes
 from biril_nm.recording import VARIABLES, NodeRecording
 from biril_nm.recording.channels_last import torch_view
-from biril_nm.recording.folder import DTYPES, RecordingFolder, check_memory
+from biril_nm.recording.folder import DTYPES, SIGNED_SPIKES, RecordingFolder, check_memory
 
 __all__ = ["Recorder", "run_meta"]
-
-NOTHING = {variable: np.empty((0, 0, 0), dtype=DTYPES[variable]) for variable in VARIABLES}
 
 
 def run_meta(n_steps: int, batch: int) -> dict[str, Any]:
@@ -59,17 +57,29 @@ class Recorder:
         self._wanted = wanted
         keys = [(name, variable) for name, variables in wanted.items() for variable in variables]
         sizes = program.sizes
+        signed = {**DTYPES, "s": SIGNED_SPIKES}
+        kinds = {name: signed if name in program.graded else DTYPES for name in self._shapes}
         if folder is None:
-            row = sum(sizes[name] * DTYPES[variable].itemsize for name, variable in keys)
+            row = sum(sizes[name] * kinds[name][variable].itemsize for name, variable in keys)
             check_memory(batch * n_steps * row)
             self._arrays = {
-                (name, variable): np.empty((batch, n_steps, sizes[name]), dtype=DTYPES[variable])
+                (name, variable): np.empty((batch, n_steps, sizes[name]), kinds[name][variable])
                 for name, variable in keys
             }
         else:
-            self._arrays = {key: folder.allocate(*key, sizes[key[0]]) for key in keys}
+            self._arrays = {
+                (name, variable): folder.allocate(
+                    name, variable, sizes[name], kinds[name][variable]
+                )
+                for name, variable in keys
+            }
         self._probes = {
-            name: Probes(*(self._arrays.get((name, each), NOTHING[each]) for each in VARIABLES))
+            name: Probes(
+                *(
+                    self._arrays.get((name, v), np.empty((0, 0, 0), kinds[name][v]))
+                    for v in VARIABLES
+                )
+            )
             for name in self._shapes
         }
         self._last = {name: np.empty((batch, sizes[name]), np.int32) for name in self._shapes}

@@ -87,10 +87,10 @@ class Chunk:
         return self.state.spikes[name][:, first : first + self.n_steps, :size]
 
 
-def row_length(program: Program, feeds: Mapping[str, Feed], name: str) -> int:
+def row_length(program: Program, name: str) -> int:
     """Length of a row of spikes; binary ones are padded to whole masks."""
     size = program.sizes[name]
-    return size if name in feeds and feeds[name].graded else -(-size // MASK) * MASK
+    return size if name in program.graded else -(-size // MASK) * MASK
 
 
 def make_state(
@@ -117,8 +117,8 @@ def make_state(
     }
     spikes: dict[str, Array] = {
         name: np.zeros(
-            (batch, past[name] + steps if name in past else 1, row_length(program, feeds, name)),
-            dtype=feeds[name].dtype if name in feeds else np.uint8,
+            (batch, past[name] + steps if name in past else 1, row_length(program, name)),
+            dtype=np.int32 if name in program.graded else np.uint8,
         )
         for name in program.shapes
     }

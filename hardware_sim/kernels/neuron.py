@@ -210,6 +210,19 @@ def clear_words(t: int, more: Any, clock: Any) -> None:
 
 
 @part
+def _count(spikes: Any) -> Any:
+    """Spikes of a row; those with payloads are not in bytes."""
+    count = np.int64(0)
+    if spikes.itemsize == 1:
+        for first in range(0, spikes.size, MASK):
+            count += count_bits(spike_mask(spikes, first))
+    else:
+        for i in range(spikes.size):
+            count += spikes[i] != 0
+    return count
+
+
+@part
 def advance_row(sums: Any, finish: Any, a: Any, b: int, t: int, node: Any) -> Any:
     """Advance sample b by step t of the block; returns its number of spikes.
 
@@ -227,9 +240,7 @@ def advance_row(sums: Any, finish: Any, a: Any, b: int, t: int, node: Any) -> An
         clear(spikes)
     else:
         _advance(sums, finish, a, u, v, cells.more[b], spikes, node.registers)
-    count = np.int64(0)
-    for first in range(0, spikes.size, MASK):
-        count += count_bits(spike_mask(spikes, first))
+    count = _count(spikes)
     _probe(probes.s, clock.b0 + b, clock.t0 + t, spikes)
     _probe(probes.u, clock.b0 + b, clock.t0 + t, u)
     _probe(probes.v, clock.b0 + b, clock.t0 + t, v)

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biril_nm.arrays import Array
+from biril_nm.errors import ConfigError
 from biril_nm.hardware_sim.engine.blocks import Worker, block_shape
 from biril_nm.hardware_sim.engine.components import Component, execution_order
 from biril_nm.hardware_sim.engine.feeds import Feed
@@ -67,7 +68,7 @@ def simulate_learning(
         )
     kept = [ConnectionRecorder(group, learning_variables, length) for group in groups]
     counter = SampleCounter(stream, program.compartments)
-    steps, _ = block_shape(program, stream.feeds, stream.clock, 1)
+    steps, _ = block_shape(program, stream.clock, 1)
     loops = {group.names: LearningLoop(group, recorder, each) for group, each in zip(groups, kept)}
     Worker(program, stream.feeds, stream.clock, recorder, (steps, 1), loops, counter.watch).run(0)
 
@@ -95,16 +96,25 @@ def _learning_program(graph: LoihiGraph) -> Program:
     """The graph's program with plastic connections taken out; their targets run step by step."""
     program = compile_graph(graph)
     targets = {graph.ends[name][1] for name in graph.plastic}
+    order = tuple(
+        Component(component.names, component.looped or bool(targets & set(component.names)))
+        for component in execution_order(graph, dependencies(graph))
+    )
+    for component in order:
+        signed = [name for name in component.names if name in program.graded]
+        if signed and targets & set(component.names):
+            raise ConfigError(
+                f"population '{signed[0]}' sends spikes of -1 and 1 and lies in a loop with a "
+                f"connection that learns; expected spikes of 0 and 1 there. Use neurons of another "
+                f"model, or learn=False"
+            )
     return replace(
         program,
         incoming={
             name: tuple(link for link in links if link.name not in graph.plastic)
             for name, links in program.incoming.items()
         },
-        order=tuple(
-            Component(component.names, component.looped or bool(targets & set(component.names)))
-            for component in execution_order(graph, dependencies(graph))
-        ),
+        order=order,
     )
 
 
@@ -192,4 +202,4 @@ class SampleCounter:
         """Count the spikes of a chunk."""
         for name in self.n_spikes:
             inside = self._stream.inside(name, chunk.t0, chunk.n_steps)
-            self.n_spikes[name] += int(chunk.spikes(name)[0, inside].sum(dtype=np.int64))
+            self.n_spikes[name] += int(np.count_nonzero(chunk.spikes(name)[0, inside]))

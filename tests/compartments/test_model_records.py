@@ -39,7 +39,7 @@ def test_a_model_is_complete(name):
             low, high = each.limits(chip)
             assert low < high and each.doc and each.way_out.endswith(".")
             assert each.default is None or low <= each.default <= high
-    registers = {r.name: np.array(1 if r.default is None else r.default) for r in model.registers}
+    registers = {r.name: np.array(_usual(r)) for r in model.registers}
     constants = tuple(int(c) for c in model.prepare(registers))
     state, spike = model.step(0, (0,) * len(model.state), constants)
     assert len(state) == len(model.state) and spike in (0, 1)
@@ -71,6 +71,14 @@ def test_a_step_is_the_same_for_python_numpy_and_numba(name):
     assert n_constants == len(constants)
 
 
+def _usual(register):
+    return (
+        min(1, register.limits(CHIPS["loihi2"])[1])
+        if register.default is None
+        else register.default
+    )
+
+
 def _registers(model, rng):
     limits = {r.name: r.limits(CHIPS["loihi2"]) for r in model.registers}
     return {name: np.array(rng.integers(low, high + 1)) for name, (low, high) in limits.items()}
@@ -88,9 +96,11 @@ def test_the_registry_refuses_what_it_cannot_run():
     other = replace(CUBA_LIF, doc="another")
     with pytest.raises(ConfigError, match="'cuba_lif' exists already; expected a new name"):
         register(other, __name__)
-    ternary = replace(CUBA_LIF, name="ternary", spikes=(-1, 1))
-    with pytest.raises(ConfigError, match="'ternary' sends payloads -1 to 1; expected spikes of 0"):
-        register(ternary, __name__)
+    graded = replace(CUBA_LIF, name="graded", spikes=(0, 7))
+    with pytest.raises(
+        ConfigError, match="'graded' sends payloads 0 to 7; expected spikes of 0 and 1"
+    ):
+        register(graded, __name__)
     with pytest.raises(ConfigError, match="'gone' is unknown; expected one of cuba_lif"):
         compartment("gone")
     for wrong, message in (

@@ -124,6 +124,20 @@ def random_spikes(graph, n_steps, batch, seed):
     return arrays if len(arrays) > 1 else arrays["in"]
 
 
+def with_ternary_neurons(graph, seed):
+    """The same with two thresholds in most populations; the first one always has them."""
+    r = np.random.default_rng([*np.ravel(seed), 13])
+    drawn = {}
+    for name, node in graph.neurons.items():
+        if not drawn or r.random() < 0.7:
+            own = {key: value for key, value in node.registers.items() if key != "vth"}
+            low = -r.integers(1, 120, node.shape) if r.random() < 0.5 else -int(r.integers(1, 120))
+            drawn[name] = Neurons(
+                node.shape, model="ternary_lif", vth_hi=node.vth, vth_lo=low, registers=own
+            )
+    return replace(graph, nodes={**graph.nodes, **drawn})
+
+
 def with_programs(graph, seed):
     """The same with a random reset in each population."""
     r = np.random.default_rng([*np.ravel(seed), 11])

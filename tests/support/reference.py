@@ -122,7 +122,12 @@ class Cell:
 
         e = node.bias_exp
         self.du, self.dv = per_neuron(node.du), per_neuron(node.dv)
-        self.vth = [int32(x << 6) if node.vth.ndim else x << 6 for x in per_neuron(node.vth)]
+        if node.model == "ternary_lif":
+            self.vth, self.low = (
+                [int32(x << 6) for x in per_neuron(r)] for r in (node.vth_hi, node.vth_lo)
+            )
+        else:
+            self.vth = [int32(x << 6) if node.vth.ndim else x << 6 for x in per_neuron(node.vth)]
         self.bias = [
             int32(int16(x) << e) if e >= 0 else int16(x) >> -e for x in per_neuron(node.bias_mant)
         ]
@@ -166,6 +171,9 @@ class Cell:
             y = 0
         if self.since[i] < self.wait[i]:
             y = v
+        if reset == "ternary_lif":
+            s = int(y > vth) - int(y < self.low[i])
+            return s, 0 if s else y
         needed = 2 * vth if reset == "subtract_guarded" and v > vth else vth
         s = int(y > needed)
         if s and reset in ("zero", "refractory"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 from numpy.testing import assert_array_equal
 
 from biril_nm.hardware_sim import simulate
@@ -21,7 +22,7 @@ def assert_equals_reference(graph, spikes, n_threads=1):
             where = f"{name}.{variable}"
             assert_array_equal(getattr(trace[name], variable), expected[name][variable], where)
             assert_array_equal(getattr(chip[name], variable), expected_chip[name][variable], where)
-        assert trace.n_spikes[name] == expected[name]["s"].sum()
+        assert trace.n_spikes[name] == np.count_nonzero(expected[name]["s"])
         assert_array_equal(trace.v_last[name], expected[name]["v"][-1])
     for record in (("s", "v"), ()):
         short = simulate(graph, spikes, record=record, n_threads=n_threads)

@@ -3,7 +3,8 @@
 The network is described by a JSON-able dict (``inputs``, ``neurons``, ``connections``, ``outputs``,
 ``max_slack``) and arrays named ``neurons.0.vth``, ``connections.2.weight`` and so on. Shapes are in
 torch order (C, H, W); only the ports of Lava's Conv are turned to (X, Y, C) and back. A population is
-Lava's LIF, or for other compartment models a :class:`Compartments` that calls the model's step.
+Lava's LIF or TernaryLIF, or for other compartment models a :class:`Compartments` that calls the model's
+step.
 
 Time: each connection costs one step plus its delay. The neurons of a sample are cleared at step
 latency + 1, after receiving and before integrating. With ``max_slack`` 0 this is Lava's LIFReset;
@@ -93,17 +94,19 @@ class LavaNetwork(AbstractProcess):  # type: ignore[misc]
         return ports
 
     def _add_population(self, node: dict[str, Any], registers: dict[str, Any]) -> None:
-        """Lava's own LIF where it is the model, else the generic Process."""
+        """Lava's own LIF or TernaryLIF where it is the model, else the generic Process."""
         values: dict[str, Any] = {
             key: array if array.ndim else int(array) for key, array in registers.items()
         }
         values.update(node["shared"])
         common = {"shape": tuple(node["shape"]), "name": node["name"]}
         first_step, rests = node["latency"] + 1, self.period > self.n_steps
-        gate = {"first_step": first_step, "n_steps": self.n_steps, "period": self.period}
+        n_steps = self.n_steps if rests else 0
+        gate = {"first_step": first_step, "n_steps": n_steps, "period": self.period}
         model = node["model"]
-        if model["lava_process"] != "LIF":
-            gate["n_steps"] = self.n_steps if rests else 0
+        if model["lava_process"] == "TernaryLIF":
+            part = lava_parts.GatedTernaryLIF(**gate, **values, **common)
+        elif model["lava_process"] != "LIF":
             record = lava_compartments.compartment_model(model["name"])
             part = lava_compartments.Compartments(model=record, registers=values, **gate, **common)
         elif rests:
@@ -210,6 +213,7 @@ class LavaNetworkModel(AbstractSubProcessModel):  # type: ignore[misc]
 _MODELS = {
     LIFReset: lava_parts.RecordedLIFReset,
     lava_parts.GatedLIF: lava_parts.PyGatedLIFModel,
+    lava_parts.GatedTernaryLIF: lava_parts.PyGatedTernaryLIFModel,
     Dense: PyDenseModelBitAcc,
     DelayDense: PyDelayDenseModelBitAcc,
     Sparse: PySparseModelBitAcc,

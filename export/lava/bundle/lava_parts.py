@@ -14,8 +14,8 @@ from lava.magma.core.process.process import AbstractProcess
 from lava.magma.core.process.variable import Var
 from lava.magma.core.resources import CPU
 from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
-from lava.proc.lif.models import PyLifModelBitAcc, PyLifResetModelBitAcc
-from lava.proc.lif.process import LIF
+from lava.proc.lif.models import PyLifModelBitAcc, PyLifResetModelBitAcc, PyTernLifModelFixed
+from lava.proc.lif.process import LIF, TernaryLIF
 
 if __package__:
     from biril_nm.compartments.clearing import clearing
@@ -25,8 +25,10 @@ else:  # beside run_lava.py in a bundle
 __all__ = [
     "DelayLine",
     "GatedLIF",
+    "GatedTernaryLIF",
     "PyDelayLineModel",
     "PyGatedLIFModel",
+    "PyGatedTernaryLIFModel",
     "PyTieModel",
     "Recorded",
     "RecordedLIFReset",
@@ -50,6 +52,38 @@ class GatedLIF(LIF):  # type: ignore[misc]
 
     def __init__(self, *, first_step: int, n_steps: int, period: int, **registers: Any) -> None:
         super().__init__(**registers)
+        for key, value in (("first_step", first_step), ("n_steps", n_steps), ("period", period)):
+            self.proc_params[key] = value
+
+
+class GatedTernaryLIF(TernaryLIF):  # type: ignore[misc]
+    """TernaryLIF that is cleared and rests as :class:`GatedLIF` does; for ``n_steps`` of 0 it never rests.
+
+    Thresholds may differ between neurons, for which Lava's model has everything but the Vars.
+
+    Args:
+        first_step: chip step at which the first sample reaches this population.
+        n_steps: steps of one sample, or 0.
+        period: steps from one sample's start to the next.
+        vth_hi: upper thresholds.
+        vth_lo: lower thresholds.
+        registers: shape, du, dv, bias_mant, bias_exp, name of Lava's TernaryLIF.
+    """
+
+    def __init__(
+        self,
+        *,
+        first_step: int,
+        n_steps: int,
+        period: int,
+        vth_hi: Any,
+        vth_lo: Any,
+        **registers: Any,
+    ) -> None:
+        super().__init__(**registers)
+        self.vth_hi, self.vth_lo = (
+            Var(shape=np.shape(vth) or (1,), init=vth) for vth in (vth_hi, vth_lo)
+        )
         for key, value in (("first_step", first_step), ("n_steps", n_steps), ("period", period)):
             self.proc_params[key] = value
 
@@ -111,32 +145,41 @@ class RecordedLIFReset(Recorded, PyLifResetModelBitAcc):  # type: ignore[misc]
     """Lava's fixed-point LIFReset, recorded."""
 
 
-class _GatedModel(PyLifModelBitAcc):  # type: ignore[misc]
-    implements_process = GatedLIF
+class _Gated:
+    """Mix-in of one of Lava's models of neurons: its own step while awake."""
 
     def __init__(self, proc_params: Any) -> None:
-        super().__init__(proc_params)
+        super().__init__(proc_params)  # type: ignore[call-arg]
         self._first_step = proc_params["first_step"]
         self._n_steps = proc_params["n_steps"]
         self._period = proc_params["period"]
 
     def run_spk(self) -> None:
-        elapsed = self.time_step - self._first_step
+        own: Any = self
+        elapsed = own.time_step - self._first_step
         clear, rest = clearing(elapsed, self._period, self._n_steps)
         if clear:
-            self.u[:] = 0
-            self.v[:] = 0
+            own.u[:] = 0
+            own.v[:] = 0
         if not rest:
-            super().run_spk()
+            super().run_spk()  # type: ignore[misc]
             return
-        self.a_in.recv()
-        silence = np.zeros(self.v.shape, dtype=bool)
-        self.reset_voltage(spike_vector=silence)
-        self.s_out.send(silence)
+        own.a_in.recv()
+        silence = np.zeros(own.v.shape, dtype=bool)
+        own.reset_voltage(spike_vector=silence)
+        own.s_out.send(silence)
 
 
-class PyGatedLIFModel(Recorded, _GatedModel):
+class PyGatedLIFModel(Recorded, _Gated, PyLifModelBitAcc):  # type: ignore[misc]
     """Fixed-point model of :class:`GatedLIF`: Lava's LIF step while awake."""
+
+    implements_process = GatedLIF
+
+
+class PyGatedTernaryLIFModel(Recorded, _Gated, PyTernLifModelFixed):  # type: ignore[misc]
+    """Fixed-point model of :class:`GatedTernaryLIF`: Lava's TernaryLIF step while awake."""
+
+    implements_process = GatedTernaryLIF
 
 
 @implements(proc=DelayLine, protocol=LoihiProtocol)

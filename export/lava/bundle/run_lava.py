@@ -108,11 +108,13 @@ def stream(
     batch = next(iter(spikes.values())).shape[1]
     n_rows = chip_rows(network.description, network.n_steps, batch)
     recording: dict[str, dict[str, Any]] = {}
+    signed = {node["name"] for node in network.description["neurons"] if node.get("signed")}
     clocks = shared_array((len(network.populations),), np.int64)
     for index, (name, part) in enumerate(network.populations.items()):
+        types = {**VARIABLE_TYPES, "s": np.int8} if name in signed else VARIABLE_TYPES
         recording[name] = {
             key: shared_array((n_rows, *part.v.shape), kind)
-            for key, kind in VARIABLE_TYPES.items()
+            for key, kind in types.items()
             if key in record
         }
         part.proc_params["record"] = recording[name]
@@ -269,7 +271,7 @@ def run(args: argparse.Namespace) -> None:
         }
         for node in description["neurons"]
     }
-    counts = {name: int(trace["s"].sum(dtype=np.int64)) for name, trace in traces.items()}
+    counts = {name: int(np.count_nonzero(trace["s"])) for name, trace in traces.items()}
     report(description, arrays, traces, counts)
     if args.out is not None:
         kept = {
