@@ -20,7 +20,7 @@ from biril_nm.hardware_sim import simulate
 from biril_nm.storage import hdf5 as hdf5_files
 from tests.support.nir_graphs import chain, grid, neurons
 
-N_MUTATIONS = 200
+N_MUTATIONS = 80  # tests.fuzz reads more
 
 
 @pytest.fixture

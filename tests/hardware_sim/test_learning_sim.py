@@ -108,10 +108,10 @@ def test_quick_ways_for_additive_rules(dw, mode, t_epoch):
     r = np.random.default_rng(len(dw) + t_epoch)
     rule = LearningRule(dw, QUICK_WAYS[dw], traces=TRACES, t_epoch=t_epoch, seed=3)
     for density, vth in ((0.5, 60), (0.05, 900)):
-        weights = random_weights(r, (21, 140), mode, 8, True)
+        weights = random_weights(r, (21, 40), mode, 8, True)
         graph = LoihiGraph(
             {
-                "in": Input((140,)),
+                "in": Input((40,)),
                 "clock": Input((1,)),
                 "fc": Dense(weights, sign_mode=mode, rule=rule, weight_exp=-2),
                 "drive": Dense(np.full((21, 1), 254), weight_exp=6),
@@ -120,7 +120,7 @@ def test_quick_ways_for_additive_rules(dw, mode, t_epoch):
             (("in", "fc"), ("fc", "n"), ("clock", "drive"), ("drive", "n")),
         )
         spikes = {
-            "in": (r.random((8, 1, 140)) < density).astype(np.uint8),
+            "in": (r.random((8, 1, 40)) < density).astype(np.uint8),
             "clock": (r.random((8, 1, 1)) < 0.3).astype(np.uint8),
         }
         _, changed = check_against_reference(graph, spikes)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import scipy.sparse
 from numpy.testing import assert_array_equal
 
 from biril_nm.hardware_sim import simulate
 from biril_nm.hardware_sim.engine.program import compile_graph
-from biril_nm.hw_graph import Dense, Input, LoihiGraph, Neurons
+from biril_nm.hw_graph import Conv, Dense, Input, LoihiGraph, Neurons, Sparse
 from tests.support.random_graphs import random_graph, random_spikes, with_programs
 from tests.support.reference import run_chip, to_node_time
 from tests.support.sim_checks import assert_equals_reference
-from tests.support.sim_paths import PATHS, forced
+from tests.support.sim_paths import OTHER_TYPES, QUICK_PATHS, forced
 
 WIRINGS = ("plain", "residual", "self", "loop", "inputs")
 
@@ -28,7 +29,9 @@ def test_random_graphs_equal_the_reference(wiring):
     assert n_spikes > 100
 
 
-@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize(
+    "path", [*QUICK_PATHS, *(pytest.param(path, marks=pytest.mark.slow) for path in OTHER_TYPES)]
+)
 def test_every_path_through_the_kernels_equals_the_reference(path):
     n_spikes, short = 0, 0
     for seed in range(30):
@@ -41,6 +44,33 @@ def test_every_path_through_the_kernels_equals_the_reference(path):
             short += sum(c.memoryless for c in compile_graph(graph).compartments.values())
     assert n_spikes > 100
     assert (short > 0) == (path != "no short step")
+
+
+@pytest.mark.parametrize(
+    ("path", "message_bits"), [*((path, 0) for path in OTHER_TYPES), (OTHER_TYPES[-1], 4)]
+)
+def test_other_types_of_weights_and_sums_equal_the_reference(path, message_bits):
+    """Each kind of connection in each type; binary spikes also by the short step."""
+    r = np.random.default_rng(message_bits)
+    nodes = {
+        "in": Input((2, 4, 5), message_bits),
+        "dense": Dense(r.integers(-30, 50, (36, 40)), delay=1),
+        "sparse": Sparse(scipy.sparse.csr_matrix(r.integers(-30, 50, (36, 40)))),
+        "conv": Conv(r.integers(-30, 50, (3, 2, 3, 3)), padding=(1, 0), groups=1, weight_exp=1),
+        "n": Neurons((3, 4, 3), vth=300, dv=60, du=1000, bias_mant=r.integers(-9, 9, (3, 4, 3))),
+        "fc": Dense(r.integers(-90, 99, (5, 36)), weight_exp=-1),
+        "last": Neurons((5,), vth=60),
+    }
+    edges = [("in", name) for name in ("dense", "sparse", "conv")]
+    edges += [(name, "n") for name in ("dense", "sparse", "conv")]
+    graph = LoihiGraph(nodes, (*edges, ("n", "fc"), ("fc", "last")))
+    values = r.integers(0, 1 << max(message_bits, 1), (5, 2, 2, 4, 5))
+    with forced(path):
+        assert assert_equals_reference(graph, values) > 20
+        links = compile_graph(graph).incoming.values()
+    types = {link.sum_type for node in links for link in node}
+    assert (np.int32 if path == OTHER_TYPES[0] else np.int64) in types
+    assert np.int16 not in types
 
 
 @pytest.mark.parametrize("wiring", WIRINGS)

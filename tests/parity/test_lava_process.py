@@ -70,7 +70,7 @@ def user_run(graph: LoihiGraph, spikes: Any, monitored: str) -> tuple[Any, Any, 
 @pytest.mark.parametrize(
     ("name", "output", "monitored"),
     [
-        ("delays_of_each_kind", "lif4", "lif1"),
+        pytest.param("delays_of_each_kind", "lif4", "lif1", marks=pytest.mark.slow),
         ("recurrent_loops", "lif3", "lif2"),
         ("cuba_with_registers_per_neuron", "lif2", "block.lif1"),
     ],

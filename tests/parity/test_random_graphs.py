@@ -22,12 +22,12 @@ from biril_nm.hardware_sim import simulate
 from biril_nm.hw_graph import Conv, LoihiGraph
 from tests.support.lava_runs import any_integers
 from tests.support.random_graphs import random_graph, random_spikes, with_programs
-from tests.support.sim_paths import assert_every_path_gives
+from tests.support.sim_paths import PATHS, QUICK_PATHS, assert_every_path_gives
 
 pytestmark = pytest.mark.lava
 VARIABLES = ("s", "u", "v")
 WIRINGS = ("plain", "residual", "self", "loop", "inputs")
-QUICK, SLOW, TOGETHER = 15, 150, 5
+QUICK, SLOW, TOGETHER = 10, 150, 5
 KINDS = (
     *WIRINGS, "Dense", "Sparse", "Conv", "mixed", "excitatory", "inhibitory", "delay", "graded", "signed",
     "exponent < 0", "exponent > 0", "fewer bits", "stride", "dilation", "groups", "padding",
@@ -100,7 +100,8 @@ class Tally:
                     assert_array_equal(a, b, err_msg=f"{node}.{variable}")
                     self.integers += a.size
         assert lava.n_spikes == sim.n_spikes
-        assert_every_path_gives(graph, spikes, lava)
+        paths = PATHS if self.programs else QUICK_PATHS
+        assert_every_path_gives(graph, spikes, lava, paths)
         self.graphs += len(parts)
         self.runs += 1
         self.spikes += sum(sim.n_spikes.values())

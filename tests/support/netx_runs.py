@@ -35,10 +35,25 @@ def write_file(path: Path, layers: list[dict]) -> Path:
     return path
 
 
-def _recording(monitor):
-    (process,) = monitor.get_data().values()
-    (data,) = process.values()
-    return data
+def _record(neuron, steps: int) -> tuple[type, dict[str, np.ndarray]]:
+    """Lava's own model of a neuron Process, recorded, and where it records.
+
+    Lava's Monitors show the same (test_lava_process.py), but each is a process of its own, and the processes
+    are what a run costs.
+    """
+    from lava.proc.lif.models import PyLifModelBitAcc
+    from lava.proc.lif.process import LIF, LIFReset
+
+    from biril_nm.export.lava.bundle.lava_parts import Recorded, RecordedLIFReset
+    from biril_nm.export.lava.bundle.run_lava import VARIABLE_TYPES, shared_array
+
+    models = {
+        LIF: type("RecordedLIF", (Recorded, PyLifModelBitAcc), {}),
+        LIFReset: RecordedLIFReset,
+    }
+    rows = {k: shared_array((steps, *neuron.v.shape), kind) for k, kind in VARIABLE_TYPES.items()}
+    neuron.proc_params["record"] = rows
+    return models[type(neuron)], rows
 
 
 def run_netx(
@@ -64,7 +79,6 @@ def run_netx(
     from lava.magma.core.run_conditions import RunSteps
     from lava.magma.core.run_configs import Loihi2SimCfg
     from lava.proc.io.source import RingBuffer
-    from lava.proc.monitor.process import Monitor
 
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
@@ -82,23 +96,20 @@ def run_netx(
             source.s_out.connect(net.inp)
         else:
             net.in_layer.neuron.bias_mant.init = drive_bias(net.in_layer.transform)
-        monitors = {}
-        for index, layer in enumerate(net.layers):
-            for key, what in (("s", "s_out"), ("u", "u"), ("v", "v")):
-                monitors[index, key] = Monitor()
-                monitors[index, key].probe(getattr(layer.neuron, what), steps)
+        recorded = [_record(layer.neuron, steps) for layer in net.layers]
+        models = {layer.neuron: model for layer, (model, _) in zip(net.layers, recorded)}
+        config = Loihi2SimCfg(select_tag="fixed_pt", exception_proc_model_map=models)
         try:
-            net.run(
-                condition=RunSteps(num_steps=steps), run_cfg=Loihi2SimCfg(select_tag="fixed_pt")
-            )
-            rows = {key: _recording(monitor) for key, monitor in monitors.items()}
+            net.run(condition=RunSteps(num_steps=steps), run_cfg=config)
         finally:
             net.stop()
-    layers = [{} for _ in net.layers]
-    for (index, key), data in rows.items():
-        chip = np.asarray(data).astype(np.int64)
-        layers[index][key] = chip.transpose(0, *range(1, chip.ndim)[::-1])
-    return layers
+    return [
+        {
+            k: data.astype(np.int64).transpose(0, *range(1, data.ndim)[::-1])
+            for k, data in rows.items()
+        }
+        for _, rows in recorded
+    ]
 
 
 def in_netx(path: Path, graph, x: np.ndarray, input_shape: tuple[int, ...] | None = None):
