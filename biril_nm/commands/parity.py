@@ -72,7 +72,7 @@ def parity_command(
         values = sample_input(graph, test.head(samples), seed, steps)
     else:
         values = waking_input(graph, steps or n_steps_of(graph), samples, seed, steps is None)
-    engines = against.split(",") if against else _default_engines(source, learn)
+    engines = _default_engines(source, learn) if against is None else against.split(",")
     report = check_parity(graph, values, against=engines, net=source.net, learn=learn)
     if json:
         print_json(report.to_dict())

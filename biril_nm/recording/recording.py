@@ -33,6 +33,7 @@ VERSION = 1  # of the file; files without a version are of version 1
 VARIABLES = ("s", "u", "v")
 NUMBERS = "biuf"  # kinds of NumPy types
 LEARNING_VARIABLES = ("w", "t", "d", "x1", "x2", "y1", "y2", "y3")
+SYNAPTIC = ("w", "t", "d")  # those of a synapse, which have one shape
 
 
 @checked
@@ -236,6 +237,8 @@ class Recording(Mapping[str, NodeRecording]):
                 kind = nodes if variable in VARIABLES else connections
                 kind.setdefault(name, {})[variable] = array
             n_spikes = {str(k): int(v) for k, v in meta.pop("n_spikes", {}).items()}
+            _check_shapes(nodes, meta)
+            _check_steps(connections)
         except (KeyError, ValueError, TypeError, AttributeError) as error:
             raise FileFormatError(f"'{path}' is not the file of a recording: {error}") from error
         return Recording(
@@ -244,6 +247,33 @@ class Recording(Mapping[str, NodeRecording]):
             meta=meta,
             connections={name: ConnectionRecording(**parts) for name, parts in connections.items()},
         )
+
+
+def _check_shapes(nodes: Mapping[str, Mapping[str, NDArray[Any]]], meta: Mapping[str, Any]) -> None:
+    """Refuse variables of one run that differ in steps, samples or, within a node, shape."""
+    found = [array.shape for variables in nodes.values() for array in variables.values()]
+    length = tuple(meta.get(key, n) for key, n in zip(("n_steps", "batch"), (*found, ())[0]))
+    for name, variables in nodes.items():
+        shape = next(iter(variables.values())).shape
+        for variable, array in variables.items():
+            if array.ndim < 2 or array.shape != shape or array.shape[:2] != length:
+                raise ValueError(
+                    f"array '{name}.{variable}' has shape {array.shape}; expected {length} for steps and "
+                    f"samples, and the same shape for all variables of a node"
+                )
+
+
+def _check_steps(connections: Mapping[str, Mapping[str, NDArray[Any]]]) -> None:
+    """Refuse learning variables of one run that differ in steps, or synaptic ones in shape."""
+    pairs = {f"{n}.{v}": a for n, variables in connections.items() for v, a in variables.items()}
+    first = next(iter(pairs.values()), None)
+    for key, array in pairs.items():
+        name, _, variable = key.rpartition(".")
+        alike = [connections[name].get(other, array) for other in SYNAPTIC if variable in SYNAPTIC]
+        if array.ndim < 2 or first is None or len(array) != len(first):
+            raise ValueError(f"array '{key}' has shape {array.shape}; expected all steps first")
+        if any(other.shape != array.shape for other in alike):
+            raise ValueError(f"array '{key}' has shape {array.shape}, and w, t or d has another")
 
 
 def _load_folder(path: str | Path) -> Recording:

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from biril_nm.errors import ConfigError, FileFormatError, OutputExistsError, Sto
 from biril_nm.hardware_sim import simulate
 from biril_nm.recording import Recording
 from biril_nm.recording import folder as trace_folder
+from biril_nm.storage import read_npz, write_npz
 from tests.support import killable
 from tests.support.graphs import one_layer
 from tests.support.random_graphs import random_graph, random_spikes
@@ -189,3 +191,16 @@ def test_a_file_whose_variable_is_not_numbers_is_refused(tmp_path, values):
         Recording.load(path)
     np.savez(path, meta=np.array('{"n_spikes": {}}'), **{"n.s": np.zeros((2, 1, 3), np.uint8)})
     assert Recording.load(path)["n"].s.shape == (2, 1, 3)
+
+
+@pytest.mark.parametrize("name", ["trace.npz", "learning_trace.npz"])
+def test_a_file_whose_variables_differ_in_steps_or_shape_is_refused(name, tmp_path):
+    source = Path(__file__).parents[1] / "golden" / "v0_1_0" / name
+    arrays = read_npz(source)
+    Recording.load(source)
+    for key in arrays.keys() - {"meta"}:
+        array = arrays[key]
+        for wrong in (array[:-1], array[0], array[:0], np.zeros(3), np.zeros(())):
+            write_npz(tmp_path / "x.npz", {**arrays, key: wrong})
+            with pytest.raises(FileFormatError, match=r"array '.*' has shape .*(expected|another)"):
+                Recording.load(tmp_path / "x.npz")
