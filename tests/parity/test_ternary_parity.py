@@ -16,6 +16,7 @@ from biril_nm.hw_graph import LoihiGraph
 from biril_nm.recording import VARIABLES
 from tests.support.lava_runs import any_integers
 from tests.support.random_graphs import random_graph, random_spikes, with_ternary_neurons
+from tests.support.sim_paths import assert_every_path_gives
 
 pytestmark = pytest.mark.lava
 WIRINGS = ("plain", "residual", "self", "loop", "inputs")
@@ -34,7 +35,7 @@ def side_by_side(seed: int):
     return LoihiGraph(nodes, tuple(edges)), spikes
 
 
-def compare(seeds):
+def compare(seeds, every_path=False):
     """Integers compared, and how often each spike was seen."""
     count, twins, seen = 0, 0, {-1: 0, 1: 0}
     for seed in seeds:
@@ -49,6 +50,8 @@ def compare(seeds):
                     assert_array_equal(a, b, f"{seed}: {name}.{variable}")
                     count += a.size
         assert lava.n_spikes == sim.n_spikes
+        if every_path:
+            assert_every_path_gives(graph, spikes, lava)
         ternary = [name for name, node in graph.neurons.items() if node.model == "ternary_lif"]
         for payload in seen:
             seen[payload] += sum(int((np.asarray(sim[n].s) == payload).sum()) for n in ternary)
@@ -69,6 +72,6 @@ def test_random_graphs_equal_lava():
 
 @pytest.mark.slow
 def test_100_random_graphs_equal_lava():
-    count, seen = compare(range(100, 120))
+    count, seen = compare(range(100, 120), every_path=True)
     assert count > 40_000
     assert min(seen.values()) > 500
