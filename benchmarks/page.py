@@ -79,6 +79,7 @@ def write_page(results: Results, folder: Path | None, threads: int) -> str:
         parts += [f"## {_title(name)}", *_blocks(results, name)]
     parts += [f"![{Path(plot).stem}]({plot})" for plot in plots[:1]]
     parts += ["## Cost against spikes", _proportion(results), "## Dense products", _busy(results)]
+    parts += [results.neurons] if results.neurons else []
     parts += ["## Roofline", _roofline(results), "## Cost against size", _scaling(results)]
     parts += [f"![{Path(plot).stem}]({plot})" for plot in plots[1:]]
     parts += ["## Cold start and memory", _cold(results)]

@@ -21,6 +21,7 @@ class Results:
     checked: list[str] = field(default_factory=list)
     scaling: dict[str, dict[float, Measured]] = field(default_factory=dict)
     cold: dict[str, dict[str, float]] = field(default_factory=dict)
+    neurons: str = ""  # the section of resets.py
     adds: dict[str, Measured] = field(default_factory=dict)
     bytes: dict[str, Measured] = field(default_factory=dict)
     test_set: tuple[float, float, int, int] | None = None  # seconds, accuracy, samples, steps

@@ -29,6 +29,7 @@ import numpy as np
 from engines import Engine, LavaFixed, LavaNetx, Ours, Slayer, SnnTorch
 from numpy.typing import NDArray
 from page import write_page
+from resets import section
 from results import Results
 from roofline import Measured, bandwidths, vector_adds
 from workloads import WORKLOADS, Workload, chain
@@ -326,6 +327,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         silent(name, size, results)
         if HAS_SNNTORCH:  # torch is there
             busy(name, size, results)
+    say("resets and pooling")
+    results.neurons = section(size.ours["dense"], 3 * size.rounds)
     say("scaling")
     scaling(size, results)
     say("cold start")

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from biril_nm.compartments import RESET_MODELS
 from biril_nm.hardware_sim import simulate
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
@@ -44,6 +45,25 @@ def test_folded_pooling_is_sum_pooling(workloads):
     folded = torch.tensor(np.array(node.weight), dtype=torch.float64)
     found = torch.nn.functional.conv2d(torch.tensor(spikes), folded, stride=2, padding=2)
     assert bool((found == wanted).all()) and float(wanted.abs().sum()) > 0
+
+
+def test_neurons_that_pool_by_maximum_are_compared_with_it(workloads):
+    import resets
+
+    work = workloads.conv(n_steps=12)
+    graph, spikes = resets.pooled_by_maximum(work), work.spikes(work.density, 1)
+    assert set(graph.neurons) > {"m3", "m4"}
+    assert resets.check_maxima(graph, spikes) > 50
+    with pytest.raises(SystemExit, match="m3: spikes differ"):
+        resets.check_maxima(graph.with_node("m3", vth=3), spikes)  # needs two spikes in a window
+
+
+def test_every_reset_has_a_row(workloads):
+    import resets
+
+    text = resets.section(samples=2, rounds=1)
+    for name in (*(model.name for model in RESET_MODELS), resets.FOLDED, resets.MAXIMUM):
+        assert text.count(name) >= 1, name
 
 
 @pytest.mark.slow
