@@ -5,8 +5,11 @@ from __future__ import annotations
 import nir
 import numpy as np
 
+from biril_nm.compartments import CUBA_LIF, RESET_MODELS
 from biril_nm.export.nir_nodes.fixed_map import FixedMap
 from biril_nm.export.nir_nodes.neurons import LARGEST
+from biril_nm.export.nir_nodes.resets import reset_metadata
+from biril_nm.loihi import ResetMode
 
 DT = 1e-3
 WIRINGS = (
@@ -121,6 +124,18 @@ def random_nir(seed, wiring=None):
     _code(nodes, r)
     graph = nir.NIRGraph(nodes, edges, metadata={"dt": DT}, type_check=False)
     return graph, wiring
+
+
+def with_resets(graph, seed):
+    """The same with a random reset in each population that has memory and goes to 0 after a spike."""
+    r = np.random.default_rng([seed, 2])
+    for node in graph.nodes.values():
+        resets = [model.reset for model in (CUBA_LIF, *RESET_MODELS)]
+        if isinstance(node, nir.IF):  # without a decay v has no bound where no spike takes from it
+            resets = [reset for reset in resets if reset.mode is not ResetMode.NONE]
+        if isinstance(node, (nir.IF, nir.LIF, nir.CubaLIF)) and not np.any(node.v_reset):
+            node.metadata |= reset_metadata(resets[r.integers(len(resets))])
+    return graph
 
 
 def _mapped(wiring, nodes, edges, last, size, r):
