@@ -97,10 +97,11 @@ def part(function: F) -> F:
 
 
 def inlined(function: F) -> F:
-    """A part whose statements are compiled with those of its only caller.
+    """A part whose statements are compiled with those of its caller.
 
     numba optimises all code below a part once for the part and again for each of its callers, which takes
-    most of the time where large parts follow each other.
+    most of the time where large parts follow each other. A part with many loops of its own is better left
+    alone: numba itself gets slow where all parts become one function.
     """
     return cast(F, numba.njit(function, inline="always", **PART_OPTIONS))
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from biril_nm.hardware_sim.kernels.jit import choice, clear, part
+from biril_nm.hardware_sim.kernels.jit import choice, clear, inlined, part
 from biril_nm.hardware_sim.kernels.lanes import (
     FEW,
     GROUP,
@@ -178,7 +178,7 @@ def _sum(spikes: Any, weights: Any, sums: Any, active: Any) -> Any:
     return SUMS[weights.instance_class]
 
 
-@part
+@inlined
 def sum_spikes(source: Any, weights: Any, scratch: Any, b: int, t: int, known: bool) -> bool:
     """``scratch.sums = W s`` of what reaches sample b at step t.
 
