@@ -172,6 +172,10 @@ def _by_name(
 
 
 def _as_array(name: str, values: Any) -> NDArray[Any]:
+    if isinstance(values, np.ma.MaskedArray) and np.any(values.mask):
+        raise ConfigError(
+            f"input '{name}' is a masked array; expected an array without a mask. Fill it: x.filled(0)"
+        )
     try:
         return np.asarray(values)
     except (ValueError, TypeError, RuntimeError) as error:  # unequal lengths, tensors on a device

@@ -143,3 +143,10 @@ def test_an_empty_choice_is_not_the_default(option, folder, monkeypatch):
     monkeypatch.chdir(folder)
     refused(biril("train", "--out", "out/empty", option, ""), "''")
     assert not Path("out").exists()
+
+
+@pytest.mark.parametrize("command", ["eval", "parity"])
+def test_an_empty_engine_is_not_the_default(command, folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    option = "--backend" if command == "eval" else "--against"
+    refused(biril(command, "chain.loihi.npz", option, ""), "''")

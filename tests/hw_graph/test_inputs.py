@@ -157,3 +157,10 @@ def test_a_coding_of_another_width_is_refused():
     direct = with_input_coding(graph, Coding("direct", 9, 4))
     with pytest.raises(ConfigError, match="which scales its weights"):
         with_input_coding(direct, Coding("counts", 9, 4))
+
+
+def test_masked_values_are_refused():
+    graph, spikes = network(), np.ones((3, 1, 3), np.uint8)
+    with pytest.raises(ConfigError, match=r"is a masked array.*x\.filled\(0\)"):
+        simulate(graph, np.ma.masked_array(spikes, spikes > 0))
+    simulate(graph, np.ma.masked_array(spikes))  # nothing is masked
