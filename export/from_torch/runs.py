@@ -32,6 +32,7 @@ from biril_nm.export.from_torch.steady import (
     counters,
     move_on,
     refuse_global_hooks,
+    stored_weights,
     weights_of,
 )
 from biril_nm.export.from_torch.tracer import Tracer
@@ -98,8 +99,9 @@ def _traced(root: nn.Module, samples: Sequence[torch.Tensor], pass_states: bool)
     states = None
     try:
         with isolated(root):
-            weights = weights_of(layers)
+            stored = stored_weights(layers)
             result = _forward(root, samples, tracer, STATIC)
+            weights = weights_of(layers)
             neurons = [path for path in tracer.calls if state_names(layers[path])]
             n_steps = tracer.input_steps or min(
                 (len(tracer.calls[path]) for path in neurons), default=1
@@ -113,6 +115,7 @@ def _traced(root: nn.Module, samples: Sequence[torch.Tensor], pass_states: bool)
             handle.remove()
     found = Analysis(tracer, layers, n_steps if loops else RUNS, loops)
     wiring = found.wiring(_exprs(tracer, result), samples)
+    check_weights(stored, weights)
     check_weights(weights, later)
     layers = dict(root.named_modules())
     return replace(wiring, layers=layers, takes_states=states is not None, loops=loops)

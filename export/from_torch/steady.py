@@ -6,7 +6,7 @@ the forward counts is moved far on before the last step, as if the network had r
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -17,7 +17,14 @@ from biril_nm.errors import UnsupportedNodeError, bullet_list
 from biril_nm.export.from_torch.origins import Origins
 from biril_nm.export.from_torch.registry import kind_of, state_names
 
-__all__ = ["check_weights", "counters", "move_on", "refuse_global_hooks", "weights_of"]
+__all__ = [
+    "check_weights",
+    "counters",
+    "move_on",
+    "refuse_global_hooks",
+    "stored_weights",
+    "weights_of",
+]
 
 LATER = 10_000  # steps
 Counter = tuple[str, str]  # module, attribute
@@ -38,12 +45,22 @@ def refuse_global_hooks() -> None:
         )
 
 
-def weights_of(layers: Mapping[str, nn.Module]) -> dict[str, torch.Tensor]:
+def stored_weights(layers: Mapping[str, nn.Module]) -> dict[str, torch.Tensor]:
+    """Copies of :func:`weights_of` without plain attributes, which hooks compute before each forward.
+
+    They may be stale before the first one: an optimizer has changed what they are products of.
+    """
+    return weights_of(layers, ())
+
+
+def weights_of(
+    layers: Mapping[str, nn.Module], plain: Sequence[str] = WEIGHTS
+) -> dict[str, torch.Tensor]:
     """Copies of all that the layers compute with, but for the states of neurons."""
     found = {}
     for path, layer in layers.items():
         values: dict[str, Any] = dict((*layer.named_parameters(), *layer.named_buffers()))
-        names = list(WEIGHTS)
+        names = list(plain)
         if parametrize.is_parametrized(layer):
             names += list(layer.parametrizations)  # type: ignore[arg-type]
         values.update((name, getattr(layer, name, None)) for name in names)

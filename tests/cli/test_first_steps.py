@@ -88,7 +88,7 @@ REFUSALS = [
     (("export", "PT", "--to", "loihi", "-o", "x.txt"), ["x.txt", "must end in .loihi.npz"]),
     (("export", "PT", "--to", "nir", "-o", "x.net"), ["x.net", "must end in .nir"]),
     (("export", "GRAPH", "--to", "netx", "-o", "x.nir"), ["x.nir", "must end in .net"]),
-    (("export", "PT", "--to", "nir", "--dt", "inf", "-o", "x.nir"), ["dt_s is inf", "finite"]),
+    (("export", "PT", "--to", "nir", "--dt", "inf", "-o", "x.nir"), ["dt_s is inf", "width of a step"]),
     (("export", "PT", "--to", "nir", "--dt", "nan", "-o", "x.nir"), ["dt_s is nan"]),
     (("export", "PT", "--to", "nir", "--plastic", "fc1=pair", "-o", "x.nir"), ["express learning rules"]),
     (("export", "PT", "--to", "loihi", "--plastic", "fc1", "-o", "x.loihi.npz"), ["CONNECTION=RULE"]),

@@ -1,4 +1,4 @@
-"""examples/tutorial_networks.py: networks of snnTorch's tutorials, as their authors define them."""
+"""benchmarks/tutorial_networks.py: networks of snnTorch's tutorials, as their authors define them."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from biril_nm.data import load_data
 from biril_nm.export import lower, to_nir
 from biril_nm.parity import check_parity
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 FALLS = "cuba_lif_subtract_delayed"
 
 
 @pytest.fixture
 def script(monkeypatch):
-    monkeypatch.syspath_prepend(str(EXAMPLES))
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
     import tutorial_networks
 
     return tutorial_networks

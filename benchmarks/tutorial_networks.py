@@ -1,7 +1,7 @@
 """Three networks of snnTorch's tutorials: trained on MNIST, rounded to 8 bits, simulated, compared with Lava.
 
-    python examples/tutorial_networks.py --data-root DATA                 # 15 to 20 minutes on one core
-    python examples/tutorial_networks.py --quick                          # digits, seconds
+    python benchmarks/tutorial_networks.py --data-root DATA                 # 15 to 20 minutes on one core
+    python benchmarks/tutorial_networks.py --quick                          # digits, seconds
 
 DATA is the folder with MNIST/raw, as torchvision lays it out. The networks are those of the tutorials, with
 the default reset (subtraction, one step late); in the convolutional one the pools moved behind the neurons,
@@ -52,6 +52,7 @@ class Dense(nn.Module):
         self.fc2, self.lif2 = nn.Linear(1000, 10), snn.Leaky(beta=0.95)
 
     def forward(self, x: Tensor) -> Runs:
+        """Spikes and membranes of all steps."""
         mem1, mem2 = self.lif1.init_leaky(), self.lif2.init_leaky()
         spikes, membranes = [], []
         for _ in range(self.n_steps):
@@ -82,6 +83,7 @@ class Convolutional(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Runs:
+        """Spikes and membranes of all steps."""
         utils.reset(self.layers)
         spikes, membranes = zip(*(self.layers(x) for _ in range(self.n_steps)))
         return torch.stack(spikes), torch.stack(membranes)
@@ -97,6 +99,7 @@ class Recurrent(nn.Module):
         self.fc2, self.rlif2 = nn.Linear(128, 10), snn.RLeaky(beta=0.9, linear_features=10)
 
     def forward(self, x: Tensor) -> Runs:
+        """Spikes and membranes of all steps."""
         spk1, mem1 = self.rlif1.init_rleaky()
         spk2, mem2 = self.rlif2.init_rleaky()
         spikes, membranes = [], []
@@ -243,6 +246,7 @@ def large_digits(data: DataSet) -> DataSet:
 
 
 def main() -> None:
+    """Train, lower and compare the networks that are asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data-root", default=None, help="folder of MNIST; default: BIRIL_DATA")
     parser.add_argument("--out", type=Path, default=Path("out/tutorials"))
