@@ -9,7 +9,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from tests.fuzz.mutate import Random, pick
+from tests.fuzz.mutate import MAX_VALUES, Random, pick
 
 TEXTS = (
     "",
@@ -29,7 +29,6 @@ TEXTS = (
 )
 NUMBERS = (0, 1, -1, 2, 0.5, np.nan, np.inf, -np.inf, 1 << 31, 1 << 62, -(1 << 40), 1e300)
 SHAPES = ((), (0,), (1,), (2,), (3, 3), (1, 1, 3, 3), (0, 4), (200, 200))
-MAX_VALUES = 1 << 20
 TYPES = ("f8", "f4", "i8", "u1", ">f8", "c16", "S4", "?")
 
 

@@ -15,6 +15,7 @@ import numpy as np
 Random = np.random.Generator
 
 DEEP = 2000
+MAX_VALUES = 1 << 20  # of an array that is changed value by value
 TOKENS = (
     "null", "true", "-1", "0", "1", "2", "3", "0.5", "-0.0", "1e400", "NaN", "-Infinity", "1e-320", "1e19",
     "9223372036854775807", "18446744073709551616", "9" * 5000, "-" + "9" * 400, '""', '"a"', '"[/red]"',
@@ -189,6 +190,8 @@ def damage_npy(data: bytes, random: Random) -> bytes:
     try:
         array = np.load(io.BytesIO(data), allow_pickle=False)
     except Exception:
+        return damage_bytes(data, random)
+    if array.size > MAX_VALUES:  # of items without bytes, which an earlier change has made
         return damage_bytes(data, random)
     kind = random.random()
     if kind < 0.5:
