@@ -150,7 +150,7 @@ def test_a_few_random_graphs(capsys: pytest.CaptureFixture[str]) -> None:
 def test_many_random_graphs(capsys: pytest.CaptureFixture[str]) -> None:
     tally = run_many(SLOW, capsys, programs=True)
     for kind in KINDS:
-        assert tally.kinds[kind] >= 5, kind
+        assert tally.kinds[kind] >= 3, kind
 
 
 def test_one_register_off_by_one_is_seen() -> None:
