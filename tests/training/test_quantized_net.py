@@ -15,7 +15,7 @@ from torch import nn
 
 from biril_nm.coding import Coding
 from biril_nm.compartments import CUBA_LIF, RESET_MODELS
-from biril_nm.errors import ConfigError
+from biril_nm.errors import ConfigError, RangeError
 from biril_nm.export import lower, to_nir
 from biril_nm.export.lowering import LoweringOptions, lower_stages
 from biril_nm.hardware_sim import simulate
@@ -285,6 +285,21 @@ def test_what_cannot_be_trained_is_refused():
         QuantizedNet(other)
     with pytest.raises(ConfigError, match="source is"):
         QuantizedNet(nn.Linear(2, 2))
+
+
+@pytest.mark.parametrize(
+    ("values", "error", "match"),
+    [
+        (np.full((3, 2, 6), 0.5), ConfigError, "float64"),
+        (np.full((3, 2, 6), 2), RangeError, "'in'"),
+        (np.full((3, 2, 6), -1), RangeError, "'in'"),
+        (np.zeros((3, 2, 7), int), ConfigError, r"shape \(3, 2, 7\)"),
+    ],
+)
+def test_input_that_the_chip_does_not_receive_is_refused(values, error, match):
+    net = QuantizedNet(exact_graph(CUBA_LIF))
+    with pytest.raises(error, match=match):
+        net(torch.as_tensor(values))
 
 
 def test_a_lowered_graph_alone_is_enough(trained):

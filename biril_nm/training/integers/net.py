@@ -110,9 +110,17 @@ class QuantizedNet(nn.Module):
         the gradient needs the membrane, and predictions come from the integers themselves.
 
         Args:
-            spikes: integers ``(n_steps, batch, *shape)``, of any dtype; a dict for several inputs.
+            spikes: integers ``(n_steps, batch, *shape)``; a dict for several inputs.
+
+        Raises:
+            ConfigError: names, shapes or dtypes that do not fit.
+            RangeError: values that an input does not carry.
         """
-        sent, last, _ = self._run(spikes)
+        given = spikes if isinstance(spikes, Mapping) else {next(iter(self.base.inputs)): spikes}
+        check_inputs(
+            self.base, {name: value.detach().cpu().numpy() for name, value in given.items()}
+        )
+        sent, last, _ = self._run(given)
         name = readout_node(self.base)
         scores: Tensor = last[name].v / self.population(name).constants().theta
         if decision_of(self.base) != "membrane":
@@ -147,11 +155,10 @@ class QuantizedNet(nn.Module):
         return Recording(nodes, counts, v_last, meta={"engine": f"torch {torch.__version__}"})
 
     def _run(
-        self, spikes: Tensor | Mapping[str, Tensor]
+        self, spikes: Mapping[str, Tensor]
     ) -> tuple[dict[str, Tensor], dict[str, State], dict[str, State]]:
         """Spikes of all nodes, last states and recorded states of the populations."""
-        given = spikes if isinstance(spikes, Mapping) else {next(iter(self.base.inputs)): spikes}
-        sent: dict[str, Tensor] = {name: value.double() for name, value in given.items()}
+        sent: dict[str, Tensor] = {name: value.double() for name, value in spikes.items()}
         n_steps, batch = next(iter(sent.values())).shape[:2]
         last, states = {}, {}
         for component in self._order:
