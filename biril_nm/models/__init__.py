@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from biril_nm.models.config import ModelConfig
 from biril_nm.models.files import load, save
-from biril_nm.models.net import BirilNet, Link, NetOutput, encode
+from biril_nm.models.links import Link
+from biril_nm.models.net import BirilNet
 from biril_nm.models.registry import MODELS, build_model
+from biril_nm.models.spiking_net import NetOutput, SpikingNet, encode
 
 __all__ = [
     "MODELS",
@@ -13,6 +15,7 @@ __all__ = [
     "Link",
     "ModelConfig",
     "NetOutput",
+    "SpikingNet",
     "build_model",
     "encode",
     "load",

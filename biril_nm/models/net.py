@@ -1,145 +1,82 @@
-"""BirilNet: a chain of named torch layers and snnTorch neurons, run over time.
+"""BirilNet: named torch layers and snnTorch neurons, run over time.
 
 ``net.layers`` is the ordinary snnTorch network: called on one step's input at a time it keeps its
-state inside, and its child names are the names in NIR and in the integer graph. ``net(x)``
-computes the same for all steps at once: layers without memory see time folded into the batch (and
-a constant input only once), neurons run through :func:`biril_nm.neurons.unroll.unroll`.
+state inside, and its names of modules are the names in NIR and in the integer graph. ``net(x)``
+computes the same for all steps at once (:mod:`biril_nm.models.folded`): layers without memory see time
+folded into the batch (and a constant input only once), neurons run through
+:func:`biril_nm.neurons.unroll.unroll`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from typing import Any, ClassVar, cast
+from typing import Any
 
-import snntorch as snn
-import torch
-from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from biril_nm.arguments import Seed, checked
-from biril_nm.coding import Coding, check_decision
-from biril_nm.decision import class_scores
+from biril_nm.coding import Coding
 from biril_nm.errors import ConfigError
 from biril_nm.models.config import ModelConfig
-from biril_nm.neurons.unroll import can_unroll, unroll
+from biril_nm.models.links import Link, find_links
+from biril_nm.models.running import run_steps, step_graph
+from biril_nm.models.spiking_net import NetOutput, SpikingNet, encode
+from biril_nm.models.tracing import UntraceableError, is_neuron, reset_neurons
 
 __all__ = ["BirilNet", "Link", "NetOutput", "encode"]
 
-WEIGHT_LAYERS = (nn.Conv2d, nn.Linear)
 
-
-@dataclass(frozen=True)
-class NetOutput:
-    """What a forward pass returns.
-
-    Shape:
-        spikes ``(n_steps, batch, n_classes)``; scores ``(batch, n_classes)``: spike count plus
-        ``mem_last / threshold``, the decision ``score`` on which networks are trained
-        (:mod:`biril_nm.decision`); membrane ``(batch, n_classes)``: ``mem_last / threshold``;
-        recorded: population name to spikes ``(n_steps, batch, *shape)``, and ``"input"`` to the
-        input.
-    """
-
-    spikes: Tensor
-    scores: Tensor
-    membrane: Tensor
-    recorded: dict[str, Tensor] = field(default_factory=dict)
-
-    @property
-    def predictions(self) -> Tensor:
-        """Class with the highest score, the first one of equals. Shape (batch,)."""
-        return self.scores.argmax(dim=-1)
-
-    def decide(self, decision: str) -> Tensor:
-        """Class that wins by ``decision``, one of :data:`biril_nm.coding.DECISIONS`. Shape (batch,).
-
-        Raises:
-            ConfigError: an unknown decision.
-        """
-        if check_decision(decision) == BirilNet.decision:
-            return self.predictions
-        spikes, membrane = (x.detach().cpu().numpy() for x in (self.spikes, self.membrane))
-        found = class_scores(decision, spikes, membrane, 1)
-        return torch.from_numpy(found.argmax(axis=-1)).to(self.scores.device)
-
-
-@dataclass(frozen=True)
-class Link:
-    """A weight layer between two populations.
-
-    Attributes:
-        name: child name of the weight layer.
-        layer: the Conv2d or Linear.
-        pre: name of the neurons before it, or ``"input"``.
-        between: memoryless layers from the pre-neurons to the weight layer (pooling, flatten).
-        post: name of the neurons after it.
-    """
-
-    name: str
-    layer: nn.Module
-    pre: str
-    between: tuple[nn.Module, ...]
-    post: str
-
-    @property
-    def weight(self) -> nn.Parameter:
-        """The kernel or weight matrix."""
-        return cast(nn.Parameter, self.layer.weight)
-
-
-class BirilNet(nn.Module):
+class BirilNet(SpikingNet):
     """A feed-forward spiking network.
 
     Attributes:
         name: registry name of the architecture.
         config: its configuration.
-        layers: named children in order; the last one is the spiking readout.
+        layers: the network of one step; it returns the spikes of the readout.
         decision: how its output decides, on which the losses are made (:mod:`biril_nm.decision`).
     """
 
-    decision: ClassVar[str] = "score"
-
-    def __init__(self, name: str, config: ModelConfig, layers: nn.Sequential) -> None:
+    def __init__(self, name: str, config: ModelConfig, layers: nn.Module) -> None:
         super().__init__()
         self.name = name
         self.config = config
         self.layers = layers
-        last = list(layers)[-1]
-        if not isinstance(last, snn.SpikingNeuron):
-            raise ConfigError(
-                f"the last layer of '{name}' is {type(last).__name__}; expected a spiking readout"
-            )
+        children = list(layers.children())
+        if not children or not is_neuron(children[-1]):
+            found = type(children[-1]).__name__ if children else "missing"
+            raise ConfigError(f"the last layer of '{name}' is {found}; expected a spiking readout")
 
     @property
-    def neurons(self) -> dict[str, snn.Leaky]:
+    def coding(self) -> Coding:  # type: ignore[override]  # of the configuration
+        """How values become its input."""
+        return self.config.coding
+
+    @property
+    def n_classes(self) -> int:  # type: ignore[override]  # of the configuration
+        """Number of classes."""
+        return self.config.n_classes
+
+    @property
+    def neurons(self) -> dict[str, Any]:
         """The neuron layers by name, in order."""
-        return {
-            name: layer
-            for name, layer in self.layers.named_children()
-            if isinstance(layer, snn.SpikingNeuron)
-        }
+        return {name: layer for name, layer in self.layers.named_modules() if is_neuron(layer)}
 
     def links(self) -> tuple[Link, ...]:
-        """All weight layers with the populations that they join."""
-        found: list[Link] = []
-        pre, open_link = "input", None
-        between: list[nn.Module] = []
-        for name, layer in self.layers.named_children():
-            if isinstance(layer, WEIGHT_LAYERS):
-                open_link = (name, layer, pre, tuple(between))
-            elif isinstance(layer, snn.SpikingNeuron):
-                if open_link is not None:
-                    found.append(Link(*open_link, post=name))
-                pre, between, open_link = name, [], None
-            elif open_link is None:
-                between.append(layer)
-        return tuple(found)
+        """All weight layers with the populations that they join.
+
+        Raises:
+            ConfigError: the layers' forward cannot be traced.
+        """
+        try:
+            return find_links(step_graph(self.layers), self.layers)
+        except UntraceableError as error:
+            raise ConfigError(
+                f"the links of '{self.name}' cannot be found: {error}. Write its forward without "
+                f"conditions on values"
+            ) from error
 
     def reset(self) -> None:
         """Put all neurons to rest."""
-        for neuron in self.neurons.values():
-            neuron.mem = torch.zeros(0, device=neuron.mem.device)
+        reset_neurons(self.layers)
 
     def forward(self, x: Tensor, record: bool | Iterable[str] = False) -> NetOutput:
         """Run all steps from rest.
@@ -149,33 +86,21 @@ class BirilNet(nn.Module):
             record: True or the names of the populations whose spikes to return.
         """
         self._check_input(x)
-        self.reset()
         names = {"input", *self.neurons} if record is True else set(record or ())
-        recorded = {"input": x} if "input" in names else {}
-        mem = x
-        for name, layer in self.layers.named_children():
-            if isinstance(layer, snn.SpikingNeuron):
-                x, mem = _run_neurons(layer, x)
-                if name in names:
-                    recorded[name] = x.detach()
-            else:
-                x = _run_memoryless(layer, x)
-        membrane = mem / self.readout.threshold
-        return NetOutput(x, x.sum(dim=0) + membrane, membrane, recorded)
+        run = run_steps(self.layers, x, names)
+        membrane = run.membranes[self.readout_name] / self.readout.threshold
+        recorded = {"input": x, **run.recorded} if "input" in names else run.recorded
+        return NetOutput(run.output, run.output.sum(dim=0) + membrane, membrane, recorded)
 
     @property
-    def readout(self) -> snn.Leaky:
+    def readout_name(self) -> str:
+        """Name of the output neurons."""
+        return list(self.neurons)[-1]
+
+    @property
+    def readout(self) -> Any:
         """The output neurons."""
-        return list(self.neurons.values())[-1]
-
-    def encode(self, values: ArrayLike, seed: Seed = 0) -> Tensor:
-        """Float input of the net for values in 0..1, through the config's coding.
-
-        Shape:
-            ``(batch, *input_shape)`` to ``(n_steps, batch, *input_shape)``.
-        """
-        device = next(self.parameters()).device
-        return encode(self.config.coding, values, seed).to(device)
+        return self.neurons[self.readout_name]
 
     def _check_input(self, x: Tensor) -> None:
         if x.ndim < 3 or tuple(x.shape[2:]) != self.config.input_shape or x.shape[0] < 1:
@@ -187,34 +112,3 @@ class BirilNet(nn.Module):
     def extra_repr(self) -> str:
         """Name of the architecture, for ``repr``."""
         return f"'{self.name}', {self.config.coding}"
-
-
-@checked
-def encode(coding: Coding, values: ArrayLike, seed: Seed = 0) -> Tensor:
-    """Float input ``(n_steps, batch, *shape)``; direct coding expands one step (stride 0)."""
-    message = coding.encode(values, seed)
-    if coding.kind == "direct":
-        step = torch.from_numpy(coding.to_float(message[0]))
-        return step.expand(coding.n_steps, *step.shape)
-    return torch.from_numpy(coding.to_float(message))
-
-
-def _is_constant(x: Tensor) -> bool:
-    return x.shape[0] == 1 or x.stride(0) == 0
-
-
-def _run_memoryless(layer: nn.Module, x: Tensor) -> Tensor:
-    folded: Tensor
-    single = layer.training and x.shape[1] == 1  # BatchNorm needs more than one value
-    if _is_constant(x) and not single:
-        once: Tensor = layer(x[0])
-        return once.expand(x.shape[0], *once.shape)
-    folded = layer(x.flatten(0, 1))
-    return folded.reshape(*x.shape[:2], *folded.shape[1:])
-
-
-def _run_neurons(neuron: Any, current: Tensor) -> tuple[Tensor, Tensor]:
-    if can_unroll(neuron):
-        return unroll(neuron, current)
-    spikes = torch.stack([neuron(step) for step in current])
-    return spikes, neuron.mem

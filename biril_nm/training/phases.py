@@ -11,6 +11,7 @@ code constructs no STDP learner, so its S epochs train nothing and its H epochs 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -20,7 +21,8 @@ from torch.nn import functional
 
 from biril_nm.arguments import Seed, checked, unknown_name
 from biril_nm.errors import ConfigError
-from biril_nm.models.net import BirilNet, Link, NetOutput
+from biril_nm.models.links import INPUT, Link
+from biril_nm.models.net import BirilNet, NetOutput
 from biril_nm.training.local_rule.plasticity import Grid, LocalLearner, PlasticityConfig
 from biril_nm.training.local_rule.torch_engine import Activity
 
@@ -62,13 +64,17 @@ def plastic_links(net: BirilNet, plastic: str = "conv") -> tuple[Link, ...]:
     """
     if plastic not in PLASTIC:
         raise ConfigError(f"plastic is '{plastic}'; expected one of {', '.join(PLASTIC)}")
-    inner = [link for link in net.links()[:-1] if link.pre != "input"]
+    links = net.links()
+    readout = list(net.neurons)[-1]
+    pairs = Counter(link.name for link in links)  # a rule has one source and one target
+    outer = {link.name for link in links if link.pre == INPUT or link.post == readout}
+    inner = [link for link in links if pairs[link.name] == 1 and link.name not in outer]
     convs = [k for k in inner if isinstance(k.layer, nn.Conv2d) and k.layer.kernel_size != (1, 1)]
     linear = [link for link in inner if isinstance(link.layer, nn.Linear)]
     chosen = convs + linear if plastic == "conv+fc" or not convs else convs
     if not chosen:
         raise ConfigError(
-            f"'{net.name}' with {len(net.links())} weight layers has none that a local rule may "
+            f"'{net.name}' with {len(pairs)} weight layers has none that a local rule may "
             f"change; expected one between the first and the last. Add a hidden layer, or use a schedule "
             f"of B only"
         )
@@ -219,7 +225,9 @@ class Phase:
         if self.updates == "plastic":
             return tuple(link.name for link in plastic_links(net, plastic))
         return tuple(
-            name for name, layer in net.layers.named_children() if list(layer.parameters())
+            name
+            for name, layer in net.layers.named_modules()
+            if list(layer.parameters(recurse=False))
         )
 
 

@@ -1,0 +1,309 @@
+"""Any network of one time step, run over all steps at once.
+
+The step is a graph (:mod:`biril_nm.models.tracing`). Operations without memory see time folded into
+the samples, ``(n_steps * batch, ...)``, and a value that is the same at every step only once; neurons
+see all steps in a row. Equal to calling the network step by step, but for BatchNorm in train mode: its
+statistics are those of all steps together.
+
+An operation that mixes samples would mix steps too. :func:`plan` finds those with random numbers, and
+they run step by step.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Collection, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import snntorch as snn
+import torch
+from torch import Tensor, fx, nn
+from torch.nn import functional
+
+from biril_nm.models.signals import EACH, FOLDED, ONCE, PLAIN, Rows, Signal, Size, tensors
+from biril_nm.models.tracing import (
+    StepGraph,
+    UntraceableError,
+    is_neuron,
+    module_path,
+    operation_of,
+)
+from biril_nm.neurons.unroll import can_unroll, unroll
+
+__all__ = ["FoldedPlan", "StepsRun", "plan"]
+
+SAMPLES, STEPS = 3, 2  # of the run that looks for operations that mix samples
+CLOSE = {"rtol": 1e-4, "atol": 1e-5}  # sums over other sizes may round differently
+NORMS = (nn.modules.batchnorm._NormBase,)
+RANDOM = (nn.modules.dropout._DropoutNd,)
+RANDOM_FUNCTIONS = (
+    functional.dropout,
+    functional.dropout1d,
+    functional.dropout2d,
+    functional.dropout3d,
+    functional.alpha_dropout,
+    functional.feature_alpha_dropout,
+)
+
+
+@dataclass
+class StepsRun:
+    """What a network gave in a run of all steps.
+
+    Attributes:
+        output: first result of the forward, ``(n_steps, batch, ...)``.
+        membranes: neurons to their membrane after the last step.
+        recorded: neurons to their spikes, ``(n_steps, batch, ...)``, without gradient.
+    """
+
+    output: Tensor
+    membranes: dict[str, Tensor] = field(default_factory=dict)
+    recorded: dict[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class FoldedPlan:
+    """How to run a step graph.
+
+    Attributes:
+        graph: the step.
+        stepwise: names of the operations that run step by step.
+    """
+
+    graph: StepGraph
+    stepwise: frozenset[str]
+
+    def run(self, net: nn.Module, x: Tensor, record: Collection[str] = ()) -> StepsRun:
+        """Run all steps from rest.
+
+        Args:
+            net: the network that the plan was made for; its neurons are at rest.
+            x: ``(n_steps, batch, ...)``.
+            record: names of neurons.
+        """
+        run = _Run(self, net, x)
+        run.names = record
+        found = run.result()
+        return StepsRun(found.steps(run.size), run.membranes, run.recorded)
+
+
+def plan(graph: StepGraph, net: nn.Module, x: Tensor) -> FoldedPlan:
+    """The plan for inputs such as ``x``, after a run on random numbers that leaves no mark.
+
+    Raises:
+        UntraceableError: the network cannot be run on these.
+    """
+    found = FoldedPlan(graph, frozenset())
+    if x.shape[0] == 1:
+        return found
+    sample = x[:1, :1].expand(STEPS, SAMPLES, *x.shape[2:])
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad(), torch.random.fork_rng(devices=[]), _unmoved_norms(net):
+        if x.is_floating_point():
+            steps = 1 if _is_constant(x) else STEPS
+            noise = torch.rand((steps, *sample.shape[1:]), generator=generator)
+            sample = noise.to(x.device, x.dtype).expand(sample.shape)
+        probe = _Probe(found, net, sample)
+        try:
+            probe.result()
+        except Exception as error:  # of the forward: the plain loop shows it to the user
+            raise UntraceableError(f"the forward fails on {tuple(sample.shape[1:])}") from error
+    return FoldedPlan(graph, frozenset(probe.mixing))
+
+
+def _is_constant(x: Tensor) -> bool:
+    return x.shape[0] == 1 or x.stride(0) == 0
+
+
+@contextmanager
+def _unmoved_norms(net: nn.Module) -> Any:
+    """Layers that learn from what they see, or are random, in eval mode."""
+    training = [m for m in net.modules() if isinstance(m, NORMS + RANDOM) and m.training]
+    for module in training:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+class _Run:
+    """One pass through the graph."""
+
+    def __init__(self, plan: FoldedPlan, net: nn.Module, x: Tensor) -> None:
+        self.plan, self.net, self.x = plan, net, x
+        self.size = Size(x.shape[0], x.shape[1])
+        self.values: dict[fx.Node, Signal] = {}
+        self.names: Collection[str] = ()
+        self.membranes: dict[str, Tensor] = {}
+        self.recorded: dict[str, Tensor] = {}
+
+    def result(self) -> Signal:
+        """The first result of the forward."""
+        needed, wanted = self.plan.graph.needed, self.plan.graph.result
+        left = {node: sum(user in needed for user in node.users) for node in needed}
+        for node in needed:
+            self.values[node] = self.evaluate(node)
+            for before in node.all_input_nodes:  # free what nobody needs any more
+                left[before] -= 1
+                if not left[before] and before is not wanted:
+                    del self.values[before]
+        found = self.values[wanted]
+        return Signal(found.form, found.value[0]) if isinstance(found.value, tuple) else found
+
+    def evaluate(self, node: fx.Node) -> Signal:
+        if node.op == "placeholder":
+            constant = _is_constant(self.x)
+            return Signal(ONCE, self.x[0]) if constant else Signal(FOLDED, self.x.flatten(0, 1))
+        if node.op == "get_attr" and node.target in self.plan.graph.constants:
+            return Signal(PLAIN, self.plan.graph.constants[str(node.target)].to(self.x.device))
+        operation = operation_of(node, self.net)
+        if isinstance(operation, nn.Module) and is_neuron(operation):
+            return self.neurons(node, operation)
+        return (
+            Signal(PLAIN, operation()) if node.op == "get_attr" else self.operation(node, operation)
+        )
+
+    def neurons(self, node: fx.Node, neuron: nn.Module) -> Signal:
+        name = module_path(node)
+        current = self.values[cast(fx.Node, node.args[0])]
+        spikes, mem, rest = _advance(neuron, current.steps(self.size), self.needs_states(node))
+        self.membranes[name] = mem
+        if name in self.names:
+            self.recorded[name] = spikes.detach()
+        folded = spikes.flatten(0, 1)
+        if not _gives_tuple(cast(Any, neuron)):
+            return Signal(FOLDED, folded)
+        return Signal(FOLDED, (folded, *(state.flatten(0, 1) for state in rest)))
+
+    def needs_states(self, node: fx.Node) -> bool:
+        """Whether an operation takes more than the spikes from a neuron that returns its states too."""
+        return any(
+            user in self.plan.graph.needed
+            and not (user.target is operator.getitem and user.args[1] == 0)
+            for user in node.users
+        )
+
+    def operation(self, node: fx.Node, function: Callable[..., Any]) -> Signal:
+        forms = {self.values[n].form for n in node.all_input_nodes}
+        if node.name in self.plan.stepwise or EACH in forms:
+            return self.stepped(node, function)
+        if FOLDED not in forms and not self.differs_by_step(function):
+            value = self.call(node, function, lambda signal: signal.value)
+            constant = self.size.constant(value) if ONCE in forms else Signal(PLAIN, value)
+            return _with_rows(node, constant)
+        value = self.call(node, function, lambda signal: signal.folded(self.size))
+        if not tensors(value):
+            value = self.call(node, function, lambda signal: signal.at(0, self.size))
+            return _with_rows(node, Signal(PLAIN, value))
+        if self.size.rows_fit(value, self.size.n_steps * self.size.batch):
+            return Signal(FOLDED, value)
+        return self.stepped(node, function)
+
+    def differs_by_step(self, function: Callable[..., Any]) -> bool:
+        """Whether a layer needs all steps of a constant value: for more than one value, or to be random."""
+        if not isinstance(function, NORMS + RANDOM) or not function.training:
+            return False
+        return isinstance(function, RANDOM) or self.size.batch == 1
+
+    def stepped(self, node: fx.Node, function: Callable[..., Any]) -> Signal:
+        steps = range(self.size.n_steps)
+        found = [self.call(node, function, lambda s, t=t: s.at(t, self.size)) for t in steps]
+        return self.size.joined(found)
+
+    def call(self, node: fx.Node, function: Callable[..., Any], take: Callable[..., Any]) -> Any:
+        def value(argument: fx.Node) -> Any:
+            return take(self.values[argument])
+
+        return function(*fx.map_arg(node.args, value), **fx.map_arg(node.kwargs, value))
+
+
+class _Probe(_Run):
+    """A run on random numbers that compares each folded operation with the same step by step."""
+
+    def __init__(self, plan: FoldedPlan, net: nn.Module, x: Tensor) -> None:
+        super().__init__(plan, net, x)
+        self.mixing: set[str] = set()
+        self.generator = torch.Generator().manual_seed(1)
+
+    def neurons(self, node: fx.Node, neuron: nn.Module) -> Signal:
+        if type(neuron) in (snn.SLSTM, snn.SConv2dLSTM):  # their spikes have another shape
+            return super().neurons(node, neuron)
+        current = self.values[cast(fx.Node, node.args[0])].steps(self.size)
+        noise = torch.rand(current.shape, generator=self.generator)
+        spikes = (noise > 0.5).to(current).flatten(0, 1)
+        return Signal(FOLDED, (spikes,) * 4 if _gives_tuple(cast(Any, neuron)) else spikes)
+
+    def operation(self, node: fx.Node, function: Callable[..., Any]) -> Signal:
+        kept = {n: self.values[n] for n in node.all_input_nodes}
+        if isinstance(function, RANDOM) or function in RANDOM_FUNCTIONS:
+            return super().operation(node, function)
+        first = self.attempt(node, function, kept)
+        self.values |= {n: _cloned(signal) for n, signal in kept.items()}
+        stepped = self.stepped(node, function)
+        self.values |= kept
+        if first is None or not _agree(first, stepped, self.size):
+            self.mixing.add(node.name)
+            return stepped
+        return first
+
+    def attempt(
+        self, node: fx.Node, function: Callable[..., Any], kept: Mapping[fx.Node, Signal]
+    ) -> Signal | None:
+        """All steps at once, without effect on the arguments."""
+        self.values |= {n: _cloned(signal) for n, signal in kept.items()}
+        try:
+            return super().operation(node, function)
+        except (RuntimeError, ValueError, IndexError, TypeError):
+            return None
+
+
+def _cloned(signal: Signal) -> Signal:
+    """A copy that an operation in place may change."""
+    if isinstance(signal.value, Tensor):
+        return Signal(signal.form, signal.value.clone())
+    return signal
+
+
+def _agree(found: Signal, expected: Signal, size: Size) -> bool:
+    for t in range(size.n_steps):
+        ours, theirs = tensors(found.at(t, size)), tensors(expected.at(t, size))
+        if len(ours) != len(theirs):
+            return False
+        for a, b in zip(ours, theirs):
+            if a.shape != b.shape or not torch.allclose(
+                a.double(), b.double(), equal_nan=True, **CLOSE
+            ):
+                return False
+    return True
+
+
+def _with_rows(node: fx.Node, signal: Signal) -> Signal:
+    """A shape, whose first number is known to be that of the samples."""
+    value, further = signal.value, node.args[1:]
+    if (node.target == "size" and further == () and not node.kwargs) or further == ("shape",):
+        return Signal(PLAIN, (Rows(value[0]), *value[1:])) if tuple(value) else signal
+    if node.target == "size" and (further == (0,) or node.kwargs == {"dim": 0}):
+        return Signal(PLAIN, Rows(value))
+    return signal
+
+
+def _gives_tuple(neuron: Any) -> bool:
+    return bool(neuron.output or not neuron.init_hidden)
+
+
+def _advance(
+    neuron: Any, current: Tensor, all_states: bool
+) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
+    """Spikes of all steps, the last membrane, and further results of all steps."""
+    if can_unroll(neuron) and not (all_states and _gives_tuple(neuron)):
+        spikes, mem = unroll(neuron, current)
+        return spikes, mem, ()
+    found = [neuron(step) for step in current]
+    if not _gives_tuple(neuron):
+        return torch.stack(found), neuron.mem, ()
+    spikes, *states = (torch.stack(series) for series in zip(*found))
+    return spikes, states[-1][-1], tuple(states)

@@ -1,0 +1,185 @@
+"""Run any network of snnTorch neurons over all steps: folded where its step can be traced, else in a loop."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Collection, Hashable
+from dataclasses import dataclass, field
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+
+from biril_nm.models.folded import FoldedPlan, StepsRun, plan
+from biril_nm.models.tracing import (
+    OwnState,
+    StepGraph,
+    UntraceableError,
+    is_neuron,
+    reset_neurons,
+    trace_step,
+)
+
+__all__ = ["run_all_steps", "run_in_loop", "run_steps", "step_graph"]
+
+log = logging.getLogger(__name__)
+PLAIN_VALUES = (bool, int, float, str, type(None))
+
+
+@dataclass
+class _Known:
+    """What is known of a network in one state of its attributes."""
+
+    graphs: dict[Hashable, StepGraph | str] = field(default_factory=dict)
+    plans: dict[Hashable, FoldedPlan | str] = field(default_factory=dict)
+    rest: OwnState | None = None
+    moving: list[str] = field(default_factory=list)
+
+
+_known: WeakKeyDictionary[nn.Module, _Known] = WeakKeyDictionary()
+
+
+def step_graph(net: nn.Module) -> StepGraph:
+    """The graph of one step of ``net`` as it is now; traced once.
+
+    Raises:
+        UntraceableError: it has none.
+    """
+    known = _known.setdefault(net, _Known())
+    key = _fingerprint(net)
+    if key not in known.graphs:
+        try:
+            known.graphs[key] = trace_step(net)
+        except UntraceableError as error:
+            known.graphs[key] = str(error)
+    found = known.graphs[key]
+    if isinstance(found, str):
+        raise UntraceableError(found)
+    return found
+
+
+def run_steps(net: nn.Module, x: Tensor, record: Collection[str] = ()) -> StepsRun:
+    """Run a network of one step over all steps from rest, the fastest way that gives the same.
+
+    Args:
+        net: its forward takes one step, ``(batch, ...)``.
+        x: ``(n_steps, batch, ...)``.
+        record: names of neurons whose spikes to return.
+    """
+    found = _plan(net, x)
+    if found is None:
+        return run_in_loop(net, x, record)
+    reset_neurons(net)
+    return found.run(net, x, record)
+
+
+def _plan(net: nn.Module, x: Tensor) -> FoldedPlan | None:
+    known = _known.setdefault(net, _Known())
+    constant = x.shape[0] == 1 or x.stride(0) == 0
+    key = (_fingerprint(net), x.shape[2:], x.shape[0] == 1, constant, x.device, x.dtype)
+    if key not in known.plans:
+        try:
+            known.plans[key] = plan(step_graph(net), net, x)
+        except UntraceableError as error:
+            log.info("%s runs step by step: %s", type(net).__name__, error)
+            known.plans[key] = str(error)
+    found = known.plans[key]
+    return None if isinstance(found, str) else found
+
+
+def _fingerprint(net: nn.Module) -> Hashable:
+    """What a trace depends on: the modules, and the plain attributes of those that are traced into."""
+    found: list[Hashable] = []
+    for name, module in net.named_modules(remove_duplicate=False):
+        found += [
+            name,
+            hash(type(module)),
+            len(module._forward_hooks),
+            len(module._forward_pre_hooks),
+        ]
+        if type(module).__module__.startswith("torch.nn") or is_neuron(module):
+            continue
+        plain = [(k, v) for k, v in vars(module).items() if type(v) in PLAIN_VALUES]
+        found.append(tuple(plain))
+    return tuple(found)
+
+
+def run_in_loop(net: nn.Module, x: Tensor, record: Collection[str] = ()) -> StepsRun:
+    """Run a network of one step in a loop from rest.
+
+    Attributes that a step changes are put back before the run; states that the forward takes as further
+    arguments are None at first, then what it returned.
+    """
+    known = _known.setdefault(net, _Known())
+    _to_rest(net, known)
+    taken = [p for p in inspect.signature(net.forward).parameters.values() if _required(p)]
+    states: tuple[Any, ...] = (None,) * max(0, len(taken) - 1)
+
+    def steps() -> Tensor:
+        nonlocal states
+        outputs = []
+        for step in x:
+            found = net(step, *states)
+            if states:
+                states = tuple(found[1 : 1 + len(states)])
+            outputs.append(_first(found))
+        return torch.stack(outputs)
+
+    found = _observed(net, steps, record, x.shape[0])
+    if known.rest is not None and not known.moving:
+        known.moving = known.rest.changed()
+    return found
+
+
+def run_all_steps(net: nn.Module, x: Tensor, record: Collection[str] = ()) -> StepsRun:
+    """Run a network whose forward loops over ``(n_steps, batch, ...)`` itself, from rest."""
+    _to_rest(net, _known.setdefault(net, _Known()))
+    return _observed(net, lambda: _first(net(x)), record, x.shape[0])
+
+
+def _to_rest(net: nn.Module, known: _Known) -> None:
+    reset_neurons(net)
+    if known.rest is None:
+        known.rest = OwnState(net)
+    elif known.moving:
+        known.rest.restore(known.moving)
+
+
+def _observed(net: nn.Module, forward: Any, record: Collection[str], n_steps: int) -> StepsRun:
+    """Call ``forward`` and note what the neurons give."""
+    spikes: dict[str, list[Tensor]] = {name: [] for name in record}
+    membranes: dict[str, Tensor] = {}
+    handles = []
+
+    def note(name: str) -> Any:
+        def hook(neuron: Any, _: Any, result: Any) -> None:
+            membranes[name] = result[-1] if isinstance(result, tuple) else neuron.mem
+            if name in spikes:
+                spikes[name].append(_first(result).detach())
+
+        return hook
+
+    for name, module in net.named_modules():
+        if is_neuron(module):
+            handles.append(module.register_forward_hook(note(name)))
+    try:
+        output = forward()
+    finally:
+        for handle in handles:
+            handle.remove()
+    recorded = {name: torch.stack(s) for name, s in spikes.items() if len(s) == n_steps}
+    return StepsRun(output, membranes, recorded)
+
+
+def _first(result: Any) -> Tensor:
+    while isinstance(result, (tuple, list)):
+        result = result[0]
+    found: Tensor = result
+    return found
+
+
+def _required(parameter: inspect.Parameter) -> bool:
+    positional = parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+    return positional and parameter.default is parameter.empty

@@ -1,0 +1,261 @@
+"""What a network does in one time step, as a graph: torch.fx, with torch.nn modules and neurons as leaves.
+
+A graph stands for every step only if nothing but snnTorch neurons keeps a value from one step to the
+next. What cannot be traced, or keeps values elsewhere, raises :class:`UntraceableError`; such networks
+run step by step.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, cast
+
+import snntorch as snn
+import torch
+from torch import Tensor, fx, nn
+
+__all__ = [
+    "OwnState",
+    "StepGraph",
+    "UntraceableError",
+    "is_neuron",
+    "module_path",
+    "operation_of",
+    "reset_neurons",
+    "trace_step",
+]
+
+ROOT = "net"
+IN_PLACE = frozenset(
+    getattr(operator, f"i{name}") for name in ("add", "sub", "mul", "truediv", "pow", "and", "or")
+)
+OF_TORCH = ("training", "_parameters", "_modules", "_buffers", "_non_persistent_buffers_set")
+
+
+class UntraceableError(Exception):
+    """Why a network has no step graph."""
+
+
+def is_neuron(module: nn.Module) -> bool:
+    """Whether ``module`` is a snnTorch neuron that is called once per step."""
+    return isinstance(module, snn.SpikingNeuron) and hasattr(module, "reset_mem")
+
+
+def reset_neurons(net: nn.Module) -> None:
+    """Put all snnTorch neurons of ``net`` to rest."""
+    for module in net.modules():
+        if type(module) is snn.Leaky:  # takes the shape of its next input
+            module.mem = torch.zeros(0, device=module.mem.device)
+        elif is_neuron(module):
+            cast(Any, module).reset_mem()
+
+
+@dataclass(frozen=True)
+class StepGraph:
+    """One time step.
+
+    Attributes:
+        needed: the operations that lead to the result, and all neurons, in order.
+        result: the operation whose result is the first that forward returns.
+        constants: tensors that forward makes, the same at every step.
+    """
+
+    needed: dict[fx.Node, None]
+    result: fx.Node
+    constants: dict[str, Tensor]
+
+
+def module_path(node: fx.Node) -> str:
+    """Name of the module that a ``call_module`` node calls; "" is the network itself."""
+    return str(node.target).removeprefix(ROOT).removeprefix(".")
+
+
+def operation_of(node: fx.Node, net: nn.Module) -> Callable[..., Any]:
+    """What a node of the graph of ``net`` calls; attributes are functions without argument."""
+    target = str(node.target)
+    if node.op == "call_function":
+        return cast(Callable[..., Any], node.target)
+    if node.op == "call_method":
+        return lambda x, *args, **kwargs: getattr(x, target)(*args, **kwargs)
+    if node.op == "call_module":
+        return net.get_submodule(module_path(node))
+    path, _, name = target.rpartition(".")
+    owner = net.get_submodule(path.removeprefix(ROOT).removeprefix("."))
+    return lambda: getattr(owner, name)
+
+
+class _OneStep(nn.Module):
+    """Takes the input only, so that further arguments of a forward have their defaults."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: Tensor) -> Any:
+        return self.net(x)
+
+
+class _Tracer(fx.Tracer):
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return is_neuron(m) or super().is_leaf_module(m, module_qualified_name)
+
+
+def trace_step(net: nn.Module) -> StepGraph:
+    """The graph of one step of ``net``.
+
+    Raises:
+        UntraceableError: the forward depends on values, loops over the input, or keeps state of its own.
+    """
+    _refuse_hooks(net)
+    state = OwnState(net)
+    try:
+        first, second = _traced(net), _traced(net)
+    finally:
+        changed = state.changed()
+        state.restore()
+    if changed:
+        raise UntraceableError(f"the forward changes {', '.join(changed)}")
+    if not _equal(first, second):
+        raise UntraceableError("the forward is not the same each time")
+    _refuse_state(first, net)
+    return first
+
+
+def _traced(net: nn.Module) -> StepGraph:
+    root = _OneStep(net)
+    try:
+        graph = _Tracer().trace(root)
+    except Exception as error:  # whatever the forward does with a value that is none yet
+        raise UntraceableError(f"the forward cannot be traced: {error}") from error
+    names = {str(node.target) for node in graph.nodes if node.op == "get_attr"}
+    constants = {name: value for name, value in vars(root).items() if name in names}
+    *nodes, last = graph.nodes
+    result: Any = last.args[0]
+    while isinstance(result, (tuple, list)) and result:
+        result = result[0]
+    if not isinstance(result, fx.Node):
+        raise UntraceableError("the forward returns no tensor first")
+    modules = dict(net.named_modules(remove_duplicate=False))
+    wanted = {result}
+    for node in reversed(nodes):
+        called = node.op == "call_module" and is_neuron(modules[module_path(node)])
+        if node in wanted or called or _writes(node):
+            wanted.update((node, *node.all_input_nodes))
+    return StepGraph({node: None for node in nodes if node in wanted}, result, constants)
+
+
+def _equal(first: StepGraph, second: StepGraph) -> bool:
+    """Whether two traces agree: random numbers and counters make them differ."""
+    texts = [[node.format_node() for node in graph.needed] for graph in (first, second)]
+    return texts[0] == texts[1] and all(
+        torch.equal(value, second.constants[name]) for name, value in first.constants.items()
+    )
+
+
+def _refuse_hooks(net: nn.Module) -> None:
+    for name, module in net.named_modules():
+        hooks = [*module._forward_hooks.values(), *module._forward_pre_hooks.values()]
+        if any(not type(hook).__module__.startswith("torch.nn") for hook in hooks):
+            raise UntraceableError(f"'{name}' has hooks, which expect one step")
+
+
+def _refuse_state(graph: StepGraph, net: nn.Module) -> None:
+    modules = dict(net.named_modules(remove_duplicate=False))
+    called: set[int] = set()
+    for node in graph.needed:
+        module = modules.get(module_path(node)) if node.op == "call_module" else None
+        if module is not None and is_neuron(module):
+            if id(module) in called:
+                raise UntraceableError(f"'{module_path(node)}' is called twice in a step")
+            if len(node.args) != 1 or node.kwargs:
+                raise UntraceableError(f"'{module_path(node)}' takes its state as an argument")
+            called.add(id(module))
+        if _writes(node) and cast(fx.Node, node.args[0]).op == "get_attr":
+            raise UntraceableError(f"the forward changes '{cast(fx.Node, node.args[0]).target}'")
+    if not called:
+        raise UntraceableError("it calls no neurons")
+
+
+def _writes(node: fx.Node) -> bool:
+    """Whether the operation changes its first argument."""
+    if not node.args or not isinstance(node.args[0], fx.Node):
+        return False
+    if node.op == "call_method":
+        name = str(node.target)
+        return name == "__setitem__" or (name.endswith("_") and not name.endswith("__"))
+    return node.op == "call_function" and (
+        node.target in IN_PLACE or node.target is operator.setitem
+    )
+
+
+class OwnState:
+    """Attributes and buffers of the modules that are neither torch's nor neurons, to put back later."""
+
+    def __init__(self, net: nn.Module) -> None:
+        self._net = net
+        self._saved = {key: (value, _copied(value)) for key, _, value in _attributes(net)}
+
+    def changed(self) -> list[str]:
+        """Names of the attributes that differ from then."""
+        now = {key: value for key, _, value in _attributes(self._net)}
+        new = [key for key in now if key not in self._saved]
+        return new + [
+            key
+            for key, (value, copy) in self._saved.items()
+            if key not in now or now[key] is not value or not _same(value, copy)
+        ]
+
+    def restore(self, only: list[str] | None = None) -> None:
+        """Put back all attributes, or those of the given names."""
+        modules = dict(self._net.named_modules())
+        for key in self.changed() if only is None else only:
+            path, _, attribute = key.rpartition(".")
+            module = modules[path]
+            if key not in self._saved:
+                delattr(module, attribute)
+                continue
+            value, copy = self._saved[key]
+            _put(module, attribute, value, copy)
+
+
+def _attributes(net: nn.Module) -> Iterator[tuple[str, nn.Module, Any]]:
+    for path, module in net.named_modules():
+        if type(module).__module__.startswith("torch.nn") or is_neuron(module):
+            continue
+        own = {k: v for k, v in vars(module).items() if k not in OF_TORCH and "_hooks" not in k}
+        for name, value in {**own, **module._buffers}.items():
+            yield f"{path}.{name}".removeprefix("."), module, value
+
+
+def _copied(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.detach().clone()
+    return type(value)(value) if type(value) in (list, dict, set) else value
+
+
+def _same(value: Any, copy: Any) -> bool:
+    if isinstance(value, Tensor):
+        return value.shape == copy.shape and torch.equal(value.detach(), copy.to(value.device))
+    if type(value) is dict:
+        return list(value) == list(copy) and all(value[key] is copy[key] for key in value)
+    if type(value) is list:
+        return len(value) == len(copy) and all(a is b for a, b in zip(value, copy))
+    return type(value) is not set or value == copy
+
+
+def _put(module: nn.Module, name: str, value: Any, copy: Any) -> None:
+    """Give an attribute the object that it was, with the values that it had."""
+    if isinstance(value, Tensor):
+        now = getattr(module, name, value)
+        place = now.device if isinstance(now, Tensor) else value.device
+        untouched = value.device == place and _same(value, copy)
+        setattr(module, name, value if untouched else copy.detach().clone().to(place))
+        return
+    if type(value) is list:
+        value[:] = copy
+    elif type(value) in (dict, set):
+        value.clear()
+        value.update(copy)
+    setattr(module, name, value)
