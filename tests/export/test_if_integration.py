@@ -54,6 +54,16 @@ def test_gain_of_one_step(r, asked, metadata, gain):
     assert vth_per_unit(graph) == pytest.approx(1.0 / (gain * weight.max()), rel=0.01)
 
 
+def test_what_the_file_contradicts_is_a_note():
+    node = neurons(1.0, if_integration="per_step", reset="subtract")
+    graph = lower(network(node), dt_s=DT, reset="zero", if_integration="continuous")
+    notes = "\n".join(graph.metadata["notes"])
+    assert "'if' keeps the reset 'subtract', because the file says so: reset='zero' is for" in notes
+    assert "'if' keeps if_integration = 'per_step', because the file says so" in notes
+    same = lower(network(node), dt_s=DT, reset="subtract", if_integration="per_step")
+    assert not [note for note in same.metadata.get("notes", ()) if "keeps" in note]
+
+
 def test_by_the_letter_the_spikes_are_those_of_the_equation():
     graph = lower(network(neurons(1 / DT)), dt_s=DT, reset="zero")
     weight = network(neurons(1)).nodes["linear"].weight

@@ -19,8 +19,9 @@ from biril_nm.export.lowering.passes.integration import (
     integration_of,
     open_question,
 )
-from biril_nm.export.lowering.passes.settle_resets import settle_resets
+from biril_nm.export.lowering.passes.settle_resets import SUBTRACT, ZERO, settle_resets
 from biril_nm.export.nir_nodes.neurons import INTEGRATION, NEURON_KINDS
+from biril_nm.export.nir_nodes.resets import written_reset
 from biril_nm.loihi import ChipProfile
 
 __all__ = [
@@ -80,6 +81,7 @@ def settle(
             two things; all nodes are listed.
     """
     graph = settle_readout(graph, readout)
+    outvoted = tuple(_outvoted(graph, reset, if_integration))
     resets = settle_resets(graph, reset, chip)
     findings = resets.findings
     graph, dependent, questions = _settled_steps(resets.graph, dt_s, if_integration)
@@ -91,7 +93,7 @@ def settle(
         )
     if questions:
         raise UnsupportedNodeError(_join([*questions, *findings]))
-    notes = (*_gain_notes(graph, dt_s), *_reset_notes(graph, resets.chosen))
+    notes = (*outvoted, *_gain_notes(graph, dt_s), *_reset_notes(graph, resets.chosen))
     return Settled(graph, dt_s, resets.chosen, resets.forced, notes)
 
 
@@ -140,6 +142,25 @@ def _settled_steps(
         dependent.append(name)
     done = nir.NIRGraph(nodes, list(graph.edges), metadata=dict(graph.metadata), type_check=False)
     return done, dependent, questions
+
+
+def _outvoted(graph: nir.NIRGraph, reset: str | None, if_integration: str | None) -> Iterator[str]:
+    """Answers of the caller that the file contradicts: they are for nodes of which it says nothing."""
+    for name, node in graph.nodes.items():
+        if type(node) not in NEURON_KINDS:
+            continue
+        said = written_reset(node.metadata) if hasattr(node, "v_threshold") else None
+        if said is not None and reset in (SUBTRACT, ZERO) and said.mode.value != reset:
+            yield (
+                f"'{name}' keeps the reset '{said}', because the file says so: reset='{reset}' is for neurons "
+                f"of which it says nothing"
+            )
+        how = node.metadata.get(INTEGRATION) if isinstance(node, (nir.IF, nir.I)) else None
+        if how and if_integration and how != if_integration:
+            yield (
+                f"'{name}' keeps {INTEGRATION} = '{how}', because the file says so: "
+                f"{INTEGRATION}='{if_integration}' is for neurons of which it says nothing"
+            )
 
 
 def _gain_notes(graph: nir.NIRGraph, dt_s: float | None) -> Iterator[str]:

@@ -21,7 +21,7 @@ from biril_nm.export.nir_nodes.resets import (
 )
 from biril_nm.loihi import CHIPS, ChipProfile, ResetMode
 
-__all__ = ["FORCE_ZERO", "RESETS", "SettledResets", "settle_resets"]
+__all__ = ["FORCE_ZERO", "RESETS", "SUBTRACT", "ZERO", "SettledResets", "settle_resets"]
 
 FORCE_ZERO = "force-zero"
 ZERO, SUBTRACT = ResetMode.ZERO.value, ResetMode.SUBTRACT.value
