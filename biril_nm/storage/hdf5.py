@@ -99,10 +99,10 @@ def check_members(source: Path, file: h5py.File, max_bytes: int = MAX_BYTES) -> 
         group, where, depth = groups.pop()
         if depth > MAX_DEPTH:
             raise FileFormatError(f"'{source}': groups nest deeper than {MAX_DEPTH} at '{where}'")
+        members += len(group)  # before its names are read, which takes long for many
+        if members > MAX_MEMBERS:
+            raise FileFormatError(f"'{source}' has more than {MAX_MEMBERS} members")
         for key in group:
-            members += 1
-            if members > MAX_MEMBERS:
-                raise FileFormatError(f"'{source}' has more than {MAX_MEMBERS} members")
             item = _member(source, group, key, where)
             path = f"{where}/{key}"
             if isinstance(item, h5py.Group):

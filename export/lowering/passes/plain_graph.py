@@ -35,7 +35,14 @@ def plain_graph(graph: nir.NIRGraph) -> nir.NIRGraph:
         UnsupportedNodeError: nodes have no counterpart on the chip (all are listed), or hold NaN.
         ConfigError: a parameter, an edge or metadata make no sense; the message names the node.
     """
-    unknown = [f"'{name}' ({type(node).__name__})" for name, node in _unknown(graph, "", 0)]
+    found = list(_unknown(graph, "", 0))
+    left_out = [f"'{name}'" for name, node in found if node is None]
+    if left_out:
+        raise UnsupportedNodeError(
+            f"nodes {', '.join(left_out)} are None, which exporters write for a module that they do not know; "
+            f"expected {', '.join(kind_names())}. Put the NIR node there that the module means"
+        )
+    unknown = [f"'{name}' ({type(node).__name__})" for name, node in found]
     if unknown:
         raise UnsupportedNodeError(
             f"nodes {', '.join(unknown)} have no counterpart on the chip; expected "
