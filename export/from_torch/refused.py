@@ -120,7 +120,7 @@ REFUSED_LAYERS = (
 REFUSED_NEURONS = (
     _kind(
         "Alpha",
-        "its membrane is the difference of two currents, for which NIR has no node",
+        "a spike clears both of its currents, and neurons of NIR and of the chip keep their synaptic current",
         "Use Synaptic, a neuron with one synaptic current, and train again",
     ),
     _kind(
