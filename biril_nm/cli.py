@@ -20,6 +20,7 @@ from biril_nm.commands.options import expand_groups, refuse_empty
 from biril_nm.commands.parity import parity_command
 from biril_nm.commands.report import report_command
 from biril_nm.commands.sim import sim_command
+from biril_nm.commands.study import study_command
 from biril_nm.commands.train import train_command
 from biril_nm.errors import BirilError
 
@@ -55,6 +56,7 @@ for _name, _command in (
     ("sim", sim_command),
     ("parity", parity_command),
     ("report", report_command),
+    ("study", study_command),
     ("info", info_command),
 ):
     app.command(_name)(expand_groups(stoppable(_command)))

@@ -29,6 +29,7 @@ __all__ = [
 stderr = Console(stderr=True)
 
 MAX_LINE = 2000  # characters of one line of an error
+PIPE_WIDTH = 160  # characters of a line of a table that no terminal shows
 
 
 def shown(text: str, lines: bool = True) -> str:
@@ -115,4 +116,4 @@ def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]
     for row in rows:
         table.add_row(*(Text(shown(cell, lines=False)) for cell in row))
     console = Console()
-    console.print(table, width=None if console.is_terminal else 160)
+    (console if console.is_terminal else Console(width=PIPE_WIDTH)).print(table)

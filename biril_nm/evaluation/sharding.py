@@ -7,11 +7,8 @@ samples itself.
 
 from __future__ import annotations
 
-import os
-import signal
-import socket
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -24,7 +21,7 @@ from biril_nm._moved import renamed
 from biril_nm.arguments import Count, Seed, checked
 from biril_nm.coding import Coding
 from biril_nm.data.labels import check_labels
-from biril_nm.errors import BirilError, ConfigError, MissingDependencyError, WorkerError
+from biril_nm.errors import BirilError, ConfigError
 from biril_nm.evaluation.accuracy import (
     EvaluationOptions,
     GraphEvaluation,
@@ -32,13 +29,13 @@ from biril_nm.evaluation.accuracy import (
     evaluate_shard,
     single_readout,
 )
+from biril_nm.evaluation.workers import cpus, run_jobs
 from biril_nm.hw_graph import LoihiGraph
 
 __all__ = ["ArraySamples", "DataSetSamples", "Samples", "evaluate_graphs", "evaluate_sharded"]
 
 
 GRAPH_FILE = "graph.loihi.npz"
-CONNECT_SECONDS = 10  # Ray itself tries for minutes
 
 
 @runtime_checkable
@@ -214,12 +211,12 @@ def evaluate_graphs(
         raise ConfigError("there are no samples to evaluate")
     for graph in graphs:
         single_readout(graph)
-    how = replace(how, n_threads=1 if cluster else max(1, _cpus() // n_workers))
+    how = replace(how, n_threads=1 if cluster else max(1, cpus() // n_workers))
     jobs = list(_jobs(graphs, samples, codings, n_workers, how))
     found: list[ShardCounts | None] = [None] * len(graphs)
     done = 0
-    run = _on_ray if cluster else _on_processes
-    for index, counts in run(jobs, n_workers):
+    for result in run_jobs(_work, jobs, n_workers, cluster):
+        index, counts = _counts(result)
         before = found[index]
         found[index] = counts if before is None else before + counts
         done += counts.n_samples
@@ -245,10 +242,6 @@ def _jobs(
         for first, last in pairwise(edges):
             part = samples.part(first * size, last * size)
             yield _Job(index, data, part, coding, options, first)
-
-
-def _cpus() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _to_bytes(graph: LoihiGraph) -> bytes:
@@ -285,90 +278,6 @@ def _counts(result: tuple[int, ShardCounts | str]) -> tuple[int, ShardCounts]:
     if isinstance(counts, str):
         raise ConfigError(f"a worker could not evaluate its shard: {counts}")
     return index, counts
-
-
-def _on_processes(jobs: Iterable[_Job], n_workers: Count) -> Iterator[tuple[int, ShardCounts]]:
-    """Run the jobs on new processes (spawn), which inherit no thread or lock of this one."""
-    import multiprocessing
-    from concurrent.futures import ProcessPoolExecutor, as_completed
-    from concurrent.futures.process import BrokenProcessPool
-
-    before = set(multiprocessing.active_children())
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(n_workers, mp_context=context, initializer=_leave_interrupts)
-    finished = False
-    try:
-        for future in as_completed([pool.submit(_work, job) for job in jobs]):
-            yield _counts(future.result())
-        finished = True
-    except BrokenProcessPool as error:
-        raise WorkerError(
-            "a worker process ended before its shard was done: it was killed, or memory ran out. "
-            "Use fewer workers, or fewer samples"
-        ) from error
-    finally:  # after an interrupt or an error, workers end whatever they do
-        pool.shutdown(wait=finished, cancel_futures=True)
-        for worker in set(multiprocessing.active_children()) - before:
-            worker.terminate()
-
-
-def _leave_interrupts() -> None:
-    """Ignore Ctrl-C, which reaches every process of a terminal; the parent answers it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def _on_ray(jobs: Iterable[_Job], n_workers: Count) -> Iterator[tuple[int, ShardCounts]]:
-    """Run the jobs as Ray tasks, on a running cluster (RAY_ADDRESS) or on one started here."""
-    try:
-        import ray
-    except ImportError as error:
-        raise MissingDependencyError("ray", "cluster", "evaluate on a cluster") from error
-    started = not ray.is_initialized()
-    if started:
-        _join_or_start(ray, n_workers)
-    waiting: list[Any] = []
-    try:
-        task = ray.remote(num_cpus=1)(_work)
-        waiting = [task.remote(job) for job in jobs]
-        while waiting:
-            (ready,), waiting = ray.wait(waiting, num_returns=1)
-            yield _counts(ray.get(ready))
-    except ray.exceptions.RayError as error:
-        reason = str(error).strip().splitlines()[-1]
-        raise WorkerError(
-            f"a Ray worker did not do its shard: {reason} It was killed, memory ran out, or its machine is "
-            f"gone or lacks biril-nm"
-        ) from error
-    finally:  # no shard runs on after an error
-        for shard in waiting:
-            ray.cancel(shard, force=True)
-        if started:
-            ray.shutdown()
-
-
-def _check_listening(address: str) -> None:
-    """Raise OSError if nothing listens at host:port; Ray itself checks other addresses (``auto``)."""
-    host, _, port = address.rpartition("//")[2].rpartition(":")
-    if host and port.isdigit():
-        socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
-
-
-def _join_or_start(ray: Any, n_workers: Count) -> None:
-    """Connect to the cluster of RAY_ADDRESS, or start one here that sends no statistics."""
-    address = os.environ.get("RAY_ADDRESS")
-    quiet = {"log_to_driver": False, "logging_level": "ERROR"}
-    if not address:
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        ray.init(num_cpus=n_workers, include_dashboard=False, **quiet)
-        return
-    try:
-        _check_listening(address)
-        ray.init(**quiet)
-    except OSError as error:
-        raise WorkerError(
-            f"no Ray cluster answers at RAY_ADDRESS '{address}'; start one with `ray start --head`, or "
-            f"unset RAY_ADDRESS to use this machine"
-        ) from error
 
 
 __getattr__ = renamed(

@@ -13,7 +13,8 @@ from biril_nm.learning.rule import LearningRule
 from biril_nm.learning.rules import get_rule
 from biril_nm.storage import MAX_LINES
 from biril_nm.training.local_rule.plasticity import PlasticityConfig
-from biril_nm.training.phases import LOSSES, PLASTIC
+from biril_nm.training.losses import LOSSES
+from biril_nm.training.phases import PLASTIC
 from biril_nm.training.schedule import parse_schedule
 
 __all__ = ["TrainConfig"]
@@ -38,7 +39,7 @@ class TrainConfig:
         seed: seed of the local rule's random numbers and of rate coding.
         device: ``"auto"`` (CUDA if there is one), ``"cpu"``, ``"cuda"``, ...
         period: whether the phase changes per ``"epoch"`` or per ``"batch"``.
-        plastic: ``"conv"`` or ``"conv+fc"``: what S and H change locally.
+        plastic: ``"conv"``, ``"conv+fc"`` or ``"last"``: what S and H change locally.
         plasticity: settings of the local rule.
         tensorboard: True: events are required; None: written if tensorboard is installed.
         curves: the same for curves.png and matplotlib.

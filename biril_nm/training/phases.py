@@ -1,4 +1,4 @@
-"""The three phases of BIRIL as functions ``(net, batch, optimizer, state) -> metrics``.
+"""The phases of BIRIL as functions ``(net, batch, optimizer, state) -> metrics``, and two controls.
 
 * B, STBP: surrogate gradient through time, Adam on all layers.
 * S, STDP: a local rule on the plastic kernels and nothing else. No gradient, BatchNorm in eval
@@ -7,6 +7,7 @@
 
 S and H are our own design after the paper's words (algorithm 1, equation 3): the published
 code constructs no STDP learner, so its S epochs train nothing and its H epochs equal B.
+The controls F and I are in :mod:`biril_nm.training.controls`.
 """
 
 from __future__ import annotations
@@ -17,38 +18,21 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from biril_nm.arguments import Seed, checked, unknown_name
 from biril_nm.errors import ConfigError
 from biril_nm.models.links import INPUT, Link
 from biril_nm.models.net import BirilNet, NetOutput
+from biril_nm.training.controls import without_update
 from biril_nm.training.local_rule.plasticity import Grid, LocalLearner, PlasticityConfig
 from biril_nm.training.local_rule.torch_engine import Activity
+from biril_nm.training.losses import LOSSES
 
-__all__ = ["LOSSES", "PHASES", "Batch", "Metrics", "Phase", "PhaseState", "plastic_links"]
+__all__ = ["PHASES", "Batch", "Metrics", "Phase", "PhaseState", "plastic_links"]
 
 Batch = tuple[Tensor, Tensor]  # input (n_steps, batch, *shape), labels (batch,)
 Metrics = dict[str, float]
-PLASTIC = ("conv", "conv+fc")
-
-
-def cross_entropy(scores: Tensor, labels: Tensor, n_steps: int) -> Tensor:
-    """Cross-entropy of the scores (spike count plus scaled membrane)."""
-    del n_steps
-    return functional.cross_entropy(scores, labels)
-
-
-def mean_squared(scores: Tensor, labels: Tensor, n_steps: int) -> Tensor:
-    """Equation 4: ``1/(2 B) sum |onehot - scores / n_steps|^2``."""
-    target = functional.one_hot(labels, scores.shape[1]).to(scores.dtype)
-    return 0.5 * (target - scores / n_steps).square().sum(dim=1).mean()
-
-
-LOSSES: dict[str, Callable[[Tensor, Tensor, int], Tensor]] = {
-    "ce": cross_entropy,
-    "mse": mean_squared,
-}
+PLASTIC = ("conv", "conv+fc", "last")
 
 
 @checked
@@ -57,7 +41,8 @@ def plastic_links(net: BirilNet, plastic: str = "conv") -> tuple[Link, ...]:
 
     ``"conv"``: convolutions except the first one (its input may be graded) and 1x1 projections;
     ``"conv+fc"``: these and the hidden Linear layers. Nets without such a convolution use their
-    hidden Linear layers; the first weight layer and the readout are never plastic.
+    hidden Linear layers; the first weight layer and the readout are never plastic. ``"last"``: of the
+    layers of ``"conv"`` the last one.
 
     Raises:
         ConfigError: unknown choice, or no layer of the net can be plastic.
@@ -78,7 +63,7 @@ def plastic_links(net: BirilNet, plastic: str = "conv") -> tuple[Link, ...]:
             f"change; expected one between the first and the last. Add a hidden layer, or use a schedule "
             f"of B only"
         )
-    return tuple(chosen)
+    return tuple(chosen[-1:] if plastic == "last" else chosen)
 
 
 @checked
@@ -213,7 +198,7 @@ class Phase:
     Attributes:
         run: the function.
         title: how reports call it.
-        updates: ``"all"`` or ``"plastic"``, the layers that it changes.
+        updates: ``"all"``, ``"plastic"`` or ``"none"``, the layers that it changes.
     """
 
     run: Callable[[BirilNet, Batch, torch.optim.Optimizer, PhaseState], Metrics]
@@ -222,6 +207,8 @@ class Phase:
 
     def updated_layers(self, net: BirilNet, plastic: str = "conv") -> tuple[str, ...]:
         """Names of the layers that this phase may change in ``net``."""
+        if self.updates == "none":
+            return ()
         if self.updates == "plastic":
             return tuple(link.name for link in plastic_links(net, plastic))
         return tuple(
@@ -231,8 +218,26 @@ class Phase:
         )
 
 
+def frozen(
+    net: BirilNet, batch: Batch, optimizer: torch.optim.Optimizer, state: PhaseState
+) -> Metrics:
+    """Phase F: as the published code runs S. No parameter changes, BatchNorm follows the data."""
+    optimizer.zero_grad(set_to_none=True)
+    return without_update(net, batch, state.loss, training=True)
+
+
+def idle(
+    net: BirilNet, batch: Batch, optimizer: torch.optim.Optimizer, state: PhaseState
+) -> Metrics:
+    """Phase I: nothing changes."""
+    optimizer.zero_grad(set_to_none=True)
+    return without_update(net, batch, state.loss, training=False)
+
+
 PHASES: dict[str, Phase] = {
     "B": Phase(stbp, "STBP", "all"),
     "S": Phase(stdp, "STDP", "plastic"),
     "H": Phase(stdp_stbp, "STDP-STBP", "all"),
+    "F": Phase(frozen, "frozen", "none"),
+    "I": Phase(idle, "idle", "none"),
 }

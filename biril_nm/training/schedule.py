@@ -1,9 +1,10 @@
-"""Schedules: cycles of the phases B (STBP), S (STDP) and H (STDP-STBP).
+"""Schedules: cycles of the phases B (STBP), S (STDP) and H (STDP-STBP), and of the controls F and I.
 
 A cycle is a text such as ``"BBSBBH"``. A ratio S:B:H (the paper's order STDP:STBP:STDP-STBP) becomes a
 cycle by listing S n_S times, then H n_H times, and putting the B's evenly before each of them:
 ``1:4:1`` gives BBSBBH and ``2:6:1`` BBSBBSBBH, the two three-phase cycles of the published code.
-The length of the cycle is derived, never given.
+The length of the cycle is derived, never given. F (frozen) and I (idle) take the place of S where a study
+asks what S is worth.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from biril_nm.errors import ConfigError
 
 __all__ = ["LETTERS", "parse_schedule", "phase_at", "ratio_of"]
 
-LETTERS = "BSH"
+LETTERS = "BSHFI"
 MAX_CYCLE = 10_000
 
 
@@ -33,7 +34,7 @@ def parse_schedule(text: str) -> str:
         return bare
     raise ConfigError(
         f"schedule is '{text:.60}'; expected a ratio S:B:H such as '1:6:2', or a cycle of the letters "
-        f"B (STBP), S (STDP), H (STDP-STBP) such as 'BBSBBH'"
+        f"B (STBP), S (STDP), H (STDP-STBP), F (frozen), I (idle) such as 'BBSBBH'"
     )
 
 

@@ -45,12 +45,12 @@ def examples(name: str) -> list[list[str]]:
 @pytest.mark.lava
 def test_the_examples_of_the_help_run_one_after_the_other(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert set(COMMANDS) == {"train", "eval", "export", "sim", "parity", "report", "info"}
-    for name in ("train", "export", "eval", "sim", "parity", "report", "info"):
+    assert set(COMMANDS) == {"train", "eval", "export", "sim", "parity", "report", "study", "info"}
+    for name in ("train", "export", "eval", "sim", "parity", "report", "study", "info"):
         assert examples(name), name
         assert COMMANDS[name].help.strip().splitlines()[-1].strip().startswith("Example: ")
         for words in examples(name):
-            quick = ["--epochs", 1] if name == "train" else []
+            quick = ["--epochs", 1] if name in ("train", "study") else []
             done = biril(*words, *quick)
             assert done.returncode == 0, (words, done.stderr)
             assert done.stdout

@@ -190,7 +190,15 @@ def test_an_interrupt_while_modules_are_imported_is_one_line(module, tmp_path):
     assert not done.stdout and not (tmp_path / "run" / "config.toml").exists()
 
 
-def test_an_import_that_turns_an_interrupt_into_another_error_is_a_stop(capsys):
+@pytest.fixture
+def interrupts():
+    """Ctrl-C as in the foreground; a program in the background starts without it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_an_import_that_turns_an_interrupt_into_another_error_is_a_stop(capsys, interrupts):
     def command() -> None:
         try:
             os.kill(os.getpid(), signal.SIGINT)

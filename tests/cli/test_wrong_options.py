@@ -27,6 +27,18 @@ CALLS = {
     "sim": ("sim", "chain.loihi.npz", "--spikes", "spikes.npz", "-o", "out/t.npz"),
     "parity": ("parity", "chain.loihi.npz", "--against", "sim", "--samples", "1"),
     "report": ("report", "chain.loihi.npz", "-o", "out/r.html"),
+    "study": (
+        "study",
+        "methods",
+        "--dataset",
+        "digits",
+        "--seeds",
+        "1",
+        "--epochs",
+        "1",
+        "--out",
+        "out/study",
+    ),
     "info": ("info",),
 }
 COMMANDS = {each.name: each.callback for each in app.registered_commands}

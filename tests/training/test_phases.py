@@ -24,7 +24,8 @@ from biril_nm.training import (
 )
 from biril_nm.training.local_rule.plasticity import LocalLearner, PlasticityConfig
 from biril_nm.training.local_rule.torch_engine import Activity
-from biril_nm.training.phases import Batch, mean_squared
+from biril_nm.training.losses import mean_squared
+from biril_nm.training.phases import Batch
 from tests.support.digits import DIGITS, SMALL
 
 INERT = LearningRule(

@@ -39,7 +39,7 @@ def plain_graph(graph: nir.NIRGraph) -> nir.NIRGraph:
     left_out = [f"'{name}'" for name, node in found if node is None]
     if left_out:
         raise UnsupportedNodeError(
-            f"nodes {', '.join(left_out)} are None, which exporters write for a module that they do not know; "
+            f"nodes {', '.join(left_out)} are None, which exporters write for modules that they do not know; "
             f"expected {', '.join(kind_names())}. Put the NIR node there that the module means"
         )
     unknown = [f"'{name}' ({type(node).__name__})" for name, node in found]

@@ -152,8 +152,8 @@ def _outvoted(graph: nir.NIRGraph, reset: str | None, if_integration: str | None
         said = written_reset(node.metadata) if hasattr(node, "v_threshold") else None
         if said is not None and reset in (SUBTRACT, ZERO) and said.mode.value != reset:
             yield (
-                f"'{name}' keeps the reset '{said}', because the file says so: reset='{reset}' is for neurons "
-                f"of which it says nothing"
+                f"'{name}' keeps the reset '{said}', because the file says so: reset='{reset}' is for "
+                f"neurons of which it says nothing"
             )
         how = node.metadata.get(INTEGRATION) if isinstance(node, (nir.IF, nir.I)) else None
         if how and if_integration and how != if_integration:

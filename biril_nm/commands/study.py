@@ -1,0 +1,156 @@
+"""``biril study``: a grid of training methods and seeds, with controls, in one table."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from biril_nm.commands.console import print_json, print_progress, print_table, say
+from biril_nm.commands.options import MAX_COUNT, DataRoot, Json
+from biril_nm.errors import ConfigError
+
+if TYPE_CHECKING:
+    from biril_nm.studies.grid import StudyPlan, Summary
+    from biril_nm.studies.grid.cell import CellResult
+    from biril_nm.studies.grid.summary import Difference
+
+__all__ = ["study_command"]
+
+PICTURE = "study.png"
+Number = int | None
+
+
+def study_command(
+    study: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME|FILE.toml", help="methods, ratios, or a file like study.toml."
+        ),
+    ],
+    dataset: Annotated[
+        str | None, typer.Option(help="Data set; the study's own by default.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="Architecture.")] = None,
+    seeds: Annotated[
+        Number, typer.Option(min=1, max=1000, help="Number of seeds, from 0 on.")
+    ] = None,
+    epochs: Annotated[
+        Number, typer.Option(min=1, max=MAX_COUNT, help="Epochs of each cell.")
+    ] = None,
+    train_samples: Annotated[
+        Number, typer.Option(min=1, max=MAX_COUNT, help="Training samples.")
+    ] = None,
+    test_samples: Annotated[
+        Number, typer.Option(min=1, max=MAX_COUNT, help="Test samples; default: all.")
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, max=MAX_COUNT, help="Cells at a time.")] = 1,
+    cluster: Annotated[
+        bool, typer.Option("--cluster", help="Run the cells on Ray instead of local processes.")
+    ] = False,
+    data_root: DataRoot = None,
+    out: Annotated[Path | None, typer.Option(help="Output folder.")] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue an interrupted study.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Compare training methods over seeds, with controls, and measure their networks on the chip.
+
+    Writes study.toml, study.png and a result.json for each cell. Accuracies are of the epoch that
+    validation samples chose; the test samples are used once.
+
+    Example: biril study ratios --dataset digits --seeds 3 --out out/ratios
+    """
+    from biril_nm.studies.grid import run_study, summarise
+
+    options: dict[str, Any] = {
+        "dataset": dataset, "model": model, "epochs": epochs, "n_train": train_samples,
+        "n_test": test_samples, "seeds": None if seeds is None else tuple(range(seeds)),
+    }  # fmt: skip
+    plan = replace(_plan(study), **{k: v for k, v in options.items() if v is not None})
+    folder = out or Path("out") / f"study-{plan.name}"
+    total, done = len(plan.methods) * len(plan.seeds), [0]
+
+    def show(result: CellResult) -> None:
+        done[0] += 1
+        print_progress(
+            f"cell {done[0]} of {total}  {result.method}, seed {result.seed}: {result.accuracy:.2%} after "
+            f"epoch {result.epoch}  {result.seconds:.0f} s"
+        )
+
+    try:
+        results = run_study(plan, folder, data_root, workers, cluster, resume, show)
+    except KeyboardInterrupt as stop:
+        stop.args = (f"'{folder}' keeps {done[0]} of {total} cells; continue with --resume",)
+        raise
+    rows = summarise(results)
+    picture = _draw(rows, plan, folder)
+    if json:
+        print_json(
+            {"out": str(folder), "study": plan.to_dict(), "cells": [asdict(r) for r in results]}
+        )
+        return
+    _print(plan, rows, results)
+    say(
+        f"wrote {folder / 'study.toml'}, {len(results)} cells" + (f", {picture}" if picture else "")
+    )
+
+
+def _plan(study: str) -> StudyPlan:
+    from biril_nm.arguments import unknown_name
+    from biril_nm.studies.grid import STUDIES, StudyPlan
+
+    if study in STUDIES:
+        return STUDIES[study]
+    if not study.endswith(".toml"):
+        raise ConfigError(unknown_name("study", study, (*STUDIES, "FILE.toml")))
+    return StudyPlan.read(Path(study))
+
+
+def _draw(rows: list[Summary], plan: StudyPlan, folder: Path) -> Path | None:
+    """The picture, where matplotlib is installed."""
+    from importlib.util import find_spec
+
+    if find_spec("matplotlib") is None:
+        return None
+    from biril_nm.studies.grid.pictures import draw_study
+
+    controls = [method.name for method in plan.methods if method.role == "control"]
+    draw_study(rows, controls, folder / PICTURE)
+    return folder / PICTURE
+
+
+def _print(plan: StudyPlan, rows: list[Summary], results: list[CellResult]) -> None:
+    from biril_nm.hardware_sim.cost.energy import energy_text
+    from biril_nm.studies.grid import compare
+    from biril_nm.studies.grid.quoted import PAPER
+
+    paper = PAPER.get(plan.dataset, {})
+    header = ["method", "float, %", *(f"{bits} bits, %" for bits in plan.bits)]
+    header += ["spikes", "energy", "recovered", *(["paper, %"] if paper else [])]
+    cells = []
+    for row in rows:
+        line = [row.method, row.accuracy.text(), *(v.text() for v in row.integers.values())]
+        line += [row.spikes.text(1, 0), energy_text(row.energy_j.mean)]
+        line.append("-" if row.recovered is None else row.recovered.text(digits=1))
+        if paper:
+            line.append(f"{paper[row.method]:.2f}" if row.method in paper else "-")
+        cells.append(line)
+    print_table(
+        f"{plan.name}: {plan.dataset}, {len(plan.seeds)} seeds, mean ± 95 % interval", header, cells
+    )
+    for control in (method.name for method in plan.methods if method.role == "control"):
+        for method in (m.name for m in plan.methods if m.role == "method"):
+            gap = compare(results, method, control)
+            say(f"{method} - {control}: {gap.difference.text()} points, {_verdict(gap)}")
+
+
+def _verdict(gap: Difference) -> str:
+    from biril_nm.studies.grid.summary import MIN_SEEDS
+
+    if gap.difference.n < MIN_SEEDS:
+        return f"of {gap.difference.n} seeds, too few to say more"
+    return "beyond the error" if gap.beyond_error else "within the error"

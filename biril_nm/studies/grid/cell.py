@@ -1,0 +1,293 @@
+"""One cell of a study: train a network, choose its epoch by validation, and measure it once."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from biril_nm.data import DataSet, Split, get_shift, load_data, make_loaders
+from biril_nm.errors import BirilError, ConfigError, FileFormatError
+from biril_nm.evaluation import evaluate_graph
+from biril_nm.export import lower, to_nir
+from biril_nm.hardware_sim import simulate
+from biril_nm.hardware_sim.cost import Activity, estimate_energy
+from biril_nm.hw_graph import LoihiGraph
+from biril_nm.models import BirilNet, build_model, load, save
+from biril_nm.storage import atomic_file, read_json
+from biril_nm.studies.adaptation import samples_per_class
+from biril_nm.studies.grid.plan import Method, StudyPlan
+from biril_nm.studies.readout import finetune
+from biril_nm.training import Callback, evaluate, fit
+from biril_nm.training.checkpoint import CHECKPOINT, read_records
+
+__all__ = ["Cell", "CellResult", "Keeper", "read_result", "run_cell", "work"]
+
+BEST, RESULT, RUN = "best.pt", "result.json", "run"
+CALIBRATION = 200  # training samples that show lowering what values occur
+ENERGY_SAMPLES = 200  # test samples whose events are counted
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Plain data that can be sent to any process.
+
+    Attributes:
+        plan: the study.
+        method: row.
+        seed: column.
+        folder: of this cell.
+        data_root: folder of the data sets.
+        n_threads: of torch.
+    """
+
+    plan: StudyPlan
+    method: Method
+    seed: int
+    folder: str
+    data_root: str | None = None
+    n_threads: int | None = None
+
+
+@dataclass(frozen=True)
+class CellResult:
+    """What a cell has measured; accuracies are shares 0..1.
+
+    Attributes:
+        method: row.
+        seed: column.
+        digest: of all that the result depends on.
+        validation: accuracy on the validation samples after each epoch.
+        epoch: the best of them, counted from 1.
+        accuracy: of the float network of that epoch, on the test samples.
+        integers: weight bits to accuracy of the integer network.
+        spikes: spikes of all neurons per sample, at the first of the bits.
+        energy_j: modelled energy of a sample, at the first of the bits.
+        frozen: shift to accuracy in the changed world.
+        learned: the same after the readout learned on the chip.
+        seconds: of the cell, training included.
+    """
+
+    method: str
+    seed: int
+    digest: str
+    validation: tuple[float, ...]
+    epoch: int
+    accuracy: float
+    integers: Mapping[str, float] = field(default_factory=dict)
+    spikes: float = 0.0
+    energy_j: float = 0.0
+    frozen: Mapping[str, float] = field(default_factory=dict)
+    learned: Mapping[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    @property
+    def recovered(self) -> float | None:
+        """Points that learning on the chip gave back, mean over the shifts; None without shifts."""
+        if not self.learned:
+            return None
+        return float(np.mean([self.learned[name] - self.frozen[name] for name in self.learned]))
+
+    @staticmethod
+    def from_dict(values: Mapping[str, Any]) -> CellResult:
+        """From the JSON of a cell.
+
+        Raises:
+            ValueError, TypeError, KeyError: damaged.
+        """
+        result = CellResult(**{**values, "validation": tuple(values["validation"])})
+        numbers = [
+            *result.validation,
+            result.accuracy,
+            result.spikes,
+            result.energy_j,
+            result.seconds,
+        ]
+        for table in (result.integers, result.frozen, result.learned):
+            numbers += list(table.values())
+        if (
+            not all(type(n) in (int, float) for n in numbers)
+            or result.frozen.keys() != result.learned.keys()
+        ):
+            raise ValueError("values are no numbers")
+        return result
+
+
+def read_result(folder: Path, digest: str) -> CellResult | None:
+    """The result of a cell; None where there is none, or one of another plan.
+
+    Raises:
+        FileFormatError: a damaged file.
+    """
+    path = folder / RESULT
+    if not path.is_file():
+        return None
+    try:
+        result = CellResult.from_dict(read_json(path))
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise FileFormatError(
+            f"'{path}' holds no result of a cell: {error!r:.200}. Remove it"
+        ) from error
+    return result if result.digest == digest else None
+
+
+def run_cell(cell: Cell) -> CellResult:
+    """Train and measure, or return the result that is there; an interrupted training goes on.
+
+    Raises:
+        BirilError: settings that do not fit the data or each other.
+    """
+    import torch
+
+    folder, plan = Path(cell.folder), cell.plan
+    digest = plan.digest(cell.method, cell.seed)
+    done = read_result(folder, digest)
+    if done is not None:
+        return done
+    if cell.n_threads is not None:
+        torch.set_num_threads(cell.n_threads)
+    start = time.perf_counter()
+    data = _parts(plan, load_data(plan.dataset, cell.data_root, cell.seed))
+    net, validation = _trained(cell, data, digest)
+    test = data.test if plan.n_test is None else data.test.head(plan.n_test)
+    best = int(np.argmax(validation))
+    result = CellResult(
+        method=cell.method.name,
+        seed=cell.seed,
+        digest=digest,
+        validation=validation,
+        epoch=best + 1,
+        accuracy=evaluate(net, make_loaders(replace(data, test=test), 250, cell.seed)[1]).accuracy,
+    )
+    result = _measure(plan, result, net, replace(data, test=test), cell.seed)
+    result = replace(result, seconds=round(time.perf_counter() - start, 3))
+    with atomic_file(folder / RESULT) as part:
+        part.write_text(json.dumps(asdict(result), indent=1), encoding="utf-8")
+    shutil.rmtree(folder / RUN)
+    return result
+
+
+def _parts(plan: StudyPlan, data: DataSet) -> DataSet:
+    """Training samples, and the validation samples in the place of ``test`` beside them."""
+    wanted = plan.n_train + plan.n_validation
+    if wanted > len(data.train):
+        raise ConfigError(
+            f"study '{plan.name}' takes {plan.n_train} training and {plan.n_validation} validation samples; "
+            f"expected at most {len(data.train)} in all ('{plan.dataset}'). Lower n_train or n_validation"
+        )
+    return replace(data, train=data.train.head(wanted))
+
+
+def _trained(cell: Cell, data: DataSet, digest: str) -> tuple[BirilNet, tuple[float, ...]]:
+    """The network of the best epoch, and the accuracy after each."""
+    plan, folder = cell.plan, Path(cell.folder)
+    run = plan.run_config(cell.method, cell.seed)
+    shape = replace(run.net, input_shape=data.input_shape, n_classes=data.n_classes)
+    net = build_model(run.model, shape, run.seed)
+    train, held_out = data.train.head(plan.n_train), _tail(data.train, plan.n_validation)
+    loaders = make_loaders(
+        DataSet(data.name, train, held_out, data.n_classes), run.batch_size, run.seed, run.crop_pad
+    )
+    home = folder / RUN
+    stamp = home / "plan"
+    if not stamp.is_file() or stamp.read_text(encoding="utf-8") != digest:
+        shutil.rmtree(home, ignore_errors=True)
+        home.mkdir(parents=True)
+        with atomic_file(stamp) as part:
+            part.write_text(digest, encoding="utf-8")
+    keeper = Keeper(net, home)
+    resume = (home / CHECKPOINT).exists()
+    history = fit(net, loaders, run.train, [keeper], home, resume=resume, force=not resume)
+    best = load(home / BEST)
+    return best, tuple(float(r["test_accuracy"]) for r in history.records)
+
+
+class Keeper(Callback):
+    """Keeps the weights of the best epoch, the first of equals.
+
+    A run may have been killed after a checkpoint was written and before its weights were kept, so they are
+    looked at again when it goes on.
+    """
+
+    def __init__(self, net: BirilNet, home: Path) -> None:
+        self.net, self.home = net, home
+        self.best = -1.0
+
+    def on_train_start(self, first_epoch: int, n_epochs: int) -> None:
+        """Take up the epochs before a resume; the network has the weights of the last one."""
+        if first_epoch:
+            records = read_records(self.home / CHECKPOINT)
+            self.best = max((r["test_accuracy"] for r in records[:-1]), default=-1.0)
+            self.on_epoch_end(records[-1])
+
+    def on_epoch_end(self, record: dict[str, Any]) -> None:
+        """Write the weights where the epoch is better than those before."""
+        if record["test_accuracy"] > self.best:
+            self.best = record["test_accuracy"]
+            save(self.net, self.home / BEST, force=True)
+
+
+def _tail(split: Split, n: int) -> Split:
+    return Split(split.raw[-n:], split.labels[-n:], split.top)
+
+
+def _measure(
+    plan: StudyPlan, result: CellResult, net: BirilNet, data: DataSet, seed: int
+) -> CellResult:
+    """Integer networks, their spikes and energy, and what learning on the chip recovers."""
+    coding, values, labels = net.config.coding, data.test.values(), data.test.labels
+    calibration = coding.encode(data.train.values(slice(CALIBRATION)), seed)
+    written = to_nir(net)
+    integers: dict[str, float] = {}
+    graphs: list[LoihiGraph] = []
+    for bits in plan.bits:
+        graphs.append(lower(written, calibration=calibration, weight_bits=bits))
+        integers[str(bits)] = evaluate_graph(graphs[-1], values, labels, coding, seed=seed).accuracy
+    if not graphs:
+        return result
+    shown = coding.encode(values[:ENERGY_SAMPLES], seed)
+    recording = simulate(graphs[0], shown, record=("s",))
+    spikes = sum(recording.n_spikes.values()) / shown.shape[1]
+    energy = estimate_energy(graphs[0], Activity.of(graphs[0], recording, shown))
+    frozen, learned = _adapted(plan, graphs[0], net, data, seed)
+    return replace(
+        result,
+        integers=integers,
+        spikes=spikes,
+        energy_j=energy.joules,
+        frozen=frozen,
+        learned=learned,
+    )
+
+
+def _adapted(
+    plan: StudyPlan, graph: LoihiGraph, net: BirilNet, data: DataSet, seed: int
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Accuracy in each changed world, without learning and with."""
+    coding, labels = net.config.coding, data.test.labels
+    frozen, learned = {}, {}
+    for name in plan.shifts:
+        shift = get_shift(name)
+        changed = shift(data.test.values(), seed, draw=1)
+        chosen = samples_per_class(data.train.labels, plan.per_class, data.n_classes, seed)
+        spikes = coding.encode(shift(data.train.values(chosen), seed, draw=0), seed)
+        taught = finetune(graph, spikes, data.train.labels[chosen], None, seed)
+        frozen[name] = evaluate_graph(graph, changed, labels, coding, seed=seed).accuracy
+        learned[name] = evaluate_graph(taught, changed, labels, coding, seed=seed).accuracy
+    return frozen, learned
+
+
+def work(cell: Cell) -> tuple[Cell, CellResult | str]:
+    """:func:`run_cell` in a worker, which returns an error as text."""
+    try:
+        return cell, run_cell(cell)
+    except BirilError as error:
+        return cell, str(error)
+    except (OSError, MemoryError) as error:
+        return cell, f"{type(error).__name__}: {error}"

@@ -1,0 +1,230 @@
+"""What a study runs: methods, seeds, a data set and a budget; TOML in and out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from biril_nm.arguments import MAX_SEED, Count, checked, unknown_name
+from biril_nm.data import DATASETS, get_shift
+from biril_nm.errors import BirilError, ConfigError, bullet_list
+from biril_nm.models import MODELS
+from biril_nm.storage import atomic_file, read_toml
+from biril_nm.training import TrainConfig
+from biril_nm.training.run_config import RunConfig
+
+__all__ = ["STUDIES", "Method", "StudyPlan"]
+
+MAX_CELLS = 10_000
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.:_+-]{0,62}")
+BIRIL = "1:6:2"
+
+
+@checked
+@dataclass(frozen=True)
+class Method:
+    """One way of training.
+
+    Attributes:
+        name: row of the table, and folder of its cells.
+        schedule: ratio S:B:H or cycle of phases.
+        role: ``"method"``, or ``"control"`` for what shows how much of a result is due to the method.
+        train: further fields of :class:`biril_nm.training.TrainConfig`.
+    """
+
+    name: str
+    schedule: str
+    role: str = "method"
+    train: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not NAME.fullmatch(self.name):
+            raise ConfigError(
+                f"name of a method is {self.name!r:.80}; expected letters, digits and . : _ + - only"
+            )
+        if self.role not in ("method", "control"):
+            raise ConfigError(unknown_name("role", self.role, ("method", "control")))
+        if "schedule" in self.train or "epochs" in self.train or "seed" in self.train:
+            raise ConfigError(
+                f"train of method '{self.name}' holds schedule, epochs or seed; expected other fields. Set "
+                f"them in the method and in the study"
+            )
+        TrainConfig.from_dict({**self.train, "schedule": self.schedule})
+
+    @property
+    def folder(self) -> str:
+        """The name as a part of a path that every file system takes."""
+        return self.name.lower().replace(":", "-")
+
+
+@checked
+@dataclass(frozen=True)
+class StudyPlan:
+    """A grid of methods and seeds.
+
+    Every cell trains one network on the first ``n_train`` training samples. The epoch with the best
+    accuracy on ``n_validation`` further training samples is kept, and the test set is used once, on it.
+
+    Attributes:
+        name: of the study.
+        methods: rows of the grid.
+        seeds: columns: seed of weights, data order and local rule.
+        dataset: name of the data set.
+        model: name of the architecture.
+        epochs: of each cell.
+        n_train: training samples.
+        n_validation: training samples that choose the epoch.
+        n_test: test samples; None: all.
+        bits: weight bits of the integer networks that are measured.
+        shifts: changed worlds in which the readout learns on the chip; none: skip it.
+        per_class: labelled samples of a changed world.
+        run: further fields of the run's configuration, as in a config.toml of ``biril train``.
+    """
+
+    name: str
+    methods: tuple[Method, ...]
+    seeds: tuple[int, ...] = (0, 1, 2)
+    dataset: str = "mnist"
+    model: str = "convnet"
+    epochs: Count = 6
+    n_train: Count = 5000
+    n_validation: Count = 1000
+    n_test: Count | None = None
+    bits: tuple[int, ...] = (8, 4)
+    shifts: tuple[str, ...] = ("rotated",)
+    per_class: Count = 10
+    run: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        findings = list(self._findings())
+        if findings:
+            raise ConfigError(bullet_list(f"study '{self.name}' makes no sense:", findings))
+
+    def _findings(self) -> list[str]:
+        found = []
+        names = [method.folder for method in self.methods]
+        if not names or len(set(names)) < len(names):
+            found.append(f"methods are {names}; expected at least one, each name once")
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
+            found.append(f"seeds are {self.seeds}; expected at least one, each once")
+        if not all(type(seed) is int and 0 <= seed <= MAX_SEED for seed in self.seeds):
+            found.append(f"seeds are {self.seeds}; expected integers from 0 to {MAX_SEED}")
+        if len(names) * len(self.seeds) > MAX_CELLS:
+            found.append(
+                f"{len(names)} methods x {len(self.seeds)} seeds; expected {MAX_CELLS} cells"
+            )
+        if not all(type(bits) is int and 2 <= bits <= 8 for bits in self.bits):
+            found.append(f"bits are {self.bits}; expected integers from 2 to 8")
+        if self.dataset not in DATASETS:
+            found.append(unknown_name("dataset", self.dataset, DATASETS))
+        if self.model not in MODELS:
+            found.append(unknown_name("model", self.model, MODELS))
+        for shift in self.shifts:
+            get_shift(shift)
+        return found
+
+    def cells(self) -> list[tuple[Method, int]]:
+        """All (method, seed), seeds last, so that every method has a result early."""
+        return [(method, seed) for seed in self.seeds for method in self.methods]
+
+    def run_config(self, method: Method, seed: int) -> RunConfig:
+        """Configuration of a cell's training; recipe of the data set, then the study, then the method."""
+        values = {**self.run, "dataset": self.dataset, "model": self.model}
+        train = {**values.pop("train", {}), **method.train}
+        values["train"] = {**train, "schedule": method.schedule, "epochs": self.epochs}
+        run = RunConfig.make(values, f"study '{self.name}'", seed=seed)
+        return replace(run, train=replace(run.train, tensorboard=False, curves=False))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values; :meth:`from_dict` reads them."""
+        return {**asdict(self), "methods": [asdict(method) for method in self.methods]}
+
+    @staticmethod
+    @checked
+    def from_dict(values: Mapping[str, Any]) -> StudyPlan:
+        """Inverse of :meth:`to_dict`; missing fields take their defaults.
+
+        Raises:
+            ConfigError: unknown field or a value that makes no sense.
+        """
+        given = dict(values)
+        unknown = sorted(set(given) - {f.name for f in fields(StudyPlan)})
+        if unknown:
+            known = ", ".join(f.name for f in fields(StudyPlan))
+            raise ConfigError(f"study fields {unknown} are unknown; expected some of {known}")
+        try:
+            given["methods"] = tuple(Method(**method) for method in given.get("methods", ()))
+            for name in ("seeds", "bits", "shifts"):
+                if name in given:
+                    given[name] = tuple(given[name])
+            return StudyPlan(**given)
+        except BirilError:
+            raise
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"the study is damaged: {error}") from error
+
+    @staticmethod
+    def read(path: Path) -> StudyPlan:
+        """A study from a TOML file.
+
+        Raises:
+            FileFormatError: not TOML.
+            ConfigError: as :meth:`from_dict`.
+        """
+        return StudyPlan.from_dict(read_toml(path))
+
+    def write(self, path: Path) -> None:
+        """Write atomically, as TOML."""
+        plain = {key: value for key, value in self.to_dict().items() if value is not None}
+        with atomic_file(path) as part:
+            part.write_text(str(tomli_w.dumps(plain)), encoding="utf-8")
+
+    def digest(self, method: Method, seed: int) -> str:
+        """Names what a cell's result depends on; a cell of another plan is run anew."""
+        facts = {**self.to_dict(), "methods": asdict(method), "seeds": seed}
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _controls(cycle: str, hybrid: str = "B") -> tuple[Method, ...]:
+    """The cycle with S doing nothing, twice, and plain gradient training of the same number of steps."""
+    plain = cycle.replace("H", hybrid)
+    return (
+        Method("STBP", "B", "control"),
+        Method("idle", plain.replace("S", "I"), "control"),
+        Method("frozen", plain.replace("S", "F"), "control"),
+    )
+
+
+def _ratios(*ratios: str) -> tuple[Method, ...]:
+    return tuple(Method(ratio, ratio) for ratio in ratios)
+
+
+CYCLE = TrainConfig(schedule=BIRIL).cycle
+STUDIES: dict[str, StudyPlan] = {
+    plan.name: plan
+    for plan in (
+        StudyPlan(
+            "methods",
+            (
+                Method("BIRIL", BIRIL),
+                Method("STDP-STBP", "H"),
+                Method("STDP", "S"),
+                Method("EICIL-like", "BS", train={"plastic": "last"}),
+                *_controls(CYCLE),
+            ),
+        ),
+        StudyPlan(
+            "ratios",
+            (*_ratios("1:8:3", "1:6:2", "1:4:1", "2:6:1", "3:8:1"), *_controls(CYCLE)),
+            epochs=12,  # the longest cycle; shorter ones hide what tells 1:8:3 from 1:6:2
+        ),
+    )
+}
+"""Studies by name: the paper's table of methods and its table of ratios, with controls."""

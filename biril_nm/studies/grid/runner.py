@@ -1,0 +1,126 @@
+"""Run the cells of a study, each once; what is there already is not run again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from biril_nm.arguments import Count, checked
+from biril_nm.errors import ConfigError, OutputExistsError
+from biril_nm.evaluation.workers import cpus, run_jobs
+from biril_nm.storage import lock_folder
+from biril_nm.studies.grid.cell import Cell, CellResult, read_result, work
+from biril_nm.studies.grid.plan import StudyPlan
+
+__all__ = ["PLAN", "run_study", "stored_results"]
+
+PLAN = "study.toml"
+CELLS = "cells"
+
+
+@checked
+def run_study(
+    plan: StudyPlan,
+    out_dir: str | Path,
+    data_root: str | Path | None = None,
+    n_workers: Count = 1,
+    cluster: bool = False,
+    resume: bool = False,
+    progress: Callable[[CellResult], None] | None = None,
+) -> list[CellResult]:
+    """Results of all cells, in the order of :meth:`StudyPlan.cells`.
+
+    Each cell has a folder of its own, so that a study which was interrupted goes on where it was, in the
+    middle of a cell too, and gives the same results.
+
+    Args:
+        plan: the study.
+        out_dir: folder; ``study.toml`` and ``cells/METHOD-SEED/result.json``.
+        data_root: folder of the data sets.
+        n_workers: processes, which share the CPUs.
+        cluster: run on Ray instead of local processes; ``out_dir`` must be on a shared disk.
+        resume: go on with a study of the same plan in ``out_dir``.
+        progress: called with each result, those that are there first.
+
+    Raises:
+        ConfigError: the folder holds another study, or a cell refused its settings.
+        OutputExistsError: the folder holds a study, and ``resume`` is not set.
+        OutputInUseError: another process runs the study.
+        WorkerError: a worker was killed.
+    """
+    folder = Path(out_dir)
+    _check_folder(folder, plan, resume)
+    results: dict[str, CellResult] = {}
+    with lock_folder(folder):
+        plan.write(folder / PLAN)
+        waiting = []
+        threads = max(1, cpus() // n_workers) if n_workers > 1 and not cluster else None
+        root = None if data_root is None else str(data_root)
+        for method, seed in plan.cells():
+            home = folder / CELLS / f"{method.folder}-{seed}"
+            done = read_result(home, plan.digest(method, seed))
+            if done is None:
+                waiting.append(Cell(plan, method, seed, str(home), root, threads))
+                continue
+            results[f"{method.name} {seed}"] = done
+            if progress is not None:
+                progress(done)
+        for cell, found in _run(waiting, n_workers, cluster):
+            if isinstance(found, str):
+                raise ConfigError(f"cell {cell.method.name}, seed {cell.seed}: {found}")
+            results[f"{cell.method.name} {cell.seed}"] = found
+            if progress is not None:
+                progress(found)
+    return [results[f"{method.name} {seed}"] for method, seed in plan.cells()]
+
+
+def _run(
+    waiting: list[Cell], n_workers: int, cluster: bool
+) -> Iterable[tuple[Cell, CellResult | str]]:
+    """In this process where one worker is asked for."""
+    if n_workers == 1 and not cluster:
+        return map(work, waiting)
+    return run_jobs(work, waiting, n_workers, cluster)
+
+
+def _check_folder(folder: Path, plan: StudyPlan, resume: bool) -> None:
+    path = folder / PLAN
+    if not path.exists():
+        if resume:
+            raise ConfigError(
+                f"'{folder}' does not hold a study: {PLAN} is missing; expected a folder of biril study. "
+                f"Check the folder, or leave --resume (resume=True) out to start a study"
+            )
+        return
+    if not resume:
+        raise OutputExistsError(
+            f"'{folder}' holds a study already ({PLAN}); continue it with --resume (resume=True), or choose "
+            f"another folder"
+        )
+    before = StudyPlan.read(path)
+    if before != plan:
+        changed = sorted(
+            key for key, value in plan.to_dict().items() if before.to_dict()[key] != value
+        )
+        raise ConfigError(
+            f"'{folder}' belongs to another study: {', '.join(changed)} differ; expected the same settings. "
+            f"Choose another folder, or leave the options out"
+        )
+
+
+@checked
+def stored_results(folder: str | Path) -> tuple[StudyPlan, list[CellResult]]:
+    """Plan and finished cells of a study.
+
+    Raises:
+        FileFormatError: damaged files.
+        ConfigError: no study is there.
+    """
+    home = Path(folder)
+    _check_folder(home, StudyPlan.read(home / PLAN), resume=True)
+    plan = StudyPlan.read(home / PLAN)
+    found = [
+        read_result(home / CELLS / f"{method.folder}-{seed}", plan.digest(method, seed))
+        for method, seed in plan.cells()
+    ]
+    return plan, [result for result in found if result is not None]

@@ -1,0 +1,219 @@
+"""Studies: every cell once, equal after interruptions, controls that learn nothing, honest intervals."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from biril_nm.coding import Coding
+from biril_nm.errors import ConfigError, FileFormatError, OutputExistsError
+from biril_nm.models import ModelConfig, build_model, encode
+from biril_nm.studies.grid import STUDIES, Method, StudyPlan, cell, compare, run_study, summarise
+from biril_nm.studies.grid.cell import CellResult, read_result
+from biril_nm.studies.grid.runner import stored_results
+from biril_nm.studies.grid.summary import interval
+from biril_nm.training.phases import PHASES, PhaseState
+from tests.support.command_line import biril, refused
+
+PLAN = StudyPlan(
+    "small", (Method("one:two", "BS"), Method("plain", "B", "control")), seeds=(0, 1), dataset="digits",
+    epochs=2, n_train=96, n_validation=40, n_test=60, bits=(8,), per_class=1,
+    run={"net": {"channels": [4, 8], "hidden": [16]}},
+)  # fmt: skip
+
+
+def plain(results):
+    """Results without what a clock says."""
+    return [replace(result, seconds=0.0) for result in results]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("study") / "small"
+    return folder, run_study(PLAN, folder)
+
+
+def test_every_cell_has_a_result_and_the_table_has_every_method(whole):
+    folder, results = whole
+    assert [(r.method, r.seed) for r in results] == [
+        ("one:two", 0), ("plain", 0), ("one:two", 1), ("plain", 1),
+    ]  # fmt: skip
+    rows = summarise(results)
+    assert [row.method for row in rows] == ["one:two", "plain"] and rows[0].n == 2
+    for result in results:
+        assert result.validation[result.epoch - 1] == max(result.validation)
+        assert result.spikes > 0 and result.energy_j > 0 and set(result.learned) == {"rotated"}
+    assert rows[1].accuracy.mean == np.mean([r.accuracy for r in results if r.method == "plain"])
+    assert stored_results(folder)[0] == PLAN
+    assert not list(folder.glob("cells/*/run"))
+
+
+def test_an_interrupted_study_goes_on_and_gives_the_same(whole, tmp_path, monkeypatch):
+    class Stop(Exception):
+        pass
+
+    def stop(self, record):
+        keep(self, record)
+        if record["epoch"] == 1:
+            raise Stop
+
+    folder, keep = tmp_path / "small", cell.Keeper.on_epoch_end
+    monkeypatch.setattr(cell.Keeper, "on_epoch_end", stop)
+    with pytest.raises(Stop):  # in the first cell, after its first epoch
+        run_study(PLAN, folder)
+    monkeypatch.setattr(cell.Keeper, "on_epoch_end", keep)
+    assert (folder / "cells/one-two-0/run/checkpoint.pt").is_file()
+    seen = []
+
+    def stop_after_two(result):
+        seen.append(result)
+        if len(seen) == 2:
+            raise Stop
+
+    with pytest.raises(Stop):
+        run_study(PLAN, folder, resume=True, progress=stop_after_two)
+    assert plain(run_study(PLAN, folder, resume=True)) == plain(whole[1])
+
+
+def test_weights_that_a_kill_left_out_are_kept_at_the_resume(whole, tmp_path, monkeypatch):
+    """Killed between a checkpoint and the weights of its epoch, which are the best."""
+
+    class Stop(Exception):
+        pass
+
+    def kill(self, record):
+        raise Stop
+
+    monkeypatch.setattr(cell.Keeper, "on_epoch_end", kill)
+    with pytest.raises(Stop):
+        run_study(PLAN, tmp_path / "small")
+    monkeypatch.undo()
+    assert plain(run_study(PLAN, tmp_path / "small", resume=True)) == plain(whole[1])
+
+
+@pytest.mark.slow
+def test_workers_give_the_same(whole, tmp_path):
+    assert plain(run_study(PLAN, tmp_path / "small", n_workers=2)) == plain(whole[1])
+
+
+def test_the_command_prints_the_table_of_finished_cells(whole, tmp_path):
+    folder, results = whole
+    PLAN.write(tmp_path / "small.toml")
+    done = biril("study", tmp_path / "small.toml", "--out", folder, "--resume")
+    assert done.returncode == 0, done.stderr
+    mean = np.mean([r.accuracy for r in results if r.method == "plain"])
+    assert "one:two" in done.stdout and f"{100 * mean:.2f} ± " in done.stdout
+    assert "one:two - plain: " in done.stdout and "of 2 seeds, too few to say more" in done.stdout
+    assert (folder / "study.png").is_file()
+    refused(biril("study", "metods", "--out", tmp_path / "x"), "metods", "methods")
+    other = biril("study", tmp_path / "small.toml", "--out", folder, "--resume", "--epochs", 3)
+    refused(other, "belongs to another study: epochs differ")
+
+
+def test_folders_are_not_mixed_up(whole, tmp_path):
+    folder, _ = whole
+    with pytest.raises(OutputExistsError, match="holds a study already"):
+        run_study(PLAN, folder)
+    with pytest.raises(ConfigError, match=r"belongs to another study: epochs, seeds differ"):
+        run_study(replace(PLAN, seeds=(0,), epochs=3), folder, resume=True)
+    with pytest.raises(ConfigError, match=r"study.toml is missing"):
+        run_study(PLAN, tmp_path / "none", resume=True)
+
+
+@pytest.mark.parametrize("damage", ["{", "[]", '{"method": 1}', '{"accuracy": "x"}'])
+def test_damaged_results_are_refused(whole, tmp_path, damage):
+    folder, results = whole
+    found = json.loads((folder / "cells/plain-0/result.json").read_text())
+    text = json.dumps({**found, **json.loads(damage)}) if damage.endswith('"x"}') else damage
+    (tmp_path / "result.json").write_text(text)
+    with pytest.raises(FileFormatError, match=r"result.json"):
+        read_result(tmp_path, results[1].digest)
+
+
+def test_results_of_another_plan_do_not_count(whole):
+    folder, results = whole
+    assert read_result(folder / "cells/plain-0", results[1].digest) is not None
+    other = replace(PLAN, n_train=95).digest(PLAN.methods[1], 0)
+    assert read_result(folder / "cells/plain-0", other) is None
+
+
+@pytest.mark.parametrize(("values", "message"), [
+    ({"methods": ()}, "methods are"),
+    ({"methods": (Method("a:b", "B"), Method("A-b", "S"))}, "each name once"),
+    ({"seeds": (1, 1)}, "each once"),
+    ({"bits": (9,)}, "integers from 2 to 8"),
+    ({"epochs": 0}, "epochs is 0; expected an integer from 1"),
+    ({"shifts": ("upside down",)}, "upside down"),
+])  # fmt: skip
+def test_wrong_plans_are_refused(values, message):
+    with pytest.raises(ConfigError, match=message):
+        replace(PLAN, **values)
+
+
+@pytest.mark.parametrize(("values", "message"), [
+    ({"name": "../x", "schedule": "B"}, "name of a method"),
+    ({"name": "x", "schedule": "Q"}, "schedule is 'Q'"),
+    ({"name": "x", "schedule": "B", "role": "hero"}, "hero"),
+    ({"name": "x", "schedule": "B", "train": {"epochs": 3}}, "epochs or seed"),
+    ({"name": "x", "schedule": "B", "train": {"lr": -1}}, "lr is -1"),
+])  # fmt: skip
+def test_wrong_methods_are_refused(values, message):
+    with pytest.raises(ConfigError, match=message):
+        Method(**values)
+
+
+def test_plans_survive_toml(tmp_path):
+    for plan in (*STUDIES.values(), PLAN):
+        plan.write(tmp_path / "study.toml")
+        assert StudyPlan.read(tmp_path / "study.toml") == plan
+    with pytest.raises(ConfigError, match=r"\['colour'\] are unknown"):
+        StudyPlan.from_dict({"name": "x", "colour": 1})
+
+
+def test_too_few_samples_are_named(tmp_path):
+    with pytest.raises(ConfigError, match=r"cell one:two, seed 0: .* expected at most 1437 in all"):
+        run_study(replace(PLAN, n_train=2000), tmp_path / "big")
+
+
+def result(method, seed, accuracy):
+    return CellResult(method, seed, "", (0.5,), 1, accuracy)
+
+
+def test_intervals_are_those_of_students_t():
+    found = interval([0.90, 0.92, 0.94])
+    assert found.mean == pytest.approx(0.92)
+    assert found.half == pytest.approx(4.302653 * 0.02 / np.sqrt(3), rel=1e-6)
+    assert interval([0.9]).half == np.inf and interval([0.9]).text() == "90.00"
+
+
+def test_differences_are_paired_by_seed_and_need_three():
+    noisy = [0.80, 0.90, 0.85]
+    cells = [result("a", i, x + 0.01 + 0.001 * i) for i, x in enumerate(noisy)]
+    cells += [result("b", i, x) for i, x in enumerate(noisy)]
+    gap = compare(cells, "a", "b")
+    assert gap.beyond_error and gap.difference.mean == pytest.approx(0.011)
+    assert not compare(cells, "a", "a").beyond_error
+    assert not compare([c for c in cells if c.seed < 2], "a", "b").beyond_error
+    with pytest.raises(ConfigError, match="no seed in common"):
+        compare(cells, "a", "c")
+
+
+@pytest.mark.parametrize(("letter", "statistics_move"), [("I", False), ("F", True)])
+def test_controls_change_no_parameter(letter, statistics_move):
+    net = build_model("convnet", ModelConfig(channels=(4,), hidden=(8,)), 0)
+    optimizer = torch.optim.Adam(net.parameters(), lr=1e-2)
+    x = encode(Coding("direct", 2), np.random.default_rng(0).random((6, 1, 8, 8), dtype=np.float32))
+    labels = torch.arange(6)
+    PHASES["B"].run(net, (x, labels), optimizer, PhaseState())  # the optimiser has momentum now
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    metrics = PHASES[letter].run(net, (x, labels), optimizer, PhaseState())
+    parameters = dict(net.named_parameters())
+    changed = [k for k, v in net.state_dict().items() if not torch.equal(v, before[k])]
+    assert not set(changed) & set(parameters)
+    assert bool(changed) == statistics_move
+    assert metrics["samples"] == 6 and metrics["loss"] > 0
+    assert PHASES[letter].updated_layers(net) == ()
