@@ -23,7 +23,16 @@ from biril_nm.models.old_files import is_torch_archive, read_torch_archive
 from biril_nm.models.registry import build_model
 from biril_nm.storage import check_output, read_document, write_document
 
-__all__ = ["as_array", "load", "net_from_parts", "net_parts", "read_parts", "save"]
+__all__ = [
+    "as_array",
+    "check_shapes",
+    "check_tensors",
+    "load",
+    "net_from_parts",
+    "net_parts",
+    "read_parts",
+    "save",
+]
 
 FORMAT = "biril-nm model"
 VERSION = 2
@@ -101,14 +110,14 @@ def net_from_parts(
     try:
         name = str(header["model"])
         config = ModelConfig.from_dict(header["config"])
-        _check_tensors(source, state)
+        check_tensors(source, state)
         with torch.device("meta"):
             expected = build_model(name, config).state_dict()
     except FileFormatError:
         raise
     except (BirilError, KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise FileFormatError(f"'{source}' has no valid configuration: {error!r}") from error
-    _check_shapes(source, state, expected)
+    check_shapes(source, state, expected)
     net = build_model(name, config)
     try:
         net.load_state_dict(state)
@@ -117,7 +126,8 @@ def net_from_parts(
     return net
 
 
-def _check_tensors(source: Path, state: Mapping[str, Tensor]) -> None:
+def check_tensors(source: Path, state: Mapping[str, Tensor]) -> None:
+    """Refuse weights that are larger than their file, or not finite."""
     claimed = sum(tensor.numel() * tensor.element_size() for tensor in state.values())
     if claimed > source.stat().st_size + HEADER_ALLOWANCE:
         raise FileFormatError(f"'{source}' claims {claimed} bytes of weights but is smaller")
@@ -126,7 +136,8 @@ def _check_tensors(source: Path, state: Mapping[str, Tensor]) -> None:
         raise FileFormatError(f"'{source}': weights {bad[:8]} hold nan or infinity")
 
 
-def _check_shapes(source: Path, state: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+def check_shapes(source: Path, state: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    """Refuse weights of other names or shapes than expected."""
     missing, extra = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
     if missing or extra:
         raise FileFormatError(

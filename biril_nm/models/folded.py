@@ -29,6 +29,7 @@ from biril_nm.models.tracing import (
     is_neuron,
     module_path,
     operation_of,
+    readout_name,
 )
 from biril_nm.neurons.unroll import can_unroll, unroll
 
@@ -56,11 +57,13 @@ class StepsRun:
         output: first result of the forward, ``(n_steps, batch, ...)``.
         membranes: neurons to their membrane after the last step.
         recorded: neurons to their spikes, ``(n_steps, batch, ...)``, without gradient.
+        readout: name of the neurons whose spikes are the output, None if it is something else.
     """
 
     output: Tensor
     membranes: dict[str, Tensor] = field(default_factory=dict)
     recorded: dict[str, Tensor] = field(default_factory=dict)
+    readout: str | None = None
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,8 @@ class FoldedPlan:
         run = _Run(self, net, x)
         run.names = record
         found = run.result()
-        return StepsRun(found.steps(run.size), run.membranes, run.recorded)
+        readout = readout_name(self.graph, net)
+        return StepsRun(found.steps(run.size), run.membranes, run.recorded, readout)
 
 
 def plan(graph: StepGraph, net: nn.Module, x: Tensor) -> FoldedPlan:

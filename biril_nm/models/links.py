@@ -10,7 +10,7 @@ from torch import Tensor, fx, nn
 
 from biril_nm.models.tracing import StepGraph, is_neuron, module_path, operation_of
 
-__all__ = ["INPUT", "Link", "find_links", "readout_name"]
+__all__ = ["INPUT", "Link", "find_links"]
 
 INPUT = "input"
 WEIGHT_LAYERS = (nn.Conv2d, nn.Linear)
@@ -68,16 +68,6 @@ def _asks_shape(node: fx.Node) -> bool:
 def find_links(graph: StepGraph, net: nn.Module) -> tuple[Link, ...]:
     """All links, in the order of their weight layers."""
     return _Links(graph, net).found()
-
-
-def readout_name(graph: StepGraph, net: nn.Module) -> str | None:
-    """Name of the neurons whose spikes the network returns, None if it returns something else."""
-    node = graph.result
-    if node.op == "call_function" and node.args[1:] == (0,):  # of the tuple of a neuron
-        node = cast(fx.Node, node.args[0])
-    modules = dict(net.named_modules(remove_duplicate=False))
-    called = node.op == "call_module" and is_neuron(modules[module_path(node)])
-    return module_path(node) if called else None
 
 
 class _Links:

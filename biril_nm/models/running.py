@@ -133,10 +133,19 @@ def run_in_loop(net: nn.Module, x: Tensor, record: Collection[str] = ()) -> Step
     return found
 
 
-def run_all_steps(net: nn.Module, x: Tensor, record: Collection[str] = ()) -> StepsRun:
-    """Run a network whose forward loops over ``(n_steps, batch, ...)`` itself, from rest."""
+def run_all_steps(
+    net: nn.Module, x: Tensor, record: Collection[str] = (), constant: bool = False
+) -> StepsRun:
+    """Run a network whose forward loops over the steps itself, from rest.
+
+    Args:
+        net: its forward takes ``(n_steps, batch, ...)``.
+        x: ``(n_steps, batch, ...)``.
+        record: names of neurons whose spikes to return.
+        constant: the forward takes one step and shows it ``n_steps`` times.
+    """
     _to_rest(net, _known.setdefault(net, _Known()))
-    return _observed(net, lambda: _first(net(x)), record, x.shape[0])
+    return _observed(net, lambda: _first(net(x[0] if constant else x)), record, x.shape[0])
 
 
 def _to_rest(net: nn.Module, known: _Known) -> None:
@@ -151,13 +160,16 @@ def _observed(net: nn.Module, forward: Any, record: Collection[str], n_steps: in
     """Call ``forward`` and note what the neurons give."""
     spikes: dict[str, list[Tensor]] = {name: [] for name in record}
     membranes: dict[str, Tensor] = {}
+    last: dict[str, Tensor] = {}
     handles = []
 
     def note(name: str) -> Any:
         def hook(neuron: Any, _: Any, result: Any) -> None:
             membranes[name] = result[-1] if isinstance(result, tuple) else neuron.mem
+            last.pop(name, None)  # the neurons that are called last come last
+            last[name] = _first(result).detach()
             if name in spikes:
-                spikes[name].append(_first(result).detach())
+                spikes[name].append(last[name])
 
         return hook
 
@@ -170,7 +182,9 @@ def _observed(net: nn.Module, forward: Any, record: Collection[str], n_steps: in
         for handle in handles:
             handle.remove()
     recorded = {name: torch.stack(s) for name, s in spikes.items() if len(s) == n_steps}
-    return StepsRun(output, membranes, recorded)
+    final = output[-1].detach()
+    equal = [name for name, s in last.items() if s.shape == final.shape and torch.equal(s, final)]
+    return StepsRun(output, membranes, recorded, equal[-1] if equal else None)
 
 
 def _first(result: Any) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar
 
 import torch
@@ -78,9 +78,25 @@ class SpikingNet(nn.Module):
         """The populations by name, in order; the last one is the readout."""
         raise NotImplementedError
 
+    @property
+    def readout_name(self) -> str | None:
+        """Name of the population whose spikes are the output, None if it is something else."""
+        return list(self.neurons)[-1]
+
     def links(self) -> tuple[Link, ...]:
-        """All weight layers with the populations that they join."""
-        return ()
+        """All weight layers with the populations that they join.
+
+        Raises:
+            ConfigError: they are not known.
+        """
+        raise NotImplementedError
+
+    def adapt(self, x: Tensor) -> None:
+        """Find out from an input what is not known of the network yet."""
+
+    def identity(self) -> dict[str, Any]:
+        """Plain values that a checkpoint of another network does not have."""
+        return {"network": self.name, "coding": asdict(self.coding)}
 
     def forward(self, x: Tensor, record: bool | Iterable[str] = False) -> NetOutput:
         """Run all steps from rest.

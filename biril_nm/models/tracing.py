@@ -23,6 +23,7 @@ __all__ = [
     "is_neuron",
     "module_path",
     "operation_of",
+    "readout_name",
     "reset_neurons",
     "trace_step",
 ]
@@ -84,6 +85,16 @@ def operation_of(node: fx.Node, net: nn.Module) -> Callable[..., Any]:
     path, _, name = target.rpartition(".")
     owner = net.get_submodule(path.removeprefix(ROOT).removeprefix("."))
     return lambda: getattr(owner, name)
+
+
+def readout_name(graph: StepGraph, net: nn.Module) -> str | None:
+    """Name of the neurons whose spikes the network returns, None if it returns something else."""
+    node = graph.result
+    if node.op == "call_function" and node.args[1:] == (0,):  # of the tuple of a neuron
+        node = cast(fx.Node, node.args[0])
+    modules = dict(net.named_modules(remove_duplicate=False))
+    called = node.op == "call_module" and is_neuron(modules[module_path(node)])
+    return module_path(node) if called else None
 
 
 class _OneStep(nn.Module):
@@ -214,7 +225,7 @@ class OwnState:
             path, _, attribute = key.rpartition(".")
             module = modules[path]
             if key not in self._saved:
-                delattr(module, attribute)
+                module.__dict__.pop(attribute, None)
                 continue
             value, copy = self._saved[key]
             _put(module, attribute, value, copy)

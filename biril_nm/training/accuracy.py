@@ -11,7 +11,7 @@ import torch
 from biril_nm.arguments import MAX_SEED, Seed, checked, shown
 from biril_nm.data.labels import check_labels
 from biril_nm.errors import ConfigError
-from biril_nm.models.net import BirilNet, encode
+from biril_nm.models.spiking_net import SpikingNet
 
 __all__ = ["Evaluation", "evaluate"]
 
@@ -34,11 +34,11 @@ class Evaluation:
 @torch.no_grad()
 @checked
 def evaluate(
-    net: BirilNet,
+    net: SpikingNet,
     loader: Iterable[tuple[Any, Any]],
     seed: Seed = 0,
     device: str | None = None,
-    decision: str = BirilNet.decision,
+    decision: str = SpikingNet.decision,
 ) -> Evaluation:
     """Run all batches of ``loader`` (values in 0..1, labels) in eval mode, from rest.
 
@@ -61,14 +61,15 @@ def evaluate(
     right = count = 0
     totals = dict.fromkeys(net.neurons, 0.0)
     for index, (values, labels) in enumerate(loader):
-        x = encode(net.config.coding, values, (seed + index) & MAX_SEED).to(place)
+        x = net.encode(values, (seed + index) & MAX_SEED).to(place)
         out = net(x, record=True)
-        known = check_labels(labels, x.shape[1], net.config.n_classes)
+        known = check_labels(labels, x.shape[1], net.n_classes)
         expected = torch.as_tensor(known, device=place)
         right += int((out.decide(decision) == expected).sum())
         count += len(expected)
         for name in totals:
-            totals[name] += float(out.recorded[name].mean()) * len(expected)
+            if name in out.recorded:  # a loop may call neurons more than once per step
+                totals[name] += float(out.recorded[name].mean()) * len(expected)
     net.train(was_training)
     if not count:
         raise ConfigError("the loader holds no samples; expected at least one batch")

@@ -6,6 +6,7 @@ An interrupted epoch starts again, and the resumed run ends in the same weights 
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +18,8 @@ from torch import Tensor
 from biril_nm.errors import BirilError, ConfigError, FileFormatError, bullet_list
 from biril_nm.models.files import as_array, net_from_parts, net_parts, read_parts
 from biril_nm.models.net import BirilNet
+from biril_nm.models.spiking_net import SpikingNet
+from biril_nm.models.weights import take_weights, weight_arrays
 from biril_nm.storage import write_document
 from biril_nm.training.config import TrainConfig
 
@@ -30,13 +33,14 @@ OPTIMIZER = "optimizer/"
 
 def write_checkpoint(
     path: Path,
-    net: BirilNet,
+    net: SpikingNet,
     optimizer: torch.optim.Optimizer,
     config: TrainConfig,
     records: list[dict[str, Any]],
 ) -> None:
     """Write the state after ``len(records)`` epochs."""
-    header, arrays = net_parts(net)
+    own = ({"network": net.identity()}, weight_arrays(net))
+    header, arrays = net_parts(net) if isinstance(net, BirilNet) else own
     header |= {
         "format": FORMAT,
         "version": VERSION,
@@ -57,7 +61,7 @@ def _finite(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_checkpoint(
-    path: Path, net: BirilNet, optimizer: torch.optim.Optimizer, config: TrainConfig
+    path: Path, net: SpikingNet, optimizer: torch.optim.Optimizer, config: TrainConfig
 ) -> list[dict[str, Any]]:
     """Put net and optimiser into the state of the file; returns the records so far.
 
@@ -66,17 +70,17 @@ def read_checkpoint(
         ConfigError: the file belongs to another network or configuration.
     """
     header, tensors = read_parts(path, FORMAT, VERSION)
-    stored = net_from_parts(header, tensors, path)
+    stored = None if "network" in header else net_from_parts(header, tensors, path)
     try:
         before = TrainConfig.from_dict(header["train_config"])
         records = [_checked_record(i, entry) for i, entry in enumerate(header["records"], 1)]
     except (BirilError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise FileFormatError(f"'{path}' holds no valid training state: {error}") from error
     findings = config.differences(before)
-    if (stored.name, stored.config) != (net.name, net.config):
-        findings.append(
-            f"model: {stored.name}, {stored.config} before, {net.name}, {net.config} now"
-        )
+    then = header["network"] if stored is None else f"{stored.name}, {stored.config}"
+    now = f"{net.name}, {net.config}" if isinstance(net, BirilNet) else _plain(net.identity())
+    if then != now:
+        findings.append(f"model: {then} before, {now} now")
     if findings:
         raise ConfigError(
             bullet_list(
@@ -85,7 +89,10 @@ def read_checkpoint(
                 findings,
             )
         )
-    net.load_state_dict(stored.state_dict())
+    if stored is None:
+        take_weights(net, tensors, path)
+    else:
+        net.load_state_dict(stored.state_dict())
     _load_optimizer(path, optimizer, tensors)
     return records
 
@@ -101,6 +108,11 @@ def read_records(path: Path) -> list[dict[str, Any]]:
         return [_checked_record(i, entry) for i, entry in enumerate(header["records"], 1)]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise FileFormatError(f"'{path}' holds no valid training state: {error}") from error
+
+
+def _plain(values: Mapping[str, Any]) -> Any:
+    """The values as a file gives them back."""
+    return json.loads(json.dumps(values))
 
 
 def _checked_record(epoch: int, record: Mapping[str, Any]) -> dict[str, Any]:

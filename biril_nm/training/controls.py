@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from biril_nm.models.net import BirilNet
+from biril_nm.models.spiking_net import SpikingNet
 from biril_nm.training.losses import LOSSES
 
 __all__ = ["without_update"]
@@ -18,7 +18,7 @@ __all__ = ["without_update"]
 
 @torch.no_grad()
 def without_update(
-    net: BirilNet, batch: tuple[Tensor, Tensor], loss: str, training: bool
+    net: SpikingNet, batch: tuple[Tensor, Tensor], loss: str, training: bool
 ) -> dict[str, float]:
     """Run a batch and measure it. No parameter changes; ``training`` lets BatchNorm follow the data."""
     x, labels = batch

@@ -12,19 +12,24 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from biril_nm.arguments import Seed, checked
+from biril_nm.coding import Coding
 from biril_nm.data.labels import check_labels
 from biril_nm.errors import ConfigError, DivergedError
 from biril_nm.models.files import save
-from biril_nm.models.net import BirilNet, encode
+from biril_nm.models.net import BirilNet
+from biril_nm.models.own import OwnNet
+from biril_nm.models.spiking_net import SpikingNet
+from biril_nm.models.weights import save_weights
 from biril_nm.training.accuracy import evaluate
 from biril_nm.training.callbacks import Callback
 from biril_nm.training.checkpoint import CHECKPOINT, read_checkpoint, write_checkpoint
 from biril_nm.training.config import TrainConfig
 from biril_nm.training.phases import PHASES, Batch, PhaseState, plastic_links
 from biril_nm.training.reporting import Reporter, check_reports
-from biril_nm.training.run_folder import MODEL, open_run
+from biril_nm.training.run_folder import MODEL, WEIGHTS, open_run
 from biril_nm.training.schedule import phase_at
 
 __all__ = ["History", "fit", "resolve_device"]
@@ -72,27 +77,30 @@ def resolve_device(name: str) -> torch.device:
 
 @checked
 def fit(
-    net: BirilNet,
+    net: nn.Module,
     loaders: tuple[Loader, Loader | None],
     config: TrainConfig | None = None,
     callbacks: Sequence[Callback] = (),
     out_dir: str | Path | None = None,
     resume: bool = False,
     force: bool = False,
+    coding: Coding | None = None,
 ) -> History:
     """Train ``net`` in place.
 
     Args:
-        net: the network.
+        net: a network of :func:`biril_nm.build_model`, or any module of snnTorch neurons
+            (:class:`biril_nm.models.OwnNet` says what its forward may be).
         loaders: training and test batches of (values in 0..1, labels). A loader with a method
             ``epoch(number)`` (:class:`biril_nm.data.Batches`) gives each epoch its own order
             and makes a resumed run equal to an uninterrupted one; others are iterated as they are.
         config: settings.
         callbacks: observers.
         out_dir: folder for checkpoint.pt, metrics.jsonl, TensorBoard events, curves.png and, at
-            the end, model.pt.
+            the end, model.pt; of other modules weights.pt (:func:`biril_nm.models.load_weights`).
         resume: continue from ``out_dir/checkpoint.pt`` if it is there.
         force: remove the run that is there and start anew.
+        coding: how values become the input of a module that does not know it.
 
     Raises:
         ConfigError: settings that do not fit the net or the checkpoint, or labels that do not fit.
@@ -103,6 +111,7 @@ def fit(
             keeps the epochs before it.
     """
     settings = config or TrainConfig()
+    net = _trainable(net, coding)
     if set(settings.cycle) & set("SH"):
         plastic_links(net, settings.plastic)
     device = resolve_device(settings.device)
@@ -114,8 +123,20 @@ def fit(
         return _run(net, loaders, settings, callbacks, device, folder)
 
 
+def _trainable(net: nn.Module, coding: Coding | None) -> SpikingNet:
+    if not any(p.requires_grad for p in net.parameters()):
+        raise ConfigError(f"{type(net).__name__} has no parameters that learn; expected some")
+    if not isinstance(net, SpikingNet):
+        return OwnNet(net, coding or Coding())
+    if coding is not None and coding != net.coding:
+        raise ConfigError(
+            f"coding is {coding}, and the network has {net.coding}; expected one. Leave coding out"
+        )
+    return net
+
+
 def _run(
-    net: BirilNet,
+    net: SpikingNet,
     loaders: tuple[Loader, Loader | None],
     settings: TrainConfig,
     callbacks: Sequence[Callback],
@@ -145,14 +166,22 @@ def _run(
             reporter.close()
     net.eval()
     if folder is not None:
-        save(net, folder / MODEL, force=True)
+        _save(net, folder)
     for callback in callbacks:
         callback.on_train_end(records)
     return History(records)
 
 
+def _save(net: SpikingNet, folder: Path) -> None:
+    if isinstance(net, BirilNet):
+        save(net, folder / MODEL, force=True)
+    else:
+        module = net.module if isinstance(net, OwnNet) else net
+        save_weights(module, folder / WEIGHTS, force=True)
+
+
 def _epoch(
-    net: BirilNet,
+    net: SpikingNet,
     loaders: tuple[Loader, Loader | None],
     settings: TrainConfig,
     optimizer: torch.optim.Optimizer,
@@ -181,7 +210,7 @@ def _epoch(
 
 
 def _train(
-    net: BirilNet,
+    net: SpikingNet,
     train: Any,
     settings: TrainConfig,
     optimizer: torch.optim.Optimizer,
@@ -227,13 +256,14 @@ def _diverged(found: str, epoch: int, settings: TrainConfig) -> DivergedError:
     )
 
 
-def _batches(net: BirilNet, loader: Any, seed: Seed, epoch: int) -> Iterator[Batch]:
+def _batches(net: SpikingNet, loader: Any, seed: Seed, epoch: int) -> Iterator[Batch]:
     device = next(net.parameters()).device
     batches = loader.epoch(epoch) if hasattr(loader, "epoch") else loader
     for index, (values, labels) in enumerate(batches):
-        x = encode(net.config.coding, values, _mix(seed, epoch, index))
-        known = check_labels(labels, x.shape[1], net.config.n_classes)
-        yield x.to(device), torch.as_tensor(known, device=device)
+        x = net.encode(values, _mix(seed, epoch, index)).to(device)
+        net.adapt(x)
+        known = check_labels(labels, x.shape[1], net.n_classes)
+        yield x, torch.as_tensor(known, device=device)
 
 
 def _mix(*numbers: int) -> int:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from biril_nm.arguments import Seed, checked, unknown_name
 from biril_nm.errors import ConfigError
 from biril_nm.models.links import INPUT, Link
-from biril_nm.models.net import BirilNet, NetOutput
+from biril_nm.models.spiking_net import NetOutput, SpikingNet
 from biril_nm.training.controls import without_update
 from biril_nm.training.local_rule.plasticity import Grid, LocalLearner, PlasticityConfig
 from biril_nm.training.local_rule.torch_engine import Activity
@@ -36,7 +36,7 @@ PLASTIC = ("conv", "conv+fc", "last")
 
 
 @checked
-def plastic_links(net: BirilNet, plastic: str = "conv") -> tuple[Link, ...]:
+def plastic_links(net: SpikingNet, plastic: str = "conv") -> tuple[Link, ...]:
     """The weight layers that S and H change by the local rule.
 
     ``"conv"``: convolutions except the first one (its input may be graded) and 1x1 projections;
@@ -50,9 +50,8 @@ def plastic_links(net: BirilNet, plastic: str = "conv") -> tuple[Link, ...]:
     if plastic not in PLASTIC:
         raise ConfigError(f"plastic is '{plastic}'; expected one of {', '.join(PLASTIC)}")
     links = net.links()
-    readout = list(net.neurons)[-1]
     pairs = Counter(link.name for link in links)  # a rule has one source and one target
-    outer = {link.name for link in links if link.pre == INPUT or link.post == readout}
+    outer = {link.name for link in links if link.pre == INPUT or link.post == net.readout_name}
     inner = [link for link in links if pairs[link.name] == 1 and link.name not in outer]
     convs = [k for k in inner if isinstance(k.layer, nn.Conv2d) and k.layer.kernel_size != (1, 1)]
     linear = [link for link in inner if isinstance(link.layer, nn.Linear)]
@@ -96,7 +95,7 @@ class PhaseState:
 
 
 def stbp(
-    net: BirilNet, batch: Batch, optimizer: torch.optim.Optimizer, state: PhaseState
+    net: SpikingNet, batch: Batch, optimizer: torch.optim.Optimizer, state: PhaseState
 ) -> Metrics:
     """Phase B."""
     net.train()
@@ -104,7 +103,7 @@ def stbp(
 
 
 def stdp(
-    net: BirilNet, batch: Batch, optimizer: torch.optim.Optimizer, state: PhaseState
+    net: SpikingNet, batch: Batch, optimizer: torch.optim.Optimizer, state: PhaseState
 ) -> Metrics:
     """Phase S."""
     x, labels = batch
@@ -121,7 +120,7 @@ def stdp(
 
 
 def stdp_stbp(
-    net: BirilNet, batch: Batch, optimizer: torch.optim.Optimizer, state: PhaseState
+    net: SpikingNet, batch: Batch, optimizer: torch.optim.Optimizer, state: PhaseState
 ) -> Metrics:
     """Phase H."""
     links = plastic_links(net, state.plastic)
@@ -135,7 +134,7 @@ def stdp_stbp(
 
 
 def _gradient_step(
-    net: BirilNet,
+    net: SpikingNet,
     batch: Batch,
     optimizer: torch.optim.Optimizer,
     state: PhaseState,
@@ -201,25 +200,25 @@ class Phase:
         updates: ``"all"``, ``"plastic"`` or ``"none"``, the layers that it changes.
     """
 
-    run: Callable[[BirilNet, Batch, torch.optim.Optimizer, PhaseState], Metrics]
+    run: Callable[[SpikingNet, Batch, torch.optim.Optimizer, PhaseState], Metrics]
     title: str
     updates: str
 
-    def updated_layers(self, net: BirilNet, plastic: str = "conv") -> tuple[str, ...]:
+    def updated_layers(self, net: SpikingNet, plastic: str = "conv") -> tuple[str, ...]:
         """Names of the layers that this phase may change in ``net``."""
         if self.updates == "none":
             return ()
         if self.updates == "plastic":
             return tuple(link.name for link in plastic_links(net, plastic))
         return tuple(
-            name
-            for name, layer in net.layers.named_modules()
+            name.removeprefix("layers.").removeprefix("module.")
+            for name, layer in net.named_modules()
             if list(layer.parameters(recurse=False))
         )
 
 
 def frozen(
-    net: BirilNet, batch: Batch, optimizer: torch.optim.Optimizer, state: PhaseState
+    net: SpikingNet, batch: Batch, optimizer: torch.optim.Optimizer, state: PhaseState
 ) -> Metrics:
     """Phase F: as the published code runs S. No parameter changes, BatchNorm follows the data."""
     optimizer.zero_grad(set_to_none=True)
@@ -227,7 +226,7 @@ def frozen(
 
 
 def idle(
-    net: BirilNet, batch: Batch, optimizer: torch.optim.Optimizer, state: PhaseState
+    net: SpikingNet, batch: Batch, optimizer: torch.optim.Optimizer, state: PhaseState
 ) -> Metrics:
     """Phase I: nothing changes."""
     optimizer.zero_grad(set_to_none=True)

@@ -41,6 +41,7 @@ READ = {
     "ConnectionRecording", "Evaluation", "Factor", "FloatAgreement", "GraphEvaluation", "History",
     "Link", "Loaders", "Mismatch", "NetOutput", "Node", "NodeRecording", "ParityReport", "Recording",
     "readout_scores", "Register", "ResetMode", "Shape", "ShardCounts", "Shift", "SignMode", "SpikeReset",
+    "SpikingNet",
     "register",
     "unregister",
 }  # fmt: skip

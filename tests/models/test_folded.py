@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from biril_nm.models.links import find_links, readout_name
+from biril_nm.models.links import find_links
 from biril_nm.models.running import run_in_loop, run_steps, step_graph
-from biril_nm.models.tracing import UntraceableError
+from biril_nm.models.tracing import UntraceableError, readout_name
 
 N_STEPS, BATCH = 6, 4
 

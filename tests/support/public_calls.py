@@ -151,6 +151,9 @@ def exports(t: Things) -> Calls:
         models.build_model: {"name": "mlp", "config": t.config, "seed": 0},
         models.load: {"path": file / "model.pt"},
         models.save: {"net": t.net, "path": file / "again.pt", "force": True},
+        models.save_weights: {"module": t.net, "path": file / "weights.pt", "force": True},
+        models.load_weights: {"module": t.net, "path": file / "weights.pt"},
+        models.OwnNet: {"module": t.net.layers, "coding": t.coding, "takes": "step"},
         models.encode: {"coding": t.coding, "values": t.spikes, "seed": 0},
         export.get_backend: {"name": "lava"},
         export.to_nir: {

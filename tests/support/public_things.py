@@ -71,5 +71,6 @@ class Things:
         self.graph.save(folder / "g.loihi.npz")
         self.run.save(folder / "run.npz")
         models.save(self.net, folder / "model.pt")
+        models.save_weights(self.net, folder / "weights.pt")
         nir_files.write_nir(folder / "n.nir", self.nir)
         export.write_netx(self.graph, folder / "n.net")

@@ -1,0 +1,195 @@
+"""OwnNet: any module of snnTorch neurons as a network that can be trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from biril_nm.arguments import checked
+from biril_nm.coding import Coding
+from biril_nm.errors import ConfigError
+from biril_nm.models.folded import StepsRun
+from biril_nm.models.links import Link, find_links
+from biril_nm.models.running import run_all_steps, run_steps, step_graph
+from biril_nm.models.spiking_net import NetOutput, SpikingNet
+from biril_nm.models.tracing import (
+    OwnState,
+    UntraceableError,
+    is_neuron,
+    readout_name,
+    reset_neurons,
+)
+
+__all__ = ["TAKES", "OwnNet"]
+
+TAKES = ("step", "steps", "image")
+
+
+class OwnNet(SpikingNet):
+    """A module of snnTorch neurons over time.
+
+    Its forward takes one ``"step"`` of the input ``(batch, ...)`` and is called once per step; or all
+    ``"steps"``, ``(n_steps, batch, ...)``; or one ``"image"`` ``(batch, ...)``, which it shows at each step
+    itself (direct coding). It returns spikes, or a tuple that begins with them: of one step, or of all
+    steps, ``(n_steps, batch, n_classes)``.
+
+    The score of a class is the spike count of its output neuron plus ``mem_last / threshold``; where the
+    output is not the spikes of neurons, the sum of the output over the steps.
+
+    Args:
+        module: the network.
+        coding: how values become its input.
+        takes: ``"step"``, ``"steps"`` or ``"image"``; None: found out at the first input.
+
+    Raises:
+        ConfigError: no snnTorch neurons in the module, or ``takes`` is none of these.
+    """
+
+    @checked
+    def __init__(self, module: nn.Module, coding: Coding, takes: str | None = None) -> None:
+        super().__init__()
+        self.name, self.coding, self.takes = type(module).__name__, coding, takes
+        self.n_classes: int | None = None
+        self.module = module
+        if takes is not None and takes not in TAKES:
+            raise ConfigError(f"takes is '{takes}'; expected one of {', '.join(TAKES)}")
+        if not self.neurons:
+            raise ConfigError(
+                f"{self.name} holds no neurons of snnTorch; expected a module with spiking neurons"
+            )
+
+    @property
+    def neurons(self) -> dict[str, Any]:
+        """The neuron layers by name."""
+        return {name: layer for name, layer in self.module.named_modules() if is_neuron(layer)}
+
+    @property
+    def readout_name(self) -> str | None:
+        """Name of the neurons whose spikes a forward of one step returns."""
+        try:
+            return readout_name(step_graph(self.module), self.module)
+        except UntraceableError:
+            return None
+
+    def links(self) -> tuple[Link, ...]:
+        """All weight layers with the populations that they join.
+
+        Raises:
+            ConfigError: they are not known, because one step of the forward cannot be traced.
+        """
+        try:
+            return find_links(step_graph(self.module), self.module)
+        except UntraceableError as error:
+            raise ConfigError(
+                f"the layers between the neurons of {self.name} are not known: {error}; expected a forward "
+                f"of one step that depends on no value. Rewrite it, or use a schedule of B only"
+            ) from error
+
+    def forward(self, x: Tensor, record: bool | Iterable[str] = False) -> NetOutput:
+        """Run all steps from rest.
+
+        Args:
+            x: input ``(n_steps, batch, *input_shape)``.
+            record: True or the names of the populations whose spikes to return.
+
+        Raises:
+            ConfigError: the module does not return what is expected of it.
+        """
+        self.adapt(x)
+        names = {"input", *self.neurons} if record is True else set(record or ())
+        run = self._run(x, names)
+        spikes = run.output
+        membrane = torch.zeros_like(spikes[-1])
+        if run.readout is not None:
+            membrane = run.membranes[run.readout] / self.neurons[run.readout].threshold
+        recorded = {"input": x, **run.recorded} if "input" in names else run.recorded
+        return NetOutput(spikes, spikes.sum(dim=0) + membrane, membrane, recorded)
+
+    def adapt(self, x: Tensor) -> None:
+        """Find out what the forward takes and how many classes there are.
+
+        Raises:
+            ConfigError: the module does not return what is expected of it.
+        """
+        if self.n_classes is not None:
+            return
+        part = x[:, :2]
+        if self.takes is None:
+            self.takes = self._found(part)
+        with _Unmarked(self.module):
+            output = self._run(part, ()).output
+        if output.ndim != 3 or output.shape[:2] != part.shape[:2]:
+            one = "(batch, n_classes)" if self.takes == "step" else "(n_steps, batch, n_classes)"
+            found = tuple(output.shape[1:] if self.takes == "step" else output.shape)
+            raise ConfigError(
+                f"{self.name} returns shape {found} for {tuple(part.shape)}; expected {one} first"
+            )
+        self.n_classes = int(output.shape[2])
+
+    def _run(self, x: Tensor, names: Iterable[str]) -> StepsRun:
+        if self.takes == "step":
+            return run_steps(self.module, x, set(names))
+        return run_all_steps(self.module, x, set(names), constant=self.takes == "image")
+
+    def _found(self, x: Tensor) -> str:
+        """What the forward takes: it loops if it calls its neurons once per step."""
+        try:
+            step_graph(self.module)
+        except UntraceableError:
+            n_steps = x.shape[0]
+            for takes, given in (("steps", x), ("image", x[0])):
+                if n_steps > 1 and self._calls(given) == n_steps:
+                    return takes
+        return "step"
+
+    def _calls(self, x: Tensor) -> int:
+        """How often a forward calls the neurons that it calls most; 0 if it fails."""
+        counts = dict.fromkeys(self.neurons, 0)
+
+        def counter(name: str) -> Callable[..., None]:
+            def count(*_: Any) -> None:
+                counts[name] += 1
+
+            return count
+
+        with _Unmarked(self.module):
+            handles = [n.register_forward_hook(counter(k)) for k, n in self.neurons.items()]
+            try:
+                self.module(x)
+            except Exception:  # of the user's forward: it does not take this
+                return 0
+            finally:
+                for handle in handles:
+                    handle.remove()
+        return max(counts.values())
+
+    def extra_repr(self) -> str:
+        """What it takes, for ``repr``."""
+        return f"takes {self.takes or 'step, steps or image'}, {self.coding}"
+
+
+class _Unmarked:
+    """Runs of a module that leave no trace: eval mode, attributes and random numbers put back."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self._module = module
+        self._contexts = (torch.no_grad(), torch.random.fork_rng(devices=[]))
+
+    def __enter__(self) -> None:
+        self._modes = [(m, m.training) for m in self._module.modules()]
+        self._state = OwnState(self._module)
+        for context in self._contexts:
+            context.__enter__()
+        self._module.eval()
+        reset_neurons(self._module)
+
+    def __exit__(self, *error: Any) -> None:
+        for context in reversed(self._contexts):
+            context.__exit__(*error)
+        self._state.restore()
+        for module, training in self._modes:
+            module.training = training
+        reset_neurons(self._module)

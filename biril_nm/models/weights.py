@@ -1,0 +1,77 @@
+"""Weights of any module in the container of ``model.pt``: nothing in the file is executed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from biril_nm.arguments import checked
+from biril_nm.errors import ConfigError, FileFormatError
+from biril_nm.models.files import WEIGHTS, as_array, check_shapes, check_tensors, read_parts
+from biril_nm.storage import check_output, write_document
+
+__all__ = ["load_weights", "save_weights", "take_weights", "weight_arrays"]
+
+FORMAT = "biril-nm weights"
+VERSION = 1
+
+
+def weight_arrays(module: nn.Module) -> dict[str, NDArray[Any]]:
+    """Parameters and buffers under the names of a file.
+
+    Raises:
+        ConfigError: the state holds something other than tensors.
+    """
+    state = module.state_dict()
+    other = [name for name, value in state.items() if not isinstance(value, Tensor)]
+    if other:
+        raise ConfigError(
+            f"the state of {type(module).__name__} holds {other[:8]}, which are no tensors; expected "
+            f"tensors. Leave out get_extra_state"
+        )
+    return {f"{WEIGHTS}{name}": as_array(value) for name, value in state.items()}
+
+
+def take_weights(module: nn.Module, tensors: Mapping[str, Tensor], path: str | Path) -> None:
+    """Put the weights of a file into ``module``.
+
+    Raises:
+        FileFormatError: they are not those of such a module.
+    """
+    source = Path(path)
+    state = {k.removeprefix(WEIGHTS): v for k, v in tensors.items() if k.startswith(WEIGHTS)}
+    check_tensors(source, state)
+    check_shapes(source, state, module.state_dict())
+    try:
+        module.load_state_dict(state)
+    except RuntimeError as error:  # complex numbers of the right shape
+        raise FileFormatError(f"'{source}' holds weights that are no plain numbers") from error
+
+
+@checked
+def save_weights(module: nn.Module, path: str | Path, force: bool = False) -> None:
+    """Write the parameters and buffers of ``module`` to ``path`` atomically.
+
+    Raises:
+        OutputExistsError: the file exists and ``force`` is False.
+        ConfigError: its state holds something other than tensors.
+    """
+    target = check_output(path, force)
+    header = {"format": FORMAT, "version": VERSION}
+    write_document(target, header, weight_arrays(module), compress=False)
+
+
+@checked
+def load_weights(module: nn.Module, path: str | Path) -> None:
+    """Put the weights of a file of :func:`save_weights` into ``module``.
+
+    Raises:
+        FileFormatError: truncated, hostile, of another format, or of another module.
+    """
+    with torch.no_grad():
+        take_weights(module, read_parts(path, FORMAT, VERSION)[1], path)

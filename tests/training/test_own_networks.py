@@ -1,0 +1,212 @@
+"""fit on own modules of snnTorch neurons: what their forward may be, phases, files, resume, refusals."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import snntorch as snn
+import torch
+from torch import Tensor, nn
+
+import biril_nm as bnm
+from biril_nm.coding import Coding
+from biril_nm.errors import ConfigError, FileFormatError
+from biril_nm.models import OwnNet, build_model, load_weights, save_weights
+from biril_nm.training import TrainConfig, evaluate
+
+CODING = Coding("direct", 4)
+QUIET = {"tensorboard": False, "curves": False}
+
+
+class Step(nn.Module):
+    """One step: a convolution with a residual sum behind it, spikes and membrane of the readout."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.lif1 = nn.Conv2d(1, 3, 3, padding=1), self.leaky()
+        self.conv2, self.lif2 = nn.Conv2d(3, 3, 3, padding=1), self.leaky()
+        self.fc, self.out = nn.Linear(3 * 16, 2), snn.Leaky(beta=0.9)
+
+    def leaky(self) -> snn.Leaky:
+        return snn.Leaky(beta=0.8, init_hidden=True)
+
+    def step(self, x: Tensor) -> Any:
+        y = self.lif1(self.conv1(x))
+        y = self.lif2(self.conv2(y) + y)
+        return self.out(self.fc(y.flatten(1)))
+
+    def forward(self, x: Tensor) -> Any:
+        return self.step(x)
+
+
+class Steps(Step):
+    """All steps in a loop of its own."""
+
+    def forward(self, x: Tensor) -> Any:
+        found = [self.step(step) for step in x]
+        return tuple(torch.stack(series) for series in zip(*found))
+
+
+class Image(Step):
+    """A picture, shown four times."""
+
+    def forward(self, x: Tensor) -> Any:
+        return torch.stack([self.step(x)[0] for _ in range(4)])
+
+
+class Stateful(Step):
+    """Keeps a value of its own, so that one step cannot be traced."""
+
+    held: Any = None
+
+    def forward(self, x: Tensor) -> Any:
+        self.held = x if self.held is None else x + 0.5 * self.held
+        return self.step(self.held)
+
+
+KINDS = {Step: "step", Steps: "steps", Image: "image", Stateful: "step"}
+
+
+def data() -> list[tuple[np.ndarray, np.ndarray]]:
+    """Two classes: bright above or bright below."""
+    random = np.random.default_rng(0)
+    labels = random.integers(0, 2, (3, 16))
+    values = random.random((3, 16, 1, 4, 4)) * 0.4
+    values[labels == 0, :, :2] += 0.6
+    values[labels == 1, :, 2:] += 0.6
+    return list(zip(values, labels))
+
+
+def made(kind: type[Step], seed: int = 0) -> Step:
+    torch.manual_seed(seed)
+    return kind()
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_every_kind_of_forward_learns_the_same(kind: type[Step]) -> None:
+    net, batches = made(kind), data()
+    settings = TrainConfig(schedule="B", epochs=4, lr=0.02, device="cpu")
+    history = bnm.fit(net, (batches, batches), settings, coding=CODING)
+    assert history.records[-1]["loss"] < 0.8 * history.records[0]["loss"]
+    assert history.test_accuracy is not None
+    assert history.test_accuracy > 0.8
+    rates = history.records[-1]["firing_rates"]
+    assert set(rates) == {"lif1", "lif2", "out"}
+    assert all(rate > 0 for rate in rates.values())
+    wrapped = OwnNet(net, CODING)
+    assert evaluate(wrapped, batches).accuracy == history.test_accuracy
+    assert (wrapped.takes, wrapped.n_classes) == (KINDS[kind], 2)
+    if kind is not Stateful:
+        plain = made(Step)
+        bnm.fit(plain, (batches, None), settings, coding=CODING)
+        for name, value in plain.state_dict().items():
+            torch.testing.assert_close(net.state_dict()[name], value, rtol=1e-3, atol=1e-4)
+
+
+def test_local_rules_change_own_layers() -> None:
+    net = made(Step)
+    before = {name: p.detach().clone() for name, p in net.named_parameters()}
+    bnm.fit(net, (data(), None), TrainConfig(schedule="S", epochs=1, device="cpu"), coding=CODING)
+    changed = [n for n, p in net.named_parameters() if not torch.equal(p.detach(), before[n])]
+    assert changed == ["conv2.weight"]
+    bnm.fit(net, (data(), None), TrainConfig(schedule="H", epochs=1, device="cpu"), coding=CODING)
+    assert not torch.equal(net.fc.weight.detach(), before["fc.weight"])
+
+
+class Interrupted:
+    """Batches that end a run in its second epoch, once."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __len__(self) -> int:
+        return len(data())
+
+    def __iter__(self) -> Iterator[Any]:
+        self.calls += 1
+        if self.calls == 2:
+            raise KeyboardInterrupt
+        return iter(data())
+
+
+@pytest.mark.parametrize("kind", [Step, Stateful], ids=lambda kind: kind.__name__)
+def test_resumed_run_ends_in_the_same_weights(kind: type[Step], tmp_path: Path) -> None:
+    settings = TrainConfig(schedule="BH" if kind is Step else "B", epochs=3, device="cpu", **QUIET)  # type: ignore[arg-type]
+    whole, broken = made(kind), made(kind)
+    bnm.fit(whole, (data(), None), settings, coding=CODING, out_dir=tmp_path / "whole")
+    loader = Interrupted()
+    with pytest.raises(KeyboardInterrupt):
+        bnm.fit(broken, (loader, None), settings, coding=CODING, out_dir=tmp_path / "broken")
+    again = made(kind, seed=5)
+    folder = tmp_path / "broken"
+    bnm.fit(again, (loader, None), settings, coding=CODING, out_dir=folder, resume=True)
+    for name, value in whole.state_dict().items():
+        assert torch.equal(again.state_dict()[name], value)
+    assert sorted(p.name for p in folder.glob("*.pt")) == ["checkpoint.pt", "weights.pt"]
+    loaded = made(kind, seed=7)
+    load_weights(loaded, folder / "weights.pt")
+    assert torch.equal(loaded.fc.weight, whole.fc.weight)
+
+
+def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path) -> None:
+    settings = TrainConfig(schedule="B", epochs=2, device="cpu", **QUIET)  # type: ignore[arg-type]
+    bnm.fit(made(Step), (data(), None), settings, coding=CODING, out_dir=tmp_path / "own")
+    with pytest.raises(ConfigError, match="model: .*'Step'.* before, .*'Steps'.* now"):
+        bnm.fit(
+            made(Steps),
+            (data(), None),
+            settings,
+            coding=CODING,
+            out_dir=tmp_path / "own",
+            resume=True,
+        )
+    config = bnm.ModelConfig(input_shape=(1, 4, 4), n_classes=2, hidden=(5,), coding=CODING)
+    with pytest.raises(ConfigError, match="before, mlp, ModelConfig"):
+        bnm.fit(
+            build_model("mlp", config),
+            (data(), None),
+            settings,
+            out_dir=tmp_path / "own",
+            resume=True,
+        )
+
+
+def test_weights_of_another_module_are_refused(tmp_path: Path) -> None:
+    save_weights(nn.Linear(2, 3), tmp_path / "w.pt")
+    with pytest.raises(FileFormatError, match="weights do not belong to its model; missing"):
+        load_weights(made(Step), tmp_path / "w.pt")
+    with pytest.raises(
+        FileFormatError, match=r"weight is torch.float32 \(3, 2\); expected \(2, 2\)"
+    ):
+        load_weights(nn.Linear(2, 2), tmp_path / "w.pt")
+
+
+def test_refusals() -> None:
+    batches = data()
+    settings = TrainConfig(schedule="S", epochs=1, device="cpu")
+    for kind in (Steps, Stateful):
+        with pytest.raises(
+            ConfigError, match=f"between the neurons of {kind.__name__} are not known"
+        ):
+            bnm.fit(made(kind), (batches, None), settings, coding=CODING)
+    with pytest.raises(ConfigError, match="Linear holds no neurons of snnTorch"):
+        bnm.fit(nn.Linear(2, 2), (batches, None), settings)
+    with pytest.raises(ConfigError, match="Leaky has no parameters that learn"):
+        bnm.fit(snn.Leaky(beta=0.5), (batches, None), settings)
+    with pytest.raises(ConfigError, match="takes is 'all'; expected one of step, steps, image"):
+        OwnNet(made(Step), CODING, takes="all")
+    net = build_model("mlp")
+    with pytest.raises(ConfigError, match="the network has .* Leave coding out"):
+        bnm.fit(net, (batches, None), settings, coding=Coding("rate", 3))
+    flat = nn.Sequential(nn.Conv2d(1, 2, 3), snn.Leaky(beta=0.5, init_hidden=True))
+    with pytest.raises(
+        ConfigError, match=r"Sequential returns shape \(2, 2, 2, 2\) for .*\(batch, n_classes\)"
+    ):
+        bnm.fit(flat, (batches, None), TrainConfig(schedule="B", device="cpu"), coding=CODING)
+    with pytest.raises(ConfigError, match="labels are 6 to 7; expected 0 to 1"):
+        wrong = [(values, labels + 6) for values, labels in batches]
+        bnm.fit(made(Step), (wrong, None), TrainConfig(schedule="B", device="cpu"), coding=CODING)
