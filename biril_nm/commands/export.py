@@ -38,8 +38,12 @@ class Quantisation:
         typer.Option(help="'accumulate': sum the output of a last linear layer over the steps."),
     ] = None
     scale_search: Annotated[
-        str, typer.Option(help="Largest weight that does not clip: by max, percentile or mse.")
-    ] = "max"
+        str,
+        typer.Option(
+            help="Largest weight that does not clip: by max, percentile or mse; auto: mse below 5 bits, "
+            "else max."
+        ),
+    ] = "auto"
     split_mixed: Annotated[
         bool, typer.Option("--split-mixed", help="Two one-signed connections, one bit more each.")
     ] = False

@@ -19,6 +19,7 @@ import typer
 from biril_nm.engines import available_engines
 from biril_nm.errors import ConfigError
 from biril_nm.export.backends import available_backends
+from biril_nm.loihi import WEIGHT_BITS
 
 __all__ = [
     "MAX_COUNT",
@@ -34,6 +35,7 @@ __all__ = [
     "Seed",
     "To",
     "expand_groups",
+    "parse_weight_bits",
     "refuse_empty",
 ]
 
@@ -61,6 +63,17 @@ Backend = Annotated[
         help=f"Engine: {', '.join(available_engines())}; default: torch for .pt, else sim."
     ),
 ]
+
+
+def _check_weight_bits(text: str) -> str:
+    try:
+        bits = parse_weight_bits(text)
+    except ConfigError as error:
+        raise typer.BadParameter(str(error)) from error
+    for each in bits.values() if isinstance(bits, dict) else (bits,):
+        if not 1 <= each <= WEIGHT_BITS:
+            raise typer.BadParameter(f"{each} is not in the range 1<=x<={WEIGHT_BITS}.")
+    return text
 
 
 @dataclass(frozen=True)
@@ -93,7 +106,14 @@ class Lowering:
             "'continuous' by dt r x."
         ),
     ] = None
-    weight_bits: Annotated[int, typer.Option(min=1, max=8, help="Bits per weight.")] = 8
+    weight_bits: Annotated[
+        str,
+        typer.Option(
+            help="Bits per weight, 1 to 8; connections from graded input keep 8. Or each by name, with * for "
+            "the others: conv1=8,*=3.",
+            callback=_check_weight_bits,
+        ),
+    ] = "8"
     decision: Annotated[
         str | None,
         typer.Option(
@@ -101,6 +121,27 @@ class Lowering:
             "+ v/vth) or 'membrane'; default: as SRC says."
         ),
     ] = None
+
+
+def parse_weight_bits(text: str) -> int | dict[str, int]:
+    """``--weight-bits`` as :func:`biril_nm.export.lower` takes it: ``"3"``, or ``"conv1=8,*=3"``.
+
+    Raises:
+        ConfigError: a text of another form.
+    """
+    pairs = [part.rpartition("=") for part in text.split(",")]
+    try:
+        if len(pairs) == 1 and not pairs[0][1]:
+            return int(text)
+        found = {name: int(bits) for name, _, bits in pairs}
+    except ValueError:
+        found = {}
+    if not all(found) or len(found) < len(pairs):
+        raise ConfigError(
+            f"weight bits are '{text}'; expected a number from 1 to 8, or connections with theirs, such as "
+            f"conv1=8,*=3"
+        )
+    return found
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from biril_nm.coding import Coding, check_decision
-from biril_nm.commands.options import Lowering, NetxReading
+from biril_nm.commands.options import Lowering, NetxReading, parse_weight_bits
 from biril_nm.errors import ConfigError, FileFormatError
 from biril_nm.export.loihi_file import GRAPH_SUFFIX
 from biril_nm.hw_graph import LoihiGraph
@@ -124,7 +124,7 @@ def lowered_stages(
         LoweringOptions(
             chip=how.chip,
             dt_s=None if source.kind == "pt" else how.dt,
-            weight_bits=how.weight_bits,
+            weight_bits=parse_weight_bits(how.weight_bits),
             reset=how.reset,
             if_integration=how.if_integration,
             **choices,

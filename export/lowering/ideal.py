@@ -60,7 +60,7 @@ def _recomputed(nir_graph: nir.NIRGraph, graph: LoihiGraph | None) -> dict[str, 
     dt_s = metadata.get("dt_s")
     flat = settle_integration(flat, dt_s, metadata.get("if_integration"))
     net = float_net(flat, 1.0 if dt_s is None else float(dt_s))
-    net = split_signs(net) if metadata.get("split_mixed") else net
+    net = split_signs(net, lambda link: link.name not in metadata["quantisation"])
     ideal = {}
     for node in normalise(net).values():
         for link in node.links:

@@ -14,9 +14,11 @@ from numpy.typing import ArrayLike
 
 from biril_nm.arguments import Seed, checked
 from biril_nm.export.design_rules import check_design
+from biril_nm.export.lowering.numbers.weight_grid import AUTO
 from biril_nm.export.lowering.options import LoweringOptions
 from biril_nm.export.lowering.passes.assemble import assemble
 from biril_nm.export.lowering.passes.balance_delays import balance_delays
+from biril_nm.export.lowering.passes.bits import with_bits
 from biril_nm.export.lowering.passes.calibrate import calibrate_peaks
 from biril_nm.export.lowering.passes.describe import (
     describe,
@@ -49,12 +51,12 @@ def lower(
     nir_graph: nir.NIRGraph,
     chip: ChipProfile | str = LOIHI2,
     dt_s: float | None = None,
-    weight_bits: int = WEIGHT_BITS,
+    weight_bits: int | Mapping[str, int] = WEIGHT_BITS,
     reset: str | None = None,
     calibration: ArrayLike | Mapping[str, ArrayLike] | None = None,
     seed: Seed = 0,
     readout: str | None = None,
-    scale_search: str = "max",
+    scale_search: str = AUTO,
     split_mixed: bool = False,
     if_integration: str | None = None,
     decision: str | None = None,
@@ -65,7 +67,9 @@ def lower(
         nir_graph: from :func:`to_nir`, ``nir.read`` or any other producer.
         chip: register limits.
         dt_s: width of a step in seconds; needed if the file does not say and something depends on it.
-        weight_bits: bits per weight, 1 to 8.
+        weight_bits: bits per weight, 1 to 8; connections from graded input keep 8, which costs little and
+            gains much. A dict names connections (or the nodes that they are made of): ``{"conv1": 8,
+            "*": 3}``, where ``"*"`` stands for all others.
         reset: where the file does not say it, ``"zero"`` says that spikes set v to 0, ``"subtract"`` that
             they take the threshold from v; ``"force-zero"`` changes what the file says into zero.
         calibration: chip input ``(n_steps, batch, *shape)``, a dict for several inputs; limits the
@@ -74,7 +78,8 @@ def lower(
         readout: ``"accumulate"`` sums the output of a last linear layer over the steps in neurons
             ``LAYER.sum`` without threshold; files that ask for it need no request.
         scale_search: ``"max"`` clips no weight, ``"percentile"`` the largest 0.1 %, ``"mse"`` as many as
-            make the squared error of rounding and clipping smallest.
+            make the squared error of rounding and clipping smallest; ``"auto"`` is ``"mse"`` below 5 bits,
+            else ``"max"``.
         split_mixed: give weights of both signs two connections, ``NAME.plus`` and ``NAME.minus``, with all
             bits each; 1-bit weights are always split.
         if_integration: how IF and I grow per step where their metadata do not say: ``"per_step"`` by
@@ -116,7 +121,7 @@ def lower_stages(nir_graph: nir.NIRGraph, options: LoweringOptions | None = None
     plain = plain_graph(nir_graph)
     written = restored(plain)
     dt_s = settle_dt(written, options.dt_s)
-    exact = exact_graph(plain) if options.weight_bits == WEIGHT_BITS else None
+    exact = exact_graph(plain) if options.keeps_bits else None
     if exact is not None:
         check_design(exact, chip)
         for name in options.requests():
@@ -126,14 +131,15 @@ def lower_stages(nir_graph: nir.NIRGraph, options: LoweringOptions | None = None
         return Lowering(exact, plain)
     settled = settle(written, dt_s, options.reset, options.readout, options.if_integration, chip)
     net = float_net(settled.graph, settled.step_s)
-    net = split_signs(net) if options.splits_signs else net
+    net = with_bits(net, options.weight_bits)
+    net = split_signs(net, lambda link: options.splits_signs(link.weight_bits))
     peaks = calibrate_peaks(net, options.calibration)
     changes = forced_notes(net, settled.forced, options.calibration)
     for line in changes:
         log.warning("%s", line)
     normalised = normalise(net)
     quantised = {
-        name: quantize_node(node, chip, options.weight_bits, peaks.get(name), options.scale_search)
+        name: quantize_node(node, chip, peaks.get(name), options.scale_search)
         for name, node in normalised.items()
     }
     late = [link.name for link in net.links if link.late]

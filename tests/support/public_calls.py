@@ -172,7 +172,7 @@ def exports(t: Things) -> Calls:
             "calibration": None,
             "readout": None,
             "if_integration": None,
-            "scale_search": "max",
+            "scale_search": "auto",
             "split_mixed": False,
         },
         export.with_coding: {"graph": t.nir, "coding": t.coding},

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from biril_nm.arrays import FloatArray
 from biril_nm.export.nir_nodes.linear_maps import LinearMap, stored
+from biril_nm.loihi import WEIGHT_BITS
 
 __all__ = ["Decays", "NormalisedLink", "NormalisedNode"]
 
@@ -30,12 +31,15 @@ class Decays:
 
 @dataclass(frozen=True)
 class NormalisedLink:
-    """One link with all gains folded in: W per unit of v, the largest value that it receives, its sign."""
+    """One link with all gains folded in: W per unit of v, the largest value that it receives, its sign, and
+    the bits that its integers may have.
+    """
 
     name: str
     linear: LinearMap
     input_max: int
     input_signed: bool = False
+    weight_bits: int = WEIGHT_BITS
 
     @property
     def values(self) -> FloatArray:

@@ -17,9 +17,12 @@ from biril_nm.export.nir_nodes.linear_maps import Convolution, LinearMap
 from biril_nm.loihi import MIXED_WEIGHT_MIN, WEIGHT_MAX, ChipProfile, SignMode
 from biril_nm.loihi.fixed_point import round_half_away, sign_mode_of, weight_step
 
-__all__ = ["SCALE_SEARCHES", "WeightGrid"]
+__all__ = ["AUTO", "SCALE_SEARCHES", "WeightGrid"]
 
-SCALE_SEARCHES = ("max", "percentile", "mse")
+AUTO = "auto"
+SCALE_SEARCHES = (AUTO, "max", "percentile", "mse")
+# From so many bits on, "auto" clips nothing.
+PLENTY_BITS = 5
 # Share of weights that "percentile" keeps from clipping.
 PERCENTILE = 99.9
 # Clip levels that "mse" tries, from CLIP_LOWEST of the largest weight to all of it.
@@ -54,18 +57,19 @@ class WeightGrid:
     power: float
 
     @staticmethod
-    def of(
-        link: NormalisedLink, chip: ChipProfile, weight_bits: int, search: str = "max"
-    ) -> WeightGrid:
+    def of(link: NormalisedLink, chip: ChipProfile, search: str = AUTO) -> WeightGrid:
         """Grid of a link; ``search`` chooses its peak (:data:`SCALE_SEARCHES`).
 
         ``max`` clips nothing, ``percentile`` lets the largest 0.1 % of weights clip, ``mse`` takes the
-        clip level at which rounding and clipping together have the smallest squared error.
+        clip level at which rounding and clipping together have the smallest squared error. ``auto`` is
+        ``mse`` below 5 bits, else ``max``.
 
         Raises:
             RangeError: one bit cannot hold weights of both signs.
         """
-        values = link.values
+        values, weight_bits = link.values, link.weight_bits
+        if search == AUTO:
+            search = "max" if weight_bits >= PLENTY_BITS else "mse"
         mode = sign_mode_of(values)
         step = weight_step(weight_bits, mode)
         top = -MIXED_WEIGHT_MIN - step if mode is SignMode.MIXED else (WEIGHT_MAX // step) * step

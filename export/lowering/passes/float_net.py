@@ -41,13 +41,15 @@ from biril_nm.export.nir_nodes.shared_weights import with_shared_weights
 
 __all__ = ["FloatLink", "FloatNet", "float_net", "free_name"]
 from biril_nm.hw_graph import Input
+from biril_nm.loihi import WEIGHT_BITS
 
 
 @dataclass(frozen=True)
 class FloatLink:
     """One linear map between two nodes, with a delay in steps on top of the usual one.
 
-    ``late``: the network says that this link carries the spikes of the previous step.
+    ``late``: the network says that this link carries the spikes of the previous step. ``weight_bits``: how
+    many its integers may have.
     """
 
     name: str
@@ -56,6 +58,7 @@ class FloatLink:
     linear: LinearMap
     delay: int = 0
     late: bool = False
+    weight_bits: int = WEIGHT_BITS
 
 
 @dataclass(frozen=True)

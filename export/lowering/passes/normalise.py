@@ -65,11 +65,11 @@ def _link(net: FloatNet, link: FloatLink, gain: FloatArray) -> NormalisedLink:
     with naming(link.name):
         linear = scale_rows(link.linear, gain)
     if link.source not in net.inputs:
-        return NormalisedLink(link.name, linear, 1)
+        return NormalisedLink(link.name, linear, 1, weight_bits=link.weight_bits)
     scale = float(net.inputs[link.source][1].get("scale", 1))
     node = net.input_nodes[link.source]
     linear = scale_rows(linear, np.full(linear.out_shape, 1.0 / scale))
-    return NormalisedLink(link.name, linear, node.high, node.signed)
+    return NormalisedLink(link.name, linear, node.high, node.signed, link.weight_bits)
 
 
 def _check_sizes(node: str, named: Iterable[tuple[str, FloatArray]]) -> None:

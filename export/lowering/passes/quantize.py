@@ -36,7 +36,7 @@ from biril_nm.export.lowering.numbers.state_bounds import (
     register_limits,
 )
 from biril_nm.export.lowering.numbers.units import row_peaks
-from biril_nm.export.lowering.numbers.weight_grid import WeightGrid
+from biril_nm.export.lowering.numbers.weight_grid import AUTO, WeightGrid
 from biril_nm.loihi import WEIGHT_MAX, WEIGHT_SHIFT, ChipProfile, SignMode
 from biril_nm.loihi.fixed_point import bias_registers, round_half_away
 
@@ -103,23 +103,21 @@ class _Choice:
 def quantize_node(
     node: NormalisedNode,
     chip: ChipProfile,
-    weight_bits: int,
     peaks: Peaks | None = None,
-    scale_search: str = "max",
+    scale_search: str = AUTO,
 ) -> QuantizedNode:
     """Quantise one neuron node with all connections into it.
 
     Args:
         node: weights and biases per unit of v.
         chip: register limits.
-        weight_bits: bits per weight, 1 to 8.
         peaks: what calibration has seen, or None.
         scale_search: how the largest weight is chosen (:class:`WeightGrid`).
 
     Raises:
         RangeError: no scale satisfies all limits.
     """
-    grids = {link.name: WeightGrid.of(link, chip, weight_bits, scale_search) for link in node.links}
+    grids = {link.name: WeightGrid.of(link, chip, scale_search) for link in node.links}
     choice = _choose(node, grids, chip, peaks)
     if choice.scale is None:
         limits = ", ".join(f"{key}: S <= {value:.3g}" for key, value in choice.limits.items())
@@ -128,10 +126,7 @@ def quantize_node(
             f"S of {SCALE_MIN:g} or more within the limits ({limits}). Reduce the largest weights or "
             f"biases, or pass calibration data"
         )
-    links = {
-        link.name: _quantize_link(link, grids[link.name], choice.scale, weight_bits)
-        for link in node.links
-    }
+    links = {link.name: _quantize_link(link, grids[link.name], choice.scale) for link in node.links}
     return _with_registers(node, links, choice.scale, choice, chip)
 
 
@@ -212,15 +207,13 @@ def _error(
     return (wrong / total if total else 0.0) + shift
 
 
-def _quantize_link(
-    link: NormalisedLink, grid: WeightGrid, scale: float, weight_bits: int
-) -> QuantizedLink:
+def _quantize_link(link: NormalisedLink, grid: WeightGrid, scale: float) -> QuantizedLink:
     exponent = grid.exponent(scale)
     integers = grid.round_map(link.linear, scale, exponent)
     return QuantizedLink(
         weight=_refill(link.linear.weight, integers),
         weight_exp=exponent,
-        weight_bits=weight_bits,
+        weight_bits=link.weight_bits,
         sign_mode=grid.mode,
         facts=_link_facts(link, grid, scale, exponent, integers),
     )

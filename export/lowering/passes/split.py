@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -16,12 +17,12 @@ __all__ = ["split_signs"]
 PLUS, MINUS = "plus", "minus"
 
 
-def split_signs(net: FloatNet) -> FloatNet:
-    """Each link of both signs as an excitatory and an inhibitory one, ``NAME.plus`` and ``NAME.minus``."""
+def split_signs(net: FloatNet, chosen: Callable[[FloatLink], bool]) -> FloatNet:
+    """Each chosen link of both signs as two of one sign each, ``NAME.plus`` and ``NAME.minus``."""
     links: list[FloatLink] = []
     taken = {*net.inputs, *net.neurons, *net.outputs, *(link.name for link in net.links)}
     for link in net.links:
-        signed = _signed(link.linear)
+        signed = _signed(link.linear) if chosen(link) else None
         if signed is None:
             links.append(link)
             continue
