@@ -133,7 +133,7 @@ def _stamp_with_all_sources(compiled: Any) -> bool:
     index: Any = getattr(getattr(compiled, "_cache", None), "_cache_file", None)
     if not all(hasattr(index, name) for name in CACHE_PARTS):
         return False
-    index._source_stamp = source_digest()
+    index._source_stamp = source_digest() + _digest_outside(compiled.py_func)
     _compile_damaged_anew(index)
     return True
 
@@ -219,6 +219,14 @@ def source_digest() -> str:
         for path in sorted(folder.rglob("*.py")):
             digest.update(path.read_bytes())
     return digest.hexdigest()
+
+
+def _digest_outside(function: Any) -> str:
+    """Digest of the file of a kernel that lies elsewhere; empty for those beside this file."""
+    path = Path(function.__code__.co_filename).resolve()
+    if path.parent == Path(__file__).resolve().parent:
+        return ""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 @part

@@ -29,7 +29,15 @@ from biril_nm.hardware_sim.kernels.lanes import (
 from biril_nm.hardware_sim.kernels.models import compiled, is_model_registers, step_model
 from biril_nm.loihi import DECAY_BITS, DECAY_UNITY, STATE_LIMIT, STATE_SPAN, WEIGHT_SHIFT
 
-__all__ = ["advance_row", "clear_words", "is_at_rest", "step"]
+__all__ = [
+    "advance_row",
+    "clear_words",
+    "clip_32",
+    "decay_32",
+    "is_at_rest",
+    "step",
+    "wrap_32",
+]
 
 BITS = np.int32(DECAY_BITS)
 FRACTION = np.int32(DECAY_UNITY - 1)
@@ -44,7 +52,7 @@ _clearing = compiled(clearing)
 
 
 @part
-def _decay(x: Any, keep: Any) -> Any:
+def decay_32(x: Any, keep: Any) -> Any:
     """``x * keep / 4096`` rounded toward zero, for keep in 0..4096, in 32 bits."""
     whole = np.int32(np.int32(x >> BITS) * keep)
     part = np.int32(np.int32(x & FRACTION) * keep)
@@ -53,7 +61,7 @@ def _decay(x: Any, keep: Any) -> Any:
 
 
 @part
-def _wrap(x: Any) -> Any:
+def wrap_32(x: Any) -> Any:
     """One conditional wrap into 24 bits: +2**23 stays, -2**23 becomes +2**23."""
     down = np.int32(x - SPAN)
     up = np.int32(x + SPAN)
@@ -61,7 +69,8 @@ def _wrap(x: Any) -> Any:
 
 
 @part
-def _clip(x: Any) -> Any:
+def clip_32(x: Any) -> Any:
+    """``x`` limited to -(2**23 - 1) .. 2**23 - 1."""
     return CLIP if x > CLIP else (-CLIP if x < -CLIP else x)
 
 
@@ -72,7 +81,7 @@ def _fire(x: Any, v: Any, keep: Any, bias: Any, vth: Any, masks: Any) -> Any:
 
 
 def _fire_plain(x: Any, v: Any, keep: Any, bias: Any, vth: Any, masks: Any) -> Any:
-    y = _clip(np.int32(np.int32(_decay(v, keep) + x) + bias))
+    y = clip_32(np.int32(np.int32(decay_32(v, keep) + x) + bias))
     spike = y > vth
     return (np.int32(0) if spike else y), spike
 
@@ -81,7 +90,7 @@ def _fire_masked(x: Any, v: Any, keep: Any, bias: Any, vth: Any, masks: Any) -> 
     before = np.int32(-np.int32(v > vth))
     late = np.int32(before & np.int32(masks.late_fall & vth))
     kept = np.int32(v & ~np.int32(before & masks.late_zero))
-    y = _clip(np.int32(np.int32(_decay(kept, keep) + x) + np.int32(bias - late)))
+    y = clip_32(np.int32(np.int32(decay_32(kept, keep) + x) + np.int32(bias - late)))
     y = np.int32(y & ~np.int32(before & masks.lossy))
     spike = np.int32(y - np.int32(before & np.int32(masks.guard & vth))) > vth
     fired = np.int32(-np.int32(spike))
@@ -114,7 +123,7 @@ def _step_shared(a: Any, u: Any, v: Any, s: Any, registers: Any) -> None:
     keep_u, keep_v, masks = registers.keep_u[0], registers.keep_v[0], registers.masks
     bias, vth = registers.bias[0], registers.vth[0]
     for i in range(v.size):
-        x = _wrap(np.int32(_decay(u[i], keep_u) + np.int32(a[i] << SHIFT)))
+        x = wrap_32(np.int32(decay_32(u[i], keep_u) + np.int32(a[i] << SHIFT)))
         u[i] = x
         v[i], s[i] = _fire(x, v[i], keep_v, bias, vth, masks)
 
@@ -125,7 +134,7 @@ def _step_each(a: Any, u: Any, v: Any, s: Any, registers: Any) -> None:
     keep_u, keep_v, masks = registers.keep_u, registers.keep_v, registers.masks
     bias, vth = registers.bias, registers.vth
     for i in range(v.size):
-        x = _wrap(np.int32(_decay(u[i], keep_u[i]) + np.int32(a[i] << SHIFT)))
+        x = wrap_32(np.int32(decay_32(u[i], keep_u[i]) + np.int32(a[i] << SHIFT)))
         u[i] = x
         v[i], s[i] = _fire(x, v[i], keep_v[i], bias[i], vth[i], masks)
 

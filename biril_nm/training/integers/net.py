@@ -11,23 +11,31 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from biril_nm.arguments import checked
+from biril_nm.arguments import Seed, checked
+from biril_nm.coding import Coding
 from biril_nm.errors import ConfigError, bullet_list
 from biril_nm.export.lowering import Lowering, ideal_weights
 from biril_nm.export.nir_nodes.neurons import LARGEST
 from biril_nm.hardware_sim.engine.components import execution_order
-from biril_nm.hw_graph import Dense, LoihiGraph, Sparse
-from biril_nm.hw_graph.inputs import check_inputs
+from biril_nm.hw_graph import Dense, LoihiGraph, Output, Sparse
+from biril_nm.hw_graph.inputs import check_inputs, input_coding, single_input
 from biril_nm.hw_graph.outputs import integrators
 from biril_nm.loihi import chip_profile
 from biril_nm.loihi.fixed_point import prepare_weights
+from biril_nm.models.net import Link, NetOutput
 from biril_nm.neurons.surrogates import make_surrogate
 from biril_nm.recording import NodeRecording, Recording, check_variables, recorded_nodes
 from biril_nm.recording.readout import decision_of, readout_node
 from biril_nm.training.integers.connections import QuantizedConnection
-from biril_nm.training.integers.neurons import QuantizedNeurons, State, advance
+from biril_nm.training.integers.fused import slope_of
+from biril_nm.training.integers.neurons import QuantizedNeurons
+from biril_nm.training.integers.pooling import NO_POOL, Pool
+from biril_nm.training.integers.run import Run
+from biril_nm.training.integers.scales import best_factors
 
 __all__ = ["QuantizedNet"]
+
+INPUT = "input"  # what links call every input
 
 
 class QuantizedNet(nn.Module):
@@ -44,6 +52,12 @@ class QuantizedNet(nn.Module):
         surrogate: name of the surrogate gradient.
         fixed: connections whose weights do not learn; those into populations without memory that only
             pass spikes on (pooling by maximum) never do.
+        symmetric: whether weights of both signs have as many levels below 0 as above: 2 bits are then
+            ternary weights -1, 0 and 1.
+
+    Attributes:
+        compiled: whether populations without a loop run in compiled kernels on the CPU; torch runs all
+            others. Both compute the same integers.
 
     Raises:
         ConfigError: an unknown connection or surrogate, or a compartment model without gradient.
@@ -55,12 +69,15 @@ class QuantizedNet(nn.Module):
         source: Lowering | LoihiGraph,
         surrogate: str = "sigmoid",
         fixed: Collection[str] = (),
+        symmetric: bool = False,
     ) -> None:
         super().__init__()
         stages = source if isinstance(source, Lowering) else None
         graph = source.graph if isinstance(source, Lowering) else source
         _check_fixed(graph, fixed)
         self.base, self.surrogate = graph, make_surrogate(surrogate)
+        self.slope = slope_of(surrogate, self.surrogate)
+        self.compiled, self.name, self.decision = True, "integers", decision_of(graph)
         self._order = execution_order(graph)
         chip = chip_profile(graph.metadata.get("chip", "loihi2"))
         silent, readout, pools = integrators(graph), readout_node(graph), _pools(stages)
@@ -72,19 +89,23 @@ class QuantizedNet(nn.Module):
                 node, scales.get(name), chip, name != readout, name not in (*silent, *pools)
             )
         ideal = _stored(graph) if stages is None else {**_stored(graph), **ideal_weights(stages)}
-        self.links = nn.ModuleDict()
+        self.connections = nn.ModuleDict()
         self._keys |= {name: f"c{i}" for i, name in enumerate(graph.connections)}
         for name, connection in graph.connections.items():
             before, after = graph.ends[name]
             bits = graph.message_bits_into(name)
-            self.links[self._keys[name]] = QuantizedConnection(
+            self.connections[self._keys[name]] = QuantizedConnection(
                 connection,
                 ideal[name],
                 self.population(after).scale.detach(),
                 (graph.shape_of(before), graph.shape_of(after)),
                 (1 << bits) - 1 if bits else 1,
                 name not in fixed and after not in pools,
+                symmetric,
             )
+        if stages is not None and stages.float_net is not None:
+            self._choose_scales()
+        self._pools_behind = {name: self._common_pool(name) for name in graph.neurons}
 
     def population(self, name: str) -> Any:
         """The module of a Neurons node."""
@@ -92,7 +113,31 @@ class QuantizedNet(nn.Module):
 
     def connection(self, name: str) -> Any:
         """The module of a connection."""
-        return self.links[self._keys[name]]
+        return self.connections[self._keys[name]]
+
+    @torch.no_grad()
+    def _choose_scales(self) -> None:
+        """Give each channel the scale at which its weights lose least by rounding."""
+        for name in self.base.neurons:
+            population = self.population(name)
+            links = [self.connection(link) for link in self.base.incoming(name)]
+            rows = [link.grid_link(population.scale) for link in links]
+            known = [each for each in rows if each is not None]
+            if population.trained and known and len(known) == len(rows):
+                population.multiply_scales(best_factors(known, *population.scale_limits()))
+
+    def pool_behind(self, name: str) -> Pool:
+        """Blocks whose spikes a population may send as sums, since no connection needs more."""
+        return self._pools_behind[name]
+
+    def _common_pool(self, name: str) -> Pool:
+        ends, nodes = self.base.ends, self.base.nodes
+        after = [link for link, (source, _) in ends.items() if source == name]
+        pools = {self.connection(link).pool for link in after if link in self.base.connections}
+        read = any(
+            start == name and isinstance(nodes[end], Output) for start, end in self.base.edges
+        )
+        return next(iter(pools)) if len(pools) == 1 and not read else NO_POOL
 
     def graph(self) -> LoihiGraph:
         """The integer network of now."""
@@ -103,29 +148,86 @@ class QuantizedNet(nn.Module):
             nodes[name] = self.connection(name).integer_node(self.population(after).scale)
         return replace(self.base, nodes=nodes)
 
-    def forward(self, spikes: Tensor | Mapping[str, Tensor]) -> Tensor:
-        """Scores of the classes by the graph's decision, with gradients; ``(batch, n_classes)``.
+    @property
+    def coding(self) -> Coding:
+        """How values become the integers of its only input.
 
-        ``count`` and ``score`` both give spikes plus membrane per threshold, ``membrane`` the membrane:
-        the gradient needs the membrane, and predictions come from the integers themselves.
+        Raises:
+            ConfigError: several inputs, or the graph does not say it.
+        """
+        name = single_input(self.base)
+        found = input_coding(self.base, name)
+        if found is None:
+            raise ConfigError(
+                f"input '{name}' does not say how values enter it; expected a coding. Give one to to_nir"
+            )
+        return found
+
+    @property
+    def n_classes(self) -> int:
+        """Number of output neurons."""
+        return int(np.prod(self.base.shape_of(readout_node(self.base))))
+
+    @property
+    def neurons(self) -> dict[str, Any]:
+        """The populations by name, the readout last."""
+        last = readout_node(self.base)
+        names = [name for name in self.base.neurons if name != last]
+        return {name: self.population(name) for name in (*names, last)}
+
+    def links(self) -> tuple[Link, ...]:
+        """Connections whose weights learn, with the populations that they join; those to the readout last."""
+        last, found = readout_node(self.base), []
+        for name, (before, after) in self.base.ends.items():
+            layer = self.connection(name).as_layer()
+            if layer is not None:
+                pre = INPUT if before in self.base.inputs else before
+                found.append(Link(name, layer[0], pre, layer[1], after))
+        return tuple(sorted(found, key=lambda link: link.post == last))
+
+    @checked
+    def encode(self, values: ArrayLike, seed: Seed = 0) -> Tensor:
+        """The chip's input for values in 0..1, integers ``(n_steps, batch, *shape)``."""
+        coding = self.coding
+        messages = coding.encode(values, seed)
+        device = next(self.parameters()).device
+        if coding.kind == "direct":  # the same at every step
+            step = torch.tensor(messages[0], device=device)
+            return step.expand(coding.n_steps, *step.shape)
+        return torch.tensor(messages, device=device)
+
+    def forward(
+        self, x: Tensor | Mapping[str, Tensor], record: bool | Iterable[str] = False
+    ) -> NetOutput:
+        """Run all steps from rest, with gradients.
+
+        The scores of ``count`` and ``score`` are spikes plus membrane per threshold, those of ``membrane``
+        the membrane: the gradient needs the membrane.
 
         Args:
-            spikes: integers ``(n_steps, batch, *shape)``; a dict for several inputs.
+            x: integers ``(n_steps, batch, *shape)``, as :meth:`encode` gives them; a dict for several
+                inputs.
+            record: True or the names of the populations whose spikes to return, ``"input"`` too.
 
         Raises:
             ConfigError: names, shapes or dtypes that do not fit.
             RangeError: values that an input does not carry.
         """
-        given = spikes if isinstance(spikes, Mapping) else {next(iter(self.base.inputs)): spikes}
+        given = x if isinstance(x, Mapping) else {next(iter(self.base.inputs)): x}
         check_inputs(
             self.base, {name: value.detach().cpu().numpy() for name, value in given.items()}
         )
-        sent, last, _ = self._run(given)
-        name = readout_node(self.base)
-        scores: Tensor = last[name].v / self.population(name).constants().theta
-        if decision_of(self.base) != "membrane":
-            scores = scores + sent[name].sum(0)
-        return scores.flatten(1)
+        names = {INPUT, *self.base.neurons} if record is True else set(record or ())
+        run = self._run(given, names)
+        recorded = {
+            name: run.sent[name].values.detach() for name in self.base.neurons if name in names
+        }
+        if INPUT in names:
+            recorded[INPUT] = next(iter(given.values()))
+        spikes, v, theta = run.readout()
+        membrane, spikes = (v / theta).flatten(1), spikes.flatten(2)
+        scores = membrane if self.decision == "membrane" else spikes.sum(0) + membrane
+        return NetOutput(spikes, scores, membrane, recorded)
 
     @torch.no_grad()
     @checked
@@ -141,110 +243,27 @@ class QuantizedNet(nn.Module):
         arrays = check_inputs(self.base, spikes)
         device = next(self.parameters()).device
         inputs = {k: torch.as_tensor(np.ascontiguousarray(a)).to(device) for k, a in arrays.items()}
-        sent, last, states = self._run(inputs)
+        run = self._run(inputs, self.base.neurons, states=True)
         variables = check_variables(record)
         nodes, counts = {}, {}
         for name in recorded_nodes(self.base, None):
-            found = {"s": sent[name], "u": states[name].u, "v": states[name].v}
+            found = {"s": run.sent[name].values, **run.states[name]._asdict()}
             kinds = {"s": np.uint8, "u": np.int32, "v": np.int32}
             nodes[name] = NodeRecording(
                 **{key: found[key].cpu().numpy().astype(kinds[key]) for key in variables}
             )
-            counts[name] = int(sent[name].sum())
-        v_last = {name: state.v.cpu().numpy().astype(np.int32) for name, state in last.items()}
+            counts[name] = int(found["s"].sum())
+        v_last = {name: v.cpu().numpy().astype(np.int32) for name, v in run.v_last.items()}
         return Recording(nodes, counts, v_last, meta={"engine": f"torch {torch.__version__}"})
 
     def _run(
-        self, spikes: Mapping[str, Tensor]
-    ) -> tuple[dict[str, Tensor], dict[str, State], dict[str, State]]:
-        """Spikes of all nodes, last states and recorded states of the populations."""
-        sent: dict[str, Tensor] = {name: value.double() for name, value in spikes.items()}
-        n_steps, batch = next(iter(sent.values())).shape[:2]
-        last, states = {}, {}
-        for component in self._order:
-            run = _Component(self, component.names, sent, (n_steps, batch))
-            for name, found in (run.looped() if component.looped else run.straight()).items():
-                sent[name], last[name], states[name] = found
-        return sent, last, states
-
-
-class _Component:
-    """One pass of populations that depend on each other."""
-
-    def __init__(
-        self,
-        net: QuantizedNet,
-        names: tuple[str, ...],
-        sent: dict[str, Tensor],
-        size: tuple[int, int],
-    ) -> None:
-        self.net, self.names, self.sent, self.size = net, names, sent, size
-        device = net.population(names[0]).log_scale.device
-        self.zeros = {
-            name: torch.zeros(size[1], *net.base.shape_of(name), dtype=torch.float64, device=device)
-            for name in names
-        }
-
-    def straight(self) -> dict[str, tuple[Tensor, State, State]]:
-        """A population without a loop: all steps at once."""
-        (name,) = self.names
-        arriving = self._outside(name)
-        return {name: self._advance(name, arriving, State(self.zeros[name], self.zeros[name]))}
-
-    def looped(self) -> dict[str, tuple[Tensor, State, State]]:
-        """Populations that feed each other: step by step."""
-        outside = {name: self._outside(name) for name in self.names}
-        state = {name: State(self.zeros[name], self.zeros[name]) for name in self.names}
-        spikes: dict[str, list[Tensor]] = {name: [] for name in self.names}
-        seen: dict[str, list[State]] = {name: [] for name in self.names}
-        for t in range(self.size[0]):
-            for name in self.names:
-                a = outside[name][t : t + 1]
-                for link in self._links(name, inside=True):
-                    then = t - self.net.base.timing.slack[link]
-                    if then >= 0:
-                        source = spikes[self.net.base.ends[link][0]][then]
-                        a = a + self._deliver(link, source.unsqueeze(0))
-                s, state[name], states = self._advance(name, a, state[name])
-                spikes[name].append(s[0])
-                seen[name].append(states)
-        return {
-            name: (
-                torch.stack(spikes[name]),
-                state[name],
-                State(*(torch.cat(each) for each in zip(*seen[name]))),
-            )
-            for name in self.names
-        }
-
-    def _links(self, name: str, inside: bool) -> list[str]:
-        ends = self.net.base.ends
-        return [
-            link for link in self.net.base.incoming(name) if (ends[link][0] in self.names) == inside
-        ]
-
-    def _outside(self, name: str) -> Tensor:
-        """What arrives from nodes that have run, ``(n_steps, batch, *shape)``."""
-        total = torch.zeros(1, dtype=torch.float64, device=self.zeros[name].device)
-        for link in self._links(name, inside=False):
-            slack = self.net.base.timing.slack[link]
-            source = self.sent[self.net.base.ends[link][0]]
-            constant = source.stride(0) == 0 and slack == 0
-            a = self._deliver(link, source[:1] if constant else source)
-            if slack:
-                a = torch.cat([torch.zeros_like(a[:slack]), a[: len(a) - slack]])[: self.size[0]]
-            total = total + a
-        return total.expand(*self.size, *self.net.base.shape_of(name))
-
-    def _deliver(self, link: str, spikes: Tensor) -> Tensor:
-        target = self.net.base.ends[link][1]
-        found: Tensor = self.net.connection(link)(spikes, self.net.population(target).scale)
-        return found
-
-    def _advance(self, name: str, a: Tensor, state: State) -> tuple[Tensor, State, State]:
-        population = self.net.population(name)
-        constants = population.constants()
-        return advance(a, state, constants, population.model, self.net.surrogate)
+        self, spikes: Mapping[str, Tensor], recorded: Collection[str], states: bool = False
+    ) -> Run:
+        run = Run(self, spikes, recorded, states)
+        with torch.autocast(run.device.type, enabled=False):
+            for component in self._order:
+                run.advance(component.names, component.looped)
+        return run
 
 
 def _check_fixed(graph: LoihiGraph, fixed: Collection[str]) -> None:

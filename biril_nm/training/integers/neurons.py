@@ -23,15 +23,17 @@ from torch import Tensor, nn
 from biril_nm.compartments import CUBA_LIF, RESET_MODELS, CompartmentModel, SpikeReset
 from biril_nm.errors import ConfigError
 from biril_nm.hw_graph import Neurons
-from biril_nm.loihi import DECAY_UNITY, VTH_SHIFT, WEIGHT_SHIFT, ChipProfile, ResetMode
+from biril_nm.loihi import DECAY_UNITY, STATE_LIMIT, VTH_SHIFT, WEIGHT_SHIFT, ChipProfile, ResetMode
 from biril_nm.loihi.fixed_point import bias_registers
 from biril_nm.neurons.surrogates import slope
+from biril_nm.training.integers.fused import Form
 from biril_nm.training.integers.straight import round_half_away, straight_through
 
 __all__ = ["Constants", "QuantizedNeurons", "State", "advance"]
 
 (_UNRESET,) = (model for model in RESET_MODELS if model.reset.mode is ResetMode.NONE)
 VTH_MIN = 1
+HEADROOM = STATE_LIMIT / 8  # of v, for thresholds: v may fall that many of them below zero
 UNIT = 256.0  # integer weight units per unit of v where nothing says better
 
 
@@ -179,6 +181,7 @@ class QuantizedNeurons(nn.Module):
         constants = [np.asarray(c) for c in self.model.prepare(node.registers)]
         for name, value in zip(Constants._fields, constants):
             self.register_buffer(name, torch.as_tensor(np.array(value)).double())
+        self.form = Form(node.shape, self.model, constants[0], constants[1])
         values = _per_channel(constants[2] / (unit * (1 << WEIGHT_SHIFT)), node.shape)
         self.drive = nn.Parameter(torch.as_tensor(np.array(values)).float(), requires_grad=trained)
 
@@ -186,6 +189,28 @@ class QuantizedNeurons(nn.Module):
     def scale(self) -> Tensor:
         """S, ``(channels or 1, 1, ...)``."""
         return self.log_scale.exp()
+
+    def scale_limits(self) -> tuple[np.ndarray[Any, Any], float, bool]:
+        """What :func:`best_factors` asks: limits of factors by registers, gain of u, one factor for all."""
+        scale = self.scale.detach().double()
+        bias = self.chip.bias_mant_max << self.chip.bias_exp_max
+        tops = [
+            torch.full(self.node.shape, HEADROOM / (1 << VTH_SHIFT)).double(),
+            self.chip.vth_max / self.threshold.double().clamp_min(1e-9),
+            bias / (self.drive.double().abs() * (1 << WEIGHT_SHIFT)).clamp_min(1e-9),
+        ]
+        limits = [
+            (top / scale).expand(self.node.shape).reshape(self.node.shape[0], -1) for top in tops
+        ]
+        limit = torch.stack([each.amin(1) for each in limits]).amin(0)
+        gain = DECAY_UNITY / max(1.0, DECAY_UNITY - float(self.keep_u.max()))
+        return limit.cpu().numpy(), gain, self.log_scale.shape[0] == 1
+
+    def multiply_scales(self, factors: np.ndarray[Any, Any]) -> None:
+        """Other scales for the channels."""
+        lead = self.log_scale.shape
+        more = torch.as_tensor(np.log(factors[: lead[0]])).to(self.log_scale)
+        self.log_scale.add_(more.reshape(lead))
 
     def vth(self) -> Tensor:
         """Threshold registers, straight through the rounding."""
