@@ -16,6 +16,7 @@ from biril_nm.commands.evaluate import evaluate_command
 from biril_nm.commands.export import export_command
 from biril_nm.commands.info import info_command
 from biril_nm.commands.interrupts import stoppable
+from biril_nm.commands.lava_env import lava_env_command
 from biril_nm.commands.options import expand_groups, refuse_empty
 from biril_nm.commands.parity import parity_command
 from biril_nm.commands.report import report_command
@@ -58,6 +59,7 @@ for _name, _command in (
     ("report", report_command),
     ("study", study_command),
     ("info", info_command),
+    ("lava-env", lava_env_command),
 ):
     app.command(_name)(expand_groups(stoppable(_command)))
 export_app.command()(expand_groups(stoppable(export_command)))

@@ -76,13 +76,14 @@ class MissingDependencyError(BirilError):
         package: import name of the missing package.
         extra: name of the biril-nm extra that installs it; empty where the package itself does.
         purpose: what it is needed for, as the end of the sentence "... is needed to".
+        command: what installs it, where pip install does not.
     """
 
-    def __init__(self, package: str, extra: str, purpose: str) -> None:
+    def __init__(self, package: str, extra: str, purpose: str, command: str = "") -> None:
         what = f'"biril-nm[{extra}]"' if extra else package
         super().__init__(
             f"package '{package}' is needed to {purpose} and is not installed. "
-            f"Install it with: pip install {what}"
+            f"Install it with: {command or f'pip install {what}'}"
         )
         self.package = package
         self.extra = extra

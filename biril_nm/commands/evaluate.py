@@ -13,6 +13,7 @@ from rich.progress import Progress
 
 from biril_nm.commands.console import print_json, print_table, say, stderr
 from biril_nm.commands.inputs import picture_input
+from biril_nm.commands.lava_choice import LavaPython, lava_in
 from biril_nm.commands.options import MAX_COUNT, Backend, DataRoot, Json, Lowering, Seed
 from biril_nm.commands.sources import LoadedFile, load_source, lowered
 from biril_nm.commands.unused import given, refuse_unused, unused_lowering
@@ -58,6 +59,7 @@ def evaluate_command(
     *,
     dataset: Annotated[str, typer.Option(help="digits (built in) or mnist.")] = "digits",
     backend: Backend = None,
+    lava_python: LavaPython = None,
     samples: Annotated[
         int | None,
         typer.Option(min=1, max=MAX_COUNT, help="First N test samples; default: all."),
@@ -79,17 +81,18 @@ def evaluate_command(
     from biril_nm.data import load_data
     from biril_nm.evaluation.sharding import DataSetSamples
 
-    sources = [load_source(path, lowering) for path in src]
-    engine = choose_engine(sources, backend, workers.several)
-    refuse_unused(_unused(sources, engine, lowering))
-    if engine.name == FLOAT:
-        test = load_data(dataset, data_root, seed).test
-        split = test.head(samples) if samples else test
-        results = [_float(source.net, split, seed, lowering.decision) for source in sources]
-    else:
-        networks = [Network(lowered(source, lowering), source.net) for source in sources]
-        place = DataSetSamples.of(dataset, data_root, seed, samples)
-        results = _integers(networks, place, engine.name, seed, workers)
+    with lava_in(lava_python):
+        sources = [load_source(path, lowering) for path in src]
+        engine = choose_engine(sources, backend, workers.several)
+        refuse_unused(_unused(sources, engine, lowering))
+        if engine.name == FLOAT:
+            test = load_data(dataset, data_root, seed).test
+            split = test.head(samples) if samples else test
+            results = [_float(source.net, split, seed, lowering.decision) for source in sources]
+        else:
+            networks = [Network(lowered(source, lowering), source.net) for source in sources]
+            place = DataSetSamples.of(dataset, data_root, seed, samples)
+            results = _integers(networks, place, engine.name, seed, workers)
     facts = {"dataset": dataset, "backend": engine.name}
     named = [{"source": str(path), **facts, **found} for path, found in zip(src, results)]
     if json:

@@ -15,8 +15,9 @@ from biril_nm.commands.inputs import (
     silent_layers,
     waking_input,
 )
+from biril_nm.commands.lava_choice import LavaChoice, default_engines, lava_in
 from biril_nm.commands.options import MAX_COUNT, Against, DataRoot, Json, Learn, Lowering, Seed
-from biril_nm.commands.sources import LoadedFile, load_source, lowered
+from biril_nm.commands.sources import load_source, lowered
 from biril_nm.commands.unused import refuse_unused, unused_lowering
 
 __all__ = ["parity_command"]
@@ -42,14 +43,15 @@ def parity_command(
         bool, typer.Option("--strict", help="Fail if a layer never spiked, too.")
     ] = False,
     learn: Learn = False,
+    lava: LavaChoice,
     lowering: Lowering,
     seed: Seed = 0,
     json: Json = False,
 ) -> None:
     """Compare every spike, current and voltage of the integer engines, and torch's predictions.
 
-    Without --against: torch if SRC holds a torch network, sim and lava. With --learn also every
-    weight, tag and trace of plastic connections, at every step of the chip. Exit code 1 with the
+    Without --against: torch if SRC holds a torch network, sim, and lava if it runs here. With --learn also
+    every weight, tag and trace of plastic connections, at every step of the chip. Exit code 1 with the
     first differing neuron if they disagree.
 
     Without --spikes and --dataset the input is random; its strength, then its length (unless --steps is
@@ -72,8 +74,10 @@ def parity_command(
         values = sample_input(graph, test.head(samples), seed, steps)
     else:
         values = waking_input(graph, steps or n_steps_of(graph), samples, seed, steps is None)
-    engines = _default_engines(source, learn) if against is None else against.split(",")
-    report = check_parity(graph, values, against=engines, net=source.net, learn=learn)
+    others = [*(["torch"] if source.net is not None and not learn else []), "sim"]
+    with lava_in(lava.lava_python):
+        engines = default_engines(lava, others, against, at_least=2)
+        report = check_parity(graph, values, against=engines, net=source.net, learn=learn)
     if json:
         print_json(report.to_dict())
     else:
@@ -96,7 +100,3 @@ def _unused(spikes: Path | None, dataset: str | None, steps: int | None) -> list
     if spikes is None or not flags:
         return []
     return [f"{', '.join(flags)}: --spikes gives the input and its steps"]
-
-
-def _default_engines(source: LoadedFile, learn: bool) -> list[str]:
-    return [*(["torch"] if source.net is not None and not learn else []), "sim", "lava"]

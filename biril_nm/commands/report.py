@@ -10,6 +10,7 @@ import typer
 
 from biril_nm.commands.console import say
 from biril_nm.commands.inputs import STEPS, picture_input, random_input, sample_input
+from biril_nm.commands.lava_choice import LavaChoice, default_engines, lava_in
 from biril_nm.commands.options import MAX_COUNT, Against, DataRoot, Force, Lowering, Seed
 from biril_nm.commands.sources import LoadedFile, load_source, lowered, lowered_stages
 from biril_nm.commands.unused import refuse_unused, unused_lowering
@@ -41,7 +42,8 @@ def report_command(
     samples: Annotated[
         int, typer.Option(min=1, max=MAX_COUNT, help="Samples to draw and compare.")
     ] = 20,
-    against: Against = "sim,lava",
+    against: Against = None,
+    lava: LavaChoice,
     data_root: DataRoot = None,
     lowering: Lowering,
     seed: Seed = 0,
@@ -49,7 +51,8 @@ def report_command(
 ) -> None:
     """Write a self-contained HTML report with pictures.
 
-    With --against "" no parity check is made.
+    Without --against it compares torch if SRC holds a torch network, sim, and lava if it runs here; with
+    --against "" nothing is compared.
 
     Example: biril report out --dataset digits
     """
@@ -66,6 +69,9 @@ def report_command(
     target = check_output(out or folder / "report.html", force)
     source = load_source(src / "model.pt" if src.is_dir() else src, lowering)
     refuse_unused(unused_lowering([source], lowering, uses=("--chip",)))
+    others = [*(["torch"] if source.net is not None else []), "sim"]
+    with lava_in(lava.lava_python):
+        engines = default_engines(lava, others, against)
     graph, ideal = _lowered(source, lowering)
     cards: list[Card] = []
     if dataset is not None:
@@ -76,9 +82,9 @@ def report_command(
     else:
         values = random_input(graph, STEPS, samples, seed)
         facts = {"input": f"{samples} random samples of {STEPS} steps"}
-    if against:
-        report = check_parity(graph, values, against=against.split(","), net=source.net)
-        cards.append(parity_card(report))
+    if against or (against is None and len(engines) > 1):
+        with lava_in(lava.lava_python):
+            cards.append(parity_card(check_parity(graph, values, against=engines, net=source.net)))
     recording = simulate(graph, values, record=("s", "v"))
     more, sections = chip_parts(graph, recording, values, lowering.chip)
     extra = Extra(facts, [*cards, *more], sections)

@@ -107,6 +107,7 @@ class Engine:
         learns: whether it can run networks that learn.
         needs_net: whether it runs the torch network instead of the integer graph.
         requires: packages that it needs.
+        problem: says why it cannot run here for other reasons; None where it can.
     """
 
     name: str
@@ -115,6 +116,7 @@ class Engine:
     learns: bool = False
     needs_net: bool = False
     requires: tuple[Requirement, ...] = ()
+    problem: Callable[[], BirilError | None] | None = None
 
     def gives_integers(self, network: Network) -> bool:
         """Whether what it records of a network are the chip's integers."""
@@ -136,7 +138,7 @@ class Engine:
             if importlib.util.find_spec(needed.package) is None:
                 purpose = f"run the engine '{self.name}'"
                 return MissingDependencyError(needed.package, needed.extra, purpose)
-        return None
+        return None if self.problem is None else self.problem()
 
     @checked
     def run(self, network: Network, spikes: Any, options: RunOptions | None = None) -> Recording:

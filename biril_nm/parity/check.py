@@ -103,7 +103,14 @@ def check_parity(
         float_problems=tuple(problem for problem in problems if problem is not None),
         variables=recorded,
         integrators=integrators(graph),
+        versions=_versions(found),
     )
+
+
+def _versions(found: Mapping[str, Recording]) -> dict[str, str]:
+    """What each engine says of itself; the simulator has the version of this package."""
+    said = {name: str(recording.meta.get("version", "")) for name, recording in found.items()}
+    return {name: text for name, text in said.items() if text and name != "sim"}
 
 
 def _messages(values: Any, coding: Coding) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from biril_nm.errors import ParityError
@@ -29,6 +29,7 @@ class ParityReport:
         float_problems: what is wrong with those agreements.
         variables: what was compared between integer engines.
         integrators: nodes that never spike on purpose, since their membrane is read.
+        versions: engine -> what ran, with its version and, for another process, its Python.
     """
 
     engines: tuple[str, ...]
@@ -42,6 +43,7 @@ class ParityReport:
     float_problems: tuple[str, ...] = ()
     variables: tuple[str, ...] = ("s", "u", "v")
     integrators: tuple[str, ...] = ()
+    versions: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
@@ -76,6 +78,9 @@ class ParityReport:
                 f"samples, {self.n_compared:,} integers ({', '.join(self.variables)}) equal, "
                 f"{sum(self.n_spikes.values()):,} spikes"
             )
+        lines += [
+            f"{name}: {self.versions[name]}" for name in self.engines if name in self.versions
+        ]
         lines += [str(mismatch) for mismatch in self.mismatches]
         lines += self.float_problems or [
             found.summary(self.integer_engines[0]) for found in self.agreements

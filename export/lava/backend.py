@@ -9,7 +9,6 @@ Lava nor torch is needed to import this module; Lava is imported when a network 
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import multiprocessing
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -24,10 +23,13 @@ from biril_nm.arguments import checked
 from biril_nm.errors import BirilError, ConfigError, MissingDependencyError
 from biril_nm.export.backends import Target
 from biril_nm.export.design_rules import RULES, Finding, check_design
+from biril_nm.export.lava.bundle import lava_compat
 from biril_nm.export.lava.bundle import run_lava as runner
 from biril_nm.export.lava.bundle_files import RUNNER, write_bundle
 from biril_nm.export.lava.description import describe
 from biril_nm.export.lava.design_rules import has_tag, sparse_learning_fits_lava
+from biril_nm.export.lava.elsewhere import stream_elsewhere
+from biril_nm.export.lava.interpreters import LAVA_COMMAND, find_interpreter, lava_is_here
 from biril_nm.hw_graph import Conv, LoihiGraph, Sparse
 from biril_nm.hw_graph.inputs import check_inputs
 from biril_nm.loihi import LOIHI2, ChipProfile
@@ -95,8 +97,8 @@ def _inputs(graph: LoihiGraph, spikes: Any, learn: bool = False) -> dict[str, ND
 
 def _lava_network() -> Any:
     """Module ``lava_network``, which imports Lava."""
-    if importlib.util.find_spec("lava") is None:
-        raise MissingDependencyError("lava", "lava", "build or run Lava Processes (Python 3.10)")
+    if not lava_is_here():
+        raise MissingDependencyError("lava", "lava", "build Lava Processes", LAVA_COMMAND)
     infrastructure = "lava.magma.runtime.message_infrastructure.multiprocessing"
     if infrastructure not in sys.modules and multiprocessing.get_start_method(allow_none=True):
         # Lava sets the start method "fork" when it is imported and fails if one is set already.
@@ -171,14 +173,19 @@ def run_lava(
     (variables, of_learning), kept = split_variables(record, learn), recorded_nodes(graph, nodes)
     arrays = _inputs(graph, spikes, learn)
     n_steps, batch = next(iter(arrays.values())).shape[:2]
-    network = build(graph, n_steps, learn=learn)
+    every = ("s", "v", *(name for name in (*variables, *of_learning) if name not in ("s", "v")))
+    other = find_interpreter()
     try:
-        with runner.quiet_lava():
-            every = tuple({"s", "v", *variables, *of_learning})
-            rows = runner.stream(network, arrays, every, stall_s, progress)
+        if other is None:
+            rows, finals = _stream_here(graph, arrays, every, stall_s, learn, progress)
+        else:
+            _check(graph, n_steps, None, learn)
+            rows, finals = stream_elsewhere(other, graph, arrays, every, stall_s, learn)
     except runner.RunFailedError as error:
         raise LavaRunError(f"the run on Lava failed: {error}") from error
-    trace = _trace(graph, rows, variables, kept, n_steps, batch)
+    trace = _trace(graph, rows, variables, kept, (n_steps, batch))
+    version_of = {"version": _lava_version() if other is None else other.label}
+    trace = replace(trace, meta={**trace.meta, **version_of})
     if not learn:
         return trace
     return replace(
@@ -187,13 +194,29 @@ def run_lava(
             name: ConnectionRecording(**{key: rows[name][key] for key in of_learning})
             for name in (graph.plastic if of_learning else ())
         },
-        graph=_learned_graph(graph, network),
+        graph=_learned_graph(graph, finals),
     )
 
 
-def _learned_graph(graph: LoihiGraph, network: Any) -> LoihiGraph:
+def _stream_here(
+    graph: LoihiGraph,
+    spikes: Mapping[str, NDArray[Any]],
+    record: tuple[str, ...],
+    stall_s: float,
+    learn: bool,
+    progress: Callable[[int, int], None] | None,
+) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
+    """Rows in chip time of populations and plastic connections, and the last w, t, d of the latter."""
+    n_steps = len(next(iter(spikes.values())))
+    network = build(graph, n_steps, learn=learn)
+    with runner.quiet_lava():
+        rows = runner.stream(network, dict(spikes), record, stall_s, progress)
+    return rows, {name: part.proc_params["final"] for name, part in network.plastic.items()}
+
+
+def _learned_graph(graph: LoihiGraph, finals: Mapping[str, Mapping[str, Any]]) -> LoihiGraph:
     for name, node in graph.plastic.items():
-        final = network.plastic[name].proc_params["final"]
+        final = finals[name]
         changes: dict[str, Any] = {
             field: final[key].copy()
             for key, field in (("t", "tag_t"), ("d", "tag_d"))
@@ -212,9 +235,9 @@ def _trace(
     rows: dict[str, dict[str, Any]],
     variables: tuple[str, ...],
     kept: tuple[str, ...],
-    n_steps: int,
-    batch: int,
+    size: tuple[int, int],
 ) -> Recording:
+    n_steps, batch = size
     period = graph.sample_period(n_steps)
 
     def in_node_time(name: str, variable: str) -> Any:
@@ -232,7 +255,7 @@ def _trace(
         n_spikes={name: int(np.count_nonzero(in_node_time(name, "s"))) for name in graph.neurons},
         v_last={name: in_node_time(name, "v")[-1] for name in graph.neurons},
         chip=chip,
-        meta={"engine": "lava", "version": _lava_version(), "n_steps": n_steps, "batch": batch},
+        meta={"engine": "lava", "n_steps": n_steps, "batch": batch},
     )
 
 
@@ -240,9 +263,11 @@ def _lava_version() -> str:
     from importlib.metadata import PackageNotFoundError, version
 
     try:
-        return f"lava-nc {version('lava-nc')}"
+        found = f"lava-nc {version('lava-nc')}"
     except PackageNotFoundError:
-        return "lava-nc (version unknown)"
+        found = "lava-nc (version unknown)"
+    spots = lava_compat.mended()
+    return f"{found} (mended: {', '.join(spots)})" if spots else found
 
 
 @checked

@@ -24,6 +24,7 @@ RUNNER = "run_lava.py"
 SCRIPTS = (
     RUNNER,
     "lava_network.py",
+    "lava_compat.py",
     "lava_files.py",
     "lava_parts.py",
     "lava_compartments.py",
@@ -39,11 +40,12 @@ README = """\
 A spiking network exported by biril-nm {version} for Lava. It needs lava-nc and numpy (scipy comes
 with lava-nc), neither biril-nm nor torch:
 
-    pip install "lava-nc==0.10.0" "numpy<2"        # Python 3.10
+    pip install "lava-nc==0.10.0" "numpy<2"        # Python 3.10; later ones: see lava_compat.py
     python run_lava.py{example}
 
   run_lava.py      streams samples through the network and prints one prediction per sample
   lava_network.py  makes the Lava Processes (class LavaNetwork, for use in programs of your own)
+  lava_compat.py   lets Lava run on Python 3.11 and later, and on NumPy 2
   lava_files.py    checked reading of the files
   decision.py      which class wins: here by {decision}
   lava_parts.py    neurons that rest between samples, delays, recording

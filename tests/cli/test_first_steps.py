@@ -45,7 +45,18 @@ def examples(name: str) -> list[list[str]]:
 @pytest.mark.lava
 def test_the_examples_of_the_help_run_one_after_the_other(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert set(COMMANDS) == {"train", "eval", "export", "sim", "parity", "report", "study", "info"}
+    assert set(COMMANDS) == {
+        "train",
+        "eval",
+        "export",
+        "sim",
+        "parity",
+        "report",
+        "study",
+        "info",
+        "lava-env",
+    }
+    # lava-env would install Lava.
     for name in ("train", "export", "eval", "sim", "parity", "report", "study", "info"):
         assert examples(name), name
         assert COMMANDS[name].help.strip().splitlines()[-1].strip().startswith("Example: ")

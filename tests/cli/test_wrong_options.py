@@ -40,6 +40,7 @@ CALLS = {
         "out/study",
     ),
     "info": ("info",),
+    "lava-env": ("lava-env", "--python", "/bin/true", "--out", "out/env"),
 }
 COMMANDS = {each.name: each.callback for each in app.registered_commands}
 # The quick suite takes the first of each.

@@ -13,6 +13,7 @@ import pytest
 from biril_nm.errors import ConfigError, MissingDependencyError, OutputExistsError
 from biril_nm.export import get_backend
 from biril_nm.export.backends import Backend, Target, available_backends, backend, get_target
+from biril_nm.export.lava import interpreters
 from biril_nm.export.lava.backend import build, run_lava
 from biril_nm.hw_graph import Dense, Input, LoihiGraph, Neurons, Output
 from tests.support.third_party import registries_restored, write_package
@@ -105,13 +106,16 @@ def test_entry_points_register(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         get_backend("gone")
 
 
-def test_missing_lava_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_lava_names_the_way(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     import importlib.util
 
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(MissingDependencyError, match=r'pip install "biril-nm\[lava\]"'):
+    monkeypatch.setattr(interpreters.platformdirs, "user_data_dir", lambda *_, **__: str(tmp_path))
+    monkeypatch.delenv(interpreters.VARIABLE, raising=False)
+    way_out = r'pip install "biril-nm\[lava\]"|biril lava-env'
+    with pytest.raises(MissingDependencyError, match=way_out):
         build(small_graph(), 3)
-    with pytest.raises(MissingDependencyError, match="'lava' is needed to build or run Lava"):
+    with pytest.raises(MissingDependencyError, match=f"'lava' is needed to run Lava.*({way_out})"):
         run_lava(small_graph(), [[[1, 0]]])
 
 

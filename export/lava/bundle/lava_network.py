@@ -17,6 +17,12 @@ import re
 from typing import Any
 
 import numpy as np
+
+if __package__:
+    from . import lava_compat
+else:  # beside run_lava.py in a bundle
+    import lava_compat  # type: ignore[import-not-found, no-redef]
+
 from lava.magma.core.decorator import implements, tag
 from lava.magma.core.model.sub.model import AbstractSubProcessModel
 from lava.magma.core.process.ports.ports import InPort, OutPort
@@ -42,6 +48,8 @@ else:  # beside run_lava.py in a bundle
     import lava_parts  # type: ignore[import-not-found, no-redef]
 
 __all__ = ["LavaNetwork"]
+
+lava_compat.mend()  # above, when it is imported; once more so that no tool drops the import
 
 
 class LavaNetwork(AbstractProcess):  # type: ignore[misc]

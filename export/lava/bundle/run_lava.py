@@ -37,8 +37,16 @@ else:  # in a bundle
 
 HERE = Path(__file__).resolve().parent
 POLL_S = 0.002
+STALL_S = 60.0
 VARIABLE_TYPES = {"s": np.uint8, "u": np.int32, "v": np.int32}
 SYNAPTIC = ("w", "t", "d")
+LAVA = "lava-nc==0.10.0"
+# lava-nc declares Python 3.10; lava_compat.py lets it run on later ones.
+INSTALL = (
+    f'"{LAVA}" "numpy<2"'
+    if sys.version_info < (3, 11)
+    else f'numpy scipy networkx "asteval<0.10", then pip install --no-deps --ignore-requires-python "{LAVA}"'
+)
 LEARNING = (*SYNAPTIC, "x1", "x2", "y1", "y2", "y3")
 
 
@@ -83,7 +91,7 @@ def stream(
     network: Any,
     spikes: dict[str, Any],
     record: tuple[str, ...],
-    stall_s: float = 60.0,
+    stall_s: float = STALL_S,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Stream all samples through ``network`` and return its recording in chip time.
@@ -235,12 +243,15 @@ def quiet_lava() -> Iterator[None]:
 # --- command line -------------------------------------------------------------------------------
 
 
-def save_trace(path: Path, traces: dict[str, dict[str, Any]], meta: dict[str, Any]) -> None:
+def save_trace(
+    path: Path, traces: dict[str, dict[str, Any]], meta: dict[str, Any], compress: bool
+) -> None:
     """``.npz`` with arrays ``NODE.s``, ``NODE.u``, ``NODE.v`` and ``meta`` (JSON)."""
     arrays = {f"{n}.{key}": array for n, node in traces.items() for key, array in node.items()}
     part = path.with_name(f".{path.name}.part")
     with part.open("wb") as stream_out:
-        np.savez_compressed(stream_out, **arrays, meta=np.array(json.dumps(meta)))
+        save = np.savez_compressed if compress else np.savez
+        save(stream_out, **arrays, meta=np.array(json.dumps(meta)))
     part.replace(path)
 
 
@@ -263,7 +274,7 @@ def run(args: argparse.Namespace) -> None:
     with quiet_lava():
         network = LavaNetwork(description, arrays, n_steps, learn=args.learn)
         period = network.period
-        rows = stream(network, spikes, tuple({"s", "v", *record}))
+        rows = stream(network, spikes, tuple({"s", "v", *record}), args.stall)
     traces = {
         node["name"]: {
             key: node_time(array, node["latency"], period, n_steps, batch)
@@ -272,15 +283,17 @@ def run(args: argparse.Namespace) -> None:
         for node in description["neurons"]
     }
     counts = {name: int(np.count_nonzero(trace["s"])) for name, trace in traces.items()}
-    report(description, arrays, traces, counts)
+    if not args.quiet:
+        report(description, arrays, traces, counts)
     if args.out is not None:
         kept = {
             name: {key: trace[key] for key in VARIABLE_TYPES if key in record}
-            for name, trace in traces.items()
+            for name, trace in (rows if args.chip_time else traces).items()
+            if name in traces
         }
         kept.update({name: learned(rows[name], part) for name, part in network.plastic.items()})
         meta = {"engine": "lava", "n_steps": n_steps, "batch": batch, "n_spikes": counts}
-        save_trace(args.out, kept, meta)
+        save_trace(args.out, kept, meta, compress=not args.chip_time)
 
 
 def learned(rows: dict[str, Any], part: Any) -> dict[str, Any]:
@@ -329,6 +342,15 @@ def main() -> int:
         "--record", default="s", help="what --out holds: s,u,v; with --learn also w,t,d,x1,..."
     )
     parser.add_argument("--learn", action="store_true", help="let plastic connections learn")
+    parser.add_argument(
+        "--chip-time",
+        action="store_true",
+        help="--out holds the whole stream, one row per chip step",
+    )
+    parser.add_argument("--quiet", action="store_true", help="print no predictions")
+    parser.add_argument(
+        "--stall", type=float, default=STALL_S, help="seconds without progress before giving up"
+    )
     parser.add_argument("--force", action="store_true", help="replace an existing --out")
     try:
         run(parser.parse_args())
@@ -336,8 +358,7 @@ def main() -> int:
         sys.stderr.write(f"run_lava.py: {error}\n")
         return 1
     except ModuleNotFoundError as error:
-        needed = 'pip install "lava-nc==0.10.0" "numpy<2" (Python 3.10)'
-        sys.stderr.write(f"run_lava.py: {error}. Install Lava with: {needed}\n")
+        sys.stderr.write(f"run_lava.py: {error}. Install Lava with: pip install {INSTALL}\n")
         return 1
     return 0
 

@@ -1,0 +1,116 @@
+"""``biril lava-env``: an environment for Lava alone, for a Python that pip refuses lava-nc for."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from biril_nm.commands.console import print_json, print_progress, say
+from biril_nm.commands.options import Force, Json
+from biril_nm.errors import ConfigError, OutputExistsError
+
+__all__ = ["lava_env_command"]
+
+LAVA = "lava-nc==0.10.0"
+OLD = (f"{LAVA}", "numpy<2")  # for the Python that lava-nc declares
+NEW = ("numpy", "scipy", "networkx", "asteval>=0.9.31,<0.10")  # what it imports
+DECLARED = (3, 10)
+MAX_LINES = 5
+
+
+def lava_env_command(
+    python: Annotated[
+        Path | None, typer.Option(help="Python 3.10 or later; by default the one that runs biril.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the environment.")] = None,
+    force: Force = False,
+    json: Json = False,
+) -> None:
+    """Make an environment with Lava and without torch, and remember it.
+
+    Parity checks, biril eval --backend lava and reports use it where Lava is not installed beside biril.
+    BIRIL_LAVA_PYTHON names another one.
+
+    Example: biril lava-env --python python3.10
+    """
+    from biril_nm.export.lava.interpreters import environment_folder, probe, remember
+
+    folder = out or environment_folder()
+    if folder.exists():
+        if not force:
+            raise OutputExistsError(
+                f"'{folder}' exists already; pass --force to replace it, or --out to choose another folder"
+            )
+        if not (folder / "pyvenv.cfg").is_file():
+            raise ConfigError(f"'{folder}' is no environment; expected one. Choose another --out")
+        shutil.rmtree(folder)
+    base = _program(python)
+    version = _python_version(base)
+    print_progress(f"making '{folder}' with Python {'.'.join(map(str, version))}")
+    _call([base, "-m", "venv", str(folder)], folder)
+    inner = str(folder / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python"))
+    for arguments in _installs(version):
+        print_progress(f"pip install {' '.join(arguments)}")
+        _call(
+            [inner, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *arguments],
+            folder,
+        )
+    found = probe(inner)
+    remembered = remember(inner)
+    if json:
+        print_json(
+            {"python": found.path, "versions": found.label, "remembered in": str(remembered)}
+        )
+        return
+    say(f"{found.label}\nremembered in '{remembered}'; BIRIL_LAVA_PYTHON names another")
+
+
+def _installs(version: tuple[int, int]) -> list[list[str]]:
+    if version == DECLARED:
+        return [list(OLD)]
+    return [list(NEW), ["--no-deps", "--ignore-requires-python", LAVA]]
+
+
+def _program(python: Path | None) -> str:
+    if python is None:
+        return sys.executable
+    found = shutil.which(str(python.expanduser()))
+    if found is None:
+        raise ConfigError(
+            f"--python is '{python}', which is no program; expected a Python 3.10 or later"
+        )
+    return found
+
+
+def _python_version(python: str) -> tuple[int, int]:
+    code = "import sys; print(*sys.version_info[:2])"
+    try:
+        done = subprocess.run(
+            [python, "-c", code], capture_output=True, text=True, timeout=60, check=True
+        )
+        major, minor = (int(part) for part in done.stdout.split())
+    except (OSError, ValueError, subprocess.SubprocessError) as error:
+        raise ConfigError(
+            f"--python is '{python}', which does not run as a Python: {error}"
+        ) from error
+    if (major, minor) < DECLARED:
+        raise ConfigError(f"--python is Python {major}.{minor}; expected 3.10 or later")
+    return major, minor
+
+
+def _call(command: list[str], folder: Path) -> None:
+    """Run a step; what a failed one leaves is removed."""
+    try:
+        subprocess.run(command, capture_output=True, text=True, check=True)
+    except BaseException as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        if not isinstance(error, (OSError, subprocess.CalledProcessError)):
+            raise
+        said = getattr(error, "stderr", "") or str(error)
+        last = "\n".join(said.strip().splitlines()[-MAX_LINES:])
+        raise ConfigError(f"{' '.join(command[1:5])} ... failed:\n{last}") from error

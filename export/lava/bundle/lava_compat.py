@@ -1,0 +1,72 @@
+"""Lava (lava-nc 0.10.0) on Python 3.11 and later, and on NumPy 2; import this before Lava.
+
+lava-nc 0.10.0 declares Python 3.10 and NumPy 1. Two spots of it stop newer ones, and neither computes
+anything:
+
+* ``lava.magma.compiler.var_model`` has dataclass instances as defaults of dataclass fields, which Python 3.11
+  takes only if they are hashable. So its dataclasses are made with ``unsafe_hash=True``.
+* ``ReshapePort`` passes ``newshape`` to ``np.reshape``, which later versions of NumPy call ``shape``.
+
+Nothing changes where Lava is imported already, or not installed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import importlib
+import importlib.util
+import sys
+from typing import Any
+
+import numpy as np
+
+__all__ = ["mend", "mended"]
+
+VAR_MODEL = "lava.magma.compiler.var_model"
+PORTS = "lava.magma.core.process.ports.ports"
+HASHABLE_DEFAULTS = (3, 11)  # Python from which defaults of dataclass fields must be hashable
+SHAPE_ARGUMENT = (2, 1)  # NumPy from which reshape calls the argument "shape"
+
+
+def mended() -> tuple[str, ...]:
+    """What has to be mended here, for reports."""
+    found = []
+    if sys.version_info >= HASHABLE_DEFAULTS:
+        found.append("dataclass defaults")
+    if _numpy_version() >= SHAPE_ARGUMENT:
+        found.append("np.reshape(newshape=)")
+    return tuple(found)
+
+
+def mend() -> None:
+    """Import the parts of Lava that newer Pythons and NumPys stop at, mended."""
+    if VAR_MODEL in sys.modules or not mended() or importlib.util.find_spec("lava") is None:
+        return
+    plain = dataclasses.dataclass
+
+    def hashable(cls: Any = None, /, **options: Any) -> Any:
+        if cls is None:
+            return functools.partial(hashable, **options)
+        if cls.__module__ == VAR_MODEL:
+            options["unsafe_hash"] = True
+        return plain(cls, **options)
+
+    dataclasses.dataclass = hashable  # type: ignore[assignment]
+    try:
+        importlib.import_module(VAR_MODEL)
+        port = importlib.import_module(PORTS).ReshapePort
+    finally:
+        dataclasses.dataclass = plain
+    if _numpy_version() >= SHAPE_ARGUMENT:
+        port.get_transform_func_fwd = lambda self: functools.partial(np.reshape, shape=self.shape)
+        port.get_transform_func_bwd = lambda self: functools.partial(
+            np.reshape, shape=self.old_shape
+        )
+
+
+def _numpy_version() -> tuple[int, ...]:
+    return tuple(int(part) for part in np.__version__.split(".")[:2])
+
+
+mend()
