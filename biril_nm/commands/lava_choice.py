@@ -63,7 +63,8 @@ def default_engines(
 
     Raises:
         ConfigError: ``--require-lava`` beside engines without Lava.
-        BirilError: Lava cannot run, and it is required or fewer than ``at_least`` engines are left.
+        BirilError: Lava cannot run, and it is required, a Python for it is named, or fewer than ``at_least``
+            engines are left.
     """
     if against is not None:
         chosen = against.split(",")
@@ -76,7 +77,7 @@ def default_engines(
     problem = get_engine("lava").why_not()
     if problem is None:
         return [*others, "lava"]
-    if choice.require_lava or len(others) < at_least:
+    if choice.require_lava or choice.lava_python is not None or len(others) < at_least:
         raise problem
     note(f"lava is left out: {problem}")
     return others
