@@ -54,6 +54,7 @@ pages: venv
 	$(BIN)/python docs/make_tables.py
 	$(BIN)/python docs/make_architecture.py
 	$(BIN)/python docs/make_moved.py
+	$(BIN)/python docs/make_data.py
 
 clean:
 	rm -rf $(VENV) build out *.egg-info

@@ -9,17 +9,18 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "architecture.md"
 BEGIN, END = "<!-- generated: floors -->", "<!-- end of generated part -->"
+LINKS = ("export", "hardware_sim", "recipes")  # folders at the top, in biril_nm by links
 HIDDEN = ("", "__main__", "_moved")  # the lazy names, the entry of python -m, old names
 
 
 def modules() -> dict[str, Path]:
     """Module name below ``biril_nm`` -> file."""
     found = {}
-    bases = {"": "biril_nm", "export.": "export", "hardware_sim.": "hardware_sim"}
+    bases = {"": "biril_nm", **{f"{name}.": name for name in LINKS}}
     for prefix, folder in bases.items():
         for path in sorted((ROOT / folder).rglob("*.py")):
             parts = path.relative_to(ROOT / folder).with_suffix("").parts
-            if not prefix and parts[0] in ("export", "hardware_sim"):
+            if not prefix and parts[0] in LINKS:
                 continue  # links to the folders at the top
             name = ".".join(part for part in parts if part != "__init__")
             found[(prefix + name).rstrip(".")] = path
@@ -99,7 +100,7 @@ def picture(graph: dict[str, set[str]]) -> str:
 
 def place(folder: str) -> str:
     """Where the folder lies, as a path from the root."""
-    top = folder if folder in ("export", "hardware_sim") else f"biril_nm/{folder}"
+    top = folder if folder in LINKS else f"biril_nm/{folder}"
     return f"{top}/" if modules()[folder].name == "__init__.py" else f"{top}.py"
 
 

@@ -14,7 +14,7 @@ from rich.progress import Progress
 from biril_nm.commands.console import print_json, print_table, say, stderr
 from biril_nm.commands.inputs import picture_input
 from biril_nm.commands.lava_choice import LavaPython, lava_in
-from biril_nm.commands.options import MAX_COUNT, Backend, DataRoot, Json, Lowering, Seed
+from biril_nm.commands.options import MAX_COUNT, Backend, DataRoot, DataSetName, Json, Lowering, Seed
 from biril_nm.commands.sources import LoadedFile, load_source, lowered
 from biril_nm.commands.unused import given, refuse_unused, unused_lowering
 from biril_nm.engines import Engine, Network, available_engines, get_engine
@@ -29,6 +29,7 @@ __all__ = ["choose_engine", "evaluate_command"]
 
 FLOAT = "torch"  # evaluates models as they are, without lowering
 BATCH = 250
+BUILT_IN = "digits"  # the data set that needs no folder
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def evaluate_command(
         typer.Argument(help="model.pt, x.nir or x.loihi.npz, one or more", metavar="SRC..."),
     ],
     *,
-    dataset: Annotated[str, typer.Option(help="digits (built in) or mnist.")] = "digits",
+    dataset: DataSetName = BUILT_IN,
     backend: Backend = None,
     lava_python: LavaPython = None,
     samples: Annotated[
@@ -81,6 +82,7 @@ def evaluate_command(
     from biril_nm.data import load_data
     from biril_nm.evaluation.sharding import DataSetSamples
 
+    dataset = dataset or BUILT_IN
     with lava_in(lava_python):
         sources = [load_source(path, lowering) for path in src]
         engine = choose_engine(sources, backend, workers.several)

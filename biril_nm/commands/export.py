@@ -12,7 +12,7 @@ from biril_nm.commands.console import note, print_json, say
 from biril_nm.commands.inputs import n_steps_of, random_input, sample_input
 from biril_nm.commands.options import DataRoot, Force, Json, Lowering, NetxReading, Seed, To
 from biril_nm.commands.sources import GRAPH_SUFFIX, LoadedFile, load_source, lowered
-from biril_nm.commands.unused import given, refuse_unused, unused_lowering
+from biril_nm.commands.unused import given, refuse_unused, unused_lowering, unused_root
 from biril_nm.errors import ConfigError
 from biril_nm.export.backends import NIR, Target, get_backend, get_target
 from biril_nm.hw_graph import LoihiGraph
@@ -150,7 +150,7 @@ def _check_learns(target: Target, to: str, rules: list[str]) -> None:
 def _unused_by_target(
     target: Target, to: str, lowering: Lowering, round_bias: bool, samples: Samples
 ) -> list[str]:
-    found = []
+    found = unused_root(samples.dataset, samples.data_root)
     if round_bias and "round_bias" not in target.options:
         found.append(f"--round-bias: target '{to}' keeps biases as they are")
     if samples.dataset is not None and "spikes" not in target.options:

@@ -16,6 +16,8 @@ from typing import Annotated, Any, cast, get_args, get_type_hints
 
 import typer
 
+from biril_nm.data.datasets import DATASETS
+from biril_nm.data.sources import DATA_ROOT_VARIABLE
 from biril_nm.engines import available_engines
 from biril_nm.errors import ConfigError
 from biril_nm.export.backends import available_backends
@@ -27,6 +29,7 @@ __all__ = [
     "Against",
     "Backend",
     "DataRoot",
+    "DataSetName",
     "Force",
     "Json",
     "Learn",
@@ -48,7 +51,11 @@ Learn = Annotated[bool, typer.Option("--learn", help="Let plastic connections le
 Seed = Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seed of everything random.")]
 DataRoot = Annotated[
     Path | None,
-    typer.Option(envvar="BIRIL_DATA", help="Folder of the data sets, as torchvision lays it out."),
+    typer.Option(help=f"Folder of the data sets; default: {DATA_ROOT_VARIABLE}."),
+]
+DataSetName = Annotated[
+    str | None,
+    typer.Option(help=f"{', '.join(DATASETS)}; with options as pictures:side=32."),
 ]
 To = Annotated[str, typer.Option("--to", help=f"Target: {', '.join(available_backends())}.")]
 Against = Annotated[

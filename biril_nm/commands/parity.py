@@ -16,9 +16,9 @@ from biril_nm.commands.inputs import (
     waking_input,
 )
 from biril_nm.commands.lava_choice import LavaChoice, default_engines, lava_in
-from biril_nm.commands.options import MAX_COUNT, Against, DataRoot, Json, Learn, Lowering, Seed
+from biril_nm.commands.options import MAX_COUNT, Against, DataRoot, DataSetName, Json, Learn, Lowering, Seed
 from biril_nm.commands.sources import load_source, lowered
-from biril_nm.commands.unused import refuse_unused, unused_lowering
+from biril_nm.commands.unused import refuse_unused, unused_lowering, unused_root
 
 __all__ = ["parity_command"]
 
@@ -35,9 +35,7 @@ def parity_command(
     spikes: Annotated[
         Path | None, typer.Option(help="Input from this .npz instead of random input.")
     ] = None,
-    dataset: Annotated[
-        str | None, typer.Option(help="Input from the test set of digits or mnist.")
-    ] = None,
+    dataset: DataSetName = None,
     data_root: DataRoot = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="Fail if a layer never spiked, too.")
@@ -63,7 +61,8 @@ def parity_command(
     from biril_nm.parity import check_parity
 
     source = load_source(src, lowering)
-    refuse_unused([*_unused(spikes, dataset, steps), *unused_lowering([source], lowering)])
+    unused = [*_unused(spikes, dataset, steps), *unused_root(dataset, data_root)]
+    refuse_unused([*unused, *unused_lowering([source], lowering)])
     graph = lowered(source, lowering)
     values: dict[str, Any]
     if spikes is not None:

@@ -11,9 +11,9 @@ import typer
 from biril_nm.commands.console import say
 from biril_nm.commands.inputs import STEPS, picture_input, random_input, sample_input
 from biril_nm.commands.lava_choice import LavaChoice, default_engines, lava_in
-from biril_nm.commands.options import MAX_COUNT, Against, DataRoot, Force, Lowering, Seed
+from biril_nm.commands.options import MAX_COUNT, Against, DataRoot, DataSetName, Force, Lowering, Seed
 from biril_nm.commands.sources import LoadedFile, load_source, lowered, lowered_stages
-from biril_nm.commands.unused import refuse_unused, unused_lowering
+from biril_nm.commands.unused import refuse_unused, unused_lowering, unused_root
 from biril_nm.errors import ConfigError
 from biril_nm.hw_graph import LoihiGraph
 from biril_nm.recording.readout import decision_of
@@ -35,10 +35,7 @@ def report_command(
         Path | None,
         typer.Option("--out", "-o", help="HTML file; default: report.html beside SRC."),
     ] = None,
-    dataset: Annotated[
-        str | None,
-        typer.Option(help="Draw test samples of digits or mnist, and measure accuracy."),
-    ] = None,
+    dataset: DataSetName = None,
     samples: Annotated[
         int, typer.Option(min=1, max=MAX_COUNT, help="Samples to draw and compare.")
     ] = 20,
@@ -68,7 +65,8 @@ def report_command(
         raise ConfigError(f"--out '{out}' must end in .html")
     target = check_output(out or folder / "report.html", force)
     source = load_source(src / "model.pt" if src.is_dir() else src, lowering)
-    refuse_unused(unused_lowering([source], lowering, uses=("--chip",)))
+    unused = unused_lowering([source], lowering, uses=("--chip",))
+    refuse_unused([*unused, *unused_root(dataset, data_root)])
     others = [*(["torch"] if source.net is not None else []), "sim"]
     with lava_in(lava.lava_python):
         engines = default_engines(lava, others, against)

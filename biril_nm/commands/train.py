@@ -12,13 +12,15 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from biril_nm.commands.console import print_json, print_progress, print_table, say, stderr
-from biril_nm.commands.options import MAX_COUNT, MAX_SEED, DataRoot, Force, Json
+from biril_nm.commands.options import MAX_COUNT, MAX_SEED, DataRoot, DataSetName, Force, Json
 from biril_nm.commands.unused import refuse_unused
 from biril_nm.errors import BirilError, ConfigError, bullet_list
+from biril_nm.recipes import recipe_names
 
 __all__ = ["train_command"]
 
 CONFIG = "config.toml"
+NO_CHANGES = "none"
 LOCAL_PHASES = frozenset("SH")  # that follow a local rule
 
 Text = str | None
@@ -27,8 +29,12 @@ Number = int | None
 
 def train_command(
     config: Annotated[Path | None, typer.Argument(metavar="[CONFIG.toml]")] = None,
-    dataset: Annotated[Text, typer.Option(help="digits (built in) or mnist.")] = None,
-    model: Annotated[Text, typer.Option(help="convnet or mlp.")] = None,
+    recipe: Annotated[
+        Text,
+        typer.Option(help=f"Settings to start from: {', '.join(recipe_names())}, or a file.toml."),
+    ] = None,
+    dataset: DataSetName = None,
+    model: Annotated[Text, typer.Option(help="convnet, vgg or mlp.")] = None,
     schedule: Annotated[
         Text, typer.Option(help="Ratio STDP:STBP:STDP-STBP (1:6:2) or cycle (BBSBBH).")
     ] = None,
@@ -45,7 +51,25 @@ def train_command(
         Number, typer.Option(min=1, max=MAX_COUNT, help="Samples per batch.")
     ] = None,
     lr: Annotated[float | None, typer.Option(help="Initial learning rate.")] = None,
+    augment: Annotated[
+        Text,
+        typer.Option(help="Random changes of samples, as crop:4,flip; 'none': none."),
+    ] = None,
+    validation: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0,
+            max=0.9,
+            help="Share of the training samples to measure each epoch on, instead of the test set.",
+        ),
+    ] = None,
     data_root: DataRoot = None,
+    download: Annotated[
+        bool, typer.Option("--download", help="Fetch the data set where its library can.")
+    ] = False,
+    workers: Annotated[
+        int, typer.Option(min=0, max=256, help="Processes that read and augment samples ahead.")
+    ] = 0,
     out: Annotated[Path | None, typer.Option(help="Output folder.")] = None,
     seed: Annotated[
         Number, typer.Option(min=0, max=MAX_SEED, help="Seed of everything random.")
@@ -69,23 +93,24 @@ def train_command(
     options: dict[str, Any] = {
         "dataset": dataset, "model": model, "seed": seed, "batch_size": batch_size,
         "schedule": schedule, "epochs": epochs, "lr": lr, "device": device,
+        "augment": _changes(augment), "validation": validation,
     }  # fmt: skip
     folder = out
     if resume:
         folder = out or _default_folder(dataset or RunConfig.dataset, model or RunConfig.model)
         before = _interrupted_run(folder)
-    if config is not None:
-        run = RunConfig.read(config, **options)
-    else:
-        run = before.with_options(**options) if resume else RunConfig.make(**options)
+    run = _settings(config, recipe, before if resume else None, options)
     run = _with_net_options(run, neuron, coding, steps, rule)
     folder = folder or _default_folder(run.dataset, run.model)
-    data = load_data(run.dataset, data_root, run.seed)
+    data = load_data(run.dataset, data_root, run.seed, download)
+    if run.validation:
+        data = data.with_validation(run.validation, run.seed)
     run = replace(run, net=replace(run.net, input_shape=data.input_shape, n_classes=data.n_classes))
     if resume:
         _check_same(run, before, folder)
     net = build_model(run.model, run.net, run.seed)
-    loaders = make_loaders(data, run.batch_size, run.seed, run.crop_pad)
+    changes = {"augment": run.augment, "workers": workers}
+    loaders = make_loaders(data, run.batch_size, run.seed, run.crop_pad, **changes)
     bar = _Bar()
     _refuse_existing(folder, resume, force)
     try:
@@ -106,6 +131,29 @@ def train_command(
     _show(history.records, folder, json)
 
 
+def _settings(config: Path | None, recipe: str | None, before: Any, options: dict[str, Any]) -> Any:
+    """The configuration of a file, of a recipe, or of the run that is resumed, with the options."""
+    from biril_nm.training.run_config import RunConfig
+
+    if config is not None and recipe is not None:
+        raise ConfigError(
+            f"recipe is '{recipe}', and a configuration is given, '{config}'; expected one of them. Write "
+            f"what you want from the recipe into the configuration"
+        )
+    if config is not None:
+        return RunConfig.read(config, **options)
+    if before is not None and recipe is None:
+        return before.with_options(**options)
+    return RunConfig.make(recipe=recipe, **options)
+
+
+def _changes(text: str | None) -> list[str] | None:
+    """The changes of ``--augment``; None where it is not given."""
+    if text is None:
+        return None
+    return [] if text == NO_CHANGES else text.split(",")
+
+
 def _refuse_existing(folder: Path, resume: bool, force: bool) -> None:
     from biril_nm.storage import check_output
 
@@ -115,7 +163,7 @@ def _refuse_existing(folder: Path, resume: bool, force: bool) -> None:
 
 
 def _default_folder(dataset: str, model: str) -> Path:
-    return Path("out") / f"{dataset}-{model}"
+    return Path("out") / f"{dataset.partition(':')[0]}-{model}"
 
 
 def _interrupted_run(folder: Path) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from biril_nm.errors import ConfigError, bullet_list
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from biril_nm.commands.options import Lowering
     from biril_nm.commands.sources import LoadedFile
 
-__all__ = ["given", "refuse_unused", "unused_lowering"]
+__all__ = ["given", "refuse_unused", "unused_lowering", "unused_root"]
 
 LOWERS = ("--dt", "--reset", "--if-integration", "--weight-bits", "--chip")
 
@@ -44,6 +45,13 @@ def unused_lowering(
         f"{', '.join(flags)}: '{known[0].path}' holds integers, which are not lowered again; give the "
         f"model.pt or x.nir that they were made from"
     ]
+
+
+def unused_root(dataset: str | None, data_root: Path | None) -> list[str]:
+    """What is wrong with a folder of data sets where no data set is read."""
+    if dataset is not None or data_root is None:
+        return []
+    return ["--data-root: no data set is read; add --dataset"]
 
 
 def refuse_unused(findings: Collection[str]) -> None:

@@ -15,6 +15,7 @@ __all__ = ["ModelConfig"]
 
 MAX_SIZE = 1 << 20  # of one layer: the neurons of a Loihi 2 chip
 MAX_LAYERS = 1000
+LENGTHS = ("input_shape", "channels", "hidden", "depths")  # fields that list whole numbers
 
 
 @checked
@@ -32,7 +33,8 @@ class ModelConfig:
         bias: biases in the weight layers (those followed by BatchNorm need none).
         surrogate: name of the surrogate gradient.
         coding: how values enter the network.
-        channels: output channels of the convolutions.
+        channels: output channels of the convolutions, or of the stages of a network that has stages.
+        depths: convolutions, or blocks, of each stage; empty: as the architecture has it.
         hidden: sizes of the hidden fully connected layers.
     """
 
@@ -47,9 +49,10 @@ class ModelConfig:
     coding: Coding = field(default_factory=Coding)
     channels: tuple[int, ...] = (16, 32)
     hidden: tuple[int, ...] = (128,)
+    depths: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in ("input_shape", "channels", "hidden"):
+        for name in LENGTHS:
             object.__setattr__(self, name, tuple(getattr(self, name)))
         findings = list(self._findings())
         if findings:
@@ -70,12 +73,14 @@ class ModelConfig:
 
     def _wrong_sizes(self) -> list[str]:
         found = []
-        for name in ("input_shape", "channels", "hidden"):
+        for name in LENGTHS:
             value = getattr(self, name)
             if not all(type(n) is int and 0 < n <= MAX_SIZE for n in value):
                 found.append(f"{name} is {value!r:.80}; expected integers from 1 to {MAX_SIZE}")
             if len(value) > MAX_LAYERS:
                 found.append(f"{name} has {len(value)} layers; expected at most {MAX_LAYERS}")
+        if not found and sum(self.depths) > MAX_LAYERS:
+            found.append(f"depths add up to {sum(self.depths)}; expected at most {MAX_LAYERS}")
         return found
 
     def _unknown_names(self) -> list[str]:

@@ -1,9 +1,9 @@
-"""``convnet``: BIRIL's motifs at a size that trains on a CPU.
+"""``convnet`` and ``vgg``: stages of 3x3 convolutions with average pooling, at sizes that train on a CPU.
 
-For each entry of ``channels``: conv3x3 - [BatchNorm] - neurons - average pooling 2x2; then for each
-entry of ``hidden``: fully connected - [BatchNorm] - neurons; then the spiking readout. With the
-defaults on MNIST: conv 16 - conv 32 - FC 128 - FC 10, 207 k parameters. The published network
-(the "ResNet-19" channel plan, 12.6 M parameters) is not feasible on a CPU.
+For each entry of ``channels`` a stage: conv3x3 - [BatchNorm] - neurons, as often as ``depths`` says, then
+average pooling 2x2; then for each entry of ``hidden``: fully connected - [BatchNorm] - neurons; then the
+spiking readout. A stage of ``convnet`` has one convolution, of ``vgg`` two where ``depths`` is empty. With
+the defaults on MNIST, ``convnet`` is conv 16 - conv 32 - FC 128 - FC 10, 207 k parameters.
 """
 
 from __future__ import annotations
@@ -14,26 +14,53 @@ from biril_nm.errors import ConfigError
 from biril_nm.models.chain import Chain
 from biril_nm.models.config import ModelConfig
 
-__all__ = ["convnet"]
+__all__ = ["convnet", "vgg"]
+
+VGG_DEPTH = 2  # convolutions of a stage
 
 
 def convnet(config: ModelConfig) -> nn.Sequential:
-    """Layers of the convolutional network.
+    """Layers of the network with one convolution a stage.
 
     Raises:
-        ConfigError: the input is not an image, or is too small for the poolings.
+        ConfigError: the input is not an image, or is too small for the poolings; or depths are given.
     """
+    if config.depths:
+        raise ConfigError(
+            f"depths is {config.depths}, and stages of convnet have one convolution; expected (). Use "
+            f"model 'vgg'"
+        )
+    return _stages("convnet", config, (1,) * len(config.channels))
+
+
+def vgg(config: ModelConfig) -> nn.Sequential:
+    """Layers of the network with several convolutions a stage.
+
+    Raises:
+        ConfigError: the input is not an image, or is too small for the poolings; or depths do not fit.
+    """
+    depths = config.depths or (VGG_DEPTH,) * len(config.channels)
+    if len(depths) != len(config.channels):
+        raise ConfigError(
+            f"depths has {len(depths)} entries, and channels {len(config.channels)}; expected one for each "
+            f"stage"
+        )
+    return _stages("vgg", config, depths)
+
+
+def _stages(name: str, config: ModelConfig, depths: tuple[int, ...]) -> nn.Sequential:
     if len(config.input_shape) != 3:
-        raise ConfigError(f"convnet needs input_shape (C, H, W), found {config.input_shape}")
+        raise ConfigError(f"{name} needs input_shape (C, H, W), found {config.input_shape}")
     smallest = 2 ** len(config.channels)
     if min(config.input_shape[1:]) < smallest:
         raise ConfigError(
-            f"convnet with {len(config.channels)} convolutions needs images of at least {smallest}x"
+            f"{name} with {len(config.channels)} poolings needs images of at least {smallest}x"
             f"{smallest}, found {config.input_shape}; use fewer channels entries or model 'mlp'"
         )
     chain = Chain(config)
-    for channels in config.channels:
-        chain.conv(channels)
+    for channels, depth in zip(config.channels, depths):
+        for _ in range(depth):
+            chain.conv(channels)
         chain.pool()
     chain.flatten()
     for features in config.hidden:

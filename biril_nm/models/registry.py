@@ -10,7 +10,7 @@ from torch import nn
 from biril_nm.arguments import Seed, checked, unknown_name
 from biril_nm.errors import ConfigError
 from biril_nm.models.config import ModelConfig
-from biril_nm.models.convnet import convnet
+from biril_nm.models.convnet import convnet, vgg
 from biril_nm.models.mlp import mlp
 from biril_nm.models.net import BirilNet
 
@@ -18,7 +18,11 @@ __all__ = ["MODELS", "build_model"]
 
 MAX_PARAMETERS = 1 << 28  # twice the synapses of a Loihi 2 chip; 1 GiB of float32
 
-MODELS: dict[str, Callable[[ModelConfig], nn.Sequential]] = {"convnet": convnet, "mlp": mlp}
+MODELS: dict[str, Callable[[ModelConfig], nn.Sequential]] = {
+    "convnet": convnet,
+    "vgg": vgg,
+    "mlp": mlp,
+}
 
 
 @checked

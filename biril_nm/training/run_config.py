@@ -11,20 +11,17 @@ import tomli_w
 
 from biril_nm.errors import ConfigError, FileFormatError
 from biril_nm.models import ModelConfig
+from biril_nm.recipes import read_recipe, recipe_names
 from biril_nm.storage import atomic_file, read_toml
 from biril_nm.training.config import TrainConfig
 
-__all__ = ["CONFIG", "RECIPES", "RunConfig"]
+__all__ = ["CONFIG", "RunConfig"]
 
 CONFIG = "config.toml"  # of a run, in its folder
 
 VERSION = 1  # of config.toml; files without a version are of version 1
 
-# Settings that suit a data set, found on a part of it; a file or an option overrides them.
-RECIPES: dict[str, dict[str, Any]] = {
-    "digits": {"batch_size": 32, "lr": 4e-3},
-    "mnist": {"batch_size": 64, "lr": 2e-3, "crop_pad": 2},
-}
+TABLES = ("net", "train")
 
 
 @dataclass(frozen=True)
@@ -32,11 +29,13 @@ class RunConfig:
     """Data set, architecture and training of one run.
 
     Attributes:
-        dataset: name of the data set.
+        dataset: name of the data set, with its options.
         model: name of the architecture.
         seed: seed of weights, data order and local rule.
         batch_size: training samples per batch.
         crop_pad: random crop after padding by this many pixels (0: none).
+        augment: random changes of training samples (:mod:`biril_nm.data.augmentation`).
+        validation: share of the training samples on which epochs are compared; 0: none.
         net: configuration of the network; input shape and classes follow from the data set.
         train: configuration of the training.
     """
@@ -46,12 +45,16 @@ class RunConfig:
     seed: int = 0
     batch_size: int = 64
     crop_pad: int = 0
+    augment: tuple[str, ...] = ()
+    validation: float = 0.0
     net: ModelConfig = field(default_factory=ModelConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
 
     def with_options(self, **options: Any) -> RunConfig:
         """A copy with the options that are not None; those of :class:`TrainConfig` go there."""
         given = {key: value for key, value in options.items() if value is not None}
+        if "augment" in given:
+            given["augment"] = tuple(given["augment"])
         own = {f.name for f in fields(self)} - {"net", "train"}
         training = {key: value for key, value in given.items() if key not in own}
         if "seed" in given:
@@ -87,15 +90,21 @@ class RunConfig:
             part.write_text(self.to_toml(), encoding="utf-8")
 
     @staticmethod
-    def make(values: Mapping[str, Any] | None = None, where: str = "", **options: Any) -> RunConfig:
+    def make(
+        values: Mapping[str, Any] | None = None,
+        where: str = "",
+        recipe: str | None = None,
+        **options: Any,
+    ) -> RunConfig:
         """The configuration that a file's ``values`` and options mean, whichever of them is there.
 
-        An option comes before the file, the file before the recipe of the data set (:data:`RECIPES`), the
-        recipe before the defaults. Without a number of epochs it is one cycle of the schedule.
+        An option comes before the file, the file before the recipe, the recipe before the defaults.
+        Without a number of epochs it is one cycle of the schedule.
 
         Args:
             values: tables of a file as :meth:`to_toml` writes them, or some of them.
             where: the file, for messages.
+            recipe: name or file of a recipe; None: the one that has the name of the data set, if any.
             options: as :meth:`with_options` takes them.
 
         Raises:
@@ -103,17 +112,34 @@ class RunConfig:
         """
         given = dict(values or {})
         _check_fields(given, where)
-        net, train = given.pop("net", {}), given.pop("train", {})
-        dataset = options.get("dataset") or given.get("dataset", RunConfig.dataset)
-        run = RunConfig().with_options(**RECIPES.get(dataset, {})).with_options(**given)
-        run = replace(
-            run,
-            net=ModelConfig.from_dict({**run.net.to_dict(), **net}),
-            train=TrainConfig.from_dict({**_shallow(run.train), **train}),
-        ).with_options(**options)
-        if "epochs" in train or options.get("epochs") is not None:
+        if recipe is None:
+            dataset = str(options.get("dataset") or given.get("dataset", RunConfig.dataset))
+            bare = dataset.partition(":")[0]
+            recipe = bare if bare in recipe_names() else None
+        base = {} if recipe is None else read_recipe(recipe)
+        if base.pop("version", VERSION) != VERSION:
+            raise FileFormatError(f"recipe '{recipe}' is of another version; expected {VERSION}")
+        _check_fields(base, f"recipe '{recipe}'")
+        run = RunConfig()._with_tables(base)._with_tables(given).with_options(**options)
+        if "epochs" in {**base.get("train", {}), **given.get("train", {})}:
+            return run
+        if options.get("epochs") is not None:
             return run
         return run.with_options(epochs=len(run.train.cycle))
+
+    def _with_tables(self, values: Mapping[str, Any]) -> RunConfig:
+        """A copy with what a file says."""
+        net, train = (values.get(name, {}) for name in TABLES)
+        own = {key: value for key, value in values.items() if key not in TABLES}
+        run = self.with_options(**own)
+        before = run.train.to_dict()
+        if isinstance(train.get("plasticity"), dict):
+            train = {**train, "plasticity": {**before["plasticity"], **train["plasticity"]}}
+        return replace(
+            run,
+            net=ModelConfig.from_dict({**run.net.to_dict(), **net}),
+            train=TrainConfig.from_dict({**before, **train}),
+        )
 
     @staticmethod
     def read(path: Path, **options: Any) -> RunConfig:
@@ -138,17 +164,20 @@ def _check_fields(values: Mapping[str, Any], where: str) -> None:
     unknown = sorted(set(values) - known)
     if unknown:
         raise ConfigError(f"{where} has unknown fields {unknown}; known: {sorted(known)}")
-    for name in ("net", "train"):
+    for name in TABLES:
         if not isinstance(values.get(name, {}), dict):
             raise ConfigError(f"{where}: {name} must be a table")
     kinds = {"dataset": str, "model": str, "seed": int, "batch_size": int, "crop_pad": int}
     for name, kind in kinds.items():
         if name in values and type(values[name]) is not kind:
             raise ConfigError(f"{where}: {name} must be {kind.__name__}, found {values[name]!r}")
-
-
-def _shallow(config: TrainConfig) -> dict[str, Any]:
-    return {f.name: getattr(config, f.name) for f in fields(config) if f.name != "plasticity"}
+    augment, validation = values.get("augment", []), values.get("validation", 0)
+    if not isinstance(augment, list) or not all(isinstance(text, str) for text in augment):
+        raise ConfigError(f"{where}: augment must be a list of texts, found {augment!r:.80}")
+    if type(validation) not in (int, float) or not 0 <= validation < 1:
+        raise ConfigError(
+            f"{where}: validation is {validation!r:.80}; expected a share from 0, below 1"
+        )
 
 
 def _without_none(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from biril_nm.data import Batches, Split, load_data, make_loaders
-from biril_nm.data import datasets as data_module
+from biril_nm.data import mnist as data_module
 from biril_nm.errors import ConfigError, FileFormatError
 
 
@@ -71,7 +71,7 @@ def test_random_crop_only_shifts() -> None:
 
 def test_wrong_arguments() -> None:
     with pytest.raises(
-        ConfigError, match="data set 'cifar' is unknown; expected one of digits, mnist"
+        ConfigError, match="data set 'cifar' is unknown; expected one of digits, mnist, cifar10"
     ):
         load_data("cifar")
     with pytest.raises(ConfigError, match="batch_size is 0"):

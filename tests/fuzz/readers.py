@@ -311,6 +311,6 @@ def _damage_gzip(data: bytes, random: Random) -> bytes:
 
 @reader("idx", "x.gz", _idx, in_place(_damage_gzip))
 def read_images(path: Path) -> object:
-    from biril_nm.data.datasets import read_idx
+    from biril_nm.data.mnist import read_idx
 
     return read_idx(path, 2051, (3, 28, 28))

@@ -28,6 +28,7 @@ FLOORS = (
     ("learning", "coding"),
     ("compartments",),
     ("loihi", "data", "neurons"),
+    ("recipes",),
     ("storage",),
     ("registry",),
     ("arguments",),
@@ -36,16 +37,18 @@ FLOORS = (
 FLOOR = {folder: len(FLOORS) - i for i, line in enumerate(FLOORS) for folder in line}
 NO_TORCH = ("hardware_sim", "hw_graph", "recording", "compartments", "loihi", "storage", "errors")
 MAX_LINES, MAX_BODY = 400, 50
+LINKS = ("export", "hardware_sim", "recipes")  # in biril_nm, to the folders at the top
 
 
 def _modules() -> dict[str, Path]:
     """Module name below biril_nm -> file."""
     found = {}
     for base, prefix in ((ROOT / "biril_nm", ()), (ROOT / "export", ("export",)),
-                         (ROOT / "hardware_sim", ("hardware_sim",))):  # fmt: skip
+                         (ROOT / "hardware_sim", ("hardware_sim",)),
+                         (ROOT / "recipes", ("recipes",))):  # fmt: skip
         for path in base.rglob("*.py"):
             parts = path.relative_to(base).with_suffix("").parts
-            if prefix or parts[0] not in ("export", "hardware_sim"):  # those two are links
+            if prefix or parts[0] not in LINKS:
                 found[".".join(part for part in (*prefix, *parts) if part != "__init__")] = path
     return found
 
@@ -100,7 +103,7 @@ def test_imports_point_down(module):
 @pytest.mark.parametrize("module", sorted(MODULES))
 def test_imports_name_the_package(module):
     tops = {name.split(".")[0] for name in _imports(MODULES[module])}
-    assert not tops & {"export", "hardware_sim"}, "write biril_nm.export, biril_nm.hardware_sim"
+    assert not tops & set(LINKS), "write biril_nm.export, biril_nm.hardware_sim"
 
 
 def test_the_import_graph_of_packages_has_no_circle():

@@ -17,14 +17,16 @@ else:
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
+LINKS = ("export", "hardware_sim", "recipes")
+
 
 def _found_packages() -> set[str]:
     found = {"biril_nm"}
-    for folder in ("biril_nm", "export", "hardware_sim"):
+    for folder in ("biril_nm", *LINKS):
         prefix = "biril_nm" if folder == "biril_nm" else f"biril_nm.{folder}"
         for init in (ROOT / folder).rglob("__init__.py"):
             parts = init.parent.relative_to(ROOT / folder).parts
-            if folder == "biril_nm" and parts and parts[0] in ("export", "hardware_sim"):
+            if folder == "biril_nm" and parts and parts[0] in LINKS:
                 continue
             found.add(".".join((prefix, *parts)))
     return found
@@ -60,7 +62,9 @@ def test_the_wheel_has_one_top_level_name_and_all_data(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     tops = {name.split("/")[0] for name in names if ".dist-info" not in name}
     assert tops == {"biril_nm"}
-    for wanted in ("py.typed", "export/report/report.html", "export/lava/bundle/run_lava.py"):
+    for wanted in (
+        "py.typed", "export/report/report.html", "export/lava/bundle/run_lava.py", "recipes/mnist.toml"
+    ):  # fmt: skip
         assert f"biril_nm/{wanted}" in names
 
 
@@ -76,6 +80,10 @@ def test_the_installed_wheel_runs_the_command_line_elsewhere(wheel, tmp_path):
     for call, wanted in (
         ("sys.argv = ['biril', 'info']; main()", "supported nodes"),
         ("sys.argv = ['biril-export', '--help']; export_main()", "--to"),
+        (
+            "from biril_nm.recipes import recipe_names; sys.stdout.write(' '.join(recipe_names()))",
+            "mnist",
+        ),
     ):
         run = [sys.executable, "-c", code + call]
         done = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, check=False)

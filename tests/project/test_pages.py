@@ -31,6 +31,12 @@ def test_the_architecture_page_is_current():
     assert script("make_architecture").with_floors(text) == text, "run: make pages"
 
 
+def test_the_tables_of_data_sets_and_recipes_are_current():
+    text = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
+    assert script("make_data").with_tables(text) == text, "run: make pages"
+    assert "`cifar10`" in text and "`crop:4`" in text
+
+
 def test_the_picture_follows_the_imports():
     draw = script("make_architecture")
     graph = {"a": {"b", "c"}, "b": {"c"}, "c": set()}

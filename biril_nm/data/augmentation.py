@@ -1,0 +1,270 @@
+"""Augmentation: random changes of training samples, each sample on its own, all its frames alike.
+
+A change is a text: its name, then numbers, such as ``"crop:4"`` or ``"affine:10:0.1:0.9:1.1"``. Crops, flips
+and affine maps equal torchvision's for equal random numbers and are made for a whole batch at once; the
+others are its transforms. The random numbers of a sample depend on seed, epoch and its index alone, so
+that batches, workers and interruptions change nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from biril_nm.arguments import unknown_name
+from biril_nm.data.downloads import library
+from biril_nm.errors import ConfigError
+
+__all__ = ["CHANGES", "Augmentation", "Change", "affine_map", "parse_change"]
+
+MAX_NUMBER = 1e4  # of a change: pixels, degrees, shares
+STREAM = 3  # of random numbers: the order of samples and the validation part have others
+SEED_TOP = (1 << 63) - 1
+
+Bytes = NDArray[np.uint8]
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Change:
+    """One kind of random change.
+
+    Attributes:
+        name: how texts call it.
+        text: what it does.
+        numbers: its numbers with their defaults, in order.
+        n_draws: random numbers in 0..1 of one sample.
+        apply: (bytes ``(n, K, H, W)``, numbers, draws ``(n, n_draws)``, nearest pixel or bilinear) ->
+            changed bytes; None: it is a transform of torchvision.
+        transform: (torchvision's transforms, numbers) -> the transform of one sample.
+        pictures_only: whether it makes no sense for counts of events.
+    """
+
+    name: str
+    text: str
+    numbers: Mapping[str, float]
+    n_draws: int
+    apply: Callable[[Bytes, Sequence[float], Floats, bool], Bytes] | None = None
+    transform: Callable[[Any, Sequence[float]], Any] | None = None
+    pictures_only: bool = False
+
+
+def _crop(stored: Bytes, numbers: Sequence[float], draws: Floats, nearest: bool) -> Bytes:
+    del nearest
+    pad = int(numbers[0])
+    n, channels, height, width = stored.shape
+    padded = np.pad(stored, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
+    starts = np.floor(draws * (2 * pad + 1)).astype(np.int64)
+    rows = starts[:, :1] + np.arange(height)
+    columns = starts[:, 1:] + np.arange(width)
+    sample, channel = np.arange(n)[:, None, None, None], np.arange(channels)[:, None, None]
+    return np.asarray(padded[sample, channel, rows[:, None, :, None], columns[:, None, None, :]])
+
+
+def _flip(stored: Bytes, numbers: Sequence[float], draws: Floats, nearest: bool) -> Bytes:
+    del nearest
+    chosen = (draws < numbers[0]).reshape(-1, 1, 1, 1)
+    return np.where(chosen, stored[..., ::-1], stored)
+
+
+def _affine(stored: Bytes, numbers: Sequence[float], draws: Floats, nearest: bool) -> Bytes:
+    degrees, shift, low, high = numbers
+    height, width = stored.shape[-2:]
+    angles = degrees * (2 * draws[:, 0] - 1)
+    moves = np.rint((2 * draws[:, 1:3] - 1) * shift * np.array([width, height]))
+    return affine_map(stored, angles, moves, low + (high - low) * draws[:, 3], nearest)
+
+
+def _rotate(stored: Bytes, numbers: Sequence[float], draws: Floats, nearest: bool) -> Bytes:
+    n = len(stored)
+    return affine_map(
+        stored, numbers[0] * (2 * draws[:, 0] - 1), np.zeros((n, 2)), np.ones(n), nearest
+    )
+
+
+def affine_map(
+    stored: Bytes, angles: Floats, moves: Floats, scales: Floats, nearest: bool = False
+) -> Bytes:
+    """Rotated about the middle, scaled and moved pictures; what comes from outside is 0.
+
+    Shape:
+        stored ``(n, K, H, W)``; angles in degrees ``(n,)``, moves ``(n, 2)`` in pixels to the right and
+        down, scales ``(n,)``.
+    """
+    import torch
+    from torch.nn import functional
+
+    height, width = stored.shape[-2:]
+    turned = np.deg2rad(angles)[:, None, None]
+    x = np.arange(width) - (width - 1) / 2 - moves[:, 0, None, None]
+    y = (np.arange(height) - (height - 1) / 2)[:, None] - moves[:, 1, None, None]
+    scale = scales[:, None, None]
+    from_x = (np.cos(turned) * x + np.sin(turned) * y) / scale
+    from_y = (np.cos(turned) * y - np.sin(turned) * x) / scale
+    grid = np.stack(np.broadcast_arrays(from_x * 2 / width, from_y * 2 / height), axis=-1)
+    mapped = functional.grid_sample(
+        torch.from_numpy(stored.astype(np.float32)),
+        torch.from_numpy(grid.astype(np.float32)),
+        mode="nearest" if nearest else "bilinear",
+        align_corners=False,
+    )
+    return np.asarray(mapped.round_().clamp_(0, 255).numpy(), dtype=np.uint8)
+
+
+def _erase(v2: Any, numbers: Sequence[float]) -> Any:
+    return v2.RandomErasing(numbers[0])
+
+
+def _rand_augment(v2: Any, numbers: Sequence[float]) -> Any:
+    return v2.RandAugment(*map(int, numbers))
+
+
+def _batchwise(apply: Any, numbers: Sequence[float], nearest: bool, *batch: Any) -> Bytes:
+    stored, draws = batch
+    return np.asarray(apply(stored, numbers, draws, nearest))
+
+
+def _one_by_one(transform: Any, stored: Bytes, draws: Floats) -> Bytes:
+    """A transform of torchvision, applied to one sample after the other."""
+    import torch
+
+    changed = np.empty_like(stored)
+    before = torch.get_rng_state()
+    try:
+        for i, draw in enumerate(draws[:, 0]):
+            torch.default_generator.manual_seed(int(draw * SEED_TOP))
+            changed[i] = transform(torch.tensor(stored[i])).numpy()
+    finally:
+        torch.set_rng_state(before)
+    return changed
+
+
+CHANGES: dict[str, Change] = {
+    change.name: change
+    for change in (
+        Change("crop", "crop of the same size after padding with zeros", {"pixels": 4}, 2, _crop),
+        Change("flip", "left and right exchanged", {"probability": 0.5}, 1, _flip),
+        Change("rotate", "rotation by up to so many degrees", {"degrees": 15}, 1, _rotate),
+        Change(
+            "affine",
+            "rotation, shift by a share of the side, and scale",
+            {"degrees": 10, "shift": 0.1, "smallest": 0.9, "largest": 1.1},
+            4,
+            _affine,
+        ),
+        Change(
+            "erase",
+            "RandomErasing of torchvision: a rectangle becomes 0",
+            {"probability": 0.25},
+            1,
+            transform=_erase,
+        ),
+        Change(
+            "rand_augment",
+            "RandAugment of torchvision",
+            {"count": 2, "magnitude": 9},
+            1,
+            transform=_rand_augment,
+            pictures_only=True,
+        ),
+    )
+}
+
+
+def parse_change(text: str) -> tuple[Change, tuple[float, ...]]:
+    """The change that a text names, and its numbers.
+
+    Raises:
+        ConfigError: an unknown name, too many numbers, or a number out of range.
+    """
+    name, *words = text.split(":")
+    if name not in CHANGES:
+        raise ConfigError(unknown_name("augment", name, CHANGES))
+    change = CHANGES[name]
+    try:
+        numbers = [float(word) for word in words]
+    except ValueError:
+        numbers = [math.nan]
+    form = ":".join((name, *change.numbers))
+    if len(numbers) > len(change.numbers) or not all(0 <= n <= MAX_NUMBER for n in numbers):
+        raise ConfigError(
+            f"augment is '{text:.60}'; expected {form} with numbers from 0 to {MAX_NUMBER:g}"
+        )
+    chosen = (*numbers, *list(change.numbers.values())[len(numbers) :])
+    if "smallest" in change.numbers and not 0 < chosen[-2] <= chosen[-1]:
+        raise ConfigError(
+            f"augment is '{text:.60}', with a scale of {chosen[-2]:g} to {chosen[-1]:g}; expected a range "
+            f"above 0"
+        )
+    return change, chosen
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Changes of a split, one after the other.
+
+    Attributes:
+        texts: the changes.
+        seed: of the random numbers.
+        frames: whether samples are frames of events, counts ``(n_steps, C, H, W)``.
+
+    Raises:
+        ConfigError: a change that does not exist, or that frames do not take.
+    """
+
+    texts: tuple[str, ...]
+    seed: int
+    frames: bool = False
+
+    def __post_init__(self) -> None:
+        for text in self.texts:
+            self._maker(text)
+
+    def _maker(self, text: str) -> Callable[[Bytes, Floats], Bytes]:
+        """The change that a text means, of samples ``(n, K, H, W)`` and their random numbers."""
+        change, numbers = parse_change(text)
+        if self.frames and change.pictures_only:
+            raise ConfigError(
+                f"augment '{text:.60}' is for pictures, and the samples are counts of events; expected some "
+                f"of {', '.join(c.name for c in CHANGES.values() if not c.pictures_only)}"
+            )
+        if change.apply is not None:
+            return partial(_batchwise, change.apply, numbers, self.frames)
+        library("torchvision", "augment samples")
+        from torchvision.transforms import v2
+
+        try:
+            transform = change.transform and change.transform(v2, numbers)
+        except (ValueError, TypeError) as error:
+            raise ConfigError(
+                f"augment is '{text:.60}', which torchvision refuses: {error}"
+            ) from error
+        return partial(_one_by_one, transform)
+
+    def draws(self, epoch: int, n: int) -> list[Floats]:
+        """Random numbers in 0..1 of all samples of an epoch, ``(n, n_draws)`` for each change."""
+        found = []
+        for i, text in enumerate(self.texts):
+            random = np.random.default_rng([self.seed, epoch, STREAM, i])
+            found.append(random.random((n, parse_change(text)[0].n_draws)))
+        return found
+
+    def apply(self, stored: Bytes, draws: Sequence[Floats]) -> Bytes:
+        """Changed samples.
+
+        Shape:
+            stored ``(n, ..., H, W)``; draws ``(n, n_draws)`` for each change; result as stored.
+        """
+        if not self.texts:
+            return stored
+        height, width = stored.shape[-2:]
+        flat = stored.reshape(len(stored), -1, height, width)
+        for text, own in zip(self.texts, draws):
+            flat = self._maker(text)(flat, own)
+        return flat.reshape(stored.shape)

@@ -1,0 +1,121 @@
+"""The cache: samples as the network takes them, packed once, then mapped from the disk.
+
+A folder ``NAME-KEY`` for each part of a data set and its settings, where KEY is made from the settings and
+from name, size and time of each file. It is written whole or not at all. It is read as any file is: what
+is not as it was written is refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from biril_nm.data.labels import check_labels
+from biril_nm.errors import BirilError, ConfigError, FileFormatError, OutputInUseError
+from biril_nm.storage import atomic_directory, map_npy, read_json
+
+__all__ = ["CACHE_VARIABLE", "cache_folder", "files_key", "packed"]
+
+CACHE_VARIABLE = "BIRIL_CACHE"
+VERSION = 1  # of the layout, and of what is computed
+ABOUT, VALUES, LABELS = "about.json", "values.npy", "labels.npy"
+MAX_ABOUT_BYTES = 1 << 16
+WAIT_S = 0.5  # between two looks for a cache that another process fills
+
+
+def cache_folder() -> Path:
+    """The folder of all caches: ``BIRIL_CACHE``, else ``biril-nm`` in the user's cache folder."""
+    own = os.environ.get(CACHE_VARIABLE)
+    if own:
+        return Path(own)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "biril-nm"
+
+
+def files_key(root: Path, files: Iterable[Path]) -> str:
+    """A text that changes whenever a file is changed, added or removed."""
+    total = hashlib.sha256()
+    for path in files:
+        state = path.stat()
+        line = f"{path.relative_to(root).as_posix()}\0{state.st_size}\0{state.st_mtime_ns}\n"
+        total.update(line.encode("utf-8", "surrogateescape"))
+    return total.hexdigest()
+
+
+def packed(
+    name: str,
+    settings: Mapping[str, Any],
+    labels: Sequence[int] | NDArray[np.int64],
+    samples: Iterable[NDArray[np.uint8]],
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Samples mapped from the cache, which is filled first where it has none for these settings.
+
+    Args:
+        name: of the data set and its part, for the folder.
+        settings: everything that the samples depend on.
+        labels: classes of the samples.
+        samples: the samples, one after the other; looked at only if the cache has none.
+
+    Raises:
+        FileFormatError: the cache is damaged or not what it should be.
+        StorageError: there is no room for it.
+    """
+    about = {"version": VERSION, "name": name, "n": len(labels), **settings}
+    key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
+    folder = cache_folder() / f"{name}-{key}"
+    while not (folder / ABOUT).is_file():
+        try:
+            _fill(folder, about, np.asarray(labels, dtype=np.int64), samples)
+        except OutputInUseError:  # another process fills it; its lock goes when it ends
+            time.sleep(WAIT_S)
+    return _read(folder, about)
+
+
+def _fill(
+    folder: Path,
+    about: Mapping[str, Any],
+    labels: NDArray[np.int64],
+    samples: Iterable[NDArray[np.uint8]],
+) -> None:
+    source = iter(samples)
+    first = next(source, None)
+    if first is None:
+        raise ConfigError(f"'{about['name']}' holds no samples; expected one or more")
+    with atomic_directory(folder, force=True, folder_with=ABOUT) as part:
+        make: Any = np.lib.format.open_memmap
+        values = make(part / VALUES, "w+", np.uint8, (len(labels), *first.shape))
+        values[0] = first
+        count = 1
+        for count, sample in enumerate(source, 2):
+            values[count - 1] = sample
+        if count != len(labels):
+            raise ConfigError(
+                f"'{about['name']}' gave {count} samples for {len(labels)} labels; expected one for each"
+            )
+        values.flush()
+        del values
+        np.save(part / LABELS, labels)
+        (part / ABOUT).write_text(json.dumps(about, sort_keys=True), encoding="utf-8")
+
+
+def _read(folder: Path, about: Mapping[str, Any]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    try:
+        found = read_json(folder / ABOUT, MAX_ABOUT_BYTES, follow_links=False)
+        values = map_npy(folder / VALUES, follow_links=False)
+        labels = np.array(map_npy(folder / LABELS, follow_links=False))
+        fits = found == json.loads(json.dumps(about)) and values.dtype == np.uint8
+        if not fits or values.ndim < 2 or len(values) != about["n"]:
+            raise FileFormatError(f"'{folder}' is not the cache of {dict(about)}")
+        check_labels(labels, len(values))
+    except BirilError as error:
+        raise FileFormatError(
+            f"the cache '{folder}' cannot be used: {error}. Remove that folder; it is made again"
+        ) from error
+    return values, labels

@@ -1,0 +1,155 @@
+"""Pictures: CIFAR through torchvision, and folders of one's own pictures."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from biril_nm.data.cache import files_key, packed
+from biril_nm.data.downloads import fetch, library
+from biril_nm.data.folders import class_names, find_files
+from biril_nm.data.sources import DataSource, Option, Request, missing
+from biril_nm.data.splits import DataSet, Split
+from biril_nm.errors import ConfigError, FileFormatError
+from biril_nm.storage import open_regular
+
+__all__ = ["PICTURE_SOURCES"]
+
+BYTE_TOP = 255
+MAX_PIXELS = 1 << 26  # of one picture
+ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
+PARTS = ("train", "test")
+COLOURS = {"rgb": "RGB", "grey": "L"}
+
+
+def _cifar(request: Request) -> DataSet:
+    """CIFAR-10 or CIFAR-100: torchvision compares the MD5 of each file before it reads it."""
+    datasets = library("torchvision", f"read {request.source.title}").datasets
+    kind: Any = getattr(datasets, request.source.title.replace("-", ""))
+    root = request.folder()
+    try:
+        parts = [kind(root, train=part == "train", download=False) for part in PARTS]
+    except RuntimeError as error:
+        if not request.download:
+            raise missing(request, "; ".join(str(error).splitlines())) from error
+        fetch(request, lambda _: kind(root, download=True))
+        parts = [kind(root, train=part == "train", download=False) for part in PARTS]
+    train, test = (
+        Split(
+            np.ascontiguousarray(np.moveaxis(part.data, -1, 1)),
+            np.asarray(part.targets, dtype=np.int64),
+            BYTE_TOP,
+        )
+        for part in parts
+    )
+    return DataSet(request.source.name, train, test, request.source.classes)
+
+
+def _folder(request: Request) -> DataSet:
+    """Pictures in ``train/CLASS`` and ``test/CLASS``, the layout of torchvision's ImageFolder."""
+    root = request.folder()
+    names = class_names(request, PARTS)
+    splits = []
+    for part in PARTS:
+        files, labels = find_files(root / part, names, ENDINGS, request)
+        settings = {"files": files_key(root, files), **request.options}
+        made = _pictures(files, request.options)
+        raw, known = packed(f"{request.source.name}-{part}", settings, labels, made)
+        splits.append(Split(raw, known, BYTE_TOP))
+    train, test = splits
+    return DataSet(request.source.name, train, test, len(names))
+
+
+def _pictures(files: Sequence[Path], options: Mapping[str, Any]) -> Iterator[NDArray[np.uint8]]:
+    """Bytes (C, H, W) of each picture, all of one size."""
+    side, first = options["side"], None
+    for path in files:
+        picture = read_picture(path, options["colour"], side)
+        if first is None:
+            first = picture.shape
+        if picture.shape != first:
+            raise ConfigError(
+                f"picture '{path}' is {_size(picture.shape)} pixels, and the first one {_size(first)}; "
+                f"expected pictures of one size. Give one, as in --dataset pictures:side=32"
+            )
+        yield picture
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return f"{shape[2]} x {shape[1]}"
+
+
+def read_picture(path: Path, colour: str = "rgb", side: int = 0) -> NDArray[np.uint8]:
+    """Bytes (C, H, W) of a picture file.
+
+    Args:
+        path: the file.
+        colour: ``"rgb"`` or ``"grey"``.
+        side: the shorter side becomes this long, and the middle square is taken; 0: as it is.
+
+    Raises:
+        FileFormatError: no regular file, no picture, or too large.
+    """
+    from PIL import Image
+
+    with open_regular(path) as stream, warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        try:
+            image: Any = Image.open(stream)
+            if image.width * image.height > MAX_PIXELS:
+                raise FileFormatError(
+                    f"picture '{path}' has {image.width} x {image.height} pixels; expected at most "
+                    f"{MAX_PIXELS:,}. Make it smaller"
+                )
+            image = image.convert(COLOURS[colour])
+        except FileFormatError:
+            raise
+        except Exception as error:  # decoders raise anything on damaged files
+            raise FileFormatError(f"picture '{path}' cannot be read: {error}") from error
+    if side:
+        image = _square(image, side)
+    values = np.asarray(image, dtype=np.uint8)
+    return np.ascontiguousarray(np.atleast_3d(values).transpose(2, 0, 1))
+
+
+def _square(image: Any, side: int) -> Any:
+    """Resized and cropped by torchvision."""
+    library("torchvision", "resize pictures")
+    from torchvision.transforms.v2 import functional
+
+    return functional.center_crop(functional.resize(image, [side], antialias=True), [side, side])
+
+
+def _cifar_source(n_classes: int, folder: str) -> DataSource:
+    return DataSource(
+        f"cifar{n_classes}",
+        f"CIFAR-{n_classes}",
+        _cifar,
+        files=f"ROOT/{folder}/* (the layout of torchvision)",
+        get="Get the python version from www.cs.toronto.edu/~kriz/cifar.html",
+        shape="3 x 32 x 32",
+        classes=n_classes,
+        downloads=True,
+    )
+
+
+PICTURE_SOURCES = (
+    _cifar_source(10, "cifar-10-batches-py"),
+    _cifar_source(100, "cifar-100-python"),
+    DataSource(
+        "pictures",
+        "folder of pictures",
+        _folder,
+        files=f"ROOT/train/CLASS/* and ROOT/test/CLASS/* ({', '.join(ENDINGS)})",
+        get="They are your own",
+        options={
+            "side": Option(0, "resize the shorter side to it, and take the middle square", low=0),
+            "colour": Option("rgb", "channels", tuple(COLOURS)),
+        },
+    ),
+)
