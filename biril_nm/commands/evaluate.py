@@ -14,7 +14,15 @@ from rich.progress import Progress
 from biril_nm.commands.console import print_json, print_table, say, stderr
 from biril_nm.commands.inputs import picture_input
 from biril_nm.commands.lava_choice import LavaPython, lava_in
-from biril_nm.commands.options import MAX_COUNT, Backend, DataRoot, DataSetName, Json, Lowering, Seed
+from biril_nm.commands.options import (
+    MAX_COUNT,
+    Backend,
+    DataRoot,
+    DataSetName,
+    Json,
+    Lowering,
+    Seed,
+)
 from biril_nm.commands.sources import LoadedFile, load_source, lowered
 from biril_nm.commands.unused import given, refuse_unused, unused_lowering
 from biril_nm.engines import Engine, Network, available_engines, get_engine

@@ -16,7 +16,16 @@ from biril_nm.commands.inputs import (
     waking_input,
 )
 from biril_nm.commands.lava_choice import LavaChoice, default_engines, lava_in
-from biril_nm.commands.options import MAX_COUNT, Against, DataRoot, DataSetName, Json, Learn, Lowering, Seed
+from biril_nm.commands.options import (
+    MAX_COUNT,
+    Against,
+    DataRoot,
+    DataSetName,
+    Json,
+    Learn,
+    Lowering,
+    Seed,
+)
 from biril_nm.commands.sources import load_source, lowered
 from biril_nm.commands.unused import refuse_unused, unused_lowering, unused_root
 

@@ -11,7 +11,15 @@ import typer
 from biril_nm.commands.console import say
 from biril_nm.commands.inputs import STEPS, picture_input, random_input, sample_input
 from biril_nm.commands.lava_choice import LavaChoice, default_engines, lava_in
-from biril_nm.commands.options import MAX_COUNT, Against, DataRoot, DataSetName, Force, Lowering, Seed
+from biril_nm.commands.options import (
+    MAX_COUNT,
+    Against,
+    DataRoot,
+    DataSetName,
+    Force,
+    Lowering,
+    Seed,
+)
 from biril_nm.commands.sources import LoadedFile, load_source, lowered, lowered_stages
 from biril_nm.commands.unused import refuse_unused, unused_lowering, unused_root
 from biril_nm.errors import ConfigError

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from biril_nm.commands.console import print_json, print_progress, print_table, say
-from biril_nm.commands.options import MAX_COUNT, DataRoot, Json
+from biril_nm.commands.options import MAX_COUNT, DataRoot, DataSetName, Json
 from biril_nm.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -30,9 +30,7 @@ def study_command(
             metavar="NAME|FILE.toml", help="methods, ratios, or a file like study.toml."
         ),
     ],
-    dataset: Annotated[
-        str | None, typer.Option(help="Data set; the study's own by default.")
-    ] = None,
+    dataset: DataSetName = None,
     model: Annotated[str | None, typer.Option(help="Architecture.")] = None,
     seeds: Annotated[
         Number, typer.Option(min=1, max=1000, help="Number of seeds, from 0 on.")
@@ -64,6 +62,7 @@ def study_command(
 
     Example: biril study ratios --dataset digits --seeds 3 --out out/ratios
     """
+    from biril_nm.data.datasets import find_data
     from biril_nm.studies.grid import run_study, summarise
 
     options: dict[str, Any] = {
@@ -71,6 +70,7 @@ def study_command(
         "n_test": test_samples, "seeds": None if seeds is None else tuple(range(seeds)),
     }  # fmt: skip
     plan = replace(_plan(study), **{k: v for k, v in options.items() if v is not None})
+    find_data(plan.dataset, data_root)  # before anything is written
     folder = out or Path("out") / f"study-{plan.name}"
     total, done = len(plan.methods) * len(plan.seeds), [0]
 

@@ -23,7 +23,16 @@ from biril_nm.data.sources import DATA_ROOT_VARIABLE, DataSource, Request, parse
 from biril_nm.data.splits import DataSet, Split
 from biril_nm.errors import ConfigError
 
-__all__ = ["DATASETS", "Batches", "DataSet", "Loaders", "Split", "load_data", "make_loaders"]
+__all__ = [
+    "DATASETS",
+    "Batches",
+    "DataSet",
+    "Loaders",
+    "Split",
+    "find_data",
+    "load_data",
+    "make_loaders",
+]
 
 DIGITS_TEST_SHARE = 0.2
 SMALL_SEED = (1 << 32) - 1  # largest seed that scikit-learn takes as it is
@@ -51,6 +60,22 @@ def load_data(
         FileFormatError: a damaged file.
         MissingDependencyError: the library that reads the set is missing.
     """
+    request = find_data(name, data_root, seed, download)
+    return request.source.load(request)
+
+
+@checked
+def find_data(
+    name: str,
+    data_root: str | Path | None = None,
+    seed: Seed = 0,
+    download: bool = False,
+) -> Request:
+    """What :func:`load_data` of the same arguments loads; nothing is read.
+
+    Raises:
+        ConfigError: unknown name or option, or an argument that the data set does not take.
+    """
     bare, given = parse_name(name, DATASETS)
     if bare not in DATASETS:
         raise ConfigError(unknown_name("data set", bare, DATASETS))
@@ -67,7 +92,7 @@ def load_data(
         )
     root = data_root or os.environ.get(DATA_ROOT_VARIABLE)
     options = _options(source, given)
-    return source.load(Request(source, Path(root) if root else None, seed, options, download))
+    return Request(source, Path(root) if root else None, seed, options, download)
 
 
 def _options(source: DataSource, given: Mapping[str, str]) -> dict[str, Any]:

@@ -45,15 +45,21 @@ class Split:
             missing = "no dimensions" if not self.raw.ndim else f"shape {self.raw.shape}"
             expected = "(N, n_steps, C, H, W)" if self.steps else "(N, C, H, W)"
             raise ConfigError(f"raw has {missing}; expected {expected}")
+        if self.rows is not None:
+            self._check_rows(self.rows)
         count = len(self.raw) if self.rows is None else len(self.rows)
         shown = f"samples in raw of shape {np.shape(self.raw)}"
         check_labels(self.labels, count, samples=shown)
-        if self.rows is not None and count:
-            low, high = int(self.rows.min()), int(self.rows.max())
-            if not 0 <= low <= high < len(self.raw):
-                raise ConfigError(
-                    f"rows are {low} to {high}; expected 0 to {len(self.raw) - 1}, the rows of raw"
-                )
+
+    def _check_rows(self, rows: NDArray[Any]) -> None:
+        if rows.ndim != 1 or rows.dtype.kind not in "iu":
+            raise ConfigError(
+                f"rows have shape {rows.shape} and type {rows.dtype}; expected whole numbers (n,)"
+            )
+        if len(rows) and not 0 <= rows.min() <= rows.max() < len(self.raw):
+            raise ConfigError(
+                f"rows are {rows.min()} to {rows.max()}; expected 0 to {len(self.raw) - 1}, the rows of raw"
+            )
 
     def __len__(self) -> int:
         """Number of samples."""

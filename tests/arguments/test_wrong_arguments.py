@@ -42,7 +42,7 @@ READ = {
     "Link", "Loaders", "Mismatch", "NetOutput", "Node", "NodeRecording", "ParityReport", "Recording",
     "readout_scores", "Register", "ResetMode", "Shape", "ShardCounts", "Shift", "SignMode", "SpikeReset",
     "SpikingNet",
-    "register",
+    "register", "DataSource", "Option", "Request",
     "unregister",
 }  # fmt: skip
 

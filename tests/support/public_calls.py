@@ -96,7 +96,8 @@ def settings(t: Things) -> Calls:
         engines.Requirement: {"package": "numpy", "extra": ""},
         data.Split: vars(t.data.train),
         data.DataSet: vars(t.data),
-        data.Batches: {"split": t.data.train, "batch_size": 2, "shuffle": True, "crop_pad": 1},
+        data.Batches: {"split": t.data.train, "batch_size": 2, "shuffle": True, "crop_pad": 1}
+        | {"augment": ("flip",), "workers": 0},
     }
     return named(found)
 

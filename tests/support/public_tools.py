@@ -123,7 +123,7 @@ def trainings(t: Things) -> Calls:
         training.ratio_of: {"cycle": "BS"},
         training.plastic_links: {"net": t.net, "plastic": "conv+fc"},
         training.resolve_device: {"name": "cpu"},
-        data.load_data: {"name": "no such", "data_root": t.folder, "seed": 0},
+        data.load_data: {"name": "no such", "data_root": t.folder, "seed": 0, "download": False},
         data.make_loaders: {"data": t.data, "batch_size": 2, "crop_pad": 1, "test_batch_size": 2},
     }
     return named(found)

@@ -191,9 +191,8 @@ def _trained(cell: Cell, data: DataSet, digest: str) -> tuple[BirilNet, tuple[fl
     shape = replace(run.net, input_shape=data.input_shape, n_classes=data.n_classes)
     net = build_model(run.model, shape, run.seed)
     train, held_out = data.train.head(plan.n_train), _tail(data.train, plan.n_validation)
-    loaders = make_loaders(
-        DataSet(data.name, train, held_out, data.n_classes), run.batch_size, run.seed, run.crop_pad
-    )
+    parts = DataSet(data.name, train, held_out, data.n_classes)
+    loaders = make_loaders(parts, run.batch_size, run.seed, run.crop_pad, augment=run.augment)
     home = folder / RUN
     stamp = home / "plan"
     if not stamp.is_file() or stamp.read_text(encoding="utf-8") != digest:
