@@ -75,6 +75,11 @@ def train_command(
         Number, typer.Option(min=0, max=MAX_SEED, help="Seed of everything random.")
     ] = None,
     device: Annotated[Text, typer.Option(help="auto, cpu, cuda, ...")] = None,
+    devices: Annotated[
+        Number,
+        typer.Option(min=1, max=MAX_COUNT, help="Processes on each machine, one per device."),
+    ] = None,
+    nodes: Annotated[Number, typer.Option(min=1, max=MAX_COUNT, help="Machines.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")] = False,
     force: Force = False,
     json: Json = False,
@@ -89,11 +94,13 @@ def train_command(
     from biril_nm.models import build_model
     from biril_nm.training import fit
     from biril_nm.training.run_config import RunConfig
+    from biril_nm.training.world import leads
 
     options: dict[str, Any] = {
         "dataset": dataset, "model": model, "seed": seed, "batch_size": batch_size,
         "schedule": schedule, "epochs": epochs, "lr": lr, "device": device,
         "augment": _changes(augment), "validation": validation,
+        "devices": devices, "nodes": nodes,
     }  # fmt: skip
     folder = out
     if resume:
@@ -128,7 +135,8 @@ def train_command(
         raise
     finally:
         bar.close()
-    _show(history.records, folder, json)
+    if leads():
+        _show(history.records, folder, json)
 
 
 def _settings(config: Path | None, recipe: str | None, before: Any, options: dict[str, Any]) -> Any:

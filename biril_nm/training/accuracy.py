@@ -12,6 +12,7 @@ from biril_nm.arguments import MAX_SEED, Seed, checked, shown
 from biril_nm.data.labels import check_labels
 from biril_nm.errors import ConfigError
 from biril_nm.models.spiking_net import SpikingNet
+from biril_nm.training.world import ALONE, World
 
 __all__ = ["Evaluation", "evaluate"]
 
@@ -39,6 +40,7 @@ def evaluate(
     seed: Seed = 0,
     device: str | None = None,
     decision: str = SpikingNet.decision,
+    world: World = ALONE,
 ) -> Evaluation:
     """Run all batches of ``loader`` (values in 0..1, labels) in eval mode, from rest.
 
@@ -48,6 +50,7 @@ def evaluate(
         seed: of rate coding; batch i uses ``seed + i``, after the largest seed 0.
         device: where to run; None: where the network is.
         decision: how the output decides (:mod:`biril_nm.decision`).
+        world: processes that share the batches; each returns the result of all.
 
     Raises:
         ConfigError: the loader yields nothing, labels that do not fit, or an unknown decision.
@@ -58,9 +61,11 @@ def evaluate(
         raise ConfigError(f"device is {shown(device)}; expected cpu, cuda or cuda:N") from None
     was_training = net.training
     net.eval()
-    right = count = 0
+    right = count = 0.0
     totals = dict.fromkeys(net.neurons, 0.0)
     for index, (values, labels) in enumerate(loader):
+        if index % world.size != world.rank:
+            continue
         x = net.encode(values, (seed + index) & MAX_SEED).to(place)
         out = net(x, record=True)
         known = check_labels(labels, x.shape[1], net.n_classes)
@@ -71,6 +76,8 @@ def evaluate(
             if name in out.recorded:  # a loop may call neurons more than once per step
                 totals[name] += float(out.recorded[name].mean()) * len(expected)
     net.train(was_training)
+    right, count, *sums = world.total([right, count, *totals.values()])
+    totals = dict(zip(totals, sums))
     if not count:
         raise ConfigError("the loader holds no samples; expected at least one batch")
-    return Evaluation(right / count, {k: v / count for k, v in totals.items()}, count)
+    return Evaluation(right / count, {k: v / count for k, v in totals.items()}, int(count))

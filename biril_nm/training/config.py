@@ -22,6 +22,9 @@ __all__ = ["TrainConfig"]
 PERIODS = ("epoch", "batch")
 MAX_EPOCHS = MAX_LINES  # metrics.jsonl has a line for each
 MAX_LR = 1e6
+MAX_DEVICES = 1 << 16
+# Where a run runs is no part of what it computes.
+PLACES = {"device", "devices", "nodes", "tensorboard", "curves"}
 
 
 @checked
@@ -38,6 +41,8 @@ class TrainConfig:
         loss: ``"ce"`` or ``"mse"`` on the scores.
         seed: seed of the local rule's random numbers and of rate coding.
         device: ``"auto"`` (CUDA if there is one), ``"cpu"``, ``"cuda"``, ...
+        devices: processes on each machine, one for each device; divide each batch.
+        nodes: machines.
         period: whether the phase changes per ``"epoch"`` or per ``"batch"``.
         plastic: ``"conv"``, ``"conv+fc"`` or ``"last"``: what S and H change locally.
         plasticity: settings of the local rule.
@@ -51,6 +56,8 @@ class TrainConfig:
     loss: str = "ce"
     seed: int = 0
     device: str = "auto"
+    devices: int = 1
+    nodes: int = 1
     period: str = "epoch"
     plastic: str = "conv"
     plasticity: PlasticityConfig = field(default_factory=PlasticityConfig)
@@ -68,6 +75,11 @@ class TrainConfig:
             findings.append(f"lr is {self.lr!r}; expected a number above 0, up to {MAX_LR:g}")
         if not 0 <= self.seed <= MAX_SEED:
             findings.append(f"seed is {self.seed!r}; expected an integer from 0 to {MAX_SEED}")
+        for name in ("devices", "nodes"):
+            if type(getattr(self, name)) is not int or not 1 <= getattr(self, name) <= MAX_DEVICES:
+                findings.append(
+                    f"{name} is {getattr(self, name)!r}; expected an integer from 1 to {MAX_DEVICES}"
+                )
         for name, allowed in (("loss", LOSSES), ("period", PERIODS), ("plastic", PLASTIC)):
             if getattr(self, name) not in allowed:
                 findings.append(unknown_name(name, getattr(self, name), allowed))
@@ -118,8 +130,8 @@ class TrainConfig:
 
     @checked
     def differences(self, other: TrainConfig) -> list[str]:
-        """Fields in which two configurations differ; device and reports do not count."""
-        compared = {f.name for f in fields(self)} - {"device", "tensorboard", "curves"}
+        """Fields in which two configurations differ; devices and reports do not count."""
+        compared = {f.name for f in fields(self)} - PLACES
         return [
             f"{name}: {getattr(other, name)!r} before, {getattr(self, name)!r} now"
             for name in sorted(compared)

@@ -6,6 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from torch import nn
 from biril_nm.arguments import Seed, checked
 from biril_nm.coding import Coding
 from biril_nm.data.labels import check_labels
-from biril_nm.errors import ConfigError, DivergedError
+from biril_nm.errors import BirilError, ConfigError, DivergedError
 from biril_nm.models.files import save
 from biril_nm.models.net import BirilNet
 from biril_nm.models.own import OwnNet
@@ -31,6 +32,7 @@ from biril_nm.training.phases import PHASES, Batch, PhaseState, plastic_links
 from biril_nm.training.reporting import Reporter, check_reports
 from biril_nm.training.run_folder import MODEL, WEIGHTS, open_run
 from biril_nm.training.schedule import phase_at
+from biril_nm.training.world import Together, World, make_world
 
 __all__ = ["History", "fit", "resolve_device"]
 
@@ -88,6 +90,10 @@ def fit(
 ) -> History:
     """Train ``net`` in place.
 
+    With ``devices`` or ``nodes`` above 1 this program is started again for each further device, and under
+    ``torchrun`` or SLURM its processes train together: process 0 writes and calls the callbacks
+    (:mod:`biril_nm.training.world`).
+
     Args:
         net: a network of :func:`biril_nm.build_model`, or any module of snnTorch neurons
             (:class:`biril_nm.models.OwnNet` says what its forward may be).
@@ -115,12 +121,43 @@ def fit(
     if set(settings.cycle) & set("SH"):
         plastic_links(net, settings.plastic)
     device = resolve_device(settings.device)
+    together = make_world(settings.device, settings.devices, settings.nodes)
+    if isinstance(together, Together):
+        device = together.fabric.device
+    task = Task(net, loaders, settings, callbacks if together.leads else (), together)
     if out_dir is None:
-        return _run(net, loaders, settings, callbacks, device, None)
+        return _run(task, device, None)
     check_reports(settings.tensorboard, settings.curves)
     folder = Path(out_dir)
-    with open_run(folder, resume, force):
-        return _run(net, loaders, settings, callbacks, device, folder)
+    with _led(together, open_run(folder, resume, force)):
+        return _run(task, device, folder)
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a run works on."""
+
+    net: SpikingNet
+    loaders: tuple[Loader, Loader | None]
+    settings: TrainConfig
+    callbacks: Sequence[Callback]
+    world: World
+
+
+@contextmanager
+def _led(world: World, context: AbstractContextManager[None]) -> Iterator[None]:
+    """Enter a context in the process that leads; if it refuses, all processes raise the error."""
+    with ExitStack() as stack:
+        problem = None
+        if world.leads:
+            try:
+                stack.enter_context(context)
+            except BirilError as error:
+                problem = error
+        problem = world.agree(problem)
+        if problem is not None:
+            raise problem
+        yield
 
 
 def _trainable(net: nn.Module, coding: Coding | None) -> SpikingNet:
@@ -135,41 +172,60 @@ def _trainable(net: nn.Module, coding: Coding | None) -> SpikingNet:
     return net
 
 
-def _run(
-    net: SpikingNet,
-    loaders: tuple[Loader, Loader | None],
-    settings: TrainConfig,
-    callbacks: Sequence[Callback],
-    device: torch.device,
-    folder: Path | None,
-) -> History:
+def _run(task: Task, device: torch.device, folder: Path | None) -> History:
     """Train from the checkpoint in ``folder`` on, or from the start without one."""
+    net, settings, world = task.net, task.settings, task.world
     net.to(device)
     optimizer = torch.optim.Adam(net.parameters(), lr=settings.lr)
-    records: list[dict[str, Any]] = []
-    if folder is not None and (folder / CHECKPOINT).exists():
-        records = read_checkpoint(folder / CHECKPOINT, net, optimizer, settings)
-    for callback in callbacks:
+    records = _start(task, optimizer, folder)
+    for callback in task.callbacks:
         callback.on_train_start(len(records), settings.epochs)
-    reporter = folder and Reporter(folder, records, settings.tensorboard, settings.curves)
+    reporter = None
+    if folder is not None and world.leads:
+        reporter = Reporter(folder, records, settings.tensorboard, settings.curves)
     try:
-        for epoch in range(len(records), settings.epochs):
-            records.append(_epoch(net, loaders, settings, optimizer, epoch, callbacks))
-            if folder is not None:
-                write_checkpoint(folder / CHECKPOINT, net, optimizer, settings, records)
-            if reporter:
-                reporter.add(records)
-            for callback in callbacks:
-                callback.on_epoch_end(records[-1])
+        with world.shared_statistics(net):
+            for epoch in range(len(records), settings.epochs):
+                records.append(_epoch(task, optimizer, epoch))
+                if folder is not None and world.leads:
+                    write_checkpoint(folder / CHECKPOINT, net, optimizer, settings, records)
+                if reporter:
+                    reporter.add(records)
+                for callback in task.callbacks:
+                    callback.on_epoch_end(records[-1])
     finally:
         if reporter:
             reporter.close()
     net.eval()
-    if folder is not None:
+    if folder is not None and world.leads:
         _save(net, folder)
-    for callback in callbacks:
+    for callback in task.callbacks:
         callback.on_train_end(records)
     return History(records)
+
+
+def _start(
+    task: Task, optimizer: torch.optim.Optimizer, folder: Path | None
+) -> list[dict[str, Any]]:
+    """Records of the epochs that are done; all processes take the state of the one that leads."""
+    net, world = task.net, task.world
+    records: list[dict[str, Any]] = []
+    problem = None
+    if folder is not None and world.leads and (folder / CHECKPOINT).exists():
+        try:
+            records = read_checkpoint(folder / CHECKPOINT, net, optimizer, task.settings)
+        except BirilError as error:
+            problem = error
+    if world.size == 1:
+        if problem is not None:
+            raise problem
+        return records
+    problem, *state = world.agree([problem, records, net.state_dict(), optimizer.state_dict()])
+    if problem is not None:
+        raise problem
+    net.load_state_dict(state[1])
+    optimizer.load_state_dict(state[2])
+    return list(state[0])
 
 
 def _save(net: SpikingNet, folder: Path) -> None:
@@ -180,44 +236,32 @@ def _save(net: SpikingNet, folder: Path) -> None:
         save_weights(module, folder / WEIGHTS, force=True)
 
 
-def _epoch(
-    net: SpikingNet,
-    loaders: tuple[Loader, Loader | None],
-    settings: TrainConfig,
-    optimizer: torch.optim.Optimizer,
-    epoch: int,
-    callbacks: Sequence[Callback],
-) -> dict[str, Any]:
+def _epoch(task: Task, optimizer: torch.optim.Optimizer, epoch: int) -> dict[str, Any]:
     """One epoch and its record."""
     start = time.perf_counter()
-    train, test = loaders
+    net, settings, (_, test) = task.net, task.settings, task.loaders
     lr = settings.lr_at(epoch)
     for group in optimizer.param_groups:
         group["lr"] = lr
     whole = settings.cycle if settings.period == "batch" else phase_at(settings.cycle, epoch)
-    means = _train(net, train, settings, optimizer, epoch, callbacks)
+    means = _train(task, optimizer, epoch)
     wrong = [name for name, p in net.named_parameters() if not bool(p.isfinite().all())]
     if wrong:
         raise _diverged(f"{', '.join(wrong)} hold values that are not finite", epoch, settings)
     record: dict[str, Any] = {"epoch": epoch + 1, "phase": whole, "lr": lr}
     record |= {"loss": means["loss"], "train_accuracy": means["accuracy"]}
     if test is not None:
-        result = evaluate(net, test, seed=settings.seed)
+        result = evaluate(net, test, seed=settings.seed, world=task.world)
         record |= {"test_accuracy": result.accuracy, "firing_rates": result.firing_rates}
     record["seconds"] = round(time.perf_counter() - start, 3)
     log.info("epoch %d %s: %s", epoch + 1, whole, record)
     return record
 
 
-def _train(
-    net: SpikingNet,
-    train: Any,
-    settings: TrainConfig,
-    optimizer: torch.optim.Optimizer,
-    epoch: int,
-    callbacks: Sequence[Callback],
-) -> dict[str, float]:
+def _train(task: Task, optimizer: torch.optim.Optimizer, epoch: int) -> dict[str, float]:
     """The batches of one epoch; returns mean loss and accuracy."""
+    net, settings, callbacks, world = task.net, task.settings, task.callbacks, task.world
+    train: Any = task.loaders[0]
     n_batches = len(train) if hasattr(train, "__len__") else 0
     state = PhaseState(
         loss=settings.loss,
@@ -225,6 +269,7 @@ def _train(
         plasticity=settings.plasticity,
         seed=_mix(settings.seed, epoch),
         eta_scale=settings.lr_at(epoch) / settings.lr / (n_batches or UNSIZED_BATCHES),
+        world=world,
     )
     per_batch = settings.period == "batch"
     cycle = settings.cycle if per_batch else phase_at(settings.cycle, epoch)
@@ -233,7 +278,7 @@ def _train(
     loss = correct = samples = 0.0
     for index, batch in enumerate(_batches(net, train, settings.seed, epoch)):
         letter = phase_at(cycle, epoch * n_batches + index)
-        metrics = PHASES[letter].run(net, batch, optimizer, state)
+        metrics = world.merge(PHASES[letter].run(net, world.share(batch), optimizer, state))
         if not math.isfinite(metrics["loss"]):
             found = f"the loss of batch {index + 1} is {metrics['loss']} in phase {letter}"
             raise _diverged(found, epoch, settings)

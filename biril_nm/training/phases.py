@@ -27,6 +27,7 @@ from biril_nm.training.controls import without_update
 from biril_nm.training.local_rule.plasticity import Grid, LocalLearner, PlasticityConfig
 from biril_nm.training.local_rule.torch_engine import Activity
 from biril_nm.training.losses import LOSSES
+from biril_nm.training.world import ALONE, World
 
 __all__ = ["PHASES", "Batch", "Metrics", "Phase", "PhaseState", "plastic_links"]
 
@@ -78,6 +79,7 @@ class PhaseState:
         eta_scale: share of the plasticity's ``eta`` for one batch: learning rate of the epoch over
             the initial one, divided by the number of batches.
         grids: grid of each plastic layer, fixed when S first meets the layer.
+        world: the processes that train together.
     """
 
     loss: str = "ce"
@@ -86,6 +88,7 @@ class PhaseState:
     seed: Seed = 0
     eta_scale: float = 1.0
     grids: dict[str, Grid] = field(default_factory=dict)
+    world: World = field(default=ALONE)
     learner: LocalLearner = field(init=False)
 
     def __post_init__(self) -> None:
@@ -146,6 +149,7 @@ def _gradient_step(
     loss = LOSSES[state.loss](out.scores, labels, x.shape[0])
     optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
+    state.world.average_gradients(net)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     return out, _metrics(out, labels, loss)
@@ -175,10 +179,14 @@ def _move_on_grid(link: Link, activity: Activity, state: PhaseState) -> None:
 def _activity(
     link: Link, out: NetOutput, state: PhaseState, samples: Tensor | None = None
 ) -> Activity:
-    post = state.learner.gate(out.recorded[link.post])
+    whole = state.world.whole
+    post = state.learner.gate(
+        whole(out.recorded[link.post])
+    )  # draws random numbers for the whole batch
     if samples is not None:
-        post = post * samples.to(post.dtype).view(1, -1, *[1] * (post.ndim - 2))
-    return Activity(out.recorded[link.pre], post, link.between)
+        chosen = whole(samples.to(post.dtype).view(1, -1))
+        post = post * chosen.view(1, -1, *[1] * (post.ndim - 2))
+    return Activity(whole(out.recorded[link.pre]), post, link.between)
 
 
 def _populations(links: Sequence[Link]) -> tuple[str, ...]:

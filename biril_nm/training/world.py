@@ -1,0 +1,258 @@
+"""The processes that train one network together, and what they tell each other.
+
+Each batch is divided: process r of n takes samples r, r + n, ... Gradients are averaged over all samples,
+BatchNorm takes the statistics of all, and a local rule sees the spikes of all, in their order in the
+batch. So every process makes the same change, and n processes train as one does, up to rounding.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache, partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from biril_nm.arguments import Count
+from biril_nm.errors import ConfigError, MissingDependencyError
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+__all__ = ["ALONE", "Together", "World", "leads", "make_fabric", "make_world"]
+
+T = TypeVar("T")
+Batch = tuple[Tensor, Tensor]
+LAUNCHED, LAUNCHED_HERE = "WORLD_SIZE", "LOCAL_WORLD_SIZE"  # what torchrun sets
+
+
+class World:
+    """A process that trains alone.
+
+    Attributes:
+        rank: number of this process.
+        size: number of processes.
+    """
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process writes files and reports."""
+        return self.rank == 0
+
+    def share(self, batch: Batch) -> Batch:
+        """The samples of this process."""
+        return batch
+
+    def whole(self, part: Tensor) -> Tensor:
+        """``(n_steps, batch, ...)`` of all processes, from the samples of this one."""
+        return part
+
+    def average_gradients(self, net: nn.Module) -> None:
+        """Make gradients of the mean over the samples of this process those of the whole batch."""
+
+    def merge(self, metrics: dict[str, float]) -> dict[str, float]:
+        """``loss``, ``correct`` and ``samples`` of the whole batch."""
+        return metrics
+
+    def total(self, numbers: Sequence[float]) -> list[float]:
+        """Sums over all processes."""
+        return list(numbers)
+
+    def agree(self, value: T) -> T:
+        """What the process that leads holds."""
+        return value
+
+    @contextmanager
+    def shared_statistics(self, net: nn.Module) -> Iterator[None]:
+        """BatchNorm layers of ``net`` take the statistics of all processes in training."""
+        del net
+        yield
+
+
+ALONE = World()
+
+
+class Together(World):
+    """One of several processes, joined by Lightning Fabric.
+
+    Args:
+        fabric: launched.
+    """
+
+    def __init__(self, fabric: Fabric) -> None:
+        self.fabric = fabric
+        self.rank, self.size = fabric.global_rank, fabric.world_size
+        self._batch = 0
+
+    @property
+    def _divided(self) -> bool:
+        """Whether the batch has a sample for each process; else all of them take all of it."""
+        return self._batch >= self.size
+
+    def share(self, batch: Batch) -> Batch:
+        """Samples rank, rank + size, ...; all of them where there are fewer than processes."""
+        x, labels = batch
+        self._batch = len(labels)
+        if not self._divided:
+            return batch
+        return x[:, self.rank :: self.size], labels[self.rank :: self.size]
+
+    def whole(self, part: Tensor) -> Tensor:
+        """``(n_steps, batch, ...)`` of all processes, in the order of the batch."""
+        if not self._divided:
+            return part
+        longest = -(-self._batch // self.size)
+        padded = part.new_zeros(part.shape[0], longest, *part.shape[2:])
+        padded[:, : part.shape[1]] = part
+        gathered = self.fabric.all_gather(padded)
+        found = part.new_empty(part.shape[0], self._batch, *part.shape[2:])
+        for rank in range(self.size):
+            place = found[:, rank :: self.size]
+            place.copy_(gathered[rank][:, : place.shape[1]])
+        return found
+
+    def average_gradients(self, net: nn.Module) -> None:
+        """One sum over processes for all parameters."""
+        gradients = [p.grad for p in net.parameters() if p.grad is not None]
+        own = len(range(self.rank, self._batch, self.size))
+        share = own / self._batch if self._divided else 1 / self.size
+        flat = torch.cat([g.reshape(-1) for g in gradients]) * share
+        summed: Any = self.fabric.all_reduce(flat, reduce_op="sum")
+        for gradient, new in zip(gradients, summed.split([g.numel() for g in gradients])):
+            gradient.copy_(new.view_as(gradient))
+
+    def merge(self, metrics: dict[str, float]) -> dict[str, float]:
+        """Means weighted by samples, and sums."""
+        if not self._divided:
+            return metrics
+        n = metrics["samples"]
+        loss, correct, samples = self.total([metrics["loss"] * n, metrics["correct"], n])
+        return {"loss": loss / samples, "correct": correct, "samples": samples}
+
+    def total(self, numbers: Sequence[float]) -> list[float]:
+        """Sums over all processes, in 64 bits."""
+        here = torch.tensor(numbers, dtype=torch.float64, device=self.fabric.device)
+        summed = self.fabric.all_reduce(here, reduce_op="sum")
+        return [float(value) for value in summed]
+
+    def agree(self, value: T) -> T:
+        """What process 0 holds."""
+        return self.fabric.broadcast(value)  # type: ignore[no-any-return]
+
+    @contextmanager
+    def shared_statistics(self, net: nn.Module) -> Iterator[None]:
+        """While it is open, BatchNorm layers in training take mean and variance over all processes."""
+        layers = [layer for layer in net.modules() if isinstance(layer, _BatchNorm)]
+        for layer in layers:
+            layer.forward = partial(_normalise, layer)  # type: ignore[method-assign]
+        try:
+            yield
+        finally:
+            for layer in layers:
+                del layer.forward  # the class has its own
+
+
+def _normalise(layer: Any, x: Tensor) -> Tensor:
+    """BatchNorm over the samples of all processes; gradients flow through their statistics.
+
+    ``torch.nn.SyncBatchNorm`` does the same on CUDA only.
+    """
+    if not layer.training:
+        return type(layer).forward(layer, x)  # type: ignore[no-any-return]
+    from torch.distributed.nn import functional as distributed
+
+    reduce: Any = distributed.all_reduce
+    dims = [d for d in range(x.ndim) if d != 1]
+    shape = [1, -1, *[1] * (x.ndim - 2)]
+    count = x.new_full((1,), x.numel() // x.shape[1])
+    sums = reduce(torch.cat([x.sum(dims), count]))
+    n = sums[-1].detach()
+    mean = sums[:-1] / n
+    centred = x - mean.view(shape)
+    variance = reduce(centred.square().sum(dims)) / n
+    if layer.track_running_stats:
+        _follow(layer, mean.detach(), variance.detach() * n / (n - 1))
+    y: Tensor = centred * torch.rsqrt(variance + layer.eps).view(shape)
+    return y if layer.weight is None else y * layer.weight.view(shape) + layer.bias.view(shape)
+
+
+@torch.no_grad()
+def _follow(layer: Any, mean: Tensor, variance: Tensor) -> None:
+    """Running statistics as :class:`torch.nn.BatchNorm1d` keeps them."""
+    layer.num_batches_tracked += 1
+    share = layer.momentum if layer.momentum is not None else 1.0 / float(layer.num_batches_tracked)
+    layer.running_mean.lerp_(mean, share)
+    layer.running_var.lerp_(variance, share)
+
+
+def make_fabric(device: str = "auto", devices: Count = 1, nodes: Count = 1) -> Fabric:
+    """Lightning Fabric for one process per device, launched.
+
+    Under ``torchrun`` or SLURM the processes are there already; else this program is started again for
+    each further device.
+
+    Args:
+        device: ``"auto"``, ``"cpu"``, ``"cuda"``.
+        devices: processes on each machine.
+        nodes: machines.
+
+    Raises:
+        ConfigError: the machine has fewer devices.
+        MissingDependencyError: lightning-fabric is not installed.
+    """
+    try:
+        from lightning_fabric import Fabric
+        from lightning_fabric.utilities.exceptions import MisconfigurationException
+    except ImportError as error:
+        raise MissingDependencyError(
+            "lightning_fabric", "scale", "train in several processes"
+        ) from error
+    kind = device.partition(":")[0]
+    try:
+        fabric = Fabric(accelerator=kind, devices=devices, num_nodes=nodes, strategy="ddp")
+        fabric.launch()
+    except (MisconfigurationException, ValueError, RuntimeError) as error:
+        raise ConfigError(
+            f"{devices} processes on {nodes} machines with device '{device}' cannot be started: {error}. "
+            f"Lower devices, or choose another device"
+        ) from error
+    return fabric
+
+
+def make_world(device: str, devices: Count = 1, nodes: Count = 1) -> World:
+    """The processes that were asked for, or that ``torchrun`` has started.
+
+    Raises:
+        ConfigError: ``torchrun`` has started another number of processes.
+        MissingDependencyError: lightning-fabric is not installed.
+    """
+    launched, here = (int(os.environ.get(name, "1")) for name in (LAUNCHED, LAUNCHED_HERE))
+    if (
+        launched > 1 and LAUNCHED_HERE in os.environ
+    ):  # Fabric sets the first in what it starts itself
+        given, wanted = (here, launched // here), (devices, nodes)
+        if wanted not in ((1, 1), given):
+            raise ConfigError(
+                f"devices and nodes are {devices} and {nodes}, and {launched} processes were started, "
+                f"{here} on this machine; expected the same. Leave devices and nodes out"
+            )
+        devices, nodes = given
+    return ALONE if devices * nodes == 1 else _together(device, devices, nodes)
+
+
+@cache
+def _together(device: str, devices: Count, nodes: Count) -> Together:
+    """Processes are started once, however often they train."""
+    return Together(make_fabric(device, devices, nodes))
+
+
+def leads() -> bool:
+    """Whether this process is the one that reports: process 0, or the only one."""
+    return int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) == 0

@@ -1,0 +1,37 @@
+"""A training of digits as a program: ``python -m tests.support.two_processes JSON``."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import biril_nm as bnm
+from biril_nm.data import load_data, make_loaders
+
+ROOT = Path(__file__).parents[2]
+
+
+def train(
+    out: str, samples: int, batch: int, batch_norm: bool, resume: bool = False, **settings: Any
+) -> None:
+    data = load_data("digits").head(samples, 40)
+    sizes = {"channels": (4, 8), "hidden": (16,), "batch_norm": batch_norm}
+    net = bnm.build_model("convnet", bnm.ModelConfig(input_shape=data.input_shape, **sizes), seed=0)
+    config = bnm.TrainConfig(device="cpu", tensorboard=False, curves=False, **settings)
+    bnm.fit(net, make_loaders(data, batch), config, out_dir=out, resume=resume, force=not resume)
+
+
+def run(out: Path, launcher: tuple[str, ...] = (), **arguments: Any) -> Any:
+    """Train in a process of its own, or several; returns the network."""
+    text = json.dumps({"out": str(out), **arguments})
+    command = [sys.executable, *launcher, "-m", "tests.support.two_processes", text]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return bnm.load(out / "model.pt")
+
+
+if __name__ == "__main__":
+    train(**json.loads(sys.argv[1]))

@@ -1,0 +1,111 @@
+"""Two processes train as one does."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from biril_nm.errors import ConfigError, MissingDependencyError
+from biril_nm.training import TrainConfig, world
+from tests.support import two_processes
+
+pytest.importorskip("lightning_fabric")
+
+ONE_BATCH = {"samples": 33, "batch": 33, "epochs": 1}
+
+
+def differences(one, other):
+    """Largest difference of each parameter and running statistic."""
+    pairs = {k: (v, other.state_dict()[k]) for k, v in one.state_dict().items() if v.numel()}
+    return {k: float((a - b).abs().max()) for k, (a, b) in pairs.items() if a.is_floating_point()}
+
+
+@pytest.mark.parametrize(("schedule", "batch_norm"), [
+    pytest.param("B", False, marks=pytest.mark.slow),
+    pytest.param("S", False, marks=pytest.mark.slow),
+    ("H", False),
+    pytest.param("H", True, marks=pytest.mark.slow),
+])  # fmt: skip
+def test_a_batch_changes_the_network_as_in_one_process(schedule, batch_norm, tmp_path):
+    settings = {**ONE_BATCH, "schedule": schedule, "batch_norm": batch_norm}
+    two_processes.train(str(tmp_path / "one"), **settings)
+    one = two_processes.bnm.load(tmp_path / "one" / "model.pt")
+    two = two_processes.run(tmp_path / "two", devices=2, **settings)
+    found = differences(one, two)
+    # Adam moves weights whose gradient is 0 up to rounding by +-lr; those behind silent neurons.
+    compared = [k for k in found if not batch_norm or "running" in k or "bn" in k]
+    assert max(found[k] for k in compared) < 1e-6
+    if schedule == "S":
+        assert max(found.values()) == 0
+    records = [
+        json.loads((tmp_path / name / "metrics.jsonl").read_text().splitlines()[0])
+        for name in ("one", "two")
+    ]
+    for key in ("loss", "train_accuracy", "test_accuracy"):
+        assert records[0][key] == pytest.approx(records[1][key], abs=1e-6)
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_in_another_number_of_processes(tmp_path):
+    settings = {"samples": 60, "batch": 30, "schedule": "B", "batch_norm": False}
+    two_processes.train(str(tmp_path / "whole"), epochs=3, **settings)
+    whole = two_processes.bnm.load(tmp_path / "whole" / "model.pt")
+    run = tmp_path / "run"
+
+    class Stop(Exception):
+        pass
+
+    def stop(record):
+        if record["epoch"] == 2:
+            raise Stop
+
+    callback = two_processes.bnm.training.Callback()
+    callback.on_epoch_end = stop
+    data = two_processes.load_data("digits").head(60, 40)
+    sizes = {"channels": (4, 8), "hidden": (16,), "batch_norm": False}
+    config = two_processes.bnm.ModelConfig(input_shape=data.input_shape, **sizes)
+    net = two_processes.bnm.build_model("convnet", config, seed=0)
+    how = TrainConfig(schedule="B", epochs=3, device="cpu", tensorboard=False, curves=False)
+    with pytest.raises(Stop):
+        two_processes.bnm.fit(net, two_processes.make_loaders(data, 30), how, [callback], run)
+    found = two_processes.run(run, epochs=3, devices=2, resume=True, **settings)
+    assert max(differences(whole, found).values()) < 1e-4
+
+
+@pytest.mark.slow
+def test_processes_of_torchrun_are_taken(tmp_path):
+    settings = {**ONE_BATCH, "schedule": "B", "batch_norm": False}
+    launcher = ("-m", "torch.distributed.run", "--nproc-per-node", "2")
+    found = two_processes.run(tmp_path / "two", launcher, **settings)
+    two_processes.train(str(tmp_path / "one"), **settings)
+    one = two_processes.bnm.load(tmp_path / "one" / "model.pt")
+    assert max(differences(one, found).values()) < 1e-6
+
+
+def test_more_processes_than_were_started_are_refused(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    with pytest.raises(
+        ConfigError, match="devices and nodes are 3 and 1, and 4 processes were started"
+    ):
+        world.make_world("cpu", 3, 1)
+
+
+@pytest.mark.parametrize(("field", "value"), [("devices", 0), ("nodes", 1 << 20)])
+def test_wrong_numbers_of_processes(field, value):
+    with pytest.raises(ConfigError, match=f"{field} is {value}; expected an integer from 1"):
+        TrainConfig(**{field: value})
+
+
+def test_without_fabric_the_package_is_named(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "lightning_fabric", None)
+    with pytest.raises(MissingDependencyError, match=r"biril-nm\[scale\]"):
+        world.make_fabric("cpu", 2)
+
+
+def test_one_process_changes_nothing():
+    alone, x = world.ALONE, torch.rand(3, 4, 5)
+    assert alone.share((x, x)) == (x, x) and alone.whole(x) is x
+    assert alone.total([1.0, 2.0]) == [1.0, 2.0] and alone.agree("x") == "x" and alone.leads
