@@ -21,6 +21,7 @@ from biril_nm.data.sources import DATA_ROOT_VARIABLE
 from biril_nm.engines import available_engines
 from biril_nm.errors import ConfigError
 from biril_nm.export.backends import available_backends
+from biril_nm.export.weight_bits import parse_weight_bits
 from biril_nm.loihi import WEIGHT_BITS
 
 __all__ = [
@@ -38,7 +39,6 @@ __all__ = [
     "Seed",
     "To",
     "expand_groups",
-    "parse_weight_bits",
     "refuse_empty",
 ]
 
@@ -128,27 +128,6 @@ class Lowering:
             "+ v/vth) or 'membrane'; default: as SRC says."
         ),
     ] = None
-
-
-def parse_weight_bits(text: str) -> int | dict[str, int]:
-    """``--weight-bits`` as :func:`biril_nm.export.lower` takes it: ``"3"``, or ``"conv1=8,*=3"``.
-
-    Raises:
-        ConfigError: a text of another form.
-    """
-    pairs = [part.rpartition("=") for part in text.split(",")]
-    try:
-        if len(pairs) == 1 and not pairs[0][1]:
-            return int(text)
-        found = {name: int(bits) for name, _, bits in pairs}
-    except ValueError:
-        found = {}
-    if not all(found) or len(found) < len(pairs):
-        raise ConfigError(
-            f"weight bits are '{text}'; expected a number from 1 to 8, or connections with theirs, such as "
-            f"conv1=8,*=3"
-        )
-    return found
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from biril_nm.coding import Coding, check_decision
-from biril_nm.commands.options import Lowering, NetxReading, parse_weight_bits
+from biril_nm.commands.options import Lowering, NetxReading
 from biril_nm.errors import ConfigError, FileFormatError
 from biril_nm.export.loihi_file import GRAPH_SUFFIX
+from biril_nm.export.weight_bits import parse_weight_bits
 from biril_nm.hw_graph import LoihiGraph
 
 if TYPE_CHECKING:

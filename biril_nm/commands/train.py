@@ -13,13 +13,20 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from biril_nm.commands.console import print_json, print_progress, print_table, say, stderr
 from biril_nm.commands.options import MAX_COUNT, MAX_SEED, DataRoot, DataSetName, Force, Json
+from biril_nm.commands.parent import (
+    check_data,
+    integer_defaults,
+    network_of,
+    parent_of,
+    with_parent,
+)
 from biril_nm.commands.unused import refuse_unused
 from biril_nm.errors import BirilError, ConfigError, bullet_list
 from biril_nm.recipes import recipe_names
 
 __all__ = ["train_command"]
 
-CONFIG = "config.toml"
+CONFIG, MODEL, GRAPH = "config.toml", "model.pt", "model.loihi.npz"
 NO_CHANGES = "none"
 LOCAL_PHASES = frozenset("SH")  # that follow a local rule
 
@@ -63,6 +70,16 @@ def train_command(
             help="Share of the training samples to measure each epoch on, instead of the test set.",
         ),
     ] = None,
+    parent: Annotated[
+        Text, typer.Option("--from", help="model.pt to start from, instead of new weights.")
+    ] = None,
+    integers: Annotated[
+        Text,
+        typer.Option(
+            help="Train the network of --from on the chip's integers: bits per weight (4; graded input keeps "
+            "8), bits by name (conv1=8,*=3), or ternary. Writes model.loihi.npz."
+        ),
+    ] = None,
     data_root: DataRoot = None,
     download: Annotated[
         bool, typer.Option("--download", help="Fetch the data set where its library can.")
@@ -89,9 +106,10 @@ def train_command(
     Writes model.pt, config.toml, metrics.jsonl, checkpoint.pt, TensorBoard events and curves.png.
 
     Example: biril train --dataset digits --schedule BBSBBH --out out
+
+    Example: biril train --dataset mnist --from out/mnist/model.pt --integers 4 --out out/mnist-4
     """
     from biril_nm.data import load_data, make_loaders
-    from biril_nm.models import build_model
     from biril_nm.training import fit
     from biril_nm.training.run_config import RunConfig
     from biril_nm.training.world import leads
@@ -101,21 +119,26 @@ def train_command(
         "schedule": schedule, "epochs": epochs, "lr": lr, "device": device,
         "augment": _changes(augment), "validation": validation,
         "devices": devices, "nodes": nodes,
+        "parent": parent, "integers": integers,
     }  # fmt: skip
     folder = out
     if resume:
         folder = out or _default_folder(dataset or RunConfig.dataset, model or RunConfig.model)
         before = _interrupted_run(folder)
     run = _settings(config, recipe, before if resume else None, options)
+    start = parent_of(run, folder if resume else None)
+    given = {"--model": model, "--neuron": neuron, "--coding": coding, "--steps": steps}
+    run = with_parent(run, start, given)
     run = _with_net_options(run, neuron, coding, steps, rule)
-    folder = folder or _default_folder(run.dataset, run.model)
+    folder = folder or _default_folder(run.dataset, run.model, run.integers)
     data = load_data(run.dataset, data_root, run.seed, download)
     if run.validation:
         data = data.with_validation(run.validation, run.seed)
     run = replace(run, net=replace(run.net, input_shape=data.input_shape, n_classes=data.n_classes))
+    check_data(run, start)
     if resume:
         _check_same(run, before, folder)
-    net = build_model(run.model, run.net, run.seed)
+    net = network_of(run, start)
     changes = {"augment": run.augment, "workers": workers}
     loaders = make_loaders(data, run.batch_size, run.seed, run.crop_pad, **changes)
     bar = _Bar()
@@ -125,7 +148,7 @@ def train_command(
             net,
             loaders,
             run.train,
-            callbacks=[bar.callback(lambda: run.write(folder / CONFIG))],
+            callbacks=[bar.callback(lambda: _begin(run, start, folder))],
             out_dir=folder,
             resume=resume,
             force=force,
@@ -136,7 +159,17 @@ def train_command(
     finally:
         bar.close()
     if leads():
-        _show(history.records, folder, json)
+        _show(history.records, folder / (GRAPH if run.integers else MODEL), json)
+
+
+def _begin(run: Any, parent: Any, folder: Path) -> None:
+    """Write what a resumed run needs, beside its checkpoint."""
+    from biril_nm.models import save
+    from biril_nm.training.run_folder import PARENT
+
+    if parent is not None:
+        save(parent, folder / PARENT, force=True)
+    run.write(folder / CONFIG)
 
 
 def _settings(config: Path | None, recipe: str | None, before: Any, options: dict[str, Any]) -> Any:
@@ -152,7 +185,7 @@ def _settings(config: Path | None, recipe: str | None, before: Any, options: dic
         return RunConfig.read(config, **options)
     if before is not None and recipe is None:
         return before.with_options(**options)
-    return RunConfig.make(recipe=recipe, **options)
+    return RunConfig.make(recipe=recipe, **integer_defaults(options))
 
 
 def _changes(text: str | None) -> list[str] | None:
@@ -166,12 +199,12 @@ def _refuse_existing(folder: Path, resume: bool, force: bool) -> None:
     from biril_nm.storage import check_output
 
     if not resume:
-        for name in (CONFIG, "model.pt", "checkpoint.pt"):
+        for name in (CONFIG, MODEL, GRAPH, "checkpoint.pt"):
             check_output(folder / name, force)
 
 
-def _default_folder(dataset: str, model: str) -> Path:
-    return Path("out") / f"{dataset.partition(':')[0]}-{model}"
+def _default_folder(dataset: str, model: str, integers: str = "") -> Path:
+    return Path("out") / f"{dataset.partition(':')[0]}-{model}{'-integers' if integers else ''}"
 
 
 def _interrupted_run(folder: Path) -> Any:
@@ -292,9 +325,9 @@ def _line(record: dict[str, Any]) -> str:
     )
 
 
-def _show(records: list[dict[str, Any]], folder: Path, json: bool) -> None:
+def _show(records: list[dict[str, Any]], result: Path, json: bool) -> None:
     if json:
-        print_json({"out": str(folder), "epochs": records})
+        print_json({"out": str(result.parent), "epochs": records})
         return
     rows = [
         (
@@ -307,4 +340,4 @@ def _show(records: list[dict[str, Any]], folder: Path, json: bool) -> None:
         for r in records
     ]
     print_table("", ("epoch", "phase", "loss", "train accuracy", "test accuracy"), rows)
-    say(f"wrote {folder / 'model.pt'}")
+    say(f"wrote {result}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -106,6 +107,11 @@ class SpikingNet(nn.Module):
             record: True or the names of the populations whose spikes to return, ``"input"`` too.
         """
         raise NotImplementedError
+
+    def write(self, folder: Path) -> bool:
+        """Write what training made of the network in a form of its own; False: it has none."""
+        del folder
+        return False
 
     def encode(self, values: ArrayLike, seed: Seed = 0) -> Tensor:
         """Input of the net for values in 0..1, through its coding, on its device.

@@ -103,7 +103,8 @@ def fit(
         config: settings.
         callbacks: observers.
         out_dir: folder for checkpoint.pt, metrics.jsonl, TensorBoard events, curves.png and, at
-            the end, model.pt; of other modules weights.pt (:func:`biril_nm.models.load_weights`).
+            the end, model.pt; of other modules weights.pt (:func:`biril_nm.models.load_weights`), of a
+            :class:`biril_nm.training.integers.QuantizedNet` its graph, model.loihi.npz.
         resume: continue from ``out_dir/checkpoint.pt`` if it is there.
         force: remove the run that is there and start anew.
         coding: how values become the input of a module that does not know it.
@@ -231,7 +232,7 @@ def _start(
 def _save(net: SpikingNet, folder: Path) -> None:
     if isinstance(net, BirilNet):
         save(net, folder / MODEL, force=True)
-    else:
+    elif not net.write(folder):
         module = net.module if isinstance(net, OwnNet) else net
         save_weights(module, folder / WEIGHTS, force=True)
 

@@ -36,6 +36,9 @@ class RunConfig:
         crop_pad: random crop after padding by this many pixels (0: none).
         augment: random changes of training samples (:mod:`biril_nm.data.augmentation`).
         validation: share of the training samples on which epochs are compared; 0: none.
+        parent: model.pt that it starts from; empty: new weights.
+        integers: bits of the weights if it is trained on the chip's integers
+            (:func:`biril_nm.training.integers.quantized`); empty: floats.
         net: configuration of the network; input shape and classes follow from the data set.
         train: configuration of the training.
     """
@@ -47,6 +50,8 @@ class RunConfig:
     crop_pad: int = 0
     augment: tuple[str, ...] = ()
     validation: float = 0.0
+    parent: str = ""
+    integers: str = ""
     net: ModelConfig = field(default_factory=ModelConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
 
@@ -168,6 +173,7 @@ def _check_fields(values: Mapping[str, Any], where: str) -> None:
         if not isinstance(values.get(name, {}), dict):
             raise ConfigError(f"{where}: {name} must be a table")
     kinds = {"dataset": str, "model": str, "seed": int, "batch_size": int, "crop_pad": int}
+    kinds |= {"parent": str, "integers": str}
     for name, kind in kinds.items():
         if name in values and type(values[name]) is not kind:
             raise ConfigError(f"{where}: {name} must be {kind.__name__}, found {values[name]!r}")

@@ -12,10 +12,12 @@ from biril_nm.training.checkpoint import CHECKPOINT
 from biril_nm.training.reporting import CURVES, METRICS
 from biril_nm.training.run_config import CONFIG
 
-__all__ = ["MODEL", "WEIGHTS", "open_run"]
+__all__ = ["GRAPH", "MODEL", "PARENT", "WEIGHTS", "open_run"]
 
 MODEL = "model.pt"
 WEIGHTS = "weights.pt"  # of a module that no registry builds
+GRAPH = "model.loihi.npz"  # of a network that was trained on integers
+PARENT = "parent.pt"  # the model that a run started from
 
 
 @contextmanager
@@ -35,7 +37,7 @@ def open_run(folder: Path, resume: bool, force: bool) -> Iterator[None]:
         if not (resume or force):
             refuse_run(folder)
         if force and not resume:
-            for name in (CONFIG, CHECKPOINT, MODEL, WEIGHTS, METRICS, CURVES):
+            for name in (CONFIG, CHECKPOINT, MODEL, WEIGHTS, GRAPH, PARENT, METRICS, CURVES):
                 (folder / name).unlink(missing_ok=True)
         yield
 
@@ -46,7 +48,7 @@ def refuse_run(folder: Path) -> None:
     Raises:
         OutputExistsError: there is a checkpoint or a model.
     """
-    for name in (CHECKPOINT, MODEL, WEIGHTS):
+    for name in (CHECKPOINT, MODEL, WEIGHTS, GRAPH):
         if (folder / name).exists():
             raise OutputExistsError(
                 f"'{folder}' holds a run already ({name}); continue it with --resume (resume=True), "

@@ -6,10 +6,10 @@ import nir
 import numpy as np
 import pytest
 
-from biril_nm.commands.options import parse_weight_bits
 from biril_nm.errors import ConfigError, RangeError
 from biril_nm.export import lower
 from biril_nm.export.nir_files.exact_writing import exact_nir
+from biril_nm.export.weight_bits import parse_weight_bits
 from tests.support.nir_graphs import chain, neurons
 
 

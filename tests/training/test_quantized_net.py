@@ -339,7 +339,7 @@ def test_fixed_connections_keep_their_weights(trained):
 
 def test_the_page_about_it_runs():
     page = Path(__file__).parents[2] / "docs" / "training_on_integers.md"
-    (block,) = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.S)
+    block, *_ = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.S)
     exec(compile(block, str(page), "exec"), {})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from biril_nm.training.integers.from_float import quantized
 from biril_nm.training.integers.net import QuantizedNet
 
-__all__ = ["QuantizedNet"]
+__all__ = ["QuantizedNet", "quantized"]

@@ -55,10 +55,11 @@ class Arrival(NamedTuple):
 
 
 class QuantizedConnection(nn.Module):
-    """``w = step round(clip(S W / (2**weight_exp step)))`` with W per threshold of the target.
+    """``w = step round(clip(S W / (x 2**weight_exp step)))`` with W per threshold of the target.
 
-    Weights that repeat over blocks of the source, as lowering makes them of pooling by average, are one
-    latent each.
+    x is the largest input: the largest payload times the size of a block. So W is what the float network
+    has for values up to 1, in every layer of one size, and one learning rate suits all. Weights that repeat
+    over blocks of the source, as lowering makes them of pooling by average, are one latent each.
 
     Args:
         node: the connection; geometry, exponent, bits, sign mode and delay stay.
@@ -111,8 +112,15 @@ class QuantizedConnection(nn.Module):
             with torch.no_grad():
                 rows = self._rows(scale)
                 wanted = folded(wanted, self.pool, self.source_shape)
-                latent = torch.as_tensor(np.ascontiguousarray(wanted)) * 2.0**node.weight_exp / rows
+                latent = (
+                    torch.as_tensor(np.ascontiguousarray(wanted)) * self.unit / self.step / rows
+                )
                 self.weight = nn.Parameter(latent.float())
+
+    @property
+    def unit(self) -> float:
+        """Share of S that a latent of 1 is for each step of the grid."""
+        return 2.0**self.node.weight_exp * self.step * self.payload * self.pool[0] * self.pool[1]
 
     def _rows(self, scale: Tensor) -> Tensor:
         """S of the target as it multiplies the stored weights."""
@@ -126,8 +134,7 @@ class QuantizedConnection(nn.Module):
         """Stored weights, one of each block, straight through the rounding."""
         if self.weight is None:
             return self.fixed
-        unit = 2.0**self.node.weight_exp * self.step
-        wanted = (self.weight * (self._rows(scale) / unit)).clamp(self.low, self.high)
+        wanted = (self.weight * (self._rows(scale) / self.unit)).clamp(self.low, self.high)
         return straight_through(wanted, round_half_away(wanted.detach())) * self.step
 
     def weights(self, scale: Tensor) -> Weights:
@@ -199,10 +206,8 @@ class QuantizedConnection(nn.Module):
         """Weights in steps of the grid, a row for each channel of the target; None: fixed, or Sparse."""
         if self.weight is None or isinstance(self.node, Sparse):
             return None
-        unit = 2.0**self.node.weight_exp * self.step
-        rows = (self.weight * (self._rows(scale) / unit)).reshape(self.target_shape[0], -1)
-        payload = self.payload * self.pool[0] * self.pool[1]
-        return GridLink(rows.double().cpu().numpy(), self.low, self.high, unit, payload)
+        rows = (self.weight * (self._rows(scale) / self.unit)).reshape(self.target_shape[0], -1)
+        return GridLink(rows.double().cpu().numpy(), self.low, self.high, self.unit)
 
     def as_layer(self) -> tuple[nn.Module, tuple[nn.Module, ...]] | None:
         """A torch layer that shares the weights, and what lies before it; None: they stay, or it has none."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +25,8 @@ from biril_nm.hw_graph.inputs import check_inputs, input_coding, single_input
 from biril_nm.hw_graph.outputs import integrators
 from biril_nm.loihi import chip_profile
 from biril_nm.loihi.fixed_point import prepare_weights
-from biril_nm.models.net import Link, NetOutput
+from biril_nm.models.links import INPUT, Link
+from biril_nm.models.spiking_net import NetOutput, SpikingNet
 from biril_nm.neurons.surrogates import make_surrogate
 from biril_nm.recording import NodeRecording, Recording, check_variables, recorded_nodes
 from biril_nm.recording.readout import decision_of, readout_node
@@ -32,13 +36,12 @@ from biril_nm.training.integers.neurons import QuantizedNeurons
 from biril_nm.training.integers.pooling import NO_POOL, Pool
 from biril_nm.training.integers.run import Run
 from biril_nm.training.integers.scales import best_factors
+from biril_nm.training.run_folder import GRAPH
 
 __all__ = ["QuantizedNet"]
 
-INPUT = "input"  # what links call every input
 
-
-class QuantizedNet(nn.Module):
+class QuantizedNet(SpikingNet):
     """The integer network as a torch module: forward in the chip's integers, backward by surrogates.
 
     Weights, biases and scales are float parameters per threshold, rounded to registers in every pass, so
@@ -77,7 +80,8 @@ class QuantizedNet(nn.Module):
         _check_fixed(graph, fixed)
         self.base, self.surrogate = graph, make_surrogate(surrogate)
         self.slope = slope_of(surrogate, self.surrogate)
-        self.compiled, self.name, self.decision = True, "integers", decision_of(graph)
+        self.compiled, self.name, self.symmetric = True, "integers", symmetric
+        self.decision = decision_of(graph)  # type: ignore[misc]  # of the graph, not of the class
         self._order = execution_order(graph)
         chip = chip_profile(graph.metadata.get("chip", "loihi2"))
         silent, readout, pools = integrators(graph), readout_node(graph), _pools(stages)
@@ -149,7 +153,7 @@ class QuantizedNet(nn.Module):
         return replace(self.base, nodes=nodes)
 
     @property
-    def coding(self) -> Coding:
+    def coding(self) -> Coding:  # type: ignore[override]  # of the graph
         """How values become the integers of its only input.
 
         Raises:
@@ -164,7 +168,7 @@ class QuantizedNet(nn.Module):
         return found
 
     @property
-    def n_classes(self) -> int:
+    def n_classes(self) -> int:  # type: ignore[override]  # of the graph
         """Number of output neurons."""
         return int(np.prod(self.base.shape_of(readout_node(self.base))))
 
@@ -184,6 +188,21 @@ class QuantizedNet(nn.Module):
                 pre = INPUT if before in self.base.inputs else before
                 found.append(Link(name, layer[0], pre, layer[1], after))
         return tuple(sorted(found, key=lambda link: link.post == last))
+
+    def identity(self) -> dict[str, Any]:
+        """Plain values that a checkpoint of another network does not have."""
+        digest = hashlib.sha256(json.dumps(list(self.base.edges)).encode())
+        for name, node in self.base.nodes.items():
+            record, arrays = node.to_arrays()
+            digest.update(f"{name} {type(node).__name__} {sorted(record.items())}".encode())
+            for key in sorted(arrays):
+                digest.update(np.ascontiguousarray(arrays[key]).tobytes())
+        return {"network": self.name, "graph": digest.hexdigest(), "symmetric": self.symmetric}
+
+    def write(self, folder: Path) -> bool:
+        """Write the graph of now, ``model.loihi.npz``."""
+        self.graph().save(folder / GRAPH, force=True)
+        return True
 
     @checked
     def encode(self, values: ArrayLike, seed: Seed = 0) -> Tensor:

@@ -27,15 +27,13 @@ class GridLink:
     Attributes:
         rows: weights before rounding in steps of the grid at factor 1, ``(channels, n)``.
         low, high: ends of the grid in steps.
-        unit: weight units of a step.
-        payload: largest magnitude of a spike.
+        unit: what the largest input makes of a step, in weight units.
     """
 
     rows: FloatArray
     low: int
     high: int
     unit: float
-    payload: float
 
 
 def best_factors(
@@ -53,7 +51,7 @@ def best_factors(
         ``(channels,)``, never above the limits but at least 1 where these are below.
     """
     sums = [np.maximum(x.rows.clip(min=0).sum(1), -x.rows.clip(max=0).sum(1)) for x in links]
-    reach = sum(total * (x.unit * x.payload) for total, x in zip(sums, links))
+    reach = sum(total * x.unit for total, x in zip(sums, links))
     room = ROOM * (STATE_LIMIT >> WEIGHT_SHIFT) / np.maximum(np.asarray(reach) * gain, 1e-9)
     top = np.maximum(np.minimum(limit, room), 1.0)
     error = sum(np.array([_errors(x, factor) for factor in FACTORS]) for x in links)
@@ -68,5 +66,5 @@ def _errors(link: GridLink, factor: float) -> FloatArray:
     """Squared error of each channel, in the units of factor 1, weighted by what its spikes carry."""
     wanted = link.rows * factor
     wrong = np.clip(np.floor(wanted + 0.5), link.low, link.high) - wanted
-    share = (link.unit * link.payload / factor) ** 2
+    share = (link.unit / factor) ** 2
     return np.asarray((wrong**2).sum(1) * share)

@@ -1,0 +1,93 @@
+"""``biril train --from``: a run that starts from a finished network, as floats or on the chip's integers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from biril_nm.commands.unused import refuse_unused
+from biril_nm.errors import ConfigError
+
+if TYPE_CHECKING:
+    from biril_nm.models import BirilNet
+    from biril_nm.training.run_config import RunConfig
+
+__all__ = ["check_data", "integer_defaults", "network_of", "parent_of", "with_parent"]
+
+EPOCHS = 3
+
+
+def integer_defaults(options: dict[str, Any]) -> dict[str, Any]:
+    """Options of a run on integers, where they are not given: gradients only, few epochs, small steps."""
+    from biril_nm.training.integers.from_float import learning_rate
+
+    if options["integers"] is None:
+        return options
+    usual = {"schedule": "B", "epochs": EPOCHS, "lr": learning_rate(options["integers"])}
+    return {**options, **{key: value for key, value in usual.items() if options[key] is None}}
+
+
+def parent_of(run: RunConfig, resumed: Path | None) -> BirilNet | None:
+    """The network that a run starts from; one that is resumed has a copy in its folder.
+
+    Raises:
+        ConfigError: integers without a network.
+        FileFormatError: no such file, or not a model.pt.
+    """
+    from biril_nm.models import load
+    from biril_nm.training.run_folder import PARENT
+
+    if run.parent:
+        copy = resumed / PARENT if resumed is not None else None
+        return load(copy if copy is not None and copy.is_file() else run.parent)
+    if run.integers:
+        raise ConfigError(
+            f"--integers {run.integers}: no network is given; expected a trained one, which is rounded and "
+            f"trains on. Add --from model.pt"
+        )
+    return None
+
+
+def with_parent(run: RunConfig, parent: BirilNet | None, given: dict[str, Any]) -> RunConfig:
+    """The configuration with the network of the parent.
+
+    Args:
+        run: the configuration.
+        parent: what it starts from.
+        given: options that would say something else of the network.
+
+    Raises:
+        ConfigError: there is such an option.
+    """
+    if parent is None:
+        return run
+    refuse_unused(
+        [f"{flag}: '{run.parent}' says it" for flag, value in given.items() if value is not None]
+    )
+    return replace(run, model=parent.name, net=parent.config)
+
+
+def check_data(run: RunConfig, parent: BirilNet | None) -> None:
+    """Refuse a data set that does not fit the parent.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    if parent is not None and run.net != parent.config:
+        theirs, ours = parent.config, run.net
+        raise ConfigError(
+            f"'{run.parent}' takes samples of shape {theirs.input_shape} in {theirs.n_classes} classes, and "
+            f"'{run.dataset}' has {ours.input_shape} in {ours.n_classes}; expected the same. Choose the data "
+            f"set that it was trained on"
+        )
+
+
+def network_of(run: RunConfig, parent: BirilNet | None) -> Any:
+    """What is trained: a new network, the parent, or the parent on integers."""
+    from biril_nm.models import build_model
+    from biril_nm.training.integers import quantized
+
+    if parent is None:
+        return build_model(run.model, run.net, run.seed)
+    return quantized(parent, run.integers) if run.integers else parent

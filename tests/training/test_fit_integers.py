@@ -1,0 +1,130 @@
+"""fit and ``biril train`` on the chip's integers: phases, resumed runs, files, refusals."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from biril_nm import build_model, save
+from biril_nm.coding import Coding
+from biril_nm.data import Batches, load_data
+from biril_nm.errors import ConfigError
+from biril_nm.evaluation.accuracy import evaluate_graph
+from biril_nm.hw_graph import LoihiGraph
+from biril_nm.models import ModelConfig
+from biril_nm.parity import check_parity
+from biril_nm.training import TrainConfig, evaluate, fit
+from biril_nm.training.callbacks import Callback
+from biril_nm.training.integers import quantized
+from biril_nm.training.integers.from_float import learning_rate
+from tests.support.command_line import biril, refused
+
+CONFIG = ModelConfig(coding=Coding("direct", 4, 8), channels=(6, 8), hidden=(24,))
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return load_data("digits").head(600, 200)
+
+
+@pytest.fixture(scope="module")
+def parent(digits):
+    """A float network that has learned a little."""
+    torch.manual_seed(0)
+    net = build_model("convnet", CONFIG, 0)
+    fit(net, loaders(digits), TrainConfig(schedule="B", epochs=4, lr=4e-3, curves=False))
+    return net
+
+
+def loaders(data):
+    return Batches(data.train, 50, shuffle=True, seed=1), Batches(data.test, 100)
+
+
+def settings(**options):
+    given = {"schedule": "B", "epochs": 2, "lr": 1e-3, "tensorboard": False, "curves": False}
+    return TrainConfig(**{**given, **options})
+
+
+@pytest.mark.parametrize(("integers", "levels"), [("3", 8), ("ternary", 3)])
+def test_few_bits_gain_accuracy_and_stay_the_chips_integers(parent, digits, integers, levels):
+    net = quantized(parent, integers)
+    before = evaluate(net, loaders(digits)[1]).accuracy
+    history = fit(net, loaders(digits), settings(epochs=3, lr=2e-3))
+    graph, test = net.graph(), digits.test
+    found = evaluate_graph(graph, test.values(), test.labels, net.coding).accuracy
+    assert history.test_accuracy == found > before + 0.1, (before, found)
+    first, *others = graph.connections.values()
+    assert first.weight_bits == 8 and len(np.unique(first.weight)) > 8
+    for node in others:
+        assert 2 < len(np.unique(node.weight)) <= levels
+    x = net.encode(test.values(slice(8))).numpy()
+    assert check_parity(graph, x, ("torch", "sim"), net=net).integer_engines == ("torch", "sim")
+
+
+@pytest.mark.parametrize("schedule", ["S", "H", "BSH"])
+def test_local_rules_move_the_latents_of_hidden_connections(parent, digits, schedule):
+    net = quantized(parent, "8")
+    before = {name: p.detach().clone() for name, p in net.named_parameters()}
+    (link,) = [link for link in net.links() if link.name == "pool1+conv2+bn2"]
+    fit(net, loaders(digits.head(100)), settings(schedule=schedule, epochs=len(schedule)))
+    changed = {name for name, p in net.named_parameters() if not torch.equal(p, before[name])}
+    (plastic,) = (name for name, p in net.named_parameters() if p is link.weight)
+    assert plastic in changed and (changed == {plastic} or schedule != "S")
+
+
+class _StopsError(Exception):
+    pass
+
+
+class _Stops(Callback):
+    def on_epoch_end(self, record):
+        if record["epoch"] == 1:
+            raise _StopsError
+
+
+def test_a_resumed_run_ends_in_the_same_weights(parent, digits, tmp_path):
+    whole, part = quantized(parent, "4"), quantized(parent, "4")
+    fit(whole, loaders(digits), settings(), out_dir=tmp_path / "whole")
+    with pytest.raises(_StopsError):
+        fit(part, loaders(digits), settings(), callbacks=[_Stops()], out_dir=tmp_path / "part")
+    again = quantized(parent, "4")
+    fit(again, loaders(digits), settings(), out_dir=tmp_path / "part", resume=True)
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, again.state_dict()[name]), name
+    graph = LoihiGraph.load(tmp_path / "part" / "model.loihi.npz")
+    assert graph == LoihiGraph.load(tmp_path / "whole" / "model.loihi.npz") == whole.graph()
+    other = quantized(parent, "3")
+    with pytest.raises(ConfigError, match="belongs to another run"):
+        fit(other, loaders(digits), settings(), out_dir=tmp_path / "part", resume=True)
+
+
+def test_the_command_trains_resumes_and_evaluates(parent, tmp_path):
+    save(parent, tmp_path / "model.pt")
+    words = ("--dataset", "digits", "--integers", "4", "--out", tmp_path / "out")
+    done = biril("train", *words, "--from", tmp_path / "model.pt", "--epochs", 1, "--json")
+    assert done.returncode == 0, done.stderr
+    text = (tmp_path / "out" / "config.toml").read_text()
+    assert 'integers = "4"' in text and 'schedule = "B"' in text
+    assert f"lr = {learning_rate('4')}" in text
+    (tmp_path / "model.pt").unlink()  # a copy lies in the folder
+    assert biril("train", "--resume", "--out", tmp_path / "out").returncode == 0
+    found = biril("eval", tmp_path / "out" / "model.loihi.npz", "--dataset", "digits", "--json")
+    assert found.returncode == 0 and '"accuracy"' in found.stdout
+    source = ("--from", tmp_path / "out" / "parent.pt")
+    refused(biril("train", *words, *source), "config.toml", "--force")
+
+
+def test_what_cannot_start_is_refused(parent, tmp_path):
+    save(parent, tmp_path / "model.pt")
+    source = ("--from", tmp_path / "model.pt", "--out", tmp_path / "out")
+    refused(biril("train", "--integers", "4"), "no network is given", "Add --from model.pt")
+    refused(biril("train", *source, "--integers", "x"), "weight bits are 'x'")
+    refused(biril("train", *source, "--neuron", "lif"), "--neuron: ", "model.pt' says it")
+    other = build_model("convnet", replace(CONFIG, input_shape=(1, 12, 12)), 0)
+    save(other, tmp_path / "other.pt")
+    done = biril("train", "--from", tmp_path / "other.pt", "--out", tmp_path / "out")
+    refused(done, "takes samples of shape (1, 12, 12) in 10 classes", "'digits' has (1, 8, 8)")
+    assert not (tmp_path / "out").exists()
