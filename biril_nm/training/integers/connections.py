@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -140,16 +141,33 @@ class QuantizedConnection(nn.Module):
     def weights(self, scale: Tensor) -> Weights:
         """The integers of a pass with scales S."""
         values = self.integers(scale)
-        bound = self._bound(values)
+        bound = self._largest()
+        if not self._fits(bound):
+            bound = self._bound(values)
         # Sums are multiples of the step; other precisions of products, and other devices, round.
         plain = values.device.type == "cpu" and torch.get_float32_matmul_precision() == "highest"
-        exact = plain and bound / self.step < EXACT
+        kind = torch.float32 if plain and self._fits(bound) else torch.float64
         top = bound * 2.0 ** max(self.node.weight_exp, 0)
-        wraps = top >= (CONV_HALF if isinstance(self.node, Conv) else INT32_HALF)
-        if wraps:
-            top = float(INT32_HALF)
-        exact = exact and not wraps
-        return Weights(values.to(torch.float32 if exact else torch.float64), top, wraps)
+        wraps = top >= self._range
+        return Weights(values.to(kind), float(INT32_HALF) if wraps else top, wraps)
+
+    @property
+    def _range(self) -> int:
+        """Finished sums of a smaller magnitude do not wrap."""
+        return CONV_HALF if isinstance(self.node, Conv) else INT32_HALF
+
+    def _fits(self, bound: float) -> bool:
+        """Whether float32 holds all sums, none of which wraps."""
+        top = bound * 2.0 ** max(self.node.weight_exp, 0)
+        return bound / self.step < EXACT and top < self._range
+
+    def _largest(self) -> float:
+        """Bound on the sums of weights that the grid holds; infinite for others."""
+        if self.weight is None or isinstance(self.node, Sparse):
+            return math.inf
+        fan_in = self.weight.numel() // max(1, len(self.weight))
+        largest = max(-self.low, self.high) * self.step
+        return float(fan_in * largest * self.payload * self.pool[0] * self.pool[1])
 
     def forward(self, sent: Sent, weights: Weights) -> Arrival:
         """What arrives at the target, float32 where it holds all sums, else float64."""
