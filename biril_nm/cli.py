@@ -6,6 +6,7 @@ Results go to stdout, progress and logs to stderr. Exit codes: 0 done, 1 mismatc
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from typing import Annotated
 
@@ -28,6 +29,8 @@ from biril_nm.errors import BirilError
 __all__ = ["app", "export_main", "main"]
 
 EXIT_REFUSED = 1
+# Threads of torch that wait otherwise keep their core from kernels and other programs. Read when torch loads.
+WAITING = ("OMP_WAIT_POLICY", "PASSIVE")
 NO_MEMORY = ("out of memory", "allocate memory", "not enough memory")
 
 _SETTINGS = {"pretty_exceptions_enable": False, "rich_markup_mode": "rich"}
@@ -71,6 +74,7 @@ def _run(program: typer.Typer, name: str) -> None:
     if program is export_app and debug:
         arguments.remove("--debug")
     prepare_streams()
+    os.environ.setdefault(*WAITING)
     try:
         refuse_empty(
             arguments, [each.callback for each in program.registered_commands if each.callback]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import io
 import json
+import os
 import pickle
 import zipfile
 from pathlib import Path
@@ -268,3 +269,12 @@ def test_parity_reports_the_first_difference_with_exit_1(run_dir, tmp_path, monk
         bnm.errors.ParityError, match=r"if2: v differs first at step 1, sample 0, neuron 0"
     ):
         report.raise_on_mismatch()
+
+
+def test_waiting_threads_sleep_unless_the_environment_says_otherwise(monkeypatch):
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    assert biril("info", "--json").returncode == 0
+    assert os.environ["OMP_WAIT_POLICY"] == "ACTIVE"
+    monkeypatch.delenv("OMP_WAIT_POLICY")
+    assert biril("info", "--json").returncode == 0
+    assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"
