@@ -67,7 +67,8 @@ def train_command(
         typer.Option(
             min=0.0,
             max=0.9,
-            help="Share of the training samples to measure each epoch on, instead of the test set.",
+            help="Share of the training samples to measure each epoch on; the best epoch is kept, and the "
+            "test set used once.",
         ),
     ] = None,
     parent: Annotated[
@@ -131,10 +132,7 @@ def train_command(
     run = with_parent(run, start, given)
     run = _with_net_options(run, neuron, coding, steps, rule)
     folder = folder or _default_folder(run.dataset, run.model, run.integers)
-    data = load_data(run.dataset, data_root, run.seed, download)
-    if run.validation:
-        data = data.with_validation(run.validation, run.seed)
-    run = replace(run, net=replace(run.net, input_shape=data.input_shape, n_classes=data.n_classes))
+    run, data = _with_data(run, load_data(run.dataset, data_root, run.seed, download))
     check_data(run, start)
     if resume:
         _check_same(run, before, folder)
@@ -159,7 +157,8 @@ def train_command(
     finally:
         bar.close()
     if leads():
-        _show(history.records, folder / (GRAPH if run.integers else MODEL), json)
+        once = _test_once(net, data.test, run.seed) if run.validation else None
+        _show(history.records, folder / (GRAPH if run.integers else MODEL), json, once)
 
 
 def _begin(run: Any, parent: Any, folder: Path) -> None:
@@ -193,6 +192,23 @@ def _changes(text: str | None) -> list[str] | None:
     if text is None:
         return None
     return [] if text == NO_CHANGES else text.split(",")
+
+
+def _with_data(run: Any, data: Any) -> tuple[Any, Any]:
+    """What the data set decides of the network, and the validation samples that are asked for."""
+    if run.validation:
+        data = data.with_validation(run.validation, run.seed)
+        run = run.with_options(keep="best")
+    shape = {"input_shape": data.input_shape, "n_classes": data.n_classes}
+    return replace(run, net=replace(run.net, **shape)), data
+
+
+def _test_once(net: Any, test: Any, seed: int) -> float:
+    """Accuracy on the test set of the weights that the validation samples chose."""
+    from biril_nm.data import Batches
+    from biril_nm.training import evaluate
+
+    return float(evaluate(net, Batches(test, 250), seed).accuracy)
 
 
 def _refuse_existing(folder: Path, resume: bool, force: bool) -> None:
@@ -325,9 +341,13 @@ def _line(record: dict[str, Any]) -> str:
     )
 
 
-def _show(records: list[dict[str, Any]], result: Path, json: bool) -> None:
+def _show(
+    records: list[dict[str, Any]], result: Path, json: bool, test_accuracy: float | None
+) -> None:
+    """The epochs; ``test_accuracy`` where validation samples chose one of them."""
     if json:
-        print_json({"out": str(result.parent), "epochs": records})
+        once = {} if test_accuracy is None else {"test_accuracy": test_accuracy}
+        print_json({"out": str(result.parent), "epochs": records, **once})
         return
     rows = [
         (
@@ -340,4 +360,7 @@ def _show(records: list[dict[str, Any]], result: Path, json: bool) -> None:
         for r in records
     ]
     print_table("", ("epoch", "phase", "loss", "train accuracy", "test accuracy"), rows)
+    if test_accuracy is not None:
+        best = max(records, key=lambda record: float(record["test_accuracy"]))["epoch"]
+        say(f"test set, once, with the weights of epoch {best}: {test_accuracy:.2%}")
     say(f"wrote {result}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from biril_nm.training.accuracy import Evaluation, evaluate
+from biril_nm.training.averaging import average
 from biril_nm.training.callbacks import Callback
 from biril_nm.training.config import TrainConfig
 from biril_nm.training.local_rule.plasticity import PlasticityConfig
@@ -18,6 +19,7 @@ __all__ = [
     "PhaseState",
     "PlasticityConfig",
     "TrainConfig",
+    "average",
     "evaluate",
     "fit",
     "parse_schedule",

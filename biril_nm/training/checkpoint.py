@@ -23,7 +23,7 @@ from biril_nm.models.weights import take_weights, weight_arrays
 from biril_nm.storage import write_document
 from biril_nm.training.config import TrainConfig
 
-__all__ = ["CHECKPOINT", "read_checkpoint", "read_records", "write_checkpoint"]
+__all__ = ["CHECKPOINT", "read_checkpoint", "write_checkpoint"]
 
 CHECKPOINT = "checkpoint.pt"
 FORMAT = "biril-nm checkpoint"
@@ -95,19 +95,6 @@ def read_checkpoint(
         net.load_state_dict(stored.state_dict())
     _load_optimizer(path, optimizer, tensors)
     return records
-
-
-def read_records(path: Path) -> list[dict[str, Any]]:
-    """The records of the epochs that a checkpoint stands for.
-
-    Raises:
-        FileFormatError: damaged or hostile file.
-    """
-    header, _ = read_parts(path, FORMAT, VERSION)
-    try:
-        return [_checked_record(i, entry) for i, entry in enumerate(header["records"], 1)]
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise FileFormatError(f"'{path}' holds no valid training state: {error}") from error
 
 
 def _plain(values: Mapping[str, Any]) -> Any:

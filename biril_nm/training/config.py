@@ -20,6 +20,7 @@ from biril_nm.training.schedule import parse_schedule
 __all__ = ["TrainConfig"]
 
 PERIODS = ("epoch", "batch")
+KEEP = ("last", "best")
 MAX_EPOCHS = MAX_LINES  # metrics.jsonl has a line for each
 MAX_LR = 1e6
 MAX_DEVICES = 1 << 16
@@ -43,6 +44,8 @@ class TrainConfig:
         device: ``"auto"`` (CUDA if there is one), ``"cpu"``, ``"cuda"``, ...
         devices: processes on each machine, one for each device; divide each batch.
         nodes: machines.
+        keep: which weights are left at the end: those of the ``"last"`` epoch, or of the ``"best"``, the
+            first with the highest accuracy on the second loader, which should hold validation samples.
         period: whether the phase changes per ``"epoch"`` or per ``"batch"``.
         plastic: ``"conv"``, ``"conv+fc"`` or ``"last"``: what S and H change locally.
         plasticity: settings of the local rule.
@@ -58,6 +61,7 @@ class TrainConfig:
     device: str = "auto"
     devices: int = 1
     nodes: int = 1
+    keep: str = "last"
     period: str = "epoch"
     plastic: str = "conv"
     plasticity: PlasticityConfig = field(default_factory=PlasticityConfig)
@@ -80,7 +84,12 @@ class TrainConfig:
                 findings.append(
                     f"{name} is {getattr(self, name)!r}; expected an integer from 1 to {MAX_DEVICES}"
                 )
-        for name, allowed in (("loss", LOSSES), ("period", PERIODS), ("plastic", PLASTIC)):
+        for name, allowed in (
+            ("loss", LOSSES),
+            ("period", PERIODS),
+            ("plastic", PLASTIC),
+            ("keep", KEEP),
+        ):
             if getattr(self, name) not in allowed:
                 findings.append(unknown_name(name, getattr(self, name), allowed))
         if findings:

@@ -25,6 +25,7 @@ from biril_nm.models.own import OwnNet
 from biril_nm.models.spiking_net import SpikingNet
 from biril_nm.models.weights import save_weights
 from biril_nm.training.accuracy import evaluate
+from biril_nm.training.best import BestWeights
 from biril_nm.training.callbacks import Callback
 from biril_nm.training.checkpoint import CHECKPOINT, read_checkpoint, write_checkpoint
 from biril_nm.training.config import TrainConfig
@@ -119,6 +120,11 @@ def fit(
     """
     settings = config or TrainConfig()
     net = _trainable(net, coding)
+    if settings.keep == "best" and loaders[1] is None:
+        raise ConfigError(
+            "keep is 'best', and there are no samples to measure epochs on; expected a second loader. "
+            "Give one of validation samples, or set keep='last'"
+        )
     if set(settings.cycle) & set("SH"):
         plastic_links(net, settings.plastic)
     device = resolve_device(settings.device)
@@ -181,6 +187,7 @@ def _run(task: Task, device: torch.device, folder: Path | None) -> History:
     records = _start(task, optimizer, folder)
     for callback in task.callbacks:
         callback.on_train_start(len(records), settings.epochs)
+    best = BestWeights(net, folder, world, settings.keep == "best")
     reporter = None
     if folder is not None and world.leads:
         reporter = Reporter(folder, records, settings.tensorboard, settings.curves)
@@ -188,6 +195,7 @@ def _run(task: Task, device: torch.device, folder: Path | None) -> History:
         with world.shared_statistics(net):
             for epoch in range(len(records), settings.epochs):
                 records.append(_epoch(task, optimizer, epoch))
+                best.look_at(records)
                 if folder is not None and world.leads:
                     write_checkpoint(folder / CHECKPOINT, net, optimizer, settings, records)
                 if reporter:
@@ -197,6 +205,7 @@ def _run(task: Task, device: torch.device, folder: Path | None) -> History:
     finally:
         if reporter:
             reporter.close()
+    best.take_back()
     net.eval()
     if folder is not None and world.leads:
         _save(net, folder)

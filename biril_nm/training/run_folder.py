@@ -8,6 +8,7 @@ from pathlib import Path
 
 from biril_nm.errors import OutputExistsError
 from biril_nm.storage import lock_folder
+from biril_nm.training.best import BEST
 from biril_nm.training.checkpoint import CHECKPOINT
 from biril_nm.training.reporting import CURVES, METRICS
 from biril_nm.training.run_config import CONFIG
@@ -37,7 +38,7 @@ def open_run(folder: Path, resume: bool, force: bool) -> Iterator[None]:
         if not (resume or force):
             refuse_run(folder)
         if force and not resume:
-            for name in (CONFIG, CHECKPOINT, MODEL, WEIGHTS, GRAPH, PARENT, METRICS, CURVES):
+            for name in (CONFIG, CHECKPOINT, MODEL, WEIGHTS, GRAPH, PARENT, BEST, METRICS, CURVES):
                 (folder / name).unlink(missing_ok=True)
         yield
 

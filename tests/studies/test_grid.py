@@ -12,10 +12,11 @@ import torch
 from biril_nm.coding import Coding
 from biril_nm.errors import ConfigError, FileFormatError, OutputExistsError
 from biril_nm.models import ModelConfig, build_model, encode
-from biril_nm.studies.grid import STUDIES, Method, StudyPlan, cell, compare, run_study, summarise
+from biril_nm.studies.grid import STUDIES, Method, StudyPlan, compare, run_study, summarise
 from biril_nm.studies.grid.cell import CellResult, read_result
 from biril_nm.studies.grid.runner import stored_results
 from biril_nm.studies.grid.summary import interval
+from biril_nm.training import best
 from biril_nm.training.phases import PHASES, PhaseState
 from tests.support.command_line import biril, refused
 
@@ -56,16 +57,16 @@ def test_an_interrupted_study_goes_on_and_gives_the_same(whole, tmp_path, monkey
     class Stop(Exception):
         pass
 
-    def stop(self, record):
-        keep(self, record)
-        if record["epoch"] == 1:
+    def stop(self, records):
+        look_at(self, records)
+        if len(records) == 2:  # the checkpoint of this epoch is not there yet
             raise Stop
 
-    folder, keep = tmp_path / "small", cell.Keeper.on_epoch_end
-    monkeypatch.setattr(cell.Keeper, "on_epoch_end", stop)
-    with pytest.raises(Stop):  # in the first cell, after its first epoch
+    folder, look_at = tmp_path / "small", best.BestWeights.look_at
+    monkeypatch.setattr(best.BestWeights, "look_at", stop)
+    with pytest.raises(Stop):
         run_study(PLAN, folder)
-    monkeypatch.setattr(cell.Keeper, "on_epoch_end", keep)
+    monkeypatch.setattr(best.BestWeights, "look_at", look_at)
     assert (folder / "cells/one-two-0/run/checkpoint.pt").is_file()
     seen = []
 
@@ -77,22 +78,6 @@ def test_an_interrupted_study_goes_on_and_gives_the_same(whole, tmp_path, monkey
     with pytest.raises(Stop):
         run_study(PLAN, folder, resume=True, progress=stop_after_two)
     assert plain(run_study(PLAN, folder, resume=True)) == plain(whole[1])
-
-
-def test_weights_that_a_kill_left_out_are_kept_at_the_resume(whole, tmp_path, monkeypatch):
-    """Killed between a checkpoint and the weights of its epoch, which are the best."""
-
-    class Stop(Exception):
-        pass
-
-    def kill(self, record):
-        raise Stop
-
-    monkeypatch.setattr(cell.Keeper, "on_epoch_end", kill)
-    with pytest.raises(Stop):
-        run_study(PLAN, tmp_path / "small")
-    monkeypatch.undo()
-    assert plain(run_study(PLAN, tmp_path / "small", resume=True)) == plain(whole[1])
 
 
 @pytest.mark.slow

@@ -122,6 +122,7 @@ def trainings(t: Things) -> Calls:
         training.phase_at: {"cycle": "BS", "index": 1},
         training.ratio_of: {"cycle": "BS"},
         training.plastic_links: {"net": t.net, "plastic": "conv+fc"},
+        training.average: {"nets": [t.net]},
         training.resolve_device: {"name": "cpu"},
         data.load_data: {"name": "no such", "data_root": t.folder, "seed": 0, "download": False},
         data.make_loaders: {"data": t.data, "batch_size": 2, "crop_pad": 1, "test_batch_size": 2},

@@ -19,17 +19,17 @@ from biril_nm.export import lower, to_nir
 from biril_nm.hardware_sim import simulate
 from biril_nm.hardware_sim.cost import Activity, estimate_energy
 from biril_nm.hw_graph import LoihiGraph
-from biril_nm.models import BirilNet, build_model, load, save
+from biril_nm.models import BirilNet, build_model
 from biril_nm.storage import atomic_file, read_json
 from biril_nm.studies.adaptation import samples_per_class
 from biril_nm.studies.grid.plan import Method, StudyPlan
 from biril_nm.studies.readout import finetune
-from biril_nm.training import Callback, evaluate, fit
-from biril_nm.training.checkpoint import CHECKPOINT, read_records
+from biril_nm.training import evaluate, fit
+from biril_nm.training.checkpoint import CHECKPOINT
 
-__all__ = ["Cell", "CellResult", "Keeper", "read_result", "run_cell", "work"]
+__all__ = ["Cell", "CellResult", "read_result", "run_cell", "work"]
 
-BEST, RESULT, RUN = "best.pt", "result.json", "run"
+RESULT, RUN = "result.json", "run"
 CALIBRATION = 200  # training samples that show lowering what values occur
 ENERGY_SAMPLES = 200  # test samples whose events are counted
 
@@ -200,36 +200,9 @@ def _trained(cell: Cell, data: DataSet, digest: str) -> tuple[BirilNet, tuple[fl
         home.mkdir(parents=True)
         with atomic_file(stamp) as part:
             part.write_text(digest, encoding="utf-8")
-    keeper = Keeper(net, home)
     resume = (home / CHECKPOINT).exists()
-    history = fit(net, loaders, run.train, [keeper], home, resume=resume, force=not resume)
-    best = load(home / BEST)
-    return best, tuple(float(r["test_accuracy"]) for r in history.records)
-
-
-class Keeper(Callback):
-    """Keeps the weights of the best epoch, the first of equals.
-
-    A run may have been killed after a checkpoint was written and before its weights were kept, so they are
-    looked at again when it goes on.
-    """
-
-    def __init__(self, net: BirilNet, home: Path) -> None:
-        self.net, self.home = net, home
-        self.best = -1.0
-
-    def on_train_start(self, first_epoch: int, n_epochs: int) -> None:
-        """Take up the epochs before a resume; the network has the weights of the last one."""
-        if first_epoch:
-            records = read_records(self.home / CHECKPOINT)
-            self.best = max((r["test_accuracy"] for r in records[:-1]), default=-1.0)
-            self.on_epoch_end(records[-1])
-
-    def on_epoch_end(self, record: dict[str, Any]) -> None:
-        """Write the weights where the epoch is better than those before."""
-        if record["test_accuracy"] > self.best:
-            self.best = record["test_accuracy"]
-            save(self.net, self.home / BEST, force=True)
+    history = fit(net, loaders, run.train, out_dir=home, resume=resume, force=not resume)
+    return net, tuple(float(r["test_accuracy"]) for r in history.records)
 
 
 def _tail(split: Split, n: int) -> Split:

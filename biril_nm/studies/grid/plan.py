@@ -140,7 +140,7 @@ class StudyPlan:
         train = {**values.pop("train", {}), **method.train}
         values["train"] = {**train, "schedule": method.schedule, "epochs": self.epochs}
         run = RunConfig.make(values, f"study '{self.name}'", seed=seed)
-        return replace(run, train=replace(run.train, tensorboard=False, curves=False))
+        return replace(run, train=replace(run.train, keep="best", tensorboard=False, curves=False))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values; :meth:`from_dict` reads them."""

@@ -1,0 +1,84 @@
+"""The weights of the best epoch are left, in a folder and in memory, after a resume as well."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from biril_nm.data import load_data, make_loaders
+from biril_nm.errors import ConfigError
+from biril_nm.models import ModelConfig, build_model
+from biril_nm.training import Callback, TrainConfig, average, best, evaluate, fit
+from tests.support.command_line import biril
+
+DATA = load_data("digits").head(60, 40)
+QUIET = {"device": "cpu", "tensorboard": False, "curves": False}
+
+
+class Worse(Callback):
+    """Ruins the network after its second epoch, as an epoch of bad luck would."""
+
+    def __init__(self, net):
+        self.net = net
+
+    def on_epoch_start(self, epoch, n_epochs, phase, n_batches):
+        if epoch == 2:
+            with torch.no_grad():
+                for parameter in self.net.parameters():
+                    parameter.mul_(-1.0)
+
+
+def train(folder=None, keep="best", **more):
+    net = build_model("convnet", ModelConfig(channels=(4,), hidden=(16,)), 0)
+    config = TrainConfig(schedule="B", epochs=3, lr=1e-2, keep=keep, **QUIET)
+    history = fit(net, make_loaders(DATA, 10), config, [Worse(net)], folder, **more)
+    return net, [record["test_accuracy"] for record in history.records]
+
+
+def test_the_best_epoch_is_left_in_memory_and_in_the_folder(tmp_path):
+    last, accuracies = train(keep="last")
+    loader = make_loaders(DATA, 10)[1]
+    assert evaluate(last, loader).accuracy == accuracies[2] < max(accuracies)
+    for folder in (None, tmp_path / "run"):
+        net, same = train(folder)
+        assert same == accuracies
+        assert evaluate(net, loader).accuracy == max(accuracies)
+    assert (tmp_path / "run" / "best.pt").is_file()
+    (tmp_path / "run" / "model.pt").unlink()
+    again, _ = train(tmp_path / "run", resume=True)
+    assert evaluate(again, loader).accuracy == max(accuracies)
+
+
+def test_the_average_of_networks_has_the_mean_of_each_weight():
+    nets = [
+        build_model("convnet", ModelConfig(channels=(4,), hidden=(8,)), seed) for seed in (0, 1)
+    ]
+    mean = average(nets)
+    for name, value in mean.state_dict().items():
+        one, two = (net.state_dict()[name] for net in nets)
+        assert torch.equal(value, (one + two) / 2 if value.is_floating_point() else one)
+    assert not torch.equal(nets[0].layers.conv1.weight, mean.layers.conv1.weight)
+    with pytest.raises(ConfigError, match="differ in their layers"):
+        average([nets[0], build_model("mlp", ModelConfig(), 0)])
+    with pytest.raises(ConfigError, match="no networks to average"):
+        average([])
+
+
+def test_the_first_of_equal_epochs_is_the_best():
+    records = [{"test_accuracy": x} for x in (0.5, 0.7, 0.7)]
+    assert [best.is_best(records[:n]) for n in (1, 2, 3)] == [True, True, False]
+
+
+def test_without_validation_samples_there_is_no_best():
+    net = build_model("mlp", ModelConfig(), 0)
+    with pytest.raises(ConfigError, match="keep is 'best', and there are no samples to measure"):
+        fit(net, (make_loaders(DATA, 10)[0], None), TrainConfig(keep="best", schedule="B", **QUIET))
+    with pytest.raises(ConfigError, match="keep"):
+        TrainConfig(keep="worst")
+
+
+def test_the_command_uses_the_test_set_once(tmp_path):
+    words = ["train", "--model", "mlp", "--schedule", "B", "--epochs", 2, "--validation", 0.2]
+    done = biril(*words, "--out", tmp_path / "run")
+    assert done.returncode == 0, done.stderr
+    assert "test set, once, with the weights of epoch" in done.stdout
