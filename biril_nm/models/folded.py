@@ -31,7 +31,7 @@ from biril_nm.models.tracing import (
     operation_of,
     readout_name,
 )
-from biril_nm.neurons.unroll import can_unroll, unroll
+from biril_nm.neurons.unroll import can_pool, can_unroll, unroll
 
 __all__ = ["FoldedPlan", "StepsRun", "plan"]
 
@@ -142,6 +142,7 @@ class _Run:
         self.size = Size(x.shape[0], x.shape[1])
         self.values: dict[fx.Node, Signal] = {}
         self.names: Collection[str] = ()
+        self.pooled: set[fx.Node] = set()  # poolings that the neurons before them have done
         self.membranes: dict[str, Tensor] = {}
         self.recorded: dict[str, Tensor] = {}
 
@@ -164,6 +165,8 @@ class _Run:
             return Signal(ONCE, self.x[0]) if constant else Signal(FOLDED, self.x.flatten(0, 1))
         if node.op == "get_attr" and node.target in self.plan.graph.constants:
             return Signal(PLAIN, self.plan.graph.constants[str(node.target)].to(self.x.device))
+        if node in self.pooled:
+            return self.values[cast(fx.Node, node.args[0])]
         operation = operation_of(node, self.net)
         if isinstance(operation, nn.Module) and is_neuron(operation):
             return self.neurons(node, operation)
@@ -173,15 +176,32 @@ class _Run:
 
     def neurons(self, node: fx.Node, neuron: nn.Module) -> Signal:
         name = module_path(node)
-        current = self.values[cast(fx.Node, node.args[0])]
-        spikes, mem, rest = _advance(neuron, current.steps(self.size), self.needs_states(node))
-        self.membranes[name] = mem
+        signal = self.values[cast(fx.Node, node.args[0])]
+        pool = self.pool_behind(node)
+        fused = pool is not None and name not in self.names and signal.form != EACH
+        fused = fused and can_pool(neuron, signal.value)
+        found = _advance(neuron, signal, self.size, self.needs_states(node), fused)
+        spikes, self.membranes[name], rest = found
+        if fused and pool is not None:
+            self.pooled.add(pool)
         if name in self.names:
             self.recorded[name] = spikes.detach()
         folded = spikes.flatten(0, 1)
         if not _gives_tuple(cast(Any, neuron)):
             return Signal(FOLDED, folded)
         return Signal(FOLDED, (folded, *(state.flatten(0, 1) for state in rest)))
+
+    def pool_behind(self, node: fx.Node) -> fx.Node | None:
+        """The average pooling over 2x2 that alone takes the result."""
+        users = [user for user in node.users if user in self.plan.graph.needed]
+        alone = (
+            len(users) == 1 and users[0].op == "call_module" and node is not self.plan.graph.result
+        )
+        pool = operation_of(users[0], self.net) if alone else None
+        if type(pool) is not nn.AvgPool2d or pool.divisor_override is not None:
+            return None
+        given = (pool.kernel_size, pool.stride, pool.padding)
+        return users[0] if given in ((2, 2, 0), ((2, 2), (2, 2), (0, 0))) else None
 
     def needs_states(self, node: fx.Node) -> bool:
         """Whether an operation takes more than the spikes from a neuron that returns its states too."""
@@ -300,13 +320,13 @@ def _gives_tuple(neuron: Any) -> bool:
 
 
 def _advance(
-    neuron: Any, current: Tensor, all_states: bool
+    neuron: Any, current: Signal, size: Size, all_states: bool, pooled: bool
 ) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
     """Spikes of all steps, the last membrane, and further results of all steps."""
     if can_unroll(neuron) and not (all_states and _gives_tuple(neuron)):
-        spikes, mem = unroll(neuron, current)
+        spikes, mem = unroll(neuron, current.given_steps(size), size.n_steps, pooled)
         return spikes, mem, ()
-    found = [neuron(step) for step in current]
+    found = [neuron(step) for step in current.steps(size)]
     if not _gives_tuple(neuron):
         return torch.stack(found), neuron.mem, ()
     spikes, *states = (torch.stack(series) for series in zip(*found))

@@ -89,9 +89,14 @@ class Signal:
 
     def steps(self, size: Size) -> Tensor:
         """``(n_steps, batch, ...)``; stride 0 where it is the same at every step."""
+        found = self.given_steps(size)
+        return found if len(found) == size.n_steps else found.expand(size.n_steps, *found.shape[1:])
+
+    def given_steps(self, size: Size) -> Tensor:
+        """``(n_steps, batch, ...)``, or one step where it is the same at every step."""
         if self.form == EACH:
             return torch.stack(self.value)
         value: Tensor = self.value
         if self.form == FOLDED:
             return value.view(size.n_steps, size.batch, *value.shape[1:])
-        return value.expand(size.n_steps, *value.shape)
+        return value[None]

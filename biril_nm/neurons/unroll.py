@@ -1,87 +1,204 @@
 """A layer of neurons over all time steps in one autograd node: the fast path of training.
 
-Equal to calling snnTorch's ``Leaky`` (zero reset, no reset delay) step by step from rest, spikes
-and membrane bit for bit, gradients up to rounding:
+Equal to calling snnTorch's ``Leaky`` step by step from rest, whatever its reset
+(:mod:`biril_nm.neurons.recurrence`): spikes and membrane bit for bit, gradients up to rounding. The node
+keeps one tensor for the backward pass, its input, and computes the states from it again.
 
-    v_t = beta m_{t-1} + i_t,    s_t = 1 if v_t > threshold else 0,    m_t = v_t (1 - s_t)
-    dL/dv_t = dL/ds_t psi_t + dL/dm_t ((1 - s_t) - v_t psi_t),    dL/dm_{t-1} = beta dL/dv_t
-
-with ``psi_t`` the surrogate's slope at ``v_t - threshold``; gradients flow through the reset.
+Three engines compute it: ``"numba"``, compiled loops for the CPU (:mod:`biril_nm.neurons.kernels`);
+``"compiled"``, the recurrence compiled by torch, for CUDA and any CPU with a C++ compiler; ``"eager"``,
+the recurrence as it is. ``"auto"`` takes the first on the CPU and the second on CUDA.
 """
 
 from __future__ import annotations
 
-from typing import Any
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, cast
 
 import snntorch as snn
 import torch
 from torch import Tensor
 
-from biril_nm.neurons.surrogates import Surrogate, slope
+from biril_nm.neurons import kernels
+from biril_nm.neurons.recurrence import Reset, backward_steps, forward_steps
+from biril_nm.neurons.surrogates import Surrogate, formula, slope, slope_function
 
-__all__ = ["can_unroll", "unroll"]
+__all__ = ["ENGINES", "can_pool", "can_unroll", "current_engine", "engine", "unroll"]
 
+ENGINES = ("auto", "numba", "compiled", "eager", "loop")
+CHUNK = 16  # steps that torch compiles into one loop
 
-class _Unroll(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any, current: Tensor, beta: float, threshold: float, surrogate: Surrogate
-    ) -> tuple[Tensor, Tensor]:
-        membrane = torch.empty(current.shape, dtype=current.dtype, device=current.device)
-        spikes = torch.empty_like(membrane)
-        mem: Tensor | None = None
-        for t in range(current.shape[0]):
-            v = membrane[t]
-            if mem is None:
-                v.copy_(current[t])
-            else:  # two roundings as in snnTorch: torch.add(alpha=beta) may fuse them into one
-                torch.add(mem if beta == 1.0 else mem * beta, current[t], out=v)
-            torch.gt(v, threshold, out=spikes[t])
-            mem = v - spikes[t] * v
-        ctx.save_for_backward(membrane)
-        ctx.beta, ctx.threshold, ctx.surrogate = beta, threshold, surrogate
-        if mem is None:
-            mem = current.new_zeros(current.shape[1:])
-        return spikes, mem
-
-    @staticmethod
-    def backward(
-        ctx: Any, grad_spikes: Tensor, grad_mem: Tensor
-    ) -> tuple[Tensor, None, None, None]:
-        (membrane,) = ctx.saved_tensors
-        grad = torch.empty_like(membrane)
-        carried = grad_mem
-        for t in range(membrane.shape[0] - 1, -1, -1):
-            v = membrane[t]
-            psi = slope(ctx.surrogate, v - ctx.threshold)
-            keep = (v <= ctx.threshold).to(v.dtype).addcmul_(v, psi, value=-1.0)
-            torch.mul(grad_spikes[t], psi, out=grad[t])
-            grad[t].addcmul_(carried, keep)
-            carried = grad[t] * ctx.beta
-        return grad, None, None, None
+log = logging.getLogger(__name__)
+_engine: ContextVar[str] = ContextVar("engine", default="auto")
+_broken: set[tuple[str, Any]] = set()  # kinds of devices on which a compiler failed
 
 
-def can_unroll(neuron: snn.Leaky) -> bool:
+@contextmanager
+def engine(name: str) -> Iterator[None]:
+    """Choose what computes neurons, one of :data:`ENGINES`; ``"loop"`` calls networks step by step."""
+    token = _engine.set(name)
+    try:
+        yield
+    finally:
+        _engine.reset(token)
+
+
+def current_engine() -> str:
+    """The engine that was chosen."""
+    return _engine.get()
+
+
+def can_unroll(neuron: Any) -> bool:
     """Whether :func:`unroll` means the same as calling ``neuron`` step by step."""
     return (
         type(neuron) is snn.Leaky
-        and neuron.reset_mechanism == "zero"
-        and not neuron.reset_delay
         and not (neuron.state_quant or neuron.inhibition)
-        and not (neuron.beta.requires_grad or neuron.threshold.requires_grad)
-        and neuron.beta.numel() == neuron.threshold.numel() == 1
         and float(neuron.graded_spikes_factor) == 1.0
+        and not neuron.graded_spikes_factor.requires_grad
+        and bool((neuron.threshold.detach() >= 0).all())
     )
 
 
-def unroll(neuron: snn.Leaky, current: Tensor) -> tuple[Tensor, Tensor]:
+def can_pool(neuron: Any, current: Tensor) -> bool:
+    """Whether :func:`unroll` may average spikes over 2x2 in the same loop."""
+    even = current.ndim > 3 and not (current.shape[-1] % 2 or current.shape[-2] % 2)
+    return even and can_unroll(neuron) and _loops(neuron, current) is not None
+
+
+def unroll(
+    neuron: snn.Leaky, current: Tensor, n_steps: int | None = None, pooled: bool = False
+) -> tuple[Tensor, Tensor]:
     """Spikes of all steps and the membrane after the last one, from rest.
 
+    Args:
+        neuron: a layer that :func:`can_unroll`.
+        current: its input.
+        n_steps: how often to show ``current`` if it holds one step for all.
+        pooled: average the spikes over 2x2 (:func:`can_pool`).
+
     Shape:
-        current ``(n_steps, batch, *shape)`` to spikes of the same shape and ``(batch, *shape)``.
+        current ``(n_steps or 1, batch, *shape)`` to spikes ``(n_steps, batch, *shape)`` and the membrane
+        ``(batch, *shape)``.
     """
-    beta = float(neuron.beta.clamp(0, 1))
-    result: tuple[Tensor, Tensor] = _Unroll.apply(  # type: ignore[no-untyped-call]
-        current, beta, float(neuron.threshold), neuron.spike_grad
+    n_steps = current.shape[0] if n_steps is None else n_steps
+    beta, threshold = neuron.beta.clamp(0, 1), neuron.threshold
+    layer = _loops(neuron, current)
+    node: Any
+    arguments: tuple[Any, ...]
+    if layer is not None:
+        node, arguments = _Loops, (current, n_steps, layer, pooled)
+    else:
+        node = _Steps
+        arguments = (current, beta, threshold, n_steps, _reset(neuron), neuron.spike_grad)
+    return cast(tuple[Tensor, Tensor], node.apply(*arguments))
+
+
+def _reset(neuron: Any) -> Reset:
+    return Reset(
+        neuron.reset_mechanism == "subtract",
+        neuron.reset_mechanism == "zero",
+        not neuron.reset_delay and neuron.reset_mechanism != "none",
     )
-    return result
+
+
+def _loops(neuron: Any, current: Tensor) -> kernels.Layer | None:
+    """The layer for compiled loops of the CPU, None if they do not take it."""
+    kind = formula(neuron.spike_grad)
+    plain = (
+        _engine.get() in ("auto", "numba")
+        and kind is not None
+        and current.device.type == "cpu"
+        and current.dtype == torch.float32
+        and neuron.beta.numel() == neuron.threshold.numel() == 1
+        and not (neuron.beta.requires_grad or neuron.threshold.requires_grad)
+    )
+    if not plain or kind is None:
+        return None
+    beta = float(neuron.beta.clamp(0, 1))
+    return kernels.Layer(beta, float(neuron.threshold), _reset(neuron), kind)
+
+
+class _Loops(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, current: Tensor, n_steps: int, layer: kernels.Layer, pooled: bool
+    ) -> tuple[Tensor, Tensor]:
+        current = current.contiguous()
+        ctx.save_for_backward(current)
+        ctx.layer, ctx.pooled, ctx.n_steps = layer, pooled, n_steps
+        ctx.set_materialize_grads(False)
+        return kernels.forward(layer, current, n_steps, pooled)
+
+    @staticmethod
+    def backward(
+        ctx: Any, grad_spikes: Tensor | None, grad_mem: Tensor | None
+    ) -> tuple[Tensor, None, None, None]:
+        (current,) = ctx.saved_tensors
+        grads = (grad_spikes, grad_mem)
+        grad = kernels.backward(ctx.layer, current, grads, ctx.n_steps, ctx.pooled)
+        return grad, None, None, None
+
+
+class _Steps(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        current: Tensor,
+        beta: Tensor,
+        threshold: Tensor,
+        n_steps: int,
+        reset: Reset,
+        surrogate: Surrogate,
+    ) -> tuple[Tensor, Tensor]:
+        ctx.save_for_backward(current, beta, threshold)
+        ctx.reset, ctx.surrogate, ctx.n_steps = reset, surrogate, n_steps
+        run = _run(forward_steps, current, n_steps)
+        return cast(tuple[Tensor, Tensor], run(current, n_steps, beta, threshold, reset))
+
+    @staticmethod
+    def backward(ctx: Any, grad_spikes: Tensor, grad_mem: Tensor) -> tuple[Any, ...]:
+        tensors = ctx.saved_tensors
+        learned = (ctx.needs_input_grad[1], ctx.needs_input_grad[2])
+        pure = slope_function(ctx.surrogate)
+        run = _run(backward_steps, tensors[0], ctx.n_steps) if pure else backward_steps
+        psi = pure or (lambda x: slope(ctx.surrogate, x))
+        grad, *further = run(tensors, (grad_spikes, grad_mem), ctx.reset, psi, learned)
+        summed = [g if g is None else _summed(g, t) for g, t in zip(further, tensors[1:])]
+        return (grad, *summed, None, None, None)
+
+
+def _summed(grad: Tensor, parameter: Tensor) -> Tensor:
+    return grad.sum_to_size(parameter.shape)
+
+
+def _run(function: Callable[..., Any], current: Tensor, n_steps: int) -> Callable[..., Any]:
+    """``function``, compiled by torch where that is chosen and works."""
+    device, chosen = current.device.type, _engine.get()
+    wanted = chosen == "compiled" or (chosen == "auto" and device == "cuda")
+    if not wanted or (device, torch.compile) in _broken or n_steps > CHUNK:
+        return function
+
+    def run(*arguments: Any) -> Any:
+        try:
+            return _compiled(function)(*arguments)
+        except (
+            Exception
+        ) as error:  # no compiler, or one that fails: the same function runs as it is
+            log.warning(
+                "torch cannot compile neurons on %s, they run uncompiled: %s", device, error
+            )
+            _broken.add((device, torch.compile))
+            return function(*arguments)
+
+    return run
+
+
+_functions: dict[Callable[..., Any], Callable[..., Any]] = {}
+
+
+def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    if function not in _functions:
+        _functions[function] = torch.compile(function, dynamic=True)
+    return _functions[function]

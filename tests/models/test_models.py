@@ -212,7 +212,7 @@ def test_gradients_of_the_fast_path_are_bptt(surrogate: str) -> None:
 
 
 def test_other_neurons_take_the_slow_path() -> None:
-    layer = snn.Leaky(beta=0.5, init_hidden=True, reset_mechanism="subtract", reset_delay=False)
+    layer = snn.Leaky(beta=0.5, init_hidden=True, graded_spikes_factor=2.0)
     assert not can_unroll(layer)
     net = build_model("mlp", ModelConfig(batch_norm=False, **SMALL))  # type: ignore[arg-type]
     net.layers.if1 = layer
