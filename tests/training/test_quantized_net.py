@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -20,27 +19,16 @@ from biril_nm.errors import ConfigError, RangeError
 from biril_nm.export import lower, to_nir
 from biril_nm.export.lowering import LoweringOptions, lower_stages
 from biril_nm.hardware_sim import simulate
-from biril_nm.hw_graph import Conv, Dense, Input, LoihiGraph, Neurons, Output
+from biril_nm.hw_graph import Dense, Input, LoihiGraph, Neurons, Output
 from biril_nm.loihi import ResetMode
-from biril_nm.neurons.surrogates import SURROGATES, make_surrogate
+from biril_nm.neurons.surrogates import make_surrogate
 from biril_nm.parity import check_parity
 from biril_nm.recording.readout import predict
-from biril_nm.training.integers import QuantizedNet, connections
+from biril_nm.training.integers import QuantizedNet
+from tests.support.quantized import assert_equal
 from tests.support.random_graphs import random_graph, random_spikes, with_programs
 
 VARIABLES = ("s", "u", "v")
-
-
-def assert_equal(net, spikes):
-    """All integers of the torch module and of the simulator on its graph; returns the spikes."""
-    graph = net.graph()
-    ours, theirs = simulate(graph, spikes, record=VARIABLES), net.run_integers(spikes, VARIABLES)
-    for name in graph.neurons:
-        for variable in VARIABLES:
-            one, other = getattr(ours[name], variable), getattr(theirs[name], variable)
-            np.testing.assert_array_equal(one, other, err_msg=f"{name} {variable}")
-        np.testing.assert_array_equal(ours.v_last[name], theirs.v_last[name])
-    return sum(ours.n_spikes.values())
 
 
 @pytest.mark.parametrize("compiled", [True, False], ids=["kernels", "torch"])
@@ -61,72 +49,6 @@ def test_every_integer_is_the_simulators(wiring, compiled):
         assert net.graph() != graph
         spikes += assert_equal(net, given)
     assert spikes > 100
-
-
-def pooled_graph(registers, model=CUBA_LIF.name, block=2):
-    """Sums over blocks behind two populations, before a kernel and before a matrix."""
-    r = np.random.default_rng(9)
-    kernel = 2 * r.integers(-20, 60, (3, 1, 3, 3))
-    second = 32 * r.integers(-3, 5, (4, 3, 3, 3))
-    matrix = 64 * r.integers(-2, 3, (5, 4, 12 // block // 2, 12 // block // 2))
-    nodes = {
-        "in": Input((1, 12, 12), 8),
-        "c1": Conv(kernel, padding=1),
-        "n1": Neurons((3, 12, 12), model=model, registers=registers(40 * 255)),
-        "c2": Conv(second.repeat(block, 2).repeat(block, 3), block, block, weight_bits=4),
-        "n2": Neurons((4, 12 // block, 12 // block), model=model, registers=registers(200)),
-        "fc": Dense(matrix.repeat(2, 2).repeat(2, 3).reshape(5, -1), weight_bits=3, weight_exp=-1),
-        "out": Neurons((5,), model=model, registers=registers(150)),
-        "end": Output(),
-    }
-    names = list(nodes)
-    return LoihiGraph(nodes, tuple(pairwise(names)), {"decision": "score"})
-
-
-def memoryless(vth, **others):
-    return {"vth": vth, "bias_mant": 560, **others}
-
-
-FORMS = {
-    "if": (CUBA_LIF, {}),
-    "lif": (CUBA_LIF, {"dv": 400}),
-    "cuba": (CUBA_LIF, {"dv": 300, "du": 2000}),
-    **{model.name: (model, {"dv": 300, "du": 2500}) for model in RESET_MODELS},
-}
-
-
-@pytest.mark.parametrize(
-    ("form", "surrogate"),
-    [(form, "sigmoid") for form in FORMS]
-    + [("lif", name) for name in SURROGATES if name != "sigmoid"],
-)
-def test_kernels_and_torch_have_equal_integers_and_gradients(form, surrogate, monkeypatch):
-    """Every form of the step, and every way to sum: float32 and float64, with and without blocks."""
-    model, more = FORMS[form]
-    graph = pooled_graph(lambda vth: memoryless(vth, **more), model.name)
-    values = np.random.default_rng(2).integers(0, 256, (1, 3, 1, 12, 12))
-    x = torch.as_tensor(values).expand(4, *values.shape[1:])
-    found = []
-    for limit, compiled in ((1 << 24, True), (0, True), (0, False)):
-        monkeypatch.setattr(connections, "EXACT", limit)
-        net = QuantizedNet(graph, surrogate)
-        net.compiled = compiled
-        assert (net.slope is None) == (surrogate == "triangular")
-        assert net.connection("c2").pool == (2, 2) == net.pool_behind("n1") == net.pool_behind("n2")
-        assert net.connection("c2").weight.shape == (4, 3, 3, 3)
-        assert net.graph().connections == graph.connections
-        assert assert_equal(net, x.numpy()) > 200
-        scores = net(x).scores
-        nn.functional.cross_entropy(scores, torch.tensor([0, 3, 1])).backward()
-        found.append((scores, {name: p.grad for name, p in net.named_parameters()}))
-    for scores, grads in found[:2]:
-        torch.testing.assert_close(scores, found[2][0].to(scores.dtype), rtol=1e-6, atol=1e-6)
-        for name, grad in grads.items():
-            wanted = found[2][1][name]
-            largest = float(wanted.abs().max())
-            if name.endswith("log_scale"):  # what weights, bias and threshold leave of each other
-                largest = max(float((p * p.grad).abs().sum()) for p in net.parameters())
-            assert largest > 0 and (grad - wanted).abs().max() < 2e-5 * largest, name
 
 
 # --- gradients ------------------------------------------------------------------------------------

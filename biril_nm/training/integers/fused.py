@@ -96,7 +96,7 @@ class FusedRun:
     @property
     def n_sent(self) -> int:
         """Values that a channel sends."""
-        return self.form.rows[1] // (self.pool[0] * self.pool[1])
+        return int(np.prod(self.sent_shape)) // self.form.rows[0]
 
     @property
     def sent_shape(self) -> tuple[int, ...]:
@@ -155,7 +155,8 @@ class _Fused(torch.autograd.Function):
             sums[first] = own
             span = records.Span(first, last, run.n_steps)
             gradients = records.Gradients(spikes, g_v, d_a, own[0], own[1])
-            scratch = np.empty((2 * run.n_steps + records.SCRATCH_ROWS, n), dtype=np.float32)
+            # Of neurons that no block covers, the gradient stays 0.
+            scratch = np.zeros((2 * run.n_steps + records.SCRATCH_ROWS, n), dtype=np.float32)
             words = np.empty((2, n), dtype=np.int32)
             run_back(span, values, ctx.registers, run.slope, gradients, words, scratch)
 

@@ -43,16 +43,25 @@ def find_pool(node: Connection, weight: Array, source: tuple[int, ...]) -> Pool:
         sizes, axes = list(source[1:]), weight.reshape(len(weight), *source)
     else:
         return NO_POOL
-    return _repeats(axes, 2, sizes[0]), _repeats(axes, 3, sizes[1])
+    rests = isinstance(node, Dense)
+    return _repeats(axes, 2, sizes[0], rests), _repeats(axes, 3, sizes[1], rests)
 
 
-def _repeats(weight: Array, axis: int, size: int) -> int:
-    """Largest divisor of ``size`` over which weights repeat along an axis."""
+def _repeats(weight: Array, axis: int, size: int, rests: bool) -> int:
+    """Largest block over which weights repeat along an axis, a divisor of ``size``.
+
+    With ``rests`` something may be left over at the end, as pooling leaves out the last row of an odd
+    number, if its weights are 0.
+    """
+    width = weight.shape[axis]
     for block in range(size, 1, -1):
-        if size % block == 0:
-            first = np.take(weight, range(0, weight.shape[axis], block), axis)
-            if np.array_equal(np.repeat(first, block, axis), weight):
-                return block
+        if size % block and not rests:
+            continue
+        whole = width // block * block
+        first = np.take(weight, range(0, whole, block), axis)
+        same = np.array_equal(np.repeat(first, block, axis), np.take(weight, range(whole), axis))
+        if same and not np.take(weight, range(whole, width), axis).any():
+            return block
     return 1
 
 
@@ -62,7 +71,8 @@ def folded(weight: Array, pool: Pool, source: tuple[int, ...]) -> Array:
         return weight
     if weight.ndim == 4:
         return weight[:, :, :: pool[0], :: pool[1]]
-    whole = weight.reshape(len(weight), *source)
+    rows, columns = (size // block * block for size, block in zip(source[1:], pool))
+    whole = weight.reshape(len(weight), *source)[:, :, :rows, :columns]
     return whole[:, :, :: pool[0], :: pool[1]].reshape(len(weight), -1)
 
 
@@ -70,12 +80,13 @@ def repeated(weight: Array, pool: Pool, source: tuple[int, ...]) -> Array:
     """Inverse of :func:`folded`."""
     if pool == NO_POOL:
         return weight
-    whole = weight
-    if weight.ndim == 2:
-        channels, height, width = source
-        whole = weight.reshape(len(weight), channels, height // pool[0], width // pool[1])
+    if weight.ndim == 4:
+        return weight.repeat(pool[0], 2).repeat(pool[1], 3)
+    channels, height, width = source
+    whole = weight.reshape(len(weight), channels, height // pool[0], width // pool[1])
     whole = whole.repeat(pool[0], 2).repeat(pool[1], 3)
-    return whole if weight.ndim == 4 else whole.reshape(len(weight), -1)
+    rest = ((0, 0), (0, 0), (0, height % pool[0]), (0, width % pool[1]))
+    return np.pad(whole, rest).reshape(len(weight), -1)
 
 
 def geometry(node: Conv, pool: Pool) -> tuple[Any, ...]:
