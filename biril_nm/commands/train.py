@@ -119,8 +119,7 @@ def train_command(
         "dataset": dataset, "model": model, "seed": seed, "batch_size": batch_size,
         "schedule": schedule, "epochs": epochs, "lr": lr, "device": device,
         "augment": _changes(augment), "validation": validation,
-        "devices": devices, "nodes": nodes,
-        "parent": parent, "integers": integers,
+        "devices": devices, "nodes": nodes, "parent": parent, "integers": integers,
     }  # fmt: skip
     folder = out
     if resume:

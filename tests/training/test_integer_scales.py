@@ -65,7 +65,7 @@ def test_channels_start_nearer_to_the_float_network_than_one_scale_is(bits):
             link, target = student.connection(name), student.base.ends[name][1]
             scale = student.population(target).scale.detach()
             scale = scale if factor is None else factor[target]
-            back = link.integers(scale).detach() / link.step * link.unit / link._rows(scale)
+            back = link.integers(scale).detach() / link.step * link.unit / link.rows(scale)
             total += float((back - link.weight.detach()).square().sum())
         return total
 

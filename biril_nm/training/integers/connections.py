@@ -111,7 +111,7 @@ class QuantizedConnection(nn.Module):
         self.weight: nn.Parameter | None = None
         if trained:
             with torch.no_grad():
-                rows = self._rows(scale)
+                rows = self.rows(scale)
                 wanted = folded(wanted, self.pool, self.source_shape)
                 latent = (
                     torch.as_tensor(np.ascontiguousarray(wanted)) * self.unit / self.step / rows
@@ -123,8 +123,8 @@ class QuantizedConnection(nn.Module):
         """Share of S that a latent of 1 is for each step of the grid."""
         return 2.0**self.node.weight_exp * self.step * self.payload * self.pool[0] * self.pool[1]
 
-    def _rows(self, scale: Tensor) -> Tensor:
-        """S of the target as it multiplies the stored weights."""
+    def rows(self, scale: Tensor) -> Tensor:
+        """S of the target, shaped to multiply the stored weights."""
         if isinstance(self.node, Conv):
             return scale.reshape(-1, 1, 1, 1)
         rows: Tensor = scale.expand(self.target_shape).reshape(-1)
@@ -135,7 +135,7 @@ class QuantizedConnection(nn.Module):
         """Stored weights, one of each block, straight through the rounding."""
         if self.weight is None:
             return self.fixed
-        wanted = (self.weight * (self._rows(scale) / self.unit)).clamp(self.low, self.high)
+        wanted = (self.weight * (self.rows(scale) / self.unit)).clamp(self.low, self.high)
         return straight_through(wanted, round_half_away(wanted.detach())) * self.step
 
     def weights(self, scale: Tensor) -> Weights:
@@ -224,7 +224,7 @@ class QuantizedConnection(nn.Module):
         """Weights in steps of the grid, a row for each channel of the target; None: fixed, or Sparse."""
         if self.weight is None or isinstance(self.node, Sparse):
             return None
-        rows = (self.weight * (self._rows(scale) / self.unit)).reshape(self.target_shape[0], -1)
+        rows = (self.weight * (self.rows(scale) / self.unit)).reshape(self.target_shape[0], -1)
         return GridLink(rows.double().cpu().numpy(), self.low, self.high, self.unit)
 
     def as_layer(self) -> tuple[nn.Module, tuple[nn.Module, ...]] | None:
