@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -28,6 +29,9 @@ from biril_nm.commands.options import (
 )
 from biril_nm.commands.sources import load_source, lowered
 from biril_nm.commands.unused import refuse_unused, unused_lowering, unused_root
+
+if TYPE_CHECKING:
+    from biril_nm.hw_graph import LoihiGraph
 
 __all__ = ["parity_command"]
 
@@ -64,6 +68,8 @@ def parity_command(
     Without --spikes and --dataset the input is random; its strength, then its length (unless --steps is
     given) rise until every layer spikes.
 
+    A graph that was trained on the integers (biril train --integers) runs in torch too, every integer.
+
     Example: biril parity out/model.pt --dataset digits --samples 20
     """
     from biril_nm.data import load_data
@@ -85,7 +91,8 @@ def parity_command(
     others = [*(["torch"] if source.net is not None and not learn else []), "sim"]
     with lava_in(lava.lava_python):
         engines = default_engines(lava, others, against, at_least=2)
-        report = check_parity(graph, values, against=engines, net=source.net, learn=learn)
+        net = source.net or _integers_in_torch(graph, engines, learn)
+        report = check_parity(graph, values, against=engines, net=net, learn=learn)
     if json:
         print_json(report.to_dict())
     else:
@@ -99,6 +106,15 @@ def parity_command(
         )
     if not report.ok or (strict and silent):
         raise typer.Exit(1)
+
+
+def _integers_in_torch(graph: LoihiGraph, engines: Sequence[str], learn: bool) -> Any:
+    """The torch module that trained a graph, where torch is asked for."""
+    if "torch" not in engines or learn:
+        return None
+    from biril_nm.training.integers.net import QuantizedNet, trained_graph
+
+    return QuantizedNet(graph) if trained_graph(graph) else None
 
 
 def _unused(spikes: Path | None, dataset: str | None, steps: int | None) -> list[str]:

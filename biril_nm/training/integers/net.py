@@ -38,7 +38,14 @@ from biril_nm.training.integers.run import Run
 from biril_nm.training.integers.scales import best_factors
 from biril_nm.training.run_folder import GRAPH
 
-__all__ = ["QuantizedNet"]
+__all__ = ["QuantizedNet", "trained_graph"]
+
+TRAINED, INTEGERS = "trained_on", "integers"  # key and value in the metadata of a trained graph
+
+
+def trained_graph(graph: LoihiGraph) -> bool:
+    """Whether a graph was trained on the integers, so that torch computes all of them."""
+    return bool(graph.metadata.get(TRAINED) == INTEGERS)
 
 
 class QuantizedNet(SpikingNet):
@@ -80,7 +87,7 @@ class QuantizedNet(SpikingNet):
         _check_fixed(graph, fixed)
         self.base, self.surrogate = graph, make_surrogate(surrogate)
         self.slope = slope_of(surrogate, self.surrogate)
-        self.compiled, self.name, self.symmetric = True, "integers", symmetric
+        self.compiled, self.name, self.symmetric = True, INTEGERS, symmetric
         self.decision = decision_of(graph)  # type: ignore[misc]  # of the graph, not of the class
         self._order = execution_order(graph)
         chip = chip_profile(graph.metadata.get("chip", "loihi2"))
@@ -201,7 +208,7 @@ class QuantizedNet(SpikingNet):
 
     def write(self, folder: Path) -> bool:
         """Write the graph of now, ``model.loihi.npz``."""
-        self.graph().save(folder / GRAPH, force=True)
+        self.graph().with_metadata(**{TRAINED: self.name}).save(folder / GRAPH, force=True)
         return True
 
     @checked
