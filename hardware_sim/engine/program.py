@@ -94,9 +94,18 @@ class Program:
 
     @cached_property
     def meeting_points(self) -> tuple[str, ...]:
-        """Nodes whose input is summed in a buffer: several connections, none, or a loop."""
+        """Nodes whose input is summed in a buffer: several connections, none, a loop, or a rare pair."""
         looped = {name for component in self.order if component.looped for name in component.names}
-        return tuple(n for n, links in self.incoming.items() if len(links) != 1 or n in looped)
+        return tuple(
+            name
+            for name, links in self.incoming.items()
+            if name in looped or len(links) != 1 or not self._has_pair(links[0])
+        )
+
+    def _has_pair(self, link: Synapses) -> bool:
+        """Whether a kernel runs this connection and its target together: binary spikes, CUBA-LIF's kind."""
+        cuba_lif = isinstance(self.compartments[link.target].registers, Registers)
+        return cuba_lif and link.sum_type is not np.int64 and link.source not in self.graded
 
     def history(self, chip_time: bool) -> dict[str, int]:
         """Steps of the past that a source must remember, by its name."""

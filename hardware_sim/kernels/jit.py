@@ -25,6 +25,10 @@ try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
+try:
+    from biril_nm.hardware_sim.kernels.parts import PartCompiler
+except ImportError:  # a numba with other names within: parts are compiled as all functions are
+    from numba.core.compiler import Compiler as PartCompiler  # type: ignore[no-redef]
 
 __all__ = [
     "BoundKernels",
@@ -46,7 +50,12 @@ POLL_S = 0.05
 CACHE_PARTS = ("_source_stamp", "_load_index", "_load_data", "_save_data", "_data_path", "save")
 OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "_nrt": False}
 # Python calls kernels only, so parts need no wrappers; compiling those takes a quarter of the time.
-PART_OPTIONS: dict[str, Any] = {**OPTIONS, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+PART_OPTIONS: dict[str, Any] = {
+    **OPTIONS,
+    "no_cpython_wrapper": True,
+    "no_cfunc_wrapper": True,
+    "pipeline_class": PartCompiler,
+}
 
 
 def kernel(function: F) -> F:
@@ -99,9 +108,8 @@ def part(function: F) -> F:
 def inlined(function: F) -> F:
     """A part whose statements are compiled with those of its caller.
 
-    numba optimises all code below a part once for the part and again for each of its callers, which takes
-    most of the time where large parts follow each other. A part with many loops of its own is better left
-    alone: numba itself gets slow where all parts become one function.
+    For short loops over many arrays, which take no longer than a call that hands over all of them. numba
+    copies the statements, and is slow where many parts become one function.
     """
     return cast(F, numba.njit(function, inline="always", **PART_OPTIONS))
 

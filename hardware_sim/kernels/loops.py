@@ -2,8 +2,11 @@
 
 ``run``: a node with one connection receives and advances in one go, so that its sums never leave the
 first cache. ``accumulate`` and ``advance``: several connections, or a loop, meet in a buffer ``a``
-(batch, steps, n). Steps are ``ta .. tb - 1`` of the block. ``load`` brings binary input into rows of
-spikes. :mod:`biril_nm.hardware_sim.kernels.records` describes a link and a node.
+(batch, steps, n). ``run`` is compiled for each pair of a connection and a node, the others for each
+connection and each node: so only pairs whose speed counts have it
+(:attr:`biril_nm.hardware_sim.engine.program.Program.meeting_points`). Steps are ``ta .. tb - 1`` of the
+block. ``load`` brings binary input into rows of spikes. :mod:`biril_nm.hardware_sim.kernels.records`
+describes a link and a node.
 """
 
 from __future__ import annotations

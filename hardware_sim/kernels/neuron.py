@@ -173,16 +173,17 @@ def _probe(record: Any, b: Any, t: Any, row: Any) -> None:
 def _advance(
     sums: Any, finish: Any, a: Any, u: Any, v: Any, more: Any, s: Any, registers: Any
 ) -> Any:
-    """One step with sums as a connection leaves them, or with finished input (``finish`` None)."""
+    """One step with sums as a connection leaves them, or with finished input (``finish`` None).
+
+    Models without kernels of their own take finished input.
+    """
     return _advance_model if is_model_registers(registers) else _advance_cuba_lif
 
 
 def _advance_model(
     sums: Any, finish: Any, a: Any, u: Any, v: Any, more: Any, s: Any, registers: Any
 ) -> None:
-    if finish is not None:
-        deliver(sums, a, False, finish)
-    step_model(a, u, v, more, s, registers)
+    step_model(sums, u, v, more, s, registers)
 
 
 def _advance_cuba_lif(

@@ -133,11 +133,11 @@ class Group:
             plan["mod_places"][trace] = arena.put_ints(first + places)
 
     def _kinds(self) -> tuple[GroupNodes, ...]:
-        """The populations by the types and masks of their registers."""
+        """The populations by the types of their registers."""
         kinds: dict[Any, list[str]] = {}
         for name in self.names:
             registers = self._program.compartments[name].registers
-            kinds.setdefault((type(registers), getattr(registers, "masks", None)), []).append(name)
+            kinds.setdefault(type(registers), []).append(name)
         return tuple(self._kind(names) for names in kinds.values())
 
     def _kind(self, names: list[str]) -> GroupNodes:
@@ -152,11 +152,19 @@ class Group:
         table["n_registers"] = sizes
         table["latency"] = [self._program.latency[name] for name in names]
         table["wide"] = [getattr(each, "wide", False) for each in held]
+        for row, each in zip(table, held):
+            masks = getattr(each, "masks", None)
+            if masks is not None:
+                row["masked"] = 1
+                for field, mask in masks._asdict().items():
+                    row[field] = mask
         joined = {
             field: np.concatenate([getattr(each, field) for each in held], axis=-1)
             for field, value in held[0]._asdict().items()
             if isinstance(value, np.ndarray)
         }
+        if "masks" in held[0]._fields:
+            joined["masks"] = None  # they are in the table
         more = np.zeros((nodes[0].n_words, sum(table["size"])), np.int64)
         return GroupNodes(table, held[0]._replace(**joined), more)
 

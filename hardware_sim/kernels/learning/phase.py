@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from biril_nm.hardware_sim.kernels.jit import clear, inlined
+from biril_nm.hardware_sim.kernels.jit import clear, part
 from biril_nm.hardware_sim.kernels.learning.products import (
     PLACES_ROW,
     fill_column,
@@ -33,7 +33,7 @@ from biril_nm.hardware_sim.kernels.learning.traces import histories, list_active
 __all__ = ["learning_phase"]
 
 
-@inlined
+@part
 def _learn_rows(plan: Any, store: Any, rules: Any, rounding: Any, n_active: Any, due: Any) -> None:
     """Row by row: the whole row where the source spiked, else, of a Dense, targets that spiked."""
     ints = store.ints
@@ -63,7 +63,7 @@ def _learn_rows(plan: Any, store: Any, rules: Any, rounding: Any, n_active: Any,
         update(plan, store, rules, n, rounding, base, places)
 
 
-@inlined
+@part
 def _learn_columns(plan: Any, store: Any, rules: Any, rounding: Any, n_active: Any) -> None:
     """Of a Sparse: targets that spiked, without the rows that are done."""
     ints = store.ints
@@ -74,7 +74,7 @@ def _learn_columns(plan: Any, store: Any, rules: Any, rounding: Any, n_active: A
             update(plan, store, rules, n, rounding, np.int64(0), ints[first : first + n])
 
 
-@inlined
+@part
 def _short_cuts(plan: Any, store: Any, rules: Any, rounding: Any, n_active: Any) -> None:
     """What additive rules prepare for whole rows, and the rows of silent sources."""
     if n_active and plan.is_additive:
@@ -86,7 +86,7 @@ def _short_cuts(plan: Any, store: Any, rules: Any, rounding: Any, n_active: Any)
         finish_x0(plan, store, rules)
 
 
-@inlined
+@part
 def learning_phase(plan: Any, c: Any, store: Any, rules: Any, draws: Any, phase: Any) -> None:
     """One learning phase of connection c with plan p; ``phase`` counts from 1."""
     ints = store.ints

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biril_nm.arrays import Array
+from biril_nm.hardware_sim.kernels.records import ResetMasks
 
 __all__ = [
     "CHANGE_D",
@@ -129,9 +130,21 @@ PLAN = np.dtype(
 )
 
 # A population of a group: its neurons in the group and among those of its kind, place and number of its
-# registers, latency, wide decays.
+# registers, latency, wide decays, whether a spike does more than set v to 0, and what.
 GROUP_NODE = np.dtype(
-    _integers("start", "size", "first_cell", "first_register", "n_registers", "latency", "wide")
+    [
+        *_integers(
+            "start",
+            "size",
+            "first_cell",
+            "first_register",
+            "n_registers",
+            "latency",
+            "wide",
+            "masked",
+        ),
+        *_integers(*ResetMasks._fields, kind=np.int32),
+    ]
 )
 
 # A static connection within a group, as source-first lists: its ends, delay, shifts, and whether the sum

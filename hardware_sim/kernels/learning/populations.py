@@ -1,7 +1,7 @@
 """One step of the populations of a group: those of one kind together, one kind after the other.
 
-A kind is what kernels are compiled for: the class of the registers, and whether a spike does more than set
-v to 0. Within a step populations do not see each other, so their order means nothing.
+A kind is what kernels are compiled for: the class of the registers. Within a step populations do not see
+each other, so their order means nothing.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 from biril_nm.hardware_sim.kernels.jit import choice, clear, part
 from biril_nm.hardware_sim.kernels.models import is_model_registers, step_model
 from biril_nm.hardware_sim.kernels.neuron import clear_words, is_at_rest, step
-from biril_nm.hardware_sim.kernels.records import Clock, Registers
+from biril_nm.hardware_sim.kernels.records import Clock, Registers, ResetMasks
 
 __all__ = ["advance_kinds"]
 
@@ -45,8 +45,7 @@ def _advance_kind(t: Any, a: Any, nodes: Any, cells: Any, clock: Any) -> None:
         if is_at_rest(clock.t0 + t, u, v, times):
             clear(s)
         else:
-            own = _registers(nodes.registers, node)
-            _step(a[n0:n1], u, v, more, s, own)
+            _step(a[n0:n1], u, v, more, s, _registers(nodes.registers, node), node)
 
 
 @choice
@@ -71,19 +70,29 @@ def _own_registers(registers: Any, node: Any) -> Any:
         registers.bias[r0:r1],
         registers.vth[r0:r1],
         node.wide != 0,
-        registers.masks,
+        None,
     )
 
 
 @choice
-def _step(a: Any, u: Any, v: Any, more: Any, s: Any, registers: Any) -> Any:
+def _step(a: Any, u: Any, v: Any, more: Any, s: Any, registers: Any, node: Any) -> Any:
     """One step of one population."""
     return _step_model if is_model_registers(registers) else _step_cuba_lif
 
 
-def _step_cuba_lif(a: Any, u: Any, v: Any, more: Any, s: Any, registers: Any) -> None:
-    step(a, u, v, s, registers)
+def _step_cuba_lif(a: Any, u: Any, v: Any, more: Any, s: Any, registers: Any, node: Any) -> None:
+    if node.masked:
+        _step_masked(a, u, v, s, registers, node)
+    else:
+        step(a, u, v, s, registers)
 
 
-def _step_model(a: Any, u: Any, v: Any, more: Any, s: Any, registers: Any) -> None:
+@part
+def _step_masked(a: Any, u: Any, v: Any, s: Any, registers: Any, node: Any) -> None:
+    masks = ResetMasks(node.zero, node.fall, node.late_zero, node.late_fall, node.lossy, node.guard)
+    keep_u, keep_v, bias, vth = registers.keep_u, registers.keep_v, registers.bias, registers.vth
+    step(a, u, v, s, Registers(keep_u, keep_v, bias, vth, registers.wide, masks))
+
+
+def _step_model(a: Any, u: Any, v: Any, more: Any, s: Any, registers: Any, node: Any) -> None:
     step_model(a, u, v, more, s, registers)
