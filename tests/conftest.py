@@ -24,10 +24,15 @@ HAS_LAVA = importlib.util.find_spec("lava") is not None
 LAVA_PYTHON = (3, 10)
 # Begun first, so that no worker of pytest-xdist is left with one of them when the others are done.
 LONG_FILES = (
-    "test_fuzz.py",
+    "test_stops.py",
     "test_kills.py",
     "test_sharding.py",
-    "test_stops.py",
+    "test_netx_parity.py",
+    "test_learning_parity.py",
+    "test_cli.py",
+    "test_lava_parity.py",
+    "test_zoo.py",
+    "test_fuzz.py",
     "test_packaging.py",
 )
 RUN_KERNELS = ("cli", "engines", "evaluation", "hardware_sim", "parity", "recording", "studies")

@@ -43,11 +43,13 @@ def test_train_leaves_every_file_and_refuses_to_overwrite(run_dir):
     refused(biril("train", "--out", run_dir), "config.toml", "--force")
 
 
-def test_config_file_reproduces_the_run(run_dir, tmp_path):
-    out = tmp_path / "again"
-    done = biril("train", run_dir / "config.toml", "--out", out, "--json")
-    assert done.returncode == 0, done.stderr
-    assert (out / "model.pt").read_bytes() == (run_dir / "model.pt").read_bytes()
+def test_config_file_reproduces_the_run(tmp_path):
+    first, again = tmp_path / "first", tmp_path / "again"
+    words = ("--model", "mlp", "--schedule", "B", "--epochs", 1, "--steps", 2, "--seed", 7)
+    for given in ((*words, "--out", first), (first / "config.toml", "--out", again)):
+        done = biril("train", *given, "--json")
+        assert done.returncode == 0, done.stderr
+    assert (again / "model.pt").read_bytes() == (first / "model.pt").read_bytes()
 
 
 def test_eval_export_sim_and_parity_agree(run_dir, tmp_path):

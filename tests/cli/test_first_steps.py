@@ -206,6 +206,7 @@ def test_a_reader_that_leaves_early_sees_no_traceback(folder):
 
 
 @pytest.mark.timeout(3600)
+@pytest.mark.slow  # test_stops.py sends signals to forked processes
 def test_ctrl_c_ends_with_130_and_keeps_the_run(tmp_path):
     command = [sys.executable, "-m", "biril_nm", "train", "--model", "mlp", "--schedule", "B", "--steps", "2",
                "--batch-size", "300", "--epochs", "500", "--out", str(tmp_path)]  # fmt: skip

@@ -53,7 +53,7 @@ OPTIONS = {
     "stdp_features.py": ("--quick", "--seeds", "1"),
     "train_mnist.py": ("--quick",),
 }
-LONG = ("stdp_features.py",)
+LONG = ("stdp_features.py", "onchip_adaptation.py")
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 
 

@@ -12,11 +12,14 @@ import numpy as np
 import pytest
 import typer
 
+import biril_nm as bnm
 from biril_nm.commands.interrupts import stoppable
+from biril_nm.export.report import page
 from biril_nm.hw_graph import Dense, Input, LoihiGraph, Neurons, Output
 from biril_nm.storage import lock_folder
 from biril_nm.training.run_config import RunConfig
 from tests.support import killable
+from tests.support.command_line import biril
 from tests.support.killable import Commands
 
 pytestmark = pytest.mark.timeout(3600)  # on a machine that may be busy
@@ -117,11 +120,19 @@ def test_two_trainings_in_one_folder(option, commands):
     before = {p.name: p.read_bytes() for p in run.iterdir() if p.is_file()}
     with lock_folder(run):
         ending = commands.run([*TRAIN, "--epochs", 1, "--out", run.name, option])
-        report = commands.run(["report", run.name, "--against", "", "--samples", 1])
-    for refused in (ending, report):
-        assert refused.code == 1
-        assert f"output folder '{run.name}' is in use by process " in refused.errors
+    assert ending.code == 1
+    assert f"output folder '{run.name}' is in use by process " in ending.errors
     assert {p.name: p.read_bytes() for p in run.iterdir() if p.is_file()} == before
+
+
+def test_a_report_waits_for_a_training_and_then_says_so(monkeypatch, tmp_path):
+    monkeypatch.setattr(page, "WAIT_S", 0.1)
+    bnm.save(bnm.build_model("mlp", bnm.ModelConfig(hidden=(4,)), seed=0), tmp_path / "model.pt")
+    with lock_folder(tmp_path):
+        refused = biril("report", tmp_path, "--against", "", "--samples", 1)
+    assert refused.returncode == 1
+    assert f"output folder '{tmp_path}' is in use by process " in refused.stderr
+    assert not (tmp_path / "report.html").exists()
 
 
 def test_a_training_on_a_full_disk_says_so_and_goes_on_once_there_is_room(commands, small_disk):

@@ -74,6 +74,7 @@ def test_two_workers_equal_one_process_under_rate_coding():
     assert other.firing_rates != one.firing_rates  # the seed matters, so the batches kept theirs
 
 
+@pytest.mark.slow
 def test_a_sweep_keeps_the_order_of_graphs():
     graphs, (values, labels) = [classifier(s) for s in range(3)], samples()
     alone = [evaluate_graph(g, values, labels, RATE, batch_size=20) for g in graphs]
@@ -116,8 +117,11 @@ class Misfortune:
 
 @pytest.mark.parametrize(
     ("n_workers", "batch_size"),
-    [(2, 7), (2, 100), (3, 30)],
-    ids=["odd", "one batch", "two batches"],
+    [
+        pytest.param(2, 7, id="odd"),
+        pytest.param(2, 100, id="one batch", marks=pytest.mark.slow),
+        pytest.param(3, 30, id="two batches", marks=pytest.mark.slow),
+    ],
 )
 def test_any_number_of_workers_and_batches_gives_the_same(n_workers, batch_size):
     graphs, (values, labels) = [classifier(s) for s in range(2)], samples()
@@ -232,6 +236,7 @@ def test_nothing_to_do_is_refused():
         evaluate_sharded(classifier(), ArraySamples(*samples()), RATE, n_workers=0)
 
 
+@pytest.mark.slow
 def test_the_command_line_gives_the_same_with_workers(tmp_path):
     path = tmp_path / "g.loihi.npz"
     classifier().with_metadata(coding={"input": RATE.to_dict()}).save(path)

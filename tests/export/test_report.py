@@ -220,7 +220,7 @@ def browse(page, folder, width, height, *wanted):
 
 
 @needs_browser
-@pytest.mark.parametrize("width", [1200, 390])
+@pytest.mark.parametrize("width", [pytest.param(1200, marks=pytest.mark.slow), 390])
 def test_nothing_is_wider_than_the_screen_with_any_names(hostile_page, tmp_path, width):
     probe = (
         "<script>document.title = [document.documentElement.scrollWidth, innerWidth, "
@@ -235,7 +235,9 @@ def test_nothing_is_wider_than_the_screen_with_any_names(hostile_page, tmp_path,
 
 
 @needs_browser
-@pytest.mark.parametrize(("width", "height"), [(1000, 1200), (390, 1200)])
+@pytest.mark.parametrize(
+    ("width", "height"), [(1000, 1200), pytest.param(390, 1200, marks=pytest.mark.slow)]
+)
 def test_a_browser_shows_the_report(page, tmp_path, width, height):
     from matplotlib.image import imread
 

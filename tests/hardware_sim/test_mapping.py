@@ -230,6 +230,7 @@ def test_unknown_chips_are_refused():
     assert all(limit.source for limit in LOIHI2_LIMITS.limits().values())
 
 
+@pytest.mark.slow
 def test_a_resnet_18_maps_within_seconds():
     graph = resnet18()
     assert sum(c.weight.size for c in graph.connections.values()) > 11e6

@@ -39,7 +39,19 @@ def compare(lava: Recording, sim: Recording) -> int:
     return count
 
 
-@pytest.mark.parametrize("name", CASES)
+# What each of these adds is in another case or in test_random_graphs.py as well.
+SLOW = (
+    "dense_if_without_bias",
+    "sparse_graded",
+    "samples_shorter_than_latency",
+    "one_step_samples",
+)
+EACH = pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in CASES]
+)
+
+
+@EACH
 def test_every_state_equals_the_simulator(name: str) -> None:
     graph, spikes = make(name)
     lava = on_lava(name)
@@ -66,7 +78,7 @@ def changed_nodes(graph: LoihiGraph, spikes: object, lava: Recording) -> list[st
     ]
 
 
-@pytest.mark.parametrize("name", CASES)
+@EACH
 def test_a_bias_off_by_one_is_seen_at_its_node(name: str) -> None:
     """Negative twin: one register changed by 1 makes the comparison fail, naming that node."""
     graph, spikes = make(name)
@@ -102,7 +114,7 @@ def test_other_registers_off_by_one_are_seen(
     assert node in changed_nodes(twin, spikes, on_lava(name))
 
 
-@pytest.mark.parametrize("name", CASES)
+@EACH
 def test_one_weight_off_by_one_step_is_seen_at_its_target(name: str) -> None:
     graph, spikes = make(name)
     lava = on_lava(name)

@@ -71,7 +71,7 @@ def user_run(graph: LoihiGraph, spikes: Any, monitored: str) -> tuple[Any, Any, 
     ("name", "output", "monitored"),
     [
         pytest.param("delays_of_each_kind", "lif4", "lif1", marks=pytest.mark.slow),
-        ("recurrent_loops", "lif3", "lif2"),
+        pytest.param("recurrent_loops", "lif3", "lif2", marks=pytest.mark.slow),
         ("cuba_with_registers_per_neuron", "lif2", "block.lif1"),
     ],
 )

@@ -108,8 +108,8 @@ def plain_network(rule: LearningRule, mode: str = "mixed", seed: int = 0, n_pre:
 
 
 MODES = ("mixed", "excitatory", "inhibitory")
-# Each rule with one mode, each mode with several rules; the pair rule, which has a short cut, with all.
-QUICK_RULES = {(name, MODES[i % 3]) for i, name in enumerate(RULES)} | {("pair", m) for m in MODES}
+# Each rule with one mode, each mode with several rules.
+QUICK_RULES = {(name, MODES[i % 3]) for i, name in enumerate(RULES)}
 
 
 @pytest.mark.parametrize("more_steps", [0, pytest.param(2, marks=pytest.mark.slow)])
@@ -156,7 +156,15 @@ ODD_RULES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ODD_RULES)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow)
+        if name in ("tau 0", "decimated", "63 steps")
+        else name
+        for name in ODD_RULES
+    ],
+)
 def test_corners(name: str) -> None:
     graph, spikes = plain_network(ODD_RULES[name], n_pre=9)
     if name == "63 steps":
@@ -167,15 +175,14 @@ def test_corners(name: str) -> None:
 
 def test_initial_weights_and_tags_that_the_chip_would_not_hold() -> None:
     """Past the checks of the back end: Lava truncates, does not clip, and clips in its first phase."""
-    for seed in range(2):
-        graph = random_network([seed, 5], "dense", False, legal=False)
-        spikes = random_input(graph, 9, 2, seed)
-        sim = simulate(graph, spikes, record=EVERYTHING, learn=True)
-        with any_integers():
-            lava = run_lava(graph, spikes, record=EVERYTHING, learn=True)
-        for key, values in sim.connections["c1"].variables().items():
-            assert_array_equal(values, getattr(lava.connections["c1"], key), key)
-        assert_array_equal(sim.chip_time()["out_n"].v, lava.chip_time()["out_n"].v)
+    graph = random_network([0, 5], "dense", False, legal=False)
+    spikes = random_input(graph, 9, 2, 0)
+    sim = simulate(graph, spikes, record=EVERYTHING, learn=True)
+    with any_integers():
+        lava = run_lava(graph, spikes, record=EVERYTHING, learn=True)
+    for key, values in sim.connections["c1"].variables().items():
+        assert_array_equal(values, getattr(lava.connections["c1"], key), key)
+    assert_array_equal(sim.chip_time()["out_n"].v, lava.chip_time()["out_n"].v)
 
 
 TWINS = {

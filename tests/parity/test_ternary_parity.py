@@ -65,9 +65,9 @@ def compare(seeds, every_path=False):
 
 
 def test_random_graphs_equal_lava():
-    count, seen = compare(range(2))
-    assert count > 3_000
-    assert min(seen.values()) > 20
+    count, seen = compare(range(1))
+    assert count > 1_500
+    assert min(seen.values()) > 10
 
 
 @pytest.mark.slow

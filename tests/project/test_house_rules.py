@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -37,12 +38,11 @@ def defined_privately(tree: ast.AST) -> set[str]:
     return {name for name in found if is_private(name)} - {"_"}
 
 
+@cache
 def private_names_of_the_library() -> set[str]:
     files = (path for folder in LIBRARY for path in (ROOT / folder).rglob("*.py"))
-    return set().union(*(defined_privately(ast.parse(path.read_text("utf-8"))) for path in files))
-
-
-PRIVATE = private_names_of_the_library() - PUBLIC_ANYWAY
+    found = (defined_privately(ast.parse(path.read_text("utf-8"))) for path in files)
+    return set().union(*found) - PUBLIC_ANYWAY
 
 
 def imported(tree: ast.AST) -> list[tuple[int, str]]:
@@ -84,16 +84,16 @@ def private_imports(tree: ast.AST) -> list[str]:
 
 def private_uses(tree: ast.AST) -> list[str]:
     """Attributes, and names given to setattr, patch and the like, that the library keeps to itself."""
-    own = defined_privately(tree)
+    own, private = defined_privately(tree), private_names_of_the_library()
     found = []
     for node in ast.walk(tree):
-        if isinstance(node, ast.Attribute) and node.attr in PRIVATE - own:
+        if isinstance(node, ast.Attribute) and node.attr in private - own:
             found.append(f"line {node.lineno} uses .{node.attr}")
         elif isinstance(node, ast.Call):
             texts = {a.value for a in node.args if isinstance(a, ast.Constant)}
             names = {str(text).rpartition(".")[2] for text in texts if isinstance(text, str)}
             is_setter = any(word in ast.unparse(node.func) for word in ("attr", "patch"))
-            found += [f"line {node.lineno} patches {name}" for name in names & PRIVATE if is_setter]
+            found += [f"line {node.lineno} patches {name}" for name in names & private if is_setter]
     return found
 
 

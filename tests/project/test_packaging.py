@@ -70,8 +70,7 @@ def test_the_wheel_has_one_top_level_name_and_all_data(wheel):
 
 def test_the_installed_wheel_runs_the_command_line_elsewhere(wheel, tmp_path):
     target = tmp_path / "site"
-    pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", target, wheel]
-    subprocess.run(pip, check=True, capture_output=True)
+    zipfile.ZipFile(wheel).extractall(target)  # all that an installation without scripts is
     code = (
         f"import sys; sys.path.insert(0, {str(target)!r}); import biril_nm; "
         f"assert biril_nm.__file__.startswith({str(target)!r}), biril_nm.__file__; "

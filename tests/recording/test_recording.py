@@ -63,6 +63,7 @@ print(trace["lif"].v.nbytes, trace.n_spikes["lif"])
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits memory as Linux does")
+@pytest.mark.slow
 def test_a_million_steps_take_no_more_memory_than_a_block(tmp_path):
     graph, n_steps = one_layer(), 1_000_000
     graph.save(tmp_path / "net.loihi.npz")

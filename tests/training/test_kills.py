@@ -25,7 +25,7 @@ from biril_nm.training.run_config import RunConfig
 from tests.support.killable import Commands, Ending
 
 SEED = int(os.environ.get("BIRIL_KILL_SEED", "0"))
-KILLS = [3, pytest.param(50, marks=pytest.mark.slow)]
+KILLS = [2, pytest.param(50, marks=pytest.mark.slow)]
 NET = ["train", "--model", "mlp", "--schedule", "B", "--steps", "2"]
 TRAIN = [*NET, "--epochs", "3", "--batch-size", "300", "--out"]
 pytestmark = pytest.mark.timeout(7200)  # many short commands, on a machine that may be busy

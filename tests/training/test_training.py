@@ -254,6 +254,7 @@ def test_evaluate_counts() -> None:
         evaluate(net, [])
 
 
+@pytest.mark.slow
 def test_digits_are_learned() -> None:
     digits = load_data("digits")
     net = build_model("convnet", ModelConfig(), seed=0)
