@@ -188,8 +188,7 @@ def _integers(
     from biril_nm.evaluation.accuracy import EvaluationOptions, GraphEvaluation, evaluate_graph
     from biril_nm.evaluation.sharding import evaluate_graphs
 
-    shape = samples.part(0, 1).read()[0].shape[1:]
-    codings = [picture_input(network.graph, shape)[1] for network in networks]
+    codings = [picture_input(network.graph, samples.split())[1] for network in networks]
 
     def facts(network: Network) -> dict[str, str]:
         return {"decision": decision_of(network.graph)}

@@ -121,23 +121,30 @@ def coded_input(graph: LoihiGraph) -> tuple[str, Coding]:
     return name, Coding(kind, known.n_steps if known else 1, node.message_bits)
 
 
-def picture_input(graph: LoihiGraph, shape: Shape) -> tuple[str, Coding]:
-    """Name and coding of the only input, if it takes pictures of a shape.
+def picture_input(graph: LoihiGraph, samples: Split) -> tuple[str, Coding]:
+    """Name and coding of the only input, if it takes pictures or frames such as these.
 
     Raises:
         ConfigError: it takes something else, or the graph has several inputs.
     """
     name, coding = coded_input(graph)
     node = driving_inputs(graph)[name]
-    if node.shape != shape:
+    what = "frames of events" if samples.steps else "pictures"
+    if node.shape != samples.shape:
         raise ConfigError(
-            f"input '{name}' has shape {node.shape}; the pictures of the data set have {shape}. Choose "
+            f"input '{name}' has shape {node.shape}; the {what} of the data set have {samples.shape}. Choose "
             f"another data set, or give input with --spikes where the command has it"
         )
-    if coding.kind in ("spikes", "counts"):
+    own = coding.kind in ("spikes", "counts")
+    if own and not samples.steps:
         raise ConfigError(
-            f"the coding of input '{name}' is {coding.kind}, and the data sets hold pictures; expected "
+            f"the coding of input '{name}' is {coding.kind}, and the data set holds pictures; expected "
             f"direct, rate or signed. Give the x.nir with --coding, such as --coding rate:16"
+        )
+    if samples.steps and not own:
+        raise ConfigError(
+            f"the coding of input '{name}' is {coding.kind}, and the data set holds frames of events; "
+            f"expected counts or spikes. Choose a data set of pictures"
         )
     return name, coding
 
@@ -178,7 +185,12 @@ def sample_input(
         ConfigError: the graph has several inputs, or one that takes no such pictures.
     """
     values = samples.values()
-    name, coding = picture_input(graph, values.shape[1:])
+    name, coding = picture_input(graph, samples)
+    if n_steps is not None and samples.steps:
+        raise ConfigError(
+            f"--steps is {n_steps}, and the frames of the data set are the steps; expected none. Give "
+            f"--dataset NAME:steps={n_steps}"
+        )
     if n_steps is not None:
         coding = replace(coding, n_steps=n_steps)
     return {name: coding.encode(values, seed)}

@@ -122,7 +122,7 @@ def _accuracies(
         decision = decision_of(graph)
         accuracy = evaluate(source.net, Batches(test, 250), seed, decision=decision).accuracy
         cards.append(_accuracy("float (torch)", accuracy, len(test), note))
-    _, coding = picture_input(graph, test.values().shape[1:])
+    _, coding = picture_input(graph, test)
     found = evaluate_graph(graph, test.values(), test.labels, coding, seed=seed)
     return [*cards, _accuracy("integers (sim)", found.accuracy, len(test), note)]
 

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -23,6 +23,9 @@ from biril_nm.commands.parent import (
 from biril_nm.commands.unused import refuse_unused
 from biril_nm.errors import BirilError, ConfigError, bullet_list
 from biril_nm.recipes import recipe_names
+
+if TYPE_CHECKING:
+    from biril_nm.data import DataSet
 
 __all__ = ["train_command"]
 
@@ -41,7 +44,9 @@ def train_command(
         typer.Option(help=f"Settings to start from: {', '.join(recipe_names())}, or a file.toml."),
     ] = None,
     dataset: DataSetName = None,
-    model: Annotated[Text, typer.Option(help="convnet, vgg or mlp.")] = None,
+    model: Annotated[
+        Text, typer.Option(help="convnet, vgg, mlp, resnet, biril or biril_xs.")
+    ] = None,
     schedule: Annotated[
         Text, typer.Option(help="Ratio STDP:STBP:STDP-STBP (1:6:2) or cycle (BBSBBH).")
     ] = None,
@@ -131,7 +136,8 @@ def train_command(
     run = with_parent(run, start, given)
     run = _with_net_options(run, neuron, coding, steps, rule)
     folder = folder or _default_folder(run.dataset, run.model, run.integers)
-    run, data = _with_data(run, load_data(run.dataset, data_root, run.seed, download))
+    chosen = [flag for flag in ("--coding", "--steps") if given[flag] is not None]
+    run, data = _with_data(run, load_data(run.dataset, data_root, run.seed, download), chosen)
     check_data(run, start)
     if resume:
         _check_same(run, before, folder)
@@ -193,13 +199,29 @@ def _changes(text: str | None) -> list[str] | None:
     return [] if text == NO_CHANGES else text.split(",")
 
 
-def _with_data(run: Any, data: Any) -> tuple[Any, Any]:
-    """What the data set decides of the network, and the validation samples that are asked for."""
+def _with_data(run: Any, data: DataSet, flags: list[str]) -> tuple[Any, DataSet]:
+    """The configuration with the shape and classes of the data, and the data with a validation part.
+
+    Frames of events have their coding by themselves: ``flags`` of it would change nothing.
+    """
+    from biril_nm.coding import Coding
+
     if run.validation:
         data = data.with_validation(run.validation, run.seed)
         run = run.with_options(keep="best")
-    shape = {"input_shape": data.input_shape, "n_classes": data.n_classes}
-    return replace(run, net=replace(run.net, **shape)), data
+    net = replace(run.net, input_shape=data.input_shape, n_classes=data.n_classes)
+    n_steps = data.train.n_steps
+    if n_steps is not None:
+        if flags:
+            refuse_unused(
+                [
+                    f"{', '.join(flags)}: frames of events are the steps, and counts the messages; give "
+                    f"--dataset {data.name}:steps={n_steps},binary=no"
+                ]
+            )
+        kind = "spikes" if data.train.top == 1 else "counts"
+        net = replace(net, coding=Coding(kind, n_steps, data.train.top.bit_length()))
+    return replace(run, net=net), data
 
 
 def _test_once(net: Any, test: Any, seed: int) -> float:
@@ -271,7 +293,8 @@ def _with_net_options(
     old = run.net.coding
     if coding in ("spikes", "counts"):
         raise ConfigError(
-            f"coding is '{coding}', and the data sets hold images; expected direct, rate or signed"
+            f"coding is '{coding}', which data sets of events have by themselves; expected direct, rate or "
+            f"signed, for images"
         )
     kind = old.kind if coding is None else coding
     new = Coding(kind, steps or old.n_steps, old.message_bits or 8)

@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 
 from biril_nm.arguments import unknown_name
 from biril_nm.data.downloads import library
+from biril_nm.data.event_mix import mix
+from biril_nm.data.splits import LabelArray, Split
 from biril_nm.errors import ConfigError
 
 __all__ = ["CHANGES", "Augmentation", "Change", "affine_map", "parse_change"]
@@ -44,6 +46,7 @@ class Change:
             changed bytes; None: it is a transform of torchvision.
         transform: (torchvision's transforms, numbers) -> the transform of one sample.
         pictures_only: whether it makes no sense for counts of events.
+        mixes: whether it mixes two samples of events (:mod:`biril_nm.data.event_mix`).
     """
 
     name: str
@@ -53,6 +56,7 @@ class Change:
     apply: Callable[[Bytes, Sequence[float], Floats, bool], Bytes] | None = None
     transform: Callable[[Any, Sequence[float]], Any] | None = None
     pictures_only: bool = False
+    mixes: bool = False
 
 
 def _crop(stored: Bytes, numbers: Sequence[float], draws: Floats, nearest: bool) -> Bytes:
@@ -173,6 +177,13 @@ CHANGES: dict[str, Change] = {
             transform=_rand_augment,
             pictures_only=True,
         ),
+        Change(
+            "event_mix",
+            "EventMix: a part in space and time comes from another sample, perhaps with its label",
+            {"probability": 0.5},
+            3,
+            mixes=True,
+        ),
     )
 }
 
@@ -229,11 +240,21 @@ class Augmentation:
     def _maker(self, text: str) -> Callable[[Bytes, Floats], Bytes]:
         """The change that a text means, of samples ``(n, K, H, W)`` and their random numbers."""
         change, numbers = parse_change(text)
-        if self.frames and change.pictures_only:
-            raise ConfigError(
-                f"augment '{text:.60}' is for pictures, and the samples are counts of events; expected some "
-                f"of {', '.join(c.name for c in CHANGES.values() if not c.pictures_only)}"
+        if change.pictures_only if self.frames else change.mixes:
+            own, others = (
+                ("counts of events", "pictures") if self.frames else ("pictures", "events")
             )
+            known = [
+                c.name
+                for c in CHANGES.values()
+                if not (c.pictures_only if self.frames else c.mixes)
+            ]
+            raise ConfigError(
+                f"augment '{text:.60}' is for {others}, and the samples are {own}; expected some of "
+                f"{', '.join(known)}"
+            )
+        if change.mixes:
+            return lambda stored, draws: stored
         if change.apply is not None:
             return partial(_batchwise, change.apply, numbers, self.frames)
         library("torchvision", "augment samples")
@@ -255,16 +276,42 @@ class Augmentation:
             found.append(random.random((n, parse_change(text)[0].n_draws)))
         return found
 
-    def apply(self, stored: Bytes, draws: Sequence[Floats]) -> Bytes:
-        """Changed samples.
+    def apply(
+        self, split: Split, index: NDArray[np.int64], draws: Sequence[Floats]
+    ) -> tuple[Bytes, LabelArray]:
+        """Changed samples and their labels.
+
+        Args:
+            split: the samples.
+            index: which of them.
+            draws: random numbers of all samples, of each change.
 
         Shape:
-            stored ``(n, ..., H, W)``; draws ``(n, n_draws)`` for each change; result as stored.
+            ``(n, ..., H, W)`` and ``(n,)``.
         """
+        stored, labels = split.stored(index), split.labels[index]
         if not self.texts:
-            return stored
+            return stored, labels
         height, width = stored.shape[-2:]
-        flat = stored.reshape(len(stored), -1, height, width)
+        shape = stored.shape
         for text, own in zip(self.texts, draws):
-            flat = self._maker(text)(flat, own)
-        return flat.reshape(stored.shape)
+            change, numbers = parse_change(text)
+            if change.mixes:
+                stored, labels = _mixed(split, stored.reshape(shape), labels, numbers, own[index])
+            else:
+                stored = self._maker(text)(
+                    stored.reshape(len(index), -1, height, width), own[index]
+                )
+        return stored.reshape(shape), labels
+
+
+def _mixed(
+    split: Split, stored: Bytes, labels: LabelArray, numbers: Sequence[float], draws: Floats
+) -> tuple[Bytes, LabelArray]:
+    changed, known = stored.copy(), labels.copy()
+    for i in np.flatnonzero(draws[:, 0] < numbers[0]):
+        other = int(draws[i, 1] * len(split))
+        random = np.random.default_rng(int(draws[i, 2] * SEED_TOP))
+        changed[i], keeps = mix(stored[i], split.stored(other), random)
+        known[i] = known[i] if keeps else split.labels[other]
+    return changed, known

@@ -83,14 +83,16 @@ class Batches:
         if self.shuffle:
             random.shuffle(order)
         parts = [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
-        for index, stored in zip(parts, self._read(number, parts)):
+        for stored, labels in self._read(number, parts):
             values = self.split.scaled(stored)
             if self.crop_pad:
                 values = _random_crop(values, self.crop_pad, random)
-            yield values, self.split.labels[index]
+            yield values, labels
 
-    def _read(self, number: int, parts: Sequence[NDArray[np.int64]]) -> Iterator[NDArray[np.uint8]]:
-        """Stored samples of each part, augmented, here or in workers."""
+    def _read(
+        self, number: int, parts: Sequence[NDArray[np.int64]]
+    ) -> Iterator[tuple[NDArray[np.uint8], LabelArray]]:
+        """Stored samples of each part, augmented, and their labels; read here or in workers."""
         source = _Source(self.split, self.augmentation, number)
         if not self.workers:
             return (source[part] for part in parts)
@@ -120,9 +122,8 @@ class _Source:
     def __len__(self) -> int:
         return len(self.split)
 
-    def __getitem__(self, index: NDArray[np.int64]) -> NDArray[np.uint8]:
-        draws = [each[index] for each in self.draws]
-        return self.augmentation.apply(self.split.stored(index), draws)
+    def __getitem__(self, index: NDArray[np.int64]) -> tuple[NDArray[np.uint8], LabelArray]:
+        return self.augmentation.apply(self.split, index, self.draws)
 
 
 def _as_it_is(batch: Any) -> Any:

@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ CACHE_VARIABLE = "BIRIL_CACHE"
 VERSION = 1  # of the layout, and of what is computed
 ABOUT, VALUES, LABELS = "about.json", "values.npy", "labels.npy"
 MAX_ABOUT_BYTES = 1 << 16
+HEADER_BYTES = 182  # with the 10 bytes before it a multiple of 64
 WAIT_S = 0.5  # between two looks for a cache that another process fills
 
 
@@ -52,57 +53,56 @@ def files_key(root: Path, files: Iterable[Path]) -> str:
 def packed(
     name: str,
     settings: Mapping[str, Any],
-    labels: Sequence[int] | NDArray[np.int64],
-    samples: Iterable[NDArray[np.uint8]],
+    samples: Iterable[tuple[NDArray[np.uint8], int]],
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Samples mapped from the cache, which is filled first where it has none for these settings.
+    """Samples mapped from the cache, and their labels; it is filled first if it has none for these settings.
 
     Args:
         name: of the data set and its part, for the folder.
         settings: everything that the samples depend on.
-        labels: classes of the samples.
-        samples: the samples, one after the other; looked at only if the cache has none.
+        samples: the samples with their labels, all of one shape; looked at only if the cache has none.
 
     Raises:
+        ConfigError: there are no samples.
         FileFormatError: the cache is damaged or not what it should be.
         StorageError: there is no room for it.
     """
-    about = {"version": VERSION, "name": name, "n": len(labels), **settings}
+    about = {"version": VERSION, "name": name, **settings}
     key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
     folder = cache_folder() / f"{name}-{key}"
     while not (folder / ABOUT).is_file():
         try:
-            _fill(folder, about, np.asarray(labels, dtype=np.int64), samples)
+            _fill(folder, about, samples)
         except OutputInUseError:  # another process fills it; its lock goes when it ends
             time.sleep(WAIT_S)
     return _read(folder, about)
 
 
 def _fill(
-    folder: Path,
-    about: Mapping[str, Any],
-    labels: NDArray[np.int64],
-    samples: Iterable[NDArray[np.uint8]],
+    folder: Path, about: Mapping[str, Any], samples: Iterable[tuple[NDArray[np.uint8], int]]
 ) -> None:
-    source = iter(samples)
-    first = next(source, None)
-    if first is None:
-        raise ConfigError(f"'{about['name']}' holds no samples; expected one or more")
+    """Write one sample after the other; how many they are is known, and written, at the end."""
     with atomic_directory(folder, force=True, folder_with=ABOUT) as part:
-        make: Any = np.lib.format.open_memmap
-        values = make(part / VALUES, "w+", np.uint8, (len(labels), *first.shape))
-        values[0] = first
-        count = 1
-        for count, sample in enumerate(source, 2):
-            values[count - 1] = sample
-        if count != len(labels):
-            raise ConfigError(
-                f"'{about['name']}' gave {count} samples for {len(labels)} labels; expected one for each"
-            )
-        values.flush()
-        del values
-        np.save(part / LABELS, labels)
+        labels: list[int] = []
+        shape: tuple[int, ...] = ()
+        with (part / VALUES).open("wb") as stream:
+            stream.write(_header((0,)))
+            for sample, label in samples:
+                shape = sample.shape
+                stream.write(np.ascontiguousarray(sample).data)
+                labels.append(label)
+            if not labels:
+                raise ConfigError(f"'{about['name']}' holds no samples; expected one or more")
+            stream.seek(0)
+            stream.write(_header((len(labels), *shape)))
+        np.save(part / LABELS, np.array(labels, dtype=np.int64))
         (part / ABOUT).write_text(json.dumps(about, sort_keys=True), encoding="utf-8")
+
+
+def _header(shape: tuple[int, ...]) -> bytes:
+    """Start of an ``.npy`` of bytes, as long for any shape (numpy/lib/format.py, version 1.0)."""
+    text = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}".ljust(HEADER_BYTES - 1)
+    return b"\x93NUMPY\x01\x00" + HEADER_BYTES.to_bytes(2, "little") + text.encode() + b"\n"
 
 
 def _read(folder: Path, about: Mapping[str, Any]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
@@ -111,7 +111,7 @@ def _read(folder: Path, about: Mapping[str, Any]) -> tuple[NDArray[np.uint8], ND
         values = map_npy(folder / VALUES, follow_links=False)
         labels = np.array(map_npy(folder / LABELS, follow_links=False))
         fits = found == json.loads(json.dumps(about)) and values.dtype == np.uint8
-        if not fits or values.ndim < 2 or len(values) != about["n"]:
+        if not fits or values.ndim < 2 or len(values) != len(labels):
             raise FileFormatError(f"'{folder}' is not the cache of {dict(about)}")
         check_labels(labels, len(values))
     except BirilError as error:

@@ -17,6 +17,7 @@ import numpy as np
 
 from biril_nm.arguments import Seed, checked, unknown_name
 from biril_nm.data.batches import Batches, Loaders, make_loaders
+from biril_nm.data.event_sets import EVENT_SOURCES
 from biril_nm.data.mnist import MNIST
 from biril_nm.data.pictures import PICTURE_SOURCES
 from biril_nm.data.sources import DATA_ROOT_VARIABLE, DataSource, Request, parse_name
@@ -145,4 +146,6 @@ DIGITS = DataSource(
     classes=N_DIGITS,
 )
 
-DATASETS: dict[str, Any] = {source.name: source for source in (DIGITS, MNIST, *PICTURE_SOURCES)}
+DATASETS: dict[str, Any] = {
+    source.name: source for source in (DIGITS, MNIST, *PICTURE_SOURCES, *EVENT_SOURCES)
+}

@@ -58,8 +58,8 @@ def _folder(request: Request) -> DataSet:
     for part in PARTS:
         files, labels = find_files(root / part, names, ENDINGS, request)
         settings = {"files": files_key(root, files), **request.options}
-        made = _pictures(files, request.options)
-        raw, known = packed(f"{request.source.name}-{part}", settings, labels, made)
+        made = zip(_pictures(files, request.options), labels)
+        raw, known = packed(f"{request.source.name}-{part}", settings, made)
         splits.append(Split(raw, known, BYTE_TOP))
     train, test = splits
     return DataSet(request.source.name, train, test, len(names))

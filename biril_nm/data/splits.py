@@ -26,7 +26,7 @@ class Split:
     Attributes:
         raw: unsigned bytes: pictures ``(N, C, H, W)``, or frames of events ``(N, n_steps, C, H, W)``.
         labels: classes of the samples.
-        top: raw value that stands for 1.0; frames are counts as they are.
+        top: raw value that stands for 1.0; of frames, which are counts as they are, the largest one.
         steps: whether raw holds frames, one for each step.
         rows: rows of raw that are the samples; None: all of them, in their order.
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,9 @@ from biril_nm.evaluation.accuracy import (
 )
 from biril_nm.evaluation.workers import cpus, run_jobs
 from biril_nm.hw_graph import LoihiGraph
+
+if TYPE_CHECKING:
+    from biril_nm.data import Split
 
 __all__ = ["ArraySamples", "DataSetSamples", "Samples", "evaluate_graphs", "evaluate_sharded"]
 
@@ -89,12 +92,15 @@ class DataSetSamples:
         """Some samples of the same files."""
         return replace(self, start=self.start + start, stop=min(self.start + stop, self.stop))
 
-    def read(self) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Samples and labels."""
+    def split(self) -> Split:
+        """The whole test part."""
         from biril_nm.data import load_data
 
-        test = load_data(self.name, self.data_root, self.seed).test
-        index = slice(self.start, self.stop)
+        return load_data(self.name, self.data_root, self.seed).test
+
+    def read(self) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Samples and labels."""
+        test, index = self.split(), slice(self.start, self.stop)
         return test.values(index), test.labels[index]
 
 

@@ -76,7 +76,7 @@ class Chain:
         """A neuron layer of the config's kind."""
         c = self.config
         with torch.device("cpu"):  # snnTorch reads its constants when made: no meta tensors
-            layer = make_neuron(c.neuron, c.beta, c.threshold, c.surrogate)
+            layer = make_neuron(c.neuron, c.beta, c.threshold, c.surrogate, c.reset)
         self._add(c.neuron, layer, name)
 
     def layers(self) -> nn.Sequential:

@@ -9,7 +9,7 @@ from typing import Any
 from biril_nm.arguments import checked, unknown_name
 from biril_nm.coding import Coding
 from biril_nm.errors import BirilError, ConfigError, bullet_list
-from biril_nm.neurons import NEURONS, SURROGATES
+from biril_nm.neurons import NEURONS, RESETS, SURROGATES
 
 __all__ = ["ModelConfig"]
 
@@ -35,6 +35,7 @@ class ModelConfig:
         coding: how values enter the network.
         channels: output channels of the convolutions, or of the stages of a network that has stages.
         depths: convolutions, or blocks, of each stage; empty: as the architecture has it.
+        reset: what a spike does to the membrane: ``"zero"``, or ``"subtract"`` the threshold.
         hidden: sizes of the hidden fully connected layers.
     """
 
@@ -50,6 +51,7 @@ class ModelConfig:
     channels: tuple[int, ...] = (16, 32)
     hidden: tuple[int, ...] = (128,)
     depths: tuple[int, ...] = ()
+    reset: str = "zero"
 
     def __post_init__(self) -> None:
         for name in LENGTHS:
@@ -87,6 +89,7 @@ class ModelConfig:
         registries: tuple[tuple[str, Mapping[str, Any]], ...] = (
             ("neuron", NEURONS),
             ("surrogate", SURROGATES),
+            ("reset", dict.fromkeys(RESETS)),
         )
         return [
             unknown_name(name, getattr(self, name), known)

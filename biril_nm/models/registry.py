@@ -13,15 +13,19 @@ from biril_nm.models.config import ModelConfig
 from biril_nm.models.convnet import convnet, vgg
 from biril_nm.models.mlp import mlp
 from biril_nm.models.net import BirilNet
+from biril_nm.models.resnet import biril, biril_xs, resnet
 
 __all__ = ["MODELS", "build_model"]
 
 MAX_PARAMETERS = 1 << 28  # twice the synapses of a Loihi 2 chip; 1 GiB of float32
 
-MODELS: dict[str, Callable[[ModelConfig], nn.Sequential]] = {
+MODELS: dict[str, Callable[[ModelConfig], nn.Module]] = {
     "convnet": convnet,
     "vgg": vgg,
     "mlp": mlp,
+    "resnet": resnet,
+    "biril": biril,
+    "biril_xs": biril_xs,
 }
 
 

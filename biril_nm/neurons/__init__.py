@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from biril_nm.neurons.registry import NEURONS, make_neuron
+from biril_nm.neurons.registry import NEURONS, RESETS, make_neuron
 from biril_nm.neurons.surrogates import SURROGATES, make_surrogate
 
-__all__ = ["NEURONS", "SURROGATES", "make_neuron", "make_surrogate"]
+__all__ = ["NEURONS", "RESETS", "SURROGATES", "make_neuron", "make_surrogate"]

@@ -14,7 +14,9 @@ from biril_nm.neurons.surrogates import Surrogate
 __all__ = ["integrate_and_fire"]
 
 
-def integrate_and_fire(beta: float, threshold: float, surrogate: Surrogate) -> snn.Leaky:
+def integrate_and_fire(
+    beta: float, threshold: float, surrogate: Surrogate, reset: str = "zero"
+) -> snn.Leaky:
     """A layer of IF neurons; ``beta`` is not used."""
     del beta
-    return leaky(1.0, threshold, surrogate)
+    return leaky(1.0, threshold, surrogate, reset)

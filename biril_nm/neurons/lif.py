@@ -17,8 +17,8 @@ from biril_nm.neurons.surrogates import Surrogate
 __all__ = ["leaky"]
 
 
-def leaky(beta: float, threshold: float, surrogate: Surrogate) -> snn.Leaky:
-    """A layer of LIF neurons.
+def leaky(beta: float, threshold: float, surrogate: Surrogate, reset: str = "zero") -> snn.Leaky:
+    """A layer of LIF neurons; a spike resets mem to 0, or subtracts the threshold.
 
     Raises:
         ConfigError: beta is not in 0..1 or the threshold is not positive.
@@ -32,6 +32,6 @@ def leaky(beta: float, threshold: float, surrogate: Surrogate) -> snn.Leaky:
         threshold=float(threshold),
         spike_grad=surrogate,
         init_hidden=True,
-        reset_mechanism="zero",
+        reset_mechanism=reset,
         reset_delay=False,
     )

@@ -13,11 +13,13 @@ from biril_nm.arguments import checked, unknown_name
 from biril_nm.errors import ConfigError
 from biril_nm.neurons.integrator import integrate_and_fire
 from biril_nm.neurons.lif import leaky
-from biril_nm.neurons.surrogates import Surrogate, make_surrogate
+from biril_nm.neurons.surrogates import make_surrogate
 
-__all__ = ["NEURONS", "make_neuron"]
+__all__ = ["NEURONS", "RESETS", "make_neuron"]
 
-NEURONS: dict[str, Callable[[float, float, Surrogate], snn.Leaky]] = {
+RESETS = ("zero", "subtract")  # what a spike does to the membrane
+
+NEURONS: dict[str, Callable[..., snn.Leaky]] = {  # (beta, threshold, surrogate[, reset])
     "if": integrate_and_fire,
     "lif": leaky,
 }
@@ -25,13 +27,20 @@ NEURONS: dict[str, Callable[[float, float, Surrogate], snn.Leaky]] = {
 
 @checked
 def make_neuron(
-    kind: str, beta: float = 1.0, threshold: float = 1.0, surrogate: str = "sigmoid"
+    kind: str,
+    beta: float = 1.0,
+    threshold: float = 1.0,
+    surrogate: str = "sigmoid",
+    reset: str = "zero",
 ) -> snn.Leaky:
     """A neuron layer of the kind ``"if"`` or ``"lif"``.
 
     Raises:
-        ConfigError: unknown kind or surrogate, or a parameter out of range.
+        ConfigError: unknown kind, surrogate or reset, or a parameter out of range.
     """
     if kind not in NEURONS:
         raise ConfigError(unknown_name("neuron", kind, NEURONS))
-    return NEURONS[kind](beta, threshold, make_surrogate(surrogate))
+    if reset not in RESETS:
+        raise ConfigError(unknown_name("reset", reset, RESETS))
+    more = () if reset == RESETS[0] else (reset,)  # a kind of another package may know one reset
+    return NEURONS[kind](beta, threshold, make_surrogate(surrogate), *more)

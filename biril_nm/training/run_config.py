@@ -103,7 +103,8 @@ class RunConfig:
     ) -> RunConfig:
         """The configuration that a file's ``values`` and options mean, whichever of them is there.
 
-        An option comes before the file, the file before the recipe, the recipe before the defaults.
+        An option comes before the file, the file before the recipe, the recipe before the defaults. The
+        name of the recipe's data set alone, without options, means that set with the recipe's options.
         Without a number of epochs it is one cycle of the schedule.
 
         Args:
@@ -125,6 +126,8 @@ class RunConfig:
         if base.pop("version", VERSION) != VERSION:
             raise FileFormatError(f"recipe '{recipe}' is of another version; expected {VERSION}")
         _check_fields(base, f"recipe '{recipe}'")
+        if options.get("dataset") == str(base.get("dataset", "")).partition(":")[0]:
+            options["dataset"] = None  # the same set, with the options of the recipe
         run = RunConfig()._with_tables(base)._with_tables(given).with_options(**options)
         if "epochs" in {**base.get("train", {}), **given.get("train", {})}:
             return run

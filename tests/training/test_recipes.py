@@ -8,7 +8,9 @@ import biril_nm as bnm
 from biril_nm.coding import Coding
 from biril_nm.data import DATASETS
 from biril_nm.data.augmentation import Augmentation
+from biril_nm.data.datasets import find_data
 from biril_nm.errors import ConfigError, FileFormatError
+from biril_nm.models import MODELS
 from biril_nm.recipes import read_recipe, recipe_names
 from biril_nm.storage import read_toml
 from biril_nm.training.run_config import RunConfig
@@ -22,7 +24,9 @@ def test_the_names_are_the_files():
 def test_a_recipe_makes_sense(name):
     run = RunConfig.make(recipe=name)
     source = DATASETS[run.dataset.partition(":")[0]]
-    Augmentation(run.augment, 0)
+    Augmentation(run.augment, 0, frames="steps" in source.options)
+    find_data(run.dataset)
+    assert run.model in MODELS
     values = read_recipe(name)
     assert values["dataset"] == run.dataset and run.batch_size == values["batch_size"]
     if "epochs" in values.get("train", {}):
@@ -39,10 +43,16 @@ def test_the_recipe_of_a_data_set_has_its_name_and_options_come_first(tmp_path):
         2,
         (),
     )
-    assert run.net.coding == Coding("direct", 4, 8) and run.net.depths == (1, 2, 2, 1)
+    assert run.net.coding == Coding("direct", 4, 8) and run.net.depths == (1, 1, 2, 1)
     run.write(tmp_path / "own.toml")
     assert RunConfig.make(recipe=str(tmp_path / "own.toml")) == run
     assert RunConfig.read(tmp_path / "own.toml") == run
+
+
+def test_the_name_of_a_set_of_events_means_the_options_of_its_recipe():
+    assert RunConfig.make(dataset="events").dataset == "events:window_ms=200,side=32,steps=10"
+    assert RunConfig.make(dataset="events:side=16").dataset == "events:side=16"
+    assert RunConfig.make(dataset="events:side=16").net.neuron == "lif"
 
 
 def test_a_recipe_may_set_a_part_of_the_local_rule_and_a_file_another(tmp_path):
@@ -83,9 +93,9 @@ def test_vgg_has_several_convolutions_a_stage():
     net = bnm.build_model(run.model, config)
     names = [name for name, _ in net.layers.named_children()]
     assert [name for name in names if name.startswith(("conv", "pool"))] == (
-        ["conv1", "pool1", "conv2", "conv3", "pool2", "conv4", "conv5", "pool3", "conv6", "pool4"]
+        ["conv1", "pool1", "conv2", "pool2", "conv3", "conv4", "pool3", "conv5", "pool4"]
     )
-    assert sum(p.numel() for p in net.parameters()) == 838_826
+    assert sum(p.numel() for p in net.parameters()) == 801_834
     two = bnm.build_model("vgg", bnm.ModelConfig(channels=(2, 3), hidden=()))
     assert len([n for n, _ in two.layers.named_children() if n.startswith("conv")]) == 4
     with pytest.raises(

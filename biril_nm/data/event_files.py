@@ -1,0 +1,131 @@
+"""Files of events: N-MNIST's ``.bin``, AEDAT 2.0 of a DVS128, ``.npy``, ``.npz``, and ``.aedat4`` by tonic.
+
+Files are hostile: they are opened as regular files of bounded size, and nothing in them runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from biril_nm.data.downloads import library
+from biril_nm.data.frames import EVENT, as_events
+from biril_nm.errors import FileFormatError
+from biril_nm.storage import open_regular, read_bytes, read_npz
+
+__all__ = ["READERS", "read_events"]
+
+MAX_BYTES = 2 << 30
+BIN_BYTES = 5  # of an event
+BIN_OVERFLOW_ROW = 240  # no event: the clock has run over (tonic/io.py read_mnist_file)
+BIN_OVERFLOW_US = 1 << 13
+AEDAT2 = b"#!AER-DAT2.0"
+DVS128_TOP = 127
+
+
+def _bin(path: Path) -> NDArray[Any]:
+    """x, y, then 1 bit of polarity and 23 bits of microseconds (Orchard et al. 2015)."""
+    data = read_bytes(path, MAX_BYTES)
+    if len(data) % BIN_BYTES:
+        raise FileFormatError(
+            f"'{path}' has {len(data)} bytes; expected a multiple of {BIN_BYTES}, the bytes of an event"
+        )
+    raw = np.frombuffer(data, np.uint8).reshape(-1, BIN_BYTES).astype(np.int64)
+    events = np.zeros(len(raw), EVENT)
+    events["x"], events["y"], events["p"] = raw[:, 0], raw[:, 1], raw[:, 2] >> 7
+    over = raw[:, 1] == BIN_OVERFLOW_ROW
+    time = ((raw[:, 2] & 127) << 16) | (raw[:, 3] << 8) | raw[:, 4]
+    events["t"] = time + BIN_OVERFLOW_US * np.cumsum(over)
+    return np.asarray(events[~over])
+
+
+def _aedat2(path: Path) -> NDArray[Any]:
+    """Lines that begin with #, then 32 bits of address and 32 of microseconds (jAER, DVS128)."""
+    data = read_bytes(path, MAX_BYTES)
+    if not data.startswith(AEDAT2):
+        raise FileFormatError(
+            f"'{path}' begins with {data[:12]!r}; expected {AEDAT2.decode()}, the format of a DVS128. "
+            f"Convert it to .npy with the fields x, y, t, p"
+        )
+    start = 0
+    while data[start : start + 1] == b"#" and (end := data.find(b"\n", start)) >= 0:
+        start = end + 1
+    count = (len(data) - start) // 8
+    raw = np.frombuffer(data, ">u4", 2 * count, start).reshape(-1, 2).astype(np.int64)
+    events = np.zeros(count, EVENT)
+    events["x"] = DVS128_TOP - ((raw[:, 0] >> 1) & DVS128_TOP)
+    events["y"] = DVS128_TOP - ((raw[:, 0] >> 8) & DVS128_TOP)
+    events["p"], events["t"] = 1 - (raw[:, 0] & 1), raw[:, 1]
+    return events
+
+
+def _npy(path: Path) -> NDArray[Any]:
+    """A structured array, or columns x, y, t, p; numpy parses the header as plain values."""
+    with open_regular(path) as stream:
+        try:
+            forms: Any = np.lib.format
+            version = forms.read_magic(stream)
+            read = getattr(forms, f"read_array_header_{version[0]}_0")
+            shape, _, dtype = read(stream)
+            if dtype.hasobject:
+                raise ValueError("it holds objects")
+            found = np.frombuffer(stream.read(MAX_BYTES), dtype).reshape(shape)
+        except (ValueError, AttributeError, TypeError) as error:
+            raise FileFormatError(f"'{path}' is not an array of events: {error}") from error
+    return found if found.dtype.names else _columns(found, path)
+
+
+def _columns(found: NDArray[Any], path: Path) -> NDArray[Any]:
+    if found.ndim != 2 or found.shape[1] != len(EVENT.names or ()):
+        raise FileFormatError(
+            f"'{path}' holds {found.dtype} in shape {found.shape}; expected columns x, y, t, p, or fields of "
+            f"these names"
+        )
+    events = np.zeros(len(found), EVENT)
+    for i, name in enumerate(EVENT.names or ()):
+        events[name] = found[:, i]
+    return events
+
+
+def _npz(path: Path) -> NDArray[Any]:
+    arrays = read_npz(path)
+    names = EVENT.names or ()
+    if not set(names) <= set(arrays) or len({arrays[name].shape for name in names}) != 1:
+        raise FileFormatError(
+            f"'{path}' holds arrays {sorted(arrays)}; expected x, y, t and p of one shape (n,)"
+        )
+    return _columns(np.stack([arrays[name] for name in names], axis=-1), path)
+
+
+def _aedat4(path: Path) -> NDArray[Any]:
+    open_regular(path).close()
+    read = library("tonic", f"read '{path}'").io.read_aedat4
+    try:
+        found = read(str(path))
+    except Exception as error:  # decoders raise anything on damaged files
+        raise FileFormatError(f"'{path}' cannot be read: {error}") from error
+    renamed = {"on": "p", "polarity": "p", "timestamp": "t"}
+    found.dtype.names = [renamed.get(name, name) for name in found.dtype.names]
+    return np.asarray(found)
+
+
+READERS: dict[str, Callable[[Path], NDArray[Any]]] = {
+    ".bin": _bin,
+    ".aedat": _aedat2,
+    ".npy": _npy,
+    ".npz": _npz,
+    ".aedat4": _aedat4,
+}
+
+
+def read_events(path: Path) -> NDArray[Any]:
+    """Events of a file, by its ending.
+
+    Raises:
+        FileFormatError: no regular file, damaged, or of another format.
+    """
+    return as_events(READERS[path.suffix.lower()](path), f"'{path}'")
