@@ -90,7 +90,9 @@ class BirilNet(SpikingNet):
         run = run_steps(self.layers, x, names)
         membrane = run.membranes[self.readout_name] / self.readout.threshold
         recorded = {"input": x, **run.recorded} if "input" in names else run.recorded
-        return NetOutput(run.output, run.output.sum(dim=0) + membrane, membrane, recorded)
+        return NetOutput(
+            run.output, run.output.sum(dim=0, dtype=membrane.dtype) + membrane, membrane, recorded
+        )
 
     @property
     def readout_name(self) -> str:

@@ -102,11 +102,13 @@ class OwnNet(SpikingNet):
         names = {"input", *self.neurons} if record is True else set(record or ())
         run = self._run(x, names)
         spikes = run.output
-        membrane = torch.zeros_like(spikes[-1])
+        membrane = torch.zeros_like(spikes[-1], dtype=x.dtype if x.is_floating_point() else None)
         if run.readout is not None:
             membrane = run.membranes[run.readout] / self.neurons[run.readout].threshold
         recorded = {"input": x, **run.recorded} if "input" in names else run.recorded
-        return NetOutput(spikes, spikes.sum(dim=0) + membrane, membrane, recorded)
+        return NetOutput(
+            spikes, spikes.sum(dim=0, dtype=membrane.dtype) + membrane, membrane, recorded
+        )
 
     def adapt(self, x: Tensor) -> None:
         """Find out what the forward takes and how many classes there are.

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Collection, Hashable
+from collections.abc import Collection, Hashable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -23,7 +25,7 @@ from biril_nm.models.tracing import (
 )
 from biril_nm.neurons.unroll import current_engine
 
-__all__ = ["run_all_steps", "run_in_loop", "run_steps", "step_graph"]
+__all__ = ["precision", "run_all_steps", "run_in_loop", "run_steps", "step_graph"]
 
 log = logging.getLogger(__name__)
 PLAIN_VALUES = (bool, int, float, str, type(None))
@@ -39,7 +41,23 @@ class _Known:
     moving: list[str] = field(default_factory=list)
 
 
+_precision: ContextVar[str] = ContextVar("precision", default="float32")
 _known: WeakKeyDictionary[nn.Module, _Known] = WeakKeyDictionary()
+
+
+@contextmanager
+def precision(name: str) -> Iterator[None]:
+    """Choose ``"float32"`` or ``"bfloat16"``, in which layers compute by autocast; states stay in float32."""
+    token = _precision.set(name)
+    try:
+        yield
+    finally:
+        _precision.reset(token)
+
+
+def _autocast(x: Tensor) -> torch.autocast:
+    low = _precision.get() == "bfloat16"
+    return torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=low)
 
 
 def step_graph(net: nn.Module) -> StepGraph:
@@ -73,7 +91,8 @@ def run_steps(net: nn.Module, x: Tensor, record: Collection[str] = ()) -> StepsR
     if found is None:
         return run_in_loop(net, x, record)
     reset_neurons(net)
-    return found.run(net, x, record)
+    with _autocast(x):
+        return found.run(net, x, record)
 
 
 def _plan(net: nn.Module, x: Tensor) -> FoldedPlan | None:
@@ -128,7 +147,7 @@ def run_in_loop(net: nn.Module, x: Tensor, record: Collection[str] = ()) -> Step
             outputs.append(_first(found))
         return torch.stack(outputs)
 
-    found = _observed(net, steps, record, x.shape[0])
+    found = _observed(net, steps, record, x)
     if known.rest is not None and not known.moving:
         known.moving = known.rest.changed()
     return found
@@ -146,7 +165,7 @@ def run_all_steps(
         constant: the forward takes one step and shows it ``n_steps`` times.
     """
     _to_rest(net, _known.setdefault(net, _Known()))
-    return _observed(net, lambda: _first(net(x[0] if constant else x)), record, x.shape[0])
+    return _observed(net, lambda: _first(net(x[0] if constant else x)), record, x)
 
 
 def _to_rest(net: nn.Module, known: _Known) -> None:
@@ -157,8 +176,9 @@ def _to_rest(net: nn.Module, known: _Known) -> None:
         known.rest.restore(known.moving)
 
 
-def _observed(net: nn.Module, forward: Any, record: Collection[str], n_steps: int) -> StepsRun:
+def _observed(net: nn.Module, forward: Any, record: Collection[str], x: Tensor) -> StepsRun:
     """Call ``forward`` and note what the neurons give."""
+    n_steps, autocast = x.shape[0], _autocast(x)
     spikes: dict[str, list[Tensor]] = {name: [] for name in record}
     membranes: dict[str, Tensor] = {}
     last: dict[str, Tensor] = {}
@@ -178,7 +198,8 @@ def _observed(net: nn.Module, forward: Any, record: Collection[str], n_steps: in
         if is_neuron(module):
             handles.append(module.register_forward_hook(note(name)))
     try:
-        output = forward()
+        with autocast:
+            output = forward()
     finally:
         for handle in handles:
             handle.remove()

@@ -28,6 +28,7 @@ from biril_nm.neurons.surrogates import Surrogate, formula, slope, slope_functio
 __all__ = ["ENGINES", "can_pool", "can_unroll", "current_engine", "engine", "unroll"]
 
 ENGINES = ("auto", "numba", "compiled", "eager", "loop")
+HALF = (torch.bfloat16, torch.float16)
 CHUNK = 16  # steps that torch compiles into one loop
 
 log = logging.getLogger(__name__)
@@ -110,7 +111,7 @@ def _loops(neuron: Any, current: Tensor) -> kernels.Layer | None:
         _engine.get() in ("auto", "numba")
         and kind is not None
         and current.device.type == "cpu"
-        and current.dtype == torch.float32
+        and current.dtype in (torch.float32, *HALF)
         and neuron.beta.numel() == neuron.threshold.numel() == 1
         and not (neuron.beta.requires_grad or neuron.threshold.requires_grad)
     )
@@ -129,16 +130,17 @@ class _Loops(torch.autograd.Function):
         ctx.save_for_backward(current)
         ctx.layer, ctx.pooled, ctx.n_steps = layer, pooled, n_steps
         ctx.set_materialize_grads(False)
-        return kernels.forward(layer, current, n_steps, pooled)
+        spikes, mem = kernels.forward(layer, current.float(), n_steps, pooled)
+        return spikes.to(current.dtype), mem
 
     @staticmethod
     def backward(
         ctx: Any, grad_spikes: Tensor | None, grad_mem: Tensor | None
     ) -> tuple[Tensor, None, None, None]:
         (current,) = ctx.saved_tensors
-        grads = (grad_spikes, grad_mem)
-        grad = kernels.backward(ctx.layer, current, grads, ctx.n_steps, ctx.pooled)
-        return grad, None, None, None
+        grads = (None if grad_spikes is None else grad_spikes.float(), grad_mem)
+        grad = kernels.backward(ctx.layer, current.float(), grads, ctx.n_steps, ctx.pooled)
+        return grad.to(current.dtype), None, None, None
 
 
 class _Steps(torch.autograd.Function):
@@ -155,18 +157,26 @@ class _Steps(torch.autograd.Function):
         ctx.save_for_backward(current, beta, threshold)
         ctx.reset, ctx.surrogate, ctx.n_steps = reset, surrogate, n_steps
         run = _run(forward_steps, current, n_steps)
-        return cast(tuple[Tensor, Tensor], run(current, n_steps, beta, threshold, reset))
+        spikes, mem = run(_single(current), n_steps, beta, threshold, reset)
+        return spikes.to(current.dtype), mem
 
     @staticmethod
     def backward(ctx: Any, grad_spikes: Tensor, grad_mem: Tensor) -> tuple[Any, ...]:
-        tensors = ctx.saved_tensors
+        tensors = (_single(ctx.saved_tensors[0]), *ctx.saved_tensors[1:])
         learned = (ctx.needs_input_grad[1], ctx.needs_input_grad[2])
         pure = slope_function(ctx.surrogate)
         run = _run(backward_steps, tensors[0], ctx.n_steps) if pure else backward_steps
         psi = pure or (lambda x: slope(ctx.surrogate, x))
-        grad, *further = run(tensors, (grad_spikes, grad_mem), ctx.reset, psi, learned)
+        grads = (_single(grad_spikes), grad_mem)
+        grad, *further = run(tensors, grads, ctx.reset, psi, learned)
+        grad = grad.to(ctx.saved_tensors[0].dtype)
         summed = [g if g is None else _summed(g, t) for g, t in zip(further, tensors[1:])]
         return (grad, *summed, None, None, None)
+
+
+def _single(x: Tensor) -> Tensor:
+    """States of neurons are float32 where layers compute in less."""
+    return x.float() if x.dtype in HALF else x
 
 
 def _summed(grad: Tensor, parameter: Tensor) -> Tensor:

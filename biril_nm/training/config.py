@@ -11,10 +11,12 @@ from biril_nm.arguments import MAX_SEED, checked, unknown_name
 from biril_nm.errors import BirilError, ConfigError, bullet_list
 from biril_nm.learning.rule import LearningRule
 from biril_nm.learning.rules import get_rule
+from biril_nm.neurons.unroll import ENGINES
 from biril_nm.storage import MAX_LINES
 from biril_nm.training.local_rule.plasticity import PlasticityConfig
 from biril_nm.training.losses import LOSSES
 from biril_nm.training.phases import PLASTIC
+from biril_nm.training.precision import PRECISIONS
 from biril_nm.training.schedule import parse_schedule
 
 __all__ = ["TrainConfig"]
@@ -25,7 +27,7 @@ MAX_EPOCHS = MAX_LINES  # metrics.jsonl has a line for each
 MAX_LR = 1e6
 MAX_DEVICES = 1 << 16
 # Where a run runs is no part of what it computes.
-PLACES = {"device", "devices", "nodes", "tensorboard", "curves"}
+PLACES = {"device", "devices", "nodes", "engine", "tensorboard", "curves"}
 
 
 @checked
@@ -49,6 +51,10 @@ class TrainConfig:
         period: whether the phase changes per ``"epoch"`` or per ``"batch"``.
         plastic: ``"conv"``, ``"conv+fc"`` or ``"last"``: what S and H change locally.
         plasticity: settings of the local rule.
+        engine: what computes the neurons, one of :data:`biril_nm.neurons.unroll.ENGINES`: ``"auto"`` is
+            compiled loops on the CPU and torch's compiler on CUDA; ``"loop"`` calls networks step by step.
+        precision: ``"float32"``; ``"bfloat16"``, autocast of the layers in training; ``"auto"``: the second
+            where the device multiplies in it.
         tensorboard: True: events are required; None: written if tensorboard is installed.
         curves: the same for curves.png and matplotlib.
     """
@@ -65,6 +71,8 @@ class TrainConfig:
     period: str = "epoch"
     plastic: str = "conv"
     plasticity: PlasticityConfig = field(default_factory=PlasticityConfig)
+    engine: str = "auto"
+    precision: str = "float32"
     tensorboard: bool | None = None
     curves: bool | None = None
 
@@ -88,6 +96,8 @@ class TrainConfig:
             ("loss", LOSSES),
             ("period", PERIODS),
             ("plastic", PLASTIC),
+            ("engine", ENGINES),
+            ("precision", PRECISIONS),
             ("keep", KEEP),
         ):
             if getattr(self, name) not in allowed:

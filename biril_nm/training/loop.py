@@ -22,14 +22,17 @@ from biril_nm.errors import BirilError, ConfigError, DivergedError
 from biril_nm.models.files import save
 from biril_nm.models.net import BirilNet
 from biril_nm.models.own import OwnNet
+from biril_nm.models.running import precision
 from biril_nm.models.spiking_net import SpikingNet
 from biril_nm.models.weights import save_weights
+from biril_nm.neurons.unroll import engine
 from biril_nm.training.accuracy import evaluate
 from biril_nm.training.best import BestWeights
 from biril_nm.training.callbacks import Callback
 from biril_nm.training.checkpoint import CHECKPOINT, read_checkpoint, write_checkpoint
 from biril_nm.training.config import TrainConfig
 from biril_nm.training.phases import PHASES, Batch, PhaseState, plastic_links
+from biril_nm.training.precision import choose_precision
 from biril_nm.training.reporting import Reporter, check_reports
 from biril_nm.training.run_folder import MODEL, WEIGHTS, open_run
 from biril_nm.training.schedule import phase_at
@@ -192,7 +195,7 @@ def _run(task: Task, device: torch.device, folder: Path | None) -> History:
     if folder is not None and world.leads:
         reporter = Reporter(folder, records, settings.tensorboard, settings.curves)
     try:
-        with world.shared_statistics(net):
+        with world.shared_statistics(net), engine(settings.engine):
             for epoch in range(len(records), settings.epochs):
                 records.append(_epoch(task, optimizer, epoch))
                 best.look_at(records)
@@ -254,7 +257,9 @@ def _epoch(task: Task, optimizer: torch.optim.Optimizer, epoch: int) -> dict[str
     for group in optimizer.param_groups:
         group["lr"] = lr
     whole = settings.cycle if settings.period == "batch" else phase_at(settings.cycle, epoch)
-    means = _train(task, optimizer, epoch)
+    device = next(net.parameters()).device
+    with precision(choose_precision(settings.precision, device)):
+        means = _train(task, optimizer, epoch)
     wrong = [name for name, p in net.named_parameters() if not bool(p.isfinite().all())]
     if wrong:
         raise _diverged(f"{', '.join(wrong)} hold values that are not finite", epoch, settings)

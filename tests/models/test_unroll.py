@@ -197,9 +197,14 @@ def test_what_cannot_be_unrolled() -> None:
     assert formula(torch.relu) is None
 
 
-def test_other_numbers_than_float32_run_uncompiled() -> None:
+@pytest.mark.parametrize("name", ["numba", "eager"])
+def test_states_are_float32_where_layers_compute_in_less(name: str) -> None:
     neuron, current = leaky(), currents((3, 4)).bfloat16()
-    assert unroll(neuron, current)[0].dtype == torch.bfloat16
+    with engine(name):
+        low, full = unroll(neuron, current), unroll(neuron, current.float())
+    assert (low[0].dtype, low[1].dtype) == (torch.bfloat16, torch.float32)
+    assert torch.equal(low[0].float(), full[0])
+    assert torch.equal(low[1], full[1])
 
 
 def test_without_a_compiler_it_runs_as_it_is(

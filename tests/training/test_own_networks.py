@@ -16,7 +16,7 @@ import biril_nm as bnm
 from biril_nm.coding import Coding
 from biril_nm.errors import ConfigError, FileFormatError
 from biril_nm.models import OwnNet, build_model, load_weights, save_weights
-from biril_nm.training import TrainConfig, evaluate
+from biril_nm.training import TrainConfig, evaluate, precision
 
 CODING = Coding("direct", 4)
 QUIET = {"tensorboard": False, "curves": False}
@@ -210,3 +210,53 @@ def test_refusals() -> None:
     with pytest.raises(ConfigError, match="labels are 6 to 7; expected 0 to 1"):
         wrong = [(values, labels + 6) for values, labels in batches]
         bnm.fit(made(Step), (wrong, None), TrainConfig(schedule="B", device="cpu"), coding=CODING)
+
+
+def test_engines_train_alike_and_low_precision_learns() -> None:
+    batches, found = data(), {}
+    for engine, numbers in (
+        ("auto", "float32"),
+        ("loop", "float32"),
+        ("eager", "float32"),
+        ("auto", "bfloat16"),
+    ):
+        net = made(Step)
+        settings = TrainConfig(
+            schedule="B", epochs=3, lr=0.02, device="cpu", engine=engine, precision=numbers
+        )
+        history = bnm.fit(net, (batches, None), settings, coding=CODING)
+        found[engine, numbers] = net.fc.weight.detach().clone(), history.records[-1]["loss"]
+    weight, loss = found["auto", "float32"]
+    for engine in ("loop", "eager"):
+        torch.testing.assert_close(found[engine, "float32"][0], weight, rtol=1e-3, atol=1e-4)
+    low, low_loss = found["auto", "bfloat16"]
+    assert low.dtype == torch.float32
+    assert not torch.equal(low, weight)
+    assert abs(low_loss - loss) < 0.1
+
+
+def test_auto_precision_is_what_the_device_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cpu, info = torch.device("cpu"), tmp_path / "cpuinfo"
+    monkeypatch.setattr(precision, "INFO", info)
+    assert precision.choose_precision("auto", cpu) == "float32"
+    for flags, expected in (("fma avx2", "float32"), ("avx2 avx512_bf16", "bfloat16")):
+        info.write_text(f"flags : {flags}\n")
+        assert precision.choose_precision("auto", cpu) == expected
+        assert precision.choose_precision("float32", cpu) == "float32"
+    with pytest.raises(
+        ConfigError, match="precision 'half' is unknown; expected one of auto, float32"
+    ):
+        TrainConfig(precision="half")
+    with pytest.raises(ConfigError, match="engine 'fast' is unknown; expected one of auto, numba"):
+        TrainConfig(engine="fast")
+
+
+def test_the_page_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    page = Path(__file__).parents[2] / "docs" / "training_fast.md"
+    code = page.read_text("utf-8").split("```python\n")[1].split("```")[0]
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(compile(code.replace("epochs=2", "epochs=1"), str(page), "exec"), names)
+    assert isinstance(names["net"], nn.Module)

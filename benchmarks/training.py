@@ -1,0 +1,297 @@
+"""Images per second of one training step: snnTorch's loop over the steps against fit's step, in pairs.
+
+    python benchmarks/training.py [--nets small resnet18 mnist] [--pairs 5] [--batch 64] [--threads 2]
+    python benchmarks/training.py --check       # equal spikes and gradients, losses of 50 steps
+
+The networks are plain snnTorch modules. ``loop`` calls them step by step, as snnTorch's tutorials do;
+``fit`` is phase B of ``bnm.fit`` on the same module; ``ann`` has ReLU for neurons and one step, for scale.
+Each row is a process of its own, the rows of a pair take turns, and medians count. Memory is the largest
+resident size above that before the first step. BatchNorm sees one step at a time in ``loop``, and all steps
+in ``fit``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import snntorch as snn
+import torch
+from snntorch import surrogate, utils
+from torch import Tensor, nn
+from torch.nn import functional
+
+from biril_nm.coding import Coding
+from biril_nm.models import OwnNet
+from biril_nm.models.running import precision
+from biril_nm.training.phases import PHASES, PhaseState
+from biril_nm.training.precision import has_bfloat16
+
+N_STEPS, BETA = 4, 0.5
+FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
+SHAPES = {"mnist": (1, 28, 28), "small": (3, 32, 32), "resnet18": (3, 32, 32)}
+Layer = Callable[[], nn.Module]
+
+
+# --- networks -----------------------------------------------------------------------------------
+
+
+def leaky() -> nn.Module:
+    """The neurons of all networks."""
+    return snn.Leaky(
+        beta=BETA, init_hidden=True, reset_mechanism="zero", spike_grad=surrogate.atan()
+    )
+
+
+def _conv(i: int, o: int, neuron: Layer, norm: bool) -> list[nn.Module]:
+    layer = nn.Conv2d(i, o, 3, padding=1, bias=not norm)
+    return [layer, nn.BatchNorm2d(o), neuron()] if norm else [layer, neuron()]
+
+
+class Block(nn.Module):
+    """A residual block of two convolutions."""
+
+    def __init__(self, i: int, o: int, stride: int, neuron: Layer, norm: bool) -> None:
+        super().__init__()
+        self.first = nn.Sequential(*_conv(i, o, neuron, norm))
+        self.first[0].stride = (stride, stride)
+        *second, self.out = _conv(o, o, neuron, norm)
+        self.second = nn.Sequential(*second)
+        same = stride == 1 and i == o
+        self.short = nn.Identity() if same else nn.Conv2d(i, o, 1, stride=stride, bias=False)
+        self.short_norm = nn.Identity() if same or not norm else nn.BatchNorm2d(o)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Spikes."""
+        y: Tensor = self.out(self.second(self.first(x)) + self.short_norm(self.short(x)))
+        return y
+
+
+def build(name: str, neuron: Layer = leaky, norm: bool = True) -> nn.Module:
+    """A network of one step."""
+    if name == "mnist":
+        layers = [*_conv(1, 16, neuron, norm), nn.AvgPool2d(2), *_conv(16, 32, neuron, norm)]
+        layers += [nn.AvgPool2d(2), nn.Flatten(), nn.Linear(32 * 49, 128), neuron()]
+        return nn.Sequential(*layers, nn.Linear(128, 10))
+    if name == "small":
+        layers = [*_conv(3, 64, neuron, norm), *_conv(64, 64, neuron, norm), nn.AvgPool2d(2)]
+        layers += [*_conv(64, 128, neuron, norm), *_conv(128, 128, neuron, norm), nn.AvgPool2d(2)]
+        return nn.Sequential(*layers, nn.Flatten(), nn.Linear(128 * 64, 10))
+    layers, channels = _conv(3, 64, neuron, norm), 64
+    for out, stride in zip((64, 64, 128, 128, 256, 256, 512, 512), (1, 1, 2, 1, 2, 1, 2, 1)):
+        layers.append(Block(channels, out, stride, neuron, norm))
+        channels = out
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, 10))
+
+
+# --- steps --------------------------------------------------------------------------------------
+
+
+def data(name: str, batch: int, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Pictures that are brighter in a stripe that belongs to their class."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.randint(0, 10, (batch,), generator=generator)
+    images = torch.rand(batch, *SHAPES[name], generator=generator)
+    for image, label in zip(images, labels.tolist()):
+        image[:, 2 * label : 2 * label + 4] *= 1.5
+    return images, labels
+
+
+def scores_of_loop(net: nn.Module, x: Tensor) -> Tensor:
+    """Sum of the output over the steps, called step by step."""
+    utils.reset(net)
+    return torch.stack([net(step) for step in x]).sum(0)
+
+
+def stepper(kind: str, net: nn.Module) -> Callable[[Tensor, Tensor], float]:
+    """A function that makes one training step and returns the loss."""
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9)
+    if kind.startswith("fit"):
+        own, state = OwnNet(net, Coding("direct", N_STEPS)), PhaseState()
+
+        def fitted(images: Tensor, labels: Tensor) -> float:
+            x = images.expand(N_STEPS, *images.shape)
+            with precision("bfloat16" if kind == "fit-bfloat16" else "float32"):
+                return PHASES["B"].run(own, (x, labels), optimizer, state)["loss"]
+
+        return fitted
+
+    def looped(images: Tensor, labels: Tensor) -> float:
+        optimizer.zero_grad()
+        x = images.expand(1 if kind == "ann" else N_STEPS, *images.shape)
+        loss = functional.cross_entropy(
+            net(x[0]) if kind == "ann" else scores_of_loop(net, x), labels
+        )
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        return float(loss)
+
+    return looped
+
+
+def measure(name: str, kind: str, batch: int, n_steps: int) -> dict[str, float]:
+    """One row: the median step of this process, and its memory."""
+    torch.manual_seed(0)
+    net = build(name, nn.ReLU if kind == "ann" else leaky)
+    neuron = nn.ReLU if kind == "ann" else leaky
+    stepper(kind, build("mnist", neuron))(
+        *data("mnist", 2)
+    )  # loads the code, which is no memory of a step
+    step, (images, labels) = stepper(kind, net), data(name, batch)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    walls, cpus = [], []
+    for i in range(n_steps + 1):
+        wall, cpu = time.perf_counter(), time.process_time()
+        step(images, labels)
+        if i:
+            walls.append(time.perf_counter() - wall)
+            cpus.append(time.process_time() - cpu)
+    above = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    found = {"wall": statistics.median(walls), "cpu": statistics.median(cpus), "mib": above}
+    return {key: round(value, 4) for key, value in found.items()}
+
+
+# --- checks -------------------------------------------------------------------------------------
+
+
+def check(names: Sequence[str], batch: int) -> bool:
+    """Spikes and gradients of one batch without BatchNorm, and the losses of steps 40 to 50."""
+    good = True
+    for name in names:
+        spikes, gradients = _equal(name, batch)
+        good &= spikes and gradients < 1e-5
+        print(
+            f"{name}: spikes {'equal' if spikes else 'DIFFER'}, gradients differ by {gradients:.1e}",
+            flush=True,
+        )
+    name = names[-1]
+    losses = []
+    for kind in ("loop", "fit"):
+        torch.manual_seed(0)
+        step = stepper(kind, build(name, norm=False))
+        found = [step(*data(name, batch, seed)) for seed in range(50)]
+        losses.append(statistics.fmean(found[40:]))
+    apart = abs(losses[1] / losses[0] - 1)
+    line = f"{losses[0]:.4f} (loop), {losses[1]:.4f} (fit), {apart:.2%} apart"
+    print(f"{name}: mean loss of steps 40 to 50 {line}")
+    return good and apart < 0.02
+
+
+def _equal(name: str, batch: int) -> tuple[bool, float]:
+    """Whether all outputs are equal, and the largest difference of gradients over their size (L2)."""
+    torch.manual_seed(0)
+    net = build(name, norm=False)
+    images, labels = data(name, batch)
+    x = images.expand(N_STEPS, *images.shape)
+    own = OwnNet(net, Coding("direct", N_STEPS))
+    out, found, names = own(x, record=True), [], list(own.neurons)
+    seen: dict[str, list[Tensor]] = {key: [] for key in names}
+    for scores in (lambda: out.scores, lambda: scores_of_loop(net, x)):
+        net.zero_grad()
+        hooks = [
+            own.neurons[key].register_forward_hook(
+                lambda *a, key=key: seen[key].append(a[2].detach())
+            )
+            for key in names
+        ]
+        functional.cross_entropy(scores(), labels).backward()  # type: ignore[no-untyped-call]
+        for hook in hooks:
+            hook.remove()
+        found.append([p.grad.clone() for p in net.parameters()])
+    equal = all(torch.equal(out.recorded[key], torch.stack(seen[key])) for key in names)
+    fired = all(float(out.recorded[key].mean()) > 0 for key in names)
+    pairs = [(float((a - b).norm()), float(b.norm())) for a, b in zip(*found)]
+    return equal and fired, max(difference / size for difference, size in pairs if size)
+
+
+# --- pairs --------------------------------------------------------------------------------------
+
+
+def pairs(args: argparse.Namespace) -> list[dict[str, Any]]:
+    """One row per network and kind: medians over the processes."""
+    kinds = ["loop", "fit", *(["fit-bfloat16"] if has_bfloat16("cpu") else []), "ann"]
+    rows = []
+    for name in args.nets:
+        runs: dict[str, list[dict[str, float]]] = {kind: [] for kind in kinds}
+        for _ in range(args.pairs):
+            for kind in kinds:
+                runs[kind].append(_in_process(name, kind, args))
+        loop = runs["loop"]
+        for kind in kinds:
+            median = {
+                k: statistics.median(run[k] for run in runs[kind]) for k in ("wall", "cpu", "mib")
+            }
+            faster = statistics.median(a["wall"] / b["wall"] for a, b in zip(loop, runs[kind]))
+            cpu = statistics.median(a["cpu"] / b["cpu"] for a, b in zip(loop, runs[kind]))
+            memory = statistics.median(b["mib"] / a["mib"] for a, b in zip(loop, runs[kind]))
+            row = {"net": name, "kind": kind, **median, "images_per_s": args.batch / median["wall"]}
+            rows.append({**row, "faster": faster, "faster_cpu": cpu, "memory": memory})
+            print(
+                f"{name:9s} {kind:13s} {row['images_per_s']:8.1f} images/s {median['cpu']:7.3f} s CPU a step "
+                f"{median['mib']:7.0f} MiB | {faster:5.2f} x the loop, {cpu:5.2f} x by CPU, "
+                f"{memory:4.0%} of its memory",
+                flush=True,
+            )
+    return rows
+
+
+def _in_process(name: str, kind: str, args: argparse.Namespace) -> dict[str, float]:
+    command = [sys.executable, str(Path(__file__).resolve()), "--one", name, kind]
+    command += [
+        "--batch",
+        str(args.batch),
+        "--threads",
+        str(args.threads),
+        "--steps",
+        str(args.steps),
+    ]
+    environment = {"OMP_WAIT_POLICY": "passive", **os.environ}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{name} {kind} failed:\n{done.stderr}")
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def main() -> None:
+    """Print the table or the checks."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--nets", nargs="+", default=["small", "resnet18", "mnist"], choices=sorted(SHAPES)
+    )
+    parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--steps", type=int, default=4, help="timed steps of each process")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--check", action="store_true")
+    parser.add_argument("--one", nargs=2, metavar=("NET", "KIND"), help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    if args.one:
+        print(json.dumps(measure(*args.one, args.batch, args.steps)))
+        return
+    cpu = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    flags = " ".join(flag for flag in FLAGS if f" {flag}" in cpu)
+    print(
+        f"torch {torch.__version__}, {args.threads} threads, CPU flags {flags or 'unknown'}",
+        flush=True,
+    )
+    if args.check:
+        raise SystemExit(0 if check(args.nets, args.batch) else 1)
+    rows = pairs(args)
+    if args.json:
+        print(json.dumps(rows))
+
+
+if __name__ == "__main__":
+    main()
