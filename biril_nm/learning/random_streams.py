@@ -44,6 +44,22 @@ class RandomStreams:
         for integer in (self._x_impulse, self._y_impulse):
             self._integers(integer, 1)
 
+    def _generators(self) -> tuple[np.random.Generator, ...]:
+        return self._x_decay, self._x_impulse, self._y_decay, self._y_impulse, self._rounding
+
+    def state(self) -> list[dict[str, Any]]:
+        """Where the streams are, as plain values."""
+        return [dict(generator.bit_generator.state) for generator in self._generators()]
+
+    def set_state(self, state: list[dict[str, Any]]) -> None:
+        """Go on from :meth:`state`.
+
+        Raises:
+            ValueError, TypeError, KeyError: not a state of these streams.
+        """
+        for generator, each in zip(self._generators(), state, strict=True):
+            generator.bit_generator.state = each
+
     @staticmethod
     def _integers(generator: np.random.Generator, count: int) -> NDArray[Any]:
         return generator.integers(0, TRACE_RANDOM_UNITS, size=count, dtype=int)

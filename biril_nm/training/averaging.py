@@ -27,8 +27,10 @@ def average(nets: Sequence[Net]) -> Net:
     Raises:
         ConfigError: no network, or networks of other shapes.
     """
-    if not nets:
-        raise ConfigError("there are no networks to average; expected at least one")
+    if not len(nets) or not all(isinstance(net, nn.Module) for net in nets):
+        raise ConfigError(
+            "nets are no networks to average; expected a sequence of at least one module"
+        )
     states = [net.state_dict() for net in nets]
     shapes = [{name: value.shape for name, value in state.items()} for state in states]
     if any(other != shapes[0] for other in shapes):

@@ -19,7 +19,7 @@ from biril_nm.arrays import Array
 from biril_nm.hardware_sim.engine.feeds import Feed
 from biril_nm.hardware_sim.engine.program import Program
 from biril_nm.hardware_sim.engine.recorder import Recorder
-from biril_nm.hardware_sim.engine.state import Chunk, make_state, row_length
+from biril_nm.hardware_sim.engine.state import Chunk, State, make_state, row_length
 from biril_nm.hardware_sim.engine.synapses import Synapses
 from biril_nm.hardware_sim.kernels import loops
 from biril_nm.hardware_sim.kernels.lanes import GROUP
@@ -49,6 +49,7 @@ class RunClock:
         chip_time: whether connections take 1 + delay steps (else their slack, in node time).
         period: steps between two clearings of a node, 0 for none.
         active: steps that a gated node is awake after a clearing, 0 for no gate.
+        age: steps that the state has behind it when the run begins.
     """
 
     n_steps: int
@@ -56,6 +57,7 @@ class RunClock:
     chip_time: bool = False
     period: int = 0
     active: int = 0
+    age: int = 0
 
 
 class Loop(Protocol):
@@ -120,6 +122,7 @@ class Worker:
         shape: steps of a chunk and samples of a block.
         loops: components that something else advances, by their names.
         watch: called with each chunk when all its nodes have advanced.
+        state: memory of an earlier run of the same shape; new memory by default.
     """
 
     def __init__(
@@ -131,6 +134,7 @@ class Worker:
         shape: tuple[int, int],
         loops: Mapping[tuple[str, ...], Loop] | None = None,
         watch: Callable[[Chunk], None] = _ignore,
+        state: State | None = None,
     ) -> None:
         self._program, self._feeds, self._clock, self._recorder = program, feeds, clock, recorder
         self._loops, self._watch = loops or {}, watch
@@ -141,7 +145,7 @@ class Worker:
             for name, node in program.compartments.items()
             if not node.memoryless or recorder.probes(name).u.size
         ]
-        self._state = make_state(program, feeds, shape, clock.chip_time, with_u)
+        self._state = state or make_state(program, feeds, shape, clock.chip_time, with_u)
         sizes = program.sizes
         self._arriving = {
             name: np.empty((batch, self._steps, sizes[name]), np.int32)
@@ -159,10 +163,14 @@ class Worker:
 
     def run(self, b0: int) -> None:
         """All chunks of the block of samples from b0, which start from rest."""
+        self._state.clear()
+        self.go_on(b0)
+
+    def go_on(self, b0: int) -> None:
+        """All chunks of the block of samples from b0, which start from their state."""
         size = min(self._clock.batch - b0, self._state.batch)
         state = self._state.samples(size)
         arriving = {name: a[:size] for name, a in self._arriving.items()}
-        state.clear()
         for name, feed in self._feeds.items():
             if feed.constant:
                 feed.load(state.spikes[name][:, :, : self._program.sizes[name]], b0, 0)
@@ -249,7 +257,7 @@ class Worker:
             spikes=chunk.state.spikes[synapses.source],
             start=start,
             lag=synapses.lag if self._clock.chip_time else synapses.slack,
-            first=start - chunk.t0,
+            first=start - chunk.t0 - self._clock.age,
             constant=past is None,
         )
         return Link(source, synapses.weights, self._scratch[synapses.name], synapses.finish)
@@ -257,6 +265,7 @@ class Worker:
     def _node(self, chunk: Chunk, name: str) -> Node:
         """A node as the kernels take it."""
         node, state, clock = self._program.compartments[name], chunk.state, self._clock
+        phase = self._program.latency[name] - clock.age
         return Node(
             Cells(
                 state.spikes[name],
@@ -267,5 +276,5 @@ class Worker:
             ),
             node.registers,
             self._recorder.probes(name),
-            Clock(chunk.b0, chunk.t0, clock.period, self._program.latency[name], clock.active),
+            Clock(chunk.b0, chunk.t0, clock.period, phase, clock.active),
         )

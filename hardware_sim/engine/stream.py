@@ -14,11 +14,24 @@ from biril_nm.hardware_sim.engine.feeds import Feed, StreamFeed
 from biril_nm.hardware_sim.engine.program import Program
 from biril_nm.hw_graph import LoihiGraph
 
-__all__ = ["ChipStream", "chip_stream"]
+__all__ = ["ChipStream", "Stream", "chip_stream"]
 
 
 @dataclass(frozen=True)
-class ChipStream:
+class Stream:
+    """Inputs of a run, and its time.
+
+    Attributes:
+        feeds: the inputs.
+        clock: of the run.
+    """
+
+    feeds: Mapping[str, Feed]
+    clock: RunClock
+
+
+@dataclass(frozen=True)
+class ChipStream(Stream):
     """One stream of samples.
 
     Attributes:
@@ -30,8 +43,6 @@ class ChipStream:
         latency: chip steps from input to node.
     """
 
-    feeds: Mapping[str, Feed]
-    clock: RunClock
     n_steps: int
     batch: int
     latency: Mapping[str, int]

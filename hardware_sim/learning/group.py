@@ -13,7 +13,7 @@ from biril_nm.arrays import Array
 from biril_nm.hardware_sim.engine.layout import node_order
 from biril_nm.hardware_sim.engine.program import Program
 from biril_nm.hardware_sim.engine.state import Chunk
-from biril_nm.hardware_sim.engine.stream import ChipStream
+from biril_nm.hardware_sim.engine.stream import Stream
 from biril_nm.hardware_sim.kernels.learning.plan import (
     GROUP_NODE,
     MOD_EXTERNAL,
@@ -64,15 +64,11 @@ class Group:
     Args:
         graph: the network.
         program: its program, static connections only.
-        stream: the run.
         names: the nodes of the group.
     """
 
-    def __init__(
-        self, graph: LoihiGraph, program: Program, stream: ChipStream, names: tuple[str, ...]
-    ) -> None:
+    def __init__(self, graph: LoihiGraph, program: Program, names: tuple[str, ...]) -> None:
         self._graph, self._program, self.names = graph, program, names
-        self._feeds, self._clock = stream.feeds, stream.clock
         self._start = _starts({name: program.sizes[name] for name in names})
         self._n = sum(program.sizes[name] for name in names)
         self._outside: dict[tuple[str, int], int] = {}  # (name, delay) -> first column of values
@@ -125,7 +121,7 @@ class Group:
         for factor, name in self._graph.plastic[each.name].modulators.items():
             trace = POST_TRACES.index(factor)
             inside = name in self._start
-            delay = self._program.latency[each.target] if name in self._feeds else 0
+            delay = self._program.latency[each.target] if name in self._graph.inputs else 0
             first = self._start[name] if inside else self._column(name, delay)
             plan["mod_kind"][trace] = MOD_NEURONS if inside else MOD_EXTERNAL
             own = np.argsort(node_order(self._graph, name))
@@ -202,9 +198,10 @@ class Group:
 
     # --- running --------------------------------------------------------------------------------
 
-    def run(self, chunk: Chunk, probes: GroupProbes) -> None:
-        """Advance by one chunk; reads what arrives from outside, writes spikes and state."""
-        n_steps = chunk.n_steps
+    def run(self, chunk: Chunk, probes: GroupProbes, stream: Stream) -> None:
+        """Advance by one chunk of a stream; reads what arrives from outside, writes spikes and state."""
+        n_steps, clock = chunk.n_steps, stream.clock
+        t0 = clock.age + chunk.t0
         a = np.concatenate([chunk.arriving[name][0, :n_steps] for name in self.names], axis=1)
         state = self.state
         spikes = np.concatenate([state.s, np.zeros((n_steps, self._n), np.uint8)])
@@ -213,9 +210,9 @@ class Group:
             GroupCells(np.ascontiguousarray(a), spikes, self._past, state.u, state.v),
             self._links,
             PlasticLinks(self._plans, state.store, self._rules),
-            Outside(self._values(chunk), *self._draw(chunk.t0, n_steps)),
+            Outside(self._values(chunk, stream), *self._draw(t0, n_steps)),
             probes,
-            GroupClock(n_steps, chunk.t0, self._clock.period, self._clock.active),
+            GroupClock(n_steps, t0, clock.period, clock.active),
         )
         for name in self.names:
             columns = self.columns(name)
@@ -223,14 +220,14 @@ class Group:
             chunk.state.v[name][0] = state.v[columns]
         state.s[...] = spikes[n_steps:]
 
-    def _values(self, chunk: Chunk) -> Array:
+    def _values(self, chunk: Chunk, stream: Stream) -> Array:
         """Spikes and payloads from outside, one row per step."""
         values = np.zeros((chunk.n_steps, self._width), np.int32)
         for (name, delay), first in self._outside.items():
             size = self._program.sizes[name]
             if delay:
-                feed = self._feeds[name]
-                late = max(0, delay - chunk.t0)
+                feed = stream.feeds[name]
+                late = max(0, delay - chunk.t0 - stream.clock.age)
                 given: Array = np.zeros((1, max(0, chunk.n_steps - late), size), feed.dtype)
                 if given.size:
                     feed.load(given, 0, chunk.t0 + late - delay)
@@ -243,6 +240,27 @@ class Group:
         """Random numbers of each connection for the next steps."""
         drawn = [stream.draw(t0, steps) for stream in self._streams]
         return np.stack([u for u, _ in drawn]), np.stack([i for _, i in drawn])
+
+    # --- memory ---------------------------------------------------------------------------------
+
+    def memory(self) -> dict[str, Array]:
+        """Arrays that go on from step to step, by name; views."""
+        state = self.state
+        more = {f"more{i}": kind.more for i, kind in enumerate(self._nodes)}
+        return {"u": state.u, "v": state.v, "s": state.s, **more, **state.store._asdict()}
+
+    def random_state(self) -> list[Any]:
+        """State of the random streams, as JSON takes it."""
+        return [stream.state() for stream in self._streams]
+
+    def set_random_state(self, states: list[Any]) -> None:
+        """Go on from :meth:`random_state`.
+
+        Raises:
+            ValueError, TypeError, KeyError: states of something else.
+        """
+        for stream, state in zip(self._streams, states, strict=True):
+            stream.set_state(state)
 
     # --- results --------------------------------------------------------------------------------
 

@@ -24,7 +24,7 @@ from biril_nm.hardware_sim.engine.feeds import Feed
 from biril_nm.hardware_sim.engine.program import Program, compile_graph
 from biril_nm.hardware_sim.engine.recorder import Recorder, run_meta
 from biril_nm.hardware_sim.engine.state import Chunk
-from biril_nm.hardware_sim.engine.stream import ChipStream, chip_stream
+from biril_nm.hardware_sim.engine.stream import ChipStream, Stream, chip_stream
 from biril_nm.hardware_sim.kernels.jit import is_loaded
 from biril_nm.hardware_sim.kernels.learning.plan import GroupProbes
 from biril_nm.hardware_sim.kernels.learning.steps import run_group
@@ -35,7 +35,14 @@ from biril_nm.hw_graph.outputs import output_neurons
 from biril_nm.learning.rule import TRACES
 from biril_nm.recording import ConnectionRecording, NodeRecording, Recording
 
-__all__ = ["simulate_learning"]
+__all__ = [
+    "ConnectionRecorder",
+    "LearningLoop",
+    "learned_graph",
+    "learning_program",
+    "make_groups",
+    "simulate_learning",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -50,18 +57,14 @@ def simulate_learning(
     nodes: tuple[str, ...],
 ) -> Recording:
     """Run a graph with plastic connections; arguments are checked by ``simulate``."""
-    program = _learning_program(graph)
+    program = learning_program(graph)
     stream = chip_stream(graph, program, feeds)
     length = stream.clock.n_steps
     wanted = dict.fromkeys(nodes, variables)
     for name in output_neurons(graph):  # the last v of the readout is part of the result
         wanted[name] = tuple(dict.fromkeys((*wanted.get(name, ()), "v")))
     recorder = Recorder(program, length, 1, wanted)
-    groups = [
-        Group(graph, program, stream, component.names)
-        for component in program.order
-        if any(graph.ends[name][1] in component.names for name in graph.plastic)
-    ]
+    groups = make_groups(graph, program)
     if not is_loaded(run_group):
         logger.info(
             "loading the compiled learning loop; the first run on a machine compiles it (half a minute)"
@@ -69,7 +72,10 @@ def simulate_learning(
     kept = [ConnectionRecorder(group, learning_variables, length) for group in groups]
     counter = SampleCounter(stream, program.compartments)
     steps, _ = block_shape(program, stream.clock, 1)
-    loops = {group.names: LearningLoop(group, recorder, each) for group, each in zip(groups, kept)}
+    loops = {
+        group.names: LearningLoop(group, stream, recorder, each)
+        for group, each in zip(groups, kept)
+    }
     Worker(program, stream.feeds, stream.clock, recorder, (steps, 1), loops, counter.watch).run(0)
 
     chip = {name: {v: a[0] for v, a in recorder.rows(name).items()} for name in wanted}
@@ -88,11 +94,11 @@ def simulate_learning(
         chip=lambda: {name: NodeRecording(**rows) for name, rows in shown.items()},
         meta={**run_meta(stream.n_steps, stream.batch), "learn": True},
         connections={name: each for k in kept for name, each in k.recordings().items()},
-        graph=_learned_graph(graph, groups),
+        graph=learned_graph(graph, groups),
     )
 
 
-def _learning_program(graph: LoihiGraph) -> Program:
+def learning_program(graph: LoihiGraph) -> Program:
     """The graph's program with plastic connections taken out; their targets run step by step."""
     program = compile_graph(graph)
     targets = {graph.ends[name][1] for name in graph.plastic}
@@ -118,7 +124,16 @@ def _learning_program(graph: LoihiGraph) -> Program:
     )
 
 
-def _learned_graph(graph: LoihiGraph, groups: list[Group]) -> LoihiGraph:
+def make_groups(graph: LoihiGraph, program: Program) -> list[Group]:
+    """Groups of nodes with a connection that learns; the rest runs as without learning."""
+    return [
+        Group(graph, program, component.names)
+        for component in program.order
+        if any(graph.ends[name][1] in component.names for name in graph.plastic)
+    ]
+
+
+def learned_graph(graph: LoihiGraph, groups: list[Group]) -> LoihiGraph:
     """The graph with the weights and tags that were learned."""
     for group in groups:
         for each in group.plastic:
@@ -168,8 +183,10 @@ class ConnectionRecorder:
 class LearningLoop:
     """Advances a group within a run, and records it."""
 
-    def __init__(self, group: Group, recorder: Recorder, kept: ConnectionRecorder) -> None:
-        self._group, self._kept = group, kept
+    def __init__(
+        self, group: Group, stream: Stream, recorder: Recorder, kept: ConnectionRecorder
+    ) -> None:
+        self._group, self._stream, self._kept = group, stream, kept
         self._probes = {name: recorder.probes(name) for name in group.names}
 
     def run(self, chunk: Chunk) -> None:
@@ -179,7 +196,8 @@ class LearningLoop:
         rows_v = chunk.n_steps if any(probe.v.size for probe in probes.values()) else 0
         u = np.empty((rows_u, group.n_neurons), np.int32)
         v = np.empty((rows_v, group.n_neurons), np.int32)
-        group.run(chunk, GroupProbes(u, v, *self._kept.rows(chunk.t0, chunk.n_steps)))
+        rows = self._kept.rows(chunk.t0, chunk.n_steps)
+        group.run(chunk, GroupProbes(u, v, *rows), self._stream)
         steps = slice(chunk.t0, chunk.t0 + chunk.n_steps)
         for name, probe in probes.items():
             columns = group.columns(name)

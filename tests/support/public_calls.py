@@ -107,6 +107,10 @@ def methods(t: Things) -> Calls:
     graph, file = t.graph, t.folder
     found: dict[Any, dict[str, Any]] = {
         graph.with_node: {"name": "fc", "weight_exp": 1},
+        t.session.run: {"spikes": t.spikes, "record": ("s",), "nodes": ("lif",), "n_threads": 1},
+        t.session.step: {"x": t.spikes[0]},
+        t.session.load_state: {"state": t.session.state},
+        t.stream.in_chip_time: {"spikes": t.spikes},
         graph.shape_of: {"name": "in"},
         graph.incoming: {"neurons": "lif"},
         graph.message_bits_into: {"connection": "fc"},
@@ -204,6 +208,13 @@ def functions(t: Things) -> Calls:
             "learn": False,
             "record_to": None,
             "force": True,
+        },
+        hardware_sim.Simulator: {
+            "graph": graph,
+            "batch": 1,
+            "chip_time": True,
+            "learn": False,
+            "sample_steps": 4,
         },
         hardware_sim.map_to_chip: {"graph": graph, "chip": "loihi2", "n_chips": 1},
         hardware_sim.neurobench_metrics: {"graph": graph, "trace": t.run, "inputs": t.spikes},

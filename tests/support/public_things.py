@@ -58,6 +58,8 @@ class Things:
         self.labels = np.array([0, 1])
         self.coding = Coding("spikes", 4)
         self.run = hardware_sim.simulate(self.graph, self.spikes, ("s", "v"))
+        self.session = hardware_sim.Simulator(self.graph, batch=2)
+        self.stream = hardware_sim.Simulator(self.graph, chip_time=True, sample_steps=4)
         self.placement = hardware_sim.map_to_chip(self.graph)
         self.activity = hardware_sim.Activity.of(self.graph, self.run, self.spikes)
         self.config = models.ModelConfig((1, 4, 4), 2, channels=(2,), hidden=(3,))

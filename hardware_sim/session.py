@@ -1,0 +1,377 @@
+"""``Simulator``: a network that goes on between calls, for streams and closed loops."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from biril_nm.arguments import Count, checked
+from biril_nm.arrays import Array
+from biril_nm.errors import ConfigError
+from biril_nm.hardware_sim.engine.blocks import RunClock, Worker, block_shape
+from biril_nm.hardware_sim.engine.feeds import Feed
+from biril_nm.hardware_sim.engine.program import Program, compile_graph
+from biril_nm.hardware_sim.engine.recorder import Recorder, run_meta
+from biril_nm.hardware_sim.engine.state import Chunk, State, make_state
+from biril_nm.hardware_sim.engine.stream import Stream
+from biril_nm.hardware_sim.learning.group import Group
+from biril_nm.hardware_sim.learning.stream import (
+    ConnectionRecorder,
+    LearningLoop,
+    learned_graph,
+    learning_program,
+    make_groups,
+)
+from biril_nm.hw_graph import LoihiGraph
+from biril_nm.hw_graph.inputs import check_arrays, check_values
+from biril_nm.hw_graph.outputs import output_neurons
+from biril_nm.recording import Recording, recorded_nodes, split_variables
+
+__all__ = ["Simulator"]
+
+LONG = 1 << 20  # steps: blocks are as long as their scratch memory allows
+AGE = "age"
+
+
+@dataclass(frozen=True)
+class SessionFeed(Feed):
+    """Input of one run of a session; steps before 0 are those of earlier runs.
+
+    Attributes:
+        past: (n_past, batch, size) last rows of earlier runs, oldest first.
+    """
+
+    past: Array = field(default_factory=lambda: np.zeros((0, 0, 0), np.int32))
+
+    @property
+    def constant(self) -> bool:
+        """Every step has a row of its own, which later runs may read."""
+        return False
+
+    def load(self, out: NDArray[Any], b0: int, t0: int) -> None:
+        """Write the samples from b0 and steps from t0, which may be negative, that fit ``out``."""
+        n_past = min(max(0, -t0), out.shape[1])
+        if n_past:
+            first = len(self.past) + t0
+            rows = self.past[first : first + n_past, b0 : b0 + len(out)]
+            out[:, :n_past] = rows.swapaxes(0, 1)
+        if out.shape[1] > n_past:
+            super().load(out[:, n_past:], b0, max(t0, 0))
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Samples that one thread advances."""
+
+    first: int
+    state: State
+
+
+class Simulator:
+    """A network whose state goes on from call to call, bit for bit as one long run.
+
+    In node time, index t of every population answers input step t, as in
+    :func:`biril_nm.hardware_sim.simulate`. In chip time index t is step t of the chip: each connection takes
+    1 + delay steps, and a population answers input step t at ``t + graph.latency[name]``. What learns runs
+    in chip time, as one instance; traces, random streams and learning epochs go on as well.
+
+    Args:
+        graph: the integer network.
+        batch: instances side by side, each with a state of its own.
+        chip_time: whether steps are those of the chip.
+        learn: whether plastic connections change; implies ``chip_time``.
+        sample_steps: in chip time, steps of a sample: u and v start each sample from rest, every
+            ``graph.sample_period(sample_steps)`` steps. By default one stream without samples.
+
+    Raises:
+        ConfigError: arguments that do not fit each other or the graph.
+        RangeError: weights that Lava could not carry.
+    """
+
+    @checked
+    def __init__(
+        self,
+        graph: LoihiGraph,
+        batch: Count = 1,
+        chip_time: bool = False,
+        learn: bool = False,
+        sample_steps: Count | None = None,
+    ) -> None:
+        self._check(graph, batch, chip_time or learn, learn, sample_steps)
+        self._graph, self.batch, self.learns = graph, batch, learn
+        program = learning_program(graph) if learn else compile_graph(graph)
+        self._program: Program = program
+        period = graph.sample_period(sample_steps) if sample_steps else 0
+        gate = sample_steps if sample_steps and program.max_slack else 0
+        self._clock = RunClock(LONG, batch, chip_time or learn, period, gate or 0)
+        self._steps, size = block_shape(program, self._clock, 1)
+        feeds = {name: self._feed(name, None) for name in graph.inputs}
+        kept = [name for name, node in program.compartments.items() if not node.memoryless]
+        self._blocks = [
+            _Block(first, make_state(program, feeds, (self._steps, n), self._clock.chip_time, kept))
+            for first in range(0, batch, size)
+            for n in (min(size, batch - first),)
+        ]
+        self._outputs = tuple(output_neurons(graph))
+        self.reset()
+
+    @staticmethod
+    def _check(
+        graph: LoihiGraph, batch: int, chip_time: bool, learn: bool, sample_steps: int | None
+    ) -> None:
+        if batch < 1:
+            raise ConfigError(f"batch is {batch}; expected at least 1")
+        if learn and not graph.plastic:
+            raise ConfigError(
+                "learn=True, but no connection of the graph has a learning rule; make one plastic with "
+                "graph.with_node(name, rule=...)"
+            )
+        if learn and batch > 1:
+            raise ConfigError(
+                f"batch is {batch}; expected 1, since weights that learn belong to one instance"
+            )
+        if sample_steps is not None and not (chip_time and sample_steps > 0):
+            raise ConfigError(
+                f"sample_steps is {sample_steps}; expected at least 1, and chip_time=True. In node time call "
+                f"reset() between samples"
+            )
+
+    # --- running --------------------------------------------------------------------------------
+
+    @property
+    def steps_done(self) -> int:
+        """Steps since the last reset."""
+        return self._age
+
+    def reset(self) -> None:
+        """Bring everything to rest: no spikes under way, and what was learned is forgotten."""
+        self._age = 0
+        for block in self._blocks:
+            block.state.clear()
+            for rows in block.state.spikes.values():
+                rows[...] = 0
+        self._groups: list[Group] = make_groups(self._graph, self._program) if self.learns else []
+        late = max(self._program.latency.values()) if self.learns else 0
+        self._past = {
+            name: np.zeros((late, self.batch, self._program.sizes[name]), np.int32)
+            for name in self._graph.inputs
+        }
+
+    @checked
+    def run(
+        self,
+        spikes: Any,
+        record: Iterable[str] | str = ("s",),
+        nodes: Iterable[str] | None = None,
+        n_threads: Count = 1,
+    ) -> Recording:
+        """Go on for some steps.
+
+        Args:
+            spikes: integers ``(n_steps, batch, *shape)``, or a dict of them by input name.
+            record: variables, as :func:`biril_nm.hardware_sim.simulate` takes them.
+            nodes: names of the Neurons nodes to record; all by default.
+            n_threads: threads over instances.
+
+        Returns:
+            What these steps gave, ``(n_steps, batch, *shape)``, and the spikes of these steps.
+
+        Raises:
+            ConfigError: names, shapes or dtypes that do not fit.
+            RangeError: values that an input does not carry. The state is as before.
+        """
+        variables, of_learning = split_variables(record, self.learns)
+        wanted = dict.fromkeys(recorded_nodes(self._graph, nodes), variables)
+        arrays = self._arrays(spikes)
+        n_steps = len(next(iter(arrays.values())))
+        clock = replace(self._clock, n_steps=n_steps, age=self._age)
+        feeds = {name: self._feed(name, array) for name, array in arrays.items()}
+        recorder = Recorder(self._program, n_steps, self.batch, wanted)
+        kept = [ConnectionRecorder(group, of_learning, n_steps) for group in self._groups]
+        stream = Stream(feeds, clock)
+        loops = {
+            group.names: LearningLoop(group, stream, recorder, each)
+            for group, each in zip(self._groups, kept)
+        }
+
+        learning = [name for group in self._groups for name in group.names]
+
+        def count(chunk: Chunk) -> None:  # what kernels count, but for groups
+            for name in learning:
+                found = chunk.spikes(name, self._program.sizes[name])
+                recorder.count(name, int(np.count_nonzero(found)))
+
+        def go_on(block: _Block) -> None:
+            state = self._with_u(block.state, recorder)
+            shape = (self._steps, block.state.batch)
+            worker = Worker(self._program, feeds, clock, recorder, shape, loops, count, state)
+            worker.go_on(block.first)
+
+        self._each_block(go_on, n_threads)
+        self._age += n_steps
+        self._keep(feeds)
+        return Recording(
+            recorder.recordings(),
+            recorder.n_spikes,
+            recorder.v_last(),
+            meta={**run_meta(n_steps, self.batch), "age": self._age},
+            connections={name: each for k in kept for name, each in k.recordings().items()},
+            graph=self.graph if self.learns else None,
+        )
+
+    @checked
+    def step(self, x: Any) -> Any:
+        """Go on for one step.
+
+        Args:
+            x: integers ``(batch, *shape)``, or a dict of them by input name.
+
+        Returns:
+            Spikes of the output population ``(batch, *shape)``; a dict by name for several.
+        """
+        given = {name: [array] for name, array in x.items()} if isinstance(x, Mapping) else [x]
+        found = self.run(given, ("s",), self._outputs)
+        out = {name: np.asarray(found[name].s)[0] for name in self._outputs}
+        return out if len(out) != 1 else next(iter(out.values()))
+
+    @checked
+    def in_chip_time(self, spikes: Any) -> dict[str, Array]:
+        """Samples as the chip receives them, one after the other: ``(n_chip_steps, 1, *shape)`` by input.
+
+        Args:
+            spikes: integers ``(sample_steps, n_samples, *shape)``, or a dict of them by input name.
+
+        Raises:
+            ConfigError: the session has no samples, or they have another length.
+        """
+        period = self._clock.period
+        arrays = check_arrays(self._graph.inputs, spikes, self._graph.modulator_inputs)
+        n_steps = len(next(iter(arrays.values())))
+        if not period or self._graph.sample_period(n_steps) != period:
+            raise ConfigError(
+                f"the samples have {n_steps} steps, and the session was made with sample_steps that give a "
+                f"period of {period}; expected the same. Pass sample_steps={n_steps} to Simulator"
+            )
+        return {name: _sample_rows(array, period) for name, array in arrays.items()}
+
+    def _arrays(self, spikes: Any) -> dict[str, NDArray[Any]]:
+        optional = () if self.learns else self._graph.modulator_inputs
+        arrays = check_arrays(self._graph.inputs, spikes, optional)
+        found = {a.shape[1] for a in arrays.values()}
+        if found != {self.batch}:
+            raise ConfigError(
+                f"the spikes have {sorted(found)} samples; expected {self.batch}, the instances of this "
+                f"session"
+            )
+        check_values(self._graph.inputs, arrays)
+        return arrays
+
+    def _feed(self, name: str, values: NDArray[Any] | None) -> SessionFeed:
+        node = self._graph.inputs[name]
+        if values is None:
+            values = np.zeros((1, self.batch, *node.shape), np.int32)
+            return SessionFeed(values, node, lambda: None)
+        refuse = partial(check_values, self._graph.inputs, {name: values})
+        return SessionFeed(values, node, refuse, self._past[name])
+
+    def _keep(self, feeds: Mapping[str, SessionFeed]) -> None:
+        """The last rows of the inputs, which connections of learning groups still read."""
+        for name, feed in feeds.items():
+            n_past = len(self._past[name])
+            if n_past:
+                rows = feed.values.reshape(*feed.values.shape[:2], -1)[-n_past:]
+                self._past[name] = np.concatenate([feed.past, rows.astype(np.int32)])[-n_past:]
+
+    def _with_u(self, state: State, recorder: Recorder) -> State:
+        """U of neurons that forget it has room only while it is recorded."""
+        changed = {
+            name: np.empty((state.batch, self._program.sizes[name]), np.int32)
+            for name, node in self._program.compartments.items()
+            if node.memoryless and recorder.probes(name).u.size
+        }
+        return replace(state, u={**state.u, **changed}) if changed else state
+
+    def _each_block(self, work: Any, n_threads: int) -> None:
+        if n_threads == 1 or len(self._blocks) == 1:
+            for block in self._blocks:
+                work(block)
+            return
+        with ThreadPoolExecutor(n_threads, "biril-sim") as pool:
+            list(pool.map(work, self._blocks))
+
+    # --- state ----------------------------------------------------------------------------------
+
+    @property
+    def graph(self) -> LoihiGraph:
+        """The network as it is now, with what was learned."""
+        return learned_graph(self._graph, self._groups)
+
+    @property
+    def state(self) -> dict[str, Array]:
+        """A copy of all that goes on, as plain arrays that ``np.savez`` can write."""
+        found = {name: array.copy() for name, array in self._views().items()}
+        for i, group in enumerate(self._groups):
+            text = json.dumps(group.random_state()).encode()
+            found[f"{i}/random"] = np.frombuffer(text, np.uint8)
+        return {AGE: np.array(self._age), **found}
+
+    @checked
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Go back to a state of this network.
+
+        Raises:
+            ConfigError: it is not one of a session like this.
+        """
+        views = self._views()
+        random = {f"{i}/random" for i in range(len(self._groups))}
+        expected = {AGE, *views, *random}
+        if set(state) != expected:
+            raise ConfigError(
+                f"the state has {sorted(set(state) ^ expected)[:8]} too much or too little; expected that of "
+                f"a session of the same network and settings"
+            )
+        given = {name: np.asarray(state[name]) for name in state}
+        for name, view in views.items():
+            if given[name].shape != view.shape or given[name].dtype != view.dtype:
+                raise ConfigError(
+                    f"'{name}' of the state is {given[name].dtype}{given[name].shape}; expected "
+                    f"{view.dtype}{view.shape}, as in a session of the same network and settings"
+                )
+        try:
+            age = int(given[AGE])
+            streams = [json.loads(given[f"{i}/random"].tobytes()) for i in range(len(self._groups))]
+            for group, found in zip(self._groups, streams):
+                group.set_random_state(found)
+        except (ValueError, TypeError, KeyError) as error:
+            raise ConfigError(f"the state is damaged: {error}") from error
+        for name, view in views.items():
+            view[...] = given[name]
+        self._age = age
+
+    def _views(self) -> dict[str, Array]:
+        """Everything that goes on but random numbers, as views by name."""
+        found: dict[str, Array] = {f"past/{name}": rows for name, rows in self._past.items()}
+        for block in self._blocks:
+            state, first = block.state, block.first
+            for name, past in state.past.items():
+                found[f"{first}/s/{name}"] = state.spikes[name][:, :past]
+            for word, arrays in (("u", state.u), ("v", state.v), ("more", state.more)):
+                found.update((f"{first}/{word}/{name}", array) for name, array in arrays.items())
+        for i, group in enumerate(self._groups):
+            found.update((f"{i}/group/{name}", array) for name, array in group.memory().items())
+        return found
+
+
+def _sample_rows(samples: NDArray[Any], period: int) -> Array:
+    """``(n_steps, n_samples, *shape)`` as one stream ``(n_samples * period, 1, *shape)``."""
+    n_steps, n_samples = samples.shape[:2]
+    rows = np.zeros((n_samples, period, *samples.shape[2:]), samples.dtype)
+    rows[:, :n_steps] = samples.swapaxes(0, 1)
+    return rows.reshape(n_samples * period, 1, *samples.shape[2:])
