@@ -20,6 +20,7 @@ import numba
 from numba.extending import intrinsic, overload
 
 from biril_nm import compartments, loihi
+from biril_nm.hardware_sim.kernels.cache_folder import is_private
 
 try:
     import fcntl
@@ -61,14 +62,14 @@ PART_OPTIONS: dict[str, Any] = {
 def kernel(function: F) -> F:
     """Compile a loop that Python calls, and keep the machine code on disk between runs.
 
-    numba caches beside the module, or in the user's cache folder; where neither can be written the
-    code is compiled again in each process.
+    numba caches beside the module, or in the user's cache folder. Where neither can be written, or others
+    can write it, the code is compiled again in each process.
     """
     try:
         compiled = numba.njit(function, cache=True, **OPTIONS)
     except RuntimeError:  # numba: "no locator available": no folder for the cache
         return cast(F, numba.njit(function, **OPTIONS))
-    if not _stamp_with_all_sources(compiled):
+    if not (_stamp_with_all_sources(compiled) and is_private(_cache_folder(compiled))):
         return cast(F, numba.njit(function, **OPTIONS))
     _compile_in_turn(compiled)
     return cast(F, compiled)
@@ -144,6 +145,10 @@ def _stamp_with_all_sources(compiled: Any) -> bool:
     index._source_stamp = source_digest() + _digest_outside(compiled.py_func)
     _compile_damaged_anew(index)
     return True
+
+
+def _cache_folder(compiled: Any) -> Path:
+    return Path(compiled._cache._cache_file._index_path).parent
 
 
 def _compile_damaged_anew(index: Any) -> None:

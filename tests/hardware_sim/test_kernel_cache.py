@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 import threading
 import time
+from pathlib import Path
 
 import numba
 import numpy as np
 import pytest
 
-from biril_nm.hardware_sim.kernels import jit
+from biril_nm.hardware_sim.kernels import cache_folder, jit
 
 DAMAGE = {
     "nothing": lambda data: data,
@@ -67,6 +69,26 @@ def test_a_cache_that_cannot_be_written_is_done_without(little, monkeypatch):
     monkeypatch.setattr(numba.core.caching.IndexDataCacheFile, "_open_for_write", full)
     assert little() == (42, 0)
     assert little() == (42, 0)
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="folders of users are private on Windows")
+@pytest.mark.parametrize("access", ["mode", "owner"])
+def test_a_cache_that_others_can_write_is_not_used(access, little, monkeypatch, tmp_path, caplog):
+    assert little() == (42, 0)
+    (file,) = (tmp_path / "cache").rglob("*.nbi")
+    if access == "mode":
+        file.parent.chmod(0o777)
+    else:
+        real = cache_folder.owner_of
+        others = {file.parent: 1 + max(os.getuid(), real(Path(cache_folder.__file__)))}
+        monkeypatch.setattr(cache_folder, "owner_of", lambda path: others.get(path) or real(path))
+    cache_folder.is_private.cache_clear()
+    before = {path: path.stat().st_mtime_ns for path in file.parent.iterdir()}
+    assert [little(), little()] == [(42, 0), (42, 0)]
+    assert {path: path.stat().st_mtime_ns for path in file.parent.iterdir()} == before
+    assert "can be written by others" in caplog.text
+    assert caplog.text.count("Set NUMBA_CACHE_DIR") == 1
+    cache_folder.is_private.cache_clear()
 
 
 @pytest.fixture
