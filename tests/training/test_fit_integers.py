@@ -13,7 +13,7 @@ from biril_nm.coding import Coding
 from biril_nm.data import Batches, load_data
 from biril_nm.errors import ConfigError
 from biril_nm.evaluation.accuracy import evaluate_graph
-from biril_nm.hw_graph import LoihiGraph
+from biril_nm.hw_graph import LoihiGraph, Sparse
 from biril_nm.models import ModelConfig
 from biril_nm.parity import check_parity
 from biril_nm.training import TrainConfig, evaluate, fit
@@ -73,6 +73,19 @@ def test_local_rules_move_the_latents_of_hidden_connections(parent, digits, sche
     changed = {name for name, p in net.named_parameters() if not torch.equal(p, before[name])}
     (plastic,) = (name for name, p in net.named_parameters() if p is link.weight)
     assert plastic in changed and (changed == {plastic} or schedule != "S")
+
+
+def test_paths_around_a_block_stay_as_they_are(digits):
+    config = replace(CONFIG, channels=(4, 4), depths=(1,))
+    net = quantized(build_model("resnet", config, 0).eval(), "4")
+    (skip,) = (name for name, node in net.base.connections.items() if isinstance(node, Sparse))
+    before = net.connection(skip).weight.detach().clone()
+    fit(net, loaders(digits.head(100)), settings(epochs=1, lr=5e-3))
+    assert torch.equal(net.connection(skip).weight, before) and len(before.unique()) == 1
+    graph, x = net.graph(), net.encode(digits.test.values(slice(4))).numpy()
+    assert graph.connections != net.base.connections
+    found = check_parity(graph, x, ("torch", "sim"), net=net)
+    assert found.ok and found.integer_engines == ("torch", "sim")
 
 
 class _StopsError(Exception):

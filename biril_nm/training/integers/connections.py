@@ -116,7 +116,9 @@ class QuantizedConnection(nn.Module):
                 latent = (
                     torch.as_tensor(np.ascontiguousarray(wanted)) * self.unit / self.step / rows
                 )
-                self.weight = nn.Parameter(latent.float())
+                # Spikes that are passed on as they are (around a block) stay equal, in units of v.
+                learns = not (isinstance(node, Sparse) and wanted.size and np.ptp(wanted) == 0)
+                self.weight = nn.Parameter(latent.float(), requires_grad=learns)
 
     @property
     def unit(self) -> float:
