@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Collection, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -37,6 +37,7 @@ __all__ = ["FoldedPlan", "StepsRun", "plan"]
 
 SAMPLES, STEPS = 3, 2  # of the run that looks for operations that mix samples
 CLOSE = {"rtol": 1e-4, "atol": 1e-5}  # sums over other sizes may round differently
+WEIGHTED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 NORMS = (nn.modules.batchnorm._NormBase,)
 RANDOM = (nn.modules.dropout._DropoutNd,)
 RANDOM_FUNCTIONS = (
@@ -142,6 +143,7 @@ class _Run:
         self.size = Size(x.shape[0], x.shape[1])
         self.values: dict[fx.Node, Signal] = {}
         self.names: Collection[str] = ()
+        self.binary: set[Any] = set()  # neurons whose result is 0 and 1
         self.pooled: set[fx.Node] = set()  # poolings that the neurons before them have done
         self.membranes: dict[str, Tensor] = {}
         self.recorded: dict[str, Tensor] = {}
@@ -184,6 +186,8 @@ class _Run:
         spikes, self.membranes[name], rest = found
         if fused and pool is not None:
             self.pooled.add(pool)
+        elif can_unroll(cast(Any, neuron)) and not _gives_tuple(cast(Any, neuron)):
+            self.binary.add(node)
         if name in self.names:
             self.recorded[name] = spikes.detach()
         folded = spikes.flatten(0, 1)
@@ -219,13 +223,31 @@ class _Run:
             value = self.call(node, function, lambda signal: signal.value)
             constant = self.size.constant(value) if ONCE in forms else Signal(PLAIN, value)
             return _with_rows(node, constant)
-        value = self.call(node, function, lambda signal: signal.folded(self.size))
+        with self.packed(node, function):
+            value = self.call(node, function, lambda signal: signal.folded(self.size))
         if not tensors(value):
             value = self.call(node, function, lambda signal: signal.at(0, self.size))
             return _with_rows(node, Signal(PLAIN, value))
         if self.size.rows_fit(value, self.size.n_steps * self.size.batch):
             return Signal(FOLDED, value)
         return self.stepped(node, function)
+
+    def packed(self, node: fx.Node, function: Callable[..., Any]) -> AbstractContextManager[Any]:
+        """Weight layers keep spikes for their backward pass as bytes."""
+        source = node.args[0] if node.args else None
+        if not isinstance(function, WEIGHTED) or source not in self.binary:
+            return nullcontext()
+        spikes = self.values[cast(fx.Node, source)].value
+        place, shape = spikes.data_ptr(), spikes.shape
+
+        def pack(kept: Tensor) -> Tensor:
+            alike = kept.data_ptr() == place and kept.shape == shape and kept.dtype == torch.float32
+            return kept.to(torch.bool) if alike else kept
+
+        def unpack(kept: Tensor) -> Tensor:
+            return kept.to(torch.float32) if kept.dtype == torch.bool else kept
+
+        return torch.autograd.graph.saved_tensors_hooks(pack, unpack)
 
     def differs_by_step(self, function: Callable[..., Any]) -> bool:
         """Whether a layer needs all steps of a constant value: for more than one value, or to be random."""
