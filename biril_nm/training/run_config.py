@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -194,4 +195,20 @@ def _without_none(values: Mapping[str, Any]) -> dict[str, Any]:
         key: _without_none(value) if isinstance(value, Mapping) else value
         for key, value in values.items()
         if value is not None
+    }
+
+
+def __getattr__(name: str) -> Any:
+    """Settings by data set, which are recipes now."""
+    if name != "RECIPES":
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    warnings.warn("'RECIPES' is now 'biril_nm.recipes'", DeprecationWarning, stacklevel=2)
+    found = {recipe: read_recipe(recipe) for recipe in ("digits", "mnist")}
+    return {
+        recipe: {
+            k: v
+            for k, v in {**values, **values.get("train", {})}.items()
+            if k not in ("train", "dataset")
+        }
+        for recipe, values in found.items()
     }

@@ -13,7 +13,7 @@ import biril_nm as bnm
 from biril_nm.data import make_loaders
 from biril_nm.errors import ConfigError, DivergedError
 from biril_nm.storage import read_json_lines
-from biril_nm.training import Callback, TrainConfig, fit
+from biril_nm.training import Callback, TrainConfig, fit, run_config
 from biril_nm.training.phases import PHASES, Phase
 from biril_nm.training.run_config import RunConfig
 from tests.support.digits import DIGITS
@@ -136,3 +136,10 @@ def test_what_is_written_is_json_that_is_read_again(tmp_path):
     assert [json.loads(line) for line in text.splitlines()] == read_json_lines(
         tmp_path / "run" / "metrics.jsonl"
     )
+
+
+def test_the_old_table_of_recipes_is_what_it_was():
+    with pytest.deprecated_call(match="'RECIPES' is now 'biril_nm.recipes'"):
+        found = run_config.RECIPES
+    assert found["digits"] == {"batch_size": 32, "lr": 4e-3}
+    assert found["mnist"] == {"batch_size": 64, "lr": 2e-3, "crop_pad": 2}
