@@ -88,7 +88,7 @@ def _program(python: Path | None) -> str:
 
 
 def _python_version(python: str) -> tuple[int, int]:
-    code = "import sys; print(*sys.version_info[:2])"
+    code = "import sys; sys.stdout.write('%d %d' % sys.version_info[:2])"
     try:
         done = subprocess.run(
             [python, "-c", code], capture_output=True, text=True, timeout=60, check=True

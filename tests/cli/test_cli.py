@@ -247,7 +247,7 @@ def test_unknown_names_list_the_known_ones(run_dir, tmp_path):
         "nir, loihi, lava",
     )
     refused(biril("train", "--dataset", "imagenet", "--out", tmp_path / "o"), "digits, mnist")
-    refused(biril("train", "--model", "vgg", "--out", tmp_path / "o"), "convnet")
+    refused(biril("train", "--model", "alexnet", "--out", tmp_path / "o"), "convnet")
     refused(biril("train", "--schedule", "BXB", "--out", tmp_path / "o"), "BXB")
     refused(biril("eval", run_dir / "model.pt", "--backend", "gpu"), "torch, sim, lava")
     assert not (tmp_path / "o").exists()
