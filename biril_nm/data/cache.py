@@ -25,7 +25,7 @@ from biril_nm.storage import atomic_directory, map_npy, read_json
 __all__ = ["CACHE_VARIABLE", "cache_folder", "files_key", "packed"]
 
 CACHE_VARIABLE = "BIRIL_CACHE"
-VERSION = 1  # of the layout, and of what is computed
+VERSION = 2  # of the layout, and of what is computed
 ABOUT, VALUES, LABELS = "about.json", "values.npy", "labels.npy"
 MAX_ABOUT_BYTES = 1 << 16
 HEADER_BYTES = 182  # with the 10 bytes before it a multiple of 64
@@ -41,10 +41,17 @@ def cache_folder() -> Path:
 
 
 def files_key(root: Path, files: Iterable[Path]) -> str:
-    """A text that changes whenever a file is changed, added or removed."""
+    """A text that changes whenever a file is changed, added or removed.
+
+    Raises:
+        FileFormatError: a file that is not there.
+    """
     total = hashlib.sha256()
     for path in files:
-        state = path.stat()
+        try:
+            state = path.stat()
+        except OSError as error:  # a link to nothing, or a file that went away
+            raise FileFormatError(f"file '{path}' cannot be read: {error.strerror}") from error
         line = f"{path.relative_to(root).as_posix()}\0{state.st_size}\0{state.st_mtime_ns}\n"
         total.update(line.encode("utf-8", "surrogateescape"))
     return total.hexdigest()

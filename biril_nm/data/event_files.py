@@ -5,7 +5,7 @@ Files are hostile: they are opened as regular files of bounded size, and nothing
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ BIN_BYTES = 5  # of an event
 BIN_OVERFLOW_ROW = 240  # no event: the clock has run over (tonic/io.py read_mnist_file)
 BIN_OVERFLOW_US = 1 << 13
 AEDAT2 = b"#!AER-DAT2.0"
+AEDAT2_BYTES = 8  # of an event
 DVS128_TOP = 127
 
 
@@ -54,9 +55,13 @@ def _aedat2(path: Path) -> NDArray[Any]:
     start = 0
     while data[start : start + 1] == b"#" and (end := data.find(b"\n", start)) >= 0:
         start = end + 1
-    count = (len(data) - start) // 8
-    raw = np.frombuffer(data, ">u4", 2 * count, start).reshape(-1, 2).astype(np.int64)
-    events = np.zeros(count, EVENT)
+    if (len(data) - start) % AEDAT2_BYTES:
+        raise FileFormatError(
+            f"'{path}' has {len(data) - start} bytes after its header; expected a multiple of "
+            f"{AEDAT2_BYTES}, the bytes of an event"
+        )
+    raw = np.frombuffer(data, ">u4", offset=start).reshape(-1, 2).astype(np.int64)
+    events = np.zeros(len(raw), EVENT)
     events["x"] = DVS128_TOP - ((raw[:, 0] >> 1) & DVS128_TOP)
     events["y"] = DVS128_TOP - ((raw[:, 0] >> 8) & DVS128_TOP)
     events["p"], events["t"] = 1 - (raw[:, 0] & 1), raw[:, 1]
@@ -70,11 +75,12 @@ def _npy(path: Path) -> NDArray[Any]:
             forms: Any = np.lib.format
             version = forms.read_magic(stream)
             read = getattr(forms, f"read_array_header_{version[0]}_0")
-            shape, _, dtype = read(stream)
+            shape, fortran, dtype = read(stream)
             if dtype.hasobject:
                 raise ValueError("it holds objects")
-            found = np.frombuffer(stream.read(MAX_BYTES), dtype).reshape(shape)
-        except (ValueError, AttributeError, TypeError) as error:
+            flat = np.frombuffer(stream.read(MAX_BYTES), dtype)
+            found = flat.reshape(shape, order="F" if fortran else "C")
+        except (ValueError, AttributeError, TypeError, OverflowError) as error:
             raise FileFormatError(f"'{path}' is not an array of events: {error}") from error
     return found if found.dtype.names else _columns(found, path)
 
@@ -85,31 +91,38 @@ def _columns(found: NDArray[Any], path: Path) -> NDArray[Any]:
             f"'{path}' holds {found.dtype} in shape {found.shape}; expected columns x, y, t, p, or fields of "
             f"these names"
         )
-    events = np.zeros(len(found), EVENT)
-    for i, name in enumerate(EVENT.names or ()):
-        events[name] = found[:, i]
+    return _fields(dict(zip(EVENT.names or (), found.T)))
+
+
+def _fields(arrays: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
+    """Arrays (n,) as fields of their own types, which :func:`as_events` checks."""
+    count = len(next(iter(arrays.values())))
+    events = np.zeros(count, [(name, array.dtype) for name, array in arrays.items()])
+    for name, array in arrays.items():
+        events[name] = array
     return events
 
 
 def _npz(path: Path) -> NDArray[Any]:
     arrays = read_npz(path)
     names = EVENT.names or ()
-    if not set(names) <= set(arrays) or len({arrays[name].shape for name in names}) != 1:
+    shapes = {arrays[name].shape for name in names if name in arrays}
+    if not set(names) <= set(arrays) or len(shapes) != 1 or len(shapes.pop()) != 1:
         raise FileFormatError(
             f"'{path}' holds arrays {sorted(arrays)}; expected x, y, t and p of one shape (n,)"
         )
-    return _columns(np.stack([arrays[name] for name in names], axis=-1), path)
+    return _fields({name: arrays[name] for name in names})
 
 
 def _aedat4(path: Path) -> NDArray[Any]:
     open_regular(path).close()
     read = library("tonic", f"read '{path}'").io.read_aedat4
+    renamed = {"on": "p", "polarity": "p", "timestamp": "t"}
     try:
         found = read(str(path))
+        found.dtype.names = [renamed.get(name, name) for name in found.dtype.names]
     except Exception as error:  # decoders raise anything on damaged files
         raise FileFormatError(f"'{path}' cannot be read: {error}") from error
-    renamed = {"on": "p", "polarity": "p", "timestamp": "t"}
-    found.dtype.names = [renamed.get(name, name) for name in found.dtype.names]
     return np.asarray(found)
 
 

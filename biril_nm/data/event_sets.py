@@ -69,7 +69,7 @@ def _samples(
     length = settings.window_us
     for path, label in zip(files, labels):
         events = read_events(path)
-        parts = windows(events, length) if length else (events,)
+        parts = windows(events, length, f"'{path}'") if length else (events,)
         for each in parts:
             yield count_frames(each, settings, length or None, f"'{path}'"), label
 
@@ -155,7 +155,15 @@ def _open(request: Request, name: str, arguments: Mapping[str, Any]) -> Any:
     if request.download:
         fetch(request, load, "tonic")
     else:
-        load(None)
+        try:
+            load(None)
+        except BirilError:
+            raise
+        except Exception as error:  # readers raise anything on damaged files
+            raise FileFormatError(
+                f"{request.source.title} in '{request.folder()}' cannot be read: {error}. Get its files "
+                f"anew"
+            ) from error
     return made[0]
 
 
@@ -177,11 +185,11 @@ def _of_tonic(
         what = f"sample {row} of {type(found).__name__}"
         try:
             events, target = found[int(row)]
+            label = int(known.get(target, target))
         except BirilError:
             raise
         except Exception as error:  # readers raise anything on damaged files
             raise FileFormatError(f"{what} cannot be read: {error}") from error
-        label = int(known.get(target, target))
         yield count_frames(as_events(events, what), settings, what=what), label
 
 

@@ -20,6 +20,8 @@ EVENT = np.dtype([("x", np.int32), ("y", np.int32), ("t", np.int64), ("p", np.in
 FIELDS = ("x", "y", "t", "p")
 BY = ("count", "time")
 MAX_COUNT = 255  # of a byte
+MAX_SPAN_US = 1 << 40  # of a recording: 12 days
+MAX_WINDOWS = 1 << 16  # of a recording
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,8 @@ def as_events(found: Any, what: str) -> NDArray[Any]:
     """Events with the fields of :data:`EVENT`, in the order of time.
 
     Raises:
-        FileFormatError: fields are missing, or no times that rise.
+        FileFormatError: fields are missing, values are not whole numbers in range, or times are too far
+            apart.
     """
     array = np.asarray(found)
     missing = [name for name in FIELDS if name not in (array.dtype.names or ())]
@@ -89,10 +92,35 @@ def as_events(found: Any, what: str) -> NDArray[Any]:
         )
     events = np.zeros(len(array), EVENT)
     for name in set(FIELDS) & set(array.dtype.names or ()):
-        events[name] = array[name]
-    if (np.diff(events["t"]) < 0).any():
-        events = events[np.argsort(events["t"], kind="stable")]
+        events[name] = _whole(array[name], EVENT[name], f"{what} has {name}")
+    times = events["t"]
+    if len(times) and int(times.max()) - int(times.min()) > MAX_SPAN_US:
+        raise FileFormatError(
+            f"{what} has t from {times.min()} to {times.max()}; expected at most {MAX_SPAN_US:,} "
+            f"microseconds from first to last"
+        )
+    if (times[1:] < times[:-1]).any():
+        events = events[np.argsort(times, kind="stable")]
     return events
+
+
+def _whole(values: NDArray[Any], kind: np.dtype[Any], what: str) -> NDArray[Any]:
+    """Values of a field as another type, which holds each of them exactly."""
+    if values.ndim != 1 or values.dtype.kind not in "iubf":
+        raise FileFormatError(
+            f"{what} of {values.dtype} in shape {values.shape}; expected whole numbers (n,)"
+        )
+    if values.dtype.kind == "f" and (values != np.rint(values)).any():
+        odd = values[values != np.rint(values)][0]
+        raise FileFormatError(f"{what} with value {odd}; expected whole numbers")
+    limits = np.iinfo(kind)
+    if len(values):
+        low, high = values.min().item(), values.max().item()
+        if not limits.min <= low <= high <= limits.max:
+            raise FileFormatError(
+                f"{what} from {low} to {high}; expected {limits.min} to {limits.max}"
+            )
+    return values.astype(kind)
 
 
 def count_frames(
@@ -134,11 +162,22 @@ def count_frames(
     return np.minimum(counts, settings.top).astype(np.uint8).reshape(settings.shape)
 
 
-def windows(events: NDArray[Any], width_us: int) -> Iterator[NDArray[Any]]:
-    """Consecutive parts of a recording, each with times from 0; none is shorter than the others."""
+def windows(
+    events: NDArray[Any], width_us: int, what: str = "the recording"
+) -> Iterator[NDArray[Any]]:
+    """Consecutive parts of a recording, each with times from 0; none is shorter than the others.
+
+    Raises:
+        FileFormatError: more than 65,536 parts.
+    """
     if not len(events):
         return
     times = events["t"] - events["t"][0]
+    if times[-1] // width_us > MAX_WINDOWS:
+        raise FileFormatError(
+            f"{what} lasts {times[-1]:,} microseconds, which is {times[-1] // width_us:,} samples of "
+            f"{width_us:,}; expected at most {MAX_WINDOWS:,}. Take longer samples (window_ms)"
+        )
     for start in range(0, int(times[-1]) - width_us + 1, width_us):
         first, last = np.searchsorted(times, (start, start + width_us))
         part = events[first:last].copy()
