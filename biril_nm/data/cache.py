@@ -61,6 +61,7 @@ def packed(
     name: str,
     settings: Mapping[str, Any],
     samples: Iterable[tuple[NDArray[np.uint8], int]],
+    shape: tuple[int, ...],
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """Samples mapped from the cache, and their labels; it is filled first if it has none for these settings.
 
@@ -68,10 +69,11 @@ def packed(
         name: of the data set and its part, for the folder.
         settings: everything that the samples depend on.
         samples: the samples with their labels, all of one shape; looked at only if the cache has none.
+        shape: of one sample, by the settings; 0 where the files decide.
 
     Raises:
         ConfigError: there are no samples.
-        FileFormatError: the cache is damaged or not what it should be.
+        FileFormatError: samples of another shape, or a cache that is damaged or not what it should be.
         StorageError: there is no room for it.
     """
     about = {"version": VERSION, "name": name, **settings}
@@ -79,22 +81,29 @@ def packed(
     folder = cache_folder() / f"{name}-{key}"
     while not (folder / ABOUT).is_file():
         try:
-            _fill(folder, about, samples)
+            _fill(folder, about, samples, shape)
         except OutputInUseError:  # another process fills it; its lock goes when it ends
             time.sleep(WAIT_S)
-    return _read(folder, about)
+    return _read(folder, about, shape)
 
 
 def _fill(
-    folder: Path, about: Mapping[str, Any], samples: Iterable[tuple[NDArray[np.uint8], int]]
+    folder: Path,
+    about: Mapping[str, Any],
+    samples: Iterable[tuple[NDArray[np.uint8], int]],
+    shape: tuple[int, ...],
 ) -> None:
     """Write one sample after the other; how many they are is known, and written, at the end."""
     with atomic_directory(folder, force=True, folder_with=ABOUT) as part:
         labels: list[int] = []
-        shape: tuple[int, ...] = ()
         with (part / VALUES).open("wb") as stream:
             stream.write(_header((0,)))
             for sample, label in samples:
+                if not _fits(sample, shape):
+                    raise FileFormatError(
+                        f"sample {len(labels)} of '{about['name']}' is {sample.dtype} in shape "
+                        f"{sample.shape}; expected uint8 in shape {shape}"
+                    )
                 shape = sample.shape
                 stream.write(np.ascontiguousarray(sample).data)
                 labels.append(label)
@@ -106,20 +115,34 @@ def _fill(
         (part / ABOUT).write_text(json.dumps(about, sort_keys=True), encoding="utf-8")
 
 
+def _fits(sample: NDArray[Any], shape: tuple[int, ...]) -> bool:
+    """Whether a sample is of bytes in this shape, where 0 stands for any length."""
+    same = len(sample.shape) == len(shape)
+    return (
+        same and sample.dtype == np.uint8 and all(n in (0, m) for n, m in zip(shape, sample.shape))
+    )
+
+
 def _header(shape: tuple[int, ...]) -> bytes:
     """Start of an ``.npy`` of bytes, as long for any shape (numpy/lib/format.py, version 1.0)."""
     text = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}".ljust(HEADER_BYTES - 1)
     return b"\x93NUMPY\x01\x00" + HEADER_BYTES.to_bytes(2, "little") + text.encode() + b"\n"
 
 
-def _read(folder: Path, about: Mapping[str, Any]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+def _read(
+    folder: Path, about: Mapping[str, Any], shape: tuple[int, ...]
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     try:
         found = read_json(folder / ABOUT, MAX_ABOUT_BYTES, follow_links=False)
         values = map_npy(folder / VALUES, follow_links=False)
         labels = np.array(map_npy(folder / LABELS, follow_links=False))
-        fits = found == json.loads(json.dumps(about)) and values.dtype == np.uint8
-        if not fits or values.ndim < 2 or len(values) != len(labels):
+        if found != json.loads(json.dumps(about)) or values.shape[:1] != (labels.size,):
             raise FileFormatError(f"'{folder}' is not the cache of {dict(about)}")
+        if not len(values) or not _fits(values[0], shape):
+            raise FileFormatError(
+                f"it holds {values.dtype} in shape {values.shape}; expected uint8 in shape (n, "
+                f"{', '.join(str(n or 'any') for n in shape)})"
+            )
         check_labels(labels, len(values))
     except BirilError as error:
         raise FileFormatError(

@@ -59,7 +59,8 @@ def _framed(
 ) -> Split:
     """The frames of files, from the cache."""
     about = {"files": files_key(request.folder(), files), **asdict(settings)}
-    raw, known = packed(f"{request.source.name}-{part}", about, _samples(files, labels, settings))
+    made = _samples(files, labels, settings)
+    raw, known = packed(f"{request.source.name}-{part}", about, made, settings.shape)
     return Split(raw, known, settings.top, steps=True)
 
 
@@ -128,7 +129,7 @@ def _tonic(request: Request) -> DataSet:
     for part, own, each in zip(PARTS, rows, found if divided else 2 * found):
         about = {"files": files_key(request.folder(), _files(each)), **asdict(settings)}
         made = _of_tonic(each, own, known, settings)
-        raw, labels = packed(f"{source.name}-{part}", about, made)
+        raw, labels = packed(f"{source.name}-{part}", about, made, settings.shape)
         splits.append(Split(raw, labels, settings.top, steps=True))
     return DataSet(source.name, splits[0], splits[1], source.classes)
 

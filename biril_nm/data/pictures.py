@@ -25,6 +25,7 @@ MAX_PIXELS = 1 << 26  # of one picture
 ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
 PARTS = ("train", "test")
 COLOURS = {"rgb": "RGB", "grey": "L"}
+MODES = ("1", "L", "P", "RGB")  # of pictures whose every pixel is a colour of 8 bits
 
 
 def _cifar(request: Request) -> DataSet:
@@ -54,12 +55,14 @@ def _folder(request: Request) -> DataSet:
     """Pictures in ``train/CLASS`` and ``test/CLASS``, the layout of torchvision's ImageFolder."""
     root = request.folder()
     names = class_names(request, PARTS)
+    side = request.options["side"]
+    shape = (len(COLOURS[request.options["colour"]]), side, side)
     splits = []
     for part in PARTS:
         files, labels = find_files(root / part, names, ENDINGS, request)
         settings = {"files": files_key(root, files), **request.options}
         made = zip(_pictures(files, request.options), labels)
-        raw, known = packed(f"{request.source.name}-{part}", settings, made)
+        raw, known = packed(f"{request.source.name}-{part}", settings, made, shape)
         splits.append(Split(raw, known, BYTE_TOP))
     train, test = splits
     return DataSet(request.source.name, train, test, len(names))
@@ -93,8 +96,10 @@ def read_picture(path: Path, colour: str = "rgb", side: int = 0) -> NDArray[np.u
         side: the shorter side becomes this long, and the middle square is taken; 0: as it is.
 
     Raises:
-        FileFormatError: no regular file, no picture, or too large.
+        FileFormatError: no regular file, no picture, too large, transparent, or not of 8 bits.
+        MissingDependencyError: Pillow is not installed.
     """
+    library("PIL", f"read picture '{path}'")
     from PIL import Image
 
     with open_regular(path) as stream, warnings.catch_warnings():
@@ -106,7 +111,7 @@ def read_picture(path: Path, colour: str = "rgb", side: int = 0) -> NDArray[np.u
                     f"picture '{path}' has {image.width} x {image.height} pixels; expected at most "
                     f"{MAX_PIXELS:,}. Make it smaller"
                 )
-            image = image.convert(COLOURS[colour])
+            image = _opaque(image, path).convert(COLOURS[colour])
         except FileFormatError:
             raise
         except Exception as error:  # decoders raise anything on damaged files
@@ -117,12 +122,39 @@ def read_picture(path: Path, colour: str = "rgb", side: int = 0) -> NDArray[np.u
     return np.ascontiguousarray(np.atleast_3d(values).transpose(2, 0, 1))
 
 
-def _square(image: Any, side: int) -> Any:
-    """Resized and cropped by torchvision."""
-    library("torchvision", "resize pictures")
-    from torchvision.transforms.v2 import functional
+def _opaque(image: Any, path: Path) -> Any:
+    """The picture, if conversion to a colour loses nothing of it."""
+    if image.mode == "RGBA" or "transparency" in image.info:
+        image = image.convert("RGBA")
+        if image.getchannel("A").getextrema()[0] < BYTE_TOP:
+            raise FileFormatError(
+                f"picture '{path}' has transparent pixels; expected none. Put it on a background"
+            )
+        return image
+    if image.mode not in MODES:
+        raise FileFormatError(
+            f"picture '{path}' has mode {image.mode}; expected {', '.join(MODES)}, or RGBA without "
+            f"transparent pixels. Convert it to 8 bits"
+        )
+    return image
 
-    return functional.center_crop(functional.resize(image, [side], antialias=True), [side, side])
+
+def _square(image: Any, side: int) -> Any:
+    """The middle square of the picture at the size where its shorter side is ``side``.
+
+    Source: resize and center_crop of torchvision, whose bytes differ by 1 at most, since Pillow keeps the
+    box in float32. Only the square is computed, however long the picture is.
+    """
+    from PIL import Image
+
+    shorter = min(image.size)
+    starts, ends = [], []
+    for length in image.size:
+        whole = side * length // shorter  # of the picture resized
+        start = round((whole - side) / 2)
+        starts.append(start * length / whole)
+        ends.append((start + side) * length / whole)
+    return image.resize((side, side), Image.Resampling.BILINEAR, (*starts, *ends))
 
 
 def _cifar_source(n_classes: int, folder: str) -> DataSource:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
+import sys
 import tarfile
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from PIL import Image
 from biril_nm.data import Batches, load_data
 from biril_nm.data import cache as cache_module
 from biril_nm.data.pictures import read_picture
-from biril_nm.errors import ConfigError, FileFormatError
+from biril_nm.errors import ConfigError, FileFormatError, MissingDependencyError
 
 torchvision = pytest.importorskip("torchvision")
 CLASSES = ("cat", "dog", "owl")
@@ -119,6 +121,96 @@ def test_pictures_that_are_none_are_refused(root, tmp_path, monkeypatch):
         FileFormatError, match="has 9 x 6 pixels; expected at most 50. Make it smaller"
     ):
         read_picture(root / "train" / "cat" / "0.png")
+
+
+def _picture(mode: str, alpha: int = 255) -> Image.Image:
+    image = Image.new("RGBA", (5, 4), (9, 8, 7, 255))
+    image.putpixel((2, 1), (9, 8, 7, alpha))
+    return image if mode == "RGBA" else image.convert(mode)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA"])
+def test_modes_of_colours_are_read(mode, tmp_path):
+    _picture(mode).save(tmp_path / "a.png")
+    expected = np.asarray(_picture(mode).convert("RGB")).transpose(2, 0, 1)
+    np.testing.assert_array_equal(read_picture(tmp_path / "a.png"), expected)
+    assert read_picture(tmp_path / "a.png", "grey").shape == (1, 4, 5)
+
+
+def test_what_a_colour_would_lose_is_refused(tmp_path):
+    deep = np.full((4, 5), 1000, np.uint16)
+    pictures = {
+        "a.tif": (_picture("CMYK"), "has mode CMYK; expected 1, L, P, RGB, or RGBA"),
+        "b.png": (Image.fromarray(deep), "has mode I"),
+        "c.tif": (Image.fromarray(deep.astype(np.float32)), "has mode F; .*Convert it to 8 bits"),
+        "d.png": (_picture("LA"), "has mode LA"),
+        "e.png": (_picture("RGBA", 254), "has transparent pixels; expected none. Put it on a"),
+    }
+    for name, (image, message) in pictures.items():
+        image.save(tmp_path / name)
+        with pytest.raises(FileFormatError, match=f"picture '.*{name}' {message}"):
+            read_picture(tmp_path / name)
+    for mode in ("L", "P", "RGB"):
+        clear = (9, 8, 7) if mode == "RGB" else _picture(mode).getpixel((0, 0))
+        _picture(mode).save(tmp_path / "f.png", transparency=clear)
+        with pytest.raises(FileFormatError, match="has transparent pixels"):
+            read_picture(tmp_path / "f.png")
+
+
+@pytest.mark.parametrize("size", [(9, 6), (6, 9), (40, 31), (17, 50), (16, 16), (100, 101)])
+@pytest.mark.parametrize("side", [5, 16, 33])
+def test_the_middle_square_is_that_of_torchvision(size, side, tmp_path):
+    functional = pytest.importorskip("torchvision.transforms.v2.functional")
+    pixels = np.random.default_rng(1).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    image = Image.fromarray(pixels)
+    image.save(tmp_path / "a.png")
+    expected = functional.center_crop(functional.resize(image, [side]), [side, side])
+    found = read_picture(tmp_path / "a.png", side=side)
+    apart = found.astype(int) - np.asarray(expected).transpose(2, 0, 1)
+    assert np.abs(apart).max() <= 1 and (apart != 0).mean() < 0.05
+    shifted = np.roll(found, 1, axis=2).astype(int) - np.asarray(expected).transpose(2, 0, 1)
+    assert np.abs(shifted).max() > 1
+
+
+def test_only_the_square_of_a_long_picture_is_computed(tmp_path):
+    pixels = np.zeros((3_000_000, 1), np.uint8)
+    pixels[1_500_000] = 200  # the middle square is this pixel
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    found = read_picture(tmp_path / "a.png", "grey", side=32)
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert found.shape == (1, 32, 32) and found.max() > 100
+    assert grown < 500_000, "KiB; the whole picture at this size has 3 GB"
+
+
+def test_pictures_without_pillow_say_what_to_install(root, monkeypatch):
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    with pytest.raises(MissingDependencyError, match=r"package 'PIL' is needed to read picture"):
+        read_picture(root / "train" / "cat" / "0.png")
+
+
+def test_samples_and_caches_of_other_shapes_are_refused(root):
+    samples = [(np.zeros((3, 2, 2), np.uint8), 0), (np.zeros((3, 4, 1), np.uint8), 1)]
+    with pytest.raises(
+        FileFormatError, match=r"sample 1 of 'own' is uint8 in shape \(3, 4, 1\); expected"
+    ):
+        cache_module.packed("own", {}, samples, (3, 0, 0))
+    with pytest.raises(FileFormatError, match=r"sample 0 of 'own' is .*in shape \(1, 0, 0\)"):
+        cache_module.packed("own", {}, samples, (1, 0, 0))
+    assert not folders()
+    load_data("pictures:side=4", root)
+    (folder,) = cache_module.cache_folder().glob("pictures-train-*")
+    for shape in ((12, 3, 2, 8), (12, 48), (12, 1, 4, 4)):
+        np.save(folder / "values.npy", np.zeros(shape, np.uint8))
+        with pytest.raises(
+            FileFormatError,
+            match=rf"it holds uint8 in shape \({shape[0]}, .*\(n, 3, 4, 4\).*Remove",
+        ):
+            load_data("pictures:side=4", root)
+    for shape in ((), (11, 3, 4, 4), (0,)):
+        np.save(folder / "values.npy", np.zeros(shape, np.uint8))
+        with pytest.raises(FileFormatError, match="is not the cache of .*Remove that folder"):
+            load_data("pictures:side=4", root)
 
 
 def test_pictures_of_several_sizes_need_a_side(root):
