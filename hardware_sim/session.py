@@ -32,12 +32,14 @@ from biril_nm.hardware_sim.learning.stream import (
 from biril_nm.hw_graph import LoihiGraph
 from biril_nm.hw_graph.inputs import check_arrays, check_values
 from biril_nm.hw_graph.outputs import output_neurons
+from biril_nm.loihi import STATE_LIMIT
 from biril_nm.recording import Recording, recorded_nodes, split_variables
 
 __all__ = ["Simulator"]
 
 LONG = 1 << 20  # steps: blocks are as long as their scratch memory allows
 AGE = "age"
+MAX_AGE = 1 << 62
 
 
 @dataclass(frozen=True)
@@ -344,16 +346,36 @@ class Simulator:
                     f"'{name}' of the state is {given[name].dtype}{given[name].shape}; expected "
                     f"{view.dtype}{view.shape}, as in a session of the same network and settings"
                 )
+        self._check_values(given)
+        before = [group.random_state() for group in self._groups]
         try:
-            age = int(given[AGE])
-            streams = [json.loads(given[f"{i}/random"].tobytes()) for i in range(len(self._groups))]
-            for group, found in zip(self._groups, streams):
-                group.set_random_state(found)
-        except (ValueError, TypeError, KeyError) as error:
-            raise ConfigError(f"the state is damaged: {error}") from error
+            for i, group in enumerate(self._groups):
+                group.set_random_state(json.loads(given[f"{i}/random"].tobytes()))
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            for group, numbers in zip(self._groups, before):
+                group.set_random_state(numbers)
+            raise ConfigError(f"the random numbers of the state are damaged: {error}") from error
         for name, view in views.items():
             view[...] = given[name]
-        self._age = age
+        self._age = int(given[AGE])
+
+    def _check_values(self, given: Mapping[str, Array]) -> None:
+        """Kernels follow some of the values of a state as places in memory."""
+        age = given[AGE]
+        good = age.ndim == 0 and age.dtype.kind in "iu" and 0 <= int(age) < MAX_AGE
+        for name, array in given.items():
+            _, word, node = (*name.split("/", 2), "", "")[:3]
+            if word == "s" and node not in self._program.graded:
+                good = good and not np.any(array > 1)
+            elif word in ("u", "v"):
+                good = good and bool(np.all(np.abs(array.astype(np.int64)) <= STATE_LIMIT))
+        for i, group in enumerate(self._groups):
+            good = good and group.accepts(given[f"{i}/group/ints"])
+        if not good:
+            raise ConfigError(
+                "the state holds values that no session has; expected a state of the same network and "
+                "settings, as it was read"
+            )
 
     def _views(self) -> dict[str, Array]:
         """Everything that goes on but random numbers, as views by name."""

@@ -1,1 +1,1 @@
-"""Experiments: on-chip readouts, adaptation, learning windows and features."""
+"""Experiments: training methods over seeds, on-chip readouts, adaptation, learning windows and features."""

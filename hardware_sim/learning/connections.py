@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,14 @@ INT32_BITS = 32
 N_X, N_Y = len(PRE_TRACES), len(POST_TRACES)
 
 
+class Limit(NamedTuple):
+    """What the integers ``start .. stop - 1`` of an arena may be: 0 to ``top``, None: what they are."""
+
+    start: int
+    stop: int
+    top: int | None
+
+
 @dataclass
 class Arena:
     """Long arrays that grow while connections are laid out, and then stay."""
@@ -37,13 +45,20 @@ class Arena:
     synapses: list[NDArray[np.int16]] = field(default_factory=list)
     n_ints: int = 0
     n_synapses: int = 0
+    limits: list[Limit] = field(default_factory=list)
 
-    def put_ints(self, values: Any) -> int:
-        """Append 32-bit integers (or that many zeros) and return where they begin."""
-        array = np.zeros(values, np.int32) if isinstance(values, int) else np.ravel(values)
+    def put_ints(self, values: Any, top: int | None = None) -> int:
+        """Append 32-bit integers (or that many zeros) and return where they begin.
+
+        Integers that are given stay as they are; zeros may become up to ``top``, None: anything.
+        """
+        fixed = not isinstance(values, int)
+        array = np.ravel(values) if fixed else np.zeros(values, np.int32)
         start = self.n_ints
         self.ints.append(array.astype(np.int32))
         self.n_ints += array.size
+        if fixed or top is not None:
+            self.limits.append(Limit(start, self.n_ints, None if fixed else top))
         return start
 
     def put_synapses(self, values: NDArray[Any]) -> int:
@@ -230,24 +245,24 @@ def _place_state(
     n_terms = len(tables.terms)
     plan["first_term"], plan["end_term"] = term_0, term_0 + n_terms
     plan["block_size"] = max(int(plan["block_size"]), steps + 1)
-    for column, size in (
-        ("pre_times", n_pre),
-        ("post_times", n_post),
-        ("x_traces", N_X * n_pre),
-        ("y_traces", N_Y * n_post),
-        ("x_history", N_X * (steps + 1) * n_pre),
-        ("y_history", N_Y * (steps + 1) * n_post),
-        ("delivered", n_post),
-        ("post_parts", n_terms * (steps + 1) * n_post),
-        ("active_pre", n_pre + 1),
-        ("active_post", n_post + 1),
-        ("time_starts", steps + 2),
-        ("live", n_terms),
-        ("decay_table", TRACE_MAX + 1),
-        ("shift_table", 4 * (TRACE_MAX + 1)),
-        ("block", (n_terms + 7) * int(plan["block_size"])),
+    for column, size, top in (
+        ("pre_times", n_pre, steps),
+        ("post_times", n_post, steps),
+        ("x_traces", N_X * n_pre, TRACE_MAX),
+        ("y_traces", N_Y * n_post, TRACE_MAX),
+        ("x_history", N_X * (steps + 1) * n_pre, TRACE_MAX),
+        ("y_history", N_Y * (steps + 1) * n_post, TRACE_MAX),
+        ("delivered", n_post, None),
+        ("post_parts", n_terms * (steps + 1) * n_post, None),
+        ("active_pre", n_pre + 1, n_pre),
+        ("active_post", n_post + 1, n_post),
+        ("time_starts", steps + 2, n_post),
+        ("live", n_terms, 1),
+        ("decay_table", TRACE_MAX + 1, TRACE_MAX),
+        ("shift_table", 4 * (TRACE_MAX + 1), None),
+        ("block", (n_terms + 7) * int(plan["block_size"]), None),
     ):
-        plan[column] = arena.put_ints(size)
+        plan[column] = arena.put_ints(size, top)
 
 
 def stack_tables(plastic: Sequence[Plastic]) -> Rules:

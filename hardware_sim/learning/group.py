@@ -91,6 +91,7 @@ class Group:
         self._nodes = self._kinds()
         self._plans = np.array([each.plan for each in self.plastic], dtype=PLAN)
         self._rules = stack_tables(self.plastic)
+        self._limits = tuple(arena.limits)
         self._streams = [RandomStreams(each.rule) for each in self.plastic]
         self.state = GroupState(
             u=np.zeros(self._n, np.int32),
@@ -248,6 +249,16 @@ class Group:
         state = self.state
         more = {f"more{i}": kind.more for i, kind in enumerate(self._nodes)}
         return {"u": state.u, "v": state.v, "s": state.s, **more, **state.store._asdict()}
+
+    def accepts(self, ints: Array) -> bool:
+        """Whether integers of another memory lie where kernels may follow them."""
+        own = self.state.store.ints
+        return all(
+            bool(np.array_equal(ints[a:b], own[a:b]))
+            if top is None
+            else bool(np.all((ints[a:b] >= 0) & (ints[a:b] <= top)))
+            for a, b, top in self._limits
+        )
 
     def random_state(self) -> list[Any]:
         """State of the random streams, as JSON takes it."""

@@ -182,6 +182,36 @@ def test_a_state_is_put_back(learn):
         other.load_state({**state, key: state[key][:, 1:]})
 
 
+@pytest.mark.parametrize("damage", ["places", "age", "spikes", "v", "random"])
+def test_states_that_no_session_has_are_refused(damage):
+    graph = random_network(1)
+    spikes = random_input(graph, 16, 1, 3)
+    spikes = spikes if isinstance(spikes, dict) else {next(iter(graph.inputs)): spikes}
+    session = Simulator(graph, learn=True)
+    session.run(spikes)
+    state = session.state
+    bad = {name: array.copy() for name, array in state.items()}
+    if damage == "places":
+        bad["0/group/ints"][:] = 1 << 30
+    elif damage == "age":
+        bad["age"] = np.array(-1.5)
+    elif damage == "spikes":
+        name = next(n for n, a in bad.items() if "/s/" in n and a.size)
+        bad[name][:] = 255
+    elif damage == "v":
+        name = next(n for n, a in bad.items() if "/v/" in n and a.size)
+        bad[name][:] = 1 << 30
+    else:
+        bad["0/random"][-20:] = 0
+    with pytest.raises(ConfigError, match="state"):
+        session.load_state(bad)
+    expected = session.run(spikes, ("v",))
+    session.load_state(state)
+    for name in graph.neurons:
+        assert np.array_equal(session.run(spikes, ("v",))[name].v, expected[name].v)
+        session.load_state(state)
+
+
 def test_a_step_is_a_run_of_one_step():
     graph = loop_graph()
     spikes = spikes_for(graph, 12, 2)["in"]
