@@ -20,7 +20,7 @@ __all__ = ["LavaChoice", "LavaPython", "default_engines", "lava_in"]
 LavaPython = Annotated[
     Path | None,
     typer.Option(
-        envvar="BIRIL_LAVA_PYTHON",
+        envvar="BIRIL_LAVA_PYTHON",  # interpreters.VARIABLE
         help="A Python that has lava-nc; by default this one, else that of biril lava-env.",
     ),
 ]

@@ -13,12 +13,11 @@ import typer
 from biril_nm.commands.console import print_json, print_progress, say
 from biril_nm.commands.options import Force, Json
 from biril_nm.errors import ConfigError, OutputExistsError
+from biril_nm.export.lava.bundle.run_lava import IMPORTED, LAVA
 
 __all__ = ["lava_env_command"]
 
-LAVA = "lava-nc==0.10.0"
-OLD = (f"{LAVA}", "numpy<2")  # for the Python that lava-nc declares
-NEW = ("numpy", "scipy", "networkx", "asteval>=0.9.31,<0.10")  # what it imports
+OLD = (LAVA, "numpy<2")  # for the Python that lava-nc declares
 DECLARED = (3, 10)
 MAX_LINES = 5
 
@@ -40,17 +39,19 @@ def lava_env_command(
     """
     from biril_nm.export.lava.interpreters import environment_folder, probe, remember
 
-    folder = out or environment_folder()
+    folder = (out or environment_folder()).absolute()
+    base = _program(python)
+    version = _python_version(base)
     if folder.exists():
         if not force:
             raise OutputExistsError(
                 f"'{folder}' exists already; pass --force to replace it, or --out to choose another folder"
             )
-        if not (folder / "pyvenv.cfg").is_file():
-            raise ConfigError(f"'{folder}' is no environment; expected one. Choose another --out")
+        if not (folder / "pyvenv.cfg").is_file() or folder.resolve() == Path(sys.prefix).resolve():
+            raise ConfigError(
+                f"'{folder}' is no environment for Lava alone; expected one. Choose another --out"
+            )
         shutil.rmtree(folder)
-    base = _program(python)
-    version = _python_version(base)
     print_progress(f"making '{folder}' with Python {'.'.join(map(str, version))}")
     _call([base, "-m", "venv", str(folder)], folder)
     inner = str(folder / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python"))
@@ -73,7 +74,7 @@ def lava_env_command(
 def _installs(version: tuple[int, int]) -> list[list[str]]:
     if version == DECLARED:
         return [list(OLD)]
-    return [list(NEW), ["--no-deps", "--ignore-requires-python", LAVA]]
+    return [list(IMPORTED), ["--no-deps", "--ignore-requires-python", LAVA]]
 
 
 def _program(python: Path | None) -> str:
@@ -105,8 +106,10 @@ def _python_version(python: str) -> tuple[int, int]:
 
 def _call(command: list[str], folder: Path) -> None:
     """Run a step; what a failed one leaves is removed."""
+    from biril_nm.export.lava.interpreters import clean_environment
+
     try:
-        subprocess.run(command, capture_output=True, text=True, check=True)
+        subprocess.run(command, capture_output=True, text=True, check=True, env=clean_environment())
     except BaseException as error:
         shutil.rmtree(folder, ignore_errors=True)
         if not isinstance(error, (OSError, subprocess.CalledProcessError)):

@@ -128,7 +128,8 @@ def train_command(
     }  # fmt: skip
     folder = out
     if resume:
-        folder = out or _default_folder(dataset or RunConfig.dataset, model or RunConfig.model)
+        names = (dataset or RunConfig.dataset, model or RunConfig.model, integers or "")
+        folder = out or _default_folder(*names)
         before = _interrupted_run(folder)
     run = _settings(config, recipe, before if resume else None, options)
     start = parent_of(run, folder if resume else None)
@@ -171,8 +172,9 @@ def _begin(run: Any, parent: Any, folder: Path) -> None:
     from biril_nm.models import save
     from biril_nm.training.run_folder import PARENT
 
-    if parent is not None:
-        save(parent, folder / PARENT, force=True)
+    # After a resume the parent may be the network that trains on, no longer what it was.
+    if parent is not None and not (folder / PARENT).is_file():
+        save(parent, folder / PARENT)
     run.write(folder / CONFIG)
 
 
@@ -204,24 +206,17 @@ def _with_data(run: Any, data: DataSet, flags: list[str]) -> tuple[Any, DataSet]
 
     Frames of events have their coding by themselves: ``flags`` of it would change nothing.
     """
-    from biril_nm.coding import Coding
-
     if run.validation:
         data = data.with_validation(run.validation, run.seed)
         run = run.with_options(keep="best")
-    net = replace(run.net, input_shape=data.input_shape, n_classes=data.n_classes)
-    n_steps = data.train.n_steps
-    if n_steps is not None:
-        if flags:
-            refuse_unused(
-                [
-                    f"{', '.join(flags)}: frames of events are the steps, and counts the messages; give "
-                    f"--dataset {data.name}:steps={n_steps},binary=no"
-                ]
-            )
-        kind = "spikes" if data.train.top == 1 else "counts"
-        net = replace(net, coding=Coding(kind, n_steps, data.train.top.bit_length()))
-    return replace(run, net=net), data
+    if data.train.n_steps is not None and flags:
+        refuse_unused(
+            [
+                f"{', '.join(flags)}: frames of events are the steps, and counts the messages; give "
+                f"--dataset {data.name}:steps={data.train.n_steps},binary=no"
+            ]
+        )
+    return run.with_data(data), data
 
 
 def _test_once(net: Any, test: Any, seed: int) -> float:

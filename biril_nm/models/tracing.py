@@ -8,6 +8,7 @@ run step by step.
 from __future__ import annotations
 
 import operator
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, cast
@@ -205,8 +206,15 @@ class OwnState:
     """Attributes and buffers of the modules that are neither torch's nor neurons, to put back later."""
 
     def __init__(self, net: nn.Module) -> None:
-        self._net = net
+        self._known = weakref.ref(net)  # what is known of a network must not keep it
         self._saved = {key: (value, _copied(value)) for key, _, value in _attributes(net)}
+
+    @property
+    def _net(self) -> nn.Module:
+        net = self._known()
+        if net is None:
+            raise ReferenceError("the network is gone")
+        return net
 
     def changed(self) -> list[str]:
         """Names of the attributes that differ from then."""

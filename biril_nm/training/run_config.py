@@ -10,6 +10,8 @@ from typing import Any
 
 import tomli_w
 
+from biril_nm.coding import Coding
+from biril_nm.data import DataSet
 from biril_nm.errors import ConfigError, FileFormatError
 from biril_nm.models import ModelConfig
 from biril_nm.recipes import read_recipe, recipe_names
@@ -67,6 +69,15 @@ class RunConfig:
             training["seed"] = given["seed"]
         ours = {key: value for key, value in given.items() if key in own}
         return replace(self, **ours, train=replace(self.train, **training))
+
+    def with_data(self, data: DataSet) -> RunConfig:
+        """A copy with the shape and classes of the data; frames of events have their coding by themselves."""
+        net = replace(self.net, input_shape=data.input_shape, n_classes=data.n_classes)
+        n_steps = data.train.n_steps
+        if n_steps is not None:
+            kind = "spikes" if data.train.top == 1 else "counts"
+            net = replace(net, coding=Coding(kind, n_steps, data.train.top.bit_length()))
+        return replace(self, net=net)
 
     def differences(self, other: RunConfig) -> list[str]:
         """Fields in which two configurations differ, device and reports apart."""

@@ -1,4 +1,4 @@
-"""The processes that train one network together, and what they tell each other.
+"""The processes that train one network together, and what they exchange.
 
 Each batch is divided: process r of n takes samples r, r + n, ... Gradients are averaged over all samples,
 BatchNorm takes the statistics of all, and a local rule sees the spikes of all, in their order in the
@@ -169,6 +169,7 @@ def _normalise(layer: Any, x: Tensor) -> Tensor:
     from torch.distributed.nn import functional as distributed
 
     reduce: Any = distributed.all_reduce
+    given, x = x.dtype, x.float()  # counts and sums do not fit bfloat16
     dims = [d for d in range(x.ndim) if d != 1]
     shape = [1, -1, *[1] * (x.ndim - 2)]
     count = x.new_full((1,), x.numel() // x.shape[1])
@@ -180,7 +181,9 @@ def _normalise(layer: Any, x: Tensor) -> Tensor:
     if layer.track_running_stats:
         _follow(layer, mean.detach(), variance.detach() * n / (n - 1))
     y: Tensor = centred * torch.rsqrt(variance + layer.eps).view(shape)
-    return y if layer.weight is None else y * layer.weight.view(shape) + layer.bias.view(shape)
+    if layer.weight is not None:
+        y = y * layer.weight.view(shape) + layer.bias.view(shape)
+    return y.to(given)
 
 
 @torch.no_grad()

@@ -11,7 +11,6 @@ SLURM: examples/gpu/slurm.sh. Interrupted? Run it again, with as many processes 
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +34,7 @@ class Report(Callback):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("dataset", help="digits, mnist, cifar10, dvs128gesture, ...")
+    parser.add_argument("dataset", help="digits, mnist, cifar10, dvs128_gesture, ...")
     parser.add_argument("--data-root", default=None)
     parser.add_argument("--recipe", default=None, help="default: that of the data set")
     parser.add_argument("--out", type=Path, default=Path("out/gpu"))
@@ -50,9 +49,8 @@ def main() -> None:
     data = load_data(run.dataset, args.data_root)
     if args.quick:
         data, run = data.head(200, 100), run.with_options(epochs=2)
-    net_config = replace(run.net, input_shape=data.input_shape, n_classes=data.n_classes)
     places = {"device": args.device, "devices": args.devices, "nodes": args.nodes}
-    run = replace(run.with_options(**places), net=net_config)
+    run = run.with_options(**places).with_data(data)
 
     net = bnm.build_model(run.model, run.net, run.seed)
     loaders = make_loaders(

@@ -157,7 +157,7 @@ def run_lava(
         record: variables to keep, of "s", "u", "v"; with ``learn`` also those of plastic connections.
         nodes: names of the Neurons nodes to keep; all by default.
         stall_s: give up when Lava makes no step for that long.
-        progress: called with the chip steps done and the chip steps in all.
+        progress: called with the chip steps done and the chip steps in all; not for Lava elsewhere.
         learn: whether plastic connections learn.
 
     Returns:

@@ -25,6 +25,7 @@ from biril_nm.storage import read_npz
 __all__ = ["stream_elsewhere"]
 
 Rows = dict[str, dict[str, Any]]
+MAX_LINES = 5  # of what the other Python says about its failure
 
 
 def stream_elsewhere(
@@ -51,28 +52,27 @@ def stream_elsewhere(
 
 
 def _run(command: list[str], folder: Path) -> None:
-    """Run to the end; whatever happens here, no process of it is left."""
-    process = subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        errors="replace",
-        cwd=folder,
-        env=clean_environment(),
-        start_new_session=True,
-    )
-    try:
-        _, errors = process.communicate()
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        raise
-    if process.returncode:
-        said = errors.strip().splitlines() or [f"exit code {process.returncode}"]
-        raise RunFailedError("\n".join(said[-5:]))
+    """Run to the end; whatever happens, no process of it is left."""
+    errors = folder / "errors.txt"
+    with errors.open("wb") as stream:  # a pipe would stay open in what Lava forks
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=stream,
+            cwd=folder,
+            env=clean_environment(),
+            start_new_session=True,
+        )
+        try:
+            code = process.wait()
+        finally:
+            with contextlib.suppress(OSError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    if code:
+        said = errors.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        raise RunFailedError("\n".join(said[-MAX_LINES:]) or f"exit code {code}")
 
 
 def _rows(path: Path) -> tuple[Rows, Rows]:

@@ -11,6 +11,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -116,19 +117,21 @@ def probe(path: str) -> Interpreter:
             f"the Python for Lava is '{path}', which is no program; expected the path of a Python with "
             f"lava-nc. Correct {VARIABLE}, or run biril lava-env"
         )
-    command = [str(where), "-c", PROBE]
+    command = [str(where.absolute()), "-c", PROBE]
     try:
-        done = subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            timeout=PROBE_S,
-            check=False,
-            env=clean_environment(),
-        )
+        with tempfile.TemporaryDirectory() as empty:  # Python imports from the working folder first
+            done = subprocess.run(
+                command,
+                capture_output=True,
+                text=True,
+                timeout=PROBE_S,
+                check=False,
+                env=clean_environment(),
+                cwd=empty,
+            )
         found = json.loads(done.stdout)
         return Interpreter(
-            str(where), str(found["python"]), str(found["numpy"]), str(found["lava"])
+            str(where.absolute()), str(found["python"]), str(found["numpy"]), str(found["lava"])
         )
     except (OSError, ValueError, KeyError, TypeError, subprocess.TimeoutExpired) as error:
         reason = (

@@ -26,10 +26,6 @@ try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
-try:
-    from biril_nm.hardware_sim.kernels.parts import PartCompiler
-except ImportError:  # a numba with other names within: parts are compiled as all functions are
-    from numba.core.compiler import Compiler as PartCompiler  # type: ignore[no-redef]
 
 __all__ = [
     "BoundKernels",
@@ -55,7 +51,6 @@ PART_OPTIONS: dict[str, Any] = {
     **OPTIONS,
     "no_cpython_wrapper": True,
     "no_cfunc_wrapper": True,
-    "pipeline_class": PartCompiler,
 }
 
 

@@ -60,7 +60,8 @@ def test_a_folder_is_read_as_torchvision_reads_it(root):
         assert list(folder.class_to_idx) == list(CLASSES)
         for i, (image, label) in enumerate(folder):
             np.testing.assert_array_equal(split.raw[i], np.asarray(image).transpose(2, 0, 1))
-            assert split.labels[i] == label
+            assert split.labels[split.rows.tolist().index(i)] == label
+        assert np.any(np.diff(split.labels) < 0), "the first samples are of one class"
     assert data.train.values([0, 3]).max() <= 1
 
 

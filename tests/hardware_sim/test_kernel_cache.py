@@ -10,7 +10,6 @@ import time
 from pathlib import Path
 
 import numba
-import numpy as np
 import pytest
 
 from biril_nm.hardware_sim.kernels import cache_folder, jit
@@ -155,21 +154,3 @@ def test_a_process_that_holds_the_lock_for_ever_is_not_waited_for(little, monkey
     with lock.open("ab") as file:
         jit.fcntl.flock(file, jit.fcntl.LOCK_EX)
         assert little() == (42, 1)
-
-
-def test_a_part_has_machine_code_within_its_kernels_only():
-    @jit.part
-    def twice(x):
-        return 2 * x
-
-    @jit.part
-    def squares(row):
-        total = 0
-        for i in range(row.size):
-            total += twice(row[i]) * row[i]
-        return total
-
-    assert numba.njit(lambda row: squares(row) + 1)(np.arange(4)) == 29
-    for part in (twice, squares):
-        (compiled,) = part.overloads.values()
-        assert not compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name)

@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from biril_nm.coding import Coding
+from biril_nm.data import load_data
 from biril_nm.errors import ConfigError, FileFormatError, OutputExistsError
 from biril_nm.models import ModelConfig, build_model, encode
-from biril_nm.studies.grid import STUDIES, Method, StudyPlan, compare, run_study, summarise
+from biril_nm.studies.grid import STUDIES, Method, StudyPlan, cell, compare, run_study, summarise
 from biril_nm.studies.grid.cell import CellResult, read_result
 from biril_nm.studies.grid.runner import stored_results
 from biril_nm.studies.grid.summary import interval
@@ -109,21 +110,39 @@ def test_folders_are_not_mixed_up(whole, tmp_path):
         run_study(PLAN, tmp_path / "none", resume=True)
 
 
-@pytest.mark.parametrize("damage", ["{", "[]", '{"method": 1}', '{"accuracy": "x"}'])
-def test_damaged_results_are_refused(whole, tmp_path, damage):
-    folder, results = whole
-    found = json.loads((folder / "cells/plain-0/result.json").read_text())
-    text = json.dumps({**found, **json.loads(damage)}) if damage.endswith('"x"}') else damage
-    (tmp_path / "result.json").write_text(text)
+@pytest.mark.parametrize("damage", ["{", "[]", '{"method": 1}'])
+def test_damaged_results_are_refused(damage, tmp_path):
+    (tmp_path / "result.json").write_text(damage)
     with pytest.raises(FileFormatError, match=r"result.json"):
-        read_result(tmp_path, results[1].digest)
+        read_result(tmp_path, PLAN, PLAN.methods[1], 0)
+
+
+@pytest.mark.parametrize("change", [
+    {"accuracy": "x"}, {"accuracy": 2.0}, {"integers": {}}, {"validation": [0.5]}, {"seed": 9}, {"epoch": 7},
+])  # fmt: skip
+def test_results_that_do_not_fit_are_refused(change, whole, tmp_path):
+    found = json.loads((whole[0] / "cells/plain-0/result.json").read_text())
+    (tmp_path / "result.json").write_text(json.dumps({**found, **change}))
+    with pytest.raises(FileFormatError, match=r"result.json"):
+        read_result(tmp_path, PLAN, PLAN.methods[1], 0)
 
 
 def test_results_of_another_plan_do_not_count(whole):
-    folder, results = whole
-    assert read_result(folder / "cells/plain-0", results[1].digest) is not None
-    other = replace(PLAN, n_train=95).digest(PLAN.methods[1], 0)
-    assert read_result(folder / "cells/plain-0", other) is None
+    home, method = whole[0] / "cells/plain-0", PLAN.methods[1]
+    assert read_result(home, PLAN, method, 0) is not None
+    assert read_result(home, replace(PLAN, n_train=95), method, 0) is None
+
+
+def test_sets_that_are_sorted_by_class_are_mixed(monkeypatch, tmp_path):
+    data = load_data("digits")
+    order = np.argsort(data.train.labels, kind="stable")
+    ordered = replace(
+        data, train=data.train.take(order), test=data.test.take(np.argsort(data.test.labels))
+    )
+    monkeypatch.setattr(cell, "load_data", lambda *_: ordered)
+    plan = replace(PLAN, seeds=(0,), methods=PLAN.methods[1:], n_train=300, shifts=(), epochs=4)
+    (found,) = run_study(plan, tmp_path / "sorted")
+    assert found.accuracy > 0.3  # of all classes; the first 300 samples have two
 
 
 @pytest.mark.parametrize(("values", "message"), [
@@ -131,6 +150,7 @@ def test_results_of_another_plan_do_not_count(whole):
     ({"methods": (Method("a:b", "B"), Method("A-b", "S"))}, "each name once"),
     ({"seeds": (1, 1)}, "each once"),
     ({"bits": (9,)}, "integers from 2 to 8"),
+    ({"bits": ()}, "bits are .., beside shifts"),
     ({"epochs": 0}, "epochs is 0; expected an integer from 1"),
     ({"shifts": ("upside down",)}, "upside down"),
 ])  # fmt: skip

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from biril_nm.data import DataSet, Split, get_shift, load_data, make_loaders
+from biril_nm.data import DataSet, get_shift, load_data, make_loaders
 from biril_nm.errors import BirilError, ConfigError, FileFormatError
 from biril_nm.evaluation import evaluate_graph
 from biril_nm.export import lower, to_nir
@@ -119,7 +119,7 @@ class CellResult:
         return result
 
 
-def read_result(folder: Path, digest: str) -> CellResult | None:
+def read_result(folder: Path, plan: StudyPlan, method: Method, seed: int) -> CellResult | None:
     """The result of a cell; None where there is none, or one of another plan.
 
     Raises:
@@ -130,11 +130,28 @@ def read_result(folder: Path, digest: str) -> CellResult | None:
         return None
     try:
         result = CellResult.from_dict(read_json(path))
+        if result.digest != plan.digest(method, seed):
+            return None
+        if (result.method, result.seed) != (method.name, seed) or not _fits(plan, result):
+            raise ValueError("values do not fit the study")
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise FileFormatError(
             f"'{path}' holds no result of a cell: {error!r:.200}. Remove it"
         ) from error
-    return result if result.digest == digest else None
+    return result
+
+
+def _fits(plan: StudyPlan, result: CellResult) -> bool:
+    """Whether a result has all that the table of its study shows."""
+    shares = [*result.validation, result.accuracy, *result.integers.values()]
+    shares += [*result.frozen.values(), *result.learned.values()]
+    return (
+        set(result.integers) == set(map(str, plan.bits))
+        and set(result.learned) == set(plan.shifts)
+        and len(result.validation) == plan.epochs
+        and 1 <= result.epoch <= plan.epochs
+        and all(0 <= share <= 1 for share in shares)
+    )
 
 
 def run_cell(cell: Cell) -> CellResult:
@@ -147,15 +164,15 @@ def run_cell(cell: Cell) -> CellResult:
 
     folder, plan = Path(cell.folder), cell.plan
     digest = plan.digest(cell.method, cell.seed)
-    done = read_result(folder, digest)
+    done = read_result(folder, plan, cell.method, cell.seed)
     if done is not None:
+        shutil.rmtree(folder / RUN, ignore_errors=True)  # of a kill between the result and this
         return done
     if cell.n_threads is not None:
         torch.set_num_threads(cell.n_threads)
     start = time.perf_counter()
-    data = _parts(plan, load_data(plan.dataset, cell.data_root, cell.seed))
+    data = _parts(plan, load_data(plan.dataset, cell.data_root, cell.seed), cell.seed)
     net, validation = _trained(cell, data, digest)
-    test = data.test if plan.n_test is None else data.test.head(plan.n_test)
     best = int(np.argmax(validation))
     result = CellResult(
         method=cell.method.name,
@@ -163,9 +180,9 @@ def run_cell(cell: Cell) -> CellResult:
         digest=digest,
         validation=validation,
         epoch=best + 1,
-        accuracy=evaluate(net, make_loaders(replace(data, test=test), 250, cell.seed)[1]).accuracy,
+        accuracy=evaluate(net, make_loaders(data, 250, cell.seed)[1]).accuracy,
     )
-    result = _measure(plan, result, net, replace(data, test=test), cell.seed)
+    result = _measure(plan, result, net, data, cell.seed)
     result = replace(result, seconds=round(time.perf_counter() - start, 3))
     with atomic_file(folder / RESULT) as part:
         part.write_text(json.dumps(asdict(result), indent=1), encoding="utf-8")
@@ -173,24 +190,33 @@ def run_cell(cell: Cell) -> CellResult:
     return result
 
 
-def _parts(plan: StudyPlan, data: DataSet) -> DataSet:
-    """Training samples, and the validation samples in the place of ``test`` beside them."""
+def _parts(plan: StudyPlan, data: DataSet, seed: int) -> DataSet:
+    """The samples of a cell, drawn by its seed: first those for training, then those for validation."""
     wanted = plan.n_train + plan.n_validation
     if wanted > len(data.train):
         raise ConfigError(
             f"study '{plan.name}' takes {plan.n_train} training and {plan.n_validation} validation samples; "
             f"expected at most {len(data.train)} in all ('{plan.dataset}'). Lower n_train or n_validation"
         )
-    return replace(data, train=data.train.head(wanted))
+    if plan.n_test is not None and plan.n_test > len(data.test):
+        raise ConfigError(
+            f"study '{plan.name}' takes {plan.n_test} test samples; expected at most {len(data.test)} "
+            f"('{plan.dataset}'). Lower n_test"
+        )
+    train, test = (
+        part.take(np.random.default_rng([seed, draw]).permutation(len(part))[:n])
+        for draw, (part, n) in enumerate(((data.train, wanted), (data.test, plan.n_test)), start=4)
+    )  # files may be sorted by class
+    return replace(data, train=train, test=test)
 
 
 def _trained(cell: Cell, data: DataSet, digest: str) -> tuple[BirilNet, tuple[float, ...]]:
     """The network of the best epoch, and the accuracy after each."""
     plan, folder = cell.plan, Path(cell.folder)
-    run = plan.run_config(cell.method, cell.seed)
-    shape = replace(run.net, input_shape=data.input_shape, n_classes=data.n_classes)
-    net = build_model(run.model, shape, run.seed)
-    train, held_out = data.train.head(plan.n_train), _tail(data.train, plan.n_validation)
+    run = plan.run_config(cell.method, cell.seed).with_data(data)
+    net = build_model(run.model, run.net, run.seed)
+    rows = np.arange(len(data.train))
+    train, held_out = (data.train.take(part) for part in np.split(rows, [plan.n_train]))
     parts = DataSet(data.name, train, held_out, data.n_classes)
     loaders = make_loaders(parts, run.batch_size, run.seed, run.crop_pad, augment=run.augment)
     home = folder / RUN
@@ -203,10 +229,6 @@ def _trained(cell: Cell, data: DataSet, digest: str) -> tuple[BirilNet, tuple[fl
     resume = (home / CHECKPOINT).exists()
     history = fit(net, loaders, run.train, out_dir=home, resume=resume, force=not resume)
     return net, tuple(float(r["test_accuracy"]) for r in history.records)
-
-
-def _tail(split: Split, n: int) -> Split:
-    return Split(split.raw[-n:], split.labels[-n:], split.top)
 
 
 def _measure(

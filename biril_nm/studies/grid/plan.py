@@ -69,8 +69,8 @@ class Method:
 class StudyPlan:
     """A grid of methods and seeds.
 
-    Every cell trains one network on the first ``n_train`` training samples. The epoch with the best
-    accuracy on ``n_validation`` further training samples is kept, and the test set is used once, on it.
+    Every cell trains one network on ``n_train`` training samples, drawn by its seed. The epoch with the best
+    accuracy on ``n_validation`` others is kept, and the test set is used once, on it.
 
     Attributes:
         name: of the study.
@@ -105,7 +105,7 @@ class StudyPlan:
     def __post_init__(self) -> None:
         findings = list(self._findings())
         if findings:
-            raise ConfigError(bullet_list(f"study '{self.name}' makes no sense:", findings))
+            raise ConfigError(bullet_list(f"study '{self.name}' is not valid:", findings))
 
     def _findings(self) -> list[str]:
         found = []
@@ -126,6 +126,8 @@ class StudyPlan:
             found.append(unknown_name("dataset", self.dataset, DATASETS))
         if self.model not in MODELS:
             found.append(unknown_name("model", self.model, MODELS))
+        if self.shifts and not self.bits:
+            found.append("bits are (), beside shifts; expected at least one, whose network adapts")
         for shift in self.shifts:
             get_shift(shift)
         return found
@@ -189,6 +191,7 @@ class StudyPlan:
     def digest(self, method: Method, seed: int) -> str:
         """Names what a cell's result depends on; a cell of another plan is run anew."""
         facts = {**self.to_dict(), "methods": asdict(method), "seeds": seed}
+        facts["run"] = self.run_config(method, seed).to_toml()  # with the recipe of the data set
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 

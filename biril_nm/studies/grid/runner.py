@@ -58,7 +58,7 @@ def run_study(
         root = None if data_root is None else str(data_root)
         for method, seed in plan.cells():
             home = folder / CELLS / f"{method.folder}-{seed}"
-            done = read_result(home, plan.digest(method, seed))
+            done = read_result(home, plan, method, seed)
             if done is None:
                 waiting.append(Cell(plan, method, seed, str(home), root, threads))
                 continue
@@ -120,7 +120,7 @@ def stored_results(folder: str | Path) -> tuple[StudyPlan, list[CellResult]]:
     _check_folder(home, StudyPlan.read(home / PLAN), resume=True)
     plan = StudyPlan.read(home / PLAN)
     found = [
-        read_result(home / CELLS / f"{method.folder}-{seed}", plan.digest(method, seed))
+        read_result(home / CELLS / f"{method.folder}-{seed}", plan, method, seed)
         for method, seed in plan.cells()
     ]
     return plan, [result for result in found if result is not None]

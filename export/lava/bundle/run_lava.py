@@ -40,14 +40,16 @@ POLL_S = 0.002
 STALL_S = 60.0
 VARIABLE_TYPES = {"s": np.uint8, "u": np.int32, "v": np.int32}
 SYNAPTIC = ("w", "t", "d")
+LEARNING = (*SYNAPTIC, "x1", "x2", "y1", "y2", "y3")
 LAVA = "lava-nc==0.10.0"
+IMPORTED = ("numpy", "scipy", "networkx", "asteval>=0.9.31,<0.10")  # by Lava
 # lava-nc declares Python 3.10; lava_compat.py lets it run on later ones.
 INSTALL = (
     f'"{LAVA}" "numpy<2"'
     if sys.version_info < (3, 11)
-    else f'numpy scipy networkx "asteval<0.10", then pip install --no-deps --ignore-requires-python "{LAVA}"'
+    else " ".join(f'"{each}"' for each in IMPORTED)
+    + f', then pip install --no-deps --ignore-requires-python "{LAVA}"'
 )
-LEARNING = (*SYNAPTIC, "x1", "x2", "y1", "y2", "y3")
 
 
 class RunFailedError(RuntimeError):
