@@ -26,6 +26,7 @@ from biril_nm.errors import ConfigError
 __all__ = ["CHANGES", "Augmentation", "Change", "affine_map", "parse_change"]
 
 MAX_NUMBER = 1e4  # of a change: pixels, degrees, shares
+MAX_BY_NAME = {"probability": 1, "magnitude": 30}  # RandAugment has 31 magnitudes
 STREAM = 3  # of random numbers: the order of samples and the validation part have others
 SEED_TOP = (1 << 63) - 1
 
@@ -40,7 +41,7 @@ class Change:
     Attributes:
         name: how texts call it.
         text: what it does.
-        numbers: its numbers with their defaults, in order.
+        numbers: its numbers with their defaults, in order; whole numbers where the default is an int.
         n_draws: random numbers in 0..1 of one sample.
         apply: (bytes ``(n, K, H, W)``, numbers, draws ``(n, n_draws)``, nearest pixel or bilinear) ->
             changed bytes; None: it is a transform of torchvision.
@@ -154,11 +155,11 @@ CHANGES: dict[str, Change] = {
     for change in (
         Change("crop", "crop of the same size after padding with zeros", {"pixels": 4}, 2, _crop),
         Change("flip", "left and right exchanged", {"probability": 0.5}, 1, _flip),
-        Change("rotate", "rotation by up to so many degrees", {"degrees": 15}, 1, _rotate),
+        Change("rotate", "rotation by up to so many degrees", {"degrees": 15.0}, 1, _rotate),
         Change(
             "affine",
             "rotation, shift by a share of the side, and scale",
-            {"degrees": 10, "shift": 0.1, "smallest": 0.9, "largest": 1.1},
+            {"degrees": 10.0, "shift": 0.1, "smallest": 0.9, "largest": 1.1},
             4,
             _affine,
         ),
@@ -207,6 +208,13 @@ def parse_change(text: str) -> tuple[Change, tuple[float, ...]]:
         raise ConfigError(
             f"augment is '{text:.60}'; expected {form} with numbers from 0 to {MAX_NUMBER:g}"
         )
+    for (key, default), number in zip(change.numbers.items(), numbers):
+        top, whole = MAX_BY_NAME.get(key, MAX_NUMBER), isinstance(default, int)
+        if number > top or (whole and number != int(number)):
+            raise ConfigError(
+                f"augment is '{text:.60}', with {key} {number:g}; expected a "
+                f"{'whole number' if whole else 'number'} from 0 to {top:g}"
+            )
     chosen = (*numbers, *list(change.numbers.values())[len(numbers) :])
     if "smallest" in change.numbers and not 0 < chosen[-2] <= chosen[-1]:
         raise ConfigError(
@@ -260,13 +268,7 @@ class Augmentation:
         library("torchvision", "augment samples")
         from torchvision.transforms import v2
 
-        try:
-            transform = change.transform and change.transform(v2, numbers)
-        except (ValueError, TypeError) as error:
-            raise ConfigError(
-                f"augment is '{text:.60}', which torchvision refuses: {error}"
-            ) from error
-        return partial(_one_by_one, transform)
+        return partial(_one_by_one, change.transform and change.transform(v2, numbers))
 
     def draws(self, epoch: int, n: int) -> list[Floats]:
         """Random numbers in 0..1 of all samples of an epoch, ``(n, n_draws)`` for each change."""

@@ -202,7 +202,6 @@ TONIC: dict[str, tuple[str, tuple[int, int, int], bool]] = {
     "shd": ("SHD", (700, 1, 1), True),
 }
 
-_TENTH = "The last tenth of each class is the test part"
 EVENT_SOURCES = (
     DataSource(
         "nmnist",
@@ -231,7 +230,7 @@ EVENT_SOURCES = (
         "DVS-CIFAR10",
         _tonic,
         files="ROOT/CIFAR10DVS/CLASS/*.aedat4 and CIFAR10DVS.zip (as tonic)",
-        get=f"Get the archive of tonic's CIFAR10DVS from figshare.com. {_TENTH}",
+        get="Get the archive of tonic's CIFAR10DVS from figshare.com",
         shape="2 x 48 x 48",
         classes=10,
         options=frame_options(10, "time", 48),
@@ -242,7 +241,7 @@ EVENT_SOURCES = (
         "N-Caltech101",
         _tonic,
         files="ROOT/NCALTECH101/Caltech101/CLASS/*.bin and N-Caltech101-archive.zip (as tonic)",
-        get=f"Get the archive of tonic's NCALTECH101 from data.mendeley.com. {_TENTH}",
+        get="Get the archive of tonic's NCALTECH101 from data.mendeley.com",
         shape="2 x 36 x 48",
         classes=101,
         options=frame_options(10, "time", 48),

@@ -39,7 +39,7 @@ class Option:
         """The value that a text means.
 
         Raises:
-            ConfigError: it is none.
+            ConfigError: the text is not a value of this option.
         """
         if self.choices:
             if value not in self.choices:
@@ -119,7 +119,7 @@ class DataSource:
     def expected(self, root: str) -> str:
         """Which files are expected below ``root``, and how to get them."""
         fetch = ", or let --download (download=True) fetch it" if self.downloads else ""
-        return f"Expected are {self.files.replace('ROOT', root)}. {self.get}{fetch}"
+        return f"Expected files: {self.files.replace('ROOT', root)}. {self.get}{fetch}"
 
 
 def missing(request: Request, found: str = "") -> ConfigError:
@@ -133,7 +133,7 @@ def parse_name(text: str, sources: Mapping[str, Any]) -> tuple[str, dict[str, st
     """Name and option texts of ``name[:option=value[,option=value...]]``.
 
     Raises:
-        ConfigError: options that are not of this form.
+        ConfigError: options that are not of this form, or an option twice.
     """
     name, colon, rest = text.partition(":")
     pairs = [part.partition("=") for part in rest.split(",")] if colon else []
@@ -142,4 +142,9 @@ def parse_name(text: str, sources: Mapping[str, Any]) -> tuple[str, dict[str, st
             f"data set is '{text:.80}'; expected NAME or NAME:option=value,option=value, with a NAME of "
             f"{', '.join(sources)}"
         )
-    return name, {key: value for key, _, value in pairs}
+    options = {key: value for key, _, value in pairs}
+    if len(options) < len(pairs):
+        raise ConfigError(
+            f"data set is '{text:.80}', with an option twice; expected each option once. Leave one out"
+        )
+    return name, options

@@ -64,7 +64,7 @@ def changes_table() -> str:
             f"`{':'.join((name, *(f'{n:g}' for n in change.numbers.values())))}`",
             f"{change.text} ({', '.join(change.numbers)})"
             + ("; pictures only" if change.pictures_only else ""),
-            "biril-nm" if change.apply else "torchvision",
+            "torchvision" if change.transform else "biril-nm",
         )
         for name, change in CHANGES.items()
     ]

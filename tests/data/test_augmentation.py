@@ -93,6 +93,9 @@ def test_all_frames_of_a_sample_change_alike_and_stay_counts():
         ("flop", "augment 'flop' is unknown; expected one of crop, flip.*Did you mean 'flip'"),
         ("crop:x", "augment is 'crop:x'; expected crop:pixels with numbers from 0 to 10000"),
         ("crop:1:2", "augment is 'crop:1:2'; expected crop:pixels"),
+        ("crop:4.5", "'crop:4.5', with pixels 4.5; expected a whole number from 0 to 10000"),
+        ("rand_augment:1.5", "with count 1.5; expected a whole number from 0 to 10000"),
+        ("rand_augment:2:31", "with magnitude 31; expected a whole number from 0 to 30"),
         ("rotate:-1", "augment is 'rotate:-1'; expected rotate:degrees"),
         ("rotate:nan", "augment is 'rotate:nan'"),
         ("affine:1:0:2:1", "with a scale of 2 to 1; expected a range above 0"),
@@ -104,11 +107,18 @@ def test_changes_that_make_no_sense_are_refused(text, message):
         Batches(split(PICTURES), 4, augment=(text,))
 
 
-def test_what_torchvision_refuses_names_the_change():
-    with pytest.raises(
-        ConfigError, match="augment is 'erase:2', which torchvision refuses: .*interval"
-    ):
-        Batches(split(PICTURES), 4, augment=("erase:2",))
+@pytest.mark.parametrize(
+    "name", [name for name, change in CHANGES.items() if "probability" in change.numbers]
+)
+def test_probabilities_are_at_most_1(name):
+    assert parse_change(f"{name}:1")[1] == (1,)
+    with pytest.raises(ConfigError, match="with probability 1.5; expected a number from 0 to 1"):
+        parse_change(f"{name}:1.5")
+
+
+def test_the_largest_magnitude_is_one_that_torchvision_has():
+    found, _ = batches(("rand_augment:2:30",))
+    assert (found != batches(())[0]).any()
 
 
 def test_frames_refuse_changes_of_brightness_and_the_old_crop():
@@ -123,3 +133,4 @@ def test_frames_refuse_changes_of_brightness_and_the_old_crop():
 def test_numbers_that_are_left_out_take_their_defaults():
     assert parse_change("affine:20")[1] == (20, 0.1, 0.9, 1.1)
     assert parse_change("flip")[1] == (0.5,)
+    assert parse_change("rotate:7.5")[1] == (7.5,)

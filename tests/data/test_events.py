@@ -205,7 +205,7 @@ def test_missing_sets_say_how_to_get_them_and_nothing_is_fetched_unasked(
 
     monkeypatch.setattr("urllib.request.urlopen", refuse)
     with pytest.raises(
-        ConfigError, match=r"no .* in '.*'.*Expected are .*tonic.*--download|garrick"
+        ConfigError, match=r"no .* in '.*'.*Expected files: .*tonic.*--download|garrick"
     ) as found:
         load_data(name, tmp_path)
     assert "route" not in str(found.value)

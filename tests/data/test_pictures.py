@@ -224,7 +224,7 @@ def test_pictures_of_several_sizes_need_a_side(root):
 
 
 def test_missing_folders_say_what_to_put_where(root, tmp_path):
-    message = r"no folder of pictures in '.*' \(there is no folder 'train'\)\. Expected are .*/train/CLASS"
+    message = r"no folder of pictures in '.*' \(there is no folder 'train'\)\. Expected files: .*/train/CLASS"
     with pytest.raises(ConfigError, match=message):
         load_data("pictures", tmp_path)
     with pytest.raises(ConfigError, match="data set 'pictures' needs a folder: pass data_root"):
@@ -246,6 +246,7 @@ def test_missing_folders_say_what_to_put_where(root, tmp_path):
     [
         ("pictures:side", r"data set is 'pictures:side'; expected NAME or NAME:option=value"),
         ("pictures:side=x", "data set option side is 'x'; expected a whole number from 0"),
+        ("pictures:side=32,side=16", "with an option twice; expected each option once"),
         ("pictures:colour=red", "data set option colour is 'red'; expected rgb or grey"),
         (
             "pictures:size=3",
@@ -270,7 +271,7 @@ def test_a_built_in_set_takes_no_folder(tmp_path):
 
 @pytest.mark.parametrize("name", ["cifar10", "cifar100", "mnist"])
 def test_a_missing_set_says_how_to_get_it_and_a_failed_download_why(name, tmp_path, monkeypatch):
-    with pytest.raises(ConfigError, match=r"no .* in '.*'.*Expected are .*Get .*--download"):
+    with pytest.raises(ConfigError, match=r"no .* in '.*'.*Expected files: .*Get .*--download"):
         load_data(name, tmp_path)
 
     def refuse(*args, **options):
