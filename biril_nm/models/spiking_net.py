@@ -67,9 +67,11 @@ class SpikingNet(nn.Module):
         decision: how its output decides, on which the losses are made (:mod:`biril_nm.decision`).
         coding: how values become its input.
         n_classes: number of classes; None until the first forward pass shows it.
+        exact: whether it computes in the chip's integers, in a way of its own.
     """
 
     decision: ClassVar[str] = DECISION
+    exact: ClassVar[bool] = False
     name: str
     coding: Coding
     n_classes: int | None

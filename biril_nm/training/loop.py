@@ -123,6 +123,11 @@ def fit(
     """
     settings = config or TrainConfig()
     net = _trainable(net, coding)
+    if net.exact and (settings.engine, settings.precision) != ("auto", "float32"):
+        raise ConfigError(
+            f"engine is '{settings.engine}' and precision '{settings.precision}', and {net.name} computes in "
+            f"integers; expected 'auto' and 'float32'. Leave them out"
+        )
     if settings.keep == "best" and loaders[1] is None:
         raise ConfigError(
             "keep is 'best', and there are no samples to measure epochs on; expected a second loader. "

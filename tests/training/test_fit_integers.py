@@ -134,6 +134,13 @@ def test_the_command_trains_resumes_and_evaluates(parent, tmp_path):
     refused(biril("train", *words, *source), "config.toml", "--force")
 
 
+@pytest.mark.parametrize("setting", [{"engine": "eager"}, {"precision": "bfloat16"}])
+def test_settings_that_integers_do_not_follow_are_refused(setting, parent):
+    config = TrainConfig(schedule="B", epochs=1, device="cpu", **setting)
+    with pytest.raises(ConfigError, match="computes in integers; expected 'auto' and 'float32'"):
+        fit(quantized(parent, "4"), ([], None), config)
+
+
 def test_what_cannot_start_is_refused(parent, tmp_path):
     save(parent, tmp_path / "model.pt")
     source = ("--from", tmp_path / "model.pt", "--out", tmp_path / "out")

@@ -73,6 +73,8 @@ class QuantizedNet(SpikingNet):
         ConfigError: an unknown connection or surrogate, or a compartment model without gradient.
     """
 
+    exact = True
+
     @checked
     def __init__(
         self,
