@@ -79,16 +79,25 @@ class FoldedPlan:
     graph: StepGraph
     stepwise: frozenset[str]
 
-    def run(self, net: nn.Module, x: Tensor, record: Collection[str] = ()) -> StepsRun:
-        """Run all steps from rest.
+    def run(
+        self,
+        net: nn.Module,
+        x: Tensor,
+        record: Collection[str] = (),
+        starts: Mapping[str, Tensor] | None = None,
+        keep_spikes: bool = True,
+    ) -> StepsRun:
+        """Run all steps.
 
         Args:
-            net: the network that the plan was made for; its neurons are at rest.
+            net: the network that the plan was made for.
             x: ``(n_steps, batch, ...)``.
             record: names of neurons.
+            starts: membranes before the first step of neurons that :func:`can_unroll`; others are at rest.
+            keep_spikes: keep spikes for the backward pass as bytes.
         """
         run = _Run(self, net, x)
-        run.names = record
+        run.names, run.starts, run.keep_spikes = record, starts or {}, keep_spikes
         found = run.result()
         readout = readout_name(self.graph, net)
         return StepsRun(found.steps(run.size), run.membranes, run.recorded, readout)
@@ -143,6 +152,8 @@ class _Run:
         self.size = Size(x.shape[0], x.shape[1])
         self.values: dict[fx.Node, Signal] = {}
         self.names: Collection[str] = ()
+        self.starts: Mapping[str, Tensor] = {}
+        self.keep_spikes = True
         self.binary: set[Any] = set()  # neurons whose result is 0 and 1
         self.pooled: set[fx.Node] = set()  # poolings that the neurons before them have done
         self.membranes: dict[str, Tensor] = {}
@@ -182,7 +193,8 @@ class _Run:
         pool = self.pool_behind(node)
         fused = pool is not None and name not in self.names and signal.form != EACH
         fused = fused and can_pool(neuron, signal.value)
-        found = _advance(neuron, signal, self.size, self.needs_states(node), fused)
+        run = (self.size, self.needs_states(node), fused, self.starts.get(name))
+        found = _advance(neuron, signal, *run)
         spikes, self.membranes[name], rest = found
         if fused and pool is not None:
             self.pooled.add(pool)
@@ -235,7 +247,8 @@ class _Run:
     def packed(self, node: fx.Node, function: Callable[..., Any]) -> AbstractContextManager[Any]:
         """Weight layers keep spikes for their backward pass as bytes."""
         source = node.args[0] if node.args else None
-        if not isinstance(function, WEIGHTED) or source not in self.binary:
+        kept = self.keep_spikes and isinstance(function, WEIGHTED)
+        if not kept or source not in self.binary:
             return nullcontext()
         spikes = self.values[cast(fx.Node, source)].value
         place, shape = spikes.data_ptr(), spikes.shape
@@ -342,11 +355,11 @@ def _gives_tuple(neuron: Any) -> bool:
 
 
 def _advance(
-    neuron: Any, current: Signal, size: Size, all_states: bool, pooled: bool
+    neuron: Any, current: Signal, size: Size, all_states: bool, pooled: bool, start: Tensor | None
 ) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
     """Spikes of all steps, the last membrane, and further results of all steps."""
     if can_unroll(neuron) and not (all_states and _gives_tuple(neuron)):
-        spikes, mem = unroll(neuron, current.given_steps(size), size.n_steps, pooled)
+        spikes, mem = unroll(neuron, current.given_steps(size), size.n_steps, pooled, start)
         return spikes, mem, ()
     found = [neuron(step) for step in current.steps(size)]
     if not _gives_tuple(neuron):

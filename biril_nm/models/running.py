@@ -14,7 +14,9 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
+from biril_nm.errors import ConfigError
 from biril_nm.models.folded import FoldedPlan, StepsRun, plan
+from biril_nm.models.segments import run_in_segments, segment_steps
 from biril_nm.models.tracing import (
     OwnState,
     StepGraph,
@@ -88,10 +90,15 @@ def run_steps(net: nn.Module, x: Tensor, record: Collection[str] = ()) -> StepsR
         record: names of neurons whose spikes to return.
     """
     found = None if current_engine() == "loop" else _plan(net, x)
+    if found is None and segment_steps(len(x)):
+        _refuse_segments(net, "runs step by step")
     if found is None:
         return run_in_loop(net, x, record)
     reset_neurons(net)
+    length = segment_steps(len(x))
     with _autocast(x):
+        if length:
+            return run_in_segments(found, net, x, record, length)
         return found.run(net, x, record)
 
 
@@ -107,6 +114,13 @@ def _plan(net: nn.Module, x: Tensor) -> FoldedPlan | None:
             known.plans[key] = str(error)
     found = known.plans[key]
     return None if isinstance(found, str) else found
+
+
+def _refuse_segments(net: nn.Module, forward: str) -> None:
+    raise ConfigError(
+        f"checkpoint_steps is above 0, and {type(net).__name__} {forward}; expected a forward of one step "
+        f"that can be traced. Set checkpoint_steps=0"
+    )
 
 
 def _fingerprint(net: nn.Module) -> Hashable:
@@ -164,6 +178,8 @@ def run_all_steps(
         record: names of neurons whose spikes to return.
         constant: the forward takes one step and shows it ``n_steps`` times.
     """
+    if segment_steps(len(x)):
+        _refuse_segments(net, "loops over the steps itself")
     _to_rest(net, _known.setdefault(net, _Known()))
     return _observed(net, lambda: _first(net(x[0] if constant else x)), record, x)
 

@@ -86,14 +86,17 @@ def _step(x, before, constants, zero_late, zero_now, v, m):  # type: ignore[no-u
 
 
 @nb.njit(**OPTIONS)
-def _states(x, at, n, constants, flags, vs, ms):  # type: ignore[no-untyped-def]
+def _states(x, at, n, constants, flags, start, vs, ms):  # type: ignore[no-untyped-def]
     """V and the membrane after each step, of n neurons from ``at`` on; x is (n_steps or 1, neurons)."""
     zero, now = flags[0] > 0, flags[1] > 0
     threshold, soft_now = constants[1], constants[2] if now else ZERO
     numbers = (constants[0], threshold, constants[2], soft_now)
     for t in range(vs.shape[0]):
         current = x[t if x.shape[0] > 1 else 0][at : at + n]
-        if t == 0:
+        if t == 0 and len(start) > 0:
+            before = start[at : at + n]
+            _step(current, before, numbers, zero and not now, zero and now, vs[0], ms[0])
+        elif t == 0:
             _first_step(current, threshold, soft_now, zero and now, vs[0], ms[0])
         else:
             _step(current, ms[t - 1], numbers, zero and not now, zero and now, vs[t], ms[t])
@@ -148,14 +151,14 @@ def _add(g, out):  # type: ignore[no-untyped-def]
         out[i] += g[i]
 
 
-def _forward(x, constants, flags, block, spikes, last):  # type: ignore[no-untyped-def]
+def _forward(x, constants, flags, block, start, spikes, last):  # type: ignore[no-untyped-def]
     """Spikes (n_steps, neurons), a quarter of them where flags[2], the width, is not 0; last (neurons,)."""
     threshold, width, size = constants[1], flags[2], x.shape[1]
     n_steps = spikes.shape[0]
     vs, ms = np.empty((n_steps, block[2]), F), np.empty((n_steps, block[2]), F)
     for at in range(block[0], block[1], block[2]):
         n = min(block[2], size - at)
-        _states(x, at, n, constants, flags, vs, ms)
+        _states(x, at, n, constants, flags, start, vs, ms)
         last[at : at + n] = ms[n_steps - 1, :n]
         for t in range(n_steps):
             if width == 0:
@@ -172,8 +175,9 @@ def _forward(x, constants, flags, block, spikes, last):  # type: ignore[no-untyp
                 )
 
 
-def _backward(x, constants, flags, block, given, last, grad):  # type: ignore[no-untyped-def]
-    """Gradient of x, (n_steps or 1, neurons); psi is formula flags[3] with parameter constants[3]."""
+def _backward(x, constants, flags, block, given, grad, ends):  # type: ignore[no-untyped-def]
+    """Gradients of x, (n_steps or 1, neurons), and of the start; psi: formula flags[3] with constants[3]."""
+    start, last, grad_start = ends
     beta, threshold, k = constants[0], constants[1], constants[3]
     width, kind, size = flags[2], flags[3], x.shape[1]
     soft_now = constants[2] if flags[1] > 0 else ZERO
@@ -188,7 +192,7 @@ def _backward(x, constants, flags, block, given, last, grad):  # type: ignore[no
     )
     for at in range(block[0], block[1], block[2]):
         n = min(block[2], size - at)
-        _states(x, at, n, constants, flags, vs, ms)
+        _states(x, at, n, constants, flags, start, vs, ms)
         carried[:] = ZERO
         if len(last) > 0:
             carried[:n] = last[at : at + n]
@@ -208,7 +212,11 @@ def _backward(x, constants, flags, block, given, last, grad):  # type: ignore[no
                         spikes[up + width : up + 2 * width],
                     )
             _step_back(vs[t], threshold, zero_now, soft_now, psi, spikes, carried, g[:n])
-            _carry(g[:n], ms[max(t - 1, 0)], beta, threshold, zero_late, carried)
+            if t > 0:
+                _carry(g[:n], ms[t - 1], beta, threshold, zero_late, carried)
+            elif len(start) > 0:
+                before = start[at : at + n]
+                _carry(g[:n], before, beta, threshold, zero_late, grad_start[at : at + n])
             if once and t < n_steps - 1:
                 _add(g[:n], grad[0][at : at + n])
             else:
@@ -245,21 +253,30 @@ class Layer:
         return np.array([zero, now, current.shape[-1] if pooled else 0, kind], np.int64)
 
 
-def forward(layer: Layer, current: Tensor, n_steps: int, pooled: bool) -> tuple[Tensor, Tensor]:
+def forward(
+    layer: Layer, current: Tensor, n_steps: int, pooled: bool, start: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Spikes of all steps, averaged over 2x2 where pooled, and the last membrane.
 
+    Args:
+        layer: the neurons.
+        current: their input, contiguous.
+        n_steps: number of steps.
+        pooled: whether to average.
+        start: membrane before the first step; None: rest.
+
     Shape:
-        current ``(n_steps or 1, batch, ...)``, contiguous.
+        current ``(n_steps or 1, batch, ...)``, start ``(batch, ...)``.
     """
     shape = current.shape[1:]
     if pooled:
         shape = torch.Size((*shape[:-2], shape[-2] // 2, shape[-1] // 2))
     spikes, last = current.new_empty((n_steps, *shape)), current.new_empty(current.shape[1:])
     if n_steps == 0 or last.numel() == 0:
-        return spikes, last.zero_()
+        return spikes, last.zero_() if start is None else start.clone()
     given = (_flat(current), layer.constants, layer.all_flags(current, pooled))
     cut = (layer.block(current, n_steps, pooled), last.numel(), n_steps)
-    _side_by_side(_kernel(_forward), cut, given, (_flat(spikes), last.numpy().reshape(-1)))
+    _side_by_side(_kernel(_forward), cut, given, (_vector(start), _flat(spikes), _vector(last)))
     return spikes, last
 
 
@@ -269,17 +286,25 @@ def backward(
     grads: tuple[Tensor | None, Tensor | None],
     n_steps: int,
     pooled: bool,
-) -> Tensor:
-    """Gradient of ``current`` from those of spikes and membrane; None is zero."""
+    start: Tensor | None = None,
+) -> tuple[Tensor, Tensor | None]:
+    """Gradients of ``current`` and ``start`` from those of spikes and membrane; None is zero."""
     grad = torch.empty_like(current)
+    grad_start = None if start is None else torch.empty_like(start)
     if n_steps == 0 or current[0].numel() == 0:
-        return grad.zero_()
+        return grad.zero_(), None if start is None else grads[1]
     given = (_flat(current), layer.constants, layer.all_flags(current, pooled))
     spikes = np.zeros((n_steps, 0), F) if grads[0] is None else _flat(grads[0].contiguous())
-    last = np.zeros(0, F) if grads[1] is None else grads[1].contiguous().numpy().reshape(-1)
+    last = _vector(None if grads[1] is None else grads[1].contiguous())
     cut = (layer.block(current, n_steps, pooled), current[0].numel(), n_steps)
-    _side_by_side(_kernel(_backward), cut, given, (spikes, last, _flat(grad)))
-    return grad
+    out = (spikes, _flat(grad), (_vector(start), last, _vector(grad_start)))
+    _side_by_side(_kernel(_backward), cut, given, out)
+    return grad, grad_start
+
+
+def _vector(x: Tensor | None) -> NDArray[np.float32]:
+    """(neurons,); empty for None."""
+    return np.zeros(0, F) if x is None else x.detach().numpy().reshape(-1)
 
 
 def _flat(x: Tensor) -> NDArray[np.float32]:

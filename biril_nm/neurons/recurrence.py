@@ -66,45 +66,58 @@ def _step(
 
 
 def forward_steps(
-    current: Tensor, n_steps: int, beta: Tensor, threshold: Tensor, reset: Reset
+    current: Tensor,
+    n_steps: int,
+    beta: Tensor,
+    threshold: Tensor,
+    reset: Reset,
+    start: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Spikes of all steps and the membrane after the last one.
 
+    Args:
+        current: input, one step for all if it has one.
+        n_steps: number of steps.
+        beta: decay.
+        threshold: of the neurons.
+        reset: how they reset.
+        start: membrane before the first step; None: rest.
+
     Shape:
-        current ``(n_steps or 1, batch, ...)``, one step for all if it is 1.
+        current ``(n_steps or 1, batch, ...)``, start ``(batch, ...)``.
     """
-    mem: Tensor | None = None
+    mem = start
     spikes = []
     for t in range(n_steps):
         step = _step(mem, current[t if len(current) > 1 else 0], beta, threshold, reset)
         mem = step.after
         spikes.append(step.fired.to(current.dtype))
-    if mem is None:
-        return current[:0], torch.zeros_like(current[0])
+    if mem is None or not spikes:
+        return current[:0], torch.zeros_like(current[0]) if mem is None else mem
     return torch.stack(spikes), mem
 
 
 def backward_steps(
-    tensors: tuple[Tensor, Tensor, Tensor],
+    tensors: tuple[Tensor, Tensor, Tensor, Tensor | None],
     grads: tuple[Tensor, Tensor],
     reset: Reset,
     slope: Slope,
     learned: tuple[bool, bool],
-) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """Gradients of current, beta and threshold; the last two before they are summed to their shapes.
+) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor]:
+    """Gradients of current, beta, threshold and start; the second and third before they are summed.
 
     Args:
-        tensors: current, beta and threshold, as the forward had them.
+        tensors: current, beta, threshold and start, as the forward had them.
         grads: of spikes and of the last membrane.
         reset: how it resets.
         slope: psi.
         learned: whether beta and threshold need a gradient.
     """
-    current, beta, threshold = tensors
+    current, beta, threshold, start = tensors
     grad_spikes, carried = grads
     steps: list[_Step] = []
     for t in range(len(grad_spikes)):
-        mem = steps[-1].after if steps else None
+        mem = steps[-1].after if steps else start
         steps.append(_step(mem, current[t if len(current) > 1 else 0], beta, threshold, reset))
     grad_current: list[Tensor] = []
     grad_beta = torch.zeros_like(carried) if learned[0] else None
@@ -127,7 +140,7 @@ def backward_steps(
     found = torch.stack(grad_current[::-1])
     if len(current) == 1:
         found = found.sum(dim=0, keepdim=True)
-    return found, grad_beta, grad_threshold
+    return found, grad_beta, grad_threshold, carried
 
 
 def _after_by_v(step: _Step, psi: Tensor, threshold: Tensor, reset: Reset) -> Tensor:

@@ -69,19 +69,24 @@ def can_pool(neuron: Any, current: Tensor) -> bool:
 
 
 def unroll(
-    neuron: snn.Leaky, current: Tensor, n_steps: int | None = None, pooled: bool = False
+    neuron: snn.Leaky,
+    current: Tensor,
+    n_steps: int | None = None,
+    pooled: bool = False,
+    start: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Spikes of all steps and the membrane after the last one, from rest.
+    """Spikes of all steps and the membrane after the last one.
 
     Args:
         neuron: a layer that :func:`can_unroll`.
         current: its input.
         n_steps: how often to show ``current`` if it holds one step for all.
         pooled: average the spikes over 2x2 (:func:`can_pool`).
+        start: membrane before the first step; None: rest.
 
     Shape:
-        current ``(n_steps or 1, batch, *shape)`` to spikes ``(n_steps, batch, *shape)`` and the membrane
-        ``(batch, *shape)``.
+        current ``(n_steps or 1, batch, *shape)`` and start ``(batch, *shape)`` to spikes ``(n_steps,
+        batch, *shape)`` and the membrane ``(batch, *shape)``.
     """
     n_steps = current.shape[0] if n_steps is None else n_steps
     beta, threshold = neuron.beta.clamp(0, 1), neuron.threshold
@@ -89,10 +94,10 @@ def unroll(
     node: Any
     arguments: tuple[Any, ...]
     if layer is not None:
-        node, arguments = _Loops, (current, n_steps, layer, pooled)
+        node, arguments = _Loops, (current, n_steps, layer, pooled, start)
     else:
         node = _Steps
-        arguments = (current, beta, threshold, n_steps, _reset(neuron), neuron.spike_grad)
+        arguments = (current, beta, threshold, start, n_steps, _reset(neuron), neuron.spike_grad)
     return cast(tuple[Tensor, Tensor], node.apply(*arguments))
 
 
@@ -124,23 +129,27 @@ def _loops(neuron: Any, current: Tensor) -> kernels.Layer | None:
 class _Loops(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, current: Tensor, n_steps: int, layer: kernels.Layer, pooled: bool
+        ctx: Any,
+        current: Tensor,
+        n_steps: int,
+        layer: kernels.Layer,
+        pooled: bool,
+        start: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
         current = current.contiguous()
-        ctx.save_for_backward(current)
+        start = None if start is None else start.contiguous()
+        ctx.save_for_backward(current, start)
         ctx.layer, ctx.pooled, ctx.n_steps = layer, pooled, n_steps
         ctx.set_materialize_grads(False)
-        spikes, mem = kernels.forward(layer, current.float(), n_steps, pooled)
+        spikes, mem = kernels.forward(layer, current.float(), n_steps, pooled, start)
         return spikes.to(current.dtype), mem
 
     @staticmethod
-    def backward(
-        ctx: Any, grad_spikes: Tensor | None, grad_mem: Tensor | None
-    ) -> tuple[Tensor, None, None, None]:
-        (current,) = ctx.saved_tensors
+    def backward(ctx: Any, grad_spikes: Tensor | None, grad_mem: Tensor | None) -> tuple[Any, ...]:
+        current, start = ctx.saved_tensors
         grads = (None if grad_spikes is None else grad_spikes.float(), grad_mem)
-        grad = kernels.backward(ctx.layer, current.float(), grads, ctx.n_steps, ctx.pooled)
-        return grad.to(current.dtype), None, None, None
+        found = kernels.backward(ctx.layer, current.float(), grads, ctx.n_steps, ctx.pooled, start)
+        return found[0].to(current.dtype), None, None, None, found[1]
 
 
 class _Steps(torch.autograd.Function):
@@ -150,28 +159,30 @@ class _Steps(torch.autograd.Function):
         current: Tensor,
         beta: Tensor,
         threshold: Tensor,
+        start: Tensor | None,
         n_steps: int,
         reset: Reset,
         surrogate: Surrogate,
     ) -> tuple[Tensor, Tensor]:
-        ctx.save_for_backward(current, beta, threshold)
+        ctx.save_for_backward(current, beta, threshold, start)
         ctx.reset, ctx.surrogate, ctx.n_steps = reset, surrogate, n_steps
         run = _run(forward_steps, current, n_steps)
-        spikes, mem = run(_single(current), n_steps, beta, threshold, reset)
+        spikes, mem = run(_single(current), n_steps, beta, threshold, reset, start)
         return spikes.to(current.dtype), mem
 
     @staticmethod
     def backward(ctx: Any, grad_spikes: Tensor, grad_mem: Tensor) -> tuple[Any, ...]:
-        tensors = (_single(ctx.saved_tensors[0]), *ctx.saved_tensors[1:])
+        current, *further = ctx.saved_tensors
+        tensors = (_single(current), *further)
         learned = (ctx.needs_input_grad[1], ctx.needs_input_grad[2])
         pure = slope_function(ctx.surrogate)
         run = _run(backward_steps, tensors[0], ctx.n_steps) if pure else backward_steps
         psi = pure or (lambda x: slope(ctx.surrogate, x))
         grads = (_single(grad_spikes), grad_mem)
-        grad, *further = run(tensors, grads, ctx.reset, psi, learned)
-        grad = grad.to(ctx.saved_tensors[0].dtype)
-        summed = [g if g is None else _summed(g, t) for g, t in zip(further, tensors[1:])]
-        return (grad, *summed, None, None, None)
+        grad, *shared, grad_start = run(tensors, grads, ctx.reset, psi, learned)
+        summed = [g if g is None else _summed(g, t) for g, t in zip(shared, tensors[1:])]
+        at_start = grad_start if ctx.needs_input_grad[3] else None
+        return (grad.to(current.dtype), *summed, at_start, None, None, None)
 
 
 def _single(x: Tensor) -> Tensor:

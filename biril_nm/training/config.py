@@ -55,6 +55,8 @@ class TrainConfig:
             compiled loops on the CPU and torch's compiler on CUDA; ``"loop"`` calls networks step by step.
         precision: ``"float32"``; ``"bfloat16"``, autocast of the layers in training; ``"auto"``: the second
             where the device multiplies in it.
+        checkpoint_steps: steps of a segment of gradient checkpointing over time: inside it nothing is kept
+            for the backward pass, which computes it again (:mod:`biril_nm.models.segments`); 0: off.
         tensorboard: True: events are required; None: written if tensorboard is installed.
         curves: the same for curves.png and matplotlib.
     """
@@ -73,6 +75,7 @@ class TrainConfig:
     plasticity: PlasticityConfig = field(default_factory=PlasticityConfig)
     engine: str = "auto"
     precision: str = "float32"
+    checkpoint_steps: int = 0
     tensorboard: bool | None = None
     curves: bool | None = None
 
@@ -87,6 +90,11 @@ class TrainConfig:
             findings.append(f"lr is {self.lr!r}; expected a number above 0, up to {MAX_LR:g}")
         if not 0 <= self.seed <= MAX_SEED:
             findings.append(f"seed is {self.seed!r}; expected an integer from 0 to {MAX_SEED}")
+        steps = self.checkpoint_steps
+        if type(steps) is not int or not 0 <= steps <= MAX_DEVICES:
+            findings.append(
+                f"checkpoint_steps is {steps!r}; expected an integer from 0 to {MAX_DEVICES}"
+            )
         for name in ("devices", "nodes"):
             if type(getattr(self, name)) is not int or not 1 <= getattr(self, name) <= MAX_DEVICES:
                 findings.append(

@@ -23,6 +23,7 @@ from biril_nm.models.files import save
 from biril_nm.models.net import BirilNet
 from biril_nm.models.own import OwnNet
 from biril_nm.models.running import precision
+from biril_nm.models.segments import segments
 from biril_nm.models.spiking_net import SpikingNet
 from biril_nm.models.weights import save_weights
 from biril_nm.neurons.unroll import engine
@@ -123,10 +124,11 @@ def fit(
     """
     settings = config or TrainConfig()
     net = _trainable(net, coding)
-    if net.exact and (settings.engine, settings.precision) != ("auto", "float32"):
+    chosen = (settings.engine, settings.precision, settings.checkpoint_steps)
+    if net.exact and chosen != ("auto", "float32", 0):
         raise ConfigError(
-            f"engine is '{settings.engine}' and precision '{settings.precision}', and {net.name} computes in "
-            f"integers; expected 'auto' and 'float32'. Leave them out"
+            f"engine is '{chosen[0]}', precision '{chosen[1]}' and checkpoint_steps {chosen[2]}, and "
+            f"{net.name} computes in integers; expected 'auto', 'float32' and 0. Leave them out"
         )
     if settings.keep == "best" and loaders[1] is None:
         raise ConfigError(
@@ -263,7 +265,8 @@ def _epoch(task: Task, optimizer: torch.optim.Optimizer, epoch: int) -> dict[str
         group["lr"] = lr
     whole = settings.cycle if settings.period == "batch" else phase_at(settings.cycle, epoch)
     device = next(net.parameters()).device
-    with precision(choose_precision(settings.precision, device)):
+    low = precision(choose_precision(settings.precision, device))
+    with low, segments(settings.checkpoint_steps):
         means = _train(task, optimizer, epoch)
     wrong = [name for name, p in net.named_parameters() if not bool(p.isfinite().all())]
     if wrong:

@@ -77,6 +77,20 @@ def test_equals_snntorch(reset: str, delay: bool, surrogate: str, name: str) -> 
             check(measured(unroll, neuron, current), measured(stepped, neuron, current))
 
 
+@pytest.mark.parametrize("name", ["numba", "eager"])
+@pytest.mark.parametrize(("reset", "delay"), RESETS)
+def test_cut_in_two_equals_one_run(reset: str, delay: bool, name: str) -> None:
+    def cut(neuron: Any, current: Tensor) -> tuple[Tensor, Tensor]:
+        first, mem = unroll(neuron, current[:2])
+        second, mem = unroll(neuron, current[2:], start=mem)
+        return torch.cat([first, second]), mem
+
+    for more in ({}, {"learn_beta": True, "learn_threshold": True}):
+        neuron, current = leaky(reset, delay, **more), currents((3, 2, 6, 8))
+        with engine(name):
+            check(measured(cut, neuron, current), measured(stepped, neuron, current))
+
+
 @pytest.mark.parametrize(("reset", "delay"), RESETS)
 def test_learned_and_per_channel_constants(reset: str, delay: bool) -> None:
     values = torch.tensor([0.5, 0.8, 1.1]).view(3, 1, 1)
