@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from biril_nm.arguments.checked import checked
 from biril_nm.arguments.kinds import MAX_SEED, Between, Count, Integers, Numbers, Seed, Unchecked
-from biril_nm.arguments.texts import shown, unknown_name
+from biril_nm.arguments.texts import did_you_mean, shown, unknown_name
 
 __all__ = [
     "MAX_SEED",
@@ -15,6 +15,7 @@ __all__ = [
     "Seed",
     "Unchecked",
     "checked",
+    "did_you_mean",
     "shown",
     "unknown_name",
 ]

@@ -48,7 +48,7 @@ def train_command(
         Text, typer.Option(help="convnet, vgg, mlp, resnet, biril or biril_xs.")
     ] = None,
     schedule: Annotated[
-        Text, typer.Option(help="Ratio STDP:STBP:STDP-STBP (1:6:2) or cycle (BBSBBH).")
+        Text, typer.Option(help="Ratio STDP:STBP:STDP-STBP (1:6:2), or cycle (BBSBBH; brp,B).")
     ] = None,
     epochs: Annotated[
         Number, typer.Option(min=1, max=MAX_COUNT, help="Default: one cycle.")
@@ -296,7 +296,7 @@ def _with_net_options(
     neuron = run.net.neuron if neuron is None else neuron
     run = replace(run, net=replace(run.net, coding=new, neuron=neuron))
     if rule is not None:
-        if not LOCAL_PHASES & set(run.train.cycle):
+        if not LOCAL_PHASES & set(run.train.phases):
             refuse_unused([f"--rule: schedule '{run.train.schedule}' has no phase S or H"])
         plasticity = replace(run.train.plasticity, rule=get_rule(rule))
         run = replace(run, train=replace(run.train, plasticity=plasticity))

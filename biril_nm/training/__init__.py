@@ -9,7 +9,7 @@ from biril_nm.training.config import TrainConfig
 from biril_nm.training.local_rule.plasticity import PlasticityConfig
 from biril_nm.training.loop import History, fit, resolve_device
 from biril_nm.training.phases import PHASES, PhaseState, plastic_links
-from biril_nm.training.schedule import parse_schedule, phase_at, ratio_of
+from biril_nm.training.schedule import parse_schedule, phase_at, phases_of, ratio_of
 
 __all__ = [
     "PHASES",
@@ -24,6 +24,7 @@ __all__ = [
     "fit",
     "parse_schedule",
     "phase_at",
+    "phases_of",
     "plastic_links",
     "ratio_of",
     "resolve_device",

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from biril_nm.errors import BirilError, ConfigError, FileFormatError, bullet_list
-from biril_nm.models.files import as_array, net_from_parts, net_parts, read_parts
+from biril_nm.models.files import as_array, check_tensors, net_from_parts, net_parts, read_parts
 from biril_nm.models.net import BirilNet
 from biril_nm.models.spiking_net import SpikingNet
 from biril_nm.models.weights import take_weights, weight_arrays
@@ -28,7 +28,7 @@ __all__ = ["CHECKPOINT", "read_checkpoint", "write_checkpoint"]
 CHECKPOINT = "checkpoint.pt"
 FORMAT = "biril-nm checkpoint"
 VERSION = 2
-OPTIMIZER = "optimizer/"
+OPTIMIZER, KEPT = "optimizer/", "kept/"
 
 
 def write_checkpoint(
@@ -37,8 +37,9 @@ def write_checkpoint(
     optimizer: torch.optim.Optimizer,
     config: TrainConfig,
     records: list[dict[str, Any]],
+    kept: Mapping[str, Tensor] | None = None,
 ) -> None:
-    """Write the state after ``len(records)`` epochs."""
+    """Write the state after ``len(records)`` epochs; ``kept`` is what phases keep."""
     own = ({"network": net.identity()}, weight_arrays(net))
     header, arrays = net_parts(net) if isinstance(net, BirilNet) else own
     header |= {
@@ -49,6 +50,7 @@ def write_checkpoint(
     }
     for index, entry in optimizer.state_dict()["state"].items():
         arrays |= {f"{OPTIMIZER}{index}/{name}": as_array(value) for name, value in entry.items()}
+    arrays |= {f"{KEPT}{name}": as_array(value) for name, value in (kept or {}).items()}
     write_document(path, header, arrays, compress=False)
 
 
@@ -61,9 +63,13 @@ def _finite(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_checkpoint(
-    path: Path, net: SpikingNet, optimizer: torch.optim.Optimizer, config: TrainConfig
+    path: Path,
+    net: SpikingNet,
+    optimizer: torch.optim.Optimizer,
+    config: TrainConfig,
+    kept: dict[str, Tensor] | None = None,
 ) -> list[dict[str, Any]]:
-    """Put net and optimiser into the state of the file; returns the records so far.
+    """Put net, optimiser and ``kept`` into the state of the file; returns the records so far.
 
     Raises:
         FileFormatError: damaged or hostile file.
@@ -94,6 +100,10 @@ def read_checkpoint(
     else:
         net.load_state_dict(stored.state_dict())
     _load_optimizer(path, optimizer, tensors)
+    if kept is not None:
+        own = {k.removeprefix(KEPT): v.clone() for k, v in tensors.items() if k.startswith(KEPT)}
+        check_tensors(path, own)
+        kept.update(own)
     return records
 
 

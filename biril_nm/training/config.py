@@ -17,7 +17,7 @@ from biril_nm.training.local_rule.plasticity import PlasticityConfig
 from biril_nm.training.losses import LOSSES
 from biril_nm.training.phases import PLASTIC
 from biril_nm.training.precision import PRECISIONS
-from biril_nm.training.schedule import parse_schedule
+from biril_nm.training.schedule import parse_schedule, phases_of
 
 __all__ = ["TrainConfig"]
 
@@ -38,7 +38,7 @@ class TrainConfig:
     The learning rate of epoch e is ``lr (1 + cos(pi e / epochs)) / 2`` in every phase.
 
     Attributes:
-        schedule: ratio S:B:H such as ``"1:6:2"`` or cycle such as ``"BBSBBH"``.
+        schedule: ratio S:B:H such as ``"1:6:2"``, or cycle such as ``"BBSBBH"`` or ``"brp,B"``.
         epochs: number of epochs.
         lr: initial learning rate of Adam.
         loss: ``"ce"`` or ``"mse"`` on the scores.
@@ -117,6 +117,11 @@ class TrainConfig:
     def cycle(self) -> str:
         """The cycle of phases that :attr:`schedule` means."""
         return parse_schedule(self.schedule)
+
+    @property
+    def phases(self) -> tuple[str, ...]:
+        """Letters and names of the phases of :attr:`cycle`."""
+        return phases_of(self.cycle)
 
     @checked
     def lr_at(self, epoch: int) -> float:

@@ -8,22 +8,35 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 
 from biril_nm.models.spiking_net import SpikingNet
 from biril_nm.training.losses import LOSSES
+from biril_nm.training.phase import Batch, Metrics, PhaseState, metrics_of
 
-__all__ = ["without_update"]
+__all__ = ["frozen", "idle"]
+
+
+def frozen(
+    net: SpikingNet, batch: Batch, optimizer: torch.optim.Optimizer, state: PhaseState
+) -> Metrics:
+    """Phase F: as the published code runs S. No parameter changes, BatchNorm follows the data."""
+    optimizer.zero_grad(set_to_none=True)
+    return _without_update(net, batch, state.loss, training=True)
+
+
+def idle(
+    net: SpikingNet, batch: Batch, optimizer: torch.optim.Optimizer, state: PhaseState
+) -> Metrics:
+    """Phase I: nothing changes."""
+    optimizer.zero_grad(set_to_none=True)
+    return _without_update(net, batch, state.loss, training=False)
 
 
 @torch.no_grad()
-def without_update(
-    net: SpikingNet, batch: tuple[Tensor, Tensor], loss: str, training: bool
-) -> dict[str, float]:
+def _without_update(net: SpikingNet, batch: Batch, loss: str, training: bool) -> Metrics:
     """Run a batch and measure it. No parameter changes; ``training`` lets BatchNorm follow the data."""
     x, labels = batch
     net.train(training)
     out = net(x)
     value = LOSSES[loss](out.scores, labels, x.shape[0])
-    right = int((out.predictions == labels).sum())
-    return {"loss": float(value), "correct": right, "samples": labels.numel()}
+    return metrics_of(out, labels, value)

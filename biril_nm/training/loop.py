@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ from biril_nm.training.best import BestWeights
 from biril_nm.training.callbacks import Callback
 from biril_nm.training.checkpoint import CHECKPOINT, read_checkpoint, write_checkpoint
 from biril_nm.training.config import TrainConfig
-from biril_nm.training.phases import PHASES, Batch, PhaseState, plastic_links
+from biril_nm.training.phases import PHASES, Batch, PhaseState
 from biril_nm.training.precision import choose_precision
 from biril_nm.training.reporting import Reporter, check_reports
 from biril_nm.training.run_folder import MODEL, WEIGHTS, open_run
@@ -135,8 +135,8 @@ def fit(
             "keep is 'best', and there are no samples to measure epochs on; expected a second loader. "
             "Give one of validation samples, or set keep='last'"
         )
-    if set(settings.cycle) & set("SH"):
-        plastic_links(net, settings.plastic)
+    for name in dict.fromkeys(settings.phases):
+        PHASES[name].check(net, settings)
     device = resolve_device(settings.device)
     together = make_world(settings.device, settings.devices, settings.nodes)
     if isinstance(together, Together):
@@ -159,6 +159,7 @@ class Task:
     settings: TrainConfig
     callbacks: Sequence[Callback]
     world: World
+    kept: dict[str, torch.Tensor] = field(default_factory=dict)  # as PhaseState has it
 
 
 @contextmanager
@@ -207,7 +208,8 @@ def _run(task: Task, device: torch.device, folder: Path | None) -> History:
                 records.append(_epoch(task, optimizer, epoch))
                 best.look_at(records)
                 if folder is not None and world.leads:
-                    write_checkpoint(folder / CHECKPOINT, net, optimizer, settings, records)
+                    state = (optimizer, settings, records, task.kept)
+                    write_checkpoint(folder / CHECKPOINT, net, *state)
                 if reporter:
                     reporter.add(records)
                 for callback in task.callbacks:
@@ -233,19 +235,22 @@ def _start(
     problem = None
     if folder is not None and world.leads and (folder / CHECKPOINT).exists():
         try:
-            records = read_checkpoint(folder / CHECKPOINT, net, optimizer, task.settings)
+            state = (optimizer, task.settings, task.kept)
+            records = read_checkpoint(folder / CHECKPOINT, net, *state)
         except BirilError as error:
             problem = error
     if world.size == 1:
         if problem is not None:
             raise problem
         return records
-    problem, *state = world.agree([problem, records, net.state_dict(), optimizer.state_dict()])
+    ours = [problem, records, net.state_dict(), optimizer.state_dict(), task.kept]
+    problem, *theirs = world.agree(ours)
     if problem is not None:
         raise problem
-    net.load_state_dict(state[1])
-    optimizer.load_state_dict(state[2])
-    return list(state[0])
+    net.load_state_dict(theirs[1])
+    optimizer.load_state_dict(theirs[2])
+    task.kept.update(theirs[3])
+    return list(theirs[0])
 
 
 def _save(net: SpikingNet, folder: Path) -> None:
@@ -293,6 +298,7 @@ def _train(task: Task, optimizer: torch.optim.Optimizer, epoch: int) -> dict[str
         seed=_mix(settings.seed, epoch),
         eta_scale=settings.lr_at(epoch) / settings.lr / (n_batches or UNSIZED_BATCHES),
         world=world,
+        kept=task.kept,
     )
     per_batch = settings.period == "batch"
     cycle = settings.cycle if per_batch else phase_at(settings.cycle, epoch)
@@ -300,10 +306,10 @@ def _train(task: Task, optimizer: torch.optim.Optimizer, epoch: int) -> dict[str
         callback.on_epoch_start(epoch, settings.epochs, cycle, n_batches)
     loss = correct = samples = 0.0
     for index, batch in enumerate(_batches(net, train, settings.seed, epoch)):
-        letter = phase_at(cycle, epoch * n_batches + index)
-        metrics = world.merge(PHASES[letter].run(net, world.share(batch), optimizer, state))
+        name = phase_at(cycle, epoch * n_batches + index)
+        metrics = world.merge(PHASES[name].run(net, world.share(batch), optimizer, state))
         if not math.isfinite(metrics["loss"]):
-            found = f"the loss of batch {index + 1} is {metrics['loss']} in phase {letter}"
+            found = f"the loss of batch {index + 1} is {metrics['loss']} in phase {name}"
             raise _diverged(found, epoch, settings)
         loss += metrics["loss"] * metrics["samples"]
         correct += metrics["correct"]

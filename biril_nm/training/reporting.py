@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -116,10 +117,9 @@ def draw_curves(records: Records, path: Path) -> None:
         for epoch, record in zip(epochs, records):
             colour = colours.get(record["phase"], "#eeeeee")
             axis.axvspan(epoch - 0.5, epoch + 0.5, color=colour, linewidth=0)
-    for epoch, record in zip(epochs, records):
-        place = (epoch, 1.02)
+    for epoch, text in zip(epochs, _phase_texts([r["phase"] for r in records])):
         axes = ("data", "axes fraction")
-        loss.annotate(record["phase"][:1], place, xycoords=axes, ha="center", fontsize=9)
+        loss.annotate(text, (epoch, 1.02), xycoords=axes, ha="center", fontsize=9)
     loss.plot(epochs, [r["loss"] for r in records], "o-", color="#33557f", label="training loss")
     for key, style in (("train_accuracy", "o--"), ("test_accuracy", "s-")):
         points = [(r["epoch"], 100 * r[key]) for r in records if r.get(key) is not None]
@@ -133,3 +133,12 @@ def draw_curves(records: Records, path: Path) -> None:
         axis.legend(loc="best", fontsize=8)
     with atomic_file(path) as part:
         canvas.print_figure(str(part), format="png", dpi=110)
+
+
+def _phase_texts(phases: Sequence[str]) -> list[str]:
+    """Letters of all epochs; a name where it begins, for lack of room."""
+    before = ["", *phases]
+    return [
+        phase[:1] if phase[:1].isupper() else phase if phase != last else ""
+        for last, phase in zip(before, phases)
+    ]

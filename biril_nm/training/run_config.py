@@ -145,7 +145,7 @@ class RunConfig:
             return run
         if options.get("epochs") is not None:
             return run
-        return run.with_options(epochs=len(run.train.cycle))
+        return run.with_options(epochs=len(run.train.phases))
 
     def _with_tables(self, values: Mapping[str, Any]) -> RunConfig:
         """A copy with what a file says."""

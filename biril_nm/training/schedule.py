@@ -1,40 +1,61 @@
-"""Schedules: cycles of the phases B (STBP), S (STDP) and H (STDP-STBP), and of the controls F and I.
+"""Schedules: cycles of the phases of :data:`biril_nm.training.phases.PHASES`.
 
-A cycle is a text such as ``"BBSBBH"``. A ratio S:B:H (the paper's order STDP:STBP:STDP-STBP) becomes a
-cycle by listing S n_S times, then H n_H times, and putting the B's evenly before each of them:
+A cycle of letters is a text such as ``"BBSBBH"``. A ratio S:B:H (the paper's order STDP:STBP:STDP-STBP)
+becomes a cycle by listing S n_S times, then H n_H times, and putting the B's evenly before each of them:
 ``1:4:1`` gives BBSBBH and ``2:6:1`` BBSBBSBBH, the two three-phase cycles of the published code.
 The length of the cycle is derived, never given. F (frozen) and I (idle) take the place of S where a study
 asks what S is worth.
+
+Phases that have names stand between commas, with letters or without: ``"brp"``, ``"brp,BBS"``.
 """
 
 from __future__ import annotations
 
 import re
 
-from biril_nm.arguments import checked
+from biril_nm.arguments import checked, did_you_mean
 from biril_nm.errors import ConfigError
+from biril_nm.training.phases import PHASES
 
-__all__ = ["LETTERS", "parse_schedule", "phase_at", "ratio_of"]
+__all__ = ["parse_schedule", "phase_at", "phases_of", "ratio_of"]
 
-LETTERS = "BSHFI"
 MAX_CYCLE = 10_000
 
 
 @checked
 def parse_schedule(text: str) -> str:
-    """The cycle meant by a ratio ``"1:6:2"`` or a written cycle ``"BBSBBH"``.
+    """The cycle meant by a ratio ``"1:6:2"`` or a written cycle ``"BBSBBH"`` or ``"brp,B,B"``.
 
     Raises:
-        ConfigError: neither of the two, with an example of each.
+        ConfigError: none of these; with an example of each, and all phases.
     """
-    bare = str(text).replace(" ", "").upper()
-    if re.fullmatch(r"\d{1,4}:\d{1,4}:\d{1,4}", bare):
+    bare = "".join(text.split())
+    if re.fullmatch(r"[0-9]{1,4}:[0-9]{1,4}:[0-9]{1,4}", bare):
         return _from_ratio(*(int(n) for n in bare.split(":")))
-    if bare and len(bare) <= MAX_CYCLE and set(bare) <= set(LETTERS):
-        return bare
-    raise ConfigError(
-        f"schedule is '{text:.60}'; expected a ratio S:B:H such as '1:6:2', or a cycle of the letters "
-        f"B (STBP), S (STDP), H (STDP-STBP), F (frozen), I (idle) such as 'BBSBBH'"
+    phases: list[str] = []
+    for item in bare.split(",", MAX_CYCLE):
+        found = _phases_in(item)
+        phases += found
+        if not found or len(phases) > MAX_CYCLE:
+            raise _unknown(text, item)
+    named = any(len(phase) > 1 for phase in phases)
+    return ("," if named else "").join(phases)
+
+
+def _phases_in(item: str) -> list[str]:
+    """Letters, or a name; none where it is neither."""
+    letters = item.upper()
+    if set(letters) <= PHASES.keys():
+        return list(letters)
+    return [item.lower()] if item.lower() in PHASES else []
+
+
+def _unknown(text: str, item: str) -> ConfigError:
+    known = ", ".join(f"{name} ({phase.title})" for name, phase in PHASES.items())
+    return ConfigError(
+        f"schedule is '{text:.60}'; expected a ratio S:B:H such as '1:6:2', a cycle of letters such as "
+        f"'BBSBBH', or phases between commas such as 'brp,B,S', {MAX_CYCLE} of them at most. Phases are "
+        f"{known}{did_you_mean(item, PHASES)}"
     )
 
 
@@ -49,12 +70,20 @@ def _from_ratio(n_s: int, n_b: int, n_h: int) -> str:
 
 
 @checked
+def phases_of(cycle: str) -> tuple[str, ...]:
+    """Letters and names of the phases of a cycle, as :func:`parse_schedule` gives it."""
+    return tuple(cycle.split(",") if "," in cycle or cycle in PHASES else cycle)
+
+
+@checked
 def ratio_of(cycle: str) -> tuple[int, int, int]:
     """Counts (S, B, H) of a cycle."""
-    return cycle.count("S"), cycle.count("B"), cycle.count("H")
+    phases = phases_of(cycle)
+    return phases.count("S"), phases.count("B"), phases.count("H")
 
 
 @checked
 def phase_at(cycle: str, index: int) -> str:
-    """Letter of epoch (or batch) ``index``, counted from 0."""
-    return cycle[index % len(cycle)]
+    """Letter or name of the phase of epoch (or batch) ``index``, counted from 0."""
+    phases = phases_of(cycle)
+    return phases[index % len(phases)]

@@ -120,6 +120,7 @@ def trainings(t: Things) -> Calls:
         training.evaluate: {"net": t.net, "loader": t.loaders.test, "seed": 0, "device": "cpu"},
         training.parse_schedule: {"text": "1:6:2"},
         training.phase_at: {"cycle": "BS", "index": 1},
+        training.phases_of: {"cycle": "BS"},
         training.ratio_of: {"cycle": "BS"},
         training.plastic_links: {"net": t.net, "plastic": "conv+fc"},
         training.average: {"nets": [t.net]},

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from biril_nm.errors import ConfigError
-from biril_nm.training.schedule import parse_schedule, phase_at, ratio_of
+from biril_nm.training.phases import PHASES, Phase
+from biril_nm.training.schedule import parse_schedule, phase_at, phases_of, ratio_of
 
 
 @pytest.mark.parametrize(
@@ -46,3 +49,51 @@ def test_empty_ratio() -> None:
 
 def test_phase_wraps_around() -> None:
     assert "".join(phase_at("BBS", i) for i in range(7)) == "BBSBBSB"
+
+
+@pytest.fixture
+def named(monkeypatch):
+    """A phase with a name."""
+    monkeypatch.setitem(PHASES, "demo", Phase(PHASES["B"].run, "demo", "all"))
+
+
+def test_names_are_no_cycles_of_letters():
+    letters = {name for name in PHASES if len(name) == 1}
+    assert all(name.isupper() for name in letters)
+    for name in PHASES.keys() - letters:
+        assert re.fullmatch("[a-z][a-z0-9-]+", name) and not set(name.upper()) <= letters, name
+
+
+@pytest.mark.parametrize(
+    ("text", "cycle", "phases"),
+    [
+        ("demo", "demo", ("demo",)),
+        ("demo,B,S", "demo,B,S", ("demo", "B", "S")),
+        ("Demo, bbs ,demo", "demo,B,B,S,demo", ("demo", "B", "B", "S", "demo")),
+        ("B,BS", "BBS", ("B", "B", "S")),
+        ("BS,H", "BSH", ("B", "S", "H")),
+    ],
+)
+def test_cycles_with_names(text, cycle, phases, named):
+    assert parse_schedule(text) == cycle and phases_of(cycle) == phases
+    assert parse_schedule(cycle) == cycle
+    assert [phase_at(cycle, i) for i in range(len(phases) + 1)] == [*phases, phases[0]]
+
+
+def test_names_do_not_count_in_ratios(named):
+    assert ratio_of("demo,B,S,demo") == (1, 1, 0)
+
+
+@pytest.mark.parametrize("text", ["demi", "demo,,B", "demo,", ",", "demo B", "demo,X", "1:2,B"])
+def test_wrong_names_are_refused_with_all_that_exist(text, named):
+    expected = r"phases between commas such as 'brp,B,S'.*Phases are B \(STBP\).*demo \(demo\)"
+    with pytest.raises(ConfigError, match=expected):
+        parse_schedule(text)
+    with pytest.raises(ConfigError, match=r"Did you mean 'demo'\?"):
+        parse_schedule("B,demi")
+
+
+def test_the_longest_cycle(named):
+    assert len(phases_of(parse_schedule("demo," * 9_999 + "B"))) == 10_000
+    with pytest.raises(ConfigError, match="10000 of them at most"):
+        parse_schedule("demo," * 10_000 + "B")
