@@ -11,8 +11,17 @@ import logging
 from biril_nm import _moved
 
 TYPE_CHECKING = False
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # for type checkers and editors; at run time names are resolved on first use
     from typing import Any
+
+    from biril_nm import errors, testing
+    from biril_nm.coding import Coding
+    from biril_nm.hw_graph import LoihiGraph
+    from biril_nm.learning.rule import LearningRule
+    from biril_nm.loihi import CHIPS, LOIHI1, LOIHI2, ChipProfile
+    from biril_nm.models import BirilNet, ModelConfig, build_model, load, save
+    from biril_nm.parity import check_parity
+    from biril_nm.training import TrainConfig, fit
 
 __version__ = "0.1.0"
 
@@ -21,6 +30,7 @@ _EXPORTS = {
     "CHIPS": "biril_nm.loihi",
     "LOIHI1": "biril_nm.loihi",
     "LOIHI2": "biril_nm.loihi",
+    "Coding": "biril_nm.coding",
     "ChipProfile": "biril_nm.loihi",
     "LearningRule": "biril_nm.learning.rule",
     "LoihiGraph": "biril_nm.hw_graph",
@@ -35,7 +45,25 @@ _EXPORTS = {
     "testing": "",
 }
 
-__all__ = sorted(_EXPORTS)
+__all__ = [
+    "CHIPS",
+    "LOIHI1",
+    "LOIHI2",
+    "BirilNet",
+    "ChipProfile",
+    "Coding",
+    "LearningRule",
+    "LoihiGraph",
+    "ModelConfig",
+    "TrainConfig",
+    "build_model",
+    "check_parity",
+    "errors",
+    "fit",
+    "load",
+    "save",
+    "testing",
+]
 
 _moved.install()
 logging.getLogger(__name__).addHandler(logging.NullHandler())
@@ -51,4 +79,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+    return sorted([*__all__, "__version__"])

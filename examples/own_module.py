@@ -52,7 +52,7 @@ def main() -> None:
 
     nir_graph = to_nir(net, sample_input=torch.zeros(1, 2, 16, 16), dt_s=1e-3)
     graph = lower(nir_graph)
-    print(graph.report())
+    print(graph.summary())
     trace = simulate(graph, spikes.numpy(), record=("s", "v"))
     print(f"\nreadout spikes: {trace['out'].s.sum()}, shape {trace['out'].s.shape}")
 

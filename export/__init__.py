@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 import importlib
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # for type checkers and editors
+    from typing import Any
+
+    from biril_nm.export.backends import get_backend
+    from biril_nm.export.from_torch import to_nir
+    from biril_nm.export.lowering import lower
+    from biril_nm.export.netx import read_netx, with_input_bias, write_netx
+    from biril_nm.export.nir_nodes.coding import with_coding
 
 _EXPORTS = {
     "get_backend": "biril_nm.export.backends",
@@ -15,10 +24,22 @@ _EXPORTS = {
     "write_netx": "biril_nm.export.netx",
 }
 
-__all__ = sorted(_EXPORTS)
+__all__ = [
+    "get_backend",
+    "lower",
+    "read_netx",
+    "to_nir",
+    "with_coding",
+    "with_input_bias",
+    "write_netx",
+]
 
 
 def __getattr__(name: str) -> Any:
     if name not in _EXPORTS:
         raise AttributeError(f"module 'biril_nm.export' has no attribute '{name}'")
     return getattr(importlib.import_module(_EXPORTS[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

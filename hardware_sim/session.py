@@ -145,7 +145,10 @@ class Simulator:
                 f"reset() between samples"
             )
 
-    # --- running --------------------------------------------------------------------------------
+    def __repr__(self) -> str:
+        time = "chip time" if self._clock.chip_time else "node time"
+        learns = ", learns" if self.learns else ""
+        return f"Simulator({self._graph!r}, batch={self.batch}, {time}{learns}, step {self._age:,})"
 
     @property
     def steps_done(self) -> int:
@@ -307,8 +310,6 @@ class Simulator:
             return
         with ThreadPoolExecutor(n_threads, "biril-sim") as pool:
             list(pool.map(work, self._blocks))
-
-    # --- state ----------------------------------------------------------------------------------
 
     @property
     def graph(self) -> LoihiGraph:

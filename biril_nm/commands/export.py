@@ -242,5 +242,5 @@ def _beside(graph: LoihiGraph, samples: Samples) -> dict[str, Any]:
 def _facts(network: Any) -> dict[str, Any]:
     """What was written."""
     if isinstance(network, LoihiGraph):
-        return {"report": network.report(), "metadata": dict(network.metadata)}
+        return {"report": network.summary(), "metadata": dict(network.metadata)}
     return {"nodes": {name: type(node).__name__ for name, node in network.nodes.items()}}

@@ -103,7 +103,7 @@ def _show_file(source: LoadedFile, json: bool) -> None:
             }
             print_json({"kind": source.kind, **tables, "metadata": dict(graph.metadata)})
         else:
-            say(source.graph.report())
+            say(source.graph.summary())
         return
     nodes: list[tuple[str, str, str]] = []
     nir_graph: Any = source.nir_graph

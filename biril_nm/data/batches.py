@@ -63,6 +63,9 @@ class Batches:
         self.augmentation = Augmentation(tuple(augment), seed, split.steps)
         self.workers = workers
 
+    def __repr__(self) -> str:
+        return f"Batches({len(self)} of {self.batch_size} samples, {self.split!r})"
+
     def __len__(self) -> int:
         """Batches per epoch."""
         return math.ceil(len(self.split) / self.batch_size)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from biril_nm.arguments import Seed, checked
 from biril_nm.data.labels import check_labels
+from biril_nm.display import brief_fields
 from biril_nm.errors import ConfigError
 
 __all__ = ["DataSet", "FloatArray", "LabelArray", "Split"]
@@ -19,6 +20,7 @@ LabelArray = NDArray[np.int64]
 
 
 @checked
+@brief_fields
 @dataclass(frozen=True)
 class Split:
     """Training, test or validation part of a data set.
@@ -105,6 +107,7 @@ class Split:
 
 
 @checked
+@brief_fields
 @dataclass(frozen=True)
 class DataSet:
     """A data set with its fixed division.

@@ -7,6 +7,7 @@ destination (Neurons). Time: every connection costs one step plus its delay
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -27,7 +28,7 @@ from biril_nm.hw_graph.nodes import (
     Output,
     Sparse,
 )
-from biril_nm.hw_graph.table import report_text
+from biril_nm.hw_graph.table import summary_html, summary_text
 from biril_nm.hw_graph.timing import Timing
 from biril_nm.hw_graph.values import Shape
 from biril_nm.hw_graph.wiring import check_wiring
@@ -179,12 +180,20 @@ class LoihiGraph:
         """A copy with changed metadata."""
         return LoihiGraph(self.nodes, self.edges, {**self.metadata, **changes})
 
-    def report(self) -> str:
-        """Plain-text table: scale, bits used, clipped weights and rounding error of each node.
+    def summary(self) -> str:
+        """Plain-text tables: scale, bits used, clipped weights and rounding error of each node.
 
         Units: scale in integer weight units per threshold, of which v has 64 each (docs/graphs.md).
         """
-        return report_text(self)
+        return summary_text(self)
+
+    def _repr_html_(self) -> str:
+        return summary_html(self)
+
+    def report(self) -> str:
+        """The old name of :meth:`summary`."""
+        warnings.warn("'LoihiGraph.report' is now 'summary'", DeprecationWarning, stacklevel=2)
+        return self.summary()
 
     @checked
     def save(self, path: str | Path, force: bool = False) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from biril_nm.display import html_table
 from biril_nm.hw_graph.digest import known_connection, known_population
 from biril_nm.hw_graph.nodes import Conv, Dense, Neurons, Sparse
 from biril_nm.loihi.fixed_point import weight_step
@@ -18,7 +19,14 @@ from biril_nm.loihi.fixed_point import weight_step
 if TYPE_CHECKING:
     from biril_nm.hw_graph.graph import LoihiGraph
 
-__all__ = ["CONNECTION_HEADER", "changed_facts", "connection_rows", "neuron_table", "report_text"]
+__all__ = [
+    "CONNECTION_HEADER",
+    "changed_facts",
+    "connection_rows",
+    "neuron_table",
+    "summary_html",
+    "summary_text",
+]
 
 CONNECTION_HEADER = (
     "connection", "kind", "weights", "exp", "sign", "bits used", "worst neuron", "clipped", "zeros",
@@ -113,16 +121,26 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     return [line.rstrip() for line in lines]
 
 
-def report_text(graph: LoihiGraph) -> str:
-    """Tables of neurons and connections, and the facts that hold for the whole graph."""
+def _size_text(graph: LoihiGraph) -> str:
     kinds = (Neurons, Dense, Sparse, Conv)
     counts = {k.__name__: sum(isinstance(n, k) for n in graph.nodes.values()) for k in kinds}
     n_neurons = sum(node.size for node in graph.neurons.values())
-    lines = [
+    return (
         f"{n_neurons:,} neurons in {counts['Neurons']} nodes, {len(graph.connections)} connections "
         f"({', '.join(f'{v} {k}' for k, v in counts.items() if v and k != 'Neurons')}), "
         f"latency {max(graph.latency.values())} steps"
-    ]
+    )
+
+
+def summary_html(graph: LoihiGraph) -> str:
+    """The tables of :func:`summary_text` for Jupyter."""
+    neurons = html_table(*neuron_table(graph), title=_size_text(graph))
+    return neurons + html_table(CONNECTION_HEADER, connection_rows(graph))
+
+
+def summary_text(graph: LoihiGraph) -> str:
+    """Tables of neurons and connections, and the facts that hold for the whole graph."""
+    lines = [_size_text(graph)]
     facts = ("chip", "dt_s", "producer", "decision")
     known = {key: graph.metadata[key] for key in facts if key in graph.metadata}
     if known:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biril_nm.arguments import Unchecked, shown
+from biril_nm.display import brief_fields
 from biril_nm.errors import ConfigError
 
 __all__ = [
@@ -165,7 +166,10 @@ def same_value(a: Any, b: Any) -> bool:
 
 
 class ByValue:
-    """Equality of dataclasses that hold arrays."""
+    """Equality and short repr of dataclasses that hold arrays."""
+
+    def __init_subclass__(cls) -> None:
+        brief_fields(cls)  # before dataclass, which keeps a repr that is there
 
     def __eq__(self, other: object) -> bool:
         if type(other) is not type(self):

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from biril_nm.arguments import Seed, checked
 from biril_nm.coding import Coding, check_decision
 from biril_nm.decision import class_scores
+from biril_nm.display import brief_fields
 from biril_nm.models.links import Link
 
 __all__ = ["NetOutput", "SpikingNet", "encode"]
@@ -21,6 +22,7 @@ __all__ = ["NetOutput", "SpikingNet", "encode"]
 DECISION = "score"
 
 
+@brief_fields
 @dataclass(frozen=True)
 class NetOutput:
     """What a forward pass returns.

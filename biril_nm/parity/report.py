@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from biril_nm.display import html_table
 from biril_nm.errors import ParityError
 from biril_nm.parity.agreement import FloatAgreement
 from biril_nm.parity.comparison import Mismatch
@@ -90,6 +91,13 @@ class ParityReport:
                 f"silent nodes (nothing proven about their spikes): {', '.join(self.silent)}"
             )
         return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        return f"ParityReport({'agrees' if self.ok else 'differs'}: {self.summary()})"
+
+    def _repr_html_(self) -> str:
+        rows = [(line,) for line in self.summary().splitlines()]
+        return html_table(("agrees" if self.ok else "differs",), rows)
 
     def raise_on_mismatch(self) -> ParityReport:
         """Return self if everything agrees.

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biril_nm.arguments import checked
+from biril_nm.display import brief, brief_fields, html_table
 from biril_nm.errors import ConfigError, FileFormatError
 from biril_nm.hw_graph import LoihiGraph
 from biril_nm.recording.channels_last import torch_view
@@ -95,6 +96,7 @@ def recorded_nodes(graph: LoihiGraph, nodes: Iterable[str] | str | None) -> tupl
     return tuple(name for name in graph.neurons if name in wanted)
 
 
+@brief_fields
 @dataclass(frozen=True)
 class NodeRecording:
     """Recorded variables of one Neurons node; None where not recorded.
@@ -114,6 +116,7 @@ class NodeRecording:
         return {name: array for name, array in pairs if array is not None}
 
 
+@brief_fields
 @dataclass(frozen=True)
 class ConnectionRecording:
     """Recorded variables of one plastic connection; None where not recorded or not there.
@@ -178,6 +181,21 @@ class Recording(Mapping[str, NodeRecording]):
 
     def __len__(self) -> int:
         return len(self.nodes)
+
+    def __repr__(self) -> str:
+        return f"Recording({'; '.join(', '.join(row) for row in self._rows())})"
+
+    def _repr_html_(self) -> str:
+        return html_table(("node", "variables", "spikes"), self._rows())
+
+    def _rows(self) -> list[tuple[str, str, str]]:
+        rows = []
+        both: dict[str, NodeRecording | ConnectionRecording] = {**self.nodes, **self.connections}
+        for name, node in both.items():
+            shown = ", ".join(f"{k} {brief(array)}" for k, array in node.variables().items())
+            count = self.n_spikes.get(name)
+            rows.append((name, shown, "" if count is None else f"{count:,} spikes"))
+        return rows
 
     def chip_time(self) -> Mapping[str, NodeRecording]:
         """The same run as the chip's own clock counts it, samples streaming back to back.

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import nir
 
+from biril_nm.display import brief_fields
 from biril_nm.export.lowering.numbers.normalised import NormalisedNode
 from biril_nm.export.lowering.passes.float_net import FloatNet
 from biril_nm.export.lowering.passes.quantize import QuantizedNode
@@ -16,6 +17,7 @@ from biril_nm.hw_graph import LoihiGraph
 __all__ = ["Lowering"]
 
 
+@brief_fields
 @dataclass(frozen=True, eq=False)
 class Lowering:
     """What each pass of :func:`lower_stages` has made.

@@ -166,7 +166,7 @@ def write_report(
         title=str(graph.metadata.get("source", "network")),
         version=biril_nm.__version__,
         facts={**added.facts, **_facts(graph)},
-        summary=graph.report().splitlines()[0],
+        summary=graph.summary().splitlines()[0],
         cards=added.cards,
         sections=added.sections,
         network=_network(graph, recording),

@@ -18,7 +18,8 @@ from biril_nm.arguments import checked
 from biril_nm.errors import ConfigError
 from biril_nm.hardware_sim.cost.activity import Activity
 from biril_nm.hardware_sim.cost.fanout import fan_out
-from biril_nm.hardware_sim.mapping.placement import Placement, messages
+from biril_nm.hardware_sim.mapping.messages import messages
+from biril_nm.hardware_sim.mapping.placement import Placement
 from biril_nm.hw_graph import LoihiGraph
 from biril_nm.hw_graph.inputs import driving_inputs
 from biril_nm.loihi import LOIHI1, ChipProfile, chip_profile
@@ -148,6 +149,9 @@ class EnergyEstimate:
     def spikes(self) -> float:
         """Spikes of one sample, input included."""
         return sum(layer.spikes for layer in self.layers.values())
+
+    def __repr__(self) -> str:
+        return f"EnergyEstimate({self.summary()})"
 
     def summary(self) -> str:
         """One line, label included."""

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from biril_nm._moved import renamed
+from biril_nm.hardware_sim.mapping.messages import Messages, messages
 from biril_nm.hardware_sim.mapping.placement import (
     Core,
     MappingFinding,
-    Messages,
     PlacedBlock,
     Placement,
     map_to_chip,
-    messages,
 )
 
 __all__ = [

@@ -12,12 +12,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from biril_nm.arguments import Count, checked
 from biril_nm.errors import RangeError, bullet_list
 from biril_nm.hardware_sim.mapping.search import BLOCK_LIMITS, Demand, find_splits
-from biril_nm.hardware_sim.mapping.splits import BlockGrid, reach
+from biril_nm.hardware_sim.mapping.splits import BlockGrid
 from biril_nm.hw_graph import LoihiGraph
 from biril_nm.loihi import LOIHI2, ChipProfile
 from biril_nm.loihi.cores import CoreLimits, limits_of
@@ -25,11 +24,9 @@ from biril_nm.loihi.cores import CoreLimits, limits_of
 __all__ = [
     "Core",
     "MappingFinding",
-    "Messages",
     "PlacedBlock",
     "Placement",
     "map_to_chip",
-    "messages",
 ]
 
 OPEN_CORES = 8  # partly filled cores that a new block may join
@@ -171,6 +168,9 @@ class Placement:
     def use(self, limit: str, value: int) -> float:
         """Share of a limit that ``value`` takes."""
         return value / int(getattr(self.limits, limit).value)
+
+    def __repr__(self) -> str:
+        return f"Placement({self.summary()})"
 
     def summary(self) -> str:
         """One line."""
@@ -344,57 +344,3 @@ def _assumptions(limits: CoreLimits) -> tuple[str, ...]:
         "input comes from outside the cores",
         f"mesh: {limits.mesh_source}; cores fill it row by row, chips stand side by side",
     )
-
-
-# --- messages ------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Messages:
-    """Messages that one population sends: one per spike and block that it reaches.
-
-    Attributes:
-        sent: messages.
-        hops_x: tiles crossed east or west, summed over messages.
-        hops_y: tiles crossed north or south.
-    """
-
-    sent: int
-    hops_x: int
-    hops_y: int
-
-
-def messages(
-    graph: LoihiGraph, placement: Placement, name: str, spikes: NDArray[np.int64]
-) -> Messages:
-    """Messages and hops of the spikes of population ``name``.
-
-    Args:
-        graph: the integer network.
-        placement: where it was placed.
-        name: the sender.
-        spikes: spikes per neuron, in the node's shape.
-    """
-    volume = np.asarray(spikes).reshape(placement.splits[name].shape)
-    place = {node: _positions(placement, node) for node in placement.parts}
-    sent = hops_x = hops_y = 0
-    for connection, (source, target) in graph.ends.items():
-        if source != name:
-            continue
-        way = reach(graph, connection, placement.splits[target])
-        for block, at in enumerate(place[name]):
-            found = way.messages(volume, placement.splits[name].bounds(block))
-            away = np.abs(place[target] - at)
-            sent += int(found.sum())
-            hops_x += int(found @ away[:, 0])
-            hops_y += int(found @ away[:, 1])
-    return Messages(sent, hops_x, hops_y)
-
-
-def _positions(placement: Placement, name: str) -> NDArray[np.int64]:
-    """(x, y) of the tile of each block, in block order."""
-    limits = placement.limits
-    core = np.array([part.core for part in placement.parts[name]], dtype=np.int64)
-    chip, local = np.divmod(core, limits.cores.value)
-    y, x = np.divmod(local // limits.cores_per_tile, limits.mesh_columns)
-    return np.stack([x + chip * limits.mesh_columns, y], axis=1)

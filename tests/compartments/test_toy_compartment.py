@@ -209,7 +209,7 @@ def test_exact_nir_files_keep_every_integer(tmp_path, net):
 
 
 def test_tables_and_docs_show_it():
-    text = graph().report()
+    text = graph().summary()
     assert "toy_lif" in text and "gain" in text.splitlines()[2] and "0..900" in text
     page = models_page()
     assert "CUBA-LIF with twice the threshold" in page and "its layers have one threshold" in page

@@ -116,7 +116,7 @@ def test_dt_is_not_asked_for_where_nothing_depends_on_it(node):
     assert "dt_s" not in graph.metadata
     timed = lower(network(node), reset="zero", dt_s=0.3)
     np.testing.assert_array_equal(integer_weights(graph), integer_weights(timed))
-    graph.report()
+    graph.summary()
 
 
 @pytest.mark.parametrize("node", [

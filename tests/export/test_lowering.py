@@ -294,7 +294,7 @@ def test_lowering_is_pure_and_saves(tmp_path):
         np.testing.assert_array_equal(getattr(node, "weight", np.zeros(1)), before[name])
     graph.save(tmp_path / "x.loihi.npz")
     assert LoihiGraph.load(tmp_path / "x.loihi.npz") == graph
-    text = graph.report()
+    text = graph.summary()
     assert all(name in text for name in (*graph.neurons, *graph.connections))
     with pytest.raises(ValueError, match="read-only"):
         next(iter(graph.connections.values())).weight[0, 0] = 1

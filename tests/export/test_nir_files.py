@@ -272,7 +272,7 @@ def test_random_damage_raises_nothing_but_our_errors(path, tmp_path):
         try:
             graph = lower(read_nir(damaged))
             simulate(graph, np.zeros((2, 1, *graph.inputs["input"].shape), dtype=int))
-            graph.report()
+            graph.summary()
             ran += 1
         except BirilError:
             refused += 1

@@ -119,7 +119,7 @@ def test_margins_are_at_least_one_and_in_the_report():
         for name, facts in lowered.metadata["neurons"].items():
             assert facts["margins"], name
             assert min(facts["margins"].values()) >= 1 - 1e-9
-        text = lowered.report()
+        text = lowered.summary()
         assert "tightest limit" in text and " x" in text
         trace = simulate(lowered, x, record=("u", "v"))
         assert all(np.abs(trace[n].u).max() < STATE_LIMIT for n in lowered.neurons)

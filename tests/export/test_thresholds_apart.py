@@ -142,7 +142,7 @@ def test_neurons_with_few_bits_are_counted_and_noted():
     assert facts["neurons_below"] == 2
     (note,) = [note for note in graph.metadata["notes"] if "fewer than 4 bits" in note]
     assert note.startswith("2 neurons of 'lif'") and "the worst keeps 2" in note
-    assert "worst neuron" in graph.report()
+    assert "worst neuron" in graph.summary()
 
 
 def test_neurons_alike_are_not_noted():

@@ -98,16 +98,16 @@ def read_nir_file(path: Path) -> object:
 
     graph = read_nir(path)
     try:
-        return lower(graph).report()
+        return lower(graph).summary()
     except (ConfigError, UnsupportedNodeError):  # it does not state dt and reset
-        return lower(graph, dt_s=1e-6, reset="zero").report()
+        return lower(graph, dt_s=1e-6, reset="zero").summary()
 
 
 @reader("netx", "x.net", _golden("v0_1_0/chain.net"), _hdf5)
 def read_netx_file(path: Path) -> object:
     from biril_nm.export import read_netx
 
-    return read_netx(path, truncate=True).report()
+    return read_netx(path, truncate=True).summary()
 
 
 @reader(
@@ -124,7 +124,7 @@ def read_graph(path: Path) -> object:
     if sum(node.size for node in graph.neurons.values()) < SMALL:
         zeros = {n: np.zeros((3, 1, *i.shape), np.int32) for n, i in graph.inputs.items()}
         simulate(graph, zeros, n_threads=1, learn=bool(graph.plastic))
-    return graph.report()
+    return graph.summary()
 
 
 def _models(folder: Path) -> list[Path]:

@@ -44,7 +44,7 @@ def test_the_table_of_a_lowered_graph_is_full(graph):
     found = rows(graph)
     assert all(found[name][column] != "-" for name in ("0", "2") for column in LOWERED)
     assert all(found[name][column] != "-" for name in ("1", "3") for column in SCALES)
-    assert "have changed" not in graph.report()
+    assert "have changed" not in graph.summary()
     for name, node in graph.connections.items():
         facts = graph.metadata["quantisation"][name]
         assert found[name]["zeros"] == str(np.count_nonzero(node.weight == 0))
@@ -60,7 +60,7 @@ def test_edited_weights_are_counted_and_old_facts_are_gone(graph):
     assert {found["0"][column] for column in LOWERED} == {"-"}
     assert {found["1"][column] for column in SCALES} == {"-"}
     assert found["2"] == rows(graph)["2"] and found["3"] == rows(graph)["3"]
-    assert "note: weights of 0 have changed since the lowering" in edited.report()
+    assert "note: weights of 0 have changed since the lowering" in edited.summary()
 
 
 @pytest.mark.parametrize("change", [{"vth": 7}, {"bias_mant": 5}, {"dv": 9}])
@@ -68,13 +68,13 @@ def test_edited_registers_take_their_scale_along(graph, change):
     edited = graph.with_node("1", **change)
     assert {rows(edited)["1"][column] for column in SCALES} == {"-"}
     assert rows(edited)["0"] == rows(graph)["0"]
-    assert "registers or weights of 1 have changed" in edited.report()
+    assert "registers or weights of 1 have changed" in edited.summary()
 
 
 def test_files_keep_what_is_known(graph, tmp_path):
     graph.save(tmp_path / "x.loihi.npz")
     again = LoihiGraph.load(tmp_path / "x.loihi.npz")
-    assert rows(again) == rows(graph) and again.report() == graph.report()
+    assert rows(again) == rows(graph) and again.summary() == graph.report()
 
 
 def test_facts_of_old_files_count_while_their_zeros_agree(graph):
@@ -102,7 +102,7 @@ def test_a_graph_made_by_hand_has_bits_and_zeros():
     assert (found["d"]["bits used"], found["d"]["zeros"], found["d"]["weights"]) == ("7", "2", "4")
     assert (found["s"]["bits used"], found["s"]["zeros"], found["s"]["weights"]) == ("7", "0", "2")
     assert {found["d"][column] for column in LOWERED} == {"-"}
-    assert "have changed" not in graph.report()
+    assert "have changed" not in graph.summary()
 
 
 def test_scale_is_in_weight_units_per_threshold():

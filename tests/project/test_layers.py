@@ -32,7 +32,7 @@ FLOORS = (
     ("storage",),
     ("registry",),
     ("arguments",),
-    ("errors", "arrays", "decision", "_moved"),
+    ("errors", "arrays", "decision", "display", "_moved"),
 )
 FLOOR = {folder: len(FLOORS) - i for i, line in enumerate(FLOORS) for folder in line}
 NO_TORCH = ("hardware_sim", "hw_graph", "recording", "compartments", "loihi", "storage", "errors")

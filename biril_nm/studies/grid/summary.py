@@ -9,6 +9,7 @@ import numpy as np
 from scipy import stats
 
 from biril_nm.arguments import checked
+from biril_nm.display import html_table
 from biril_nm.errors import ConfigError
 from biril_nm.studies.grid.cell import CellResult
 
@@ -87,6 +88,26 @@ class Difference:
         return self.difference.n >= MIN_SEEDS and abs(self.difference.mean) > self.difference.half
 
 
+class Summaries(list[Summary]):
+    """The rows of a table, which Jupyter shows as one."""
+
+    def _repr_html_(self) -> str:
+        bits = list(self[0].integers) if self else []
+        header = ("method", "seeds", "float", *(f"{b} bits" for b in bits), "spikes", "energy (J)")
+        rows = [
+            (
+                row.method,
+                str(row.n),
+                row.accuracy.text(),
+                *(row.integers[b].text() for b in bits),
+                row.spikes.text(1, 0),
+                f"{row.energy_j.mean:.3g}",
+            )
+            for row in self
+        ]
+        return html_table(header, rows, "accuracy in %, mean and 95 % interval")
+
+
 def interval(values: Sequence[float]) -> Interval:
     """Mean and 95 % interval: ``mean ± t(0.975, n - 1) s / sqrt(n)``, s the standard deviation of the sample.
 
@@ -104,12 +125,12 @@ def interval(values: Sequence[float]) -> Interval:
 
 
 @checked
-def summarise(results: Sequence[CellResult]) -> list[Summary]:
+def summarise(results: Sequence[CellResult]) -> Summaries:
     """One row for each method, in the order of their first results."""
     rows: dict[str, list[CellResult]] = {}
     for result in results:
         rows.setdefault(result.method, []).append(result)
-    return [_summary(name, cells) for name, cells in rows.items()]
+    return Summaries(_summary(name, cells) for name, cells in rows.items())
 
 
 def _summary(name: str, cells: list[CellResult]) -> Summary:
