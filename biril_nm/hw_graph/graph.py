@@ -17,6 +17,7 @@ from typing import Any
 
 from biril_nm.arguments import checked, unknown_name
 from biril_nm.errors import ConfigError
+from biril_nm.hw_graph.drawing import Drawing, draw_graph
 from biril_nm.hw_graph.files import load_graph, save_graph
 from biril_nm.hw_graph.nodes import (
     CONNECTIONS,
@@ -189,6 +190,19 @@ class LoihiGraph:
 
     def _repr_html_(self) -> str:
         return summary_html(self)
+
+    @checked
+    def draw(self, rates: Mapping[str, float] | None = None, tall: bool | None = None) -> Drawing:
+        """Draw the network: populations as boxes by latency, connections as arrows.
+
+        Args:
+            rates: node -> spikes per neuron and step, shown by the colour of its box.
+            tall: from top to bottom; None: where it would be too wide otherwise.
+
+        Raises:
+            ConfigError: rates of unknown nodes.
+        """
+        return draw_graph(self, rates, tall)
 
     def report(self) -> str:
         """The old name of :meth:`summary`."""

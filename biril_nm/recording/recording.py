@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,14 @@ from biril_nm.errors import ConfigError, FileFormatError
 from biril_nm.hw_graph import LoihiGraph
 from biril_nm.recording.channels_last import torch_view
 from biril_nm.recording.folder import read_folder
+from biril_nm.recording.plots import plot_raster, plot_voltage
+from biril_nm.recording.tables import to_pandas, to_xarray
 from biril_nm.storage import check_output, parse_json, read_npz, write_npz
+
+if TYPE_CHECKING:
+    import pandas
+    import xarray
+    from matplotlib.axes import Axes
 
 __all__ = [
     "LEARNING_VARIABLES",
@@ -181,6 +188,68 @@ class Recording(Mapping[str, NodeRecording]):
 
     def __len__(self) -> int:
         return len(self.nodes)
+
+    @checked
+    def plot_raster(
+        self,
+        sample: int = 0,
+        nodes: Iterable[str] | None = None,
+        ax: Any = None,
+    ) -> Axes:
+        """Plot the spikes of one sample: a dot for each, populations above each other.
+
+        Args:
+            sample: index of the sample.
+            nodes: names of nodes; all by default.
+            ax: axes of matplotlib to draw on; new ones by default.
+
+        Raises:
+            ConfigError: the spikes were not recorded, or there is no such sample.
+            MissingDependencyError: matplotlib is not installed.
+        """
+        return plot_raster(self, sample, nodes, ax)
+
+    @checked
+    def plot_voltage(
+        self,
+        node: str,
+        neuron: int | tuple[int, ...] = 0,
+        sample: int = 0,
+        ax: Any = None,
+    ) -> Axes:
+        """Plot v of one neuron over the steps, in register units, and mark its spikes.
+
+        Args:
+            node: name of the population.
+            neuron: index in the flattened population, or one index for each axis.
+            sample: index of the sample.
+            ax: axes of matplotlib to draw on; new ones by default.
+
+        Raises:
+            ConfigError: v was not recorded, or there is no such neuron or sample.
+            MissingDependencyError: matplotlib is not installed.
+        """
+        return plot_voltage(self, node, neuron, sample, ax)
+
+    @checked
+    def to_pandas(self, nodes: Iterable[str] | None = None) -> pandas.DataFrame:
+        """A table with one row for each node, step, sample and neuron, and columns s, u, v.
+
+        Raises:
+            ConfigError: nothing was recorded of a node.
+            MissingDependencyError: pandas is not installed.
+        """
+        return to_pandas(self, nodes)
+
+    @checked
+    def to_xarray(self, nodes: Iterable[str] | None = None) -> xarray.Dataset:
+        """A data set with a variable ``NODE.s`` (u, v) of dimensions step, sample, and the node's axes.
+
+        Raises:
+            ConfigError: nothing was recorded of a node.
+            MissingDependencyError: xarray is not installed.
+        """
+        return to_xarray(self, nodes)
 
     def __repr__(self) -> str:
         return f"Recording({'; '.join(', '.join(row) for row in self._rows())})"

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biril_nm.errors import MissingDependencyError
-from biril_nm.export.report.drawings import shortened
 from biril_nm.hw_graph import LoihiGraph, Sparse
+from biril_nm.hw_graph.drawing import shortened
 from biril_nm.recording import Recording
 
 if TYPE_CHECKING:

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 import biril_nm
 from biril_nm.arguments import checked
 from biril_nm.errors import FileFormatError, MissingDependencyError
-from biril_nm.export.report.drawings import fits_wide, network_svg
 from biril_nm.export.report.figures import raster_png, weights_png
 from biril_nm.hw_graph import LoihiGraph
+from biril_nm.hw_graph.drawing import fits_wide, network_svg
 from biril_nm.hw_graph.table import (
     CONNECTION_HEADER,
     changed_facts,
@@ -97,7 +97,7 @@ class Section:
     Attributes:
         title: its heading.
         note: one or two sentences below.
-        svg: drawing, trusted markup from :mod:`biril_nm.export.report.drawings`.
+        svg: drawing, trusted markup from :mod:`biril_nm.hw_graph.drawing`.
         legend: (colour, name) pairs of the drawing.
         tables: tables.
         warnings: lines that need attention.
