@@ -45,7 +45,7 @@ def train_command(
     ] = None,
     dataset: DataSetName = None,
     model: Annotated[
-        Text, typer.Option(help="convnet, vgg, mlp, resnet, biril or biril_xs.")
+        Text, typer.Option(help="convnet, vgg, mlp, resnet, biril, braincog_...: docs/networks.md.")
     ] = None,
     schedule: Annotated[
         Text, typer.Option(help="Ratio STDP:STBP:STDP-STBP (1:6:2), or cycle (BBSBBH; brp,B).")
@@ -54,7 +54,7 @@ def train_command(
         Number, typer.Option(min=1, max=MAX_COUNT, help="Default: one cycle.")
     ] = None,
     rule: Annotated[Text, typer.Option(help="Local rule: offset, pair or oja.")] = None,
-    neuron: Annotated[Text, typer.Option(help="if or lif.")] = None,
+    neuron: Annotated[Text, typer.Option(help="if, lif, lif_tau or plif.")] = None,
     coding: Annotated[Text, typer.Option(help="direct, rate or signed.")] = None,
     steps: Annotated[
         Number, typer.Option(min=1, max=MAX_COUNT, help="Time steps per sample.")

@@ -9,7 +9,7 @@ from typing import Any
 from biril_nm.arguments import checked, unknown_name
 from biril_nm.coding import Coding
 from biril_nm.errors import BirilError, ConfigError, bullet_list
-from biril_nm.neurons import NEURONS, RESETS, SURROGATES
+from biril_nm.neurons import NEURONS, RESETS, make_surrogate
 
 __all__ = ["ModelConfig"]
 
@@ -26,12 +26,13 @@ class ModelConfig:
     Attributes:
         input_shape: (C, H, W) or (features,).
         n_classes: number of output neurons.
-        neuron: ``"if"`` or ``"lif"``.
-        beta: membrane decay per step of ``"lif"``.
+        neuron: ``"if"``; ``"lif"``; ``"lif_tau"``, whose input counts ``1 - beta``; or ``"plif"``, the same
+            with a learned beta for each layer.
+        beta: membrane decay per step, of ``"plif"`` at first; ``tau = 1 / (1 - beta)``.
         threshold: firing threshold.
         batch_norm: BatchNorm between each weight layer and its neurons, except before the readout.
         bias: biases in the weight layers (those followed by BatchNorm need none).
-        surrogate: name of the surrogate gradient.
+        surrogate: name of the surrogate gradient, or name and slope as ``"qgate:2"``.
         coding: how values enter the network.
         channels: output channels of the convolutions, or of the stages of a network that has stages.
         depths: convolutions, or blocks, of each stage; empty: as the architecture has it.
@@ -88,14 +89,18 @@ class ModelConfig:
     def _unknown_names(self) -> list[str]:
         registries: tuple[tuple[str, Mapping[str, Any]], ...] = (
             ("neuron", NEURONS),
-            ("surrogate", SURROGATES),
             ("reset", dict.fromkeys(RESETS)),
         )
-        return [
+        found = [
             unknown_name(name, getattr(self, name), known)
             for name, known in registries
             if getattr(self, name) not in known
         ]
+        try:
+            make_surrogate(self.surrogate)
+        except ConfigError as error:
+            found.append(str(error))
+        return found
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able form; :meth:`from_dict` reads it."""

@@ -17,6 +17,8 @@ import snntorch as snn
 import torch
 from torch import Tensor, fx, nn
 
+from biril_nm.neurons.unroll import LEAKY
+
 __all__ = [
     "OwnState",
     "StepGraph",
@@ -48,7 +50,7 @@ def is_neuron(module: nn.Module) -> bool:
 def reset_neurons(net: nn.Module) -> None:
     """Put all snnTorch neurons of ``net`` to rest."""
     for module in net.modules():
-        if type(module) is snn.Leaky:  # takes the shape of its next input
+        if type(module) in LEAKY:  # takes the shape of its next input
             module.mem = torch.zeros(0, device=module.mem.device)
         elif is_neuron(module):
             cast(Any, module).reset_mem()

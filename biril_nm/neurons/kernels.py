@@ -26,7 +26,7 @@ __all__ = ["Layer", "backward", "forward"]
 
 F = np.float32
 ZERO, ONE, HALF, QUARTER = F(0), F(1), F(0.5), F(0.25)
-SIGMOID, ATAN, FAST_SIGMOID, STRAIGHT = range(4)
+SIGMOID, ATAN, FAST_SIGMOID, STRAIGHT, QGATE = range(5)
 BUFFER = 1 << 14  # numbers of state that a block of neurons may hold
 SMALL = 1 << 15  # neurons times steps below which one thread does it
 OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
@@ -46,6 +46,9 @@ def _slopes(v, threshold, kind, k, psi):  # type: ignore[no-untyped-def]
         for i in range(len(v)):
             y = k * abs(v[i] - threshold) + ONE
             psi[i] = ONE / (y * y)
+    elif kind == QGATE:
+        for i in range(len(v)):
+            psi[i] = max(ZERO, k - k * k * abs(v[i] - threshold))
     elif kind == SIGMOID:  # k/4 (1 - tanh^2(k x / 2)), tanh as a quotient of polynomials
         for i in range(len(v)):
             y = min(max(HALF * k * (v[i] - threshold), F(-7.9053111)), F(7.9053111))
@@ -146,6 +149,12 @@ def _carry(g, before, beta, threshold, zero_late, carried):  # type: ignore[no-u
 
 
 @nb.njit(**OPTIONS)
+def _by_beta(g, before, threshold, zero_late, out):  # type: ignore[no-untyped-def]
+    for i in range(len(g)):
+        out[i] += ZERO if zero_late and before[i] > threshold else g[i] * before[i]
+
+
+@nb.njit(**OPTIONS)
 def _add(g, out):  # type: ignore[no-untyped-def]
     for i in range(len(g)):
         out[i] += g[i]
@@ -176,8 +185,8 @@ def _forward(x, constants, flags, block, start, spikes, last):  # type: ignore[n
 
 
 def _backward(x, constants, flags, block, given, grad, ends):  # type: ignore[no-untyped-def]
-    """Gradients of x, (n_steps or 1, neurons), and of the start; psi: formula flags[3] with constants[3]."""
-    start, last, grad_start = ends
+    """Gradients of x, (n_steps or 1, neurons), start and beta; psi: formula flags[3] with constants[3]."""
+    start, last, grad_start, by_beta = ends
     beta, threshold, k = constants[0], constants[1], constants[3]
     width, kind, size = flags[2], flags[3], x.shape[1]
     soft_now = constants[2] if flags[1] > 0 else ZERO
@@ -212,11 +221,12 @@ def _backward(x, constants, flags, block, given, grad, ends):  # type: ignore[no
                         spikes[up + width : up + 2 * width],
                     )
             _step_back(vs[t], threshold, zero_now, soft_now, psi, spikes, carried, g[:n])
-            if t > 0:
-                _carry(g[:n], ms[t - 1], beta, threshold, zero_late, carried)
-            elif len(start) > 0:
-                before = start[at : at + n]
-                _carry(g[:n], before, beta, threshold, zero_late, grad_start[at : at + n])
+            if t > 0 or len(start) > 0:
+                before = ms[t - 1][:n] if t > 0 else start[at : at + n]
+                if len(by_beta) > 0:
+                    _by_beta(g[:n], before, threshold, zero_late, by_beta[at : at + n])
+                to = carried if t > 0 else grad_start[at : at + n]
+                _carry(g[:n], before, beta, threshold, zero_late, to)
             if once and t < n_steps - 1:
                 _add(g[:n], grad[0][at : at + n])
             else:
@@ -232,11 +242,21 @@ def _kernel(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class Layer:
-    """A population as the loops take it: float32, one beta, threshold and reset, one of four surrogates."""
+    """A population as the loops take it: float32, one beta, threshold and reset, a surrogate with a formula.
+
+    Attributes:
+        learned: whether beta needs a gradient.
+    """
 
     def __init__(
-        self, beta: float, threshold: float, reset: Reset, slope: tuple[int, float]
+        self,
+        beta: float,
+        threshold: float,
+        reset: Reset,
+        slope: tuple[int, float],
+        learned: bool = False,
     ) -> None:
+        self.learned = learned
         soft = threshold if reset.subtract else 0.0
         self.constants = np.array([beta, threshold, soft, slope[1]], F)
         self.flags = (int(reset.zero), int(reset.now), slope[0])
@@ -287,19 +307,20 @@ def backward(
     n_steps: int,
     pooled: bool,
     start: Tensor | None = None,
-) -> tuple[Tensor, Tensor | None]:
-    """Gradients of ``current`` and ``start`` from those of spikes and membrane; None is zero."""
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """Gradients of ``current``, ``start`` and a learned beta, from spikes and membrane; None is zero."""
     grad = torch.empty_like(current)
     grad_start = None if start is None else torch.empty_like(start)
+    by_beta = current.new_zeros(current[0].shape) if layer.learned else None
     if n_steps == 0 or current[0].numel() == 0:
-        return grad.zero_(), None if start is None else grads[1]
+        return grad.zero_(), None if start is None else grads[1], by_beta
     given = (_flat(current), layer.constants, layer.all_flags(current, pooled))
     spikes = np.zeros((n_steps, 0), F) if grads[0] is None else _flat(grads[0].contiguous())
     last = _vector(None if grads[1] is None else grads[1].contiguous())
     cut = (layer.block(current, n_steps, pooled), current[0].numel(), n_steps)
-    out = (spikes, _flat(grad), (_vector(start), last, _vector(grad_start)))
+    out = (spikes, _flat(grad), (_vector(start), last, _vector(grad_start), _vector(by_beta)))
     _side_by_side(_kernel(_backward), cut, given, out)
-    return grad, grad_start
+    return grad, grad_start, by_beta
 
 
 def _vector(x: Tensor | None) -> NDArray[np.float32]:

@@ -17,8 +17,23 @@ from biril_nm.neurons.surrogates import Surrogate
 __all__ = ["leaky"]
 
 
-def leaky(beta: float, threshold: float, surrogate: Surrogate, reset: str = "zero") -> snn.Leaky:
+def leaky(
+    beta: float,
+    threshold: float,
+    surrogate: Surrogate,
+    reset: str = "zero",
+    kind: type[snn.Leaky] = snn.Leaky,
+    learn_beta: bool = False,
+) -> snn.Leaky:
     """A layer of LIF neurons; a spike resets mem to 0, or subtracts the threshold.
+
+    Args:
+        beta: share of the membrane that a step keeps.
+        threshold: above which it spikes.
+        surrogate: stands in for the derivative of the step function.
+        reset: ``"zero"`` or ``"subtract"``.
+        kind: class of the layer.
+        learn_beta: whether beta is trained.
 
     Raises:
         ConfigError: beta is not in 0..1 or the threshold is not positive.
@@ -27,11 +42,12 @@ def leaky(beta: float, threshold: float, surrogate: Surrogate, reset: str = "zer
         raise ConfigError(f"beta is {beta}; expected 0 to 1 (1 is an integrator, neuron 'if')")
     if not (math.isfinite(threshold) and threshold > 0.0):
         raise ConfigError(f"threshold is {threshold}; expected a positive number")
-    return snn.Leaky(
+    return kind(
         beta=float(beta),
         threshold=float(threshold),
         spike_grad=surrogate,
         init_hidden=True,
         reset_mechanism=reset,
         reset_delay=False,
+        learn_beta=learn_beta,
     )

@@ -13,6 +13,7 @@ from biril_nm.arguments import checked, unknown_name
 from biril_nm.errors import ConfigError
 from biril_nm.neurons.integrator import integrate_and_fire
 from biril_nm.neurons.lif import leaky
+from biril_nm.neurons.plif import averaging_leaky, parametric_leaky
 from biril_nm.neurons.surrogates import make_surrogate
 
 __all__ = ["NEURONS", "RESETS", "make_neuron"]
@@ -22,6 +23,8 @@ RESETS = ("zero", "subtract")  # what a spike does to the membrane
 NEURONS: dict[str, Callable[..., snn.Leaky]] = {  # (beta, threshold, surrogate[, reset])
     "if": integrate_and_fire,
     "lif": leaky,
+    "lif_tau": averaging_leaky,
+    "plif": parametric_leaky,
 }
 
 
@@ -33,7 +36,7 @@ def make_neuron(
     surrogate: str = "sigmoid",
     reset: str = "zero",
 ) -> snn.Leaky:
-    """A neuron layer of the kind ``"if"`` or ``"lif"``.
+    """A neuron layer of a kind of :data:`NEURONS`: ``"if"``, ``"lif"``, ``"lif_tau"`` or ``"plif"``.
 
     Raises:
         ConfigError: unknown kind, surrogate or reset, or a parameter out of range.

@@ -9,9 +9,10 @@ names are snnTorch's functions.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 import torch
 from snntorch import surrogate as snn_surrogate
@@ -23,6 +24,7 @@ from biril_nm.errors import ConfigError
 __all__ = [
     "SIGMOID_ALPHA",
     "SURROGATES",
+    "QGateSurrogate",
     "SigmoidSurrogate",
     "formula",
     "make_surrogate",
@@ -31,75 +33,114 @@ __all__ = [
 ]
 
 SIGMOID_ALPHA = 4.0  # published BIRIL code; the peak of psi is then 1
+QGATE_ALPHA = 2.0  # QGateGrad of BrainCog; the peak of psi is alpha, its foot is 1 / alpha wide
+MAX_ALPHA = 1e3
 
 Surrogate = Callable[[Tensor], Tensor]
 # Surrogates whose slope is a formula of one parameter, by their number in compiled loops.
-FORMULAS = ("sigmoid", "atan", "fast_sigmoid", "straight_through_estimator")
+FORMULAS = ("sigmoid", "atan", "fast_sigmoid", "straight_through_estimator", "qgate")
 
 
-class _SigmoidSpike(torch.autograd.Function):
+class _Spike(torch.autograd.Function):
     """Step function forward, ``psi`` backward."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, alpha: float) -> Tensor:
+    def forward(ctx: Any, x: Tensor, psi: Callable[[Tensor], Tensor]) -> Tensor:
         ctx.save_for_backward(x)
-        ctx.alpha = alpha
+        ctx.psi = psi
         return (x > 0).to(x.dtype)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         (x,) = ctx.saved_tensors
-        return grad * _sigmoid_slope(x, ctx.alpha), None
+        return grad * ctx.psi(x), None
 
 
-def _sigmoid_slope(x: Tensor, alpha: float) -> Tensor:
-    gate = torch.sigmoid(x * alpha)
-    return (gate - gate * gate).mul_(alpha)
+class _Sloped:
+    """A surrogate that is given by its slope, with one number alpha."""
 
-
-class SigmoidSurrogate:
-    """``psi(x) = alpha sig(alpha x) (1 - sig(alpha x))``."""
-
-    def __init__(self, alpha: float = SIGMOID_ALPHA) -> None:
+    def __init__(self, alpha: float) -> None:
         self.alpha = float(alpha)
 
     def __call__(self, x: Tensor) -> Tensor:
         """Spikes where x is above 0."""
-        spikes: Tensor = _SigmoidSpike.apply(x, self.alpha)  # type: ignore[no-untyped-call]
+        spikes: Tensor = _Spike.apply(x, self.slope)  # type: ignore[no-untyped-call]
         return spikes
 
     def slope(self, x: Tensor) -> Tensor:
-        """``psi(x)`` itself."""
-        return _sigmoid_slope(x, self.alpha)
+        """``psi(x)``."""
+        raise NotImplementedError
 
     def __repr__(self) -> str:
-        return f"SigmoidSurrogate(alpha={self.alpha:g})"
+        return f"{type(self).__name__}(alpha={self.alpha:g})"
 
 
-SURROGATES: dict[str, Callable[[], Surrogate]] = {
+class SigmoidSurrogate(_Sloped):
+    """``psi(x) = alpha sig(alpha x) (1 - sig(alpha x))``."""
+
+    def __init__(self, alpha: float = SIGMOID_ALPHA) -> None:
+        super().__init__(alpha)
+
+    def slope(self, x: Tensor) -> Tensor:
+        """``psi(x)`` itself."""
+        gate = torch.sigmoid(x * self.alpha)
+        return (gate - gate * gate).mul_(self.alpha)
+
+
+class QGateSurrogate(_Sloped):
+    """``psi(x) = max(0, alpha - alpha^2 |x|)``, BrainCog's QGateGrad; its AtanGrad is ``"atan"``."""
+
+    def __init__(self, alpha: float = QGATE_ALPHA) -> None:
+        super().__init__(alpha)
+
+    def slope(self, x: Tensor) -> Tensor:
+        """``psi(x)`` itself."""
+        psi: Tensor = (self.alpha - self.alpha * self.alpha * x.abs()).clamp_min(0)
+        return psi
+
+
+SURROGATES: dict[str, Callable[..., Surrogate]] = {  # [alpha] -> spike function
     "sigmoid": SigmoidSurrogate,
     "fast_sigmoid": snn_surrogate.fast_sigmoid,
     "atan": snn_surrogate.atan,
     "triangular": snn_surrogate.triangular,
     "straight_through": snn_surrogate.straight_through_estimator,
+    "qgate": QGateSurrogate,
 }
 
 
 @checked
 def make_surrogate(name: str) -> Surrogate:
-    """The surrogate called ``name``, with its default slope.
+    """The surrogate called ``name``, with its default slope or that of ``name:alpha``.
 
     Raises:
-        ConfigError: the name is unknown; the message lists the known ones.
+        ConfigError: the name is unknown, or takes no such number; the message lists the known ones.
     """
-    if name not in SURROGATES:
-        raise ConfigError(unknown_name("surrogate", name, SURROGATES))
-    return SURROGATES[name]()
+    bare, colon, number = name.partition(":")
+    if bare not in SURROGATES:
+        raise ConfigError(unknown_name("surrogate", bare, SURROGATES))
+    if not colon:
+        return SURROGATES[bare]()
+    try:
+        alpha = float(number)
+    except ValueError:
+        alpha = math.nan
+    if not 0 < alpha <= MAX_ALPHA:
+        raise ConfigError(
+            f"surrogate is '{name:.60}'; expected {bare} or {bare}:ALPHA with a number above 0, up to "
+            f"{MAX_ALPHA:g}"
+        )
+    try:
+        return SURROGATES[bare](alpha)
+    except TypeError as error:
+        raise ConfigError(
+            f"surrogate is '{name:.60}', and {bare} takes no number; expected '{bare}'"
+        ) from error
 
 
 def slope(surrogate: Surrogate, x: Tensor) -> Tensor:
     """Derivative that ``surrogate`` uses at ``x``, element by element."""
-    if isinstance(surrogate, SigmoidSurrogate):
+    if isinstance(surrogate, _Sloped):
         return surrogate.slope(x)
     with torch.enable_grad():  # type: ignore[no-untyped-call]
         point = x.detach().requires_grad_()
@@ -109,10 +150,11 @@ def slope(surrogate: Surrogate, x: Tensor) -> Tensor:
 
 def formula(surrogate: Surrogate) -> tuple[int, float] | None:
     """Place in :data:`FORMULAS` and parameter of a known surrogate, None for others."""
-    if type(surrogate) is SigmoidSurrogate:
-        return 0, surrogate.alpha
+    if type(surrogate) in (SigmoidSurrogate, QGateSurrogate):
+        place = FORMULAS.index("sigmoid" if type(surrogate) is SigmoidSurrogate else "qgate")
+        return place, cast(_Sloped, surrogate).alpha
     name, _, inner = getattr(surrogate, "__qualname__", "").partition(".")
-    known = getattr(surrogate, "__module__", "") == snn_surrogate.__name__ and name in FORMULAS[1:]
+    known = getattr(surrogate, "__module__", "") == snn_surrogate.__name__ and name in FORMULAS[1:4]
     if not known or inner != "<locals>.inner":
         return None
     cells = getattr(surrogate, "__closure__", None) or ()
@@ -134,5 +176,6 @@ def _slope(kind: int, k: float) -> Callable[[Tensor], Tensor]:
         lambda x: k / 2 / (1 + (torch.pi / 2 * k * x) ** 2),
         lambda x: 1 / (k * x.abs() + 1) ** 2,
         torch.ones_like,
+        lambda x: (k - k * k * x.abs()).clamp_min(0),
     )
     return functions[kind]

@@ -22,13 +22,15 @@ import torch
 from torch import Tensor
 
 from biril_nm.neurons import kernels
+from biril_nm.neurons.plif import AveragingLeaky
 from biril_nm.neurons.recurrence import Reset, backward_steps, forward_steps
 from biril_nm.neurons.surrogates import Surrogate, formula, slope, slope_function
 
-__all__ = ["ENGINES", "can_pool", "can_unroll", "current_engine", "engine", "unroll"]
+__all__ = ["ENGINES", "LEAKY", "can_pool", "can_unroll", "current_engine", "engine", "unroll"]
 
 ENGINES = ("auto", "numba", "compiled", "eager", "loop")
 HALF = (torch.bfloat16, torch.float16)
+LEAKY = (snn.Leaky, AveragingLeaky)
 CHUNK = 16  # steps that torch compiles into one loop
 
 log = logging.getLogger(__name__)
@@ -54,7 +56,7 @@ def current_engine() -> str:
 def can_unroll(neuron: Any) -> bool:
     """Whether :func:`unroll` means the same as calling ``neuron`` step by step."""
     return (
-        type(neuron) is snn.Leaky
+        type(neuron) in LEAKY
         and not (neuron.state_quant or neuron.inhibition)
         and float(neuron.graded_spikes_factor) == 1.0
         and not neuron.graded_spikes_factor.requires_grad
@@ -89,12 +91,14 @@ def unroll(
         batch, *shape)`` and the membrane ``(batch, *shape)``.
     """
     n_steps = current.shape[0] if n_steps is None else n_steps
+    if isinstance(neuron, AveragingLeaky):
+        current = neuron.gain * current
     beta, threshold = neuron.beta.clamp(0, 1), neuron.threshold
     layer = _loops(neuron, current)
     node: Any
     arguments: tuple[Any, ...]
     if layer is not None:
-        node, arguments = _Loops, (current, n_steps, layer, pooled, start)
+        node, arguments = _Loops, (current, beta, start, n_steps, layer, pooled)
     else:
         node = _Steps
         arguments = (current, beta, threshold, start, n_steps, _reset(neuron), neuron.spike_grad)
@@ -118,12 +122,13 @@ def _loops(neuron: Any, current: Tensor) -> kernels.Layer | None:
         and current.device.type == "cpu"
         and current.dtype in (torch.float32, *HALF)
         and neuron.beta.numel() == neuron.threshold.numel() == 1
-        and not (neuron.beta.requires_grad or neuron.threshold.requires_grad)
+        and not neuron.threshold.requires_grad
     )
     if not plain or kind is None:
         return None
-    beta = float(neuron.beta.clamp(0, 1))
-    return kernels.Layer(beta, float(neuron.threshold), _reset(neuron), kind)
+    beta = neuron.beta.detach().clamp(0, 1)
+    learned = bool(neuron.beta.requires_grad)
+    return kernels.Layer(float(beta), float(neuron.threshold), _reset(neuron), kind, learned)
 
 
 class _Loops(torch.autograd.Function):
@@ -131,14 +136,15 @@ class _Loops(torch.autograd.Function):
     def forward(
         ctx: Any,
         current: Tensor,
+        beta: Tensor,
+        start: Tensor | None,
         n_steps: int,
         layer: kernels.Layer,
         pooled: bool,
-        start: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
         current = current.contiguous()
         start = None if start is None else start.contiguous()
-        ctx.save_for_backward(current, start)
+        ctx.save_for_backward(current, start, beta)
         ctx.layer, ctx.pooled, ctx.n_steps = layer, pooled, n_steps
         ctx.set_materialize_grads(False)
         spikes, mem = kernels.forward(layer, current.float(), n_steps, pooled, start)
@@ -146,10 +152,12 @@ class _Loops(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad_spikes: Tensor | None, grad_mem: Tensor | None) -> tuple[Any, ...]:
-        current, start = ctx.saved_tensors
+        current, start, beta = ctx.saved_tensors
         grads = (None if grad_spikes is None else grad_spikes.float(), grad_mem)
         found = kernels.backward(ctx.layer, current.float(), grads, ctx.n_steps, ctx.pooled, start)
-        return found[0].to(current.dtype), None, None, None, found[1]
+        grad, at_start, by_beta = found
+        summed = None if by_beta is None else _summed(by_beta, beta)
+        return grad.to(current.dtype), summed, at_start, None, None, None
 
 
 class _Steps(torch.autograd.Function):

@@ -22,6 +22,7 @@ from biril_nm.errors import UnsupportedNodeError
 from biril_nm.export.from_torch.kinds import NeuronKind, Update, check_fields, one_of
 from biril_nm.export.nir_nodes.kinds import EXACT, REFUSED, Case, Check
 from biril_nm.export.nir_nodes.neurons import tau_steps
+from biril_nm.neurons.plif import AveragingLeaky
 
 __all__ = [
     "NEURONS",
@@ -93,6 +94,11 @@ def _lapicque(module: Any, name: str, shape: Shape) -> Update:
 
 def _leaky(module: Any, name: str, shape: Shape) -> Update:
     return Update(_full(module.beta.clamp(0, 1), shape, name, "beta"), np.ones(shape))
+
+
+def _averaging(module: Any, name: str, shape: Shape) -> Update:
+    gain = _full(module.gain, shape, name, "gain")
+    return Update(1.0 - gain, gain)
 
 
 def _synaptic(module: Any, name: str, shape: Shape) -> Update:
@@ -196,6 +202,10 @@ _KINDS = (
     NeuronKind(
         snntorch.Leaky, "LIF, or IF if beta = 1; LI or I if only its membrane is read", EXACT, _PLAIN,
         states=("mem",), update=_leaky,
+    ),
+    NeuronKind(
+        AveragingLeaky, "LIF with r = 1: the gain 1 / tau goes into the weights", EXACT, _PLAIN,
+        states=("mem",), update=_averaging,
     ),
     NeuronKind(
         snntorch.Lapicque, "LIF with tau = R C", EXACT, _PLAIN,

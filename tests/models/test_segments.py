@@ -15,6 +15,7 @@ from biril_nm.coding import Coding
 from biril_nm.errors import ConfigError
 from biril_nm.models.running import run_steps
 from biril_nm.models.segments import segments
+from biril_nm.neurons import make_neuron
 from biril_nm.training import TrainConfig, fit
 from biril_nm.training.integers import quantized
 
@@ -28,6 +29,8 @@ def leaky(**more: Any) -> snn.Leaky:
 HIDDEN: dict[str, Callable[[], nn.Module]] = {
     "leaky": leaky,
     "learned": lambda: leaky(learn_beta=True, learn_threshold=True),
+    "learned beta": lambda: leaky(learn_beta=True),
+    "plif": lambda: make_neuron("plif", 0.5, 0.2),
     "recurrent": lambda: snn.RLeaky(beta=0.7, linear_features=12, init_hidden=True),
     "synaptic": lambda: snn.Synaptic(alpha=0.6, beta=0.5, init_hidden=True),
     "alpha": lambda: snn.Alpha(alpha=0.6, beta=0.5, init_hidden=True),

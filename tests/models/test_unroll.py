@@ -16,8 +16,8 @@ from biril_nm.neurons import SURROGATES, make_surrogate
 from biril_nm.neurons import unroll as neurons
 from biril_nm.neurons.surrogates import formula
 from biril_nm.neurons.unroll import can_pool, can_unroll, engine, unroll
+from tests.support.unrolled import N_STEPS, check, currents, measured, stepped
 
-N_STEPS = 5
 RESETS = list(itertools.product(("zero", "subtract", "none"), (True, False)))
 SHAPES = [(3, 2, 6, 8), (7, 13), (2, 3, 5, 5)]
 
@@ -30,40 +30,6 @@ def leaky(reset: str = "zero", delay: bool = False, surrogate: str = "atan", **m
         reset_delay=delay,
         spike_grad=make_surrogate(surrogate),
     )
-
-
-def stepped(neuron: Any, current: Tensor) -> tuple[Tensor, Tensor]:
-    neuron.mem = torch.zeros(0)
-    return torch.stack([neuron(step) for step in current]), neuron.mem
-
-
-def currents(shape: tuple[int, ...], steps: int = N_STEPS) -> Tensor:
-    generator = torch.Generator().manual_seed(1)
-    return torch.randn(steps, *shape, generator=generator) * 0.7 + 0.4
-
-
-def measured(run: Any, neuron: Any, current: Tensor) -> list[Tensor]:
-    """Spikes, membrane and all gradients of a random sum of both."""
-    current = current.clone().requires_grad_()
-    neuron.zero_grad()
-    spikes, mem = run(neuron, current)
-    generator = torch.Generator().manual_seed(2)
-    weights = torch.randn(spikes.shape, generator=generator)
-    (
-        (spikes * weights).sum() + (mem * torch.randn(mem.shape, generator=generator)).sum()
-    ).backward()
-    learned = [p.grad for p in neuron.parameters()]
-    return [spikes.detach(), mem.detach(), current.grad, *learned]  # type: ignore[list-item]
-
-
-def check(ours: list[Tensor], loop: list[Tensor]) -> None:
-    assert 0 < loop[0].mean() < 1
-    assert torch.equal(ours[0], loop[0])
-    assert torch.equal(ours[1], loop[1])
-    for ours_grad, grad in zip(ours[2:], loop[2:]):
-        largest = float(grad.abs().max())
-        assert largest > 0
-        torch.testing.assert_close(ours_grad, grad, rtol=1e-5, atol=3e-5 * largest)
 
 
 @pytest.mark.parametrize("name", ["numba", "eager"])

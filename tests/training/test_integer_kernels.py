@@ -13,6 +13,7 @@ from biril_nm.compartments import CUBA_LIF, RESET_MODELS
 from biril_nm.hw_graph import Conv, Dense, Input, LoihiGraph, Neurons, Output
 from biril_nm.neurons.surrogates import SURROGATES
 from biril_nm.training.integers import QuantizedNet, connections, pooling
+from biril_nm.training.integers.records import SLOPES
 from tests.support.quantized import assert_equal
 
 
@@ -73,7 +74,7 @@ def test_kernels_and_torch_have_equal_integers_and_gradients(form, surrogate, mo
         monkeypatch.setattr(connections, "EXACT", limit)
         net = QuantizedNet(graph, surrogate)
         net.compiled = compiled
-        assert (net.slope is None) == (surrogate == "triangular")
+        assert (net.slope is None) == (surrogate not in SLOPES)
         assert net.connection("c2").pool == (2, 2) == net.pool_behind("n1") == net.pool_behind("n2")
         assert net.connection("c2").weight.shape == (4, 3, 3, 3)
         assert net.graph().connections == graph.connections

@@ -70,6 +70,7 @@ class Form:
 @cache
 def slope_of(name: str, surrogate: Any) -> records.Slope | None:
     """The surrogate as the kernels compute it; None: they do not know it."""
+    name = name.partition(":")[0]
     if name not in records.SLOPES:
         return None
     at_0, at_1 = slope(surrogate, torch.tensor([0.0, 1.0], dtype=torch.float64)).tolist()
