@@ -10,7 +10,25 @@ from torch import nn
 from biril_nm.models.config import ModelConfig
 from biril_nm.neurons import make_neuron
 
-__all__ = ["Chain"]
+__all__ = ["Chain", "neurons_of", "summing_readout"]
+
+READOUT = "if"
+
+
+def neurons_of(config: ModelConfig) -> nn.Module:
+    """A neuron layer of the configuration's kind."""
+    with torch.device("cpu"):  # snnTorch reads its constants when made: no meta tensors
+        layer: nn.Module = make_neuron(
+            config.neuron, config.beta, config.threshold, config.surrogate, config.reset
+        )
+    return layer
+
+
+def summing_readout(config: ModelConfig) -> nn.Module:
+    """Integrate-and-fire neurons of threshold 1 whose spikes and last membrane add up to their input."""
+    with torch.device("cpu"):
+        layer: nn.Module = make_neuron(READOUT, 1.0, 1.0, config.surrogate, "subtract")
+    return layer
 
 
 class Chain:
@@ -41,14 +59,15 @@ class Chain:
             self._add("bn", nn.BatchNorm2d(channels))
         self.neurons()
 
-    def linear(self, features: int) -> None:
+    def linear(self, features: int, norm: bool = True) -> None:
         """Fully connected layer, [BatchNorm], neurons."""
-        use_bias = self.config.bias and not self.config.batch_norm
+        norm = norm and self.config.batch_norm
+        use_bias = self.config.bias and not norm
         layer = nn.Linear(self.shape[0], features, bias=use_bias)
         nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
         self._add("fc", layer)
         self.shape = (features,)
-        if self.config.batch_norm:
+        if norm:
             self._add("bn", nn.BatchNorm1d(features))
         self.neurons()
 
@@ -56,6 +75,15 @@ class Chain:
         """Average pooling 2x2; odd sizes drop the last row or column."""
         self._add("pool", nn.AvgPool2d(2))
         self.shape = (self.shape[0], *(n // 2 for n in self.shape[1:]))
+
+    def pool_all(self) -> None:
+        """Average over the picture."""
+        self._add("pool", nn.AvgPool2d((self.shape[1], self.shape[2])))
+        self.shape = (self.shape[0], 1, 1)
+
+    def dropout(self, share: float) -> None:
+        """Dropout, which training alone has."""
+        self._add("dropout", nn.Dropout(share))
 
     def flatten(self) -> None:
         """(C, H, W) to features."""
@@ -68,16 +96,21 @@ class Chain:
 
     def readout(self) -> None:
         """Fully connected layer and the spiking readout, one neuron per class."""
+        self._classes()
+        self.neurons(name=f"{self.config.neuron}_out")
+
+    def summing_readout(self) -> None:
+        """Fully connected layer and neurons whose score is its sum over the steps."""
+        self._classes()
+        self._add(READOUT, summing_readout(self.config), f"{READOUT}_out")
+
+    def _classes(self) -> None:
         self._add("fc", nn.Linear(self.shape[0], self.config.n_classes, bias=self.config.bias))
         self.shape = (self.config.n_classes,)
-        self.neurons(name=f"{self.config.neuron}_out")
 
     def neurons(self, name: str = "") -> None:
         """A neuron layer of the config's kind."""
-        c = self.config
-        with torch.device("cpu"):  # snnTorch reads its constants when made: no meta tensors
-            layer = make_neuron(c.neuron, c.beta, c.threshold, c.surrogate, c.reset)
-        self._add(c.neuron, layer, name)
+        self._add(self.config.neuron, neurons_of(self.config), name)
 
     def layers(self) -> nn.Sequential:
         """All layers so far."""

@@ -9,6 +9,13 @@ from torch import nn
 
 from biril_nm.arguments import Seed, checked, unknown_name
 from biril_nm.errors import ConfigError
+from biril_nm.models.braincog import (
+    braincog_cifar,
+    braincog_convnet,
+    braincog_dvs,
+    braincog_mnist,
+    braincog_resnet18,
+)
 from biril_nm.models.config import ModelConfig
 from biril_nm.models.convnet import convnet, vgg
 from biril_nm.models.mlp import mlp
@@ -26,6 +33,11 @@ MODELS: dict[str, Callable[[ModelConfig], nn.Module]] = {
     "resnet": resnet,
     "biril": biril,
     "biril_xs": biril_xs,
+    "braincog_convnet": braincog_convnet,
+    "braincog_cifar": braincog_cifar,
+    "braincog_dvs": braincog_dvs,
+    "braincog_mnist": braincog_mnist,
+    "braincog_resnet18": braincog_resnet18,
 }
 
 

@@ -15,26 +15,18 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-import torch
 from torch import Tensor, nn
 
 from biril_nm.errors import ConfigError
+from biril_nm.models.chain import neurons_of
 from biril_nm.models.config import ModelConfig
-from biril_nm.neurons import make_neuron
+from biril_nm.models.plans import with_plan
 
 __all__ = ["Block", "ResNet", "biril", "biril_xs", "resnet"]
 
 # channels of stem and stages, blocks of the stages, hidden layers
 FULL = {"channels": (64, 128, 256, 512), "depths": (3, 3, 2), "hidden": (256,)}
 SMALL = {"channels": (16, 16, 32, 64), "depths": (1, 1, 1), "hidden": (64,)}
-
-
-def _neurons(config: ModelConfig) -> nn.Module:
-    with torch.device("cpu"):  # snnTorch reads its constants when made: no meta tensors
-        layer: nn.Module = make_neuron(
-            config.neuron, config.beta, config.threshold, config.surrogate, config.reset
-        )
-    return layer
 
 
 def _conv(
@@ -57,10 +49,10 @@ class Block(nn.Module):
         super().__init__()
         same = stride == 1 and inputs == outputs
         self.first = _conv(config, inputs, outputs, 3, stride)
-        self.inner = _neurons(config)
+        self.inner = neurons_of(config)
         self.second = _conv(config, outputs, outputs, 3, 1)
         self.around = nn.Identity() if same else _conv(config, inputs, outputs, 1, stride)
-        self.out = _neurons(config)
+        self.out = neurons_of(config)
 
     def forward(self, x: Tensor) -> Tensor:
         """One step."""
@@ -76,7 +68,7 @@ class ResNet(nn.Module):
         stem, *stages = config.channels
         size = config.input_shape[1:]
         self.stem = _conv(config, config.input_shape[0], stem, 3, 1)
-        self.stem_neurons = _neurons(config)
+        self.stem_neurons = neurons_of(config)
         before = stem
         for i, (channels, depth) in enumerate(zip(stages, config.depths), 1):
             for j in range(1, depth + 1):
@@ -88,10 +80,10 @@ class ResNet(nn.Module):
         self.flatten = nn.Flatten()
         for i, features in enumerate(config.hidden, 1):
             self.add_module(f"fc{i}", nn.Linear(before, features, bias=config.bias))
-            self.add_module(f"fc{i}_neurons", _neurons(config))
+            self.add_module(f"fc{i}_neurons", neurons_of(config))
             before = features
         self.fc_out = nn.Linear(before, config.n_classes, bias=config.bias)
-        self.neurons_out = _neurons(config)
+        self.neurons_out = neurons_of(config)
 
     def forward(self, x: Tensor) -> Tensor:
         """One step: spikes of the readout."""
@@ -124,25 +116,9 @@ def resnet(config: ModelConfig) -> nn.Module:
 
 def biril(config: ModelConfig) -> nn.Module:
     """The published network at full size."""
-    return resnet(_with_plan("biril", config, FULL))
+    return resnet(with_plan("biril", config, FULL, "resnet"))
 
 
 def biril_xs(config: ModelConfig) -> nn.Module:
     """The same with few channels and one block a stage, for a CPU."""
-    return resnet(_with_plan("biril_xs", config, SMALL))
-
-
-def _with_plan(name: str, config: ModelConfig, plan: dict[str, tuple[int, ...]]) -> ModelConfig:
-    default = ModelConfig()
-    wrong = [
-        field
-        for field, value in plan.items()
-        if getattr(config, field) not in (value, getattr(default, field))
-    ]
-    if wrong:
-        raise ConfigError(
-            f"{', '.join(wrong)} of '{name}' are "
-            f"{', '.join(str(getattr(config, field)) for field in wrong)}; expected "
-            f"{', '.join(str(plan[field]) for field in wrong)}. Leave them out, or use model 'resnet'"
-        )
-    return ModelConfig.from_dict(config.to_dict() | plan)
+    return resnet(with_plan("biril_xs", config, SMALL, "resnet"))

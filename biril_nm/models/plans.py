@@ -1,0 +1,33 @@
+"""Plans: the sizes that a published network has."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from biril_nm.errors import ConfigError
+from biril_nm.models.config import ModelConfig
+
+__all__ = ["with_plan"]
+
+
+def with_plan(
+    name: str, config: ModelConfig, plan: Mapping[str, tuple[int, ...]], other: str
+) -> ModelConfig:
+    """The configuration with the sizes of ``plan``; ``other`` is the architecture of any size.
+
+    Raises:
+        ConfigError: it has sizes of its own.
+    """
+    default = ModelConfig()
+    wrong = [
+        field
+        for field, value in plan.items()
+        if getattr(config, field) not in (value, getattr(default, field))
+    ]
+    if wrong:
+        raise ConfigError(
+            f"{', '.join(wrong)} of '{name}' are "
+            f"{', '.join(str(getattr(config, field)) for field in wrong)}; expected "
+            f"{', '.join(str(plan[field]) for field in wrong)}. Leave them out, or use model '{other}'"
+        )
+    return ModelConfig.from_dict(config.to_dict() | dict(plan))
