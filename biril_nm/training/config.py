@@ -15,6 +15,7 @@ from biril_nm.neurons.unroll import ENGINES
 from biril_nm.storage import MAX_LINES
 from biril_nm.training.local_rule.plasticity import PlasticityConfig
 from biril_nm.training.losses import LOSSES
+from biril_nm.training.optimizers import OPTIMIZERS
 from biril_nm.training.phases import PLASTIC
 from biril_nm.training.precision import PRECISIONS
 from biril_nm.training.schedule import parse_schedule, phases_of
@@ -25,6 +26,7 @@ PERIODS = ("epoch", "batch")
 KEEP = ("last", "best")
 MAX_EPOCHS = MAX_LINES  # metrics.jsonl has a line for each
 MAX_LR = 1e6
+WARMUP_LR = 1e-6  # at the start of the warm-up
 MAX_DEVICES = 1 << 16
 # Where a run runs is no part of what it computes.
 PLACES = {"device", "devices", "nodes", "engine", "tensorboard", "curves"}
@@ -35,13 +37,18 @@ PLACES = {"device", "devices", "nodes", "engine", "tensorboard", "curves"}
 class TrainConfig:
     """Settings of a training run.
 
-    The learning rate of epoch e is ``lr (1 + cos(pi e / epochs)) / 2`` in every phase.
+    The learning rate of epoch e is ``lr_last + (lr - lr_last) (1 + cos(pi e / epochs)) / 2`` in every phase;
+    in the first ``warmup`` epochs it rises evenly from 1e-6 instead.
 
     Attributes:
         schedule: ratio S:B:H such as ``"1:6:2"``, or cycle such as ``"BBSBBH"`` or ``"brp,B"``.
         epochs: number of epochs.
-        lr: initial learning rate of Adam.
-        loss: ``"ce"`` or ``"mse"`` on the scores.
+        lr: initial learning rate, behind the warm-up.
+        optimizer: ``"adam"``, or ``"adamw"``, in which weights decay.
+        weight_decay: of AdamW, for the weights of layers; biases, norms and time constants do not decay.
+        warmup: epochs in which the learning rate rises.
+        lr_last: learning rate towards the end.
+        loss: ``"ce"``, ``"mse"`` or ``"ce_smooth"`` on the scores (:mod:`biril_nm.training.losses`).
         seed: seed of the local rule's random numbers and of rate coding.
         device: ``"auto"`` (CUDA if there is one), ``"cpu"``, ``"cuda"``, ...
         devices: processes on each machine, one for each device; divide each batch.
@@ -64,6 +71,10 @@ class TrainConfig:
     schedule: str = "1:6:2"
     epochs: int = 9
     lr: float = 1e-3
+    optimizer: str = "adam"
+    weight_decay: float = 0.0
+    warmup: int = 0
+    lr_last: float = 0.0
     loss: str = "ce"
     seed: int = 0
     device: str = "auto"
@@ -88,6 +99,7 @@ class TrainConfig:
             )
         if type(self.lr) not in (int, float) or not 0 < self.lr <= MAX_LR:
             findings.append(f"lr is {self.lr!r}; expected a number above 0, up to {MAX_LR:g}")
+        findings += self._wrong_rates()
         if not 0 <= self.seed <= MAX_SEED:
             findings.append(f"seed is {self.seed!r}; expected an integer from 0 to {MAX_SEED}")
         steps = self.checkpoint_steps
@@ -101,6 +113,7 @@ class TrainConfig:
                     f"{name} is {getattr(self, name)!r}; expected an integer from 1 to {MAX_DEVICES}"
                 )
         for name, allowed in (
+            ("optimizer", OPTIMIZERS),
             ("loss", LOSSES),
             ("period", PERIODS),
             ("plastic", PLASTIC),
@@ -112,6 +125,21 @@ class TrainConfig:
                 findings.append(unknown_name(name, getattr(self, name), allowed))
         if findings:
             raise ConfigError(bullet_list("the training configuration makes no sense:", findings))
+
+    def _wrong_rates(self) -> list[str]:
+        found = []
+        if not 0 <= self.weight_decay <= 1 or (self.weight_decay and self.optimizer == "adam"):
+            found.append(
+                f"weight_decay is {self.weight_decay!r} of optimizer '{self.optimizer}'; expected 0 to 1, "
+                f"and 0 of adam. Use optimizer 'adamw'"
+            )
+        if not 0 <= self.warmup <= MAX_EPOCHS:
+            found.append(f"warmup is {self.warmup!r}; expected an integer from 0 to {MAX_EPOCHS}")
+        if not 0 <= self.lr_last <= self.lr:
+            found.append(
+                f"lr_last is {self.lr_last!r}; expected a number from 0 to lr, {self.lr!r}"
+            )
+        return found
 
     @property
     def cycle(self) -> str:
@@ -126,7 +154,11 @@ class TrainConfig:
     @checked
     def lr_at(self, epoch: int) -> float:
         """Learning rate of an epoch, counted from 0."""
-        return self.lr * 0.5 * (1.0 + math.cos(math.pi * epoch / self.epochs))
+        if epoch < self.warmup:
+            first = min(WARMUP_LR, self.lr)
+            return first + (self.lr - first) * epoch / self.warmup
+        span = self.lr - self.lr_last
+        return self.lr_last + span * 0.5 * (1.0 + math.cos(math.pi * epoch / self.epochs))
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able form; :meth:`from_dict` reads it."""

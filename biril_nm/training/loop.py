@@ -32,6 +32,7 @@ from biril_nm.training.best import BestWeights
 from biril_nm.training.callbacks import Callback
 from biril_nm.training.checkpoint import CHECKPOINT, read_checkpoint, write_checkpoint
 from biril_nm.training.config import TrainConfig
+from biril_nm.training.optimizers import make_optimizer
 from biril_nm.training.phases import PHASES, Batch, PhaseState
 from biril_nm.training.precision import choose_precision
 from biril_nm.training.reporting import Reporter, check_reports
@@ -194,7 +195,7 @@ def _run(task: Task, device: torch.device, folder: Path | None) -> History:
     """Train from the checkpoint in ``folder`` on, or from the start without one."""
     net, settings, world = task.net, task.settings, task.world
     net.to(device)
-    optimizer = torch.optim.Adam(net.parameters(), lr=settings.lr)
+    optimizer = make_optimizer(net, settings)
     records = _start(task, optimizer, folder)
     for callback in task.callbacks:
         callback.on_train_start(len(records), settings.epochs)

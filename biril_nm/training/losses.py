@@ -7,7 +7,9 @@ from collections.abc import Callable
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["LOSSES", "cross_entropy", "mean_squared"]
+__all__ = ["LOSSES", "cross_entropy", "mean_squared", "smoothed_cross_entropy"]
+
+SMOOTHING = 0.1  # share of a label that all classes get in equal parts
 
 
 def cross_entropy(scores: Tensor, labels: Tensor, n_steps: int) -> Tensor:
@@ -22,7 +24,13 @@ def mean_squared(scores: Tensor, labels: Tensor, n_steps: int) -> Tensor:
     return 0.5 * (target - scores / n_steps).square().sum(dim=1).mean()
 
 
+def smoothed_cross_entropy(scores: Tensor, labels: Tensor, n_steps: int) -> Tensor:
+    """Cross-entropy of ``scores / n_steps`` with labels smoothed by 0.1, as BrainCog."""
+    return functional.cross_entropy(scores / n_steps, labels, label_smoothing=SMOOTHING)
+
+
 LOSSES: dict[str, Callable[[Tensor, Tensor, int], Tensor]] = {
     "ce": cross_entropy,
     "mse": mean_squared,
+    "ce_smooth": smoothed_cross_entropy,
 }
