@@ -16,7 +16,7 @@ from biril_nm.data.cache import files_key, packed
 from biril_nm.data.downloads import fetch, library
 from biril_nm.data.event_files import READERS, read_events
 from biril_nm.data.folders import class_names, find_files
-from biril_nm.data.frames import BY, FrameSettings, as_events, count_frames, windows
+from biril_nm.data.frames import BY, RESIZE, FrameSettings, as_events, count_frames, windows
 from biril_nm.data.sources import DataSource, Option, Request, missing
 from biril_nm.data.splits import DataSet, Split
 from biril_nm.errors import BirilError, FileFormatError
@@ -36,7 +36,8 @@ def frame_options(n_steps: int, by: str, side: int = 0, binary: bool = False) ->
     return {
         "steps": Option(n_steps, "frames of a sample"),
         "by": Option(by, "frames of as many events (count) or of one length (time)", BY),
-        "side": Option(side, "columns of the frames, by adding counts; 0: as the sensor", low=0),
+        "side": Option(side, "columns of the frames; 0: as the sensor", low=0),
+        "resize": Option("add", "by adding counts, or to side x side between pixels", RESIZE),
         "binary": Option(
             "yes" if binary else "no", "1 for any number of events (spikes)", ("no", "yes")
         ),
@@ -45,9 +46,18 @@ def frame_options(n_steps: int, by: str, side: int = 0, binary: bool = False) ->
 
 def _settings(request: Request, sensor: tuple[int, int, int], window_us: int = 0) -> FrameSettings:
     chosen = request.options
+    binary, resize = chosen["binary"] == "yes", chosen["resize"]
     return FrameSettings(
-        *sensor, chosen["steps"], chosen["by"], chosen["side"], chosen["binary"] == "yes", window_us
+        *sensor, chosen["steps"], chosen["by"], chosen["side"], binary, window_us, resize
     )
+
+
+def _about(request: Request, files: Sequence[Path], settings: FrameSettings) -> dict[str, Any]:
+    """What cached frames depend on; how frames are resized is named where it is not the usual way."""
+    named = asdict(settings)
+    if settings.resize == RESIZE[0]:
+        del named["resize"]
+    return {"files": files_key(request.folder(), files), **named}
 
 
 def _framed(
@@ -58,7 +68,7 @@ def _framed(
     settings: FrameSettings,
 ) -> Split:
     """The frames of files, from the cache."""
-    about = {"files": files_key(request.folder(), files), **asdict(settings)}
+    about = _about(request, files, settings)
     made = _samples(files, labels, settings)
     raw, known = packed(f"{request.source.name}-{part}", about, made, settings.shape)
     return Split(raw, known, settings.top, steps=True)
@@ -127,7 +137,7 @@ def _tonic(request: Request) -> DataSet:
     known = {text: i for i, text in enumerate(names)}
     splits = []
     for part, own, each in zip(PARTS, rows, found if divided else 2 * found):
-        about = {"files": files_key(request.folder(), _files(each)), **asdict(settings)}
+        about = _about(request, _files(each), settings)
         made = _of_tonic(each, own, known, settings)
         raw, labels = packed(f"{source.name}-{part}", about, made, settings.shape)
         splits.append(Split(raw, labels, settings.top, steps=True))

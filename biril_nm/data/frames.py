@@ -14,11 +14,13 @@ from numpy.typing import NDArray
 
 from biril_nm.errors import ConfigError, FileFormatError
 
-__all__ = ["BY", "EVENT", "FrameSettings", "as_events", "count_frames", "windows"]
+__all__ = ["BY", "EVENT", "RESIZE", "FrameSettings", "as_events", "count_frames", "windows"]
 
 EVENT = np.dtype([("x", np.int32), ("y", np.int32), ("t", np.int64), ("p", np.int8)])
 FIELDS = ("x", "y", "t", "p")
 BY = ("count", "time")
+RESIZE = ("add", "bilinear")
+PARTS = 16  # of an event, in which values between pixels are counted
 MAX_COUNT = 255  # of a byte
 MAX_SPAN_US = 1 << 40  # of a recording: 12 days
 MAX_WINDOWS = 1 << 16  # of a recording
@@ -34,7 +36,10 @@ class FrameSettings:
         polarities: its polarities, 1 or 2.
         n_steps: frames of a sample.
         by: ``"count"``: each frame has as many events as the others; ``"time"``: each lasts as long.
-        side: columns (and rows, in proportion) that the sensor is reduced to, by adding counts; 0: all.
+        side: columns (and rows, in proportion) that the sensor is reduced to; 0: all.
+        resize: ``"add"``: counts of pixels that fall together are added; ``"bilinear"``: frames of ``side x
+            side`` values between four pixels each, corners on corners, in sixteenths of an event (as
+            BrainCog, whose values are not rounded).
         binary: whether 1 stands for any number of events.
         window_us: a recording is cut into samples of this length, and what is left at its end is dropped;
             0: a recording is a sample.
@@ -48,6 +53,7 @@ class FrameSettings:
     side: int = 0
     binary: bool = False
     window_us: int = 0
+    resize: str = RESIZE[0]
 
     def __post_init__(self) -> None:
         if self.side > max(self.width, self.height):
@@ -61,11 +67,13 @@ class FrameSettings:
         """Rows and columns of a frame."""
         longest = max(self.width, self.height)
         side = self.side or longest
+        if self.resize == "bilinear":
+            return side, side
         return -(-self.height * side // longest), -(-self.width * side // longest)
 
     @property
     def top(self) -> int:
-        """Largest count."""
+        """Largest value."""
         return 1 if self.binary else MAX_COUNT
 
     @property
@@ -126,7 +134,7 @@ def _whole(values: NDArray[Any], kind: np.dtype[Any], what: str) -> NDArray[Any]
 def count_frames(
     events: NDArray[Any], settings: FrameSettings, length_us: int | None = None, what: str = "it"
 ) -> NDArray[np.uint8]:
-    """Counts of events; beyond 255 they stay there.
+    """Counts of events, or values between them in sixteenths; beyond 255 they stay there.
 
     Args:
         events: of one sample.
@@ -141,6 +149,8 @@ def count_frames(
         FileFormatError: an event beside the sensor.
     """
     n_steps, polarities, rows, columns = settings.shape
+    if settings.resize == "bilinear":
+        rows, columns = settings.height, settings.width
     limits = {"x": settings.width, "y": settings.height, "p": 2}
     for name, top in limits.items():
         values = events[name]
@@ -159,7 +169,26 @@ def count_frames(
     polarity = events["p"] if polarities == limits["p"] else 0
     place = ((step * polarities + polarity) * rows + row) * columns + column
     counts = np.bincount(place, minlength=n_steps * polarities * rows * columns)
+    if settings.resize == "bilinear":
+        counts = _between(counts.reshape(n_steps, polarities, rows, columns), *settings.size)
     return np.minimum(counts, settings.top).astype(np.uint8).reshape(settings.shape)
+
+
+def _between(counts: NDArray[Any], rows: int, columns: int) -> NDArray[Any]:
+    """Values between the pixels, in parts of an event, rounded half up."""
+    down, across = _weights(counts.shape[-2], rows), _weights(counts.shape[-1], columns)
+    found: NDArray[Any] = np.floor(PARTS * (down @ counts @ across.T) + 0.5)
+    return found
+
+
+def _weights(n: int, n_points: int) -> NDArray[np.float64]:
+    """Shares of n pixels in values at even distances, the first and the last on their corners."""
+    at = np.linspace(0, n - 1, n_points)
+    low = np.minimum(at.astype(np.int64), max(n - 2, 0))
+    found = np.zeros((n_points, n))
+    found[np.arange(n_points), low] = 1 - (at - low)
+    found[np.arange(n_points), np.minimum(low + 1, n - 1)] += at - low
+    return found
 
 
 def windows(

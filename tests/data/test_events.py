@@ -243,10 +243,26 @@ def test_sets_of_tonic_become_frames(name, tmp_path, monkeypatch):
 # --- EventMix -----------------------------------------------------------------------------------
 
 
+def test_frames_between_pixels_are_those_of_torch():
+    """BrainCog's resize, interpolate(mode="bilinear", align_corners=True), in sixteenths of an event."""
+    torch = pytest.importorskip("torch")
+    made = events(4000)
+    whole = count_frames(made, FrameSettings(34, 34, 2, 5, "time"))
+    for side in (12, 34, 1):
+        found = count_frames(made, FrameSettings(34, 34, 2, 5, "time", side, resize="bilinear"))
+        exact = torch.nn.functional.interpolate(
+            torch.from_numpy(whole).double(), (side, side), mode="bilinear", align_corners=True
+        )
+        assert np.abs(found - 16 * exact.numpy()).max() <= 0.5 + 1e-9 and found.max() > 16
+    wide = FrameSettings(240, 180, 2, 1, "time", 48, resize="bilinear")
+    assert wide.shape == (1, 2, 48, 48)
+    assert (count_frames(made, wide) % 16 != 0).any()
+
+
 @pytest.mark.parametrize("share", [0.0, 0.25, 0.7, 1.0])
 def test_the_mask_has_its_share_of_the_volume(share):
     mask = event_mask((10, 20, 20), share, np.random.default_rng(3))
-    assert mask.mean() == pytest.approx(share, abs=1e-3)
+    assert mask.mean() == pytest.approx(share, abs=1e-3) and mask.shape == (10, 20, 20)
     if 0 < share < 1:
         sizes = [np.diff(mask, axis=axis).mean() for axis in range(3)]
         assert max(sizes) < 0.25, "a region, not single points"
