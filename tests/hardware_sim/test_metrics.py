@@ -6,6 +6,8 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+import snntorch as snn
+import torch
 
 from biril_nm.errors import ConfigError
 from biril_nm.hardware_sim import neurobench_metrics, simulate
@@ -82,6 +84,18 @@ def test_footprint_counts_zeros_and_states():
     assert found.footprint_bytes == 4 * 10 + 2 * 2 * 4
     assert found.chip_footprint_bytes == -(-(6 * 9 + 2 * 2 * 24) // 8)
     assert found.connection_sparsity == 1
+
+
+def test_the_footprint_does_not_grow_with_the_samples_of_the_run():
+    """The trap of the harness on snnTorch: the membrane is a buffer of the shape of the last batch."""
+    graph, leaky = chain(np.full((2, 3), 2)), snn.Leaky(beta=1.0, init_hidden=True)
+    trap = []
+    for batch in (1, 7):
+        found = metrics(graph, np.ones((2, batch, 3)))
+        assert found.footprint_bytes == metrics(graph, np.ones((2, 1, 3))).footprint_bytes
+        leaky(torch.ones(batch, 2))
+        trap.append(sum(b.numel() * b.element_size() for b in leaky.buffers()))
+    assert trap[1] - trap[0] == 6 * 2 * 4
 
 
 def integrators(*nodes):

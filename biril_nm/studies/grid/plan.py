@@ -15,7 +15,7 @@ import tomli_w
 from biril_nm.arguments import MAX_SEED, Count, checked, unknown_name
 from biril_nm.data import DATASETS, get_shift
 from biril_nm.errors import BirilError, ConfigError, bullet_list
-from biril_nm.models import MODELS
+from biril_nm.models import MODELS, ModelConfig
 from biril_nm.storage import atomic_file, read_toml
 from biril_nm.training import TrainConfig
 from biril_nm.training.run_config import RunConfig
@@ -37,12 +37,14 @@ class Method:
         schedule: ratio S:B:H or cycle of phases.
         role: ``"method"``, or ``"control"`` for what shows how much of a result is due to the method.
         train: further fields of :class:`biril_nm.training.TrainConfig`.
+        net: fields of :class:`biril_nm.models.ModelConfig`.
     """
 
     name: str
     schedule: str
     role: str = "method"
     train: Mapping[str, Any] = field(default_factory=dict)
+    net: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not NAME.fullmatch(self.name):
@@ -57,6 +59,7 @@ class Method:
                 f"them in the method and in the study"
             )
         TrainConfig.from_dict({**self.train, "schedule": self.schedule})
+        ModelConfig.from_dict(self.net)
 
     @property
     def folder(self) -> str:
@@ -76,7 +79,7 @@ class StudyPlan:
         name: of the study.
         methods: rows of the grid.
         seeds: columns: seed of weights, data order and local rule.
-        dataset: name of the data set.
+        dataset: name of the data set, with its options.
         model: name of the architecture.
         epochs: of each cell.
         n_train: training samples.
@@ -122,8 +125,9 @@ class StudyPlan:
             )
         if not all(type(bits) is int and 2 <= bits <= 8 for bits in self.bits):
             found.append(f"bits are {self.bits}; expected integers from 2 to 8")
-        if self.dataset not in DATASETS:
-            found.append(unknown_name("dataset", self.dataset, DATASETS))
+        bare = self.dataset.partition(":")[0]  # before its options
+        if bare not in DATASETS:
+            found.append(unknown_name("dataset", bare, DATASETS))
         if self.model not in MODELS:
             found.append(unknown_name("model", self.model, MODELS))
         if self.shifts and not self.bits:
@@ -141,6 +145,7 @@ class StudyPlan:
         values = {**self.run, "dataset": self.dataset, "model": self.model}
         train = {**values.pop("train", {}), **method.train}
         values["train"] = {**train, "schedule": method.schedule, "epochs": self.epochs}
+        values["net"] = {**values.get("net", {}), **method.net}
         run = RunConfig.make(values, f"study '{self.name}'", seed=seed)
         return replace(run, train=replace(run.train, keep="best", tensorboard=False, curves=False))
 
@@ -209,6 +214,24 @@ def _ratios(*ratios: str) -> tuple[Method, ...]:
     return tuple(Method(ratio, ratio) for ratio in ratios)
 
 
+# BrainCog's neurons and training on a network for one CPU; its own rate, 5e-3 batch / 1024, takes 200 epochs.
+SMALL_BRAINCOG: dict[str, Any] = {
+    "batch_size": 32,
+    "net": {
+        "beta": 0.5,
+        "threshold": 0.5,
+        "surrogate": "qgate",
+        "channels": [16, 32, 32],
+        "depths": [1, 1, 1],
+    },
+    "train": {
+        "optimizer": "adamw",
+        "weight_decay": 1e-4,
+        "lr": 3e-3,
+        "lr_last": 1e-5,
+        "loss": "ce_smooth",
+    },
+}
 CYCLE = TrainConfig(schedule=BIRIL).cycle
 STUDIES: dict[str, StudyPlan] = {
     plan.name: plan
@@ -228,6 +251,22 @@ STUDIES: dict[str, StudyPlan] = {
             (*_ratios("1:8:3", "1:6:2", "1:4:1", "2:6:1", "3:8:1"), *_controls(CYCLE)),
             epochs=12,  # the longest cycle; shorter ones hide what tells 1:8:3 from 1:6:2
         ),
+        StudyPlan(
+            "neurons",
+            (
+                Method("IF", "B", "control", net={"neuron": "if"}),
+                Method("LIF", "B", net={"neuron": "lif_tau"}),
+                Method("PLIF", "B", net={"neuron": "plif"}),
+            ),
+            dataset="nmnist:steps=10,by=time,side=17",
+            model="braincog_convnet",
+            epochs=12,
+            n_train=850,
+            n_validation=150,
+            bits=(8,),
+            shifts=(),
+            run=SMALL_BRAINCOG,
+        ),
     )
 }
-"""Studies by name: the paper's table of methods and its table of ratios, with controls."""
+"""Studies by name: the paper's tables of methods and of ratios, BrainCog's neurons; with controls."""
