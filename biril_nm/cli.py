@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from biril_nm.commands.chip_train import chip_train_command
 from biril_nm.commands.console import SafeFormatter, complain, prepare_streams
 from biril_nm.commands.evaluate import evaluate_command
 from biril_nm.commands.export import export_command
@@ -61,6 +62,7 @@ for _name, _command in (
     ("parity", parity_command),
     ("report", report_command),
     ("study", study_command),
+    ("chip-train", chip_train_command),
     ("info", info_command),
     ("lava-env", lava_env_command),
 ):

@@ -14,18 +14,28 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from biril_nm.arguments import Integers, Seed, checked, unknown_name
+from biril_nm.arguments import Count, Integers, Seed, checked, unknown_name
 from biril_nm.decision import DECISIONS, DEFAULT_DECISION, class_scores
 from biril_nm.errors import ConfigError
 from biril_nm.loihi import VTH_SHIFT
 
-__all__ = ["CODINGS", "DECISIONS", "Coding", "check_decision", "predictions", "readout_scores"]
+__all__ = [
+    "CODINGS",
+    "DECISIONS",
+    "Coding",
+    "check_decision",
+    "grey_values",
+    "predictions",
+    "readout_scores",
+    "regular_spikes",
+]
 
 MAX_STEPS = 1 << 20  # of one sample
 MAX_BITS = 16
-CODINGS = ("direct", "counts", "signed", "rate", "spikes")
+CODINGS = ("direct", "counts", "signed", "rate", "regular", "spikes")
 FIELDS = ("kind", "n_steps", "message_bits")
 GRADED = ("direct", "counts", "signed")  # kinds whose spikes carry integers
+GREY_TOP = 255  # grey value that spikes at every step under regular coding
 
 
 @checked
@@ -41,11 +51,13 @@ class Coding:
     ``signed``  one image: floats in -1..1; or integers of each       ``m / (2**message_bits - 1)``
                 step, at most ``2**message_bits - 1`` in size
     ``rate``    one image: probabilities of a spike in each step      0 or 1
+    ``regular`` one image: floats in 0..1, or grey values as uint8    0 or 1
     ``spikes``  0 and 1 of each step                                  0 or 1
     ==========  ====================================================  ============================
 
     m is the message, the integer that the chip receives; that of a float x is
-    ``round(x (2**message_bits - 1))``. An image is sent at every step.
+    ``round(x (2**message_bits - 1))``. An image is sent at every step. Under ``regular`` spikes come at equal
+    distances, at the rate of the grey value (:func:`regular_spikes`).
 
     Attributes:
         kind: one of :data:`CODINGS`.
@@ -146,6 +158,8 @@ class Coding:
             _check_between(self.kind, x, 0, 1)
             random = np.random.default_rng(seed).random((self.n_steps, *x.shape))
             return np.asarray(random < x, dtype=np.int32)
+        if self.kind == "regular":
+            return regular_spikes(grey_values(x), self.n_steps).astype(np.int32)
         if self.kind == "direct" and x.dtype.kind in "iu" and x.dtype != np.uint8:
             raise ConfigError(
                 f"direct coding got integers of type {x.dtype}, which may be values or messages; expected "
@@ -197,6 +211,44 @@ class Coding:
         if missing:
             raise ConfigError(f"coding has no {', '.join(missing)}; expected {', '.join(FIELDS)}")
         return Coding(**{name: values[name] for name in FIELDS})
+
+
+@checked
+def grey_values(values: ArrayLike) -> NDArray[np.uint8]:
+    """Grey values 0..255 of images: floats in 0..1 are rounded, bytes are grey values already.
+
+    Raises:
+        ConfigError: floats out of range, or integers of another type.
+    """
+    x = np.asarray(values)
+    if x.dtype == np.uint8:
+        return x
+    if x.dtype.kind in "iu":
+        raise ConfigError(
+            f"regular coding got integers of type {x.dtype}; expected floats in 0..1 or grey values as "
+            f"uint8. Cast them with .astype('float32') or .astype('uint8')"
+        )
+    _check_between("regular", x, 0, 1)
+    return np.asarray(np.rint(np.asarray(x, dtype=np.float64) * GREY_TOP), dtype=np.uint8)
+
+
+@checked
+def regular_spikes(grey: NDArray[np.uint8], n_steps: Count) -> NDArray[np.uint8]:
+    """Regular spikes at the rate of grey values, which need no random numbers.
+
+    ``phase = 128`` at first; at each step ``phase += grey``, and where ``phase >= 255`` there is a spike
+    and ``phase -= 255``.
+
+    Shape:
+        grey ``(batch, *shape)`` to ``(n_steps, batch, *shape)``.
+    """
+    steps = np.arange(n_steps + 1)[:, np.newaxis]
+    phases = ((GREY_TOP + 1) // 2 + steps * np.arange(GREY_TOP + 1)) // GREY_TOP
+    spikes = np.diff(phases, axis=0).astype(np.uint8)  # (n_steps, 256): of each grey value
+    out = np.empty((n_steps, *grey.shape), np.uint8)
+    for row, of_grey in zip(out, spikes):
+        np.take(of_grey, grey, out=row)
+    return out
 
 
 def _check_between(kind: str, x: NDArray[Any], low: int, high: int) -> None:

@@ -5,20 +5,20 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from biril_nm.arguments import Count, checked
+from biril_nm.arguments import Count, checked, unknown_name
 from biril_nm.arrays import Array
 from biril_nm.errors import ConfigError
 from biril_nm.hardware_sim.engine.blocks import RunClock, Worker, block_shape
-from biril_nm.hardware_sim.engine.feeds import Feed
 from biril_nm.hardware_sim.engine.program import Program, compile_graph
 from biril_nm.hardware_sim.engine.recorder import Recorder, run_meta
+from biril_nm.hardware_sim.engine.session_feed import SessionFeed, sample_rows
 from biril_nm.hardware_sim.engine.state import Chunk, State, make_state
 from biril_nm.hardware_sim.engine.stream import Stream
 from biril_nm.hardware_sim.learning.group import Group
@@ -32,6 +32,7 @@ from biril_nm.hardware_sim.learning.stream import (
 from biril_nm.hw_graph import LoihiGraph
 from biril_nm.hw_graph.inputs import check_arrays, check_values
 from biril_nm.hw_graph.outputs import output_neurons
+from biril_nm.learning.rule import TRACES
 from biril_nm.loihi import STATE_LIMIT
 from biril_nm.recording import Recording, recorded_nodes, split_variables
 
@@ -40,32 +41,6 @@ __all__ = ["Simulator"]
 LONG = 1 << 20  # steps: blocks are as long as their scratch memory allows
 AGE = "age"
 MAX_AGE = 1 << 62
-
-
-@dataclass(frozen=True)
-class SessionFeed(Feed):
-    """Input of one run of a session; steps before 0 are those of earlier runs.
-
-    Attributes:
-        past: (n_past, batch, size) last rows of earlier runs, oldest first.
-    """
-
-    past: Array = field(default_factory=lambda: np.zeros((0, 0, 0), np.int32))
-
-    @property
-    def constant(self) -> bool:
-        """Every step has a row of its own, which later runs may read."""
-        return False
-
-    def load(self, out: NDArray[Any], b0: int, t0: int) -> None:
-        """Write the samples from b0 and steps from t0, which may be negative, that fit ``out``."""
-        n_past = min(max(0, -t0), out.shape[1])
-        if n_past:
-            first = len(self.past) + t0
-            rows = self.past[first : first + n_past, b0 : b0 + len(out)]
-            out[:, :n_past] = rows.swapaxes(0, 1)
-        if out.shape[1] > n_past:
-            super().load(out[:, n_past:], b0, max(t0, 0))
 
 
 @dataclass(frozen=True)
@@ -264,7 +239,7 @@ class Simulator:
                 f"the samples have {n_steps} steps, and the session was made with sample_steps that give a "
                 f"period of {period}; expected the same. Pass sample_steps={n_steps} to Simulator"
             )
-        return {name: _sample_rows(array, period) for name, array in arrays.items()}
+        return {name: sample_rows(array, period) for name, array in arrays.items()}
 
     def _arrays(self, spikes: Any) -> dict[str, NDArray[Any]]:
         optional = () if self.learns else self._graph.modulator_inputs
@@ -311,6 +286,34 @@ class Simulator:
         with ThreadPoolExecutor(n_threads, "biril-sim") as pool:
             list(pool.map(work, self._blocks))
 
+    @checked
+    def set_impulses(self, connection: str, impulses: Mapping[str, float]) -> None:
+        """Let traces of a connection that learns grow by other impulses from the next step on.
+
+        As a host does that changes ``x1_impulse`` of Lava's connection, or the filter of a third factor,
+        between two runs. ``state`` holds the impulses; ``reset()`` goes back to those of the graph.
+
+        Args:
+            connection: its name.
+            impulses: by names of traces that its rule declares.
+
+        Raises:
+            ConfigError: no such connection or trace, or an impulse that no rule has.
+        """
+        places = {
+            each.name: (group, i) for group in self._groups for i, each in enumerate(group.plastic)
+        }
+        if connection not in places:
+            what = "connection that learns in this session"
+            raise ConfigError(unknown_name(what, connection, places))
+        group, index = places[connection]
+        declared = group.plastic[index].rule.traces
+        for name in set(impulses) - set(declared):
+            raise ConfigError(unknown_name(f"trace of connection '{connection}'", name, declared))
+        changed = group.impulses
+        changed[index] = [impulses.get(name, old) for name, old in zip(TRACES, changed[index])]
+        group.set_impulses(changed)
+
     @property
     def graph(self) -> LoihiGraph:
         """The network as it is now, with what was learned."""
@@ -323,6 +326,7 @@ class Simulator:
         for i, group in enumerate(self._groups):
             text = json.dumps(group.random_state()).encode()
             found[f"{i}/random"] = np.frombuffer(text, np.uint8)
+            found[f"{i}/impulses"] = group.impulses
         return {AGE: np.array(self._age), **found}
 
     @checked
@@ -333,8 +337,8 @@ class Simulator:
             ConfigError: it is not one of a session like this.
         """
         views = self._views()
-        random = {f"{i}/random" for i in range(len(self._groups))}
-        expected = {AGE, *views, *random}
+        more = {f"{i}/{what}" for i in range(len(self._groups)) for what in ("random", "impulses")}
+        expected = {AGE, *views, *more}
         if set(state) != expected:
             raise ConfigError(
                 f"the state has {sorted(set(state) ^ expected)[:8]} too much or too little; expected that of "
@@ -348,14 +352,18 @@ class Simulator:
                     f"{view.dtype}{view.shape}, as in a session of the same network and settings"
                 )
         self._check_values(given)
-        before = [group.random_state() for group in self._groups]
+        before = [(group.random_state(), group.impulses) for group in self._groups]
         try:
             for i, group in enumerate(self._groups):
                 group.set_random_state(json.loads(given[f"{i}/random"].tobytes()))
-        except (ValueError, TypeError, KeyError, RecursionError) as error:
-            for group, numbers in zip(self._groups, before):
+                group.set_impulses(given[f"{i}/impulses"])
+        except (ValueError, TypeError, KeyError, RecursionError, ConfigError) as error:
+            for group, (numbers, impulses) in zip(self._groups, before):
                 group.set_random_state(numbers)
-            raise ConfigError(f"the random numbers of the state are damaged: {error}") from error
+                group.set_impulses(impulses)
+            raise ConfigError(
+                f"the random numbers or impulses of the state are damaged: {error}"
+            ) from error
         for name, view in views.items():
             view[...] = given[name]
         self._age = int(given[AGE])
@@ -390,11 +398,3 @@ class Simulator:
         for i, group in enumerate(self._groups):
             found.update((f"{i}/group/{name}", array) for name, array in group.memory().items())
         return found
-
-
-def _sample_rows(samples: NDArray[Any], period: int) -> Array:
-    """``(n_steps, n_samples, *shape)`` as one stream ``(n_samples * period, 1, *shape)``."""
-    n_steps, n_samples = samples.shape[:2]
-    rows = np.zeros((n_samples, period, *samples.shape[2:]), samples.dtype)
-    rows[:, :n_steps] = samples.swapaxes(0, 1)
-    return rows.reshape(n_samples * period, 1, *samples.shape[2:])

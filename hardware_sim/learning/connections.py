@@ -8,22 +8,29 @@ arrays; :mod:`biril_nm.hardware_sim.kernels.learning.plan` says where.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from biril_nm.errors import RangeError
+from biril_nm.errors import ConfigError, RangeError
 from biril_nm.hardware_sim.engine.layout import node_order
 from biril_nm.hardware_sim.kernels.learning.plan import CHANGE_W, PLAN, Rules, Store
 from biril_nm.hardware_sim.learning.rule_tables import DEPENDENCY, RuleTables, compile_rule
 from biril_nm.hw_graph import Dense, LoihiGraph, Sparse
-from biril_nm.learning.rule import POST_TRACES, PRE_TRACES, LearningRule
+from biril_nm.learning.rule import POST_TRACES, PRE_TRACES, TRACES, LearningRule
 from biril_nm.loihi import TRACE_MAX, SignMode
 from biril_nm.loihi.fixed_point import truncate_weights, weight_limits
 
-__all__ = ["Arena", "Plastic", "dependencies", "make_plastic", "stack_tables"]
+__all__ = [
+    "Arena",
+    "Plastic",
+    "dependencies",
+    "make_plastic",
+    "stack_tables",
+    "with_impulses",
+]
 
 INT32_BITS = 32
 N_X, N_Y = len(PRE_TRACES), len(POST_TRACES)
@@ -145,6 +152,33 @@ def make_plastic(graph: LoihiGraph, name: str, arena: Arena, term_0: int) -> Pla
     return Plastic(name, source, target, rule, plan, places, tables, weights.shape)
 
 
+def with_impulses(each: Plastic, impulses: Sequence[float]) -> Plastic:
+    """The connection under its rule with other impulses of x1, x2, y1, y2, y3.
+
+    Raises:
+        ConfigError: an impulse that the rule cannot have, or of a trace that it does not declare.
+    """
+    given = {name: value for name, value in zip(TRACES, impulses, strict=True) if value}
+    traces = {
+        name: replace(each.rule.trace(name), impulse=_plain(given.get(name, 0)))
+        for name in {*each.rule.traces, *given}
+    }
+    unknown = sorted(set(traces) - set(each.rule.traces))
+    if unknown:
+        raise ConfigError(
+            f"connection '{each.name}' has impulses of {', '.join(unknown)}; expected those of "
+            f"{', '.join(each.rule.traces)} alone, the traces of its rule"
+        )
+    rule = replace(each.rule, traces=traces)
+    return replace(each, rule=rule, tables=compile_rule(rule))
+
+
+def _plain(value: float) -> float:
+    """Whole numbers as integers, as rules write them."""
+    number = float(value)
+    return int(number) if number.is_integer() else number
+
+
 def _initial_weights(name: str, node: Dense | Sparse) -> NDArray[np.int64]:
     """Truncated, but not clipped, as Lava's learning connections take them."""
     own = node.weight.data if isinstance(node, Sparse) else node.weight
@@ -227,6 +261,7 @@ def _place_short_cuts(plan: np.void, tables: RuleTables, term_0: int) -> None:
     plan["is_additive"] = bool(of_source[by["y0"]].all())
     few = len(by["x0"]) == 1 and len(by["y0"]) <= 1 and not len(by["u"])
     plan["is_pair"] = few and bool(plain.all()) and bool(plan["is_additive"])
+    plan["is_delta"] = len(terms) == 2 == len(by["u"]) and bool(plain.all())
     for column, name in (("pair_x0", "x0"), ("pair_y0", "y0")):
         plan[column] = term_0 + by[name][0] if len(by[name]) else -1
     codes = {

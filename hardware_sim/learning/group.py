@@ -30,7 +30,13 @@ from biril_nm.hardware_sim.kernels.learning.plan import (
     Store,
 )
 from biril_nm.hardware_sim.kernels.learning.steps import run_group
-from biril_nm.hardware_sim.learning.connections import Arena, Plastic, make_plastic, stack_tables
+from biril_nm.hardware_sim.learning.connections import (
+    Arena,
+    Plastic,
+    make_plastic,
+    stack_tables,
+    with_impulses,
+)
 from biril_nm.hw_graph import Conv, LoihiGraph, Sparse
 from biril_nm.hw_graph.convolutions import conv_matrix
 from biril_nm.learning.random_streams import RandomStreams
@@ -272,6 +278,21 @@ class Group:
         """
         for stream, state in zip(self._streams, states, strict=True):
             stream.set_state(state)
+
+    @property
+    def impulses(self) -> Array:
+        """Impulses of x1, x2, y1, y2, y3 of each connection: (connections, 5)."""
+        return np.array([[float(e.rule.trace(t).impulse) for t in TRACES] for e in self.plastic])
+
+    def set_impulses(self, impulses: Array) -> None:
+        """Let traces grow by other impulses from now on.
+
+        Raises:
+            ValueError, TypeError, ConfigError: impulses that these rules cannot have.
+        """
+        changed = [with_impulses(e, row) for e, row in zip(self.plastic, impulses, strict=True)]
+        self.plastic[:] = changed
+        self._rules = stack_tables(changed)
 
     # --- results --------------------------------------------------------------------------------
 

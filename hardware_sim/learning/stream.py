@@ -142,7 +142,7 @@ def learned_graph(graph: LoihiGraph, groups: list[Group]) -> LoihiGraph:
             changes: dict[str, Any] = {
                 field: values[name] for name, field in TAG_FIELDS.items() if name in values
             }
-            changes["weight"] = values["w"]
+            changes["weight"], changes["rule"] = values["w"], each.rule
             if isinstance(node, Sparse):
                 changes["weight"] = node.weight.copy()
                 changes["weight"].data = values["w"].astype(np.int32)

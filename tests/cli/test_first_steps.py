@@ -53,11 +53,14 @@ def test_the_examples_of_the_help_run_one_after_the_other(tmp_path, monkeypatch)
         "parity",
         "report",
         "study",
+        "chip-train",
         "info",
         "lava-env",
     }
     # lava-env would install Lava.
-    for name in ("train", "export", "eval", "sim", "parity", "report", "study", "info"):
+    for name in (
+        "train", "export", "eval", "sim", "parity", "report", "study", "chip-train", "info",
+    ):  # fmt: skip
         assert examples(name), name
         assert COMMANDS[name].help.strip().splitlines()[-1].strip().startswith("Example: ")
         for words in examples(name):

@@ -39,6 +39,7 @@ CALLS = {
         "--out",
         "out/study",
     ),
+    "chip-train": ("chip-train", "--hidden", "8", "--train-samples", "4", "--out", "out/chip"),
     "info": ("info",),
     "lava-env": ("lava-env", "--python", "/bin/true", "--out", "out/env"),
 }

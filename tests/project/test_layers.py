@@ -20,6 +20,7 @@ FLOORS = (
     ("commands", "testing"),
     ("parity",),
     ("studies",),
+    ("onchip",),
     ("evaluation",),
     ("training", "engines"),
     ("export", "hardware_sim"),

@@ -13,7 +13,7 @@ import torch
 
 from biril_nm import data, engines, evaluation, export, hardware_sim, loihi, models, training
 from biril_nm import hw_graph as hw
-from biril_nm.coding import Coding
+from biril_nm.coding import Coding, grey_values, regular_spikes
 from biril_nm.hardware_sim.cost import energy
 from biril_nm.hw_graph import plastic
 from biril_nm.learning import rules
@@ -122,6 +122,8 @@ def methods(t: Things) -> Calls:
         t.coding.to_float: {"spikes": t.spikes},
         t.coding.has_steps: {"values": t.spikes},
         Coding.parse: {"text": "direct:4:8"},
+        grey_values: {"values": np.zeros((1, 3), np.uint8)},
+        regular_spikes: {"grey": np.zeros((1, 3), np.uint8), "n_steps": 4},
         Coding.from_dict: {"values": t.coding.to_dict()},
         LearningRule.from_dict: {"record": rules.PAIR.to_dict()},
         LearningRule.from_expressions: {

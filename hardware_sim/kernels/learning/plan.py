@@ -80,7 +80,8 @@ PLAN = np.dtype(
             "uses_d",
             "is_additive",  # terms with y0 depend on the source's traces only and change w alone
             "is_pair",  # one term with x0, at most one with y0, both on w alone, none with u
-            "pair_x0",  # these terms; -1 for none
+            "is_delta",  # two terms, both with u on w alone, of traces alone
+            "pair_x0",  # terms of a pair; -1 for none
             "pair_y0",
             "table_trace",  # 1 or 2 if terms with y0 take x1 or x2 alone: a table of shifts pays
             "weight_low",

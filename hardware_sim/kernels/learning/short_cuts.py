@@ -16,7 +16,7 @@ from biril_nm.hardware_sim.kernels.learning.plan import ON_Y0
 from biril_nm.hardware_sim.kernels.learning.traces import clip, factor_value, pre_part
 from biril_nm.loihi import LEARN_ACC_MAX, LEARN_ACC_MIN, LEARN_ACC_SHIFT, TRACE_MAX
 
-__all__ = ["finish_x0", "mask_targets", "pair_row", "shift_rows", "shift_table"]
+__all__ = ["delta_rows", "finish_x0", "mask_targets", "pair_row", "shift_rows", "shift_table"]
 
 UNIT = np.int32(1 << LEARN_ACC_SHIFT)
 ACC_SHIFT = np.int32(LEARN_ACC_SHIFT)
@@ -203,6 +203,41 @@ def pair_row(plan: Any, store: Any, rules: Any, j: Any, rounding: Any) -> None:
         _two_shifts(row, on_x0, on_y0, alow, ahigh, up, wlow, whigh)
     else:
         _two_shifts(row, on_y0, on_x0, alow, ahigh, up, wlow, whigh)
+
+
+@part
+def delta_rows(plan: Any, store: Any, rules: Any, rounding: Any) -> None:
+    """All rows of a Dense, for two products with u: sources without a trace change nothing."""
+    ints, synapses, terms = store.ints, store.synapses, rules.terms
+    n_post, steps, k = plan.n_post, plan.t_epoch, plan.first_term
+    one = ints[plan.post_parts : plan.post_parts + n_post]
+    first = plan.post_parts + (steps + 1) * n_post
+    two = ints[first : first + n_post]
+    if not (_any(one) or _any(two)):
+        return
+    first = plan.block + plan.block_size
+    on_one, on_two = ints[plan.block : plan.block + n_post], ints[first : first + n_post]
+    alow = np.int32(0) if plan.is_excitatory else LOW
+    ahigh = np.int32(0) if plan.is_inhibitory else HIGH
+    up = np.int32(UNIT - 1 - rounding)
+    wlow, whigh = np.int32(plan.weight_low), np.int32(plan.weight_high)
+    for j in range(plan.n_pre):
+        x = pre_part(plan, store, rules, k, j, steps)
+        y = pre_part(plan, store, rules, k + 1, j, steps)
+        if x == 0 and y == 0:
+            continue
+        _shift_and_clip(one, on_one, x, terms[k])
+        _shift_and_clip(two, on_two, y, terms[k + 1])
+        row = synapses[plan.weights + j * n_post : plan.weights + (j + 1) * n_post]
+        _two_shifts(row, on_one, on_two, alow, ahigh, up, wlow, whigh)
+
+
+@part
+def _any(values: Any) -> Any:
+    found = np.int32(0)
+    for i in range(values.size):
+        found |= values[i]
+    return found != 0
 
 
 @part

@@ -35,6 +35,8 @@ def _receive_links(t: Any, t0: Any, a: Any, cells: Any, links: Any) -> None:
         if t0 + t < link.lag:
             continue
         spikes = cells.s[cells.past + t - link.lag]
+        if not _any_spike(spikes[link.source : link.source + link.n_pre]):
+            continue
         total = links.sums[: link.n_post]
         clear(total)
         for j in range(link.n_pre):
@@ -45,6 +47,14 @@ def _receive_links(t: Any, t0: Any, a: Any, cells: Any, links: Any) -> None:
                     total[links.targets[place]] += links.weights[place]
         finish = Finish(link.left, link.right, link.modulo != 0)
         deliver(total, a[link.target : link.target + link.n_post], True, finish)
+
+
+@part
+def _any_spike(spikes: Any) -> Any:
+    found = np.uint8(0)
+    for j in range(spikes.size):
+        found |= spikes[j]
+    return found != 0
 
 
 @part

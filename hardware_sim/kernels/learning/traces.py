@@ -28,8 +28,11 @@ def clip(x: Any, low: Any, high: Any) -> Any:
 
 
 @part
-def histories(plan: Any, c: Any, store: Any, rules: Any, draws: Any) -> None:
-    """Traces at each step of the epoch, from those at its start; the last are stored."""
+def histories(plan: Any, c: Any, store: Any, rules: Any, draws: Any, used: Any) -> None:
+    """Traces at each step of the epoch, from those at its start; the last are stored.
+
+    Those of targets that come from outside are not, and left out where no product is ``used``.
+    """
     ints, decay, impulses = store.ints, rules.decay, rules.impulses
     steps, n_pre, n_post = plan.t_epoch, plan.n_pre, plan.n_post
     table = ints[plan.decay_table : plan.decay_table + N_VALUES]
@@ -48,7 +51,7 @@ def histories(plan: Any, c: Any, store: Any, rules: Any, draws: Any) -> None:
                 add,
                 plan.is_3f >= 0,
             )
-    for a in range(N_Y):
+    for a in range(N_Y if used or not plan.is_3f else 0):
         if impulses[c, N_X + a].exists:
             add = np.int32(
                 impulses[c, N_X + a].whole + (draws.y_impulse < impulses[c, N_X + a].fraction)

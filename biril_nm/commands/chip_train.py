@@ -1,0 +1,221 @@
+"""``biril chip-train``: a network learns deep on the chip's integers, from nothing, one sample at a time."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from biril_nm.commands.console import print_json, print_progress, print_table, say, stderr
+from biril_nm.commands.options import MAX_COUNT, DataRoot, DataSetName, Force, Json, Seed
+from biril_nm.errors import ConfigError, FileFormatError
+
+if TYPE_CHECKING:
+    from biril_nm.onchip import Samples
+
+__all__ = ["chip_train_command"]
+
+BUILT_IN = "digits"
+Number = int | None
+Parts = tuple["Samples", "Samples | None", "Samples | None", int]
+
+
+def chip_train_command(
+    dataset: DataSetName = None,
+    spikes: Annotated[
+        Path | None,
+        typer.Option(
+            help="Samples that are spikes already, instead of a data set: an .npz with 'spikes' "
+            "(steps, samples, ...), 0 and 1, and 'labels'."
+        ),
+    ] = None,
+    labels: Annotated[
+        Path | None, typer.Option(help="An .npz with 'labels', if --spikes holds none.")
+    ] = None,
+    hidden: Annotated[
+        str, typer.Option(help="Neurons of one or two hidden layers, as 300 or 256,128.")
+    ] = "300",
+    method: Annotated[
+        str,
+        typer.Option(
+            help="What teaches hidden layers: dfa (the error, through fixed random synapses), label (the "
+            "label), untrained (nothing)."
+        ),
+    ] = "dfa",
+    passes: Annotated[
+        int, typer.Option(min=1, max=MAX_COUNT, help="How often each sample is shown.")
+    ] = 1,
+    steps: Annotated[
+        Number, typer.Option(min=1, max=MAX_COUNT, help="Steps per sample, a power of two.")
+    ] = None,
+    every: Annotated[
+        int, typer.Option(min=1, max=MAX_COUNT, help="Samples between points of the curve.")
+    ] = 10_000,
+    validation: Annotated[
+        float,
+        typer.Option(
+            min=0.0, max=0.9, help="Share of the training samples to measure the curve on."
+        ),
+    ] = 0.0,
+    train_samples: Annotated[
+        Number, typer.Option(min=1, max=MAX_COUNT, help="First N training samples; default: all.")
+    ] = None,
+    test_samples: Annotated[
+        Number, typer.Option(min=1, max=MAX_COUNT, help="First N test samples; default: all.")
+    ] = None,
+    data_root: DataRoot = None,
+    out: Annotated[Path | None, typer.Option(help="Output folder.")] = None,
+    seed: Seed = 0,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")] = False,
+    force: Force = False,
+    json: Json = False,
+) -> None:
+    """Learn a deep network on the chip itself, in integers only.
+
+    Error neurons and fixed random feedback synapses teach the hidden layers while samples stream
+    through. Writes learned.loihi.npz (the layers), plastic.loihi.npz (with what teaches them, to learn
+    on), metrics.jsonl and state.npz, from which --resume continues.
+
+    Example: biril chip-train --dataset digits --hidden 100 --passes 2 --out out/chip
+    """
+    from biril_nm.onchip import ChipPlan, DeepConfig, dfa_network, learn_on_chip, open_run_folder
+
+    n_steps = steps or DeepConfig.n_steps
+    parts: Parts
+    if spikes is not None:
+        _refuse_with_spikes(dataset, data_root, steps, test_samples)
+        parts = _recorded(spikes, labels, validation, train_samples, seed)
+        n_steps = parts[0].n_steps
+    elif labels is not None:
+        raise ConfigError(f"--labels is '{labels}', and --spikes is not given; expected both")
+    else:
+        name = dataset or BUILT_IN
+        parts = _pictures(name, data_root, seed, n_steps, validation, (train_samples, test_samples))
+    train, test, held, n_classes = parts
+    config = DeepConfig(method=method, n_steps=n_steps, decimation=(n_steps - 1).bit_length())
+    plan = ChipPlan(_sizes(hidden), passes, every=every, seed=seed, config=config)
+    sizes = (math.prod(train.shape), *plan.hidden, n_classes)
+    dfa_network(sizes, config)  # refuses what could not learn before anything is written
+    name = "spikes" if spikes else (dataset or BUILT_IN).partition(":")[0]
+    folder = out or Path("out") / f"chip-{name}"
+    bar = _Bar()
+    try:
+        with open_run_folder(folder, resume, force) as place:
+            result = learn_on_chip(train, test, held, plan, n_classes, place, bar.show)
+    except KeyboardInterrupt as stop:
+        again = f"biril chip-train --resume --out {shlex.quote(str(folder))} and the same options"
+        stop.args = (f"'{folder}' keeps its last state; continue with: {again}",)
+        raise
+    finally:
+        bar.close()
+    _report(result.records, folder, json)
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    words = text.split(",")
+    if not all(w.isascii() and w.isdigit() and 0 < len(w) < 8 for w in words):
+        raise ConfigError(
+            f"hidden is '{text:.60}'; expected one or two numbers of neurons, such as 300 or 256,128"
+        )
+    return tuple(map(int, words))
+
+
+def _refuse_with_spikes(*given: Any) -> None:
+    flags = ("--dataset", "--data-root", "--steps", "--test-samples")
+    found = [flag for flag, value in zip(flags, given) if value is not None]
+    if found:
+        raise ConfigError(
+            f"{', '.join(found)}: --spikes holds the samples, whose steps are their own; expected one of the "
+            f"two. Leave --spikes or these options out"
+        )
+
+
+def _pictures(
+    name: str,
+    data_root: Path | None,
+    seed: int,
+    n_steps: int,
+    share: float,
+    first: tuple[int | None, int | None],
+) -> Parts:
+    """Training, test and validation samples of a data set, and the number of classes."""
+    from biril_nm.data import load_data
+    from biril_nm.onchip import pictures
+
+    data = load_data(name, data_root, seed)
+    train, test = (part.head(n or len(part)) for part, n in zip((data.train, data.test), first))
+    data = type(data)(data.name, train, test, data.n_classes)
+    if share:
+        data = data.with_validation(share, seed)
+    held = None if data.validation is None else pictures(data.validation, n_steps)
+    return pictures(data.train, n_steps), pictures(data.test, n_steps), held, data.n_classes
+
+
+def _recorded(path: Path, labels: Path | None, share: float, first: int | None, seed: int) -> Parts:
+    """Samples of a file; without a test part, the validation share is all that is measured."""
+    from biril_nm.onchip import recorded
+    from biril_nm.storage import read_npz
+
+    arrays = read_npz(path)
+    if labels is not None:
+        arrays |= {k: v for k, v in read_npz(labels).items() if k == "labels"}
+    missing = [name for name in ("spikes", "labels") if name not in arrays]
+    if missing:
+        raise FileFormatError(
+            f"'{path}' holds arrays {sorted(arrays)[:8]}; expected 'spikes' (steps, samples, ...) and "
+            f"'labels' (samples,), which --labels may name another file for"
+        )
+    samples = recorded(arrays["spikes"], arrays["labels"])
+    rows = np.random.default_rng([seed, 2]).permutation(len(samples))[: first or len(samples)]
+    cut = round(share * len(rows))
+    held = samples.take(rows[:cut]) if cut else None
+    return samples.take(np.sort(rows[cut:])), None, held, int(samples.labels.max()) + 1
+
+
+class _Bar:
+    """Progress on stderr: a bar on a terminal, one line per point of the curve elsewhere."""
+
+    def __init__(self) -> None:
+        self._bar = Progress(
+            TextColumn("samples"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=stderr,
+            transient=True,
+            disable=not stderr.is_terminal,
+        )
+        self._bar.start()
+        self._task = self._bar.add_task("", total=None)
+
+    def close(self) -> None:
+        """Remove the bar."""
+        self._bar.stop()
+
+    def show(self, record: dict[str, Any]) -> None:
+        """A chunk of samples, or a point of the curve."""
+        self._bar.update(self._task, completed=record["samples"], total=record.get("of"))
+        if "pass" in record:
+            print_progress("  ".join(_cells(record)))
+
+
+def _cells(record: dict[str, Any]) -> list[str]:
+    found = [f"pass {record['pass']}", f"{record['samples']:,} samples"]
+    for part in ("validation", "test"):
+        value = record.get(f"{part}_accuracy")
+        found.append(f"{part} {'-' if value is None else f'{value:.2%}'}")
+    return [*found, f"{record['samples_per_s']:,.0f} samples/s"]
+
+
+def _report(records: tuple[dict[str, Any], ...], folder: Path, json: bool) -> None:
+    if json:
+        print_json({"out": str(folder), "records": list(records)})
+        return
+    rows = [[cell.split(" ", 1)[-1] for cell in _cells(r)] for r in records]
+    print_table("", ("pass", "shown", "validation", "test", "speed"), rows)
+    say(f"wrote {folder / 'learned.loihi.npz'}")

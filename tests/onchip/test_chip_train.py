@@ -1,0 +1,128 @@
+"""``biril chip-train``: what it writes, how it goes on after a kill, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from biril_nm.errors import ConfigError
+from biril_nm.hw_graph import LoihiGraph
+from biril_nm.onchip import ChipPlan, DeepConfig, learn_on_chip, open_run_folder, recorded
+from tests.support.command_line import biril, refused
+
+SMALL = ("chip-train", "--hidden", "12", "--train-samples", "40", "--test-samples", "30")
+
+
+def test_a_run_leaves_layers_a_curve_and_a_network_that_learns_on(tmp_path):
+    done = biril(*SMALL, "--passes", 2, "--validation", 0.25, "--every", 10, "--json",
+                 "--out", tmp_path / "run")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    records = json.loads(done.stdout)["records"]
+    n = records[-1]["samples"] // 2
+    assert [r["samples"] for r in records] == [10, 20, 30, n, n + 10, n + 20, n + 30, 2 * n]
+    assert all("validation_accuracy" in r for r in records)
+    assert [r["samples"] for r in records if "test_accuracy" in r] == [n, 2 * n]
+    lines = (tmp_path / "run/metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == records
+    layers = LoihiGraph.load(tmp_path / "run/learned.loihi.npz")
+    assert not layers.plastic
+    assert set(LoihiGraph.load(tmp_path / "run/plastic.loihi.npz").plastic) == {"fc1", "fc2"}
+    done = biril("eval", tmp_path / "run/learned.loihi.npz", "--samples", 30, "--json")
+    assert json.loads(done.stdout)["accuracy"] == records[-1]["test_accuracy"]
+
+
+def samples(n=24):
+    r = np.random.default_rng(0)
+    return recorded(r.integers(0, 2, (16, n, 9)).astype(np.uint8), r.integers(0, 3, n))
+
+
+PLAN = ChipPlan((6,), passes=2, every=8, config=DeepConfig(vth=(200, 200), readout_vth=100))
+
+
+class KilledError(Exception):
+    """Stands for a kill -9: nothing after it runs."""
+
+
+def test_a_killed_run_goes_on_bit_for_bit(tmp_path, monkeypatch):
+    from biril_nm.onchip import training
+
+    monkeypatch.setattr(training, "SAVE", 5)
+    whole = learn_on_chip(samples(), samples(8), plan=PLAN)
+
+    def kill(record):
+        if record["samples"] >= 27:
+            raise KilledError
+
+    with pytest.raises(KilledError), open_run_folder(tmp_path / "run") as folder:
+        learn_on_chip(samples(), samples(8), plan=PLAN, folder=folder, progress=kill)
+    assert not (tmp_path / "run/learned.loihi.npz").exists()
+    with open_run_folder(tmp_path / "run", resume=True) as folder:
+        again = learn_on_chip(samples(), samples(8), plan=PLAN, folder=folder)
+    assert again.graph == whole.graph
+    assert np.any(again.graph.nodes["fc1"].weight & 1)
+
+    def plain(records):
+        return [{k: v for k, v in r.items() if k != "samples_per_s"} for r in records]
+
+    assert plain(again.records) == plain(whole.records)
+
+
+def test_a_folder_of_another_run_is_refused(tmp_path):
+    with open_run_folder(tmp_path / "run") as folder:
+        learn_on_chip(samples(), plan=PLAN, folder=folder)
+    with pytest.raises(Exception, match="holds a run already"), open_run_folder(tmp_path / "run"):
+        pass
+    other = ChipPlan((6,), passes=2, every=8, seed=1, config=PLAN.config)
+    with open_run_folder(tmp_path / "run", resume=True) as folder:
+        with pytest.raises(ConfigError, match="plan: seed 0 before, 1 now"):
+            learn_on_chip(samples(), plan=other, folder=folder)
+        with pytest.raises(ConfigError, match=r"samples: labels \[.*\] before"):
+            learn_on_chip(samples(20), plan=PLAN, folder=folder)
+    missing = pytest.raises(ConfigError, match=r"state.npz is missing; expected a folder of biril")
+    with missing, open_run_folder(tmp_path / "none", resume=True):
+        pass
+    assert not (tmp_path / "none").exists()
+    with open_run_folder(tmp_path / "run", force=True):
+        assert not (tmp_path / "run/state.npz").exists()
+
+
+def test_spikes_of_a_file_are_learned_from(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    r = np.random.default_rng(0)
+    spikes, labels = r.integers(0, 2, (16, 20, 3, 4)).astype(np.uint8), r.integers(0, 3, 20)
+    np.savez("both.npz", spikes=spikes, labels=labels)
+    np.savez("spikes.npz", spikes=spikes)
+    np.savez("labels.npz", labels=labels)
+    call = ("chip-train", "--hidden", "6", "--validation", 0.2)
+    assert biril(*call, "--spikes", "both.npz", "--out", "a").returncode == 0
+    done = biril(*call, "--spikes", "spikes.npz", "--labels", "labels.npz", "--out", "b")
+    assert done.returncode == 0
+    a, b = (LoihiGraph.load(f"{name}/learned.loihi.npz") for name in "ab")
+    assert a == b
+    assert a.inputs["input"].shape == (3, 4)
+
+
+REFUSED = [
+    (("--hidden", "1,2,3"), "expected inputs, one or two hidden layers"),
+    (("--hidden", "x"), "expected one or two numbers of neurons"),
+    (("--steps", "4"), "the teaching window is steps 1 to -1"),
+    (("--steps", "12"), "learns every 16 steps, and a sample takes 12"),
+    (("--method", "bp"), "method 'bp' is unknown"),
+    (("--labels", "x.npz"), "--spikes is not given"),
+    (("--spikes", "spikes.npz"), "expected 'spikes' (steps, samples, ...) and 'labels'"),
+    (("--spikes", "spikes.npz", "--steps", "8"), "--steps: --spikes holds the samples"),
+    (("--dataset", "events"), "events"),
+    (("--resume",), "state.npz is missing"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("options", "message"), REFUSED)
+def test_what_does_not_fit_is_refused(options, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    np.savez("spikes.npz", spikes=np.ones((16, 2, 3), np.uint8))
+    base = ("chip-train", "--out", "run")
+    sample = () if "--spikes" in options else ("--train-samples", "4")
+    refused(biril(*base, *sample, *options), message)
+    assert not (tmp_path / "run").exists()
