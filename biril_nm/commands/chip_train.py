@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["chip_train_command"]
 
 BUILT_IN = "digits"
+COLUMNS = ("pass", "samples", "validation", "test", "samples/s")
 Number = int | None
 Parts = tuple["Samples", "Samples | None", "Samples | None", int]
 
@@ -201,21 +202,20 @@ class _Bar:
         """A chunk of samples, or a point of the curve."""
         self._bar.update(self._task, completed=record["samples"], total=record.get("of"))
         if "pass" in record:
-            print_progress("  ".join(_cells(record)))
+            print_progress("  ".join(map(" ".join, zip(COLUMNS, _cells(record)))))
 
 
 def _cells(record: dict[str, Any]) -> list[str]:
-    found = [f"pass {record['pass']}", f"{record['samples']:,} samples"]
-    for part in ("validation", "test"):
-        value = record.get(f"{part}_accuracy")
-        found.append(f"{part} {'-' if value is None else f'{value:.2%}'}")
-    return [*found, f"{record['samples_per_s']:,.0f} samples/s"]
+    """Pass, samples shown, accuracies and speed, as :data:`COLUMNS` names them."""
+    values = [record.get(f"{part}_accuracy") for part in ("validation", "test")]
+    accuracies = ["-" if value is None else f"{value:.2%}" for value in values]
+    speed = f"{record['samples_per_s']:,.0f}"
+    return [str(record["pass"]), f"{record['samples']:,}", *accuracies, speed]
 
 
 def _report(records: tuple[dict[str, Any], ...], folder: Path, json: bool) -> None:
     if json:
         print_json({"out": str(folder), "records": list(records)})
         return
-    rows = [[cell.split(" ", 1)[-1] for cell in _cells(r)] for r in records]
-    print_table("", ("pass", "shown", "validation", "test", "speed"), rows)
+    print_table("", COLUMNS, [_cells(record) for record in records])
     say(f"wrote {folder / 'learned.loihi.npz'}")

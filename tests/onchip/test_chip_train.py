@@ -33,6 +33,16 @@ def test_a_run_leaves_layers_a_curve_and_a_network_that_learns_on(tmp_path):
     assert json.loads(done.stdout)["accuracy"] == records[-1]["test_accuracy"]
 
 
+def test_the_curve_is_shown_with_its_numbers(tmp_path):
+    done = biril(*SMALL, "--out", tmp_path / "run")
+    assert done.returncode == 0, done.stderr
+    record = json.loads((tmp_path / "run/metrics.jsonl").read_text().splitlines()[-1])
+    row = done.stdout.splitlines()[3]
+    assert [cell.strip() for cell in row.split("│")][:2] == ["1", "40"]
+    assert f"{record['test_accuracy']:.2%}" in row
+    assert "pass 1  samples 40  validation -  test" in done.stderr
+
+
 def samples(n=24):
     r = np.random.default_rng(0)
     return recorded(r.integers(0, 2, (16, n, 9)).astype(np.uint8), r.integers(0, 3, n))
