@@ -154,7 +154,7 @@ class TrainConfig:
     @checked
     def lr_at(self, epoch: int) -> float:
         """Learning rate of an epoch, counted from 0."""
-        if epoch < self.warmup:
+        if 0 <= epoch < self.warmup:
             first = min(WARMUP_LR, self.lr)
             return first + (self.lr - first) * epoch / self.warmup
         span = self.lr - self.lr_last

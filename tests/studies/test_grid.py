@@ -165,10 +165,22 @@ def test_wrong_plans_are_refused(values, message):
     ({"name": "x", "schedule": "B", "role": "hero"}, "hero"),
     ({"name": "x", "schedule": "B", "train": {"epochs": 3}}, "epochs or seed"),
     ({"name": "x", "schedule": "B", "train": {"lr": -1}}, "lr is -1"),
+    ({"name": "x", "schedule": "B", "net": {"neuron": "izhikevich"}}, "neuron 'izhikevich' is unknown"),
+    ({"name": "x", "schedule": "B", "net": {"layers": 3}}, r"model fields \['layers'\] are unknown"),
 ])  # fmt: skip
 def test_wrong_methods_are_refused(values, message):
     with pytest.raises(ConfigError, match=message):
         Method(**values)
+
+
+def test_methods_may_differ_in_their_network():
+    plan = STUDIES["neurons"]
+    nets = [plan.run_config(method, 0).net for method in plan.methods]
+    assert [net.neuron for net in nets] == ["if", "lif_tau", "plif"]
+    assert {replace(net, neuron="if") for net in nets} == {nets[0]} and nets[0].threshold == 0.5
+    assert len({plan.digest(method, 0) for method in plan.methods}) == 3
+    other = replace(plan, dataset="events:side=16,steps=10")
+    assert other.run_config(plan.methods[0], 0).dataset == "events:side=16,steps=10"
 
 
 def test_plans_survive_toml(tmp_path):
