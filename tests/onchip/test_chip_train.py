@@ -37,7 +37,7 @@ def test_the_curve_is_shown_with_its_numbers(tmp_path):
     done = biril(*SMALL, "--out", tmp_path / "run")
     assert done.returncode == 0, done.stderr
     record = json.loads((tmp_path / "run/metrics.jsonl").read_text().splitlines()[-1])
-    row = done.stdout.splitlines()[3]
+    row = next(line for line in done.stdout.splitlines() if "│" in line)
     assert [cell.strip() for cell in row.split("│")][:2] == ["1", "40"]
     assert f"{record['test_accuracy']:.2%}" in row
     assert "pass 1  samples 40  validation -  test" in done.stderr
