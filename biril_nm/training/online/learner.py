@@ -1,0 +1,205 @@
+"""Online gradients: one pass over the steps, no graph of autograd from one block of steps to the next."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from biril_nm.errors import ConfigError
+from biril_nm.training.online.blocks import dot
+from biril_nm.training.online.layer import OWN, Carried, LayerRun, OnlineLayer
+from biril_nm.training.online.net import OnlineNet
+from biril_nm.training.online.neuron import Derivatives, Row, State, differentiate
+from biril_nm.training.online.rules import OnlineRule
+from biril_nm.training.online.traces import LayerTraces, Passed
+
+__all__ = ["BLOCK", "OnlineLearner", "StepLoss", "online_gradients", "readout_decay"]
+
+StepLoss = Callable[[Tensor, int], Tensor | None]
+BLOCK = 20  # steps that are taken in at once
+
+
+class OnlineLearner:
+    """The states and traces of a network that learns while it runs.
+
+    What it keeps from one block to the next has the same size however many steps there were.
+
+    Args:
+        net: the network.
+        rule: the settings.
+        batch: number of samples.
+    """
+
+    def __init__(self, net: OnlineNet, rule: OnlineRule, batch: int) -> None:
+        self.net, self.t = net, 0
+        self.carried: list[Carried] = net.rest(batch)
+        stack = net.stack
+        self.kappa = readout_decay(stack[-1]) if rule.kappa else None
+        self.traces = []
+        for i, layer in enumerate(stack):
+            states = len(layer.neuron.states)
+            if self.kappa is not None and layer is not stack[-1]:
+                states += 1
+            self.traces.append(LayerTraces(layer, rule, rule.kind_of(i, len(stack)), states))
+
+    @torch.no_grad()
+    def take(self, x: Tensor, loss: StepLoss) -> tuple[Tensor, float]:
+        """Run a block of steps and add the gradient of their losses to the parameters' ``grad``.
+
+        Args:
+            x: ``(steps, batch, sources)``.
+            loss: ``(output of a step, its index) ->`` the loss of the step, or None where it has none.
+
+        Returns:
+            The outputs ``(steps, batch, n_classes)`` and the sum of the losses.
+        """
+        runs, outputs = [], x
+        for i, layer in enumerate(self.net.stack):
+            runs.append(layer.run(outputs, self.carried[i]))
+            outputs = layer.neuron.send(runs[i].after, layer.values())
+            self.carried[i] = runs[i].carried
+        error, total = self._error(outputs, loss)
+        for index in range(len(runs) - 1, -1, -1):
+            error = self._learn(index, runs[index], error)
+        self.t += len(x)
+        return outputs, total
+
+    def _error(self, outputs: Tensor, loss: StepLoss) -> tuple[Tensor | None, float]:
+        """Derivative of the losses of a block by its outputs."""
+        with torch.enable_grad():  # type: ignore[no-untyped-call]
+            leaf = outputs.detach().requires_grad_()
+            found = [loss(leaf[i], self.t + i) for i in range(len(leaf))]
+            parts = [value for value in found if value is not None]
+            if not parts:
+                return None, 0.0
+            total = torch.stack(parts).sum()
+        (error,) = torch.autograd.grad(total, leaf)
+        return error, float(total.detach())
+
+    def _learn(self, index: int, run: LayerRun, error: Tensor | None) -> Tensor | None:
+        """The traces of a layer take a block; returns the error of the layer below."""
+        layer, traces = self.net.stack[index], self.traces[index]
+        values = layer.values()
+        before = tuple(h[:-1] for h in run.states)
+        d = differentiate(layer.neuron, before, run.inputs, values, layer.learned)
+        signals: Row = (None,) * len(before)
+        with torch.enable_grad():  # type: ignore[no-untyped-call]
+            leaves = tuple(h.detach().requires_grad_() for h in run.after)
+            sent = layer.neuron.send(leaves, values)
+        if error is not None:
+            signals = torch.autograd.grad(
+                sent, leaves, error, retain_graph=True, allow_unused=True
+            )
+        below = _below(layer, d, signals) if index and error is not None else None
+        passed = (d.states, _columns(d.inputs), _columns(d.values), signals)
+        if self.kappa is not None and layer is not self.net.stack[-1]:
+            passed = _with_filter(passed, _slopes(sent, leaves), error, self.kappa)
+        traces.take(Passed(*passed, run.sources, self.t))
+        return below
+
+    def tensors(self) -> list[Tensor]:
+        """All that is kept from one block to the next."""
+        found = [x for traces in self.traces for x in traces.tensors()]
+        for state, sources in self.carried:
+            found += [*state, *sources.values()]
+        return found
+
+
+def _columns(rows: tuple[Row, ...]) -> tuple[Row, ...]:
+    return tuple(zip(*rows))
+
+
+def _slopes(sent: Tensor, leaves: State) -> Row:
+    """``ds_t/dh_t`` of neurons that send element by element."""
+    ones = torch.ones_like(sent)
+    return torch.autograd.grad(sent, leaves, ones, retain_graph=True, allow_unused=True)
+
+
+def _product(a: Tensor | None, b: Tensor | None) -> Tensor | None:
+    return None if a is None or b is None else a * b
+
+
+_Parts = tuple[tuple[Row, ...], tuple[Row, ...], tuple[Row, ...], Row]
+
+
+def _with_filter(parts: _Parts, slopes: Row, error: Tensor | None, kappa: float) -> _Parts:
+    """One more state, ``z_t = kappa z_{t-1} + s_t``: the readout's memory of what the layer sent.
+
+    Its row of D is ``(sum_k ds/dh_k D_k, kappa)``, the loss reaches the layer through it alone.
+    """
+    d, f, g, signals = parts
+    size = len(d)
+    row = tuple(dot(slopes, column) for column in _columns(d))
+    like = next(e for e in (*slopes, *row) if e is not None)
+    wide = tuple((*old, None) for old in d)
+    wide += ((*row, torch.full_like(like, kappa)),)
+    longer = [tuple((*column, dot(slopes, column)) for column in columns) for columns in (f, g)]
+    return wide, longer[0], longer[1], (*(None,) * size, error)
+
+
+def _below(layer: OnlineLayer, d: Derivatives, signals: Row) -> Tensor:
+    """``dL_t/ds_t`` of the layer below: through f and the weights of this step.
+
+    Raises:
+        ConfigError: no weights lead from there, or only from a part.
+    """
+    total: Tensor | None = None
+    for name, projection in layer.links():
+        if projection.wiring.source == OWN:
+            continue
+        if projection.wiring.columns is not None:
+            raise ConfigError(
+                f"projection '{name}' takes columns {projection.wiring.columns} of the layer below; expected "
+                f"all of them. Mask its weights instead"
+            )
+        for part, row in zip(signals, d.inputs):
+            f = row[projection.wiring.channel]
+            if part is not None and f is not None:
+                found = (part * f) @ projection.weight
+                total = found if total is None else total + found
+    if total is None:
+        raise ConfigError(
+            f"no weights lead from the layer below to a layer of {layer.neuron.name}; expected a projection "
+            f"with source 'below'. Add one"
+        )
+    return total
+
+
+def readout_decay(layer: OnlineLayer) -> float:
+    """The one decay of a leaky readout, 0 of one without memory.
+
+    Raises:
+        ConfigError: its neurons have different decays, or such that learn.
+    """
+    if "al" not in layer.neuron.learned:
+        return 0.0
+    al = layer.values()["al"]
+    if al.numel() > 1 or al.requires_grad:
+        raise ConfigError(
+            f"the decays of the readout are {float(al.min()):.4g} to {float(al.max()):.4g} and learn; expected "
+            f"one constant for kappa. Give the readout constants={{'al': 0.9}}, or leave kappa out"
+        )
+    return float(al)
+
+
+def online_gradients(
+    net: OnlineNet, x: Tensor, rule: OnlineRule, loss: StepLoss, block: int = BLOCK
+) -> tuple[Tensor, float]:
+    """Outputs of all steps and the sum of the losses; gradients are added to the parameters' ``grad``.
+
+    Args:
+        net: the network.
+        x: input ``(n_steps, batch, ...)``.
+        rule: the settings; ``max_norm`` works step by step.
+        loss: the loss of a step.
+        block: steps that are taken in at once; the result does not depend on it but for rounding.
+    """
+    learner = OnlineLearner(net, rule, x.shape[1])
+    outputs, total = [], 0.0
+    for part in x.flatten(2).split(1 if rule.max_norm else block):
+        out, value = learner.take(part, loss)
+        outputs.append(out)
+        total += value
+    return torch.cat(outputs), total

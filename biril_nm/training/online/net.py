@@ -1,0 +1,91 @@
+"""OnlineNet: layers of online neurons over time, with a readout; by backpropagation too."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from biril_nm.coding import Coding
+from biril_nm.errors import ConfigError
+from biril_nm.models.links import Link
+from biril_nm.models.spiking_net import NetOutput, SpikingNet
+from biril_nm.training.online.layer import Carried, OnlineLayer
+
+__all__ = ["OnlineNet"]
+
+
+class OnlineNet(SpikingNet):
+    """A chain of layers; the last one is the readout, whose potentials are the output.
+
+    The score of a class is the sum of its output over the steps from ``first_step`` on.
+
+    Args:
+        layers: the layers, from the input to the readout.
+        coding: how values become the input.
+        first_step: where the window of the decision begins; negative: counted from the end.
+    """
+
+    def __init__(
+        self, layers: Sequence[OnlineLayer], coding: Coding | None = None, first_step: int = 0
+    ) -> None:
+        super().__init__()
+        if len(layers) < 2:
+            raise ConfigError(
+                f"the network has {len(layers)} layers; expected a hidden layer and a readout, or more"
+            )
+        self.name = "online_" + "_".join(layer.neuron.name for layer in layers)
+        self.coding = coding or Coding("spikes", 1)
+        self.n_classes: int | None = layers[-1].size
+        self.layers = nn.ModuleList(layers)
+        self.first_step = first_step
+
+    @property
+    def stack(self) -> list[OnlineLayer]:
+        """The layers."""
+        return [layer for layer in self.layers if isinstance(layer, OnlineLayer)]
+
+    @property
+    def neurons(self) -> dict[str, Any]:
+        """The layers by name, for the rates of :func:`biril_nm.training.evaluate`."""
+        return {f"layers.{i}": layer for i, layer in enumerate(self.stack)}
+
+    def links(self) -> tuple[Link, ...]:
+        """Refused: the local rules work on Linear and Conv2d between populations.
+
+        Raises:
+            ConfigError: always.
+        """
+        raise ConfigError(
+            f"'{self.name}' has projections of online layers, and a local rule changes Linear and Conv2d; "
+            f"expected a schedule of B, d-rtrl and es-d-rtrl. Leave S and H out"
+        )
+
+    def rest(self, batch: int) -> list[Carried]:
+        """All layers at rest."""
+        return [Carried(layer.rest(batch), {}) for layer in self.stack]
+
+    def forward(self, x: Tensor, record: bool | Iterable[str] = False) -> NetOutput:
+        """Run all steps from rest.
+
+        Args:
+            x: input ``(n_steps, batch, ...)``.
+            record: True or names of layers whose spikes to return.
+        """
+        names = {"input", *self.neurons} if record is True else set(record or ())
+        recorded = {"input": x} if "input" in names else {}
+        sent = x.flatten(2)
+        for (name, layer), carried in zip(self.neurons.items(), self.rest(x.shape[1])):
+            run, values = layer.run(sent, carried), layer.values()
+            sent = layer.neuron.send(run.after, values)
+            if name in names:
+                recorded[name] = layer.neuron.spikes(run.after, values)
+        return NetOutput(sent, sent[self.first_step :].sum(0), sent[-1], recorded)
+
+    @torch.no_grad()
+    def constrain(self) -> None:
+        """Put all parameters back into their bounds; call it after each update."""
+        for layer in self.stack:
+            layer.constrain()

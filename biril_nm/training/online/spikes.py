@@ -1,0 +1,57 @@
+"""Spike functions of the online neurons: a step forward, a window as derivative.
+
+    boxcar      s = 1 if x > 0 else 0,  psi = 1 where |x| <= .5
+    triangle    s the same,             psi = .3 max(0, 1 - |x|)
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = ["boxcar", "triangle"]
+
+TRIANGLE_HEIGHT = 0.3
+
+
+class _Boxcar(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return (x > 0).to(x.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        return grad * (x.abs() <= 0.5).to(x.dtype)
+
+
+class _Triangle(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return (x > 0).to(x.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        return grad * (TRIANGLE_HEIGHT * (1.0 - x.abs()).clamp_min(0.0))
+
+
+def _spikes(function: type[torch.autograd.Function], x: Tensor) -> Tensor:
+    if not torch.is_grad_enabled():  # the same values, sooner
+        return (x > 0).to(x.dtype)
+    spikes: Tensor = function.apply(x)  # type: ignore[no-untyped-call]
+    return spikes
+
+
+def boxcar(x: Tensor) -> Tensor:
+    """Spikes where x is above 0; derivative 1 within half a threshold of 0."""
+    return _spikes(_Boxcar, x)
+
+
+def triangle(x: Tensor) -> Tensor:
+    """Spikes where x is above 0; derivative ``.3 max(0, 1 - |x|)``."""
+    return _spikes(_Triangle, x)
