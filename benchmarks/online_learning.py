@@ -38,7 +38,10 @@ def main() -> None:
 def _cell(given: argparse.Namespace, method: str, seed: int, path: Path) -> None:
     def show(batch: int, loss: float, accuracy: float) -> None:
         if batch % EVERY == 0:
-            print(f"{given.task} {method} batch {batch}: loss {loss:.3f}, accuracy {accuracy:.1%}", flush=True)
+            print(
+                f"{given.task} {method} batch {batch}: loss {loss:.3f}, accuracy {accuracy:.1%}",
+                flush=True,
+            )
 
     _, result = train_task(TASKS[given.task], method, seed, given.batches, show)
     with atomic_file(path) as part:

@@ -20,6 +20,7 @@ from biril_nm.models.config import ModelConfig
 from biril_nm.models.convnet import convnet, vgg
 from biril_nm.models.mlp import mlp
 from biril_nm.models.net import BirilNet
+from biril_nm.models.recurrent import recurrent
 from biril_nm.models.resnet import biril, biril_xs, resnet
 
 __all__ = ["MODELS", "build_model"]
@@ -30,6 +31,7 @@ MODELS: dict[str, Callable[[ModelConfig], nn.Module]] = {
     "convnet": convnet,
     "vgg": vgg,
     "mlp": mlp,
+    "recurrent": recurrent,
     "resnet": resnet,
     "biril": biril,
     "biril_xs": biril_xs,

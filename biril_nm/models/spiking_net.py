@@ -99,6 +99,9 @@ class SpikingNet(nn.Module):
     def adapt(self, x: Tensor) -> None:
         """Find out from an input what is not known of the network yet."""
 
+    def constrain(self) -> None:
+        """Put parameters back into their bounds; called after each update."""
+
     def identity(self) -> dict[str, Any]:
         """Plain values that a checkpoint of another network does not have."""
         return {"network": self.name, "coding": asdict(self.coding)}

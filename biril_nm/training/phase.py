@@ -125,6 +125,7 @@ def optimizer_step(net: SpikingNet, optimizer: torch.optim.Optimizer, state: Pha
     state.grids.clear()  # a gradient step leaves the grid; S finds a new one
     state.world.average_gradients(net)
     optimizer.step()
+    net.constrain()
     optimizer.zero_grad(set_to_none=True)
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from biril_nm.models.spiking_net import SpikingNet
 from biril_nm.training.biril import stbp, stdp, stdp_stbp
 from biril_nm.training.controls import frozen, idle
+from biril_nm.training.online_phases import check_online, d_rtrl, es_d_rtrl
 from biril_nm.training.phase import Batch, Metrics, Phase, PhaseState
 from biril_nm.training.plastic import PLASTIC, plastic_links
 
@@ -31,4 +32,6 @@ PHASES: dict[str, Phase] = {
     "H": Phase(stdp_stbp, "STDP-STBP", "all", _check_plastic),
     "F": Phase(frozen, "frozen", "none"),
     "I": Phase(idle, "idle", "none"),
+    "d-rtrl": Phase(d_rtrl, "D-RTRL", "all", check_online),
+    "es-d-rtrl": Phase(es_d_rtrl, "ES-D-RTRL", "all", check_online),
 }

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from biril_nm.training.online.neuron import Row
+from biril_nm.training.online.neurons.neuron import Row
 
 __all__ = ["Block", "adjoint", "dot", "matrix_vector", "over_steps", "products", "tail"]
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from biril_nm.errors import ConfigError
-from biril_nm.training.online.neuron import OnlineNeuron, State, Values
+from biril_nm.training.online.neurons.neuron import OnlineNeuron, State, Values
 
 __all__ = [
     "BELOW",
@@ -122,10 +122,11 @@ def filtered(x: Tensor, decay: float, before: Tensor | None) -> Tensor:
         return x
     steps = torch.arange(len(x), device=x.device)
     ages = (steps[:, None] - steps).clamp_min(0).to(x.dtype)
-    found = ((decay**ages).tril() @ x.flatten(1)).view_as(x)
+    found: Tensor = ((decay**ages).tril() @ x.flatten(1)).view_as(x)
     if before is None:
         return found
-    return found + (decay ** (steps + 1).to(x.dtype)).view(-1, 1, 1) * before
+    faded: Tensor = decay ** (steps + 1).to(x.dtype)
+    return found + faded.view(-1, 1, 1) * before
 
 
 def _through(projection: Projection, own: Tensor | None, before: Tensor | None) -> Tensor:
@@ -144,7 +145,6 @@ class OnlineLayer(nn.Module):
         neuron: the kind.
         projections: the weights by name; the shape of the first gives the size.
         constants: values of the step that do not learn, such as ``{"al": 0.9}``.
-        bias: whether the first synaptic input has a bias for each neuron, 0 at first.
         learn_neuron: whether the parameters of the neurons learn.
     """
 
@@ -153,11 +153,10 @@ class OnlineLayer(nn.Module):
         neuron: OnlineNeuron,
         projections: Mapping[str, Projection],
         constants: Mapping[str, Tensor | float] | None = None,
-        bias: bool = False,
         learn_neuron: bool = True,
     ) -> None:
         super().__init__()
-        self.neuron = _with_bias(neuron) if bias else neuron
+        self.neuron = neuron
         self.projections = nn.ModuleDict(dict(projections))
         first = next(iter(projections.values())).weight
         self.size, self.dtype = first.shape[0], first.dtype
@@ -166,7 +165,7 @@ class OnlineLayer(nn.Module):
         for name, (low, high) in self._bounds.items():
             start = torch.empty(self.size, dtype=self.dtype).uniform_(low, high)
             self.own[name] = nn.Parameter(start, requires_grad=learn_neuron)
-        self.bias = nn.Parameter(torch.zeros(self.size, dtype=self.dtype)) if bias else None
+        self.biases = nn.ParameterList()
         self._constants = tuple(constants or {})
         for name in self._constants:
             value = torch.as_tensor((constants or {})[name], dtype=self.dtype)
@@ -182,8 +181,7 @@ class OnlineLayer(nn.Module):
         """Parameters and constants of the step."""
         found = {name: getattr(self, f"c_{name}") for name in self._constants}
         found.update(self.own.items())
-        if self.bias is not None:
-            found["bias"] = self.bias
+        found.update((f"bias{i}", bias) for i, bias in enumerate(self.biases))
         return found
 
     def links(self) -> list[tuple[str, Projection]]:
@@ -245,8 +243,22 @@ class OnlineLayer(nn.Module):
     @property
     def learned(self) -> tuple[str, ...]:
         """Names of the values that learn."""
-        found = [name for name, p in self.own.items() if p.requires_grad]
-        return (*found, "bias") if self.bias is not None and self.bias.requires_grad else tuple(found)
+        return tuple(name for name, p in self.parameters_by_name().items() if p.requires_grad)
+
+    def parameters_by_name(self) -> dict[str, nn.Parameter]:
+        """The parameters of the neurons: those of the step, and biases."""
+        biases = {f"bias{i}": bias for i, bias in enumerate(self.biases)}
+        return {**dict(self.own.items()), **biases}
+
+    def add_bias(self, bias: nn.Parameter) -> None:
+        """Let the first synaptic input be ``y + bias``."""
+        name, step = f"bias{len(self.biases)}", self.neuron.step
+
+        def biased(state: State, inputs: State, values: Values) -> State:
+            return step(state, (inputs[0] + values[name], *inputs[1:]), values)
+
+        self.biases.append(bias)
+        self.neuron = replace(self.neuron, step=biased)
 
     @torch.no_grad()
     def constrain(self) -> None:
@@ -255,15 +267,6 @@ class OnlineLayer(nn.Module):
             projection.constrain()
         for name, (low, high) in self._bounds.items():
             self.own[name].clamp_(low, high)
-
-
-def _with_bias(neuron: OnlineNeuron) -> OnlineNeuron:
-    """The same neuron with ``y + bias`` as first synaptic input."""
-
-    def step(state: State, inputs: State, values: Values) -> State:
-        return neuron.step(state, (inputs[0] + values["bias"], *inputs[1:]), values)
-
-    return replace(neuron, step=step)
 
 
 def dense(n_in: int, n_out: int, dtype: torch.dtype = torch.float32) -> Tensor:

@@ -11,7 +11,7 @@ from biril_nm.errors import ConfigError
 from biril_nm.training.online.blocks import dot
 from biril_nm.training.online.layer import OWN, Carried, LayerRun, OnlineLayer
 from biril_nm.training.online.net import OnlineNet
-from biril_nm.training.online.neuron import Derivatives, Row, State, differentiate
+from biril_nm.training.online.neurons.neuron import Derivatives, Row, State, differentiate
 from biril_nm.training.online.rules import OnlineRule
 from biril_nm.training.online.traces import LayerTraces, Passed
 
@@ -89,9 +89,7 @@ class OnlineLearner:
             leaves = tuple(h.detach().requires_grad_() for h in run.after)
             sent = layer.neuron.send(leaves, values)
         if error is not None:
-            signals = torch.autograd.grad(
-                sent, leaves, error, retain_graph=True, allow_unused=True
-            )
+            signals = torch.autograd.grad(sent, leaves, error, retain_graph=True, allow_unused=True)
         below = _below(layer, d, signals) if index and error is not None else None
         passed = (d.states, _columns(d.inputs), _columns(d.values), signals)
         if self.kappa is not None and layer is not self.net.stack[-1]:
@@ -129,14 +127,13 @@ def _with_filter(parts: _Parts, slopes: Row, error: Tensor | None, kappa: float)
 
     Its row of D is ``(sum_k ds/dh_k D_k, kappa)``, the loss reaches the layer through it alone.
     """
-    d, f, g, signals = parts
-    size = len(d)
+    d, f, g, _ = parts
     row = tuple(dot(slopes, column) for column in _columns(d))
     like = next(e for e in (*slopes, *row) if e is not None)
     wide = tuple((*old, None) for old in d)
     wide += ((*row, torch.full_like(like, kappa)),)
     longer = [tuple((*column, dot(slopes, column)) for column in columns) for columns in (f, g)]
-    return wide, longer[0], longer[1], (*(None,) * size, error)
+    return wide, longer[0], longer[1], (*(None,) * len(d), error)
 
 
 def _below(layer: OnlineLayer, d: Derivatives, signals: Row) -> Tensor:
@@ -178,8 +175,8 @@ def readout_decay(layer: OnlineLayer) -> float:
     al = layer.values()["al"]
     if al.numel() > 1 or al.requires_grad:
         raise ConfigError(
-            f"the decays of the readout are {float(al.min()):.4g} to {float(al.max()):.4g} and learn; expected "
-            f"one constant for kappa. Give the readout constants={{'al': 0.9}}, or leave kappa out"
+            f"the decays of the readout are {float(al.min()):.4g} to {float(al.max()):.4g} and learn; "
+            f"expected one constant for kappa. Give the readout constants={{'al': 0.9}}, or leave kappa out"
         )
     return float(al)
 
@@ -198,7 +195,9 @@ def online_gradients(
     """
     learner = OnlineLearner(net, rule, x.shape[1])
     outputs, total = [], 0.0
-    for part in x.flatten(2).split(1 if rule.max_norm else block):
+    size = 1 if rule.max_norm else block
+    for start in range(0, len(x), size):
+        part = x[start : start + size].flatten(2)
         out, value = learner.take(part, loss)
         outputs.append(out)
         total += value

@@ -1,8 +1,11 @@
 """Traces of one layer: what online learning keeps of the past, the same size at every step.
 
-A block of steps is taken in at once. For D-RTRL, ``eps_K = D_K ... D_1 eps_0 + sum_t (D_K ... D_{t+1} f_t) x_t``,
-and the gradient of the block is ``sum_t (a_t f_t) x_t + (D_1' a_1) eps_0`` with the adjoint
-``a_t = l_t + D_{t+1}' a_{t+1}``: the same sums as step by step, with one pass over eps for each block.
+A block of steps is taken in at once. For D-RTRL
+
+    eps_K = D_K ... D_1 eps_0 + sum_t (D_K ... D_{t+1} f_t) x_t
+    gradient of the block = sum_t (a_t f_t) x_t + (D_1' a_1) eps_0,    a_t = l_t + D_{t+1}' a_{t+1}
+
+are the same sums as step by step, with one pass over eps for each block.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ from torch import Tensor, nn
 
 from biril_nm.training.online.blocks import Block, adjoint, dot, matrix_vector, products, tail
 from biril_nm.training.online.layer import OnlineLayer, filtered
-from biril_nm.training.online.neuron import Row
+from biril_nm.training.online.neurons.neuron import Row
 from biril_nm.training.online.rules import D_RTRL, HYBRID, OnlineRule
 
 __all__ = ["LayerTraces", "Passed"]
@@ -131,7 +134,9 @@ def _normed(x: Tensor) -> Tensor:
     return x / x.abs().amax().clamp_min(1.0)
 
 
-def _moved(row: Row | list[Tensor | None], eps: list[Tensor | None], new: Tensor | None) -> Tensor | None:
+def _moved(
+    row: Row | list[Tensor | None], eps: list[Tensor | None], new: Tensor | None
+) -> Tensor | None:
     """``new + sum_k row_k eps_k``."""
     for entry, old in zip(row, eps):
         if entry is not None and old is not None:
@@ -185,7 +190,7 @@ class LayerTraces:
         self.ef: dict[int, Row] = {
             factors.channel: (None,) * states for factors in self.factors.values()
         }
-        values = {**dict(layer.own.items()), "bias": layer.bias}
+        values = layer.parameters_by_name()
         self.own: list[nn.Parameter] = [values[name] for name in layer.learned]
         self.eps: list[Row] = [(None,) * states for _ in self.own]
 
@@ -231,7 +236,8 @@ class LayerTraces:
 
     def tensors(self) -> list[Tensor]:
         """All that is kept of the past."""
-        kept = [x for trace in (*self.whole.values(), *self.factors.values()) for x in trace.tensors()]
+        kept = [x for whole in self.whole.values() for x in whole.tensors()]
+        kept += [x for factors in self.factors.values() for x in factors.tensors()]
         rows = (*self.ef.values(), *self.eps)
         return kept + [x for row in rows for x in row if x is not None]
 

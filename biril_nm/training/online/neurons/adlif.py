@@ -12,9 +12,9 @@ import math
 
 from torch import Tensor
 
-from biril_nm.training.online.neuron import OnlineNeuron, State, Values
+from biril_nm.training.online.neurons.neuron import OnlineNeuron, State, Values
 from biril_nm.training.online.neurons.lif import AL
-from biril_nm.training.online.spikes import boxcar
+from biril_nm.training.online.neurons.spikes import boxcar
 
 __all__ = ["ADLIF"]
 

@@ -3,42 +3,58 @@
     s = 1 if u_{t-1} > 1 else 0
     i_t = k_i (i_{t-1} - a2 s)
     u_t = k_u (u_{t-1} - s) + (1 - k_u) (y_t + i_t)                                   GIF
-    u_t = k_u (u_{t-1} - s) + (1 - k_u) (g_e (5 - u_{t-1}) + g_i (-10 - u_{t-1}) + i_t)    COBA_GIF
+    u_t = k_u (u_{t-1} - s) + (1 - k_u) (g_e (5 - u) + g_i (-10 - u) + i_t)    COBA_GIF, u = u_{t-1} - s
 
-The spike of the soft reset carries no derivative, that of the slow current does. GIF sends its potentials,
-standardised over the neurons of the layer, to the readout. COBA_GIF has a conductance for each sign of
-input, with reversal potentials 5 and -10. ``k_u``, ``k_i`` and ``a2`` are constants of the layer.
+The spike of the soft reset carries no derivative. That of the slow current does, but not in GIF_CUT and
+COBA_GIF_CUT, as in the published code: then D has one state that counts, of one sign, which ES-D-RTRL
+needs. All send their potentials, standardised over the neurons of the layer, to the readout. COBA_GIF has
+a conductance for each sign of input, with reversal potentials 5 and -10. ``k_u``, ``k_i`` and ``a2`` are
+constants of the layer.
 
 Source: the working memory and evidence tasks of BrainTrace's examples.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import Tensor
 
-from biril_nm.training.online.neuron import OnlineNeuron, State, Values
-from biril_nm.training.online.spikes import triangle
+from biril_nm.training.online.neurons.neuron import OnlineNeuron, State, Values
+from biril_nm.training.online.neurons.spikes import triangle
 
-__all__ = ["COBA_GIF", "GIF"]
+__all__ = ["COBA_GIF", "COBA_GIF_CUT", "GIF", "GIF_CUT"]
 
 EXCITATORY, INHIBITORY = 5.0, -10.0  # reversal potentials
 TINY = 1e-5
 
 
-def _gif(state: State, inputs: State, p: Values) -> State:
-    (u, i), (y,) = state, inputs
-    s = triangle(u - 1)
-    i = p["k_i"] * (i - p["a2"] * s)
-    return p["k_u"] * (u - s.detach()) + (1 - p["k_u"]) * (y + i), i
+Step = Callable[[State, State, Values], State]
 
 
-def _coba(state: State, inputs: State, p: Values) -> State:
-    (u, i), (excites, inhibits) = state, inputs
+def _slow(state: State, p: Values, cut: bool) -> tuple[Tensor, Tensor]:
+    """Membrane after the soft reset, and the slow current."""
+    u, i = state
     s = triangle(u - 1)
-    i = p["k_i"] * (i - p["a2"] * s)
-    rested = u - s.detach()
-    y = excites * (EXCITATORY - rested) + inhibits * (INHIBITORY - rested)
-    return p["k_u"] * rested + (1 - p["k_u"]) * (y + i), i
+    return u - s.detach(), p["k_i"] * (i - p["a2"] * (s.detach() if cut else s))
+
+
+def _gif(cut: bool) -> Step:
+    def step(state: State, inputs: State, p: Values) -> State:
+        u, i = _slow(state, p, cut)
+        return p["k_u"] * u + (1 - p["k_u"]) * (inputs[0] + i), i
+
+    return step
+
+
+def _coba(cut: bool) -> Step:
+    def step(state: State, inputs: State, p: Values) -> State:
+        u, i = _slow(state, p, cut)
+        excites, inhibits = inputs
+        y = excites * (EXCITATORY - u) + inhibits * (INHIBITORY - u)
+        return p["k_u"] * u + (1 - p["k_u"]) * (y + i), i
+
+    return step
 
 
 def _spikes(state: State, p: Values) -> Tensor:
@@ -53,5 +69,10 @@ def _standardised(state: State, p: Values) -> Tensor:
     return centred / (centred.square().mean(dim=-1, keepdim=True) + TINY).sqrt()
 
 
-GIF = OnlineNeuron("gif", ("u", "i"), _gif, _spikes, sends=_standardised)
-COBA_GIF = OnlineNeuron("coba_gif", ("u", "i"), _coba, _spikes, sends=_standardised, channels=2)
+def _kind(name: str, step: Step, channels: int = 1) -> OnlineNeuron:
+    return OnlineNeuron(name, ("u", "i"), step, _spikes, sends=_standardised, channels=channels)
+
+
+GIF, GIF_CUT = _kind("gif", _gif(cut=False)), _kind("gif_cut", _gif(cut=True))
+COBA_GIF = _kind("coba_gif", _coba(cut=False), channels=2)
+COBA_GIF_CUT = _kind("coba_gif_cut", _coba(cut=True), channels=2)

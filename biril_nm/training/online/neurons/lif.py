@@ -9,8 +9,8 @@ import math
 
 from torch import Tensor
 
-from biril_nm.training.online.neuron import OnlineNeuron, State, Values
-from biril_nm.training.online.spikes import boxcar
+from biril_nm.training.online.neurons.neuron import OnlineNeuron, State, Values
+from biril_nm.training.online.neurons.spikes import boxcar
 
 __all__ = ["AL", "LIF"]
 

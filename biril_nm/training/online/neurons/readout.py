@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from biril_nm.training.online.neuron import OnlineNeuron, State, Values
+from biril_nm.training.online.neurons.neuron import OnlineNeuron, State, Values
 from biril_nm.training.online.neurons.lif import AL
 
 __all__ = ["LEAKY_READOUT", "LINEAR_READOUT"]

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from biril_nm.training.online.layer import OWN, OnlineLayer, Projection, Wiring, layer_of
 from biril_nm.training.online.net import OnlineNet
-from biril_nm.training.online.neurons.gif import GIF
+from biril_nm.training.online.neurons.gif import GIF, GIF_CUT
 from biril_nm.training.online.neurons.readout import LEAKY_READOUT
 from biril_nm.training.online.rules import D_RTRL, ES_D_RTRL
 from biril_nm.training.online.tasks.task import BPTT, Method, OnlineTask
@@ -34,9 +34,8 @@ TAU_SLOW = (100.0, 2250.0)
 INPUT_SCALE, LOOP_SCALE = 6.0, 2.0
 
 
-def delayed_match(random: torch.Generator, batch: int, test: bool = False) -> tuple[Tensor, Tensor]:
+def delayed_match(random: torch.Generator, batch: int) -> tuple[Tensor, Tensor]:
     """Trials of the task: spikes ``(201, batch, 100)`` and labels, 1 for a match."""
-    del test
     match = torch.randint(0, 2, (batch,), generator=random)
     first = torch.randint(0, N_DIRECTIONS, (batch,), generator=random)
     turn = torch.randint(1, N_DIRECTIONS, (batch,), generator=random)
@@ -51,7 +50,7 @@ def delayed_match(random: torch.Generator, batch: int, test: bool = False) -> tu
     return spikes.float(), match
 
 
-def _net(seed: int) -> OnlineNet:
+def _net(seed: int, cut: bool = False) -> OnlineNet:
     random = torch.Generator().manual_seed(seed)
 
     def normal(n_in: int, scale: float) -> Tensor:
@@ -62,7 +61,7 @@ def _net(seed: int) -> OnlineNet:
     low, high = TAU_SLOW
     slow = low + (high - low) * torch.rand(N_NEURONS, generator=random)
     hidden = OnlineLayer(
-        GIF,
+        GIF_CUT if cut else GIF,
         {
             "W": Projection(normal(N_INPUTS, INPUT_SCALE), Wiring(decay=synapse)),
             "V": Projection(normal(N_NEURONS, LOOP_SCALE), Wiring(OWN, decay=synapse)),
@@ -82,6 +81,10 @@ DELAYED_MATCH = OnlineTask(
     "delayed match to sample, 201 steps, 64 GIF neurons",
     _net,
     delayed_match,
-    methods={BPTT: Method(lr=LR), D_RTRL: Method(lr=LR), ES_D_RTRL: Method(lr=LR, decay=0.99)},
+    methods={
+        BPTT: Method(lr=LR),
+        D_RTRL: Method(lr=LR),
+        ES_D_RTRL: Method(lr=LR, decay=0.9, readout=D_RTRL, cut=True),
+    },
     target={BPTT: 0.9, D_RTRL: 0.9, ES_D_RTRL: 0.8},
 )

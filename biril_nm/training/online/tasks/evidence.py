@@ -19,7 +19,7 @@ from torch import Tensor
 
 from biril_nm.training.online.layer import OWN, OnlineLayer, Projection, Wiring, layer_of
 from biril_nm.training.online.net import OnlineNet
-from biril_nm.training.online.neurons.gif import COBA_GIF
+from biril_nm.training.online.neurons.gif import COBA_GIF, COBA_GIF_CUT
 from biril_nm.training.online.neurons.readout import LEAKY_READOUT
 from biril_nm.training.online.rules import D_RTRL, ES_D_RTRL
 from biril_nm.training.online.tasks.task import BPTT, Method, OnlineTask
@@ -27,7 +27,7 @@ from biril_nm.training.online.tasks.task import BPTT, Method, OnlineTask
 __all__ = ["EVIDENCE", "evidence"]
 
 DT_MS = 10.0
-LR = 3e-3
+LR, LR_ES = 3e-3, 1e-3
 N_CUES, SILENCE, CUE, DELAY, RECALL = 7, 5, 10, 100, 15
 GROUP, CUE_HZ, NOISE_HZ, BIAS = 25, 40.0, 10.0, 0.3
 N_NEURONS, N_EXCITATORY, CONNECTED = 100, 80, 0.1
@@ -37,9 +37,8 @@ TAU_SLOW = (100.0, 4000.0)
 LEFT, RIGHT, RECALLS, NOISE = (slice(i * GROUP, (i + 1) * GROUP) for i in range(4))
 
 
-def evidence(random: torch.Generator, batch: int, test: bool = False) -> tuple[Tensor, Tensor]:
+def evidence(random: torch.Generator, batch: int) -> tuple[Tensor, Tensor]:
     """Trials of the task: spikes ``(220, batch, 100)`` and labels, 1 for left."""
-    del test
     n_steps = N_CUES * (SILENCE + CUE) + DELAY + RECALL
     bias = torch.where(torch.rand(batch, generator=random) < 0.5, BIAS, 1 - BIAS)
     left = torch.rand(N_CUES, batch, generator=random) > bias
@@ -55,7 +54,7 @@ def evidence(random: torch.Generator, batch: int, test: bool = False) -> tuple[T
     return spikes.float(), (left.sum(0) > N_CUES / 2).long()
 
 
-def _net(seed: int) -> OnlineNet:
+def _net(seed: int, cut: bool = False) -> OnlineNet:
     random = torch.Generator().manual_seed(seed)
 
     def positive(n_in: int, scale: float) -> Tensor:
@@ -70,7 +69,7 @@ def _net(seed: int) -> OnlineNet:
     low, high = TAU_SLOW
     slow = low + (high - low) * torch.rand(N_NEURONS, generator=random)
     hidden = OnlineLayer(
-        COBA_GIF,
+        COBA_GIF_CUT if cut else COBA_GIF,
         {
             "W": Projection(positive(4 * GROUP, INPUT_SCALE), Wiring(decay=synapse, sign=1)),
             "E": Projection(
@@ -100,6 +99,10 @@ EVIDENCE = OnlineTask(
     _net,
     evidence,
     enough=0.93,
-    methods={BPTT: Method(lr=LR), D_RTRL: Method(lr=LR), ES_D_RTRL: Method(lr=LR, decay=0.98)},
+    methods={
+        BPTT: Method(lr=LR),
+        D_RTRL: Method(lr=LR),
+        ES_D_RTRL: Method(lr=LR_ES, decay=0.9, readout=D_RTRL, cut=True),
+    },
     target=dict.fromkeys((BPTT, D_RTRL, ES_D_RTRL), 0.85),
 )

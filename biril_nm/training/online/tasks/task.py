@@ -29,6 +29,8 @@ class Method:
         every: see factor.
         decay: of ES-D-RTRL.
         clip: largest norm of all gradients together; None: any.
+        readout: kind of rule of the readout, where it differs from that of the layers below.
+        cut: whether spikes pass no derivative to the slow current of GIF neurons.
     """
 
     lr: float = 1e-3
@@ -36,6 +38,14 @@ class Method:
     every: int = 1
     decay: float = 0.9
     clip: float | None = 1.0
+    readout: str = ""
+    cut: bool = False
+
+    def rule(self, name: str) -> OnlineRule | None:
+        """The online rule of the method called ``name``; None for backpropagation."""
+        if name == BPTT:
+            return None
+        return OnlineRule(name, decay=self.decay, kinds={-1: self.readout or name})
 
 
 @dataclass(frozen=True)
@@ -45,27 +55,28 @@ class OnlineTask:
     Attributes:
         name: its name.
         doc: what it asks for, in one line.
-        make_net: the network of a seed.
-        sample: ``(generator, batch) ->`` inputs ``(n_steps, batch, n)`` and labels; of the test samples if
-            the third argument is True.
+        make_net: ``(seed, cut) ->`` the network.
+        sample: ``(generator, batch) ->`` inputs ``(n_steps, batch, n)`` and labels.
         batch: samples of one update.
         n_batches: updates at most.
         n_test: test samples.
         enough: training ends when the mean accuracy of the last 100 batches reaches it; above 1: never.
         methods: settings by the name of the method.
         target: accuracy that each method should reach, by its name.
+        test: ``(first, number) ->`` test samples, where there is a fixed set; None: further samples.
     """
 
     name: str
     doc: str
-    make_net: Callable[[int], OnlineNet]
-    sample: Callable[[torch.Generator, int, bool], tuple[Tensor, Tensor]]
+    make_net: Callable[[int, bool], OnlineNet]
+    sample: Callable[[torch.Generator, int], tuple[Tensor, Tensor]]
     batch: int = 128
     n_batches: int = 1000
     n_test: int = 512
     enough: float = 0.95
     methods: Mapping[str, Method] = field(default_factory=dict)
     target: Mapping[str, float] = field(default_factory=dict)
+    test: Callable[[int, int], tuple[Tensor, Tensor]] | None = None
 
 
 def step_gradients(

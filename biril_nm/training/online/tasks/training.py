@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable
@@ -13,8 +14,7 @@ import torch
 from biril_nm.arguments import unknown_name
 from biril_nm.errors import ConfigError, DivergedError
 from biril_nm.training.online.net import OnlineNet
-from biril_nm.training.online.rules import OnlineRule
-from biril_nm.training.online.tasks.task import BPTT, METHODS, OnlineTask, step_gradients
+from biril_nm.training.online.tasks.task import METHODS, OnlineTask, step_gradients
 
 __all__ = ["TaskResult", "test_accuracy", "train_task"]
 
@@ -55,6 +55,8 @@ def train_task(
     seed: int = 0,
     n_batches: int | None = None,
     on_batch: Callable[[int, float, float], None] | None = None,
+    batch: int | None = None,
+    n_test: int | None = None,
 ) -> tuple[OnlineNet, TaskResult]:
     """Train and test; equal arguments give equal networks.
 
@@ -63,6 +65,8 @@ def train_task(
         method: one of :data:`METHODS`.
         seed: of the network, the training and the test samples.
         n_batches: updates at most; None: as the task has it.
+        batch: samples of an update; None: as the task has it.
+        n_test: test samples; None: as the task has it.
         on_batch: called with the number of the batch, its loss and the mean accuracy so far.
 
     Raises:
@@ -71,22 +75,22 @@ def train_task(
     """
     if method not in METHODS:
         raise ConfigError(unknown_name("method", method, METHODS))
-    if n_batches is not None:
-        task = replace(task, n_batches=n_batches)
+    given = {"n_batches": n_batches, "batch": batch, "n_test": n_test}
+    task = replace(task, **{key: value for key, value in given.items() if value is not None})
     settings = task.methods[method]
-    rule = None if method == BPTT else OnlineRule(method, decay=settings.decay)
-    net = task.make_net(seed)
+    rule = settings.rule(method)
+    net = task.make_net(seed, settings.cut)
     optimizer = torch.optim.Adam(net.parameters(), lr=settings.lr)
     random = torch.Generator().manual_seed(2 * seed)
     start, recent, done = time.process_time(), deque([0.0], maxlen=WINDOW), 0
     for done in range(1, task.n_batches + 1):
-        x, labels = task.sample(random, task.batch, False)
+        x, labels = task.sample(random, task.batch)
         optimizer.zero_grad(set_to_none=True)
         out, loss = step_gradients(net, x, labels, rule)
-        if not loss == loss or loss in (float("inf"), float("-inf")):
+        if not math.isfinite(loss):
             raise DivergedError(
-                f"the loss of batch {done} of task '{task.name}' is {loss}; expected a finite number. Lower lr "
-                f"({settings.lr:g})"
+                f"the loss of batch {done} of task '{task.name}' is {loss}; expected a finite number. Lower "
+                f"lr ({settings.lr:g})"
             )
         if settings.clip is not None:
             torch.nn.utils.clip_grad_norm_(net.parameters(), settings.clip)
@@ -116,7 +120,7 @@ def test_accuracy(task: OnlineTask, net: OnlineNet, seed: int = 0) -> float:
     right = left = 0
     while left < task.n_test:
         size = min(TEST_BATCH, task.n_test - left)
-        x, labels = task.sample(random, size, True)
+        x, labels = task.test(left, size) if task.test else task.sample(random, size)
         right += int((net(x).predictions == labels).sum())
         left += len(labels)
     return right / left

@@ -1,7 +1,7 @@
 """Spike functions of the online neurons: a step forward, a window as derivative.
 
-    boxcar      s = 1 if x > 0 else 0,  psi = 1 where |x| <= .5
-    triangle    s the same,             psi = .3 max(0, 1 - |x|)
+boxcar      s = 1 if x > 0 else 0,  psi = 1 where |x| <= .5
+triangle    s the same,             psi = .3 max(0, 1 - |x|)
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ class _Boxcar(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         (x,) = ctx.saved_tensors
-        return grad * (x.abs() <= 0.5).to(x.dtype)
+        slope: Tensor = (x.abs() <= 0.5).to(x.dtype)
+        return grad * slope
 
 
 class _Triangle(torch.autograd.Function):
@@ -37,7 +38,8 @@ class _Triangle(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         (x,) = ctx.saved_tensors
-        return grad * (TRIANGLE_HEIGHT * (1.0 - x.abs()).clamp_min(0.0))
+        slope: Tensor = TRIANGLE_HEIGHT * (1.0 - x.abs()).clamp_min(0.0)
+        return grad * slope
 
 
 def _spikes(function: type[torch.autograd.Function], x: Tensor) -> Tensor:

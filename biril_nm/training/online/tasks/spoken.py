@@ -1,0 +1,144 @@
+"""Spoken digits by the protocol of SHD. These are not the SHD: their spikes come from a filterbank.
+
+Clips of the Free Spoken Digit Dataset (8 kHz), each stretched to 50 steps. 40 mel bands from 100 Hz to 4 kHz;
+log energies between the loudest of the clip and 60 dB below it; three inputs for each band spike at each
+step while it is above 0.4, 0.6 and 0.8 of that range. The test clips are recordings 0 to 4 of each speaker
+and digit, 300 of 3,000. Two layers of 128 RLIF neurons, leaky readout, the sum over time decides; Adam.
+
+Source of the protocol: the SHD experiments of BrainTrace, there with 700 inputs, 100 steps, 20 classes and
+1,024 neurons in a layer.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from biril_nm.arrays import FloatArray
+from biril_nm.data.sources import DATA_ROOT_VARIABLE
+from biril_nm.errors import ConfigError, FileFormatError
+from biril_nm.storage import read_npz
+from biril_nm.training.online.layer import layer_of
+from biril_nm.training.online.net import OnlineNet
+from biril_nm.training.online.neurons.lif import LIF
+from biril_nm.training.online.neurons.readout import LEAKY_READOUT
+from biril_nm.training.online.rules import D_RTRL, ES_D_RTRL
+from biril_nm.training.online.tasks.task import BPTT, Method, OnlineTask
+
+__all__ = ["SPOKEN", "spike_coded"]
+
+FILE = "fsdd_8khz.npz"
+RATE_HZ, FRAME, HOP = 8000, 256, 80
+BANDS, LOWEST_HZ, N_STEPS, RANGE_DB = 40, 100.0, 50, 60.0
+LEVELS = (0.4, 0.6, 0.8)
+N_CLASSES, N_HIDDEN, TEST_RECORDINGS = 10, 128, 5
+INPUT_GAIN = 8.0
+Part = tuple[Tensor, Tensor]
+
+
+def spike_coded(wave: FloatArray) -> FloatArray:
+    """Spikes ``(50, 120)`` of a clip."""
+    padded = np.pad(np.asarray(wave, dtype=np.float64), (0, max(0, FRAME - len(wave))))
+    starts = np.arange(0, len(padded) - FRAME + 1, HOP)
+    frames = padded[starts[:, None] + np.arange(FRAME)] * np.hanning(FRAME)
+    power = np.abs(np.fft.rfft(frames)) ** 2 @ _filterbank().T
+    level = 10 * np.log10(power + 1e-9)
+    level = np.clip((level - level.max()) / RANGE_DB + 1, 0, 1)
+    places = np.linspace(0, len(level) - 1, N_STEPS)
+    stretched = np.stack([np.interp(places, np.arange(len(level)), band) for band in level.T], 1)
+    return np.concatenate([stretched > bound for bound in LEVELS], axis=1).astype(np.float64)
+
+
+@cache
+def _filterbank() -> FloatArray:
+    """Triangles of equal width on the mel scale, (bands, frequencies)."""
+    mel = np.linspace(_mel(LOWEST_HZ), _mel(RATE_HZ / 2), BANDS + 2)
+    corners = 700 * (10 ** (mel / 2595) - 1)
+    frequencies = np.fft.rfftfreq(FRAME, 1 / RATE_HZ)
+    low, middle, high = corners[:-2, None], corners[1:-1, None], corners[2:, None]
+    rising, falling = (frequencies - low) / (middle - low), (high - frequencies) / (high - middle)
+    found = np.clip(np.minimum(rising, falling), 0, None)
+    nearest = np.abs(frequencies - middle).argmin(1)  # narrow bands lie between two frequencies
+    found[np.arange(BANDS), nearest] = np.maximum(found[np.arange(BANDS), nearest], 0.5)
+    return found
+
+
+def _mel(hertz: float) -> float:
+    return 2595 * float(np.log10(1 + hertz / 700))
+
+
+@cache
+def _clips(root: str) -> tuple[Part, Part]:
+    """Training and test clips, coded."""
+    path = Path(root) / FILE
+    if not root or not path.is_file():
+        raise ConfigError(
+            f"'{path}' is missing; expected the Free Spoken Digit Dataset as one .npz with audio, offsets, "
+            f"label and index. Set {DATA_ROOT_VARIABLE} to its folder"
+        )
+    held = read_npz(path)
+    try:
+        audio, offsets = held["audio"], held["offsets"].astype(np.int64)
+        labels, index = held["label"].astype(np.int64), held["index"]
+        coded = np.stack([spike_coded(audio[a:b]) for a, b in pairwise(offsets)])
+    except (KeyError, ValueError, IndexError) as error:
+        raise FileFormatError(f"'{path}' holds no clips: {error!r}") from error
+    test = index < TEST_RECORDINGS
+    parts = [
+        (torch.from_numpy(coded[chosen]).float(), torch.from_numpy(labels[chosen]))
+        for chosen in (~test, test)
+    ]
+    return parts[0], parts[1]
+
+
+def _sample(random: torch.Generator, batch: int) -> tuple[Tensor, Tensor]:
+    """Training clips at random."""
+    x, labels = _clips(os.environ.get(DATA_ROOT_VARIABLE, ""))[0]
+    chosen = torch.randint(len(labels), (batch,), generator=random)
+    return x[chosen].transpose(0, 1), labels[chosen]
+
+
+def _test(offset: int, batch: int) -> tuple[Tensor, Tensor]:
+    """Test clips from ``offset`` on."""
+    x, labels = _clips(os.environ.get(DATA_ROOT_VARIABLE, ""))[1]
+    part = slice(offset, offset + batch)
+    return x[part].transpose(0, 1), labels[part]
+
+
+def _net(seed: int, cut: bool = False) -> OnlineNet:
+    del cut
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        layers = [
+            layer_of(LIF, BANDS * len(LEVELS), N_HIDDEN, recurrent=True),
+            layer_of(LIF, N_HIDDEN, N_HIDDEN, recurrent=True),
+            layer_of(LEAKY_READOUT, N_HIDDEN, N_CLASSES),
+        ]
+    with torch.no_grad():
+        for layer in layers[:2]:
+            layer.links()[0][1].weight.mul_(INPUT_GAIN)
+    return OnlineNet(layers)
+
+
+SPOKEN = OnlineTask(
+    "spoken",
+    "spoken digits (not SHD), 50 steps, two layers of 128 RLIF neurons",
+    _net,
+    _sample,
+    batch=64,
+    n_batches=600,
+    n_test=300,
+    enough=2.0,
+    methods={
+        BPTT: Method(lr=1e-2, factor=0.9, every=42),
+        D_RTRL: Method(lr=1e-2, factor=0.9, every=42),
+        ES_D_RTRL: Method(lr=1e-2, factor=0.9, every=42, decay=0.8),
+    },
+    test=_test,
+)
