@@ -2,8 +2,8 @@
 
     python benchmarks/online_memory.py --steps 100,200,400,800
 
-Each row is a process of its own; memory is what its highest resident size grows by, over that before the
-first step. The network is 700-128-128-20 of RLIF, batch 16. The input of a step is made when it is needed by
+Each row is a process of its own; memory is what its highest resident size grows by, over that after a
+gradient of a tiny network. The network is 700-128-128-20 of RLIF, batch 16. The input of a step is made when it is needed by
 the online rules, which take it in blocks; backpropagation needs all of them.
 """
 
@@ -29,23 +29,24 @@ from biril_nm.training.online.rules import OnlineRule
 
 METHODS = ("bptt", "d-rtrl", "es-d-rtrl")
 SIZES, BATCH, RATE = (700, 128, 128, 20), 16, 0.05
+TINY = (8, 4, 4, 2)
 
 
-def network() -> OnlineNet:
+def network(sizes: tuple[int, ...] = SIZES) -> OnlineNet:
     """The network of the table."""
     torch.manual_seed(0)
-    pairs = list(pairwise(SIZES))
+    pairs = list(pairwise(sizes))
     hidden = [layer_of(LIF, n_in, n_out, recurrent=True) for n_in, n_out in pairs[:-1]]
     return OnlineNet([*hidden, layer_of(LEAKY_READOUT, *pairs[-1])])
 
 
-def gradient(method: str, n_steps: int) -> None:
+def gradient(method: str, n_steps: int, sizes: tuple[int, ...] = SIZES) -> None:
     """The gradient of one batch."""
-    net, labels = network(), torch.arange(BATCH) % SIZES[-1]
+    net, labels = network(sizes), torch.arange(BATCH) % sizes[-1]
     random = torch.Generator().manual_seed(0)
 
     def spikes(steps: int) -> Tensor:
-        return (torch.rand(steps, BATCH, SIZES[0], generator=random) < RATE).float()
+        return (torch.rand(steps, BATCH, sizes[0], generator=random) < RATE).float()
 
     def loss(output: Tensor, t: int) -> Tensor:
         del t
@@ -62,7 +63,7 @@ def gradient(method: str, n_steps: int) -> None:
 
 def measure(method: str, n_steps: int) -> dict[str, float]:
     """Growth of the highest resident size in MiB, and milliseconds of processor time a step."""
-    gradient(method, BLOCK)  # what torch itself takes at its first use
+    gradient(method, BLOCK, TINY)  # what torch itself takes at its first use
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     start = time.process_time()
     gradient(method, n_steps)
@@ -81,7 +82,7 @@ def main() -> None:
     if given.child:
         print(json.dumps(measure(given.child[0], int(given.child[1]))))
         return
-    print("| method | steps | memory above one block, MiB | whole process, MiB | ms a step |")
+    print("| method | steps | memory, MiB | whole process, MiB | ms a step |")
     print("| --- | --- | --- | --- | --- |")
     for method in METHODS:
         for steps in given.steps.split(","):

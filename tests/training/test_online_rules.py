@@ -17,8 +17,8 @@ from biril_nm.models.own import OwnNet
 from biril_nm.training.online.layer import OWN, OnlineLayer, Projection, Wiring, layer_of
 from biril_nm.training.online.learner import OnlineLearner, online_gradients
 from biril_nm.training.online.net import OnlineNet
-from biril_nm.training.online.neurons.neuron import OnlineNeuron
 from biril_nm.training.online.neurons import NEURONS
+from biril_nm.training.online.neurons.neuron import OnlineNeuron
 from biril_nm.training.online.rules import OnlineRule, decay_of, rank_of
 from biril_nm.training.online.snntorch_nets import as_online
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from biril_nm.training.online.neurons.neuron import OnlineNeuron
 from biril_nm.training.online.neurons.adlif import ADLIF
 from biril_nm.training.online.neurons.gif import COBA_GIF, COBA_GIF_CUT, GIF, GIF_CUT
 from biril_nm.training.online.neurons.lif import LIF
+from biril_nm.training.online.neurons.neuron import OnlineNeuron
 from biril_nm.training.online.neurons.readout import LEAKY_READOUT, LINEAR_READOUT
 
 __all__ = ["ADLIF", "GIF", "LEAKY_READOUT", "LIF", "LINEAR_READOUT", "NEURONS"]

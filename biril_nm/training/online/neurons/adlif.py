@@ -12,8 +12,8 @@ import math
 
 from torch import Tensor
 
-from biril_nm.training.online.neurons.neuron import OnlineNeuron, State, Values
 from biril_nm.training.online.neurons.lif import AL
+from biril_nm.training.online.neurons.neuron import OnlineNeuron, State, Values
 from biril_nm.training.online.neurons.spikes import boxcar
 
 __all__ = ["ADLIF"]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from biril_nm.training.online.neurons.neuron import OnlineNeuron, State, Values
 from biril_nm.training.online.neurons.lif import AL
+from biril_nm.training.online.neurons.neuron import OnlineNeuron, State, Values
 
 __all__ = ["LEAKY_READOUT", "LINEAR_READOUT"]
 
