@@ -3,8 +3,8 @@
     python benchmarks/online_memory.py --steps 100,200,400,800
 
 Each row is a process of its own; memory is what its highest resident size grows by, over that after a
-gradient of a tiny network. The network is 700-128-128-20 of RLIF, batch 16. The input of a step is made when it is needed by
-the online rules, which take it in blocks; backpropagation needs all of them.
+gradient of a tiny network. The network is 700-128-128-20 of RLIF, batch 16. The input of a step is made when
+it is needed by the online rules, which take it in blocks; backpropagation needs all of them.
 """
 
 from __future__ import annotations

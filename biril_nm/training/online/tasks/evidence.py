@@ -27,7 +27,7 @@ from biril_nm.training.online.tasks.task import BPTT, Method, OnlineTask
 __all__ = ["EVIDENCE", "evidence"]
 
 DT_MS = 10.0
-LR, LR_ES = 3e-3, 1e-3
+LR = 3e-3
 N_CUES, SILENCE, CUE, DELAY, RECALL = 7, 5, 10, 100, 15
 GROUP, CUE_HZ, NOISE_HZ, BIAS = 25, 40.0, 10.0, 0.3
 N_NEURONS, N_EXCITATORY, CONNECTED = 100, 80, 0.1
@@ -102,7 +102,7 @@ EVIDENCE = OnlineTask(
     methods={
         BPTT: Method(lr=LR),
         D_RTRL: Method(lr=LR),
-        ES_D_RTRL: Method(lr=LR_ES, decay=0.9, readout=D_RTRL, cut=True),
+        ES_D_RTRL: Method(lr=LR, factor=0.9, every=20, decay=0.8, readout=D_RTRL, cut=True),
     },
     target=dict.fromkeys((BPTT, D_RTRL, ES_D_RTRL), 0.85),
 )
