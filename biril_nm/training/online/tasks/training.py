@@ -75,8 +75,12 @@ def train_task(
     """
     if method not in METHODS:
         raise ConfigError(unknown_name("method", method, METHODS))
-    given = {"n_batches": n_batches, "batch": batch, "n_test": n_test}
-    task = replace(task, **{key: value for key, value in given.items() if value is not None})
+    task = replace(
+        task,
+        n_batches=n_batches or task.n_batches,
+        batch=batch or task.batch,
+        n_test=n_test or task.n_test,
+    )
     settings = task.methods[method]
     rule = settings.rule(method)
     net = task.make_net(seed, settings.cut)
