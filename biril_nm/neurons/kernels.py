@@ -12,7 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from itertools import pairwise
-from typing import Any, cast
+from typing import Any
 
 import numba as nb
 import numpy as np
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from biril_nm.neurons.recurrence import Reset
+from biril_nm.storage.machine_code import kept
 
 __all__ = ["Layer", "backward", "forward"]
 
@@ -234,11 +235,9 @@ def _backward(x, constants, flags, block, given, grad, ends):  # type: ignore[no
 
 
 @cache
-def _kernel(function: Callable[..., Any]) -> Callable[..., Any]:
-    try:
-        return cast(Callable[..., Any], nb.njit(function, cache=True, **OPTIONS))
-    except RuntimeError:  # numba finds no folder for its cache
-        return cast(Callable[..., Any], nb.njit(function, **OPTIONS))
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Machine code of a loop."""
+    return kept(function, **OPTIONS)
 
 
 class Layer:
@@ -296,7 +295,7 @@ def forward(
         return spikes, last.zero_() if start is None else start.clone()
     given = (_flat(current), layer.constants, layer.all_flags(current, pooled))
     cut = (layer.block(current, n_steps, pooled), last.numel(), n_steps)
-    _side_by_side(_kernel(_forward), cut, given, (_vector(start), _flat(spikes), _vector(last)))
+    _side_by_side(compiled(_forward), cut, given, (_vector(start), _flat(spikes), _vector(last)))
     return spikes, last
 
 
@@ -319,7 +318,7 @@ def backward(
     last = _vector(None if grads[1] is None else grads[1].contiguous())
     cut = (layer.block(current, n_steps, pooled), current[0].numel(), n_steps)
     out = (spikes, _flat(grad), (_vector(start), last, _vector(grad_start), _vector(by_beta)))
-    _side_by_side(_kernel(_backward), cut, given, out)
+    _side_by_side(compiled(_backward), cut, given, out)
     return grad, grad_start, by_beta
 
 

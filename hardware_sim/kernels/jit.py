@@ -20,7 +20,7 @@ import numba
 from numba.extending import intrinsic, overload
 
 from biril_nm import compartments, loihi
-from biril_nm.hardware_sim.kernels.cache_folder import is_private
+from biril_nm.storage.machine_code import folder_of, kept
 
 try:
     import fcntl
@@ -57,14 +57,13 @@ PART_OPTIONS: dict[str, Any] = {
 def kernel(function: F) -> F:
     """Compile a loop that Python calls, and keep the machine code on disk between runs.
 
-    numba caches beside the module, or in the user's cache folder. Where neither can be written, or others
-    can write it, the code is compiled again in each process.
+    :func:`biril_nm.storage.machine_code.kept` says where. Code that could not be told from that of other
+    sources is not kept.
     """
-    try:
-        compiled = numba.njit(function, cache=True, **OPTIONS)
-    except RuntimeError:  # numba: "no locator available": no folder for the cache
-        return cast(F, numba.njit(function, **OPTIONS))
-    if not (_stamp_with_all_sources(compiled) and is_private(_cache_folder(compiled))):
+    compiled: Any = kept(function, **OPTIONS)
+    if folder_of(compiled) is None:
+        return cast(F, compiled)
+    if not _stamp_with_all_sources(compiled):
         return cast(F, numba.njit(function, **OPTIONS))
     _compile_in_turn(compiled)
     return cast(F, compiled)
@@ -140,10 +139,6 @@ def _stamp_with_all_sources(compiled: Any) -> bool:
     index._source_stamp = source_digest() + _digest_outside(compiled.py_func)
     _compile_damaged_anew(index)
     return True
-
-
-def _cache_folder(compiled: Any) -> Path:
-    return Path(compiled._cache._cache_file._index_path).parent
 
 
 def _compile_damaged_anew(index: Any) -> None:

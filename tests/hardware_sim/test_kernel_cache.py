@@ -12,7 +12,10 @@ from pathlib import Path
 import numba
 import pytest
 
-from biril_nm.hardware_sim.kernels import cache_folder, jit
+from biril_nm.hardware_sim.kernels import jit
+from biril_nm.neurons import kernels as neurons
+from biril_nm.storage import machine_code
+from biril_nm.studies.features import kernels as features
 
 DAMAGE = {
     "nothing": lambda data: data,
@@ -31,8 +34,8 @@ def little(tmp_path, monkeypatch):
     monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path / "cache"))
     module = importlib.import_module("little_kernel")
 
-    def run():
-        compiled = jit.kernel(module.twice)
+    def run(compile_kernel=jit.kernel):
+        compiled = compile_kernel(module.twice)
         return compiled(21), sum(compiled.stats.cache_hits.values())
 
     yield run
@@ -72,22 +75,29 @@ def test_a_cache_that_cannot_be_written_is_done_without(little, monkeypatch):
 
 @pytest.mark.skipif(not hasattr(os, "getuid"), reason="folders of users are private on Windows")
 @pytest.mark.parametrize("access", ["mode", "owner"])
-def test_a_cache_that_others_can_write_is_not_used(access, little, monkeypatch, tmp_path, caplog):
-    assert little() == (42, 0)
+@pytest.mark.parametrize(
+    "how",
+    [jit.kernel, neurons.compiled.__wrapped__, features.loop],
+    ids=["simulator", "neurons", "features"],
+)
+def test_a_cache_that_others_can_write_is_not_used(
+    how, access, little, monkeypatch, tmp_path, caplog
+):
+    assert [little(how), little(how)] == [(42, 0), (42, 1)]
     (file,) = (tmp_path / "cache").rglob("*.nbi")
     if access == "mode":
         file.parent.chmod(0o777)
     else:
-        real = cache_folder.owner_of
-        others = {file.parent: 1 + max(os.getuid(), real(Path(cache_folder.__file__)))}
-        monkeypatch.setattr(cache_folder, "owner_of", lambda path: others.get(path) or real(path))
-    cache_folder.is_private.cache_clear()
+        real = machine_code.owner_of
+        others = {file.parent: 1 + max(os.getuid(), real(Path(machine_code.__file__)))}
+        monkeypatch.setattr(machine_code, "owner_of", lambda path: others.get(path) or real(path))
+    machine_code.is_private.cache_clear()
     before = {path: path.stat().st_mtime_ns for path in file.parent.iterdir()}
-    assert [little(), little()] == [(42, 0), (42, 0)]
+    assert [little(how), little(how)] == [(42, 0), (42, 0)]
     assert {path: path.stat().st_mtime_ns for path in file.parent.iterdir()} == before
     assert "can be written by others" in caplog.text
     assert caplog.text.count("Set NUMBA_CACHE_DIR") == 1
-    cache_folder.is_private.cache_clear()
+    machine_code.is_private.cache_clear()
 
 
 @pytest.fixture
@@ -154,3 +164,15 @@ def test_a_process_that_holds_the_lock_for_ever_is_not_waited_for(little, monkey
     with lock.open("ab") as file:
         jit.fcntl.flock(file, jit.fcntl.LOCK_EX)
         assert little() == (42, 1)
+
+
+def test_no_other_code_is_kept_on_disk():
+    """Every cache of machine code goes through the one function that looks at its folder."""
+    package = Path(machine_code.__file__).parents[1]
+    found = [
+        path.name
+        for folder in (package, package / "export", package / "hardware_sim")
+        for path in folder.rglob("*.py")
+        if "cache=True" in path.read_text(encoding="utf-8")
+    ]
+    assert found == ["machine_code.py"]

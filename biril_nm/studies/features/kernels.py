@@ -7,19 +7,27 @@ that one input spike adds a contiguous row.
 
 from __future__ import annotations
 
-import numba
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 
 from biril_nm.loihi import LEARN_ACC_BITS, LEARN_ACC_SHIFT, WEIGHT_MAX
+from biril_nm.storage.machine_code import kept
 
-__all__ = ["learn", "respond"]
+__all__ = ["learn", "loop", "respond"]
 
 ACC_MAX = (1 << LEARN_ACC_BITS) - 1
 ACC_MIN = -(1 << LEARN_ACC_BITS) - 1  # Lava's register reaches one step further down
 ACC_UNIT = 1 << LEARN_ACC_SHIFT
 
 
-@numba.njit(cache=True, nogil=True)
+def loop(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile a loop that lets other threads run."""
+    return kept(function, nogil=True)
+
+
+@loop
 def _integrate(times, step, weights, potential):  # type: ignore[no-untyped-def]
     """Add the weights of all inputs that spike in this step; 'same' padding."""
     channels, height, width = times.shape
@@ -39,7 +47,7 @@ def _integrate(times, step, weights, potential):  # type: ignore[no-untyped-def]
                             row[f] += tap[f]
 
 
-@numba.njit(cache=True, nogil=True)
+@loop
 def changed_weight(weight, trace, terms, random):  # type: ignore[no-untyped-def]
     """New weight after one post spike: sum of products, saturation, stochastic rounding.
 
@@ -59,7 +67,7 @@ def changed_weight(weight, trace, terms, random):  # type: ignore[no-untyped-def
     return min(rounded, WEIGHT_MAX)
 
 
-@numba.njit(cache=True, nogil=True)
+@loop
 def _winner(potential, theta, closed, won):  # type: ignore[no-untyped-def]
     """Place and filter of the open neuron furthest above its threshold; filter -1 if there is none."""
     height, width, n_filters = potential.shape
@@ -75,7 +83,7 @@ def _winner(potential, theta, closed, won):  # type: ignore[no-untyped-def]
     return by, bx, bf
 
 
-@numba.njit(cache=True, nogil=True)
+@loop
 def _update(image, step, place, weight, rule, draws):  # type: ignore[no-untyped-def]
     """Apply the rule to the filter ``weight`` (C, k, k) that spiked at ``place`` in this step.
 
@@ -96,7 +104,7 @@ def _update(image, step, place, weight, rule, draws):  # type: ignore[no-untyped
                 tap += 1
 
 
-@numba.njit(cache=True, nogil=True)
+@loop
 def _compete(image, weights, theta, rule, draws, limits, state):  # type: ignore[no-untyped-def]
     """One sample: integrate step by step, let the winners learn; returns their number."""
     n_steps, winners, radius = limits
@@ -120,7 +128,7 @@ def _compete(image, weights, theta, rule, draws, limits, state):  # type: ignore
     return found
 
 
-@numba.njit(cache=True, nogil=True)
+@loop
 def learn(times, weights, theta, rule, draws, limits, homeostasis, order):  # type: ignore[no-untyped-def]
     """Present samples one after the other; each winner applies the rule to its filter.
 
@@ -157,7 +165,7 @@ def learn(times, weights, theta, rule, draws, limits, homeostasis, order):  # ty
     return wins
 
 
-@numba.njit(cache=True, nogil=True)
+@loop
 def respond(times, weights, theta, n_steps, pool, features):  # type: ignore[no-untyped-def]
     """Earliest spike of each filter in each pooling cell: ``n_steps + 1 - step``, 0 for none.
 

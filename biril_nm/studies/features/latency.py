@@ -7,11 +7,11 @@ the strongest contrasts of an image spike in the first step, each cell at most o
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from biril_nm.errors import ConfigError
+from biril_nm.studies.features.kernels import loop
 
 __all__ = ["dog_kernel", "latency_code"]
 
@@ -64,7 +64,7 @@ def latency_code(images: Bytes, n_steps: int = 8, min_contrast: int = 10) -> Byt
     return out
 
 
-@numba.njit(cache=True, nogil=True)
+@loop
 def _latency_code(images, kernel, n_steps, floor, out):  # type: ignore[no-untyped-def]
     n, height, width = images.shape
     size = kernel.shape[0]
