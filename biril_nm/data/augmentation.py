@@ -23,7 +23,7 @@ from biril_nm.data.event_mix import mix
 from biril_nm.data.splits import LabelArray, Split
 from biril_nm.errors import ConfigError
 
-__all__ = ["CHANGES", "Augmentation", "Change", "affine_map", "parse_change"]
+__all__ = ["CHANGES", "Augmentation", "Change", "affine_map", "check_pad", "parse_change"]
 
 MAX_NUMBER = 1e4  # of a change: pixels, degrees, shares
 MAX_BY_NAME = {"probability": 1, "magnitude": 30}  # RandAugment has 31 magnitudes
@@ -60,10 +60,24 @@ class Change:
     mixes: bool = False
 
 
+def check_pad(name: str, pad: int, height: int, width: int) -> None:
+    """Refuse to pad a picture by more than its own size.
+
+    Raises:
+        ConfigError: it would be.
+    """
+    if not 0 <= pad <= max(height, width):
+        raise ConfigError(
+            f"{name} is {pad}, and the samples have {height} x {width} pixels; expected 0 to "
+            f"{max(height, width)}. Pad by less"
+        )
+
+
 def _crop(stored: Bytes, numbers: Sequence[float], draws: Floats, nearest: bool) -> Bytes:
     del nearest
     pad = int(numbers[0])
     n, channels, height, width = stored.shape
+    check_pad("crop", pad, height, width)
     padded = np.pad(stored, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
     starts = np.floor(draws * (2 * pad + 1)).astype(np.int64)
     rows = starts[:, :1] + np.arange(height)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biril_nm.arguments import Count, Seed, checked
-from biril_nm.data.augmentation import Augmentation
+from biril_nm.data.augmentation import Augmentation, check_pad
 from biril_nm.data.splits import DataSet, LabelArray, Split
 from biril_nm.errors import ConfigError
 
@@ -55,6 +55,9 @@ class Batches:
                 f"crop_pad is {crop_pad}, and the samples are frames of events; expected 0. Use "
                 f"augment=('crop:{crop_pad}',)"
             )
+        if crop_pad:
+            sides = split.raw.shape[2:] if split.raw.ndim == 4 else (0, 0)  # no pictures
+            check_pad("crop_pad", crop_pad, *sides)
         self.split = split
         self.batch_size = batch_size
         self.shuffle = shuffle

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from biril_nm.data.labels import check_labels
 from biril_nm.errors import BirilError, ConfigError, FileFormatError, OutputInUseError
-from biril_nm.storage import atomic_directory, map_npy, read_json
+from biril_nm.storage import SMALL_BYTES, atomic_directory, map_npy, read_json
 
 __all__ = ["CACHE_VARIABLE", "cache_folder", "files_key", "packed"]
 
@@ -135,9 +135,11 @@ def _read(
     try:
         found = read_json(folder / ABOUT, MAX_ABOUT_BYTES, follow_links=False)
         values = map_npy(folder / VALUES, follow_links=False)
-        labels = np.array(map_npy(folder / LABELS, follow_links=False))
-        if found != json.loads(json.dumps(about)) or values.shape[:1] != (labels.size,):
-            raise FileFormatError(f"'{folder}' is not the cache of {dict(about)}")
+        known = map_npy(folder / LABELS, follow_links=False)
+        same = found == json.loads(json.dumps(about)) and values.shape[:1] == known.shape
+        if not same or known.nbytes > SMALL_BYTES:
+            raise FileFormatError(f"it is not the cache of {dict(about)}")
+        labels = np.array(known)
         if not len(values) or not _fits(values[0], shape):
             raise FileFormatError(
                 f"it holds {values.dtype} in shape {values.shape}; expected uint8 in shape (n, "

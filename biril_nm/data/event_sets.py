@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from biril_nm.data.cache import files_key, packed
 from biril_nm.data.downloads import fetch, library
-from biril_nm.data.event_files import READERS, read_events
+from biril_nm.data.event_files import HDF5, READERS, check_events, read_events
 from biril_nm.data.folders import class_names, find_files
 from biril_nm.data.frames import BY, RESIZE, FrameSettings, as_events, count_frames, windows
 from biril_nm.data.sources import DataSource, Option, Request, missing
@@ -131,6 +131,8 @@ def _tonic(request: Request) -> DataSet:
     name, sensor, divided = TONIC[source.name]
     settings = _settings(request, sensor)
     kinds = [{"train": True}, {"train": False}] if divided else [{}]
+    for path in sorted((request.folder() / name).glob(f"*{HDF5}")):  # which tonic opens at once
+        check_events(path)
     found = [_open(request, name, arguments) for arguments in kinds]
     rows = [np.arange(len(each)) for each in found] if divided else _last_tenth(found[0])
     names = () if divided else sorted({str(t) for t in found[0].targets if isinstance(t, str)})
@@ -162,6 +164,7 @@ def _open(request: Request, name: str, arguments: Mapping[str, Any]) -> Any:
 
     def load(_: Any) -> None:
         made.append(closed(os.fspath(request.folder()), **arguments))
+        len(made[0])  # which some of them read from the file
 
     if request.download:
         fetch(request, load, "tonic")
@@ -194,6 +197,8 @@ def _of_tonic(
 ) -> Iterator[Sample]:
     for row in rows:
         what = f"sample {row} of {type(found).__name__}"
+        if found.data:
+            check_events(Path(found.data[row]))
         try:
             events, target = found[int(row)]
             label = int(known.get(target, target))

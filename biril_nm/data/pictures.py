@@ -23,6 +23,8 @@ __all__ = ["PICTURE_SOURCES"]
 BYTE_TOP = 255
 MAX_PIXELS = 1 << 26  # of one picture
 ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
+# Pillow looks at the content, not at the ending; some of its other formats start programs (EPS: Ghostscript).
+FORMATS = ("JPEG", "PNG", "BMP", "PPM", "TIFF", "WEBP")
 PARTS = ("train", "test")
 COLOURS = {"rgb": "RGB", "grey": "L"}
 MODES = ("1", "L", "P", "RGB")  # of pictures whose every pixel is a colour of 8 bits
@@ -105,12 +107,12 @@ def read_picture(path: Path, colour: str = "rgb", side: int = 0) -> NDArray[np.u
     with open_regular(path) as stream, warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:
-            image: Any = Image.open(stream)
+            image: Any = Image.open(stream, formats=FORMATS)
+            size = f"picture '{path}' has {image.width} x {image.height} pixels"
+            if not image.width * image.height:
+                raise FileFormatError(f"{size}; expected one or more")
             if image.width * image.height > MAX_PIXELS:
-                raise FileFormatError(
-                    f"picture '{path}' has {image.width} x {image.height} pixels; expected at most "
-                    f"{MAX_PIXELS:,}. Make it smaller"
-                )
+                raise FileFormatError(f"{size}; expected at most {MAX_PIXELS:,}. Make it smaller")
             image = _opaque(image, path).convert(COLOURS[colour])
         except FileFormatError:
             raise

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from biril_nm.storage.bounds import allowed_bytes, open_regular, read_bytes
+from biril_nm.storage.bounds import SMALL_BYTES, allowed_bytes, open_regular, read_bytes
 from biril_nm.storage.locks import lock_folder
 from biril_nm.storage.npy import map_npy
 from biril_nm.storage.npz import read_document, read_npz, write_document, write_npz
@@ -18,6 +18,7 @@ from biril_nm.storage.text import (
 
 __all__ = [
     "MAX_LINES",
+    "SMALL_BYTES",
     "allowed_bytes",
     "atomic_directory",
     "atomic_file",

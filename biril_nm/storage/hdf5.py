@@ -51,13 +51,16 @@ ADDRESS_BYTES = 8
 
 
 @contextmanager
-def open_checked(path: str | Path, kind: str, max_bytes: int = MAX_BYTES) -> Iterator[Any]:
+def open_checked(
+    path: str | Path, kind: str, max_bytes: int = MAX_BYTES, sequences: bool = False
+) -> Iterator[Any]:
     """Open a file for reading and check its members.
 
     Args:
         path: the file.
         kind: what it should be, for messages: "NIR" or "netx".
         max_bytes: bound on the sum of all arrays.
+        sequences: whether elements may be sequences of numbers.
 
     Raises:
         FileFormatError: no HDF5, links, too large, or whatever h5py finds wrong while it is read.
@@ -66,7 +69,8 @@ def open_checked(path: str | Path, kind: str, max_bytes: int = MAX_BYTES) -> Ite
     open_regular(source).close()
     try:
         with h5py.File(source, "r") as file:
-            check_members(source, file, min(max_bytes, allowed_bytes(source.stat().st_size)))
+            allowed = min(max_bytes, allowed_bytes(source.stat().st_size))
+            check_members(source, file, allowed, sequences)
             yield file
     except BirilError:
         raise
@@ -90,7 +94,9 @@ def write_whole(path: str | Path, fill: Callable[[BinaryIO], None]) -> None:
         part.write_bytes(image.getbuffer())
 
 
-def check_members(source: Path, file: h5py.File, max_bytes: int = MAX_BYTES) -> None:
+def check_members(
+    source: Path, file: h5py.File, max_bytes: int = MAX_BYTES, sequences: bool = False
+) -> None:
     """Refuse external data, cyclic groups and sizes beyond the bounds, from headers alone."""
     total = members = 0
     texts: list[tuple[str, Any]] = []
@@ -113,7 +119,7 @@ def check_members(source: Path, file: h5py.File, max_bytes: int = MAX_BYTES) -> 
                     texts.append((path, item))
         check_unpacked(source, total, max_bytes)
     if texts:
-        _check_texts(source, file, texts)
+        _check_texts(source, file, texts, sequences)
 
 
 def _member(source: Path, group: Any, key: str, where: str) -> Any:
@@ -186,48 +192,94 @@ def _inflates_beyond(data: bytes, limit: int) -> bool:
         return False
 
 
-def _check_texts(source: Path, file: h5py.File, texts: list[tuple[str, Any]]) -> None:
-    """Refuse text of variable length that lies in a damaged heap."""
+def _check_texts(
+    source: Path, file: h5py.File, texts: list[tuple[str, Any]], sequences: bool
+) -> None:
+    """Refuse text and sequences of variable length that lie in a damaged heap.
+
+    The HDF5 library copies a whole object of a heap into the room that its reference states.
+    """
     if file.id.get_create_plist().get_sizes() != (ADDRESS_BYTES, ADDRESS_BYTES):
         raise FileFormatError(
             f"'{source}' has addresses of unusual width; write it again with h5py"
         )
-    heaps: set[int] = set()
+    heaps: dict[int, list[tuple[int, int]]] = {}
     with source.open("rb") as raw:
         for path, item in texts:
-            offset, stored = item.id.get_offset(), item.id.get_storage_size()
-            if offset is None and not stored:
-                continue
-            if h5py.check_string_dtype(item.dtype) is None or offset is None:
-                raise FileFormatError(
-                    f"'{source}': '{path}' ({item.dtype}) is neither numbers nor plain text"
-                )
-            raw.seek(offset)
-            for length, address, _ in HEAP_REFERENCE.iter_unpack(_exactly(raw, source, stored)):
-                if length:
-                    heaps.add(address + file.userblock_size)
+            places = _places(source, path, item)
+            width = _element_bytes(source, path, item, sequences) if places else 0
+            for offset, stored in places:
+                raw.seek(offset)
+                for length, address, index in HEAP_REFERENCE.iter_unpack(
+                    _exactly(raw, source, stored)
+                ):
+                    if length:
+                        place = address + file.userblock_size
+                        heaps.setdefault(place, []).append((index, length * width))
         room = source.stat().st_size
-        for address in sorted(heaps):
-            room -= _heap_size(raw, source, address)
+        for address, wanted in sorted(heaps.items()):
+            size, objects = _heap(raw, source, address)
+            room -= size
             if room < 0:
                 raise FileFormatError(f"'{source}' has heaps that overlap")
+            if any(objects.get(index) != n_bytes for index, n_bytes in wanted):
+                raise FileFormatError(
+                    f"'{source}' has text of other lengths than the heap at byte {address}"
+                )
 
 
-def _heap_size(raw: BinaryIO, source: Path, address: int) -> int:
-    """Walk one heap: each object must move on and stay inside; free space ends it."""
+def _element_bytes(source: Path, path: str, item: Any, sequences: bool) -> int:
+    """Bytes of what an element of variable length consists of."""
+    if h5py.check_string_dtype(item.dtype) is not None:
+        return 1
+    inner = h5py.check_vlen_dtype(item.dtype)
+    if not sequences or inner is None or inner.kind not in "iuf":
+        raise FileFormatError(
+            f"'{source}': '{path}' ({item.dtype}) is neither numbers nor plain text"
+        )
+    return int(inner.itemsize)
+
+
+def _places(source: Path, path: str, item: Any) -> list[tuple[int, int]]:
+    """Where the references of a dataset lie: offsets and bytes."""
+    offset, stored = item.id.get_offset(), item.id.get_storage_size()
+    if offset is not None or not stored:
+        return [] if offset is None else [(offset, stored)]
+    found: list[tuple[int, int]] = []
+    whole = math.prod(item.chunks or ()) * HEAP_REFERENCE.size
+    if item.chunks is None or item.id.get_create_plist().get_nfilters():
+        raise FileFormatError(
+            f"'{source}': '{path}' ({item.dtype}) is neither numbers nor plain text, or packed; write it "
+            f"again with h5repack -f NONE"
+        )
+    item.id.chunk_iter(lambda chunk: found.append((chunk.byte_offset, chunk.size)))
+    if any(size != whole for _, size in found):
+        raise FileFormatError(f"'{source}': '{path}' has chunks of other sizes than {whole} bytes")
+    return found
+
+
+def _heap(raw: BinaryIO, source: Path, address: int) -> tuple[int, dict[int, int]]:
+    """Walk one heap, in which each object must move on and stay inside; free space ends it.
+
+    Returns:
+        Its size, and the bytes of each object.
+    """
     raw.seek(address)
     signature, _, size = HEAP_HEADER.unpack(_exactly(raw, source, HEAP_HEADER.size))
     if signature != HEAP_SIGNATURE or address + size > source.stat().st_size:
         raise FileFormatError(f"'{source}' has no heap of text at byte {address}")
     at = HEAP_HEADER.size
+    objects: dict[int, int] = {}
     while at + HEAP_OBJECT.size <= size:
         raw.seek(address + at)
         index, _, length = HEAP_OBJECT.unpack(_exactly(raw, source, HEAP_OBJECT.size))
         step = HEAP_OBJECT.size + (length + 7) // 8 * 8 if index else length
         if step < HEAP_OBJECT.size or at + step > size:
             raise FileFormatError(f"'{source}' has a damaged heap of text at byte {address}")
+        if index:
+            objects[index] = length
         at += step
-    return int(size)
+    return int(size), objects
 
 
 def _exactly(raw: BinaryIO, source: Path, n_bytes: int) -> bytes:

@@ -1,7 +1,8 @@
 """Plain arrays in numpy's ``.npy`` form: the header is read here, and checked before the data.
 
 Format: numpy ``numpy/lib/format.py``, versions 1.0 to 3.0. numpy itself evaluates the header as Python
-text; here it must be the three pairs that numpy writes, and the dtype plain numbers or text.
+text; here it must be the three pairs that numpy writes, and the dtype plain numbers or text, or records of
+numbers where a caller asks for them.
 """
 
 from __future__ import annotations
@@ -25,10 +26,15 @@ MAGIC = b"\x93NUMPY"
 MAX_HEADER_BYTES = 10_000  # as numpy
 LENGTH_BYTES = {1: 2, 2: 4, 3: 4}  # major version -> bytes of the header's length
 CHUNK = 1 << 20
-PAIR = r"'(\w{1,20})'\s*:\s*('[^'\\]{1,20}'|True|False|\([0-9, ]*\))"
+NAME, KIND = r"\w{0,40}", r"[<>|=]?(?:[?]|[biufcV][0-9]{1,4})"  # of a field
+FIELDS = re.compile(rf"\('({NAME})',\s*'({KIND})'\)", re.ASCII)
+FIELD = rf"\('{NAME}',\s*'{KIND}'\)"
+RECORD = rf"\[{FIELD}(?:,\s*{FIELD}){{0,15}},?\]"
+PAIR = rf"'(\w{{1,20}})'\s*:\s*('[^'\\]{{1,20}}'|True|False|\([0-9, ]*\)|{RECORD})"
 HEADER = re.compile(rf"\s*\{{\s*{PAIR}\s*,\s*{PAIR}\s*,\s*{PAIR}\s*,?\s*\}}\s*", re.ASCII)
 DTYPE = re.compile(r"[<>|=]?(?:[?]|[biufcSU][0-9]{1,9})", re.ASCII)
 MAX_LENGTH_DIGITS = 19
+NEVER = ("Objects and records are never read", "Objects are never read")
 
 
 @dataclass(frozen=True)
@@ -36,7 +42,7 @@ class NpyHeader:
     """What the header of an array says.
 
     Attributes:
-        dtype: numbers, booleans or text of fixed width; never objects.
+        dtype: numbers, booleans or text of fixed width, or records of numbers; never objects.
         shape: lengths.
         fortran_order: the first axis varies fastest.
         start: bytes before the data.
@@ -58,8 +64,13 @@ class NpyHeader:
         return self.size * int(self.dtype.itemsize)
 
 
-def read_header(stream: Any, what: str) -> NpyHeader:
+def read_header(stream: Any, what: str, records: bool = False) -> NpyHeader:
     """Read the header at the start of ``stream``.
+
+    Args:
+        stream: bytes of an ``.npy`` file.
+        what: the file, for messages.
+        records: whether records of numbers are readable as well.
 
     Raises:
         FileFormatError: no ``.npy`` data, or an array of other things than numbers and text.
@@ -80,17 +91,19 @@ def read_header(stream: Any, what: str) -> NpyHeader:
     if pairs.keys() != {"descr", "fortran_order", "shape"}:
         raise FileFormatError(
             f"{what} is not a plain array: its header is {text[:80]!r}; expected numbers or text as "
-            f"numpy.save writes them. Objects and records are never read"
+            f"numpy.save writes them. {NEVER[records]}"
         )
+    kind = pairs["descr"]
+    of_records = records and kind.startswith("[")
     return NpyHeader(
-        _dtype(pairs["descr"], what),
+        _record(kind, what) if of_records else _dtype(kind, what, NEVER[records]),
         _shape(pairs["shape"], what),
         pairs["fortran_order"] == "True",
         start,
     )
 
 
-def _dtype(text: str, what: str) -> np.dtype[Any]:
+def _dtype(text: str, what: str, never: str) -> np.dtype[Any]:
     name = text.strip("'")
     try:
         dtype = np.dtype(name) if DTYPE.fullmatch(name) else None
@@ -98,10 +111,30 @@ def _dtype(text: str, what: str) -> np.dtype[Any]:
         dtype = None
     if dtype is None or dtype.itemsize < 1:
         raise FileFormatError(
-            f"{what} holds elements of type {text}; expected numbers or text. Objects and records are "
-            f"never read"
+            f"{what} holds elements of type {text:.80}; expected numbers or text. {never}"
         )
     return dtype
+
+
+def _record(text: str, what: str) -> np.dtype[Any]:
+    """Records of numbers; fields without a name are gaps, which numpy writes for aligned records."""
+    fields = FIELDS.findall(text)
+    try:
+        kinds = [np.dtype(kind) for _, kind in fields]
+        ends = np.cumsum([kind.itemsize for kind in kinds]).tolist()
+        named = [i for i, (name, kind) in enumerate(fields) if name and "V" not in kind]
+        return np.dtype(
+            {
+                "names": [fields[i][0] for i in named],
+                "formats": [kinds[i] for i in named],
+                "offsets": [ends[i] - kinds[i].itemsize for i in named],
+                "itemsize": ends[-1],
+            }
+        )
+    except (TypeError, ValueError) as error:  # such as '<i3', or a name twice
+        raise FileFormatError(
+            f"{what} holds records {text:.80}; expected fields of numbers, each name once ({error})"
+        ) from error
 
 
 def _shape(text: str, what: str) -> tuple[int, ...]:
@@ -136,14 +169,19 @@ def read_array(stream: Any, header: NpyHeader, what: str) -> NDArray[Any]:
     return array
 
 
-def map_npy(path: str | Path, follow_links: bool = True) -> NDArray[Any]:
+def map_npy(path: str | Path, follow_links: bool = True, records: bool = False) -> NDArray[Any]:
     """The array of an ``.npy`` file, mapped read-only: what is not looked at takes no memory.
+
+    Args:
+        path: the file.
+        follow_links: False for members of a folder, which must not point out of it.
+        records: whether it may hold records of numbers.
 
     Raises:
         FileFormatError: no plain array, or shorter than it claims.
     """
     with open_regular(path, follow_links) as stream:
-        header = read_header(stream, f"'{path}'")
+        header = read_header(stream, f"'{path}'", records)
         size = os.fstat(stream.fileno()).st_size
         if header.start + header.nbytes > size:
             raise FileFormatError(

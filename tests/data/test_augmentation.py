@@ -134,3 +134,16 @@ def test_numbers_that_are_left_out_take_their_defaults():
     assert parse_change("affine:20")[1] == (20, 0.1, 0.9, 1.1)
     assert parse_change("flip")[1] == (0.5,)
     assert parse_change("rotate:7.5")[1] == (7.5,)
+
+
+def test_a_crop_is_no_larger_than_the_picture():
+    for pad in (9, 10**9):
+        with pytest.raises(
+            ConfigError, match=f"crop_pad is {pad}, and the samples have 8 x 7 pixels"
+        ):
+            Batches(split(PICTURES), 4, crop_pad=pad)
+    with pytest.raises(
+        ConfigError, match="crop is 9, and the samples have 8 x 7 .*expected 0 to 8"
+    ):
+        batches(("crop:9",))
+    assert batches(("crop:8",))[0].shape == PICTURES.shape

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from types import SimpleNamespace
 
+import h5py
 import numpy as np
 import pytest
 
-from biril_nm.data import load_data
+from biril_nm.data import event_files, load_data
 from biril_nm.data.cache import files_key
 from biril_nm.data.event_files import read_events
 from biril_nm.data.frames import (
@@ -138,11 +140,11 @@ def test_a_set_that_tonic_cannot_open_is_a_damaged_file(error, tmp_path, monkeyp
 
 
 def test_a_label_that_is_no_number_is_refused(tmp_path, monkeypatch):
-    (tmp_path / "a.h5").write_bytes(b"")
+    (tmp_path / "a.bin").write_bytes(b"")
 
     class Shd:
         def __init__(self, root, train):
-            self.data = [Path(root) / "a.h5"]
+            self.data = [Path(root) / "a.bin"]
 
         def __len__(self):
             return 1
@@ -154,6 +156,76 @@ def test_a_label_that_is_no_number_is_refused(tmp_path, monkeypatch):
     _with_tonic(monkeypatch, Shd)
     with pytest.raises(FileFormatError, match="sample 0 of SHD cannot be read: .*'four'"):
         load_data("shd", tmp_path)
+
+
+def test_more_events_than_memory_holds_are_refused_before_they_are_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(event_files, "MAX_EVENTS", 4)
+    whole = np.zeros(5, EVENT)
+    np.save(tmp_path / "a.npy", whole)
+    np.savez(tmp_path / "b.npz", **{name: whole[name] for name in NAMES})
+    for name in ("a.npy", "b.npz"):
+        with pytest.raises(FileFormatError, match="holds 5 events; expected at most 4"):
+            read_events(tmp_path / name)
+    (tmp_path / "c.bin").write_bytes(bytes(25))
+    with pytest.raises(FileFormatError, match="is larger than 20 bytes"):
+        read_events(tmp_path / "c.bin")
+    with pytest.raises(FileFormatError, match="holds 25 bytes; expected at most 20"):
+        event_files.check_events(tmp_path / "c.bin")
+
+
+@pytest.mark.parametrize(
+    "descr",
+    [
+        "[('x', '<i4'), ('x', '<i4')]",
+        "[('x', '|O'), ('y', '<i4')]",
+        "[('x', '<i4', (9,)), ('y', '<i4')]",
+        "[('x', '<i3')]",
+        "[]",
+        "[" + "('x', '<i4'), " * 99 + "]",
+        "[" + "(" * 900 + "]",
+    ],
+)
+def test_records_of_other_kinds_are_refused(descr, tmp_path):
+    header = f"{{'descr': {descr}, 'fortran_order': False, 'shape': (1,), }}\n".encode()
+    content = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + bytes(99)
+    (tmp_path / "a.npy").write_bytes(content)
+    with pytest.raises(FileFormatError, match="records|is not a plain array"):
+        read_events(tmp_path / "a.npy")
+
+
+def test_records_with_gaps_are_read(tmp_path):
+    kind = np.dtype([("x", "u1"), ("t", "i8"), ("p", "?"), ("y", "u2")], align=True)
+    made = np.zeros(3, kind)
+    made["t"], made["y"] = [3, 4, 5], 7
+    np.save(tmp_path / "a.npy", made)
+    found = read_events(tmp_path / "a.npy")
+    assert found["t"].tolist() == [3, 4, 5] and found["y"].tolist() == [7, 7, 7]
+
+
+@pytest.mark.parametrize("kind", ["pipe", "link"])
+def test_files_are_checked_before_tonic_opens_them(kind, tmp_path, monkeypatch):
+    folder = tmp_path / "SHD"
+    folder.mkdir()
+    if kind == "pipe":
+        os.mkfifo(folder / "shd_train.h5")
+    else:
+        with h5py.File(folder / "shd_train.h5", "w") as file:
+            file["labels"] = h5py.ExternalLink("/etc/hostname", "/")
+    _with_tonic(monkeypatch, type("SHD", (), {"__init__": lambda *args, **options: 1 / 0}))
+    with pytest.raises(FileFormatError, match="is a named pipe|is a link, which is never followed"):
+        load_data("shd", tmp_path)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, BaseException])
+def test_a_panic_of_a_decoder_is_a_damaged_file(error, tmp_path, monkeypatch):
+    def panic(path):
+        raise error("called unwrap on None")
+
+    tonic = SimpleNamespace(io=SimpleNamespace(read_aedat4=panic))
+    monkeypatch.setattr("biril_nm.data.event_files.library", lambda *names: tonic)
+    (tmp_path / "a.aedat4").write_bytes(b"#!AER-DAT4.0")
+    with pytest.raises(error if error is KeyboardInterrupt else FileFormatError, match="unwrap"):
+        read_events(tmp_path / "a.aedat4")
 
 
 def _with_tonic(monkeypatch, kind):

@@ -328,3 +328,16 @@ def test_cifar10_as_jpeg(tmp_path):
     data = load_data("pictures", tmp_path / "few")
     assert (data.input_shape, data.n_classes) == ((3, 32, 32), 10)
     assert len(data.train) + len(data.test) == len(few) > 100
+
+
+@pytest.mark.parametrize("ending", [".png", ".tif"])
+def test_a_picture_of_another_format_starts_no_program(ending, tmp_path, monkeypatch):
+    """Pillow opens any format under any name, and hands EPS to Ghostscript."""
+    started = []
+    monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", lambda *args: started.append(args))
+    path = tmp_path / f"a{ending}"
+    path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 4 4\n%%EndComments\nshowpage\n")
+    assert Image.open(path).format == "EPS"
+    with pytest.raises(FileFormatError, match=r"picture '.*' cannot be read: cannot identify"):
+        read_picture(path)
+    assert not started

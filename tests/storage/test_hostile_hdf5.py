@@ -24,8 +24,8 @@ def _write_any(path):
         file["group/numbers"], file["group/text"] = np.arange(4), "of variable length"
 
 
-def _open(path):
-    with open_checked(path, "test"):
+def _open(path, sequences=False):
+    with open_checked(path, "test", sequences=sequences):
         pass
 
 
@@ -118,3 +118,36 @@ def test_addresses_of_unusual_width(reader):
     file.close()
     with pytest.raises(FileFormatError, match="unusual width; write it again with h5py"):
         read(path)
+
+
+def _sequences(path, **options):
+    with h5py.File(path, "w") as file:
+        made = file.create_dataset("a", (3,), h5py.vlen_dtype("u2"), **options)
+        for i in range(3):
+            made[i] = np.arange(2 + i)
+        return made.id.get_offset()
+
+
+@pytest.mark.parametrize("chunks", [None, (2,)])
+def test_sequences_of_numbers_are_read_where_they_are_asked_for(chunks, tmp_path):
+    _sequences(tmp_path / "x.h5", chunks=chunks)
+    with open_checked(tmp_path / "x.h5", "test", sequences=True) as file:
+        np.testing.assert_array_equal(file["a"][2], [0, 1, 2, 3])
+    with pytest.raises(FileFormatError, match="'/a' .object. is neither numbers nor plain text"):
+        _open(tmp_path / "x.h5")
+    _sequences(tmp_path / "y.h5", chunks=(2,), compression="gzip")
+    with pytest.raises(FileFormatError, match="or packed; write it again with h5repack -f NONE"):
+        _open(tmp_path / "y.h5", sequences=True)
+
+
+@pytest.mark.parametrize("length", [1, 3, 1 << 30])
+def test_a_length_that_is_not_that_of_the_heap_is_refused(length, tmp_path):
+    """HDF5 copies all of the object in the heap into the room that the reference states."""
+    path = tmp_path / "x.h5"
+    offset = _sequences(path)
+    data = bytearray(path.read_bytes())
+    assert int.from_bytes(data[offset : offset + 4], "little") == 2
+    data[offset : offset + 4] = length.to_bytes(4, "little")
+    path.write_bytes(data)
+    with pytest.raises(FileFormatError, match="text of other lengths than the heap at byte"):
+        _open(path, sequences=True)

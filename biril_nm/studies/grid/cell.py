@@ -20,7 +20,7 @@ from biril_nm.hardware_sim import simulate
 from biril_nm.hardware_sim.cost import Activity, estimate_energy
 from biril_nm.hw_graph import LoihiGraph
 from biril_nm.models import BirilNet, build_model
-from biril_nm.storage import atomic_file, read_json
+from biril_nm.storage import atomic_file, read_bytes, read_json
 from biril_nm.studies.adaptation import samples_per_class
 from biril_nm.studies.grid.plan import Method, StudyPlan
 from biril_nm.studies.readout import finetune
@@ -30,6 +30,8 @@ from biril_nm.training.checkpoint import CHECKPOINT
 __all__ = ["Cell", "CellResult", "read_result", "run_cell", "work"]
 
 RESULT, RUN = "result.json", "run"
+MAX_STAMP_BYTES = 64
+MAX_RESULT_BYTES = 16 << 20  # with an accuracy for each epoch
 CALIBRATION = 200  # training samples that show lowering what values occur
 ENERGY_SAMPLES = 200  # test samples whose events are counted
 
@@ -129,7 +131,7 @@ def read_result(folder: Path, plan: StudyPlan, method: Method, seed: int) -> Cel
     if not path.is_file():
         return None
     try:
-        result = CellResult.from_dict(read_json(path))
+        result = CellResult.from_dict(read_json(path, MAX_RESULT_BYTES, follow_links=False))
         if result.digest != plan.digest(method, seed):
             return None
         if (result.method, result.seed) != (method.name, seed) or not _fits(plan, result):
@@ -221,7 +223,7 @@ def _trained(cell: Cell, data: DataSet, digest: str) -> tuple[BirilNet, tuple[fl
     loaders = make_loaders(parts, run.batch_size, run.seed, run.crop_pad, augment=run.augment)
     home = folder / RUN
     stamp = home / "plan"
-    if not stamp.is_file() or stamp.read_text(encoding="utf-8") != digest:
+    if not _is_of(stamp, digest):
         shutil.rmtree(home, ignore_errors=True)
         home.mkdir(parents=True)
         with atomic_file(stamp) as part:
@@ -229,6 +231,14 @@ def _trained(cell: Cell, data: DataSet, digest: str) -> tuple[BirilNet, tuple[fl
     resume = (home / CHECKPOINT).exists()
     history = fit(net, loaders, run.train, out_dir=home, resume=resume, force=not resume)
     return net, tuple(float(r["test_accuracy"]) for r in history.records)
+
+
+def _is_of(stamp: Path, digest: str) -> bool:
+    """Whether a half trained network belongs to the plan; what cannot be read does not."""
+    try:
+        return read_bytes(stamp, MAX_STAMP_BYTES, follow_links=False) == digest.encode()
+    except FileFormatError:
+        return False
 
 
 def _measure(
