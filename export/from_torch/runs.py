@@ -28,6 +28,7 @@ from biril_nm.export.from_torch.signals import (
     State,
 )
 from biril_nm.export.from_torch.steady import (
+    check_notes,
     check_weights,
     counters,
     move_on,
@@ -97,6 +98,7 @@ def _traced(root: nn.Module, samples: Sequence[torch.Tensor], pass_states: bool)
     tracer = Tracer()
     handles = tracer.hooks(layers)
     states = None
+    notes: dict[str, list[str]] = {}
     try:
         with isolated(root):
             stored = stored_weights(layers)
@@ -108,7 +110,7 @@ def _traced(root: nn.Module, samples: Sequence[torch.Tensor], pass_states: bool)
             )
             loops = n_steps > 1
             if not loops:
-                result, states = _more_steps(root, samples, tracer, result, pass_states)
+                result, states = _more_steps(root, samples, tracer, (result, notes), pass_states)
             later = weights_of(layers)
     finally:
         for handle in handles:
@@ -117,19 +119,33 @@ def _traced(root: nn.Module, samples: Sequence[torch.Tensor], pass_states: bool)
     wiring = found.wiring(_exprs(tracer, result), samples)
     check_weights(stored, weights)
     check_weights(weights, later)
+    check_notes(notes)
     layers = dict(root.named_modules())
-    return replace(wiring, layers=layers, takes_states=states is not None, loops=loops)
+    axes = {index: axis for index, (axis, _) in tracer.origins.sliced.items()} if loops else {}
+    return replace(
+        wiring, layers=layers, takes_states=states is not None, loops=loops, time_axes=axes
+    )
 
 
 def _more_steps(
-    root: nn.Module, samples: Sequence[torch.Tensor], tracer: Tracer, result: Any, pass_states: bool
+    root: nn.Module,
+    samples: Sequence[torch.Tensor],
+    tracer: Tracer,
+    first: tuple[Any, dict[str, list[str]]],
+    pass_states: bool,
 ) -> tuple[Any, Any]:
-    """Run the steps behind the first, the last as if much later; its result and the states it was given."""
-    states = None
+    """Run the steps behind the first, the last as if much later; its result and the states it was given.
+
+    ``first`` is the result of the first step, and where to note what is done with counts of steps.
+    """
+    (result, notes), states = first, None
     counted = counters(root, tracer.origins)
     for run in range(1, RUNS):
         states = returned_states(root, samples, result) if pass_states else None
-        moved = move_on(root, counted, counters(root, tracer.origins)) if run == RUNS - 1 else []
+        moved = []
+        if run == RUNS - 1:
+            now = counters(root, tracer.origins)
+            moved = move_on(root, counted, now, notes, tracer.counts)
         try:
             result = _forward(root, samples, tracer, run, states)
         except ConfigError as error:

@@ -6,7 +6,7 @@ the forward counts is moved far on before the last step, as if the network had r
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,10 +14,12 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from biril_nm.errors import UnsupportedNodeError, bullet_list
+from biril_nm.export.from_torch.counting import CountedTensor, counted
 from biril_nm.export.from_torch.origins import Origins
 from biril_nm.export.from_torch.registry import kind_of, state_names
 
 __all__ = [
+    "check_notes",
     "check_weights",
     "counters",
     "move_on",
@@ -94,12 +96,16 @@ def _same(one: torch.Tensor, other: torch.Tensor) -> bool:
 
 
 def counters(root: nn.Module, origins: Origins) -> dict[Counter, float]:
-    """Numbers that the user's own modules hold, plain ones and tensors of one number without a signal."""
+    """Numbers that the user's own modules hold, plain ones and tensors of one number without a signal.
+
+    Plain ones also in lists, dicts and objects that are attributes.
+    """
     found: dict[Counter, float] = {}
     for path, module in root.named_modules():
         if kind_of(module) is not None:
             continue
-        for name, value in (*vars(module).items(), *module.named_buffers(recurse=False)):
+        for name, holder, key in _places(module):
+            value = holder[key]
             if isinstance(value, torch.Tensor):
                 if value.numel() == 1 and not value.is_complex() and origins.expr(value) is None:
                     found[path, name] = float(value)
@@ -108,16 +114,69 @@ def counters(root: nn.Module, origins: Origins) -> dict[Counter, float]:
     return found
 
 
-def move_on(
-    root: nn.Module, before: Mapping[Counter, float], after: Mapping[Counter, float]
-) -> list[str]:
-    """Move what was counted between two steps far on; the names of it."""
-    moved = []
-    for path, name in before.keys() & after.keys():
-        if before[path, name] == after[path, name]:
+def _places(module: nn.Module) -> Iterator[tuple[str, Any, Any]]:
+    """(name, container, key) of all values that a module of the user holds."""
+    own = vars(module)
+    for name in own.keys() - vars(nn.Module()).keys():
+        yield name, own, name
+        inner = own[name]
+        if isinstance(inner, (nn.Module, torch.Tensor)) or not isinstance(name, str):
             continue
-        module = root.get_submodule(path)
-        value: Any = getattr(module, name)
-        setattr(module, name, value + LATER)
-        moved.append(f"{path}.{name}" if path else name)
+        if not isinstance(inner, (dict, list)):
+            inner = getattr(inner, "__dict__", ())
+        if isinstance(inner, dict):
+            yield from ((f"{name}[{key!r}]", inner, key) for key in list(inner))
+        elif isinstance(inner, list):
+            yield from ((f"{name}[{i}]", inner, i) for i in range(len(inner)))
+    buffers = module._buffers
+    yield from ((name, buffers, name) for name in buffers)
+
+
+def move_on(
+    root: nn.Module,
+    before: Mapping[Counter, float],
+    after: Mapping[Counter, float],
+    notes: dict[str, list[str]],
+    counts: dict[int, CountedTensor],
+) -> list[str]:
+    """Move what was counted between two steps far on; the names of it.
+
+    What the forward does with it that may change later goes into ``notes``, by name; tensors are added to
+    ``counts``, which the tracer looks at.
+    """
+    moved = []
+    changed = {key for key in before.keys() & after.keys() if before[key] != after[key]}
+    for path in {path for path, _ in changed}:
+        for name, holder, key in _places(root.get_submodule(path)):
+            if (path, name) not in changed:
+                continue
+            where, value = f"{path}.{name}" if path else name, holder[key]
+            slope = after[path, name] - before[path, name]
+            later = value + (LATER if slope > 0 else -LATER)
+            noted = notes.setdefault(where, [])
+            if isinstance(value, torch.Tensor):
+                counts[id(later)] = CountedTensor(later, float(value), slope, noted)
+            else:
+                later = counted(later, value, slope, noted)
+            holder[key] = later
+            moved.append(where)
     return sorted(moved)
+
+
+def check_notes(notes: Mapping[str, Sequence[str]]) -> None:
+    """Refuse a forward that will do something else at a step that was not traced.
+
+    Raises:
+        UnsupportedNodeError: it does; all counts are listed.
+    """
+    found = [
+        f"'{name}': {', '.join(dict.fromkeys(texts))}" for name, texts in notes.items() if texts
+    ]
+    if found:
+        raise UnsupportedNodeError(
+            bullet_list(
+                "the forward counts its steps and looks at the count, so that later steps may differ; "
+                "expected the same at every step. Take out what depends on the step:",
+                found,
+            )
+        )

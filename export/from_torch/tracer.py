@@ -20,6 +20,7 @@ from torch.overrides import TorchFunctionMode
 from biril_nm.arrays import Shape
 from biril_nm.errors import UnsupportedNodeError
 from biril_nm.export.from_torch.call import Tracked
+from biril_nm.export.from_torch.counting import CountedTensor, follow_count
 from biril_nm.export.from_torch.kinds import LayerKind
 from biril_nm.export.from_torch.linear_functions import followed, is_linear
 from biril_nm.export.from_torch.maxima import MAXIMA, largest, maximum
@@ -68,11 +69,13 @@ class Tracer(TorchFunctionMode):  # type: ignore[misc]
         origins: what the tensors stand for.
         calls: layer -> its uses.
         entered: layers that were called, also if they failed; the last one at the end.
+        counts: tensors that count steps, by id.
     """
 
     origins: Origins = field(default_factory=Origins)
     calls: dict[str, list[Call]] = field(default_factory=dict)
     entered: dict[str, None] = field(default_factory=dict)
+    counts: dict[int, CountedTensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -97,7 +100,8 @@ class Tracer(TorchFunctionMode):  # type: ignore[misc]
             name = str(getattr(getattr(func, "__self__", None), "__name__", name))
         tensors = [v for v in tensors_in((args, kwargs)) if self.origins.expr(v) is not None]
         if not tensors:
-            return func(*args, **kwargs)
+            result = func(*args, **kwargs)
+            return follow_count(self.counts, name, args, result) if self.counts else result
         if name in READS_VALUES:
             raise UnsupportedNodeError(
                 f"the forward reads values of a signal ('{name}'), so that what it computes depends on the "

@@ -43,6 +43,7 @@ from biril_nm.export.from_torch.maps import with_flat_inputs
 from biril_nm.export.from_torch.module import check_module, resting_copy, unwrapped
 from biril_nm.export.from_torch.registry import kind_of
 from biril_nm.export.from_torch.runs import trace_network
+from biril_nm.export.from_torch.sizes import check_sizes
 from biril_nm.export.from_torch.wiring import Wiring
 from biril_nm.export.nir_nodes.coding import with_coding
 from biril_nm.export.nir_nodes.decision import DECISION
@@ -100,9 +101,15 @@ def to_nir(
             f"{type(root).__name__} is a single layer; expected a network that ends in neurons. Wrap it in "
             f"one"
         )
-    wiring = _wiring(root, samples)
-    builder = GraphBuilder(wiring, dt_s, list(inspect.signature(root.forward).parameters))
-    nodes, edges = builder.build()
+    wiring, samples = _wiring(root, samples)
+    arguments = list(inspect.signature(root.forward).parameters)
+
+    def build(found: Wiring) -> tuple[dict[str, Any], list[tuple[str, str]]]:
+        return GraphBuilder(found, dt_s, arguments).build()
+
+    nodes, edges = build(wiring)
+    if own is None:
+        check_sizes(root, samples, wiring, build, (nodes, edges))
     nodes, edges = with_flat_inputs(*typed(*fold_batchnorm(nodes, edges)))
     _refuse_infinite(nodes)
     graph = nir.NIRGraph(
@@ -118,16 +125,17 @@ def to_nir(
     return graph if chosen is None else with_coding(graph, chosen)
 
 
-def _wiring(root: nn.Module, samples: list[torch.Tensor]) -> Wiring:
-    """A batch of one hides what mixes samples, so two are run where the network takes them."""
+def _wiring(root: nn.Module, samples: list[torch.Tensor]) -> tuple[Wiring, list[torch.Tensor]]:
+    """The wiring, and what showed it: a batch of one hides what mixes samples, so two are tried first."""
     if all(len(sample) == 1 for sample in samples):
+        doubled = [torch.cat([sample, sample]) for sample in samples]
         try:
-            found = trace_network(root, [torch.cat([sample, sample]) for sample in samples])
+            found = trace_network(root, doubled)
             if not found.loops:  # else the first dimension is time
-                return found
+                return found, doubled
         except ConfigError:  # it takes the given shape only
             pass
-    return trace_network(root, samples)
+    return trace_network(root, samples), samples
 
 
 def _root(module: Any, sample_input: Any) -> tuple[nn.Module, list[torch.Tensor], Coding | None]:

@@ -66,6 +66,7 @@ class Wiring:
         layers: all modules of the copy that was run.
         takes_states: whether each step was given the states that the one before returned.
         loops: whether the forward loops over time itself.
+        time_axes: input -> dimension of time, where it does.
     """
 
     sources: Mapping[str, Expr]
@@ -77,6 +78,7 @@ class Wiring:
     layers: Mapping[str, nn.Module] = field(default_factory=dict)
     takes_states: bool = False
     loops: bool = False
+    time_axes: Mapping[int, int] = field(default_factory=dict)
 
 
 class ForgetfulStepError(UnsupportedNodeError):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import snntorch as snn
@@ -124,3 +126,97 @@ def test_a_method_that_was_replaced_on_one_neuron_is_refused(method):
     setattr(net[1], method, lambda *values: values[0])
     with pytest.raises(UnsupportedNodeError, match=f"'1' .* replaces {method} of Leaky"):
         to_nir(net, TWO)
+
+
+LATE_RULES = {
+    "every hundredth": lambda x, t: x * (2 if t % 100 == 0 else 1),
+    "once": lambda x, t: x * (2 if t == 50 else 1),
+    "a while": lambda x, t: x * (2 if 50 < t <= 60 else 1),
+    "bits": lambda x, t: x * (2 if t & 64 else 1),
+    "half": lambda x, t: x * (2 if (t / 100) == 7 else 1),
+    "rounded": lambda x, t: x * (2 if int(t / 100) == 7 else 1),
+    "very late": lambda x, t: x * (2 if t > 10**9 else 1),
+    "from the end": lambda x, t: x * (2 if 1000 - t < 0 else 1) if t < 10 else x,
+}
+
+
+@pytest.mark.parametrize("count", [0, 0.0, torch.tensor(0), torch.zeros(1)])
+@pytest.mark.parametrize("rule", list(LATE_RULES))
+def test_a_forward_that_asks_for_a_later_step_is_refused(rule, count):
+    if rule == "bits" and torch.as_tensor(count).is_floating_point():
+        pytest.skip("floats have no bits")
+    with pytest.raises(UnsupportedNodeError, match=r"looks at the count.*\n  - 't': |from step to"):
+        to_nir(Counts(LATE_RULES[rule], count), TWO)
+
+
+@pytest.mark.parametrize(
+    "harmless",
+    [
+        lambda x, t: [x, x][t < 2],
+        lambda x, t: [x, x][t == 1],
+        lambda x, t: [2 * x, x][2 * t - 1 > 0],
+        lambda x, t: next(x for _ in str(t + 1)),
+    ],
+)
+def test_a_count_that_has_passed_what_it_is_compared_with_is_no_reason(harmless):
+    to_nir(Counts(harmless), TWO)
+
+
+class CountsElsewhere(nn.Module):
+    """Counts in a list, a dict or an object."""
+
+    def __init__(self, kind) -> None:
+        super().__init__()
+        self.net, self.kind = small_net(), kind
+        self.steps = {"list": [0], "dict": {"t": 0}, "object": SimpleNamespace(t=0)}[kind]
+
+    def forward(self, x):
+        held = vars(self.steps) if self.kind == "object" else self.steps
+        key = 0 if self.kind == "list" else "t"
+        held[key] += 1
+        return self.net(x * (2 if held[key] % 100 == 0 else 1))
+
+
+@pytest.mark.parametrize("kind", ["list", "dict", "object"])
+def test_a_count_inside_of_an_attribute_is_found(kind):
+    with pytest.raises(UnsupportedNodeError, match=r"looks at the count.*\n  - 'steps\["):
+        to_nir(CountsElsewhere(kind), TWO)
+
+
+SIZE_RULES = {
+    "one": lambda x: x * (2 if len(x) == 1 else 1),
+    "even": lambda x: x * (2 if len(x) % 2 == 0 else 1),
+    "many": lambda x: x * (2 if len(x) > 2 else 1),
+    "order": lambda x: x.flip(1) if len(x) == 1 else x,
+}
+
+
+@pytest.mark.parametrize("given", [ONE, TWO, torch.zeros(5, 4)])
+@pytest.mark.parametrize("rule", list(SIZE_RULES))
+def test_a_forward_that_branches_on_the_number_of_samples_is_refused(rule, given):
+    with pytest.raises(UnsupportedNodeError, match="something else with an input of shape"):
+        to_nir(Between(SIZE_RULES[rule]), given)
+
+
+class Loops(nn.Module):
+    """A loop over time, and what it does with the input."""
+
+    def __init__(self, change) -> None:
+        super().__init__()
+        self.net, self.change = small_net(), change
+
+    def forward(self, x):
+        return torch.stack([self.net(self.change(x, t)) for t in range(len(x))])
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_a_loop_that_branches_on_samples_or_later_steps_is_refused(batch):
+    sample = torch.zeros(4, batch, 4)
+    to_nir(Loops(lambda x, t: x[t]), sample)
+    for rule in (
+        lambda x, t: x[t] * (2 if x.shape[1] == 1 else 1),
+        lambda x, t: x[t] * (2 if t > 4 else 1),
+        lambda x, t: x[t] * (2 if len(x) > 6 else 1),
+    ):
+        with pytest.raises(UnsupportedNodeError, match="something else with an input of shape"):
+            to_nir(Loops(rule), sample)
