@@ -6,8 +6,8 @@ import argparse
 import secrets
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from pathlib import Path
+from queue import SimpleQueue
 
 from tests.fuzz.driver import Result, Worker, fuzz
 from tests.fuzz.readers import READERS
@@ -28,9 +28,16 @@ def main() -> int:
     names = args.reader or list(READERS)
     print(f"seed {seed}, {args.inputs} inputs for each of {len(names)} readers", flush=True)
 
+    workers: SimpleQueue[Worker] = SimpleQueue()
+    for _ in range(args.jobs):
+        workers.put(Worker())
+
     def one(name: str) -> Result:
-        with closing(Worker()) as worker:
+        worker = workers.get()
+        try:
             return fuzz(worker, name, seed, args.inputs, args.first, args.save)
+        finally:
+            workers.put(worker)
 
     failed = total = 0
     with ThreadPoolExecutor(args.jobs) as pool:
@@ -43,6 +50,8 @@ def main() -> int:
                 )
             failed += len(result.failures)
             total += sum(result.counts.values())
+    while not workers.empty():
+        workers.get().close()
     print(f"{total} inputs, {failed} ended in neither acceptance nor an error of ours")
     return int(failed > 0)
 

@@ -37,6 +37,12 @@ SHAPES = (
     "()", "(0,)", "(1,)", "(-1,)", "(-1, 1, 6)", "(9999999999999,)", "(4611686018427387904, 4)", "(2, 0, 9)",
     "(True,)", "3", "(3.0,)", "(None,)", "(1, 1, 1, 1, 1, 1)", f"({'1,' * 80})", "(1 << 40,)", "(3, 4)",
 )  # fmt: skip
+RECORD_CHANGES = (
+    ("'x'", "'y'"), ("'x'", "''"), ("'t'", "'t' * 9"), ("'p'", "'p', (2,)"), ("[", "[[" * 99), ("[", ""),
+    ("(40,)", "(99999999,)"), ("(40,)", "(-1,)"), ("(40,)", "(2, 20)"), ("(40,)", "()"),
+    ("'x'", "'" + "x" * 99 + "'"),
+    ("('x'", "('z', '<i4'), " * 99 + "('x'"), ("'x'", "(1, 'x')"), ("False", "True"), ("'y'", "'[/red]'"),
+)  # fmt: skip
 NUMBERS = (
     0,
     1,
@@ -208,6 +214,23 @@ def damage_npy(data: bytes, random: Random) -> bytes:
     stream = io.BytesIO()
     np.save(stream, _other_values(array, random) if kind < 0.8 else _other_shape(array, random))
     return stream.getvalue()
+
+
+def damage_records(data: bytes, random: Random) -> bytes:
+    """Other fields of records; what :func:`damage_npy` does to other arrays."""
+    if b"[(" not in data[:200] or random.random() < 0.3:
+        return damage_npy(data, random)
+    head, end, body = data.partition(b"\n")
+    text = head[10:].decode("latin-1")
+    kinds = re.findall(r"'[<>|][a-zV]+\d+'", text)
+    for _ in range(int(random.integers(1, 4))):
+        if random.random() < 0.6 and kinds:
+            text = text.replace(pick(random, kinds), pick(random, DESCRS), 1)
+        else:
+            old, new = pick(random, RECORD_CHANGES)
+            text = text.replace(old, new, 1)
+    length = len(text).to_bytes(2, "little") if len(text) < 1 << 16 else b"\xff\xff"
+    return head[:8] + length + text.encode("latin-1", "replace") + end + body
 
 
 def _with_field(text: str, field: str, value: str) -> str:

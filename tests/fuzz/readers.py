@@ -1,96 +1,34 @@
-"""Every reader of files: a sample of what it reads, the ways to damage one, and how to read it."""
+"""Readers of networks, recordings and what a run leaves."""
 
 from __future__ import annotations
 
-import gzip
-import io
-import os
 import shutil
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tests.fuzz.hdf5 import damage_hdf5
+from tests.fuzz.data_readers import read_images
 from tests.fuzz.mutate import (
-    Random,
     damage_bytes,
     damage_json,
     damage_lines,
     damage_npy,
     damage_toml,
     damage_zip,
-    pick,
 )
+from tests.fuzz.registry import OLD, READERS, golden, hdf5_file, in_place, one_of, reader
+from tests.fuzz.training_readers import read_weights
 
-GOLDEN = Path(__file__).parent.parent / "golden"
-OLD = GOLDEN / "v0_1_0"
-BYTES_SHARE = 0.3
+__all__ = ["READERS", "read_images", "read_weights"]  # importing a module registers its readers
+
 SMALL = 10_000  # neurons of a graph that is simulated
-
-Damage = Callable[[bytes, Random], bytes]
-
-
-@dataclass(frozen=True)
-class Reader:
-    """A kind of file.
-
-    Attributes:
-        name: how the file is called, its ending included.
-        samples: writes good files or folders into a folder and returns them.
-        damage: changes one, in place.
-        read: reads one and uses what it holds.
-    """
-
-    name: str
-    samples: Callable[[Path], list[Path]]
-    damage: Callable[[Path, Random], None]
-    read: Callable[[Path], object]
-
-
-READERS: dict[str, Reader] = {}
-
-
-def _golden(*names: str) -> Callable[[Path], list[Path]]:
-    return lambda folder: [GOLDEN / name for name in names]
-
-
-def in_place(damage: Damage) -> Callable[[Path, Random], None]:
-    """Damage to the structure of a file, or to its bytes."""
-
-    def change(path: Path, random: Random) -> None:
-        how = damage_bytes if random.random() < BYTES_SHARE else damage
-        path.write_bytes(how(path.read_bytes(), random))
-
-    return change
-
-
-def reader(
-    key: str,
-    name: str,
-    samples: Callable[[Path], list[Path]],
-    damage: Callable[[Path, Random], None],
-) -> Callable[[Callable[[Path], object]], Callable[[Path], object]]:
-    def register(read: Callable[[Path], object]) -> Callable[[Path], object]:
-        READERS[key] = Reader(name, samples, damage, read)
-        return read
-
-    return register
 
 
 # --- networks -----------------------------------------------------------------------------------
 
 
-def _hdf5(path: Path, random: Random) -> None:
-    if random.random() < BYTES_SHARE:
-        path.write_bytes(damage_bytes(path.read_bytes(), random))
-    else:
-        damage_hdf5(path, random)
-
-
-@reader("nir", "x.nir", _golden("v0_1_0/chain.nir", "norse_mlp.nir", "sinabs_conv.nir"), _hdf5)
+@reader("nir", "x.nir", golden("v0_1_0/chain.nir", "norse_mlp.nir", "sinabs_conv.nir"), hdf5_file)
 def read_nir_file(path: Path) -> object:
     from biril_nm.errors import ConfigError, UnsupportedNodeError
     from biril_nm.export import lower
@@ -103,7 +41,7 @@ def read_nir_file(path: Path) -> object:
         return lower(graph, dt_s=1e-6, reset="zero").summary()
 
 
-@reader("netx", "x.net", _golden("v0_1_0/chain.net"), _hdf5)
+@reader("netx", "x.net", golden("v0_1_0/chain.net"), hdf5_file)
 def read_netx_file(path: Path) -> object:
     from biril_nm.export import read_netx
 
@@ -113,7 +51,7 @@ def read_netx_file(path: Path) -> object:
 @reader(
     "loihi",
     "x.loihi.npz",
-    _golden("v0_1_0/every_kind.loihi.npz", "v0_1_0/chain.loihi.npz", "v0_1_0/lowered.loihi.npz"),
+    golden("v0_1_0/every_kind.loihi.npz", "v0_1_0/chain.loihi.npz", "v0_1_0/lowered.loihi.npz"),
     in_place(damage_zip),
 )
 def read_graph(path: Path) -> object:
@@ -172,7 +110,7 @@ def read_checkpoint_file(path: Path) -> object:
 # --- text ---------------------------------------------------------------------------------------
 
 
-@reader("config", "config.toml", _golden("v0_1_0/run/config.toml"), in_place(damage_toml))
+@reader("config", "config.toml", golden("v0_1_0/run/config.toml"), in_place(damage_toml))
 def read_config(path: Path) -> object:
     from biril_nm.training.run_config import RunConfig
 
@@ -180,8 +118,8 @@ def read_config(path: Path) -> object:
     return run.to_toml()
 
 
-@reader("rule_toml", "rule.toml", _golden("v0_1_0/rule.toml"), in_place(damage_toml))
-@reader("rule_json", "rule.json", _golden("v0_1_0/rule.json"), in_place(damage_json))
+@reader("rule_toml", "rule.toml", golden("v0_1_0/rule.toml"), in_place(damage_toml))
+@reader("rule_json", "rule.json", golden("v0_1_0/rule.json"), in_place(damage_json))
 def read_rule_file(path: Path) -> object:
     from biril_nm.hw_graph.plastic import read_rule
 
@@ -194,34 +132,7 @@ def _run_folder(folder: Path) -> list[Path]:
     return [folder / "run"]
 
 
-def _one_of(**damages: Damage) -> Callable[[Path, Random], None]:
-    """Damage one file of a folder: its content, or its kind."""
-
-    def change(folder: Path, random: Random) -> None:
-        ending = pick(random, list(damages))
-        found = sorted(path for path in folder.glob(f"*.{ending}"))
-        if found:
-            path = pick(random, found)
-            if random.random() < 0.15:
-                _other_kind(path, random)
-            else:
-                in_place(damages[ending])(path, random)
-
-    return change
-
-
-def _other_kind(path: Path, random: Random) -> None:
-    path.unlink()
-    kind = pick(random, ("fifo", "link", "device", "folder", "loop", "none"))
-    if kind == "fifo":
-        os.mkfifo(path)
-    elif kind == "folder":
-        path.mkdir()
-    elif kind != "none":
-        path.symlink_to({"link": "/etc/hostname", "device": "/dev/zero", "loop": path.name}[kind])
-
-
-@reader("run_folder", "run", _run_folder, _one_of(jsonl=damage_lines, png=damage_bytes))
+@reader("run_folder", "run", _run_folder, one_of(jsonl=damage_lines, png=damage_bytes))
 def read_run_folder(path: Path) -> object:
     from biril_nm.export.report.page import read_curves, read_epochs
 
@@ -256,14 +167,14 @@ def read_spikes_file(path: Path) -> object:
 @reader(
     "recording",
     "x.npz",
-    _golden("v0_1_0/trace.npz", "v0_1_0/learning_trace.npz"),
+    golden("v0_1_0/trace.npz", "v0_1_0/learning_trace.npz"),
     in_place(damage_zip),
 )
 @reader(
     "recording_folder",
     "trace",
-    _golden("v0_1_0/trace"),
-    _one_of(json=damage_json, npy=damage_npy),
+    golden("v0_1_0/trace"),
+    one_of(json=damage_json, npy=damage_npy),
 )
 def read_recording(path: Path) -> object:
     from biril_nm.recording import Recording
@@ -291,26 +202,3 @@ def read_bundle(path: Path) -> object:
         return run_lava.load_network(path)
     except run_lava.InputError as error:
         raise FileFormatError(str(error)) from error
-
-
-# --- data sets ----------------------------------------------------------------------------------
-
-
-def _idx(folder: Path) -> list[Path]:
-    images = bytes.fromhex("00000803 00000003 0000001c 0000001c") + bytes(3 * 28 * 28)
-    (folder / "x.gz").write_bytes(gzip.compress(images, mtime=0))
-    return [folder / "x.gz"]
-
-
-def _damage_gzip(data: bytes, random: Random) -> bytes:
-    stream = io.BytesIO()
-    with gzip.GzipFile(fileobj=stream, mode="wb", mtime=0) as packed:
-        packed.write(damage_bytes(gzip.decompress(data), random))
-    return stream.getvalue()
-
-
-@reader("idx", "x.gz", _idx, in_place(_damage_gzip))
-def read_images(path: Path) -> object:
-    from biril_nm.data.mnist import read_idx
-
-    return read_idx(path, 2051, (3, 28, 28))

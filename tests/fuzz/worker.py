@@ -21,7 +21,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.fuzz.readers import READERS, Reader
+from tests.fuzz.readers import READERS
+from tests.fuzz.registry import Reader
 
 CPU_SECONDS = 20
 START_CPU_SECONDS = 900  # kernels may have to be compiled
