@@ -20,11 +20,12 @@ from biril_nm.errors import FileFormatError
 from biril_nm.hw_graph import Dense, Input, LoihiGraph, Neurons, Output
 from biril_nm.models import load
 from biril_nm.recording import Recording
-from biril_nm.storage import read_json_lines
+from biril_nm.storage import read_json, read_json_lines
 from biril_nm.training.run_config import RunConfig
 from tests.support.killable import Commands, Ending
 
 SEED = int(os.environ.get("BIRIL_KILL_SEED", "0"))
+FEW_KILLS = int(os.environ.get("BIRIL_KILLS", "20"))  # of what takes longer
 KILLS = [2, pytest.param(50, marks=pytest.mark.slow)]
 NET = ["train", "--model", "mlp", "--schedule", "B", "--steps", "2"]
 TRAIN = [*NET, "--epochs", "3", "--batch-size", "300", "--out"]
@@ -115,6 +116,74 @@ def test_a_killed_training_resumes_to_the_same_weights(n_kills, commands, traine
     print(f"{killed} killed, {early} before and {late} after the first epoch")
     assert killed >= n_kills * 0.5
     assert n_kills < 50 or (early > 5 and late > 5)
+
+
+@pytest.mark.slow
+def test_a_killed_training_on_integers_resumes_to_the_same_graph(commands, trained):
+    words = ["train", "--from", "whole/model.pt", "--integers", "4", "--epochs", "3"]
+    words += ["--batch-size", "300", "--out"]
+    whole = commands.run([*words, "integers"])
+    assert whole.code == 0 and whole.events > 20, whole.errors
+    wanted = LoihiGraph.load(commands.folder / "integers" / "model.loihi.npz")
+    killed = 0
+    for i, draw in enumerate(randoms("integers", FEW_KILLS)):
+        run = commands.folder / f"integers.{i}"
+        for _ in range(draw.randint(1, 3)):
+            again = (run / "config.toml").exists()
+            resumed = ["train", "--resume", "--out", run.name]
+            ending = kill(commands, resumed if again else [*words, run.name], whole, draw, i)
+            killed += ending.code == -signal.SIGKILL
+        last = resumed if (run / "config.toml").exists() else [*words, run.name]
+        ending = commands.run(last)
+        assert ending.code == 0, (i, ending.errors)
+        assert LoihiGraph.load(run / "model.loihi.npz") == wanted, i
+        assert not {name for name in clean(run) if name.endswith(".part")}
+    assert killed >= FEW_KILLS * 0.5
+
+
+STUDY = """
+name = "small"
+dataset = "digits"
+model = "mlp"
+seeds = [0]
+epochs = 2
+n_train = 96
+n_validation = 40
+n_test = 60
+bits = [8]
+per_class = 1
+methods = [{name = "two", schedule = "BS", train = {plastic = "last"}}, {name = "plain", schedule = "B"}]
+run = {net = {hidden = [16]}, batch_size = 32}
+"""
+
+
+def results(study: Path) -> dict[str, object]:
+    """All that the cells have measured, but for what a clock says."""
+    files = sorted(study.glob("cells/*/result.json"))
+    return {file.parent.name: {**read_json(file), "seconds": 0} for file in files}
+
+
+@pytest.mark.slow
+def test_a_killed_study_resumes_to_the_same_results(commands):
+    (commands.folder / "small.toml").write_text(STUDY)
+    words = ["study", "small.toml", "--out"]
+    whole = commands.run([*words, "study"])
+    assert whole.code == 0 and whole.events > 20, whole.errors
+    wanted = results(commands.folder / "study")
+    assert set(wanted) == {"two-0", "plain-0"}
+    killed = 0
+    for i, draw in enumerate(randoms("study", FEW_KILLS)):
+        study = commands.folder / f"study.{i}"
+        for _ in range(draw.randint(1, 3)):
+            more = ["--resume"] if (study / "study.toml").exists() else []
+            killed += kill(commands, [*words, study.name, *more], whole, draw, i).code < 0
+            assert results(study).items() <= wanted.items()
+        more = ["--resume"] if (study / "study.toml").exists() else []
+        ending = commands.run([*words, study.name, *more])
+        assert ending.code == 0, (i, ending.errors)
+        assert results(study) == wanted, i
+        assert not list(study.glob("cells/*/run"))
+    assert killed >= FEW_KILLS * 0.5
 
 
 @pytest.mark.parametrize("n_kills", KILLS)
