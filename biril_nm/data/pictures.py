@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -99,11 +100,14 @@ def read_picture(path: Path, colour: str = "rgb", side: int = 0) -> NDArray[np.u
 
     Raises:
         FileFormatError: no regular file, no picture, too large, transparent, or not of 8 bits.
+        ConfigError: a side of more pixels than a picture may have.
         MissingDependencyError: Pillow is not installed.
     """
     library("PIL", f"read picture '{path}'")
     from PIL import Image
 
+    if side * side > MAX_PIXELS:
+        raise ConfigError(f"side is {side}; expected at most {math.isqrt(MAX_PIXELS)}, or 0")
     with open_regular(path) as stream, warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:

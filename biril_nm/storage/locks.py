@@ -12,6 +12,7 @@ import logging
 import os
 import shlex
 import socket
+import stat
 import sys
 import time
 from collections.abc import Iterator
@@ -77,10 +78,15 @@ def locked(lock_file: Path, what: str, wait_s: float = 0.0) -> Iterator[bool]:
     import filelock  # here, because it takes longer to import than most files to write
 
     try:  # filelock waits for a folder that takes no files
-        os.close(os.open(lock_file, CREATE, 0o644))
+        handle = os.open(lock_file, CREATE, 0o644)
+        regular = stat.S_ISREG(os.fstat(handle).st_mode)
+        os.close(handle)
     except OSError as error:
         if error.errno in NO_PLACE:
             raise no_place(what, error) from error
+        regular = True  # what is wrong with it comes out below
+    if not regular:
+        raise StorageError(f"{what} cannot be locked: '{lock_file}' is no regular file. Remove it")
     lock = filelock.FileLock(str(lock_file), timeout=wait_s, fallback_to_soft=False)
     try:
         lock.acquire()

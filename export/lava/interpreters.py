@@ -7,7 +7,6 @@ that ``biril lava-env`` has made and remembered.
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
 import subprocess
 import sys
@@ -20,7 +19,7 @@ from pathlib import Path
 import platformdirs
 
 from biril_nm.errors import BirilError, ConfigError, MissingDependencyError
-from biril_nm.storage import atomic_file, read_bytes
+from biril_nm.storage import atomic_file, parse_json, read_bytes
 
 __all__ = [
     "LAVA_COMMAND",
@@ -129,11 +128,18 @@ def probe(path: str) -> Interpreter:
                 env=clean_environment(),
                 cwd=empty,
             )
-        found = json.loads(done.stdout)
+        found = parse_json(done.stdout, f"what '{path}' says")
         return Interpreter(
             str(where.absolute()), str(found["python"]), str(found["numpy"]), str(found["lava"])
         )
-    except (OSError, ValueError, KeyError, TypeError, subprocess.TimeoutExpired) as error:
+    except (
+        BirilError,
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        subprocess.TimeoutExpired,
+    ) as error:
         reason = (
             (done.stderr.strip().splitlines() or [""])[-1] if "done" in locals() else str(error)
         )

@@ -341,3 +341,8 @@ def test_a_picture_of_another_format_starts_no_program(ending, tmp_path, monkeyp
     with pytest.raises(FileFormatError, match=r"picture '.*' cannot be read: cannot identify"):
         read_picture(path)
     assert not started
+
+
+def test_a_side_that_no_memory_holds_is_refused(root):
+    with pytest.raises(ConfigError, match="side is 1048576; expected at most 8192, or 0"):
+        load_data("pictures:side=1048576", root)

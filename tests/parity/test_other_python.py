@@ -99,6 +99,14 @@ def test_a_python_without_lava_is_named(text, message, monkeypatch):
     assert message in str(get_engine("lava").why_not())
 
 
+def test_what_a_program_answers_is_bounded(tmp_path):
+    program = tmp_path / "python"
+    program.write_text("#!/bin/sh\nhead -c 100000 /dev/zero | tr '\\0' '['\n")
+    program.chmod(0o755)
+    with pytest.raises(ConfigError, match="does not have lava-nc and numpy"):
+        interpreters.probe(str(program))
+
+
 def test_what_was_remembered_is_used_and_may_be_gone(nowhere, tmp_path):
     with pytest.raises(MissingDependencyError, match="package 'lava' is needed"):
         interpreters.find_interpreter()

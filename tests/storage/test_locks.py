@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from biril_nm.errors import OutputInUseError
+from biril_nm.errors import OutputInUseError, StorageError
 from biril_nm.storage import atomic_directory, atomic_file, lock_folder
 from biril_nm.storage import paths as storage_paths
 from biril_nm.storage.locks import LOCK, locked
@@ -210,3 +211,11 @@ def test_folders_are_locked_from_inside(tmp_path):
     with lock_folder(tmp_path / "a" / "b") as folder:
         assert names(folder) == [LOCK]
     assert names(tmp_path / "a" / "b") == []
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes are POSIX")
+def test_a_lock_that_is_no_file_is_refused(tmp_path):
+    os.mkfifo(tmp_path / LOCK)
+    expected = pytest.raises(StorageError, match="is no regular file. Remove it")
+    with expected, lock_folder(tmp_path):
+        pass

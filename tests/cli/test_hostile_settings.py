@@ -1,0 +1,53 @@
+"""Settings in files that ask for the impossible: one error of ours, before memory or time is taken."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.command_line import biril, refused
+
+TRAIN = {
+    "nan": ("[train]\nlr = nan", "number nan"),
+    "epochs": ("[train]\nepochs = 9223372036854775807", "epochs is 9223372036854775807"),
+    "schedule": ('[train]\nschedule = "%s"' % ("S" * 90_000), "schedule is 'SSSS"),
+    "ratio": ('[train]\nschedule = "9999999:9999999:9999999"', "schedule is '9999999:"),
+    "width": ("[net]\nchannels = [1000000000, 1000000000]", "channels is (1000000000"),
+    "device": ('parent = "/dev/zero"', "'/dev/zero' is a device"),
+    "dataset": ('dataset = "pictures:side=99999999"', "option side is '99999999'"),
+    "deep": ("a." * 2000 + "a = 1", "nests deeper than 64 levels"),
+    "crop": ("crop_pad = 1000000000", "crop_pad is 1000000000"),
+    "augment": ('augment = ["crop:99999999"]', "augment is 'crop:99999999'"),
+}
+METHOD = 'name = "x"\nmethods = [{name = "a", schedule = "B"}]\n'
+STUDY = {
+    "seeds": (METHOD + f"seeds = {list(range(20_000))}", "20000 seeds; expected 10000 cells"),
+    "name": (
+        'name = "x"\nmethods = [{name = "../a", schedule = "B"}]',
+        "name of a method is '../a'",
+    ),
+    "methods": ('name = "x"\nmethods = 5', "the study is damaged"),
+    "bits": (METHOD + "bits = [9223372036854775807]", "bits are (9223372036854775807,)"),
+    "shift": (METHOD + 'shifts = ["[/red]"]', "shift '[/red]' is unknown"),
+    "date": (METHOD + "run = 1979-05-27", "holds a date"),
+    "samples": (METHOD + "n_train = 9223372036854775807", "n_train is 9223372036854775807"),
+    "train": (
+        'name = "x"\nmethods = [{name = "a", schedule = "B", train = {epochs = 3}}]',
+        "holds schedule, epochs or seed",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TRAIN)
+def test_settings_of_a_training(name, tmp_path):
+    text, message = TRAIN[name]
+    (tmp_path / "x.toml").write_text(text)
+    refused(biril("train", tmp_path / "x.toml", "--out", tmp_path / "out"), message)
+    assert not list(tmp_path.glob("out/*.pt"))
+
+
+@pytest.mark.parametrize("name", STUDY)
+def test_settings_of_a_study(name, tmp_path):
+    text, message = STUDY[name]
+    (tmp_path / "x.toml").write_text(text)
+    refused(biril("study", tmp_path / "x.toml", "--out", tmp_path / "out"), message)
+    assert not list(tmp_path.glob("out/cells/*"))
