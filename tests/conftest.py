@@ -5,6 +5,7 @@ On Python 3.10 a missing Lava is a failure, not a skip.
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import os
 import subprocess
@@ -19,15 +20,18 @@ from tests.support.warm_kernels import compile_kernels
 # One thread for torch and NumPy, before anything imports them: the networks here are so small that threads
 # mostly wait for each other, which takes CPU time too. Child processes inherit it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Child processes keep the bytecode of the package; without it each of them compiles 200 modules.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 HAS_LAVA = importlib.util.find_spec("lava") is not None
 LAVA_PYTHON = (3, 10)
-# Begun first, so that no worker of pytest-xdist is left with one of them when the others are done.
+# Begun first, so that no worker of pytest-xdist is left with one of them when the others are done. Stops and
+# kills train: not both first, or two workers compile the kernels of training at once.
 LONG_FILES = (
     "test_stops.py",
+    "test_netx_parity.py",
     "test_kills.py",
     "test_sharding.py",
-    "test_netx_parity.py",
     "test_learning_parity.py",
     "test_cli.py",
     "test_lava_parity.py",
@@ -66,9 +70,16 @@ def warm_kernels() -> None:
     compile_kernels()
 
 
+def pytest_collection_finish() -> None:
+    """Leave what modules made to itself: the collector would look through all of it again and again."""
+    gc.collect()
+    gc.freeze()
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.parent.name in RUN_KERNELS and isinstance(item, pytest.Function):
             item.fixturenames.insert(0, "warm_kernels")
     if "PYTEST_XDIST_WORKER" in os.environ:
-        items.sort(key=lambda item: item.path.name not in LONG_FILES)
+        place = {name: i for i, name in enumerate(LONG_FILES)}
+        items.sort(key=lambda item: place.get(item.path.name, len(place)))

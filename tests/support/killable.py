@@ -13,10 +13,7 @@ from pathlib import Path
 from typing import Any
 
 ROOM_S = 600.0  # for a child on a busy machine
-PRELOAD = ["torch", "torch._dynamo", "sklearn.datasets", "biril_nm.cli", "biril_nm.training",
-           "biril_nm.export", "biril_nm.hardware_sim", "biril_nm.training.events", "filelock",
-           "tensorboard.summary.writer.record_writer", "matplotlib.figure",
-           "matplotlib.backends.backend_agg", "tests.support.killable"]  # fmt: skip
+PRELOAD = ["biril_nm.hardware_sim", "tests.support.killable", "tests.support.warm_commands"]
 # What changes files; each is announced before it happens.
 FILE_EVENTS = (
     "open",
