@@ -118,7 +118,7 @@ class Misfortune:
 @pytest.mark.parametrize(
     ("n_workers", "batch_size"),
     [
-        pytest.param(2, 7, id="odd"),
+        pytest.param(2, 7, id="odd", marks=pytest.mark.slow),
         pytest.param(2, 100, id="one batch", marks=pytest.mark.slow),
         pytest.param(3, 30, id="two batches", marks=pytest.mark.slow),
     ],

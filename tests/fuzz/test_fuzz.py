@@ -11,7 +11,7 @@ import pytest
 from tests.fuzz.driver import Worker, fuzz
 from tests.fuzz.readers import READERS
 
-N_INPUTS = (50, pytest.param(300, marks=pytest.mark.slow))
+N_INPUTS = (20, pytest.param(300, marks=pytest.mark.slow))
 SEED = 1
 
 

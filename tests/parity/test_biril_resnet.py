@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import pytest
 import torch
@@ -16,11 +18,12 @@ RANDOM = np.random.default_rng(0)
 IMAGES = RANDOM.random((3, 2, 8, 8)).astype(np.float32)
 
 
+@cache
 def network(reset: str, name: str = "biril_xs"):
     """A network whose BatchNorm has seen data, with a threshold at which every layer spikes."""
     config = ModelConfig(input_shape=(2, 8, 8), n_classes=4, reset=reset, threshold=0.5)
     net = build_model(name, config)
-    values = RANDOM.random((24, 2, 8, 8)).astype(np.float32)
+    values = np.random.default_rng(1).random((24, 2, 8, 8)).astype(np.float32)
     with torch.no_grad():
         net.layers.fc_out.bias.fill_(0.3)
         net.train()
@@ -30,7 +33,7 @@ def network(reset: str, name: str = "biril_xs"):
 
 
 @pytest.mark.lava
-@pytest.mark.parametrize("reset", ["zero", "subtract"])
+@pytest.mark.parametrize("reset", ["zero", pytest.param("subtract", marks=pytest.mark.slow)])
 def test_torch_sim_and_lava_agree_in_every_integer(reset):
     net = network(reset)
     integers = QuantizedNet(lower_stages(to_nir(net)))
@@ -41,14 +44,13 @@ def test_torch_sim_and_lava_agree_in_every_integer(reset):
     assert min(report.n_spikes.values()) > 0, report.summary()
 
 
-@pytest.mark.lava
 def test_a_register_of_a_block_that_is_off_by_one_is_found():
     net = network("zero")
     integers = QuantizedNet(lower_stages(to_nir(net)))
     graph, name = integers.graph(), "stage2_1.out"
     changed = graph.with_node(name, bias_mant=graph.neurons[name].bias_mant + 1)
     spikes = net.config.coding.encode(IMAGES)
-    report = check_parity(changed, spikes, against=("torch", "sim", "lava"), net=integers)
+    report = check_parity(changed, spikes, against=("torch", "sim"), net=integers)
     assert not report.ok and "stage2_1.out" in report.summary()
 
 

@@ -57,6 +57,24 @@ def run_bundle(folder: Path, *args: Any) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.fixture()
+def refuse(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Any:
+    """``run_lava.py`` of the bundle, whose bytes are those of the package, in this process."""
+
+    def run(*args: Any) -> subprocess.CompletedProcess[str]:
+        monkeypatch.setattr(runner, "HERE", bundle)
+        monkeypatch.setattr(sys, "argv", ["run_lava.py", *map(str, args)])
+        try:
+            code = runner.main()
+        except SystemExit as stop:
+            code = stop.code  # type: ignore[assignment]
+        return subprocess.CompletedProcess(args, code, *capsys.readouterr())
+
+    return run
+
+
 @pytest.mark.lava
 def test_bundle_gives_the_traces_and_predictions_of_the_simulator(bundle: Path) -> None:
     graph, spikes = make("conv_net_batch_16")
@@ -116,16 +134,18 @@ def test_several_inputs_outputs_loops_and_sparse_weights(case: str, tmp_path: Pa
         ),
     ],
 )
-def test_wrong_spikes_are_refused(bundle: Path, arrays: dict[str, Any], message: str) -> None:
+def test_wrong_spikes_are_refused(
+    bundle: Path, refuse: Any, arrays: dict[str, Any], message: str
+) -> None:
     path = bundle.parent / "wrong.npz"
     np.savez(path, **arrays)
-    done = run_bundle(bundle, "--spikes", path)
+    done = refuse("--spikes", path)
     assert done.returncode == 1 and message in done.stderr and "Traceback" not in done.stderr
     assert str(path) in done.stderr
 
 
 @pytest.mark.lava
-def test_wrong_files_and_options_are_refused(bundle: Path) -> None:
+def test_wrong_files_and_options_are_refused(bundle: Path, refuse: Any) -> None:
     junk = bundle.parent / "junk.npz"
     junk.write_bytes(b"PK\x03\x04 no archive")
     out = bundle.parent / "there.npz"
@@ -138,7 +158,7 @@ def test_wrong_files_and_options_are_refused(bundle: Path) -> None:
         (("--samples", "0"), 2, "0 is not above 0"),
         (("--nonsense",), 2, "unrecognized arguments"),
     ):
-        done = run_bundle(bundle, *args)
+        done = refuse(*args)
         assert (done.returncode, done.stdout) == (code, ""), done
         assert message in done.stderr and "Traceback" not in done.stderr
     assert out.read_bytes() == b"precious"

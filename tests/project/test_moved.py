@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import pkgutil
 import re
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
+import biril_nm
 from biril_nm.recording import Recording
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -32,9 +35,33 @@ def test_old_module_names_import_with_a_warning(old):
         assert getattr(module, name) is getattr(home, name)
 
 
-@pytest.mark.parametrize("order", ["after", pytest.param("before", marks=pytest.mark.slow)])
-def test_old_modules_hide_no_name_of_today(order):
-    """``biril_nm.training.evaluate`` was a module and is a function, whatever is imported first."""
+def names_of_today():
+    """Each public name of each package."""
+    walked = pkgutil.walk_packages(biril_nm.__path__, "biril_nm.")
+    packages = [each.name for each in walked if each.ispkg and ".bundle" not in each.name]
+    modules = [importlib.import_module(package) for package in ("biril_nm", *packages)]
+    return {
+        (m.__name__, name): getattr(m, name) for m in modules for name in getattr(m, "__all__", ())
+    }
+
+
+def test_old_modules_hide_no_name_of_today(recwarn):
+    """``biril_nm.training.evaluate`` was a module and is a function."""
+    today = names_of_today()
+    for old in OLD_NAMES:
+        if ".lava_" not in old and not old.endswith("run_lava"):
+            sys.modules.pop(old, None)
+            importlib.import_module(old)
+    for (package, name), found in names_of_today().items():
+        assert found is today[package, name], (package, name)
+        assert not isinstance(found, ModuleType) or found.__name__ == f"{package}.{name}", name
+    assert biril_nm.training.evaluate.__name__ == "evaluate"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("order", ["after", "before"])
+def test_old_modules_hide_no_name_of_today_in_a_new_process(order):
+    """Whatever is imported first."""
     program = """
 import importlib, pkgutil, sys, warnings
 import biril_nm
