@@ -153,7 +153,7 @@ n_test = 60
 bits = [8]
 per_class = 1
 methods = [{name = "two", schedule = "BS", train = {plastic = "last"}}, {name = "plain", schedule = "B"}]
-run = {net = {hidden = [16]}, batch_size = 32}
+run = {net = {hidden = [16, 12]}, batch_size = 32}
 """
 
 
