@@ -1,0 +1,99 @@
+"""Networks that learn deep on the chip, in hardware_sim and in Lava: every integer at every step."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+
+from biril_nm.export.lava.backend import run_lava
+from biril_nm.hardware_sim import Simulator, simulate
+from biril_nm.hw_graph import Dense, Input, LoihiGraph, Neurons, Output
+from biril_nm.learning.rule import LearningRule, Term, Trace
+from biril_nm.onchip import DeepConfig, dfa_network, lessons
+from biril_nm.recording import LEARNING_VARIABLES, VARIABLES
+
+pytestmark = pytest.mark.lava
+EVERYTHING = (*VARIABLES, *LEARNING_VARIABLES)
+
+
+def compare(sizes, n_samples, config):
+    """Integers compared; every connection learned something."""
+    r = np.random.default_rng(1)
+    graph = dfa_network(sizes, config, seed=2)
+    rate = 0.4 * r.random((n_samples, sizes[0]))
+    spikes = (r.random((16, n_samples, sizes[0])) < rate).astype(np.uint8)
+    window = config.teaching_steps(len(sizes) - 2)
+    given = lessons(spikes, r.integers(0, sizes[-1], n_samples), sizes[-1], window)
+    sim = simulate(graph, given, record=EVERYTHING, learn=True)
+    lava = run_lava(graph, given, record=EVERYTHING, learn=True)
+    count = 0
+    for node, found in sim.chip_time().items():
+        for key, rows in found.variables().items():
+            assert_array_equal(rows, getattr(lava.chip_time()[node], key), f"{node}.{key}")
+            count += rows.size
+    for name, connection in sim.connections.items():
+        assert np.any(connection.w[0] != connection.w[-1]), name
+        for key, rows in connection.variables().items():
+            assert_array_equal(rows, getattr(lava.connections[name], key), f"{name}.{key}")
+            count += rows.size
+    assert sim.graph == lava.graph
+    return count
+
+
+@pytest.mark.parametrize(
+    ("sizes", "method"),
+    [
+        ((14, 9, 3), "dfa"),
+        pytest.param((14, 9, 3), "label", marks=pytest.mark.slow),
+        pytest.param((14, 9, 7, 3), "dfa", marks=pytest.mark.slow),
+    ],
+)
+def test_a_few_samples_are_learned_as_lava_learns_them(sizes, method):
+    config = DeepConfig(method=method, spread=200, vth=(120, 200), readout_vth=40)
+    assert compare(sizes, 6, config) > 10_000
+
+
+@pytest.mark.slow
+def test_50_samples_at_full_size():
+    assert compare((784, 300, 10), 50, DeepConfig()) > 180_000_000
+
+
+def test_impulses_changed_in_a_session_are_those_of_a_host_that_filters():
+    """The filter of a third factor is the host's: its values as graded input, in Lava in one run."""
+    r = np.random.default_rng(0)
+    n_steps, half = 40, 17
+    spikes = {
+        "in": (r.random((n_steps, 1, 9)) < 0.4).astype(np.int32),
+        "y2": (r.random((n_steps, 1, 4)) < 0.3).astype(np.int32),
+    }
+    tau, impulses = 4.0, (40, 12)
+    y, values = np.zeros(4), np.zeros((n_steps, 1, 4), np.int32)
+    for t in range(n_steps):  # what reaches the connection at chip step t + 1
+        impulse = impulses[t + 1 >= half]
+        y = np.floor(np.exp(-1 / tau) * y) + impulse * spikes["y2"][t, 0]
+        values[t, 0] = y
+
+    def network(trace, bits):
+        traces = {"x1": Trace(30, 5), **({"y2": trace} if trace else {})}
+        rule = LearningRule(
+            "r", (Term(1, -2, ("u", "x1", "y2")),), traces=traces, three_factor=True
+        )
+        nodes = {
+            "in": Input((9,)),
+            "y2": Input((4,), bits),
+            "fc": Dense(np.zeros((4, 9), int), rule=rule, modulators={"y2": "y2"}),
+            "n": Neurons((4,), vth=400, dv=100),
+            "out": Output(),
+        }
+        return LoihiGraph(nodes, (("in", "fc"), ("fc", "n"), ("n", "out")))
+
+    session = Simulator(network(Trace(impulses[0], tau), 0), learn=True)
+    runs = [session.run({k: a[:half] for k, a in spikes.items()}, EVERYTHING)]
+    session.set_impulses("fc", {"y2": impulses[1]})
+    runs.append(session.run({k: a[half:] for k, a in spikes.items()}, EVERYTHING))
+    lava = run_lava(network(None, 7), {**spikes, "y2": values}, record=EVERYTHING, learn=True)
+    for key in ("w", "x1", "y2"):
+        found = np.concatenate([getattr(run.connections["fc"], key) for run in runs])
+        assert_array_equal(found, getattr(lava.connections["fc"], key)[:n_steps], key)
+    assert np.any(np.asarray(runs[1].connections["fc"].w) != runs[0].connections["fc"].w[-1])
