@@ -21,6 +21,8 @@ METRICS = "metrics.jsonl"  # points of the accuracy curve
 PLASTIC = "plastic.loihi.npz"  # the network with all that teaches it
 LEARNED = "learned.loihi.npz"  # its layers alone
 FORMAT, VERSION = "biril-nm chip training", 1
+NEEDED = ("pass", "samples", "samples_per_s")  # of a point of the curve
+OPTIONAL = ("validation_accuracy", "test_accuracy")
 MORE = "passes"  # the only setting that a run which goes on may change
 
 
@@ -55,8 +57,10 @@ class RunFolder:
         path = self.path / STATE
         before, arrays = read_document(path, FORMAT, (VERSION,))
         records = before.get("records")
-        if not isinstance(records, list) or not all(isinstance(r, dict) for r in records):
-            raise FileFormatError(f"'{path}' has no records; expected the state of a run")
+        if not isinstance(records, list) or not all(map(_is_record, records)):
+            raise FileFormatError(
+                f"'{path}' has no points of a curve; expected the state of a run. Start it again"
+            )
         findings = [
             f"{part}: {name} {was!r:.60} before, {now!r:.60} now"
             for part in ("plan", "samples")
@@ -84,6 +88,14 @@ class RunFolder:
         """Write what was learned."""
         graph.save(self.path / PLASTIC, force=True)
         layers.save(self.path / LEARNED, force=True)
+
+
+def _is_record(record: Any) -> bool:
+    """Whether it is a point of a curve: two whole numbers, and others that may be missing."""
+    if not isinstance(record, dict) or not {*NEEDED} <= set(record) <= {*NEEDED, *OPTIONAL}:
+        return False
+    whole = all(type(record[name]) is int for name in NEEDED[:2])
+    return whole and all(type(value) in (int, float) for value in record.values())
 
 
 def _differences(before: Any, now: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:

@@ -123,7 +123,12 @@ def learn_on_chip(
     records: list[Record] = []
     if folder is not None:
         records = folder.begin(plan.to_dict(), run.identity(), run.session.load_state)
-    run.session_done = run.session.steps_done // run.period
+    run.session_done, rest = divmod(run.session.steps_done, run.period)
+    if rest:
+        raise ConfigError(
+            f"the state was taken at step {rest} of a sample; expected one of the end of a sample, as "
+            f"learn_on_chip saves it. Start the run again"
+        )
     began, first = time.perf_counter(), run.session_done
     while run.session_done < run.total:
         run.go_on()

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from biril_nm.errors import ConfigError
+from biril_nm.errors import ConfigError, FileFormatError
 from biril_nm.hw_graph import LoihiGraph
 from biril_nm.onchip import ChipPlan, DeepConfig, learn_on_chip, open_run_folder, recorded
 from tests.support.command_line import biril, refused
@@ -96,6 +96,19 @@ def test_a_folder_of_another_run_is_refused(tmp_path):
     assert not (tmp_path / "none").exists()
     with open_run_folder(tmp_path / "run", force=True):
         assert not (tmp_path / "run/state.npz").exists()
+
+
+@pytest.mark.parametrize("record", [3, {}, {"pass": 1.5, "samples": 2, "samples_per_s": 1},
+                                    {"pass": 1, "samples": 2, "samples_per_s": "x"}])  # fmt: skip
+def test_a_damaged_curve_is_refused(record, tmp_path):
+    with open_run_folder(tmp_path) as folder:
+        folder.begin(PLAN.to_dict(), {}, lambda state: None)
+        folder.save({}, [record])
+    with (
+        open_run_folder(tmp_path, resume=True) as folder,
+        pytest.raises(FileFormatError, match="has no points of a curve"),
+    ):
+        folder.begin(PLAN.to_dict(), {}, lambda state: None)
 
 
 def test_spikes_of_a_file_are_learned_from(tmp_path, monkeypatch):

@@ -97,3 +97,46 @@ def test_impulses_changed_in_a_session_are_those_of_a_host_that_filters():
         found = np.concatenate([getattr(run.connections["fc"], key) for run in runs])
         assert_array_equal(found, getattr(lava.connections["fc"], key)[:n_steps], key)
     assert np.any(np.asarray(runs[1].connections["fc"].w) != runs[0].connections["fc"].w[-1])
+
+
+def test_the_impulse_of_x1_is_changed_as_between_two_runs_of_lava():
+    from lava.magma.core.learning.learning_rule import Loihi2FLearningRule
+    from lava.magma.core.run_conditions import RunSteps
+    from lava.magma.core.run_configs import Loihi2SimCfg
+    from lava.proc.dense.process import LearningDense
+    from lava.proc.io.source import RingBuffer
+    from lava.proc.lif.process import LIF
+
+    r = np.random.default_rng(4)
+    steps = 30
+    pattern = (r.random((2 * steps, 12)) < 0.4).astype(np.int32)
+    weights = 2 * r.integers(10, 60, (5, 12))
+    rule = LearningRule(
+        "r", (Term(1, -3, ("x1", "y0")), Term(-1, 1, ("y0",))), traces={"x1": Trace(40, 6)}
+    )
+    cells = {"vth": 500, "du": 4095, "dv": 400}
+    source, lif = RingBuffer(data=pattern.T), LIF(shape=(5,), **cells)
+    arguments = Loihi2FLearningRule(**rule.lava_arguments())
+    dense = LearningDense(weights=weights.copy(), learning_rule=arguments)
+    source.s_out.connect(dense.s_in)
+    dense.a_out.connect(lif.a_in)
+    lif.s_out.connect(dense.s_in_bap)
+    how = Loihi2SimCfg(select_tag="fixed_pt")
+    source.run(condition=RunSteps(num_steps=steps), run_cfg=how)
+    dense.x1_impulse.set(np.array([9]))
+    source.run(condition=RunSteps(num_steps=steps), run_cfg=how)
+    expected = dense.weights.get().copy()
+    source.stop()
+
+    nodes = {"in": Input((12,)), "fc": Dense(weights, rule=rule), "n": Neurons((5,), **cells)}
+    graph = LoihiGraph(nodes, (("in", "fc"), ("fc", "n")))
+
+    def learned(impulse):
+        session = Simulator(graph, learn=True)
+        session.run(pattern[:steps, None])
+        session.set_impulses("fc", {"x1": impulse})
+        session.run(pattern[steps:, None])
+        return session.graph.plastic["fc"].weight
+
+    assert_array_equal(learned(9), expected)
+    assert np.any(learned(40) != expected)
