@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -30,6 +31,7 @@ from biril_nm.training.online.rules import OnlineRule
 METHODS = ("bptt", "d-rtrl", "es-d-rtrl")
 SIZES, BATCH, RATE = (700, 128, 128, 20), 16, 0.05
 TINY = (8, 4, 4, 2)
+MALLOC = {"MALLOC_MMAP_THRESHOLD_": "65536"}  # tensors that are freed leave the process at once
 
 
 def network(sizes: tuple[int, ...] = SIZES) -> OnlineNet:
@@ -87,7 +89,10 @@ def main() -> None:
     for method in METHODS:
         for steps in given.steps.split(","):
             call = [sys.executable, __file__, "--child", method, steps]
-            row = json.loads(subprocess.run(call, check=True, capture_output=True).stdout)
+            run = subprocess.run(
+                call, check=True, capture_output=True, env={**os.environ, **MALLOC}
+            )
+            row = json.loads(run.stdout)
             print(
                 f"| {method} | {steps} | {row['mib']:.1f} | {row['total_mib']:.0f} | {row['ms']:.2f} |",
                 flush=True,
