@@ -80,6 +80,16 @@ def test_engines_and_the_loop_agree_with_the_gradient_of_tau(surrogate, reset, k
             )
 
 
+@pytest.mark.slow
+def test_the_compiled_engine_agrees_with_the_gradient_of_tau():
+    neuron = make_neuron("plif", 0.6, 0.3, "qgate:1.3")
+    with engine("compiled"):
+        check(
+            measured(unroll, neuron, currents((7, 13))),
+            measured(stepped, neuron, currents((7, 13))),
+        )
+
+
 def test_the_gradient_of_tau_is_that_of_small_steps():
     """The last membrane of neurons that never spike is smooth in w."""
     neuron, current = make_neuron("plif", 0.75, 1e6), currents((4, 5)).double()
