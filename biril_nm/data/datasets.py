@@ -23,6 +23,7 @@ from biril_nm.data.mnist import MNIST
 from biril_nm.data.pictures import PICTURE_SOURCES
 from biril_nm.data.sources import DATA_ROOT_VARIABLE, DataSource, Request, parse_name
 from biril_nm.data.splits import DataSet, Split
+from biril_nm.data.spoken import SPOKEN
 from biril_nm.errors import ConfigError
 
 __all__ = [
@@ -157,5 +158,5 @@ DIGITS = DataSource(
 )
 
 DATASETS: dict[str, Any] = {
-    source.name: source for source in (DIGITS, MNIST, *PICTURE_SOURCES, *EVENT_SOURCES)
+    source.name: source for source in (DIGITS, MNIST, SPOKEN, *PICTURE_SOURCES, *EVENT_SOURCES)
 }

@@ -31,6 +31,9 @@ def summing_readout(config: ModelConfig) -> nn.Module:
     return layer
 
 
+SERIES = 2  # dimensions of (C, L)
+
+
 class Chain:
     """Collects layers under stable names: conv1 bn1 if1 pool1 conv2 ... flatten fc1 ... if_out.
 
@@ -48,15 +51,21 @@ class Chain:
         self._counts[kind] = self._counts.get(kind, 0) + 1
         self._layers[name or f"{kind}{self._counts[kind]}"] = layer
 
-    def conv(self, channels: int, kernel: int = 3) -> None:
-        """Convolution of stride 1 that keeps the size, [BatchNorm], neurons."""
+    def _initialise(self, layer: nn.Conv1d | nn.Conv2d | nn.Linear) -> None:
+        if self.config.init == "kaiming":
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+
+    def conv(self, channels: int) -> None:
+        """Convolution of stride 1 that keeps the size, 1-D of series, [BatchNorm], neurons."""
         use_bias = self.config.bias and not self.config.batch_norm
-        layer = nn.Conv2d(self.shape[0], channels, kernel, padding=kernel // 2, bias=use_bias)
-        nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+        kernel, series = self.config.kernel, len(self.shape) == SERIES
+        kind, norm = (nn.Conv1d, nn.BatchNorm1d) if series else (nn.Conv2d, nn.BatchNorm2d)
+        layer = kind(self.shape[0], channels, kernel, padding=kernel // 2, bias=use_bias)
+        self._initialise(layer)
         self._add("conv", layer)
         self.shape = (channels, *self.shape[1:])
         if self.config.batch_norm:
-            self._add("bn", nn.BatchNorm2d(channels))
+            self._add("bn", norm(channels))
         self.neurons()
 
     def linear(self, features: int, norm: bool = True) -> None:
@@ -64,7 +73,7 @@ class Chain:
         norm = norm and self.config.batch_norm
         use_bias = self.config.bias and not norm
         layer = nn.Linear(self.shape[0], features, bias=use_bias)
-        nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+        self._initialise(layer)
         self._add("fc", layer)
         self.shape = (features,)
         if norm:
@@ -72,8 +81,9 @@ class Chain:
         self.neurons()
 
     def pool(self) -> None:
-        """Average pooling 2x2; odd sizes drop the last row or column."""
-        self._add("pool", nn.AvgPool2d(2))
+        """Average pooling 2x2, of series by 2; odd sizes drop the last row or column."""
+        series = len(self.shape) == SERIES
+        self._add("pool", nn.AvgPool1d(2) if series else nn.AvgPool2d(2))
         self.shape = (self.shape[0], *(n // 2 for n in self.shape[1:]))
 
     def pool_all(self) -> None:

@@ -15,6 +15,8 @@ __all__ = ["ModelConfig"]
 
 MAX_SIZE = 1 << 20  # of one layer: the neurons of a Loihi 2 chip
 MAX_LAYERS = 1000
+MAX_KERNEL = 255
+INITS = ("kaiming", "torch")
 LENGTHS = ("input_shape", "channels", "hidden", "depths")  # fields that list whole numbers
 
 
@@ -24,7 +26,7 @@ class ModelConfig:
     """Size and kind of a network; the defaults fit scikit-learn's 8x8 digits.
 
     Attributes:
-        input_shape: (C, H, W) or (features,).
+        input_shape: (C, H, W); (C, L), a series of L steps in C channels; or (features,).
         n_classes: number of output neurons.
         neuron: ``"if"``; ``"lif"``; ``"lif_tau"``, whose input counts ``1 - beta``; or ``"plif"``, the same
             with a learned beta for each layer.
@@ -35,6 +37,9 @@ class ModelConfig:
         surrogate: name of the surrogate gradient, or name and slope as ``"qgate:2"``.
         coding: how values enter the network.
         channels: output channels of the convolutions, or of the stages of a network that has stages.
+        kernel: side of the kernels of convnet and vgg, an odd number.
+        init: how weights of convnet, vgg and mlp start: ``"kaiming"``, normal; or ``"torch"``, uniform in
+            ±1 / sqrt(inputs).
         depths: convolutions, or blocks, of each stage; empty: as the architecture has it.
         reset: what a spike does to the membrane: ``"zero"``, or ``"subtract"`` the threshold.
         hidden: sizes of the hidden fully connected layers.
@@ -51,6 +56,8 @@ class ModelConfig:
     coding: Coding = field(default_factory=Coding)
     channels: tuple[int, ...] = (16, 32)
     hidden: tuple[int, ...] = (128,)
+    kernel: int = 3
+    init: str = "kaiming"
     depths: tuple[int, ...] = ()
     reset: str = "zero"
 
@@ -63,8 +70,18 @@ class ModelConfig:
 
     def _findings(self) -> list[str]:
         found = self._wrong_sizes()
-        if len(self.input_shape) not in (1, 3):
-            found.append(f"input_shape is {self.input_shape}; expected (features,) or (C, H, W)")
+        if not 1 <= len(self.input_shape) <= 3:
+            found.append(
+                f"input_shape is {self.input_shape}; expected (features,), (C, L) or (C, H, W)"
+            )
+        if (
+            type(self.kernel) is not int
+            or not 1 <= self.kernel <= MAX_KERNEL
+            or not self.kernel % 2
+        ):
+            found.append(
+                f"kernel is {self.kernel!r}; expected an odd number from 1 to {MAX_KERNEL}"
+            )
         if type(self.n_classes) is not int or not 2 <= self.n_classes <= MAX_SIZE:
             found.append(f"n_classes is {self.n_classes!r:.80}; expected 2 to {MAX_SIZE}")
         found += self._unknown_names()
@@ -90,6 +107,7 @@ class ModelConfig:
         registries: tuple[tuple[str, Mapping[str, Any]], ...] = (
             ("neuron", NEURONS),
             ("reset", dict.fromkeys(RESETS)),
+            ("init", dict.fromkeys(INITS)),
         )
         found = [
             unknown_name(name, getattr(self, name), known)

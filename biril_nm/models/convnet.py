@@ -1,8 +1,9 @@
-"""``convnet`` and ``vgg``: stages of 3x3 convolutions with average pooling, at sizes that train on a CPU.
+"""``convnet`` and ``vgg``: stages of convolutions with average pooling, at sizes that train on a CPU.
 
 For each entry of ``channels`` a stage: conv3x3 - [BatchNorm] - neurons, as often as ``depths`` says, then
 average pooling 2x2; then for each entry of ``hidden``: fully connected - [BatchNorm] - neurons; then the
-spiking readout. A stage of ``convnet`` has one convolution, of ``vgg`` two where ``depths`` is empty. With
+spiking readout. ``kernel`` gives another size than 3; series (C, L) have 1-D convolutions and pooling. A
+stage of ``convnet`` has one convolution, of ``vgg`` two where ``depths`` is empty. With
 the defaults on MNIST, ``convnet`` is conv 16 - conv 32 - FC 128 - FC 10, 207 k parameters.
 """
 
@@ -49,8 +50,10 @@ def vgg(config: ModelConfig) -> nn.Sequential:
 
 
 def _stages(name: str, config: ModelConfig, depths: tuple[int, ...]) -> nn.Sequential:
-    if len(config.input_shape) != 3:
-        raise ConfigError(f"{name} needs input_shape (C, H, W), found {config.input_shape}")
+    if len(config.input_shape) < 2:
+        raise ConfigError(
+            f"{name} needs input_shape (C, H, W) or (C, L), found {config.input_shape}"
+        )
     smallest = 2 ** len(config.channels)
     if min(config.input_shape[1:]) < smallest:
         raise ConfigError(

@@ -23,6 +23,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional
 
 from biril_nm.models.signals import EACH, FOLDED, ONCE, PLAIN, Rows, Signal, Size, tensors
+from biril_nm.models.taps import CLOSED, WEIGHTED, current_taps, forget, without_history
 from biril_nm.models.tracing import (
     StepGraph,
     UntraceableError,
@@ -37,7 +38,6 @@ __all__ = ["FoldedPlan", "StepsRun", "plan"]
 
 SAMPLES, STEPS = 3, 2  # of the run that looks for operations that mix samples
 CLOSE = {"rtol": 1e-4, "atol": 1e-5}  # sums over other sizes may round differently
-WEIGHTED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 NORMS = (nn.modules.batchnorm._NormBase,)
 RANDOM = (nn.modules.dropout._DropoutNd,)
 RANDOM_FUNCTIONS = (
@@ -98,6 +98,7 @@ class FoldedPlan:
         """
         run = _Run(self, net, x)
         run.names, run.starts, run.keep_spikes = record, starts or {}, keep_spikes
+        run.taps = current_taps()
         found = run.result()
         readout = readout_name(self.graph, net)
         return StepsRun(found.steps(run.size), run.membranes, run.recorded, readout)
@@ -152,6 +153,7 @@ class _Run:
         self.size = Size(x.shape[0], x.shape[1])
         self.values: dict[fx.Node, Signal] = {}
         self.names: Collection[str] = ()
+        self.taps = CLOSED
         self.starts: Mapping[str, Tensor] = {}
         self.keep_spikes = True
         self.binary: set[Any] = set()  # neurons whose result is 0 and 1
@@ -192,16 +194,20 @@ class _Run:
         signal = self.values[cast(fx.Node, node.args[0])]
         pool = self.pool_behind(node)
         fused = pool is not None and name not in self.names and signal.form != EACH
-        fused = fused and can_pool(neuron, signal.value)
+        fused = fused and self.taps is CLOSED and can_pool(neuron, signal.value)
         run = (self.size, self.needs_states(node), fused, self.starts.get(name))
-        found = _advance(neuron, signal, *run)
-        spikes, self.membranes[name], rest = found
+        one_step = self.taps.one_step
+        found = _calls(neuron, signal, self.size, one_step) if one_step else None
+        spikes, self.membranes[name], rest = found or _advance(neuron, signal, *run)
         if fused and pool is not None:
             self.pooled.add(pool)
         elif can_unroll(cast(Any, neuron)) and not _gives_tuple(cast(Any, neuron)):
             self.binary.add(node)
         if name in self.names:
             self.recorded[name] = spikes.detach()
+        if self.taps.spikes is not None:
+            spikes = self.taps.spikes(name, spikes)
+            rest = rest if spikes.requires_grad else without_history(rest)
         folded = spikes.flatten(0, 1)
         if not _gives_tuple(cast(Any, neuron)):
             return Signal(FOLDED, folded)
@@ -277,7 +283,11 @@ class _Run:
         def value(argument: fx.Node) -> Any:
             return take(self.values[argument])
 
-        return function(*fx.map_arg(node.args, value), **fx.map_arg(node.kwargs, value))
+        arguments, named = fx.map_arg(node.args, value), fx.map_arg(node.kwargs, value)
+        if self.taps.weighted is None or not isinstance(function, WEIGHTED) or named:
+            return function(*arguments, **named)
+        (x,) = arguments
+        return self.taps.weighted(function, x, function(x.detach()))
 
 
 class _Probe(_Run):
@@ -361,7 +371,18 @@ def _advance(
     if can_unroll(neuron) and not (all_states and _gives_tuple(neuron)):
         spikes, mem = unroll(neuron, current.given_steps(size), size.n_steps, pooled, start)
         return spikes, mem, ()
-    found = [neuron(step) for step in current.steps(size)]
+    return _calls(neuron, current, size)
+
+
+def _calls(
+    neuron: Any, current: Signal, size: Size, one_step: bool = False
+) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
+    """:func:`_advance` by a call for each step; ``one_step`` cuts each step from the one before."""
+    found = []
+    for step in current.steps(size):
+        if one_step:
+            forget(neuron)
+        found.append(neuron(step))
     if not _gives_tuple(neuron):
         return torch.stack(found), neuron.mem, ()
     spikes, *states = (torch.stack(series) for series in zip(*found))

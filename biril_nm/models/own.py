@@ -53,6 +53,7 @@ class OwnNet(SpikingNet):
         super().__init__()
         self.name, self.coding, self.takes = type(module).__name__, coding, takes
         self.n_classes: int | None = None
+        self._readout: str | None = None  # as the first input showed it
         self.module = module
         if takes is not None and takes not in TAKES:
             raise ConfigError(f"takes is '{takes}'; expected one of {', '.join(TAKES)}")
@@ -68,11 +69,11 @@ class OwnNet(SpikingNet):
 
     @property
     def readout_name(self) -> str | None:
-        """Name of the neurons whose spikes a forward of one step returns."""
+        """Name of the neurons whose spikes a forward returns; None if they are not known yet."""
         try:
             return readout_name(step_graph(self.module), self.module)
         except UntraceableError:
-            return None
+            return self._readout
 
     def links(self) -> tuple[Link, ...]:
         """All weight layers with the populations that they join.
@@ -122,12 +123,13 @@ class OwnNet(SpikingNet):
         if self.takes is None:
             self.takes = self._found(part)
         with _Unmarked(self.module):
-            output = self._run(part, ()).output
+            found = self._run(part, ())
+            output, self._readout = found.output, found.readout
         if output.ndim != 3 or output.shape[:2] != part.shape[:2]:
             one = "(batch, n_classes)" if self.takes == "step" else "(n_steps, batch, n_classes)"
-            found = tuple(output.shape[1:] if self.takes == "step" else output.shape)
+            shape = tuple(output.shape[1:] if self.takes == "step" else output.shape)
             raise ConfigError(
-                f"{self.name} returns shape {found} for {tuple(part.shape)}; expected {one} first"
+                f"{self.name} returns shape {shape} for {tuple(part.shape)}; expected {one} first"
             )
         self.n_classes = int(output.shape[2])
 

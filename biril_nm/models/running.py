@@ -13,10 +13,12 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from biril_nm.errors import ConfigError
 from biril_nm.models.folded import FoldedPlan, StepsRun, plan
 from biril_nm.models.segments import run_in_segments, segment_steps
+from biril_nm.models.taps import CLOSED, WEIGHTED, Taps, current_taps, forget, without_history
 from biril_nm.models.tracing import (
     OwnState,
     StepGraph,
@@ -96,6 +98,8 @@ def run_steps(net: nn.Module, x: Tensor, record: Collection[str] = ()) -> StepsR
         return run_in_loop(net, x, record)
     reset_neurons(net)
     length = segment_steps(len(x))
+    if length and current_taps() is not CLOSED:
+        _refuse_segments(net, "learns without gradients from layer to layer")
     with _autocast(x):
         if length:
             return run_in_segments(found, net, x, record, length)
@@ -119,7 +123,7 @@ def _plan(net: nn.Module, x: Tensor) -> FoldedPlan | None:
 def _refuse_segments(net: nn.Module, forward: str) -> None:
     raise ConfigError(
         f"checkpoint_steps is above 0, and {type(net).__name__} {forward}; expected a forward of one step "
-        f"that can be traced. Set checkpoint_steps=0"
+        f"that can be traced, and phases of BIRIL. Set checkpoint_steps=0"
     )
 
 
@@ -210,9 +214,14 @@ def _observed(net: nn.Module, forward: Any, record: Collection[str], x: Tensor) 
 
         return hook
 
+    inside: set[nn.Module] = set()  # of neurons
     for name, module in net.named_modules():
         if is_neuron(module):
             handles.append(module.register_forward_hook(note(name)))
+            handles += _open_taps(current_taps(), name, module)
+            inside.update(module.modules())
+        elif isinstance(module, WEIGHTED) and module not in inside:
+            handles += _open_weight_taps(current_taps(), module)
     try:
         with autocast:
             output = forward()
@@ -223,6 +232,41 @@ def _observed(net: nn.Module, forward: Any, record: Collection[str], x: Tensor) 
     final = output[-1].detach()
     equal = [name for name, s in last.items() if s.shape == final.shape and torch.equal(s, final)]
     return StepsRun(output, membranes, recorded, equal[-1] if equal else None)
+
+
+def _open_taps(taps: Taps, name: str, neuron: nn.Module) -> list[RemovableHandle]:
+    """Hooks on a population that is called step by step."""
+
+    def cut_states(_: Any, arguments: Any) -> Any:
+        forget(neuron)
+        return (arguments[0], *without_history(arguments[1:]))
+
+    replaced: Any = taps.spikes
+
+    def replace_spikes(_: Any, arguments: Any, result: Any) -> Any:
+        spikes = replaced(name, _first(result)[None])[0]
+        return (spikes, *result[1:]) if isinstance(result, (tuple, list)) else spikes
+
+    handles = [neuron.register_forward_pre_hook(cut_states)] if taps.one_step else []
+    if replaced is not None:
+        handles.append(neuron.register_forward_hook(replace_spikes))
+    return handles
+
+
+def _open_weight_taps(taps: Taps, layer: nn.Module) -> list[RemovableHandle]:
+    """Hooks on a weight layer: its input without a path for gradients, and another path around it."""
+    if taps.weighted is None:
+        return []
+    connect, given = taps.weighted, []
+
+    def detach(_: Any, arguments: Any) -> Any:
+        given.append(arguments[0])
+        return (arguments[0].detach(), *arguments[1:])
+
+    def join(_: Any, arguments: Any, result: Any) -> Any:
+        return connect(layer, given.pop(), result)
+
+    return [layer.register_forward_pre_hook(detach), layer.register_forward_hook(join)]
 
 
 def _first(result: Any) -> Tensor:

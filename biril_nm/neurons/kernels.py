@@ -27,13 +27,29 @@ __all__ = ["Layer", "backward", "forward"]
 
 F = np.float32
 ZERO, ONE, HALF, QUARTER = F(0), F(1), F(0.5), F(0.25)
-SIGMOID, ATAN, FAST_SIGMOID, STRAIGHT, QGATE = range(5)
+SIGMOID, ATAN, FAST_SIGMOID, STRAIGHT, QGATE, RECTANGLE = range(6)
 BUFFER = 1 << 14  # numbers of state that a block of neurons may hold
 SMALL = 1 << 15  # neurons times steps below which one thread does it
 OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
 
 
 # Each loop is a function of its own: LLVM then knows what it needs to make vectors of it.
+
+
+@nb.njit(**OPTIONS)
+def _sigmoid_slopes(v, threshold, k, psi):  # type: ignore[no-untyped-def]
+    """k/4 (1 - tanh^2(k x / 2)), tanh as a quotient of polynomials."""
+    for i in range(len(v)):
+        y = min(max(HALF * k * (v[i] - threshold), F(-7.9053111)), F(7.9053111))
+        z = y * y
+        p = F(-2.76076847742355e-16) * z + F(2.00018790482477e-13)
+        p = (p * z + F(-8.60467152213735e-11)) * z + F(5.12229709037114e-08)
+        p = (p * z + F(1.48572235717979e-05)) * z + F(6.37261928875436e-04)
+        p = (p * z + F(4.89352455891786e-03)) * y
+        q = (F(1.19825839466702e-06) * z + F(1.18534705686654e-04)) * z
+        q = (q + F(2.26843463243900e-03)) * z + F(4.89352518554385e-03)
+        y = p / q
+        psi[i] = QUARTER * k * (ONE - y * y)
 
 
 @nb.njit(**OPTIONS)
@@ -50,18 +66,11 @@ def _slopes(v, threshold, kind, k, psi):  # type: ignore[no-untyped-def]
     elif kind == QGATE:
         for i in range(len(v)):
             psi[i] = max(ZERO, k - k * k * abs(v[i] - threshold))
-    elif kind == SIGMOID:  # k/4 (1 - tanh^2(k x / 2)), tanh as a quotient of polynomials
+    elif kind == RECTANGLE:
         for i in range(len(v)):
-            y = min(max(HALF * k * (v[i] - threshold), F(-7.9053111)), F(7.9053111))
-            z = y * y
-            p = F(-2.76076847742355e-16) * z + F(2.00018790482477e-13)
-            p = (p * z + F(-8.60467152213735e-11)) * z + F(5.12229709037114e-08)
-            p = (p * z + F(1.48572235717979e-05)) * z + F(6.37261928875436e-04)
-            p = (p * z + F(4.89352455891786e-03)) * y
-            q = (F(1.19825839466702e-06) * z + F(1.18534705686654e-04)) * z
-            q = (q + F(2.26843463243900e-03)) * z + F(4.89352518554385e-03)
-            y = p / q
-            psi[i] = QUARTER * k * (ONE - y * y)
+            psi[i] = k if (k + k) * abs(v[i] - threshold) < ONE else ZERO
+    elif kind == SIGMOID:
+        _sigmoid_slopes(v, threshold, k, psi)
     else:
         psi[:] = ONE
 

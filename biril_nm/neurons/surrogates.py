@@ -25,6 +25,7 @@ __all__ = [
     "SIGMOID_ALPHA",
     "SURROGATES",
     "QGateSurrogate",
+    "RectangleSurrogate",
     "SigmoidSurrogate",
     "formula",
     "make_surrogate",
@@ -34,11 +35,12 @@ __all__ = [
 
 SIGMOID_ALPHA = 4.0  # published BIRIL code; the peak of psi is then 1
 QGATE_ALPHA = 2.0  # QGateGrad of BrainCog; the peak of psi is alpha, its foot is 1 / alpha wide
+RECTANGLE_ALPHA = 1.0  # BRP-SNN: the peak of psi is alpha, its foot 1 / alpha wide
 MAX_ALPHA = 1e3
 
 Surrogate = Callable[[Tensor], Tensor]
 # Surrogates whose slope is a formula of one parameter, by their number in compiled loops.
-FORMULAS = ("sigmoid", "atan", "fast_sigmoid", "straight_through_estimator", "qgate")
+FORMULAS = ("sigmoid", "atan", "fast_sigmoid", "straight_through_estimator", "qgate", "rectangle")
 
 
 class _Spike(torch.autograd.Function):
@@ -99,6 +101,17 @@ class QGateSurrogate(_Sloped):
         return psi
 
 
+class RectangleSurrogate(_Sloped):
+    """``psi(x) = alpha if |x| < 1 / (2 alpha) else 0``, of BRP-SNN."""
+
+    def __init__(self, alpha: float = RECTANGLE_ALPHA) -> None:
+        super().__init__(alpha)
+
+    def slope(self, x: Tensor) -> Tensor:
+        """``psi(x)`` itself."""
+        return self.alpha * (2 * self.alpha * x.abs() < 1).to(x.dtype)
+
+
 SURROGATES: dict[str, Callable[..., Surrogate]] = {  # [alpha] -> spike function
     "sigmoid": SigmoidSurrogate,
     "fast_sigmoid": snn_surrogate.fast_sigmoid,
@@ -106,6 +119,7 @@ SURROGATES: dict[str, Callable[..., Surrogate]] = {  # [alpha] -> spike function
     "triangular": snn_surrogate.triangular,
     "straight_through": snn_surrogate.straight_through_estimator,
     "qgate": QGateSurrogate,
+    "rectangle": RectangleSurrogate,
 }
 
 
@@ -150,9 +164,13 @@ def slope(surrogate: Surrogate, x: Tensor) -> Tensor:
 
 def formula(surrogate: Surrogate) -> tuple[int, float] | None:
     """Place in :data:`FORMULAS` and parameter of a known surrogate, None for others."""
-    if type(surrogate) in (SigmoidSurrogate, QGateSurrogate):
-        place = FORMULAS.index("sigmoid" if type(surrogate) is SigmoidSurrogate else "qgate")
-        return place, cast(_Sloped, surrogate).alpha
+    own: dict[Any, str] = {
+        SigmoidSurrogate: "sigmoid",
+        QGateSurrogate: "qgate",
+        RectangleSurrogate: "rectangle",
+    }
+    if type(surrogate) in own:
+        return FORMULAS.index(own[type(surrogate)]), cast(_Sloped, surrogate).alpha
     name, _, inner = getattr(surrogate, "__qualname__", "").partition(".")
     known = getattr(surrogate, "__module__", "") == snn_surrogate.__name__ and name in FORMULAS[1:4]
     if not known or inner != "<locals>.inner":
@@ -177,5 +195,6 @@ def _slope(kind: int, k: float) -> Callable[[Tensor], Tensor]:
         lambda x: 1 / (k * x.abs() + 1) ** 2,
         torch.ones_like,
         lambda x: (k - k * k * x.abs()).clamp_min(0),
+        lambda x: k * (2 * k * x.abs() < 1).to(x.dtype),
     )
     return functions[kind]

@@ -81,7 +81,7 @@ class Phase:
     Attributes:
         run: the function.
         title: how reports call it.
-        updates: ``"all"``, ``"plastic"`` or ``"none"``, the layers that it changes.
+        updates: ``"all"``, ``"plastic"``, ``"readout"`` or ``"none"``, the layers that it changes.
         check: raises ConfigError, before anything runs, where the phase cannot train the network.
     """
 
@@ -96,6 +96,8 @@ class Phase:
             return ()
         if self.updates == "plastic":
             return tuple(link.name for link in plastic_links(net, plastic))
+        if self.updates == "readout":
+            return tuple(link.name for link in net.links() if link.post == net.readout_name)
         return tuple(
             name.removeprefix("layers.").removeprefix("module.")
             for name, layer in net.named_modules()

@@ -30,7 +30,7 @@ def test_a_recipe_makes_sense(name):
     values = read_recipe(name)
     assert values["dataset"] == run.dataset and run.batch_size == values["batch_size"]
     if "epochs" in values.get("train", {}):
-        assert run.train.epochs % len(run.train.cycle) == 0, "the last cycle is cut off"
+        assert run.train.epochs % len(run.train.phases) == 0, "the last cycle is cut off"
     assert source.classes >= 0
 
 

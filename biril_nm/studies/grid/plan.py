@@ -232,6 +232,22 @@ SMALL_BRAINCOG: dict[str, Any] = {
         "loss": "ce_smooth",
     },
 }
+# Network, neuron, coding and loss of BRP-SNN, as the recipe brp_mnist_mlp has them, at 300 hidden neurons.
+BRP_SNN: dict[str, Any] = {
+    "batch_size": 50,
+    "crop_pad": 0,
+    "net": {
+        "neuron": "lif",
+        "beta": 0.2,
+        "threshold": 0.5,
+        "surrogate": "rectangle",
+        "init": "torch",
+        "batch_norm": False,
+        "hidden": [300],
+        "coding": {"kind": "rate", "n_steps": 10, "message_bits": 0},
+    },
+    "train": {"lr": 1e-3, "loss": "mse"},
+}
 CYCLE = TrainConfig(schedule=BIRIL).cycle
 STUDIES: dict[str, StudyPlan] = {
     plan.name: plan
@@ -267,6 +283,24 @@ STUDIES: dict[str, StudyPlan] = {
             shifts=(),
             run=SMALL_BRAINCOG,
         ),
+        StudyPlan(
+            "projection",
+            (
+                Method("BP", "B"),
+                Method("FA", "fa"),
+                Method("DFA", "dfa"),
+                Method("sDFA", "sdfa"),
+                Method("BRP", "brp"),
+                Method("shallow", "shallow", "control"),
+            ),
+            model="mlp",
+            epochs=5,
+            n_train=6000,
+            n_test=2000,
+            bits=(8,),
+            shifts=(),
+            run=BRP_SNN,
+        ),
     )
 }
-"""Studies by name: the paper's tables of methods and of ratios, BrainCog's neurons; with controls."""
+"""Studies by name, with controls: the paper's methods and ratios, BrainCog's neurons, projection."""
