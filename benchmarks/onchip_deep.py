@@ -62,7 +62,8 @@ def measure_accuracy(args: argparse.Namespace) -> None:
         say(f"seed {seed}: " + ", ".join(f"{a:.2f} %" for a in found[-1]))
     for number, of_pass in enumerate(zip(*found), 1):
         say(
-            f"784-{args.hidden}-10, {args.method}, pass {number}: mean {statistics.mean(of_pass):.2f} % "
+            f"784-{args.hidden.replace(',', '-')}-10, {args.method}, pass {number}: "
+            f"mean {statistics.mean(of_pass):.2f} % "
             f"({min(of_pass):.2f} to {max(of_pass):.2f}), {len(of_pass)} seeds"
         )
 

@@ -362,7 +362,7 @@ class Simulator:
                 group.set_random_state(numbers)
                 group.set_impulses(impulses)
             raise ConfigError(
-                f"the random numbers or impulses of the state are damaged: {error}"
+                f"random numbers or impulses are damaged: {error}; expected a state that a session gave"
             ) from error
         for name, view in views.items():
             view[...] = given[name]

@@ -209,7 +209,7 @@ def _cells(record: dict[str, Any]) -> list[str]:
     """A point of the curve: pass, samples shown, accuracies, speed."""
     values = (record.get(f"{part}_accuracy") for part in ("validation", "test"))
     accuracies = ("-" if value is None else f"{value:.2%}" for value in values)
-    speed = f"{record['samples_per_s']:,.0f}/s"
+    speed = f"{record['samples_per_s']:,.0f}"
     return [str(record["pass"]), f"{record['samples']:,}", *accuracies, speed]
 
 

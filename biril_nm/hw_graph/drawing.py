@@ -116,7 +116,8 @@ def _kind(node: Connection) -> tuple[str, str]:
     """Kind and size of a connection."""
     if isinstance(node, Conv):
         height, width = node.weight.shape[2:]
-        stride = f" /{node.stride[0]}" if node.stride != (1, 1) else ""
+        steps = node.stride if len(set(node.stride)) > 1 else node.stride[:1]
+        stride = f" /{'×'.join(map(str, steps))}" if node.stride != (1, 1) else ""
         kind = f"conv {height}×{width}{stride}"
         n = node.weight.size
     else:

@@ -252,7 +252,8 @@ class Recording(Mapping[str, NodeRecording]):
         return to_xarray(self, nodes)
 
     def __repr__(self) -> str:
-        return f"Recording({'; '.join(', '.join(row) for row in self._rows())})"
+        rows = (", ".join(cell for cell in row if cell) for row in self._rows())
+        return f"Recording({'; '.join(rows)})"
 
     def _repr_html_(self) -> str:
         return html_table(("node", "variables", "spikes"), self._rows())

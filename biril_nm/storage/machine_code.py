@@ -51,7 +51,8 @@ def is_private(folder: Path) -> bool:
     if not hasattr(os, "getuid"):  # Windows: folders of a user are private
         return True
     ours = {os.getuid(), 0, owner_of(Path(__file__))}
-    private = owner_of(folder) in ours and not folder.stat().st_mode & stat.S_IWOTH
+    open_to = stat.S_IWOTH | (0 if _mode(Path(__file__).parent) & stat.S_IWGRP else stat.S_IWGRP)
+    private = owner_of(folder) in ours and not _mode(folder) & open_to
     if not private:
         log.warning(
             "the folder of compiled kernels '%s' can be written by others, so kernels are compiled anew in "
@@ -59,6 +60,10 @@ def is_private(folder: Path) -> bool:
             folder,
         )
     return private
+
+
+def _mode(path: Path) -> int:
+    return path.stat().st_mode
 
 
 def owner_of(path: Path) -> int:
