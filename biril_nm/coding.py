@@ -241,7 +241,11 @@ def regular_spikes(grey: NDArray[np.uint8], n_steps: Count) -> NDArray[np.uint8]
 
     Shape:
         grey ``(batch, *shape)`` to ``(n_steps, batch, *shape)``.
+
+    Raises:
+        ConfigError: as :func:`grey_values`, through which other arrays than bytes go.
     """
+    grey = grey_values(grey)
     steps = np.arange(n_steps + 1)[:, np.newaxis]
     phases = ((GREY_TOP + 1) // 2 + steps * np.arange(GREY_TOP + 1)) // GREY_TOP
     spikes = np.diff(phases, axis=0).astype(np.uint8)  # (n_steps, 256): of each grey value

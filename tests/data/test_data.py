@@ -71,7 +71,8 @@ def test_random_crop_only_shifts() -> None:
 
 def test_wrong_arguments() -> None:
     with pytest.raises(
-        ConfigError, match="data set 'cifar' is unknown; expected one of digits, mnist, cifar10"
+        ConfigError,
+        match="data set 'cifar' is unknown; expected one of digits, mnist, spoken, cifar10",
     ):
         load_data("cifar")
     with pytest.raises(ConfigError, match="batch_size is 0"):

@@ -137,7 +137,7 @@ def test_the_command_trains_resumes_and_evaluates(parent, tmp_path):
 @pytest.mark.parametrize("setting", [{"engine": "eager"}, {"precision": "bfloat16"}])
 def test_settings_that_integers_do_not_follow_are_refused(setting, parent):
     config = TrainConfig(schedule="B", epochs=1, device="cpu", **setting)
-    with pytest.raises(ConfigError, match="computes in integers; expected 'auto' and 'float32'"):
+    with pytest.raises(ConfigError, match="computes in integers; expected 'auto', 'float32' and 0"):
         fit(quantized(parent, "4"), ([], None), config)
 
 
