@@ -70,10 +70,12 @@ class SpikingNet(nn.Module):
         coding: how values become its input.
         n_classes: number of classes; None until the first forward pass shows it.
         exact: whether it computes in the chip's integers, in a way of its own.
+        engines: whether engine, precision and checkpoint_steps of a training change how it computes.
     """
 
     decision: ClassVar[str] = DECISION
     exact: ClassVar[bool] = False
+    engines: ClassVar[bool] = True
     name: str
     coding: Coding
     n_classes: int | None
@@ -98,6 +100,10 @@ class SpikingNet(nn.Module):
 
     def adapt(self, x: Tensor) -> None:
         """Find out from an input what is not known of the network yet."""
+
+    def scored_steps(self, n_steps: int) -> int:
+        """Over how many of the steps of an input its scores are summed."""
+        return n_steps
 
     def constrain(self) -> None:
         """Put parameters back into their bounds; called after each update."""

@@ -45,7 +45,7 @@ def stdp(
     net.eval()
     with torch.no_grad():
         out = net(x, record=_populations(links))
-        loss = LOSSES[state.loss](out.scores, labels, x.shape[0])
+        loss = LOSSES[state.loss](out.scores, labels, net.scored_steps(x.shape[0]))
         if not state.learner.engine.inert:
             for link in links:
                 _move_on_grid(link, _activity(link, out, state), state)

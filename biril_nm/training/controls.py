@@ -38,5 +38,5 @@ def _without_update(net: SpikingNet, batch: Batch, loss: str, training: bool) ->
     x, labels = batch
     net.train(training)
     out = net(x)
-    value = LOSSES[loss](out.scores, labels, x.shape[0])
+    value = LOSSES[loss](out.scores, labels, net.scored_steps(x.shape[0]))
     return metrics_of(out, labels, value)

@@ -126,10 +126,11 @@ def fit(
     settings = config or TrainConfig()
     net = _trainable(net, coding)
     chosen = (settings.engine, settings.precision, settings.checkpoint_steps)
-    if net.exact and chosen != ("auto", "float32", 0):
+    if (net.exact or not net.engines) and chosen != ("auto", "float32", 0):
+        how = "in integers" if net.exact else "its steps itself"
         raise ConfigError(
             f"engine is '{chosen[0]}', precision '{chosen[1]}' and checkpoint_steps {chosen[2]}, and "
-            f"{net.name} computes in integers; expected 'auto', 'float32' and 0. Leave them out"
+            f"{net.name} computes {how}; expected 'auto', 'float32' and 0. Leave them out"
         )
     if settings.keep == "best" and loaders[1] is None:
         raise ConfigError(

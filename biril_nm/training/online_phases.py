@@ -1,7 +1,7 @@
 """The phases ``d-rtrl`` and ``es-d-rtrl``: one pass over the steps, in memory that does not grow with them.
 
-For an :class:`OnlineNet` the loss of a step is the cross-entropy of its output; for other networks, the
-loss of the run of the score so far. Both are averaged over the steps.
+For an :class:`OnlineNet` the loss of a step is that of the run on its output; for other networks, on the
+score so far. Both are averaged over the steps that count.
 """
 
 from __future__ import annotations
@@ -40,10 +40,11 @@ def check_online(net: SpikingNet, settings: TrainConfig) -> None:
         ConfigError: with the layer.
     """
     as_online(net)
-    if settings.checkpoint_steps or settings.precision != "float32":
+    chosen = (settings.engine, settings.precision, settings.checkpoint_steps)
+    if chosen != ("auto", "float32", 0):
         raise ConfigError(
-            f"checkpoint_steps is {settings.checkpoint_steps} and precision '{settings.precision}', and "
-            f"schedule '{settings.schedule}' learns online; expected 0 and 'float32'. Leave them out"
+            f"engine is '{chosen[0]}', precision '{chosen[1]}' and checkpoint_steps {chosen[2]}, and "
+            f"schedule '{settings.schedule}' learns online; expected 'auto', 'float32' and 0. Leave them out"
         )
 
 
@@ -72,7 +73,7 @@ def _online(
     net.train()
     online = as_online(net)
     own = isinstance(net, OnlineNet)
-    first = online.first_step % len(x) if online.first_step < 0 else online.first_step
+    first = online.first_scored(len(x))
 
     def loss(output: Tensor, t: int) -> Tensor | None:
         if t < first:

@@ -115,7 +115,7 @@ def gradient_step(
     """The step of B: forward, backward through time and layers, and :func:`optimizer_step`."""
     x, labels = batch
     out: NetOutput = net(x, record=record)
-    loss = LOSSES[state.loss](out.scores, labels, x.shape[0])
+    loss = LOSSES[state.loss](out.scores, labels, net.scored_steps(x.shape[0]))
     optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     optimizer_step(net, optimizer, state)

@@ -104,7 +104,9 @@ def test_phases_refuse_what_they_cannot_train():
             fit(net, (loaders.train, None), TrainConfig(schedule="d-rtrl", epochs=1))
     plain = build_model("mlp", ModelConfig(hidden=(8,), **PLAIN), seed=0)
     settings = TrainConfig(schedule="es-d-rtrl", epochs=1, precision="bfloat16")
-    with pytest.raises(ConfigError, match=r"precision 'bfloat16'.*learns online; expected 0 and"):
+    with pytest.raises(
+        ConfigError, match=r"precision 'bfloat16'.*learns online; expected 'auto', 'float32'"
+    ):
         fit(plain, (loaders.train, None), settings)
 
 

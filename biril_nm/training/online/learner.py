@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 
 from biril_nm.errors import ConfigError
-from biril_nm.training.online.blocks import dot
+from biril_nm.training.online.kappa import check_separate, readout_decay, slopes, with_filter
 from biril_nm.training.online.layer import OWN, Carried, LayerRun, OnlineLayer
 from biril_nm.training.online.net import OnlineNet
-from biril_nm.training.online.neurons.neuron import Derivatives, Row, State, differentiate
+from biril_nm.training.online.neurons.neuron import Derivatives, Row, differentiate
 from biril_nm.training.online.rules import OnlineRule
 from biril_nm.training.online.traces import LayerTraces, Passed
 
-__all__ = ["BLOCK", "OnlineLearner", "StepLoss", "online_gradients", "readout_decay"]
+__all__ = ["BLOCK", "OnlineLearner", "StepLoss", "online_gradients"]
 
 StepLoss = Callable[[Tensor, int], Tensor | None]
 BLOCK = 20  # steps that are taken in at once
@@ -34,6 +34,7 @@ class OnlineLearner:
 
     def __init__(self, net: OnlineNet, rule: OnlineRule, batch: int) -> None:
         self.net, self.t = net, 0
+        rule.check_layers(len(net.stack))
         self.carried: list[Carried] = net.rest(batch)
         stack = net.stack
         self.kappa = readout_decay(stack[-1]) if rule.kappa else None
@@ -41,6 +42,7 @@ class OnlineLearner:
         for i, layer in enumerate(stack):
             states = len(layer.neuron.states)
             if self.kappa is not None and layer is not stack[-1]:
+                check_separate(layer)
                 states += 1
             self.traces.append(LayerTraces(layer, rule, rule.kind_of(i, len(stack)), states))
 
@@ -93,7 +95,7 @@ class OnlineLearner:
         below = _below(layer, d, signals) if index and error is not None else None
         passed = (d.states, _columns(d.inputs), _columns(d.values), signals)
         if self.kappa is not None and layer is not self.net.stack[-1]:
-            passed = _with_filter(passed, _slopes(sent, leaves), error, self.kappa)
+            passed = with_filter(passed, slopes(sent, leaves), error, self.kappa)
         traces.take(Passed(*passed, run.sources, self.t))
         return below
 
@@ -107,33 +109,6 @@ class OnlineLearner:
 
 def _columns(rows: tuple[Row, ...]) -> tuple[Row, ...]:
     return tuple(zip(*rows))
-
-
-def _slopes(sent: Tensor, leaves: State) -> Row:
-    """``ds_t/dh_t`` of neurons that send element by element."""
-    ones = torch.ones_like(sent)
-    return torch.autograd.grad(sent, leaves, ones, retain_graph=True, allow_unused=True)
-
-
-def _product(a: Tensor | None, b: Tensor | None) -> Tensor | None:
-    return None if a is None or b is None else a * b
-
-
-_Parts = tuple[tuple[Row, ...], tuple[Row, ...], tuple[Row, ...], Row]
-
-
-def _with_filter(parts: _Parts, slopes: Row, error: Tensor | None, kappa: float) -> _Parts:
-    """One more state, ``z_t = kappa z_{t-1} + s_t``: the readout's memory of what the layer sent.
-
-    Its row of D is ``(sum_k ds/dh_k D_k, kappa)``, the loss reaches the layer through it alone.
-    """
-    d, f, g, _ = parts
-    row = tuple(dot(slopes, column) for column in _columns(d))
-    like = next(e for e in (*slopes, *row) if e is not None)
-    wide = tuple((*old, None) for old in d)
-    wide += ((*row, torch.full_like(like, kappa)),)
-    longer = [tuple((*column, dot(slopes, column)) for column in columns) for columns in (f, g)]
-    return wide, longer[0], longer[1], (*(None,) * len(d), error)
 
 
 def _below(layer: OnlineLayer, d: Derivatives, signals: Row) -> Tensor:
@@ -162,23 +137,6 @@ def _below(layer: OnlineLayer, d: Derivatives, signals: Row) -> Tensor:
             f"with source 'below'. Add one"
         )
     return total
-
-
-def readout_decay(layer: OnlineLayer) -> float:
-    """The one decay of a leaky readout, 0 of one without memory.
-
-    Raises:
-        ConfigError: its neurons have different decays, or such that learn.
-    """
-    if "al" not in layer.neuron.learned:
-        return 0.0
-    al = layer.values()["al"]
-    if al.numel() > 1 or al.requires_grad:
-        raise ConfigError(
-            f"the decays of the readout are {float(al.min()):.4g} to {float(al.max()):.4g} and learn; "
-            f"expected one constant for kappa. Give the readout constants={{'al': 0.9}}, or leave kappa out"
-        )
-    return float(al)
 
 
 def online_gradients(

@@ -28,13 +28,16 @@ class OnlineNet(SpikingNet):
         first_step: where the window of the decision begins; negative: counted from the end.
     """
 
+    engines = False
+
     def __init__(
         self, layers: Sequence[OnlineLayer], coding: Coding | None = None, first_step: int = 0
     ) -> None:
         super().__init__()
         if len(layers) < 2:
+            found = "1 layer" if layers else "no layers"
             raise ConfigError(
-                f"the network has {len(layers)} layers; expected a hidden layer and a readout, or more"
+                f"the network has {found}; expected a hidden layer and a readout, or more. Add them"
             )
         self.name = "online_" + "_".join(layer.neuron.name for layer in layers)
         self.coding = coding or Coding("spikes", 1)
@@ -63,6 +66,23 @@ class OnlineNet(SpikingNet):
             f"expected a schedule of B, d-rtrl and es-d-rtrl. Leave S and H out"
         )
 
+    def first_scored(self, n_steps: int) -> int:
+        """Index of the first step of the decision, of an input of ``n_steps``.
+
+        Raises:
+            ConfigError: the input has no such step.
+        """
+        if not -n_steps <= self.first_step < n_steps:
+            raise ConfigError(
+                f"first_step is {self.first_step} and the input has {n_steps} steps; expected {-n_steps} to "
+                f"{n_steps - 1}. Give more steps, or another first_step"
+            )
+        return self.first_step % n_steps
+
+    def scored_steps(self, n_steps: int) -> int:
+        """Steps over which the scores are summed."""
+        return n_steps - self.first_scored(n_steps)
+
     def rest(self, batch: int) -> list[Carried]:
         """All layers at rest."""
         return [Carried(layer.rest(batch), {}) for layer in self.stack]
@@ -74,6 +94,7 @@ class OnlineNet(SpikingNet):
             x: input ``(n_steps, batch, ...)``.
             record: True or names of layers whose spikes to return.
         """
+        first = self.first_scored(len(x))
         names = {"input", *self.neurons} if record is True else set(record or ())
         recorded = {"input": x} if "input" in names else {}
         sent = x.flatten(2)
@@ -82,7 +103,7 @@ class OnlineNet(SpikingNet):
             sent = layer.neuron.send(run.after, values)
             if name in names:
                 recorded[name] = layer.neuron.spikes(run.after, values)
-        return NetOutput(sent, sent[self.first_step :].sum(0), sent[-1], recorded)
+        return NetOutput(sent, sent[first:].sum(0), sent[-1], recorded)
 
     @torch.no_grad()
     def constrain(self) -> None:

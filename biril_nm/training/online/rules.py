@@ -28,6 +28,8 @@ __all__ = ["D_RTRL", "ES_D_RTRL", "HYBRID", "OnlineRule", "decay_of", "rank_of"]
 D_RTRL, ES_D_RTRL, HYBRID = "d-rtrl", "es-d-rtrl", "hybrid"
 KINDS = (D_RTRL, ES_D_RTRL, HYBRID)
 DEBIAS = ("none", "as_coded", "exact")
+DECAY = 0.9  # alpha if none is given
+_UNSET = {"decay": DECAY, "rank": None, "debias": "none"}
 
 
 def decay_of(rank: int) -> float:
@@ -70,7 +72,7 @@ class OnlineRule:
     """
 
     kind: str = D_RTRL
-    decay: float = 0.9
+    decay: float = DECAY
     rank: int | None = None
     debias: str = "none"
     max_norm: bool = False
@@ -87,10 +89,48 @@ class OnlineRule:
             findings.append(unknown_name("debias", self.debias, DEBIAS))
         if not 0.0 < self.decay < 1.0:
             findings.append(f"decay is {self.decay!r}; expected a number between 0 and 1")
+        if self.rank is not None and (type(self.rank) is not int or self.rank < 2):
+            findings.append(f"rank is {self.rank!r}; expected an integer from 2 on, or None")
+        findings += self._without_effect()
         if findings:
             raise ConfigError(bullet_list("the online rule makes no sense:", findings))
-        if self.rank is not None:
-            decay_of(self.rank)
+
+    def _without_effect(self) -> list[str]:
+        """Settings that none of the kinds reads."""
+        used = {self.kind, *self.kinds.values()}
+        found = []
+        if self.max_norm and used == {ES_D_RTRL}:
+            found.append(f"max_norm is True with kind '{ES_D_RTRL}'; expected False. Leave it out")
+        if used == {D_RTRL}:
+            given = {"decay": self.decay, "rank": self.rank, "debias": self.debias}
+            found += [
+                f"{name} is {value!r} with kind '{D_RTRL}', which has no filter; expected "
+                f"{_UNSET[name]!r}. Leave it out"
+                for name, value in given.items()
+                if value != _UNSET[name]
+            ]
+        if self.rank is not None and self.decay != DECAY:
+            found.append(f"decay is {self.decay!r} and rank {self.rank!r}; expected one of them")
+        return found
+
+    def check_layers(self, n_layers: int) -> None:
+        """Refuse ``kinds`` of layers that are not there, or that are named twice.
+
+        Raises:
+            ConfigError: with their indices.
+        """
+        wrong = [i for i in self.kinds if type(i) is not int or not -n_layers <= i < n_layers]
+        if wrong:
+            raise ConfigError(
+                f"kinds names layers {wrong} of a network of {n_layers}; expected {-n_layers} to "
+                f"{n_layers - 1}. Name others"
+            )
+        twice = [i for i in self.kinds if i < 0 and i + n_layers in self.kinds]
+        if twice:
+            raise ConfigError(
+                f"kinds names layers {twice} and {[i + n_layers for i in twice]}, which are the same; "
+                f"expected each once. Leave one out"
+            )
 
     @property
     def alpha(self) -> float:

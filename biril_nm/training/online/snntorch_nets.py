@@ -38,12 +38,12 @@ def as_online(net: SpikingNet) -> OnlineNet:
     if not isinstance(net, (BirilNet, OwnNet)):
         raise ConfigError(f"'{net.name}' is a {type(net).__name__}; {WAY_OUT}")
     module = net.layers if isinstance(net, BirilNet) else net.module
-    if not isinstance(module, nn.Sequential):
+    if not isinstance(module, nn.Sequential) or type(module).forward is not nn.Sequential.forward:
         raise ConfigError(f"'{net.name}' is a {type(module).__name__}; {WAY_OUT}")
     chain = [(n, m) for n, m in module.named_children() if not isinstance(m, nn.Flatten)]
     layers: list[OnlineLayer] = []
     for (name, weights), (after, neurons) in zip(chain[::2], chain[1::2]):
-        if not isinstance(weights, nn.Linear):
+        if type(weights) is not nn.Linear or "weight" not in dict(weights.named_parameters()):
             raise ConfigError(_wrong(net, name, weights))
         if type(neurons) not in (snn.Leaky, snn.RLeaky):
             raise ConfigError(_wrong(net, after, neurons))
@@ -65,6 +65,12 @@ def _layer(
     if learned or (loop is not None and not isinstance(loop, nn.Linear)):
         what = f"learns {', '.join(learned)}" if learned else f"has a loop of {type(loop).__name__}"
         raise ConfigError(f"layer '{name}' of '{net.name}' {what}; {WAY_OUT}, with constants")
+    special = _special(neurons)
+    if special:
+        raise ConfigError(
+            f"layer '{name}' of '{net.name}' has {', '.join(special)}; expected a "
+            f"{type(neurons).__name__} without. Leave them out, or use a schedule of B"
+        )
     projections = {"W": _shared(weights.weight, Wiring())}
     biases = [weights.bias]
     if loop is not None:
@@ -76,6 +82,16 @@ def _layer(
         if bias is not None:
             layer.add_bias(bias)
     return layer
+
+
+def _special(neurons: Any) -> list[str]:
+    """Options of a layer by which it steps otherwise than :func:`leaky_neuron`."""
+    found = [name for name in ("state_quant", "inhibition") if getattr(neurons, name)]
+    if bool((neurons.graded_spikes_factor.detach() != 1).any()):
+        found.append("graded_spikes_factor")
+    if not bool((neurons.threshold.detach() >= 0).all()):
+        found.append("a threshold below 0")
+    return found
 
 
 def _shared(weight: Any, wiring: Wiring) -> Projection:

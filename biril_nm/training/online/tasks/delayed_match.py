@@ -86,5 +86,4 @@ DELAYED_MATCH = OnlineTask(
         D_RTRL: Method(lr=LR),
         ES_D_RTRL: Method(lr=LR, factor=0.9, every=20, decay=0.9, readout=D_RTRL, cut=True),
     },
-    target={BPTT: 0.9, D_RTRL: 0.9, ES_D_RTRL: 0.8},
 )

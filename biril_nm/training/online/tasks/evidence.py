@@ -104,5 +104,4 @@ EVIDENCE = OnlineTask(
         D_RTRL: Method(lr=LR),
         ES_D_RTRL: Method(lr=LR, factor=0.9, every=20, decay=0.8, readout=D_RTRL, cut=True),
     },
-    target=dict.fromkeys((BPTT, D_RTRL, ES_D_RTRL), 0.85),
 )

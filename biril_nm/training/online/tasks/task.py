@@ -45,7 +45,10 @@ class Method:
         """The online rule of the method called ``name``; None for backpropagation."""
         if name == BPTT:
             return None
-        return OnlineRule(name, decay=self.decay, kinds={-1: self.readout or name})
+        readout = self.readout or name
+        if {name, readout} == {D_RTRL}:
+            return OnlineRule(name)
+        return OnlineRule(name, decay=self.decay, kinds={-1: readout})
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,6 @@ class OnlineTask:
         n_test: test samples.
         enough: training ends when the mean accuracy of the last 100 batches reaches it; above 1: never.
         methods: settings by the name of the method.
-        target: accuracy that each method should reach, by its name.
         test: ``(first, number) ->`` test samples, where there is a fixed set; None: further samples.
     """
 
@@ -75,7 +77,6 @@ class OnlineTask:
     n_test: int = 512
     enough: float = 0.95
     methods: Mapping[str, Method] = field(default_factory=dict)
-    target: Mapping[str, float] = field(default_factory=dict)
     test: Callable[[int, int], tuple[Tensor, Tensor]] | None = None
 
 
@@ -87,7 +88,7 @@ def step_gradients(
     The loss is the cross-entropy of each step from ``net.first_step`` on, averaged over these steps, in
     backpropagation (rule None) as in the online rules.
     """
-    first = net.first_step % len(x) if net.first_step < 0 else net.first_step
+    first = net.first_scored(len(x))
     n_steps = len(x) - first
 
     def loss(output: Tensor, t: int) -> Tensor | None:

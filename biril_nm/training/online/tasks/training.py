@@ -102,7 +102,7 @@ def train_task(
             group["lr"] = settings.lr * settings.factor ** ((done - 1) // settings.every)
         optimizer.step()
         net.constrain()
-        right = out[net.first_step :].sum(0).argmax(1) == labels
+        right = out[net.first_scored(len(out)) :].sum(0).argmax(1) == labels
         if done == 1:
             recent.clear()
         recent.append(float(right.float().mean()))
