@@ -59,8 +59,8 @@ def gradient(method: str, n_steps: int, sizes: tuple[int, ...] = SIZES) -> None:
         torch.stack([loss(out, 0) for out in outputs]).sum().backward()
         return
     learner = OnlineLearner(net, OnlineRule(method), BATCH)
-    for _ in range(0, n_steps, BLOCK):
-        learner.take(spikes(BLOCK), loss)
+    for start in range(0, n_steps, BLOCK):
+        learner.take(spikes(min(BLOCK, n_steps - start)), loss)
 
 
 def measure(method: str, n_steps: int) -> dict[str, float]:

@@ -27,7 +27,7 @@ from biril_nm.data.splits import DataSet, Split
 from biril_nm.errors import FileFormatError
 from biril_nm.storage import open_regular, read_npz
 
-__all__ = ["SPOKEN", "mel_energies"]
+__all__ = ["SPOKEN", "Recording", "mel_energies", "mel_filters", "read_recordings"]
 
 PACKED, FOLDER = "fsdd_8khz.npz", "fsdd/recordings"
 NAME = re.compile(r"([0-9])_([A-Za-z]+)_([0-9]{1,4})\.wav")
@@ -59,16 +59,16 @@ def mel_energies(
     cut = np.lib.stride_tricks.sliding_window_view(x, window)[::hop][:frames]
     size = 1 << max(window - 1, 4 * bands).bit_length()
     power = np.abs(np.fft.rfft(cut * np.hanning(window), size)) ** 2
-    energy = power @ _filters(bands, size).T
+    energy = power @ mel_filters(bands, size).T
     if scale == "l1":
         return np.asarray((energy / (energy.sum(axis=1, keepdims=True) + QUIET)).T, np.float32)
     level = 10 * np.log10(energy / (energy.max() + QUIET) + QUIET)
     return np.asarray(np.clip(1 + level / FLOOR_DB, 0, 1).T, np.float32)
 
 
-def _filters(bands: int, size: int) -> NDArray[np.float64]:
+def mel_filters(bands: int, size: int, low_hz: float = LOW_HZ) -> NDArray[np.float64]:
     """Triangles over the frequencies of a transform, ``(bands, size / 2 + 1)``."""
-    ends = 2595 * np.log10(1 + np.array([LOW_HZ, RATE / 2]) / 700)
+    ends = 2595 * np.log10(1 + np.array([low_hz, RATE / 2]) / 700)
     corners = 700 * (10 ** (np.linspace(ends[0], ends[1], bands + 2) / 2595) - 1)
     f = np.linspace(0, RATE / 2, size // 2 + 1)
     low, middle, high = (corners[i : i + bands, None] for i in range(3))
@@ -77,26 +77,40 @@ def _filters(bands: int, size: int) -> NDArray[np.float64]:
 
 
 def _load(request: Request) -> DataSet:
-    root, chosen = request.folder(), request.options
+    chosen = request.options
+    found_parts = read_recordings(request.folder())
+    if found_parts is None:
+        raise missing(request)
+    parts = []
+    for found in found_parts:
+        settings = (chosen["bands"], chosen["frames"], chosen["scale"])
+        values = np.stack([mel_energies(audio, *settings) for audio, _, _ in found])
+        raw = np.rint(BYTE_TOP * values).astype(np.uint8)
+        parts.append(Split(raw, np.array([digit for _, digit, _ in found], np.int64), BYTE_TOP))
+    return DataSet("spoken", parts[0], parts[1], n_classes=N_DIGITS)
+
+
+def read_recordings(root: Path) -> tuple[list[Recording], list[Recording]] | None:
+    """The training and the test recordings in a folder of data sets; None where it has no spoken digits.
+
+    Raises:
+        FileFormatError: a damaged file, or a part without recordings.
+    """
     if (root / FOLDER).is_dir():
         recordings = list(_from_folder(root / FOLDER))
     elif (root / PACKED).is_file():
         recordings = list(_unpacked(root / PACKED))
     else:
-        raise missing(request)
+        return None
     parts = []
     for test in (False, True):
-        found = [(audio, digit) for audio, digit, n in recordings if (n < N_TEST) == test]
-        if not found:
+        parts.append([each for each in recordings if (each[2] < N_TEST) == test])
+        if not parts[-1]:
             raise FileFormatError(
                 f"'{root}' holds {len(recordings)} recordings of spoken digits, none of them of the "
                 f"{'test' if test else 'training'} part; expected numbers below {N_TEST} and others. Get all"
             )
-        settings = (chosen["bands"], chosen["frames"], chosen["scale"])
-        values = np.stack([mel_energies(audio, *settings) for audio, _ in found])
-        raw = np.rint(BYTE_TOP * values).astype(np.uint8)
-        parts.append(Split(raw, np.array([digit for _, digit in found], np.int64), BYTE_TOP))
-    return DataSet("spoken", parts[0], parts[1], n_classes=N_DIGITS)
+    return parts[0], parts[1]
 
 
 def _from_folder(folder: Path) -> Iterator[Recording]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import snntorch as snn
 import torch
@@ -9,7 +10,7 @@ from torch import nn
 from torch.nn import functional
 
 from biril_nm.coding import Coding
-from biril_nm.errors import ConfigError
+from biril_nm.errors import ConfigError, FileFormatError
 from biril_nm.models.own import OwnNet
 from biril_nm.training import TrainConfig, fit
 from biril_nm.training.online.kappa import readout_decay
@@ -21,6 +22,7 @@ from biril_nm.training.online.neurons.leaky import leaky_neuron
 from biril_nm.training.online.neurons.neuron import OnlineNeuron
 from biril_nm.training.online.rules import OnlineRule
 from biril_nm.training.online.snntorch_nets import as_online
+from biril_nm.training.online.tasks import TASKS, train_task
 from biril_nm.training.online.tasks.task import step_gradients
 
 CONSTANTS = {"gif": {"k_u": 0.9, "k_i": 0.99, "a2": 1.0}, "gif_cut": None}
@@ -227,3 +229,32 @@ def test_a_network_without_a_hidden_layer_is_refused():
         OnlineNet([readout()])
     with pytest.raises(ConfigError, match=r"the network has no layers; expected a hidden layer"):
         OnlineNet([])
+
+
+def fsdd(folder, **changes):
+    """Twelve recordings of two digits, packed; ten of them are test recordings."""
+    random = np.random.default_rng(0)
+    audio = random.integers(-9000, 9000, 12 * 900, dtype=np.int16)
+    arrays = {"audio": audio, "offsets": np.arange(0, 12 * 900 + 1, 900)}
+    arrays |= {"label": np.arange(12) // 6, "index": np.arange(12) % 6}
+    np.savez(folder / "fsdd_8khz.npz", **(arrays | changes))
+
+
+def test_the_spoken_task_takes_the_files_of_the_data_set(tmp_path, monkeypatch):
+    monkeypatch.setenv("BIRIL_DATA", str(tmp_path))
+    task = TASKS["spoken"]
+    with pytest.raises(ConfigError, match=r"no spoken digits in '.*fsdd/recordings/\*\.wav"):
+        task.test(0, 20)
+    fsdd(tmp_path, label=np.full(12, 10))
+    with pytest.raises(FileFormatError, match=r"labels 10 to 10; expected 1 to 80000 samples"):
+        task.test(0, 20)
+    fsdd(tmp_path)
+    x, labels = task.test(0, 20)
+    assert x.shape == (50, 10, 120)
+    assert labels.tolist() == [0] * 5 + [1] * 5
+    with pytest.raises(
+        ConfigError, match="'spoken' has 10 test samples; expected n_test, 500. Low"
+    ):
+        train_task(task, "bptt", n_batches=1, batch=2, n_test=500)
+    with pytest.raises(ConfigError, match="n_batches"):
+        train_task(task, "bptt", n_batches=0)

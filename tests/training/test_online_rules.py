@@ -153,6 +153,58 @@ def test_max_norm_changes_what_exceeds_one(batch):
     assert error(bounded, plain) < 1e-12
 
 
+@pytest.mark.parametrize("bounded", [False, True])
+def test_max_norm_follows_its_definition(bounded):
+    """Two samples, two inputs, one neuron: ``eps <- N(D eps + N(f x))``, N divides by what exceeds 1."""
+    al, weights, out = 0.9, [0.4, 0.2], 2.0
+    hidden = OnlineLayer(
+        NEURONS["lif"], {"W": Projection(torch.tensor([weights]).double())}, {"al": al}
+    )
+    last = OnlineLayer(NEURONS["linear_readout"], {"W": Projection(torch.tensor([[out]]).double())})
+    x = torch.tensor([[[20.0, 4], [12, 0]], [[5, 0], [30, 9]], [[0, 0], [0, 2]], [[8, 6], [1, 1]]])
+    online_gradients(
+        OnlineNet([hidden, last]), x.double(), OnlineRule(max_norm=bounded), lambda y, t: y.sum()
+    )
+
+    def norm(rows: list[list[float]]) -> list[list[float]]:
+        top = max(1.0, *(abs(e) for row in rows for e in row)) if bounded else 1.0
+        return [[e / top for e in row] for row in rows]
+
+    def psi(u: float) -> float:
+        return float(abs(u - 1) <= 0.5)
+
+    u, eps, grad = [0.0, 0.0], [[0.0, 0.0], [0.0, 0.0]], [0.0, 0.0]
+    for step in x.tolist():
+        d = [al * (1 - psi(v)) for v in u]
+        drive = norm([[(1 - al) * e for e in row] for row in step])
+        eps = norm(
+            [
+                [d[b] * old + new for old, new in zip(eps[b], drive[b], strict=True)]
+                for b in range(2)
+            ]
+        )
+        u = [
+            al * (v - (v > 1)) + (1 - al) * sum(w * e for w, e in zip(weights, row, strict=True))
+            for v, row in zip(u, step, strict=True)
+        ]
+        grad = [grad[i] + sum(out * psi(u[b]) * eps[b][i] for b in range(2)) for i in range(2)]
+    assert min(grad) > 0
+    found = hidden.links()[0][1].weight.grad
+    torch.testing.assert_close(found, torch.tensor([grad]).double())
+
+
+def test_hybrid_keeps_the_fewer_numbers_in_every_layer(batch):
+    wide = OnlineLearner(network("RLIF"), OnlineRule("hybrid"), BATCH)
+    assert set(wide.traces[0].factors) == {"W", "V"}
+    narrow = OnlineNet([layer_of(NEURONS["lif"], 1, 8), layer_of(NEURONS["lif"], 8, 8)])
+    traces = OnlineLearner(narrow, OnlineRule("hybrid"), BATCH).traces
+    assert [set(t.whole) for t in traces] == [{"W"}, set()]
+    net = network("LIF")
+    found, expected = (online(net, batch, OnlineRule(k)) for k in ("hybrid", "es-d-rtrl"))
+    key = "layers.0.projections.W.weight"
+    torch.testing.assert_close(found[key], expected[key])
+
+
 def test_debiasing_scales_the_first_steps(batch):
     x, labels = batch
     first = (x[:1], labels)

@@ -9,9 +9,11 @@ import torch
 from biril_nm.data import make_loaders
 from biril_nm.errors import ConfigError, UnsupportedNodeError
 from biril_nm.export import lower
+from biril_nm.hardware_sim import simulate
 from biril_nm.models import ModelConfig, build_model, load, save
 from biril_nm.parity import check_parity
-from biril_nm.training import TrainConfig, fit
+from biril_nm.recording.readout import predict
+from biril_nm.training import Callback, TrainConfig, fit
 from biril_nm.training.online.layer import layer_of
 from biril_nm.training.online.net import OnlineNet
 from biril_nm.training.online.neurons import ADLIF, LEAKY_READOUT, LIF
@@ -48,9 +50,28 @@ def trained() -> tuple[OnlineNet, np.ndarray]:
     return net, x.numpy().astype(np.int64)
 
 
+def exported(net, x, first_step=-1):
+    """The graph of the network with another window of decision."""
+    other = OnlineNet(net.stack, net.coding, first_step)
+    return other, lower(online_to_nir(other), calibration=x)
+
+
+def test_integers_decide_as_the_online_network(trained):
+    net, x = trained
+    net, graph = exported(net, x)
+    assert graph.metadata["decision"] == "membrane"
+    assert graph.metadata["coding"]["input"]["kind"] == "spikes"
+    found = predict(graph, simulate(graph, x))
+    expected = net(torch.from_numpy(x).float()).predictions.numpy()
+    assert (found == expected).mean() > 0.9
+    assert (expected == np.arange(30) % 3).mean() > 0.6
+    with pytest.warns(UserWarning, match="from step 0 on, and the chip by the membrane after the"):
+        exported(net, x, first_step=0)
+
+
 def test_integers_follow_the_online_network(trained):
     net, x = trained
-    graph = lower(online_to_nir(net), calibration=x)
+    net, graph = exported(net, x)
     assert graph.neurons["lif1"].model == "cuba_lif_subtract"
     run = check_rates(graph, x)
     spikes = net(torch.from_numpy(x).float(), record=True).recorded["layers.0"]
@@ -59,15 +80,13 @@ def test_integers_follow_the_online_network(trained):
 
 
 def check_rates(graph, x) -> float:
-    from biril_nm.hardware_sim import simulate
-
     return float(np.mean(simulate(graph, x)["lif1"].s))
 
 
 @pytest.mark.lava
 def test_an_online_network_is_equal_in_lava(trained):
     net, x = trained
-    graph = lower(online_to_nir(net), calibration=x)
+    net, graph = exported(net, x)
     report = check_parity(graph, x[:, :2]).raise_on_mismatch()
     assert not report.silent
 
@@ -120,6 +139,29 @@ def test_an_online_network_trains_in_schedules():
     assert not loop.diagonal().any()  # the bounds hold after B too
     with pytest.raises(ConfigError, match=r"expected a schedule of B, d-rtrl"):
         fit(net, (loaders.train, None), TrainConfig(schedule="BSB", epochs=1))
+
+
+@pytest.mark.parametrize("schedule", ["d-rtrl", "es-d-rtrl"])
+def test_a_resumed_run_is_equal_bit_for_bit(schedule, tmp_path):
+    class Stop(Exception):
+        pass
+
+    class Stops(Callback):
+        def on_epoch_end(self, record):
+            if record["epoch"] == 1:
+                raise Stop
+
+    loaders = (make_loaders(DIGITS, 48).train, None)
+    settings = TrainConfig(schedule=schedule, epochs=2, tensorboard=False, curves=False)
+    nets = [build_model("recurrent", ModelConfig(hidden=(8,), **PLAIN), seed=s) for s in (0, 0, 1)]
+    fit(nets[0], loaders, settings)
+    with pytest.raises(Stop):
+        fit(nets[1], loaders, settings, [Stops()], tmp_path / "run")
+    first = {name: value.clone() for name, value in nets[1].state_dict().items()}
+    fit(nets[2], loaders, settings, out_dir=tmp_path / "run", resume=True)
+    whole, resumed = (net.state_dict() for net in (nets[0], nets[2]))
+    assert all(torch.equal(value, resumed[name]) for name, value in whole.items())
+    assert any(not torch.equal(value, first[name]) for name, value in whole.items())
 
 
 @pytest.mark.parametrize("method", ["bptt", "d-rtrl", "es-d-rtrl"])

@@ -3,11 +3,13 @@
     u_t = al (u_{t-1} - s_{t-1}) + (1 - al) (W x_t + V s_{t-1})
 
 is a LIF whose spikes take the threshold from u at once; ``1 - al`` goes into the weights. The leaky readout
-is an LI, of which the membrane is read.
+is an LI, and the decision of the graph is ``membrane``, the one after the last step. That is the decision of
+a network with ``first_step=-1``; others sum their output over several steps, which the chip does not.
 """
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import nir
@@ -16,6 +18,8 @@ from torch import Tensor
 
 from biril_nm.arrays import FloatArray
 from biril_nm.errors import UnsupportedNodeError
+from biril_nm.export.nir_nodes.coding import with_coding
+from biril_nm.export.nir_nodes.decision import with_decision
 from biril_nm.export.nir_nodes.neurons import tau_steps
 from biril_nm.training.online.layer import BELOW, OnlineLayer, Projection
 from biril_nm.training.online.net import OnlineNet
@@ -26,7 +30,9 @@ EXPORTED = ("lif", "leaky_readout")
 
 
 def online_to_nir(net: OnlineNet, dt_s: float = 1e-3) -> nir.NIRGraph:
-    """The network as a NIR graph.
+    """The network as a NIR graph, with its coding, which decides by the readout's last membrane.
+
+    Warns where the network decides by more than its last step.
 
     Args:
         net: layers of LIF and a leaky readout.
@@ -50,7 +56,16 @@ def online_to_nir(net: OnlineNet, dt_s: float = 1e-3) -> nir.NIRGraph:
             edges += [(before if below else name, weight), (weight, name)]
         before = name
     nodes["output"] = nir.Output({"output": np.array([net.stack[-1].size])})
-    return nir.NIRGraph(nodes, [*edges, (before, "output")])
+    if net.first_step != -1:
+        warnings.warn(
+            f"'{net.name}' decides by the sum of its output from step {net.first_step} on, and the chip by "
+            f"the membrane after the last step; some decisions may differ. Train with first_step=-1 to have "
+            f"the same",
+            UserWarning,
+            stacklevel=2,
+        )
+    graph = nir.NIRGraph(nodes, [*edges, (before, "output")])
+    return with_decision(with_coding(graph, net.coding), "membrane")
 
 
 def _check(name: str, layer: OnlineLayer) -> None:

@@ -7,7 +7,8 @@ steps count. 100 conductance GIF neurons, 80 excitatory and 20 inhibitory: no we
 the loop is below 0, and the reversal potential of its source gives its sign. One in ten pairs of neurons
 has a synapse.
 
-Source: the decision task of BrainTrace, there with steps of 1 ms and 800 neurons.
+Source: the decision task of BrainTrace, there with steps of 1 ms, 800 neurons, slow currents of 2000 ms (here
+100 to 4000 ms) and a threshold that adapts, which is left out here.
 """
 
 from __future__ import annotations

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import os
 from functools import cache
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +21,9 @@ from torch import Tensor
 
 from biril_nm.arrays import FloatArray
 from biril_nm.data.sources import DATA_ROOT_VARIABLE
-from biril_nm.errors import ConfigError, FileFormatError
-from biril_nm.storage import read_npz
+from biril_nm.data.spoken import N_DIGITS, RATE, mel_filters, read_recordings
+from biril_nm.data.spoken import SPOKEN as SOURCE
+from biril_nm.errors import ConfigError
 from biril_nm.training.online.layer import layer_of
 from biril_nm.training.online.net import OnlineNet
 from biril_nm.training.online.neurons.lif import LIF
@@ -33,11 +33,10 @@ from biril_nm.training.online.tasks.task import BPTT, Method, OnlineTask
 
 __all__ = ["SPOKEN", "spike_coded"]
 
-FILE = "fsdd_8khz.npz"
-RATE_HZ, FRAME, HOP = 8000, 256, 80
+FRAME, HOP = 256, 80
 BANDS, LOWEST_HZ, N_STEPS, RANGE_DB = 40, 100.0, 50, 60.0
 LEVELS = (0.4, 0.6, 0.8)
-N_CLASSES, N_HIDDEN, TEST_RECORDINGS = 10, 128, 5
+N_HIDDEN = 128
 INPUT_GAIN = 8.0
 Part = tuple[Tensor, Tensor]
 
@@ -58,12 +57,10 @@ def spike_coded(wave: FloatArray) -> FloatArray:
 @cache
 def _filterbank() -> FloatArray:
     """Triangles of equal width on the mel scale, (bands, frequencies)."""
-    mel = np.linspace(_mel(LOWEST_HZ), _mel(RATE_HZ / 2), BANDS + 2)
-    corners = 700 * (10 ** (mel / 2595) - 1)
-    frequencies = np.fft.rfftfreq(FRAME, 1 / RATE_HZ)
-    low, middle, high = corners[:-2, None], corners[1:-1, None], corners[2:, None]
-    rising, falling = (frequencies - low) / (middle - low), (high - frequencies) / (high - middle)
-    found = np.clip(np.minimum(rising, falling), 0, None)
+    found = mel_filters(BANDS, FRAME, LOWEST_HZ)
+    frequencies = np.fft.rfftfreq(FRAME, 1 / RATE)
+    mel = np.linspace(_mel(LOWEST_HZ), _mel(RATE / 2), BANDS + 2)
+    middle = 700 * (10 ** (mel[1:-1, None] / 2595) - 1)
     nearest = np.abs(frequencies - middle).argmin(1)  # narrow bands lie between two frequencies
     found[np.arange(BANDS), nearest] = np.maximum(found[np.arange(BANDS), nearest], 0.5)
     return found
@@ -76,25 +73,21 @@ def _mel(hertz: float) -> float:
 @cache
 def _clips(root: str) -> tuple[Part, Part]:
     """Training and test clips, coded."""
-    path = Path(root) / FILE
-    if not root or not path.is_file():
+    parts = read_recordings(Path(root)) if root else None
+    if parts is None:
         raise ConfigError(
-            f"'{path}' is missing; expected the Free Spoken Digit Dataset as one .npz with audio, offsets, "
-            f"label and index. Set {DATA_ROOT_VARIABLE} to its folder"
+            f"no spoken digits in '{root}'. {SOURCE.expected(root or DATA_ROOT_VARIABLE)}"
         )
-    held = read_npz(path)
-    try:
-        audio, offsets = held["audio"], held["offsets"].astype(np.int64)
-        labels, index = held["label"].astype(np.int64), held["index"]
-        coded = np.stack([spike_coded(audio[a:b]) for a, b in pairwise(offsets)])
-    except (KeyError, ValueError, IndexError) as error:
-        raise FileFormatError(f"'{path}' holds no clips: {error!r}") from error
-    test = index < TEST_RECORDINGS
-    parts = [
-        (torch.from_numpy(coded[chosen]).float(), torch.from_numpy(labels[chosen]))
-        for chosen in (~test, test)
-    ]
-    return parts[0], parts[1]
+    training, test = (
+        (
+            torch.from_numpy(
+                np.stack([spike_coded(audio.astype(np.float64)) for audio, _, _ in part])
+            ).float(),
+            torch.tensor([digit for _, digit, _ in part]),
+        )
+        for part in parts
+    )
+    return training, test
 
 
 def _sample(random: torch.Generator, batch: int) -> tuple[Tensor, Tensor]:
@@ -118,7 +111,7 @@ def _net(seed: int, cut: bool = False) -> OnlineNet:
         layers = [
             layer_of(LIF, BANDS * len(LEVELS), N_HIDDEN, recurrent=True),
             layer_of(LIF, N_HIDDEN, N_HIDDEN, recurrent=True),
-            layer_of(LEAKY_READOUT, N_HIDDEN, N_CLASSES),
+            layer_of(LEAKY_READOUT, N_HIDDEN, N_DIGITS),
         ]
     with torch.no_grad():
         for layer in layers[:2]:

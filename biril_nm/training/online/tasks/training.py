@@ -11,12 +11,12 @@ from typing import Any
 
 import torch
 
-from biril_nm.arguments import unknown_name
+from biril_nm.arguments import Count, Seed, checked, unknown_name
 from biril_nm.errors import ConfigError, DivergedError
 from biril_nm.training.online.net import OnlineNet
 from biril_nm.training.online.tasks.task import METHODS, OnlineTask, step_gradients
 
-__all__ = ["TaskResult", "test_accuracy", "train_task"]
+__all__ = ["TaskResult", "accuracy_on_test", "train_task"]
 
 WINDOW = 100  # batches over which the accuracy in training is averaged
 TEST_BATCH = 128
@@ -49,14 +49,15 @@ class TaskResult:
         return asdict(self)
 
 
+@checked
 def train_task(
     task: OnlineTask,
     method: str,
-    seed: int = 0,
-    n_batches: int | None = None,
+    seed: Seed = 0,
+    n_batches: Count | None = None,
     on_batch: Callable[[int, float, float], None] | None = None,
-    batch: int | None = None,
-    n_test: int | None = None,
+    batch: Count | None = None,
+    n_test: Count | None = None,
 ) -> tuple[OnlineNet, TaskResult]:
     """Train and test; equal arguments give equal networks.
 
@@ -70,7 +71,7 @@ def train_task(
         on_batch: called with the number of the batch, its loss and the mean accuracy so far.
 
     Raises:
-        ConfigError: unknown method.
+        ConfigError: unknown method, or fewer test samples than ``n_test``.
         DivergedError: the loss is not finite.
     """
     if method not in METHODS:
@@ -111,20 +112,28 @@ def train_task(
             on_batch(done, loss, mean)
         if len(recent) == WINDOW and mean >= task.enough:
             break
-    accuracy = test_accuracy(task, net, seed)
+    accuracy = accuracy_on_test(task, net, seed)
     spent = time.process_time() - start
     mean = sum(recent) / len(recent)
     return net, TaskResult(task.name, method, seed, accuracy, mean, done, round(spent, 1))
 
 
 @torch.no_grad()
-def test_accuracy(task: OnlineTask, net: OnlineNet, seed: int = 0) -> float:
-    """Share of test samples that the network decides rightly."""
+def accuracy_on_test(task: OnlineTask, net: OnlineNet, seed: int = 0) -> float:
+    """Share of test samples that the network decides rightly.
+
+    Raises:
+        ConfigError: the task has fewer samples.
+    """
     random = torch.Generator().manual_seed(2 * seed + 1)
     right = left = 0
     while left < task.n_test:
         size = min(TEST_BATCH, task.n_test - left)
         x, labels = task.test(left, size) if task.test else task.sample(random, size)
+        if not len(labels):
+            raise ConfigError(
+                f"task '{task.name}' has {left} test samples; expected n_test, {task.n_test}. Lower n_test"
+            )
         right += int((net(x).predictions == labels).sum())
         left += len(labels)
     return right / left
