@@ -14,7 +14,8 @@ With y the one-hot labels, o the spikes of the output per step and n the samples
 * ``shallow``: 0, so that hidden layers do not learn.
 
 ``fa``, feedback alignment, sends the gradient from layer to layer, by fixed random weights of the same shape
-in the place of the transposed ones. B and these weights are drawn once in a run and stored in its checkpoint.
+in the place of the transposed ones; a loop inside a population keeps its own weights. B and these weights
+are drawn once in a run and stored in its checkpoint.
 
 A division by n makes the gradient of each layer a mean over samples, as that of the loss is. The published
 code of BRP divides that of the output only; under Adam, which knows no scale of gradients, both are the same.
@@ -41,8 +42,10 @@ from torch.nn import functional
 
 from biril_nm.errors import ConfigError
 from biril_nm.models.spiking_net import NetOutput, SpikingNet
-from biril_nm.models.taps import Taps, tapped
+from biril_nm.models.taps import WEIGHTED, Taps, tapped
+from biril_nm.models.tracing import is_neuron
 from biril_nm.training.losses import LOSSES
+from biril_nm.training.online.net import OnlineNet
 from biril_nm.training.phase import Batch, Metrics, PhaseState, metrics_of, optimizer_step
 
 if TYPE_CHECKING:
@@ -107,6 +110,11 @@ def check_projection(net: SpikingNet, settings: TrainConfig) -> None:
         raise ConfigError(
             f"'{net.name}' computes in integers, whose layers learn together; expected a float network. "
             f"Train it by projection first, or use a schedule of B, S and H"
+        )
+    if isinstance(net, OnlineNet):
+        raise ConfigError(
+            f"'{net.name}' has projections of online layers, which cannot be cut from each other; expected a "
+            f"network of snnTorch neurons. Use a schedule of B, d-rtrl and es-d-rtrl"
         )
     if settings.checkpoint_steps:
         raise ConfigError(
@@ -205,13 +213,20 @@ class _Feedback(torch.autograd.Function):
 def feedback_alignment(
     net: SpikingNet, batch: Batch, optimizer: torch.optim.Optimizer, state: PhaseState
 ) -> Metrics:
-    """A step of B whose gradient passes each weight layer by fixed random weights."""
+    """A step of B whose gradient passes each weight layer by fixed random weights.
+
+    Raises:
+        ConfigError: it passes weights in another way than by a layer of these kinds.
+    """
     x, labels = batch
     net.train()
     net.adapt(x)
     names = {module: name for name, module in net.named_modules()}
 
+    called: set[nn.Module] = set()
+
     def connect(layer: nn.Module, given: Tensor, output: Tensor) -> Tensor:
+        called.add(layer)
         if not given.requires_grad:
             return output
         weight = layer.weight
@@ -228,5 +243,27 @@ def feedback_alignment(
     loss = LOSSES[state.loss](out.scores, labels, x.shape[0])
     optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
+    _refuse_true_weights(net, called)
     optimizer_step(net, optimizer, state)
     return metrics_of(out, labels, loss)
+
+
+def _refuse_true_weights(net: nn.Module, called: set[nn.Module]) -> None:
+    """Refuse weights that a gradient has passed itself: those of no layer that was called."""
+    known = set(called)
+    for module in net.modules():
+        if is_neuron(module):
+            known.update(module.modules())
+    wrong = [
+        f"{name}.{key}" if name else key
+        for name, module in net.named_modules()
+        if module not in known and not isinstance(module, nn.LayerNorm)
+        for key, p in module.named_parameters(recurse=False)
+        if p.ndim > 1 and (p.grad is not None or not p.requires_grad)
+    ]
+    if wrong or not called:
+        raise ConfigError(
+            f"gradients pass {', '.join(wrong) or 'weights'} that no call of a layer uses; expected calls of "
+            f"{', '.join(kind.__name__ for kind in WEIGHTED)}, whose weights schedule fa replaces. Call such "
+            f"layers with the input alone, or use a schedule of B or dfa"
+        )

@@ -14,6 +14,9 @@ from biril_nm.models import ModelConfig, OwnNet, build_model
 from biril_nm.neurons.unroll import engine
 from biril_nm.training import PHASES, Callback, PhaseState, TrainConfig, evaluate, fit
 from biril_nm.training.checkpoint import CHECKPOINT
+from biril_nm.training.online.layer import layer_of
+from biril_nm.training.online.net import OnlineNet
+from biril_nm.training.online.neurons import NEURONS
 from tests.support.digits import DIGITS
 
 N_STEPS, BATCH, BETA, THETA = 7, 4, 0.2, 0.5
@@ -195,6 +198,52 @@ def test_a_loop_of_ones_own_learns_as_the_traced_step():
             assert gradient.abs().max() > 0, f"{phase} {name}"
 
 
+class Functional(Step):
+    """Takes weights of its own, or those of a layer, without calling one."""
+
+    def __init__(self, kind):
+        super().__init__()
+        self.kind = kind
+        if kind == "parameter":
+            self.own = nn.Parameter(torch.randn(8, 8))
+        self.fc2.requires_grad_(kind != "frozen")
+
+    def forward(self, x):
+        s1 = self.lif1(self.fc1(x))
+        weight = self.own if self.kind == "parameter" else self.fc2.weight
+        named = self.kind == "named"
+        s2 = self.lif2(self.fc2(input=s1) if named else nn.functional.linear(s1, weight))
+        return self.lif3(self.fc3(s2))
+
+
+@pytest.mark.parametrize("chosen", ["auto", "loop"])
+@pytest.mark.parametrize(
+    ("kind", "wrong"),
+    [("parameter", "own"), ("layer", "fc2.weight"), ("frozen", "fc2.weight"), ("named", "fc2.weight")],
+)  # fmt: skip
+def test_feedback_alignment_refuses_gradients_by_true_weights(kind, wrong, chosen):
+    net = OwnNet(Functional(kind), Coding("rate", N_STEPS))
+    before = {k: v.clone() for k, v in net.state_dict().items()}
+    message = f"gradients pass module.{wrong} that no .*expected calls of Conv1d, .*Linear"
+    optimizer = torch.optim.SGD(net.parameters(), 1.0)
+    with engine(chosen), pytest.raises(ConfigError, match=message):
+        PHASES["fa"].run(net, (toy_input(), LABELS), optimizer, PhaseState())
+    assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
+
+
+def test_feedback_alignment_takes_loops_and_norms():
+    net = build_model("recurrent", TOY, seed=3)
+    state = PhaseState()
+    found = gradients(net, "fa", (toy_input(), LABELS), state)
+    assert list(state.kept) == ["feedback/layers.fc2"]
+    assert found["layers.rlif1.recurrent.weight"].abs().max() > 0
+    module = Step()
+    module.fc2 = nn.Sequential(
+        nn.Linear(8, 8), nn.Unflatten(1, (2, 4)), nn.LayerNorm((2, 4)), nn.Flatten()
+    )
+    gradients(OwnNet(module, Coding("rate", N_STEPS)), "fa", (toy_input(), LABELS), PhaseState())
+
+
 @pytest.mark.parametrize("around", [False, True])
 def test_a_hidden_layer_does_not_see_the_layers_behind_it(around):
     """Other weights behind a layer change its gradient under B, and leave it under projection."""
@@ -282,6 +331,10 @@ def test_what_cannot_learn_by_projection_is_refused():
         ConfigError, match="checkpoint_steps is 2, .*learn by projection; expected 0"
     ):
         fit(net, loaders, TrainConfig("B,dfa", 2, device="cpu", checkpoint_steps=2))
+    online = OnlineNet([layer_of(NEURONS["lif"], 64, 4), layer_of(NEURONS["leaky_readout"], 4, 10)])
+    for schedule in ("fa", "brp"):
+        with pytest.raises(ConfigError, match="online layers, which cannot be cut .* Use a sched"):
+            fit(online, loaders, TrainConfig(schedule, 1, device="cpu"))
     state = PhaseState(kept={"feedback/if1": torch.zeros(3, 3)})
     batch = (net.encode(DIGITS.train.values(slice(4))), LABELS)
     with pytest.raises(ConfigError, match=r"of 'if1' have shape \(3, 3\).*expected \(10, 20\)"):
