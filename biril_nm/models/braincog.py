@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from biril_nm.errors import ConfigError
 from biril_nm.models.chain import Chain, neurons_of, summing_readout
 from biril_nm.models.config import ModelConfig
-from biril_nm.models.plans import with_plan
+from biril_nm.models.plans import refuse_ignored, with_plan
 
 __all__ = [
     "PreBlock",
@@ -39,10 +39,10 @@ __all__ = [
     "braincog_resnet18",
 ]
 
-CIFAR = {"channels": (256, 256, 512, 1024), "depths": (2, 2, 2, 2), "hidden": ()}
-DVS = {"channels": (128, 256, 256, 512, 512), "depths": (2, 1, 2, 1, 2), "hidden": ()}
-MNIST = {"channels": (128, 128), "hidden": (2048,)}
-RESNET18 = {"channels": (64, 128, 256, 512), "depths": (2, 2, 2, 2), "hidden": ()}
+CIFAR = {"channels": (256, 256, 512, 1024), "depths": (2, 2, 2, 2), "hidden": (), "kernel": 3}
+DVS = {"channels": (128, 256, 256, 512, 512), "depths": (2, 1, 2, 1, 2), "hidden": (), "kernel": 3}
+MNIST = {"channels": (128, 128), "hidden": (2048,), "kernel": 3}
+RESNET18 = {"channels": (64, 128, 256, 512), "depths": (2, 2, 2, 2), "hidden": (), "kernel": 3}
 DEPTH = 2  # convolutions of a stage
 DROPOUT = 0.5
 
@@ -53,7 +53,7 @@ def braincog_convnet(config: ModelConfig) -> nn.Sequential:
     Raises:
         ConfigError: the input is not an image, or is too small; or depths do not fit the channels.
     """
-    config = with_plan("braincog_convnet", config, {"hidden": ()}, "vgg")
+    config = with_plan("braincog_convnet", config, {"hidden": (), "kernel": 3}, "vgg")
     depths = config.depths or (DEPTH,) * len(config.channels)
     _check_image("braincog_convnet", config, len(config.channels) - 1)
     _check_depths("braincog_convnet", config, depths)
@@ -82,6 +82,7 @@ def braincog_dvs(config: ModelConfig) -> nn.Sequential:
 def braincog_mnist(config: ModelConfig) -> nn.Sequential:
     """BrainCog's ``mnist_convnet``: neurons take the pooled spikes of the last stage, too."""
     config = with_plan("braincog_mnist", config, MNIST, "convnet")
+    refuse_ignored("braincog_mnist", config, ("depths",))
     _check_image("braincog_mnist", config, len(config.channels))
     chain = Chain(config)
     for channels in config.channels:
@@ -137,7 +138,7 @@ class PreResNet(nn.Module):
         self.norm = nn.BatchNorm2d(before)
         self.pool = nn.AvgPool2d((size[0], size[1]))
         self.flatten = nn.Flatten()
-        self.fc_out = nn.Linear(before, config.n_classes)
+        self.fc_out = nn.Linear(before, config.n_classes, bias=config.bias)
         self.neurons_out = summing_readout(config)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -154,6 +155,7 @@ def braincog_resnet18(config: ModelConfig) -> nn.Module:
         ConfigError: the input is not an image, or is too small; or it has sizes of its own or no BatchNorm.
     """
     config = with_plan("braincog_resnet18", config, RESNET18, "resnet")
+    refuse_ignored("braincog_resnet18", config, ("init",))
     _check_image("braincog_resnet18", config, len(config.channels) - 1)
     if not config.batch_norm:
         raise ConfigError(
@@ -171,18 +173,20 @@ def _conv(inputs: int, outputs: int, kernel: int, stride: int) -> nn.Conv2d:
 
 def _check_image(name: str, config: ModelConfig, halvings: int) -> None:
     if len(config.input_shape) != 3:
-        raise ConfigError(f"{name} needs input_shape (C, H, W), found {config.input_shape}")
+        raise ConfigError(
+            f"input_shape of '{name}' is {config.input_shape}; expected (C, H, W). Use model 'mlp'"
+        )
     smallest = 2**halvings
     if min(config.input_shape[1:]) < smallest:
         raise ConfigError(
-            f"{name} halves pictures {halvings} times; expected at least {smallest}x{smallest}, found "
-            f"{config.input_shape}"
+            f"input_shape of '{name}' is {config.input_shape}; expected at least {smallest}x{smallest}, "
+            f"which the network halves down to 1. Use larger pictures, or model 'mlp'"
         )
 
 
 def _check_depths(name: str, config: ModelConfig, depths: tuple[int, ...]) -> None:
     if not depths or len(depths) != len(config.channels):
         raise ConfigError(
-            f"depths of {name} has {len(depths)} entries, and channels {len(config.channels)}; expected one "
-            f"for each stage"
+            f"depths of '{name}' has {len(depths)} entries, and channels {len(config.channels)}; expected "
+            f"one for each stage. Give as many, or leave depths out"
         )

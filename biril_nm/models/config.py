@@ -37,9 +37,9 @@ class ModelConfig:
         surrogate: name of the surrogate gradient, or name and slope as ``"qgate:2"``.
         coding: how values enter the network.
         channels: output channels of the convolutions, or of the stages of a network that has stages.
-        kernel: side of the kernels of convnet and vgg, an odd number.
-        init: how weights of convnet, vgg and mlp start: ``"kaiming"``, normal; or ``"torch"``, uniform in
-            ±1 / sqrt(inputs).
+        kernel: side of the kernels of convnet and vgg, an odd number; other networks refuse all but 3.
+        init: how weights start: ``"kaiming"``, normal; or ``"torch"``, uniform in ±1 / sqrt(inputs). Readouts
+            and loops keep their own; residual networks have their own and refuse all but the default.
         depths: convolutions, or blocks, of each stage; empty: as the architecture has it.
         reset: what a spike does to the membrane: ``"zero"``, or ``"subtract"`` the threshold.
         hidden: sizes of the hidden fully connected layers.

@@ -43,8 +43,8 @@ def vgg(config: ModelConfig) -> nn.Sequential:
     depths = config.depths or (VGG_DEPTH,) * len(config.channels)
     if len(depths) != len(config.channels):
         raise ConfigError(
-            f"depths has {len(depths)} entries, and channels {len(config.channels)}; expected one for each "
-            f"stage"
+            f"depths of 'vgg' has {len(depths)} entries, and channels {len(config.channels)}; expected one "
+            f"for each stage. Give as many, or leave depths out"
         )
     return _stages("vgg", config, depths)
 
@@ -52,13 +52,14 @@ def vgg(config: ModelConfig) -> nn.Sequential:
 def _stages(name: str, config: ModelConfig, depths: tuple[int, ...]) -> nn.Sequential:
     if len(config.input_shape) < 2:
         raise ConfigError(
-            f"{name} needs input_shape (C, H, W) or (C, L), found {config.input_shape}"
+            f"input_shape of '{name}' is {config.input_shape}; expected (C, H, W) or (C, L). Use model 'mlp'"
         )
     smallest = 2 ** len(config.channels)
     if min(config.input_shape[1:]) < smallest:
         raise ConfigError(
-            f"{name} with {len(config.channels)} poolings needs images of at least {smallest}x"
-            f"{smallest}, found {config.input_shape}; use fewer channels entries or model 'mlp'"
+            f"input_shape of '{name}' is {config.input_shape}; expected a size of at least {smallest}, which "
+            f"the poolings of {len(config.channels)} channels halve down to 1. Use fewer channels, or "
+            f"model 'mlp'"
         )
     chain = Chain(config)
     for channels, depth in zip(config.channels, depths):

@@ -1,18 +1,17 @@
-"""Plans: the sizes that a published network has."""
+"""Plans: the sizes that a published network has, and the settings that a network takes."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from biril_nm.errors import ConfigError
 from biril_nm.models.config import ModelConfig
 
-__all__ = ["with_plan"]
+__all__ = ["refuse_ignored", "with_plan"]
 
 
-def with_plan(
-    name: str, config: ModelConfig, plan: Mapping[str, tuple[int, ...]], other: str
-) -> ModelConfig:
+def with_plan(name: str, config: ModelConfig, plan: Mapping[str, Any], other: str) -> ModelConfig:
     """The configuration with the sizes of ``plan``; ``other`` is the architecture of any size.
 
     Raises:
@@ -31,3 +30,19 @@ def with_plan(
             f"{', '.join(str(plan[field]) for field in wrong)}. Leave them out, or use model '{other}'"
         )
     return ModelConfig.from_dict(config.to_dict() | dict(plan))
+
+
+def refuse_ignored(name: str, config: ModelConfig, ignored: tuple[str, ...]) -> None:
+    """Refuse settings that a network has no use for.
+
+    Raises:
+        ConfigError: one of the fields ``ignored`` is not the default.
+    """
+    default = ModelConfig()
+    for field in ignored:
+        value, expected = getattr(config, field), getattr(default, field)
+        if value != expected:
+            raise ConfigError(
+                f"{field} is {value!r}, which '{name}' does not use; expected {expected!r}. Leave it out, or "
+                f"use another model"
+            )

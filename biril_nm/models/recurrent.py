@@ -8,6 +8,7 @@ from torch import nn
 
 from biril_nm.models.chain import Chain
 from biril_nm.models.config import ModelConfig
+from biril_nm.models.plans import refuse_ignored
 from biril_nm.neurons import make_neuron
 
 __all__ = ["recurrent"]
@@ -40,7 +41,12 @@ class _RecurrentChain(Chain):
 
 
 def recurrent(config: ModelConfig) -> nn.Sequential:
-    """Layers of the recurrent network."""
+    """Layers of the recurrent network.
+
+    Raises:
+        ConfigError: settings of convolutions are given.
+    """
+    refuse_ignored("recurrent", config, ("kernel", "depths"))
     chain = _RecurrentChain(config)
     chain.flatten()
     for features in config.hidden:

@@ -20,13 +20,13 @@ from torch import Tensor, nn
 from biril_nm.errors import ConfigError
 from biril_nm.models.chain import neurons_of
 from biril_nm.models.config import ModelConfig
-from biril_nm.models.plans import with_plan
+from biril_nm.models.plans import refuse_ignored, with_plan
 
 __all__ = ["Block", "ResNet", "biril", "biril_xs", "resnet"]
 
 # channels of stem and stages, blocks of the stages, hidden layers
-FULL = {"channels": (64, 128, 256, 512), "depths": (3, 3, 2), "hidden": (256,)}
-SMALL = {"channels": (16, 16, 32, 64), "depths": (1, 1, 1), "hidden": (64,)}
+FULL = {"channels": (64, 128, 256, 512), "depths": (3, 3, 2), "hidden": (256,), "kernel": 3}
+SMALL = {"channels": (16, 16, 32, 64), "depths": (1, 1, 1), "hidden": (64,), "kernel": 3}
 
 
 def _conv(
@@ -99,7 +99,10 @@ def resnet(config: ModelConfig) -> nn.Module:
         ConfigError: the input is not an image, or is too small; or depths do not fit the channels.
     """
     if len(config.input_shape) != 3:
-        raise ConfigError(f"resnet needs input_shape (C, H, W), found {config.input_shape}")
+        raise ConfigError(
+            f"input_shape of 'resnet' is {config.input_shape}; expected (C, H, W). Use model 'mlp'"
+        )
+    refuse_ignored("resnet", config, ("kernel", "init"))
     if len(config.channels) < 2 or len(config.depths) != len(config.channels) - 1:
         raise ConfigError(
             f"depths is {config.depths} and channels {config.channels}; expected the channels of the stem "
@@ -108,8 +111,8 @@ def resnet(config: ModelConfig) -> nn.Module:
     smallest = 2 ** (len(config.depths) - 1)
     if min(config.input_shape[1:]) < smallest:
         raise ConfigError(
-            f"resnet with {len(config.depths)} stages needs images of at least {smallest}x{smallest}, found "
-            f"{config.input_shape}"
+            f"input_shape of 'resnet' is {config.input_shape}; expected at least {smallest}x{smallest}, "
+            f"which {len(config.depths)} stages halve down to 1. Use larger pictures, or fewer stages"
         )
     return ResNet(config)
 

@@ -91,7 +91,13 @@ def run_steps(net: nn.Module, x: Tensor, record: Collection[str] = ()) -> StepsR
         x: ``(n_steps, batch, ...)``.
         record: names of neurons whose spikes to return.
     """
-    found = None if current_engine() == "loop" else _plan(net, x)
+    stepwise = current_engine() == "loop"
+    if stepwise and segment_steps(len(x)):
+        raise ConfigError(
+            "checkpoint_steps is above 0, and engine 'loop' calls networks step by step; expected another "
+            "engine. Use engine='auto', or set checkpoint_steps=0"
+        )
+    found = None if stepwise else _plan(net, x)
     if found is None and segment_steps(len(x)):
         _refuse_segments(net, "runs step by step")
     if found is None:
@@ -260,11 +266,13 @@ def _open_weight_taps(taps: Taps, layer: nn.Module) -> list[RemovableHandle]:
     connect, given = taps.weighted, []
 
     def detach(_: Any, arguments: Any) -> Any:
+        if not arguments:  # all by name, which the folded run leaves alone as well
+            return None
         given.append(arguments[0])
         return (arguments[0].detach(), *arguments[1:])
 
     def join(_: Any, arguments: Any, result: Any) -> Any:
-        return connect(layer, given.pop(), result)
+        return connect(layer, given.pop(), result) if arguments else None
 
     return [layer.register_forward_pre_hook(detach), layer.register_forward_hook(join)]
 

@@ -208,9 +208,9 @@ def test_all_steps_at_once_equal_the_loop(name):
 @pytest.mark.parametrize(
     ("name", "change", "message"),
     [
-        ("braincog_convnet", {"depths": (1,)}, "depths of braincog_convnet has 1 entries, and channels 2"),
-        ("braincog_convnet", {"input_shape": (9,)}, r"needs input_shape \(C, H, W\), found \(9,\)"),
-        ("braincog_convnet", {"input_shape": (1, 1, 9)}, "halves pictures 1 times; expected at least 2x2"),
+        ("braincog_convnet", {"depths": (1,)}, "depths of 'braincog_convnet' has 1 entries, and channels 2"),
+        ("braincog_convnet", {"input_shape": (9,)}, r"input_shape of .* is \(9,\); expected \(C, H, W\)"),
+        ("braincog_convnet", {"input_shape": (1, 1, 9)}, "expected at least 2x2, which .* Use larger"),
         ("braincog_convnet", {"hidden": (7,)}, "hidden of 'braincog_convnet' are .* or use model 'vgg'"),
         ("braincog_dvs", {}, "channels, depths of 'braincog_dvs' are .* or use model 'braincog_convnet'"),
         ("braincog_mnist", {"depths": ()}, "channels of 'braincog_mnist' are .* or use model 'convnet'"),

@@ -16,7 +16,7 @@ from torch import nn
 import biril_nm as bnm
 from biril_nm.coding import Coding
 from biril_nm.errors import ConfigError, FileFormatError, OutputExistsError
-from biril_nm.models import BirilNet, ModelConfig, build_model, load, save
+from biril_nm.models import MODELS, BirilNet, ModelConfig, build_model, load, save
 from biril_nm.neurons import SURROGATES, make_neuron, make_surrogate
 from biril_nm.neurons.surrogates import slope
 from biril_nm.neurons.unroll import can_unroll, unroll
@@ -144,9 +144,15 @@ def test_wrong_configurations(changes: dict[str, object], message: str) -> None:
 def test_configurations_that_do_not_fit() -> None:
     with pytest.raises(ConfigError, match="model 'alexnet' is unknown; expected one of "):
         build_model("alexnet")
-    with pytest.raises(ConfigError, match=r"needs input_shape \(C, H, W\)"):
+    with pytest.raises(
+        ConfigError,
+        match=r"input_shape of 'convnet' is .*; expected \(C, H, W\) or \(C, L\). Use model 'mlp'",
+    ):
         build_model("convnet", ModelConfig(input_shape=(64,)))
-    with pytest.raises(ConfigError, match="fewer channels entries or model 'mlp'"):
+    with pytest.raises(
+        ConfigError,
+        match=r"is \(1, 3, 3\); expected a size of at least 4, .* Use fewer channels, or model .mlp",
+    ):
         build_model("convnet", ModelConfig(input_shape=(1, 3, 3)))
     with pytest.raises(ConfigError, match=r"shape \(4, 2, 1, 7, 8\); expected \(n_steps, batch"):
         build_model("convnet")(torch.zeros(4, 2, 1, 7, 8))
@@ -154,6 +160,29 @@ def test_configurations_that_do_not_fit() -> None:
     assert ModelConfig.from_dict(config.to_dict()) == config
     with pytest.raises(ConfigError, match=r"\['depth'\] are unknown"):
         ModelConfig.from_dict({"depth": 3})
+
+
+@pytest.mark.parametrize("change", [{"kernel": 5}, {"init": "torch"}, {"depths": (1, 3)}])
+@pytest.mark.parametrize("name", MODELS)
+def test_no_setting_is_ignored(
+    name: str, change: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It changes the shapes or the starts of the weights, or is refused."""
+    starts: list[object] = []
+    monkeypatch.setattr(nn.init, "kaiming_normal_", lambda w, **more: starts.append(w.shape))
+    stages = {"channels": (16, 8, 8), "depths": (1, 1)} if name == "resnet" else {}
+    plain = ModelConfig(input_shape=(3, 64, 64), **stages)  # type: ignore[arg-type]
+    with torch.device("meta"):
+        shapes = [p.shape for p in MODELS[name](plain).parameters()]
+        before, starts[:] = list(starts), []
+        try:
+            net = MODELS[name](ModelConfig.from_dict(plain.to_dict() | change))
+        except ConfigError as error:
+            (field,) = change
+            assert field in str(error) and "; expected " in str(error) and "model" in str(error)
+            return
+    found = [p.shape for p in net.parameters()]
+    assert (found, starts) != (shapes, before) or plain.depths == change.get("depths")
 
 
 # --- forward ------------------------------------------------------------------------------------

@@ -67,8 +67,16 @@ def test_it_is_saved_and_loaded(tmp_path):
             {"depths": (1,)},
             r"depths is \(1,\) and channels \(3, 3, 4\); expected the channels",
         ),
-        ("resnet", {"input_shape": (9,)}, r"resnet needs input_shape \(C, H, W\), found \(9,\)"),
-        ("resnet", {"input_shape": (1, 1, 9)}, "with 2 stages needs images of at least 2x2"),
+        (
+            "resnet",
+            {"input_shape": (9,)},
+            r"input_shape of 'resnet' is \(9,\); expected \(C, H, W\)",
+        ),
+        (
+            "resnet",
+            {"input_shape": (1, 1, 9)},
+            "expected at least 2x2, which 2 stages halve down to 1. Use",
+        ),
         (
             "biril",
             {},

@@ -161,6 +161,13 @@ def test_what_cannot_be_cut_is_refused(kind: type[nn.Module]) -> None:
         fit(kind(), (batches, None), config, coding=Coding("spikes", N_STEPS))
 
 
+def test_the_loop_cannot_be_cut_and_says_so() -> None:
+    batches = [(spikes_in(), torch.tensor([0, 1, 2]))]
+    config = TrainConfig(schedule="B", epochs=1, checkpoint_steps=2, engine="loop")
+    with pytest.raises(ConfigError, match=r"engine 'loop' calls .* Use engine='auto'"):
+        fit(network(leaky()), (batches, None), config, coding=Coding("spikes", N_STEPS))
+
+
 @pytest.mark.parametrize("steps", [-1, 1.5, True])
 def test_wrong_lengths(steps: Any) -> None:
     with pytest.raises(ConfigError, match="checkpoint_steps is .*expected an integer"):

@@ -99,7 +99,7 @@ def test_vgg_has_several_convolutions_a_stage():
     two = bnm.build_model("vgg", bnm.ModelConfig(channels=(2, 3), hidden=()))
     assert len([n for n, _ in two.layers.named_children() if n.startswith("conv")]) == 4
     with pytest.raises(
-        ConfigError, match=r"depths has 1 entries, and channels 2; expected one for each"
+        ConfigError, match=r"depths of '.*' has 1 entries, and channels 2; expected one for each"
     ):
         bnm.build_model("vgg", bnm.ModelConfig(channels=(2, 3), depths=(1,)))
     with pytest.raises(
