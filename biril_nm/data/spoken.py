@@ -125,13 +125,19 @@ def _wave(path: Path) -> NDArray[np.int16]:
     try:
         with open_regular(path) as file, wave.open(file) as sound:
             form = (sound.getnchannels(), sound.getsampwidth(), sound.getframerate())
-            data = sound.readframes(MAX_SAMPLES)
+            length = sound.getnframes()
+            data = sound.readframes(min(length, MAX_SAMPLES + 1))
     except (wave.Error, EOFError, OSError) as error:
         raise FileFormatError(f"'{path}' is no WAV file: {error}") from error
     if form != (1, 2, RATE) or len(data) < 2 or len(data) % 2:
         raise FileFormatError(
             f"'{path}' has {form[0]} channels of {form[1]} bytes at {form[2]} Hz, {len(data)} bytes in all; "
             f"expected 1 channel of 2 bytes at {RATE} Hz, with samples"
+        )
+    if length > MAX_SAMPLES or len(data) != 2 * length:
+        raise FileFormatError(
+            f"'{path}' has {length} samples by its header and {len(data) // 2} or more in it; expected 1 to "
+            f"{MAX_SAMPLES}, all there. Cut it, or get it again"
         )
     return np.frombuffer(data, dtype="<i2").astype(np.int16)
 

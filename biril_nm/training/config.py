@@ -46,7 +46,7 @@ class TrainConfig:
         lr: initial learning rate, behind the warm-up.
         optimizer: ``"adam"``, or ``"adamw"``, in which weights decay.
         weight_decay: of AdamW, for the weights of layers; biases, norms and time constants do not decay.
-        warmup: epochs in which the learning rate rises.
+        warmup: epochs in which the learning rate rises, fewer than ``epochs``.
         lr_last: learning rate towards the end.
         loss: ``"ce"``, ``"mse"`` or ``"ce_smooth"`` on the scores (:mod:`biril_nm.training.losses`).
         seed: seed of the local rule's random numbers and of rate coding.
@@ -128,13 +128,18 @@ class TrainConfig:
 
     def _wrong_rates(self) -> list[str]:
         found = []
-        if not 0 <= self.weight_decay <= 1 or (self.weight_decay and self.optimizer == "adam"):
+        if not 0 <= self.weight_decay <= 1:
+            found.append(f"weight_decay is {self.weight_decay!r}; expected a number from 0 to 1")
+        elif self.weight_decay and self.optimizer == "adam":
             found.append(
-                f"weight_decay is {self.weight_decay!r} of optimizer '{self.optimizer}'; expected 0 to 1, "
-                f"and 0 of adam. Use optimizer 'adamw'"
+                f"weight_decay is {self.weight_decay!r} of optimizer 'adam'; expected 0. Use "
+                f"optimizer 'adamw'"
             )
-        if not 0 <= self.warmup <= MAX_EPOCHS:
-            found.append(f"warmup is {self.warmup!r}; expected an integer from 0 to {MAX_EPOCHS}")
+        if not 0 <= self.warmup < max(1, self.epochs):
+            found.append(
+                f"warmup is {self.warmup!r} of {self.epochs!r} epochs; expected an integer from 0 to "
+                f"epochs - 1, or the learning rate never reaches lr. Train longer, or lower warmup"
+            )
         if not 0 <= self.lr_last <= self.lr:
             found.append(
                 f"lr_last is {self.lr_last!r}; expected a number from 0 to lr, {self.lr!r}"

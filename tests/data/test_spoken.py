@@ -117,3 +117,23 @@ def test_missing_and_foreign_recordings_say_what_to_get(tmp_path):
         FileFormatError, match="has 2 channels of 2 bytes at 44100 Hz.*expected 1 channel"
     ):
         load_data("spoken", tmp_path)
+
+
+@pytest.mark.parametrize(("samples", "kept", "found"), [(80001, 80001, 80001), (500, 400, 400)])
+def test_no_recording_is_cut_without_an_error(tmp_path, samples, kept, found):
+    path = write_folder(tmp_path) / "1_bob_0.wav"
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(RATE)
+        file.writeframes(bytes(2 * samples))
+    with path.open("r+b") as raw:
+        raw.truncate(path.stat().st_size - 2 * (samples - kept))
+    with pytest.raises(FileFormatError, match=f"has {samples} samples by its header and {found}"):
+        load_data("spoken", tmp_path)
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(RATE)
+        file.writeframes(bytes(2 * 80000))
+    assert len(load_data("spoken:bands=4,frames=4", tmp_path).test) == 11
