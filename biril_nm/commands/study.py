@@ -126,7 +126,7 @@ def _draw(rows: list[Summary], plan: StudyPlan, folder: Path) -> Path | None:
 def _print(plan: StudyPlan, rows: list[Summary], results: list[CellResult]) -> None:
     from biril_nm.hardware_sim.cost.energy import energy_text
     from biril_nm.studies.grid import compare
-    from biril_nm.studies.grid.quoted import PAPER
+    from biril_nm.studies.grid.quoted import PAPER, others_text
 
     paper = PAPER.get(plan.dataset, {})
     header = ["method", "float, %", *(f"{bits} bits, %" for bits in plan.bits)]
@@ -142,6 +142,8 @@ def _print(plan: StudyPlan, rows: list[Summary], results: list[CellResult]) -> N
     print_table(
         f"{plan.name}: {plan.dataset}, {len(plan.seeds)} seeds, mean ± 95 % interval", header, cells
     )
+    for line in others_text(plan.dataset):
+        say(line)
     for control in (method.name for method in plan.methods if method.role == "control"):
         for method in (m.name for m in plan.methods if m.role == "method"):
             gap = compare(results, method, control)

@@ -15,6 +15,7 @@ from biril_nm.errors import ConfigError, FileFormatError, OutputExistsError
 from biril_nm.models import ModelConfig, build_model, encode
 from biril_nm.studies.grid import STUDIES, Method, StudyPlan, cell, compare, run_study, summarise
 from biril_nm.studies.grid.cell import CellResult, read_result
+from biril_nm.studies.grid.quoted import OTHERS, PAPER, others_text
 from biril_nm.studies.grid.runner import stored_results
 from biril_nm.studies.grid.summary import interval
 from biril_nm.training import best
@@ -98,6 +99,14 @@ def test_the_command_prints_the_table_of_finished_cells(whole, tmp_path):
     refused(biril("study", "metods", "--out", tmp_path / "x"), "metods", "methods")
     other = biril("study", tmp_path / "small.toml", "--out", folder, "--resume", "--epochs", 3)
     refused(other, "belongs to another study: epochs differ")
+
+
+def test_numbers_of_another_system_stand_beside_no_method():
+    names = {method.name for plan in STUDIES.values() for method in plan.methods}
+    quoted = {name for values in PAPER.values() for name in values}
+    assert quoted <= names and "EICIL-like" in names - quoted and not names & set(OTHERS)
+    assert others_text("mnist") == ["the paper quotes STDP-BW-GS, which is not run here: 99.24 %"]
+    assert others_text("digits") == []
 
 
 def test_folders_are_not_mixed_up(whole, tmp_path):
