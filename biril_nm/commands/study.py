@@ -142,8 +142,8 @@ def _print(plan: StudyPlan, rows: list[Summary], results: list[CellResult]) -> N
     print_table(
         f"{plan.name}: {plan.dataset}, {len(plan.seeds)} seeds, mean ± 95 % interval", header, cells
     )
-    for line in others_text(plan.dataset):
-        say(line)
+    for text in others_text(plan.dataset):
+        say(text)
     for control in (method.name for method in plan.methods if method.role == "control"):
         for method in (m.name for m in plan.methods if m.role == "method"):
             gap = compare(results, method, control)
