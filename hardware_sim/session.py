@@ -21,6 +21,7 @@ from biril_nm.hardware_sim.engine.recorder import Recorder, run_meta
 from biril_nm.hardware_sim.engine.session_feed import SessionFeed, sample_rows
 from biril_nm.hardware_sim.engine.state import Chunk, State, make_state
 from biril_nm.hardware_sim.engine.stream import Stream
+from biril_nm.hardware_sim.learning.connections import new_impulses
 from biril_nm.hardware_sim.learning.group import Group
 from biril_nm.hardware_sim.learning.stream import (
     ConnectionRecorder,
@@ -32,7 +33,6 @@ from biril_nm.hardware_sim.learning.stream import (
 from biril_nm.hw_graph import LoihiGraph
 from biril_nm.hw_graph.inputs import check_arrays, check_values
 from biril_nm.hw_graph.outputs import output_neurons
-from biril_nm.learning.rule import TRACES
 from biril_nm.loihi import STATE_LIMIT
 from biril_nm.recording import Recording, recorded_nodes, split_variables
 
@@ -298,7 +298,8 @@ class Simulator:
             impulses: by names of traces that its rule declares.
 
         Raises:
-            ConfigError: no such connection or trace, or an impulse that no rule has.
+            ConfigError: no such connection or trace, an impulse that no rule has, or fractions, which
+                Lava's connection cuts when one of its impulses is set.
         """
         places = {
             each.name: (group, i) for group in self._groups for i, each in enumerate(group.plastic)
@@ -307,11 +308,8 @@ class Simulator:
             what = "connection that learns in this session"
             raise ConfigError(unknown_name(what, connection, places))
         group, index = places[connection]
-        declared = group.plastic[index].rule.traces
-        for name in set(impulses) - set(declared):
-            raise ConfigError(unknown_name(f"trace of connection '{connection}'", name, declared))
         changed = group.impulses
-        changed[index] = [impulses.get(name, old) for name, old in zip(TRACES, changed[index])]
+        changed[index] = new_impulses(group.plastic[index], impulses)
         group.set_impulses(changed)
 
     @property
@@ -366,6 +364,8 @@ class Simulator:
             ) from error
         for name, view in views.items():
             view[...] = given[name]
+        for group in self._groups:
+            group.see_weights()
         self._age = int(given[AGE])
 
     def _check_values(self, given: Mapping[str, Array]) -> None:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from biril_nm.arguments import unknown_name
 from biril_nm.errors import ConfigError, RangeError
 from biril_nm.hardware_sim.engine.layout import node_order
 from biril_nm.hardware_sim.kernels.learning.plan import CHANGE_W, PLAN, Rules, Store
@@ -27,7 +28,9 @@ __all__ = [
     "Arena",
     "Plastic",
     "dependencies",
+    "lie_outside",
     "make_plastic",
+    "new_impulses",
     "stack_tables",
     "with_impulses",
 ]
@@ -152,6 +155,33 @@ def make_plastic(graph: LoihiGraph, name: str, arena: Arena, term_0: int) -> Pla
     return Plastic(name, source, target, rule, plan, places, tables, weights.shape)
 
 
+def new_impulses(each: Plastic, changes: Mapping[str, float]) -> list[float]:
+    """Impulses of x1, x2, y1, y2, y3 after changes to some of them.
+
+    Where a host sets one impulse of Lava's connection, Lava (0.10.0, ``on_var_update``) takes all taus and
+    impulses anew, from integers; filters of third factors are the host's own.
+
+    Raises:
+        ConfigError: a trace that the rule does not declare, or fractions that Lava would cut.
+    """
+    rule, name = each.rule, each.name
+    for trace in set(changes) - set(rule.traces):
+        raise ConfigError(unknown_name(f"trace of connection '{name}'", trace, rule.traces))
+    filtered = POST_TRACES if rule.three_factor else ()
+    of_lava = {n: t for n, t in rule.traces.items() if n not in filtered}
+    if of_lava.keys() & changes:
+        values = [(f"{n}: tau", t.tau) for n, t in of_lava.items()]
+        values += [(f"{n}: impulse", changes.get(n, t.impulse)) for n, t in of_lava.items()]
+        for what, value in values:
+            if value % 1:
+                raise ConfigError(
+                    f"connection '{name}', trace {what} is {value:g}; expected whole numbers where an "
+                    f"impulse changes, since Lava then cuts all taus and impulses of the rule to them. Round "
+                    f"it, or make the graph with the impulse that is wanted"
+                )
+    return [float(changes.get(n, rule.trace(n).impulse)) for n in TRACES]
+
+
 def with_impulses(each: Plastic, impulses: Sequence[float]) -> Plastic:
     """The connection under its rule with other impulses of x1, x2, y1, y2, y3.
 
@@ -232,7 +262,6 @@ def _place_switches(
     tables: RuleTables,
     weights: NDArray[np.int64],
 ) -> None:
-    low, high = weight_limits(node.sign_mode)
     terms, used = tables.terms, rule.used()
     plan["t_epoch"], plan["decimation"], plan["is_3f"] = (
         rule.t_epoch,
@@ -245,11 +274,16 @@ def _place_switches(
         plan[column] = bool((terms["dependency"] == DEPENDENCY[dependency]).any())
     plan["uses_t"] = bool(rule.dt) or "t" in used
     plan["uses_d"] = bool(rule.dd) or "d" in used
-    plan["weight_low"], plan["weight_high"] = low, high
+    plan["weight_low"], plan["weight_high"] = weight_limits(node.sign_mode)
     plan["is_excitatory"] = node.sign_mode is SignMode.EXCITATORY
     plan["is_inhibitory"] = node.sign_mode is SignMode.INHIBITORY
-    outside = bool(weights.size and (weights.min() < low or weights.max() > high))
-    plan["touch_all"] = outside and bool(rule.dw)
+    plan["touch_all"] = lie_outside(plan, rule, weights)
+
+
+def lie_outside(plan: np.void, rule: LearningRule, weights: NDArray[Any]) -> bool:
+    """Whether the next learning phase must visit every weight, to clip some."""
+    low, high = int(plan["weight_low"]), int(plan["weight_high"])
+    return bool(rule.dw and weights.size and (weights.min() < low or weights.max() > high))
 
 
 def _place_short_cuts(plan: np.void, tables: RuleTables, term_0: int) -> None:

@@ -33,6 +33,7 @@ from biril_nm.hardware_sim.kernels.learning.steps import run_group
 from biril_nm.hardware_sim.learning.connections import (
     Arena,
     Plastic,
+    lie_outside,
     make_plastic,
     stack_tables,
     with_impulses,
@@ -265,6 +266,13 @@ class Group:
             else bool(np.all((ints[a:b] >= 0) & (ints[a:b] <= top)))
             for a, b, top in self._limits
         )
+
+    def see_weights(self) -> None:
+        """After other weights were written: whether some must be clipped, as in a new group."""
+        for row, each in zip(self._plans, self.plastic):
+            first = int(row["weights"])
+            weights = self.state.store.synapses[first : first + each.n_synapses]
+            row["touch_all"] = lie_outside(row, each.rule, weights)
 
     def random_state(self) -> list[Any]:
         """State of the random streams, as JSON takes it."""

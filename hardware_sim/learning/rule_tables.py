@@ -106,14 +106,14 @@ def _traces(rule: LearningRule) -> tuple[NDArray[np.float64], NDArray[Any]]:
     impulses = np.zeros(len(TRACES), dtype=IMPULSE)
     for index, name in enumerate(TRACES):
         trace = rule.trace(name)
-        impulse, tau = float(trace.impulse), float(trace.tau)
+        impulse, tau, exists = float(trace.impulse), float(trace.tau), name in rule.traces
         if rule.three_factor and name in POST_TRACES:
-            impulse, tau = 0.0, modulator_tau()
+            impulse, tau, exists = 0.0, modulator_tau(), True
         product = decay_products(tau)
         decay[index] = np.floor(product), product % 1
         whole = np.floor(impulse)
         fraction = np.round((impulse - whole) * TRACE_FRACTION_UNITS)
-        impulses[index] = whole, fraction, impulse > 0 or tau > 0
+        impulses[index] = whole, fraction, exists
     return decay, impulses
 
 

@@ -7,11 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.sparse
 
 from biril_nm.errors import ConfigError, RangeError
 from biril_nm.export.lava import run_lava
 from biril_nm.hardware_sim import Simulator, simulate
-from biril_nm.hw_graph import Conv, Dense, Input, LoihiGraph, Neurons, Output
+from biril_nm.hw_graph import Conv, Dense, Input, LoihiGraph, Neurons, Output, Sparse
+from biril_nm.learning.rule import LearningRule, Term, Trace
+from biril_nm.loihi import SignMode
 from tests.support.random_graphs import random_graph, random_spikes
 from tests.support.random_learning import random_input, random_network
 
@@ -180,6 +183,38 @@ def test_a_state_is_put_back(learn):
     key = next(key for key in state if "/v/" in key)
     with pytest.raises(ConfigError, match="expected int32"):
         other.load_state({**state, key: state[key][:, 1:]})
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+def test_a_state_with_weights_outside_their_range_is_clipped_as_at_first(sparse):
+    rule = LearningRule("r", (Term(1, -6, ("x1", "x0")),), traces={"x1": Trace(1, 1)})
+    graph = LoihiGraph(
+        {
+            "in": Input((3,)),
+            "fc": Dense([[-2, 4, -6]], sign_mode=SignMode.EXCITATORY, rule=rule),
+            "n": Neurons((1,), vth=100),
+        },
+        (("in", "fc"), ("fc", "n")),
+    )
+    if sparse:
+        weight = scipy.sparse.csr_matrix(graph.nodes["fc"].weight)
+        node = Sparse(weight, sign_mode=SignMode.EXCITATORY, rule=rule)
+        graph = LoihiGraph({**graph.nodes, "fc": node}, graph.edges)
+    spikes = np.zeros((4, 1, 3), int)
+
+    def weights(*states):
+        session = Simulator(graph, learn=True)
+        first = session.state
+        for state in states:
+            session.run(spikes)
+            session.load_state(first if state == "first" else state)
+        found = np.asarray(session.run(spikes, ("w",)).connections["fc"].w)
+        return found, session.state
+
+    fresh, state = weights()
+    assert fresh[-1].ravel().tolist() == [0, 4, 0]
+    assert np.array_equal(weights("first")[0], fresh)
+    assert np.array_equal(weights(state)[0], np.broadcast_to(fresh[-1], fresh.shape))
 
 
 @pytest.mark.parametrize("damage", ["places", "age", "spikes", "v", "random"])
