@@ -109,12 +109,21 @@ def chip_train_command(
         with open_run_folder(folder, resume, force) as place:
             result = learn_on_chip(train, test, held, plan, n_classes, place, bar.show)
     except KeyboardInterrupt as stop:
-        again = f"biril chip-train --resume --out {shlex.quote(str(folder))} and the same options"
-        stop.args = (f"'{folder}' keeps its last state; continue with: {again}",)
+        stop.args = (_kept(folder),)
         raise
     finally:
         bar.close()
     _report(result.records, folder, json)
+
+
+def _kept(folder: Path) -> str:
+    """What an interrupted run leaves, and how it goes on."""
+    from biril_nm.onchip.state import STATE
+
+    if not (folder / STATE).is_file():
+        return "Nothing was written"
+    again = f"biril chip-train --resume --out {shlex.quote(str(folder))} and the same options"
+    return f"'{folder}' keeps its last state; continue with: {again}"
 
 
 def _sizes(text: str) -> tuple[int, ...]:

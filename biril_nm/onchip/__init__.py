@@ -1,7 +1,7 @@
 """Deep learning on the chip itself: networks whose hidden layers learn too, in integers only."""
 
 from biril_nm.onchip.lessons import Samples, lessons, pictures, recorded
-from biril_nm.onchip.network import METHODS, DeepConfig, dfa_network
+from biril_nm.onchip.network import METHODS, DeepConfig, dfa_network, halved_impulse
 from biril_nm.onchip.state import RunFolder, open_run_folder
 from biril_nm.onchip.training import ChipPlan, ChipResult, accuracy, learn_on_chip
 from biril_nm.onchip.weights import learned_layers
@@ -15,6 +15,7 @@ __all__ = [
     "Samples",
     "accuracy",
     "dfa_network",
+    "halved_impulse",
     "learn_on_chip",
     "learned_layers",
     "lessons",

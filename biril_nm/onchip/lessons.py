@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,7 @@ from biril_nm.onchip.network import LABEL, WINDOW
 __all__ = ["Samples", "lessons", "pictures", "recorded"]
 
 FULL = 255  # grey value of white
+BLOCK = 256  # samples that are spikes at a time
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,9 @@ class Samples:
         shape: of one step of a sample.
         n_steps: steps of a sample.
         spikes: rows -> 0 and 1, ``(n_steps, len(rows), *shape)`` as bytes.
+
+    Raises:
+        ConfigError: no samples.
     """
 
     labels: NDArray[np.int64]
@@ -38,9 +43,24 @@ class Samples:
     n_steps: int
     spikes: Callable[[NDArray[np.int64]], NDArray[np.uint8]]
 
+    def __post_init__(self) -> None:
+        if not len(self.labels):
+            raise ConfigError(
+                "the samples are 0; expected at least 1. Take more samples, or another share for validation"
+            )
+
     def __len__(self) -> int:
         """Number of samples."""
         return len(self.labels)
+
+    def digest(self) -> str:
+        """SHA-256 of labels and spikes, read a few samples at a time."""
+        total = hashlib.sha256(repr((len(self), self.shape, self.n_steps)).encode())
+        total.update(np.ascontiguousarray(self.labels, np.int64))
+        for start in range(0, len(self), BLOCK):
+            rows = np.arange(start, min(start + BLOCK, len(self)))
+            total.update(np.packbits(self.spikes(rows)))
+        return total.hexdigest()
 
     def take(self, rows: NDArray[np.int64]) -> Samples:
         """The samples ``rows``; nothing is copied."""
@@ -107,11 +127,16 @@ def lessons(
         window: first teaching step, and the one after the last; (0, 0) does not teach.
 
     Raises:
-        ConfigError: labels that do not fit.
+        ConfigError: labels or a window that do not fit.
     """
     n_steps, batch = spikes.shape[:2]
     known = check_labels(labels, batch, n_classes)
     first, stop = window
+    if not (0 <= first < stop <= n_steps or first == stop == 0):
+        raise ConfigError(
+            f"window is {window}; expected 0 <= first < stop <= {n_steps}, the steps of a sample, or (0, 0), "
+            f"which does not teach"
+        )
     line = np.zeros((n_steps, batch, 1), np.uint8)
     line[first:stop] = 1
     target = np.zeros((n_steps, batch, n_classes), np.uint8)

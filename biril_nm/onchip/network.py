@@ -16,13 +16,14 @@ with the gate y1 (127 - y1), which closes for neurons that always fire.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
-from biril_nm.arguments import Seed, checked, unknown_name
+from biril_nm.arguments import MAX_SEED, Between, Seed, checked, unknown_name
 from biril_nm.coding import Coding
 from biril_nm.errors import ConfigError
 from biril_nm.hw_graph import Dense, Input, LoihiGraph, Neurons, Output
@@ -31,9 +32,10 @@ from biril_nm.loihi import NO_SYNAPTIC_MEMORY, TRACE_MAX
 from biril_nm.loihi.fixed_point import sign_mode_of
 from biril_nm.onchip.timing import check_teaching
 
-__all__ = ["LABEL", "METHODS", "WINDOW", "DeepConfig", "dfa_network"]
+__all__ = ["LABEL", "METHODS", "WINDOW", "DeepConfig", "Halvings", "dfa_network", "halved_impulse"]
 
 METHODS = ("dfa", "label", "untrained")
+Halvings = Annotated[int, Between(0, MAX_SEED)]  # a count that may be 0
 LABEL, WINDOW = "label", "teaching"  # inputs of the host: one line per class, and one
 MISSING, SURPLUS, UP, DOWN = "missing", "surplus", "up", "down"
 MAX_HIDDEN = 2
@@ -85,6 +87,11 @@ class DeepConfig:
                 f"vth is {self.vth}; expected {MAX_HIDDEN} thresholds, one per hidden layer that a network "
                 f"may have"
             )
+        if min(*self.vth, self.readout_vth) < 1:
+            raise ConfigError(
+                f"vth is {self.vth} and readout_vth {self.readout_vth}; expected thresholds of at "
+                f"least 1"
+            )
         if not 0 < self.spread < 256:
             raise ConfigError(f"spread is {self.spread}; expected 1 to 255, the weights of 8 bits")
 
@@ -121,6 +128,17 @@ class DeepConfig:
             seed=seed,
             three_factor=True,
         )
+
+
+@checked
+def halved_impulse(trace: Trace, halvings: Halvings) -> int:
+    """``impulse >> halvings``, but no less than what is 1 one step later, ``floor(decay * impulse)``.
+
+    A trace whose own impulse is less keeps it.
+    """
+    base = int(trace.impulse)
+    least = (i for i in range(1, base + 1) if math.floor(trace.decay * i))
+    return max(next(least, base), base >> halvings)
 
 
 @checked

@@ -75,12 +75,16 @@ class RunFolder:
                 )
             )
         load_state(arrays)
+        self._write_curve(records)  # a kill after the state was written leaves an older one
         return records
 
     def save(self, state: Mapping[str, Array], records: list[dict[str, Any]]) -> None:
         """Write the state and the curve so far, each of them whole or not at all."""
         header = {**self._header, "records": records}
         write_document(self.path / STATE, header, dict(state), compress=False)
+        self._write_curve(records)
+
+    def _write_curve(self, records: list[dict[str, Any]]) -> None:
         with atomic_file(self.path / METRICS) as part:
             part.write_text("".join(json.dumps(r) + "\n" for r in records), encoding="utf-8")
 
@@ -119,7 +123,7 @@ def open_run_folder(path: Path, resume: bool = False, force: bool = False) -> It
             f"'{path}' does not hold a run that can go on: {STATE} is missing; expected a folder of biril "
             f"chip-train. Check the folder, or leave --resume (resume=True) out"
         )
-    found = [name for name in (STATE, LEARNED, PLASTIC) if (path / name).exists()]
+    found = [name for name in (STATE, METRICS, LEARNED, PLASTIC) if (path / name).exists()]
     if found and not (resume or force):
         raise OutputExistsError(
             f"'{path}' holds a run already ({found[0]}); continue it with --resume (resume=True), replace "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -17,7 +17,7 @@ from biril_nm.errors import ConfigError
 from biril_nm.hardware_sim import Simulator, simulate
 from biril_nm.hw_graph import LoihiGraph
 from biril_nm.onchip.lessons import Samples, lessons
-from biril_nm.onchip.network import DeepConfig, dfa_network
+from biril_nm.onchip.network import DeepConfig, dfa_network, halved_impulse
 from biril_nm.onchip.state import RunFolder
 from biril_nm.onchip.weights import learned_layers
 from biril_nm.recording.readout import predict
@@ -27,7 +27,6 @@ __all__ = ["ChipPlan", "ChipResult", "accuracy", "learn_on_chip"]
 CHUNK = 500  # samples that are spikes at a time
 SAVE = 2000  # samples between two states on disk
 TEST_BATCH = 500
-LEAST_IMPULSE = 2  # smaller ones are 0 one step later
 Record = dict[str, Any]
 
 
@@ -119,16 +118,12 @@ def learn_on_chip(
         ConfigError: samples, plan and folder that do not fit each other.
     """
     plan = plan or ChipPlan()
-    run = _Run(train, plan, n_classes or int(train.labels.max()) + 1)
+    parts = {"train": train, "test": test, "validation": validation}
+    run = _Run(train, plan, n_classes or int(train.labels.max()) + 1, parts)
     records: list[Record] = []
     if folder is not None:
         records = folder.begin(plan.to_dict(), run.identity(), run.session.load_state)
-    run.session_done, rest = divmod(run.session.steps_done, run.period)
-    if rest:
-        raise ConfigError(
-            f"the state was taken at step {rest} of a sample; expected one of the end of a sample, as "
-            f"learn_on_chip saves it. Start the run again"
-        )
+    run.find_place()
     began, first = time.perf_counter(), run.session_done
     while run.session_done < run.total:
         run.go_on()
@@ -153,7 +148,14 @@ def learn_on_chip(
 class _Run:
     """The session, and where in the passes it is."""
 
-    def __init__(self, train: Samples, plan: ChipPlan, n_classes: int) -> None:
+    def __init__(
+        self,
+        train: Samples,
+        plan: ChipPlan,
+        n_classes: int,
+        parts: Mapping[str, Samples | None],
+    ) -> None:
+        self._parts = parts
         self._train, self._plan, self._n_classes = train, plan, n_classes
         sizes = (int(np.prod(train.shape)), *plan.hidden, n_classes)
         if train.n_steps != plan.config.n_steps:
@@ -166,8 +168,8 @@ class _Run:
         self.period = graph.sample_period(plan.config.n_steps)
         self.total = plan.passes * len(train)
         self.session_done, self._halvings = 0, -1
-        self._impulses = {
-            name: int(node.rule.trace("y2").impulse)
+        self._rates = {
+            name: node.rule.trace("y2")
             for name, node in graph.plastic.items()
             if node.rule is not None
         }
@@ -177,7 +179,27 @@ class _Run:
     def identity(self) -> dict[str, Any]:
         """What a run that is continued must agree in."""
         labels = np.bincount(self._train.labels, minlength=self._n_classes)
-        return {"shape": list(self._train.shape), "labels": labels.tolist()}
+        given = {name: part and part.digest() for name, part in self._parts.items()}
+        return {"shape": list(self._train.shape), "labels": labels.tolist(), **given}
+
+    def find_place(self) -> None:
+        """How many samples the session has seen.
+
+        Raises:
+            ConfigError: a part of one, or more than the plan has.
+        """
+        self.session_done, rest = divmod(self.session.steps_done, self.period)
+        if rest:
+            raise ConfigError(
+                f"the state was taken at step {rest} of a sample; expected one of the end of a sample, as "
+                f"learn_on_chip saves it. Start the run again"
+            )
+        if self.session_done > self.total:
+            least = math.ceil(self.session_done / len(self._train))
+            raise ConfigError(
+                f"passes is {self._plan.passes}, and the run that is there has begun pass {least}; expected "
+                f"at least {least}. Resume with --passes {least} (passes={least}) or more"
+            )
 
     def go_on(self) -> None:
         """Learn from the next samples, up to the next point, save or end of a pass."""
@@ -203,8 +225,8 @@ class _Run:
         if halvings == self._halvings:
             return
         self._halvings = halvings
-        for name, base in self._impulses.items():
-            impulse = max(min(base, LEAST_IMPULSE), base >> halvings)
+        for name, trace in self._rates.items():
+            impulse = halved_impulse(trace, halvings)
             self.session.set_impulses(name, {"y2": impulse, "y3": impulse})
 
     def at_point(self) -> bool:

@@ -20,7 +20,15 @@ from biril_nm.coding import grey_values, regular_spikes
 from biril_nm.data import DataSet, Shift
 from biril_nm.hardware_sim import Simulator
 from biril_nm.hw_graph import LoihiGraph
-from biril_nm.onchip import DeepConfig, Samples, accuracy, learned_layers, lessons
+from biril_nm.onchip import (
+    DeepConfig,
+    Samples,
+    accuracy,
+    halved_impulse,
+    learned_layers,
+    lessons,
+)
+from biril_nm.onchip.network import Halvings
 from biril_nm.studies.adaptation import samples_per_class
 
 __all__ = ["ContinualPlan", "Continued", "continue_learning", "shifted"]
@@ -40,7 +48,7 @@ class ContinualPlan:
 
     per_class: Count = 10
     replays: Count = 5
-    halvings: int = 1
+    halvings: Halvings = 1
     seed: Seed = 0
 
 
@@ -121,8 +129,8 @@ def continue_learning(
         session.load_state(state)
         for name in graph.plastic:
             hidden = graph.ends[name][1] != "out"
-            base = config.feedback_impulse if hidden else config.error_impulse
-            impulse = 0 if hidden and freeze else base >> how.halvings
+            trace = config.rule(hidden).trace("y2")
+            impulse = 0 if hidden and freeze else halved_impulse(trace, how.halvings)
             session.set_impulses(name, {"y2": impulse, "y3": impulse})
         window = config.teaching_steps(sum(n.startswith("fc") for n in graph.connections) - 1)
         given = lessons(few.spikes(some), few.labels[some], data.n_classes, window)

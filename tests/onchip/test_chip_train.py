@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from biril_nm.errors import ConfigError, FileFormatError
+from biril_nm.errors import ConfigError, FileFormatError, OutputExistsError
 from biril_nm.hw_graph import LoihiGraph
 from biril_nm.onchip import ChipPlan, DeepConfig, learn_on_chip, open_run_folder, recorded
 from tests.support.command_line import biril, refused
@@ -43,8 +44,8 @@ def test_the_curve_is_shown_with_its_numbers(tmp_path):
     assert "pass 1  samples 40  validation -  test" in done.stderr
 
 
-def samples(n=24):
-    r = np.random.default_rng(0)
+def samples(n=24, seed=0):
+    r = np.random.default_rng(seed)
     return recorded(r.integers(0, 2, (16, n, 9)).astype(np.uint8), r.integers(0, 3, n))
 
 
@@ -68,6 +69,8 @@ def test_a_killed_run_goes_on_bit_for_bit(tmp_path, monkeypatch):
     with pytest.raises(KilledError), open_run_folder(tmp_path / "run") as folder:
         learn_on_chip(samples(), samples(8), plan=PLAN, folder=folder, progress=kill)
     assert not (tmp_path / "run/learned.loihi.npz").exists()
+    curve = tmp_path / "run/metrics.jsonl"
+    curve.write_text("")  # a kill after the state was written leaves an older curve
     with open_run_folder(tmp_path / "run", resume=True) as folder:
         again = learn_on_chip(samples(), samples(8), plan=PLAN, folder=folder)
     assert again.graph == whole.graph
@@ -77,6 +80,80 @@ def test_a_killed_run_goes_on_bit_for_bit(tmp_path, monkeypatch):
         return [{k: v for k, v in r.items() if k != "samples_per_s"} for r in records]
 
     assert plain(again.records) == plain(whole.records)
+    with open_run_folder(tmp_path / "run", resume=True) as folder:
+        curve.write_text("")
+        learn_on_chip(samples(), samples(8), plan=PLAN, folder=folder)
+    lines = [json.loads(line) for line in curve.read_text().splitlines()]
+    assert plain(lines) == plain(whole.records)
+
+
+@pytest.mark.parametrize("done", [1, 24, 25, 48])
+def test_fewer_passes_than_have_begun_are_refused(done, tmp_path, monkeypatch):
+    from biril_nm.onchip import training
+
+    monkeypatch.setattr(training, "SAVE", 1)
+    monkeypatch.setattr(training, "CHUNK", 1)
+
+    def kill(record):
+        if record["samples"] > done:
+            raise KilledError
+
+    with open_run_folder(tmp_path / "run") as folder:
+        try:
+            learn_on_chip(samples(), plan=PLAN, folder=folder, progress=kill)
+        except KilledError:
+            assert done < 48
+    once = replace(PLAN, passes=1)
+    with open_run_folder(tmp_path / "run", resume=True) as folder:
+        if done <= 24:
+            assert learn_on_chip(samples(), plan=once, folder=folder).records[-1]["samples"] == 24
+            return
+        with pytest.raises(ConfigError, match="passes is 1, .* has begun pass 2; expected at lea"):
+            learn_on_chip(samples(), plan=once, folder=folder)
+
+
+def other(spikes, labels):
+    """Samples as in :func:`samples`, with other spikes or other labels of the same counts."""
+    r = np.random.default_rng(0)
+    given, classes = r.integers(0, 2, (16, 24, 9)).astype(np.uint8), r.integers(0, 3, 24)
+    if spikes:
+        given[3, 2, 1] ^= 1
+    if labels:
+        one, two = 0, int(np.flatnonzero(classes != classes[0])[0])
+        classes[[one, two]] = classes[[two, one]]
+    return recorded(given, classes)
+
+
+def test_samples_with_another_content_are_refused(tmp_path):
+    parts = (samples(), samples(8), samples(5))
+    with open_run_folder(tmp_path / "run") as folder:
+        learn_on_chip(*parts, PLAN, folder=folder)
+    with open_run_folder(tmp_path / "run", resume=True) as folder:
+        assert other(False, False).digest() == samples().digest()
+        for changed in (other(True, False), other(False, True)):
+            with pytest.raises(ConfigError, match="samples: train '.* before"):
+                learn_on_chip(changed, *parts[1:], PLAN, folder=folder)
+        for where, name in ((1, "test"), (2, "validation")):
+            for part in (samples(8, seed=1), None):
+                given = [*parts[:where], part, *parts[where + 1 :]]
+                with pytest.raises(ConfigError, match=f"samples: {name} '.* before"):
+                    learn_on_chip(*given, PLAN, folder=folder)
+        learn_on_chip(*parts, PLAN, folder=folder)
+
+
+def test_a_folder_with_a_curve_of_another_command_is_left_alone(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text("{}\n")
+    with pytest.raises(OutputExistsError, match="holds a run already"), open_run_folder(tmp_path):
+        pass
+    assert (tmp_path / "metrics.jsonl").read_text() == "{}\n"
+
+
+def test_an_interrupted_run_says_what_is_left(tmp_path):
+    from biril_nm.commands.chip_train import _kept
+
+    assert _kept(tmp_path) == "Nothing was written"
+    (tmp_path / "state.npz").touch()
+    assert "keeps its last state; continue with: biril chip-train --resume" in _kept(tmp_path)
 
 
 def test_a_folder_of_another_run_is_refused(tmp_path):
@@ -84,10 +161,10 @@ def test_a_folder_of_another_run_is_refused(tmp_path):
         learn_on_chip(samples(), plan=PLAN, folder=folder)
     with pytest.raises(Exception, match="holds a run already"), open_run_folder(tmp_path / "run"):
         pass
-    other = ChipPlan((6,), passes=2, every=8, seed=1, config=PLAN.config)
+    other_seed = replace(PLAN, seed=1)
     with open_run_folder(tmp_path / "run", resume=True) as folder:
         with pytest.raises(ConfigError, match="plan: seed 0 before, 1 now"):
-            learn_on_chip(samples(), plan=other, folder=folder)
+            learn_on_chip(samples(), plan=other_seed, folder=folder)
         with pytest.raises(ConfigError, match=r"samples: labels \[.*\] before"):
             learn_on_chip(samples(20), plan=PLAN, folder=folder)
     missing = pytest.raises(ConfigError, match=r"state.npz is missing; expected a folder of biril")
@@ -136,6 +213,7 @@ REFUSED = [
     (("--labels", "x.npz"), "--spikes is not given"),
     (("--spikes", "spikes.npz"), "expected 'spikes' (steps, samples, ...) and 'labels'"),
     (("--spikes", "spikes.npz", "--steps", "8"), "--steps: --spikes holds the samples"),
+    (("--spikes", "whole.npz", "--validation", "0.9"), "the samples are 0; expected at least 1"),
     (("--dataset", "events"), "events"),
     (("--resume",), "state.npz is missing"),
 ]  # fmt: skip
@@ -145,6 +223,7 @@ REFUSED = [
 def test_what_does_not_fit_is_refused(options, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     np.savez("spikes.npz", spikes=np.ones((16, 2, 3), np.uint8))
+    np.savez("whole.npz", spikes=np.ones((16, 1, 3), np.uint8), labels=[0])
     base = ("chip-train", "--out", "run")
     sample = () if "--spikes" in options else ("--train-samples", "4")
     refused(biril(*base, *sample, *options), message)

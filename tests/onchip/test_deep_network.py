@@ -12,11 +12,14 @@ from biril_nm.coding import Coding, grey_values, regular_spikes
 from biril_nm.data import load_data
 from biril_nm.errors import ConfigError
 from biril_nm.hardware_sim import Simulator, simulate
+from biril_nm.hw_graph import Dense, Input, LoihiGraph, Neurons
+from biril_nm.learning.rule import LearningRule, Term, Trace
 from biril_nm.onchip import (
     ChipPlan,
     DeepConfig,
     accuracy,
     dfa_network,
+    halved_impulse,
     learn_on_chip,
     learned_layers,
     lessons,
@@ -101,6 +104,9 @@ REFUSED = [
     ({"window": (9, 4)}, r"the teaching window is steps 9 to 3; expected one or more of the 16 steps"),
     ({"n_steps": 24}, r"'fc1' learns every 16 steps, and a sample takes 24; expected whole phases"),
     ({"feedback_impulse": 1}, r"'fc1': y2 has impulse 1 and tau 5, which is 0 after one step"),
+    ({"x_impulse": 0}, r"'fc1': x1 has impulse 0 and tau 5, which is 0 after one step; expected larger"),
+    ({"error_impulse": 0}, r"'fc2': y2 has impulse 0 and tau 5, which is 0 after one step"),
+    ({"tau": 0}, r"'fc2': x1 has impulse 8 and tau 0, which is 0 after one step; expected larger"),
     ({"n_steps": 4, "decimation": 2}, r"the teaching window is steps 1 to -1"),
 ]  # fmt: skip
 
@@ -137,12 +143,29 @@ def test_settings_of_another_form_are_refused():
         DeepConfig(method="x")
     with pytest.raises(ConfigError, match="expected 2 thresholds"):
         DeepConfig(vth=(1,))
+    for changes in ({"vth": (0, 9)}, {"vth": (9, -1)}, {"readout_vth": 0}):
+        with pytest.raises(ConfigError, match="expected thresholds of at least 1"):
+            DeepConfig(**changes)
     with pytest.raises(ConfigError, match="spread is 256; expected 1 to 255"):
         DeepConfig(spread=256)
     with pytest.raises(ConfigError, match="input_shape is .* expected 12 elements"):
         dfa_network(SMALL, input_shape=(5, 2))
     with pytest.raises(ConfigError, match="expected numbers of passes above 0"):
         ChipPlan(halve=(0.0,))
+
+
+@pytest.mark.parametrize("window", [(4, -2), (-3, 99), (9, 4), (4, 4), (0, 17), (16, 17), (-2, 0)])
+def test_windows_outside_a_sample_are_refused(window):
+    spikes = np.zeros((16, 2, 12), np.uint8)
+    with pytest.raises(ConfigError, match=r"window is .*; expected 0 <= first < stop <= 16"):
+        lessons(spikes, [0, 1], 3, window)
+    for good, n in (((0, 0), 0), ((0, 16), 32), ((15, 16), 2)):
+        assert lessons(spikes, [0, 1], 3, good)["label"].sum() == n
+
+
+def test_no_samples_are_refused():
+    with pytest.raises(ConfigError, match="the samples are 0; expected at least 1. Take more"):
+        small_samples().take(np.zeros(0, np.int64))
 
 
 # --- learning -----------------------------------------------------------------------------------
@@ -191,8 +214,6 @@ def test_learned_layers_answer_as_the_network_that_learned():
 
 
 def test_layers_of_another_network_are_refused():
-    from biril_nm.hw_graph import Input, LoihiGraph
-
     with pytest.raises(ConfigError, match="expected a network of dfa_network"):
         learned_layers(LoihiGraph({"input": Input((2,))}, ()))
 
@@ -252,6 +273,53 @@ def test_impulses_that_cannot_be_are_refused_and_change_nothing():
     with pytest.raises(ConfigError, match="impulses of the state are damaged"):
         session.load_state(damaged)
     assert session.graph == graph
+
+
+def small_rule(**traces):
+    """A rule of two factors and its network: one source, one target."""
+    rule = LearningRule("r", (Term(1, -2, ("u", "x1")),), traces=traces)
+    nodes = {"in": Input((1,)), "fc": Dense([[2]], rule=rule), "n": Neurons((1,), vth=100)}
+    return Simulator(LoihiGraph(nodes, (("in", "fc"), ("fc", "n"))), learn=True)
+
+
+@pytest.mark.parametrize(
+    ("traces", "changes", "message"),
+    [
+        ({"x1": Trace(8, 6.5)}, {"x1": 4}, "'fc', trace x1: tau is 6.5; expected whole numbers"),
+        ({"x1": Trace(8, 6)}, {"x1": 4.5}, "trace x1: impulse is 4.5; expected whole"),
+        ({"x1": Trace(8, 6), "y1": Trace(3, 2.5)}, {"x1": 4}, "trace y1: tau is 2.5; expected"),
+        ({"x1": Trace(8, 6), "y1": Trace(3.5, 2)}, {"x1": 4}, "trace y1: impulse is 3.5; .*"),
+    ],
+)
+def test_fractions_that_lava_would_cut_are_refused(traces, changes, message):
+    session = small_rule(**traces)
+    with pytest.raises(ConfigError, match=message):
+        session.set_impulses("fc", changes)
+    filtered = Simulator(dfa_network(SMALL, DeepConfig(tau=6.5)), learn=True, sample_steps=16)
+    filtered.set_impulses("fc1", {"y2": 4})  # its filter is the host's
+    assert filtered.graph.nodes["fc1"].rule.trace("y2").impulse == 4
+
+
+def test_a_trace_without_memory_and_impulse_is_0():
+    session = small_rule(x1=Trace(40, 0))
+    on, off = np.ones((3, 1, 1), int), np.zeros((3, 1, 1), int)
+    session.run(on)
+    session.set_impulses("fc", {"x1": 0})
+    found = [session.run(x, ("w", "x1")).connections["fc"] for x in (on, off)]
+    assert not np.any(found[0].x1[1:]) and not np.any(found[1].x1)
+    assert np.all(found[1].w == found[1].w[0])
+
+
+@pytest.mark.parametrize("tau", [1, 2, 5, 6.5, 30])
+def test_halved_impulses_last_for_a_step(tau):
+    trace = Trace(100, tau)
+    assert [halved_impulse(trace, n) for n in (0, 1)] == [100, 50]
+    least = halved_impulse(trace, 50)
+    kept = np.floor(trace.decay * np.array([least - 1, least]))
+    assert kept.tolist() == [0, 1]
+    assert halved_impulse(Trace(1, tau), 3) == 1
+    with pytest.raises(ConfigError, match="halvings"):
+        halved_impulse(trace, -1)
 
 
 # --- training -----------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import pytest
 
 from biril_nm.data import Shift, load_data
 from biril_nm.data.shifts import get_shift
+from biril_nm.errors import ConfigError
 from biril_nm.hardware_sim import Simulator
 from biril_nm.onchip import DeepConfig, dfa_network, lessons, pictures
 from biril_nm.studies.continual import ContinualPlan, continue_learning, shifted
@@ -47,3 +48,8 @@ def test_without_samples_that_differ_nothing_is_lost(learned):
     values, labels = data.test.values(), data.test.labels
     plain, changed = (shifted(values, labels, 16, s, 0, 0) for s in (None, same))
     assert np.array_equal(plain.spikes(np.arange(5)), changed.spikes(np.arange(5)))
+
+
+def test_halvings_count_from_0():
+    with pytest.raises(ConfigError, match="halvings"):
+        ContinualPlan(halvings=-1)
