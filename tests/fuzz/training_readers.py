@@ -192,3 +192,25 @@ def read_arrays(path: Path) -> object:
     from biril_nm.commands.inputs import read_pictures
 
     return Coding("direct", 2).encode(read_pictures(path)).sum()
+
+
+# --- learning on the chip -----------------------------------------------------------------------
+
+
+def _learn_on_chip(folder: Path, passes: int, resume: bool) -> Any:
+    from biril_nm.onchip import ChipPlan, DeepConfig, learn_on_chip, open_run_folder, recorded
+
+    samples = recorded(np.ones((16, 2, 4), np.uint8), [0, 1])
+    config = DeepConfig(vth=(200, 200), readout_vth=100)
+    with open_run_folder(folder, resume) as place:
+        return learn_on_chip(samples, plan=ChipPlan((3,), passes, config=config), folder=place)
+
+
+def _chip_states(folder: Path) -> list[Path]:
+    _learn_on_chip(folder / "run", 1, False)
+    return [folder / "run" / "state.npz"]
+
+
+@reader("chip_train", "state.npz", _chip_states, in_place(damage_zip))
+def read_chip_train(path: Path) -> object:
+    return _learn_on_chip(path.parent, 2, True).records

@@ -17,28 +17,54 @@ pytestmark = pytest.mark.lava
 EVERYTHING = (*VARIABLES, *LEARNING_VARIABLES)
 
 
-def compare(sizes, n_samples, config):
-    """Integers compared; every connection learned something."""
+def lesson(sizes, n_samples, config):
+    """A network and what it learns from."""
     r = np.random.default_rng(1)
     graph = dfa_network(sizes, config, seed=2)
     rate = 0.4 * r.random((n_samples, sizes[0]))
     spikes = (r.random((16, n_samples, sizes[0])) < rate).astype(np.uint8)
     window = config.teaching_steps(len(sizes) - 2)
-    given = lessons(spikes, r.integers(0, sizes[-1], n_samples), sizes[-1], window)
+    return graph, lessons(spikes, r.integers(0, sizes[-1], n_samples), sizes[-1], window)
+
+
+def compare(sizes, n_samples, config):
+    """Integers compared; every connection learned something."""
+    graph, given = lesson(sizes, n_samples, config)
     sim = simulate(graph, given, record=EVERYTHING, learn=True)
     lava = run_lava(graph, given, record=EVERYTHING, learn=True)
-    count = 0
-    for node, found in sim.chip_time().items():
-        for key, rows in found.variables().items():
-            assert_array_equal(rows, getattr(lava.chip_time()[node], key), f"{node}.{key}")
-            count += rows.size
     for name, connection in sim.connections.items():
         assert np.any(connection.w[0] != connection.w[-1]), name
-        for key, rows in connection.variables().items():
-            assert_array_equal(rows, getattr(lava.connections[name], key), f"{name}.{key}")
-            count += rows.size
     assert sim.graph == lava.graph
-    return count
+    return same(sim, lava)
+
+
+def registers(recording):
+    """Rows of all that was recorded, by node or connection and variable."""
+    parts = {**recording.chip_time(), **recording.connections}
+    return {(n, k): rows for n, part in parts.items() for k, rows in part.variables().items()}
+
+
+def same(one, two):
+    """Integers compared."""
+    others = registers(two)
+    for (name, key), rows in registers(one).items():
+        assert_array_equal(rows, others[name, key], f"{name}.{key}")
+    return sum(rows.size for rows in registers(one).values())
+
+
+def test_one_register_that_is_off_by_one_is_found():
+    config = DeepConfig(spread=200, vth=(120, 200), readout_vth=40)
+    graph, given = lesson((14, 9, 3), 2, config)
+    one, two = (simulate(graph, given, record=EVERYTHING, learn=True) for _ in range(2))
+    assert same(one, two) > 3_000
+    assert {key for _, key in registers(two)} >= {"s", "u", "v", "w", "x1", "y1", "y2", "y3"}
+    for (name, key), rows in registers(two).items():
+        place = tuple(n // 2 for n in rows.shape)
+        rows[place] += 1
+        with pytest.raises(AssertionError, match=f"{name}.{key}"):
+            same(one, two)
+        rows[place] -= 1
+    assert same(one, two)
 
 
 @pytest.mark.parametrize(
@@ -99,7 +125,15 @@ def test_impulses_changed_in_a_session_are_those_of_a_host_that_filters():
     assert np.any(np.asarray(runs[1].connections["fc"].w) != runs[0].connections["fc"].w[-1])
 
 
-def test_the_impulse_of_x1_is_changed_as_between_two_runs_of_lava():
+@pytest.mark.parametrize(
+    ("name", "impulse", "taus"),
+    [
+        ("x1", 9, (6, 7)),
+        pytest.param("y1", 5, (4, 9), marks=pytest.mark.slow),
+        pytest.param("x1", 0, (0, 3), marks=pytest.mark.slow),  # is 0 at the next step
+    ],
+)
+def test_an_impulse_is_changed_as_between_two_runs_of_lava(name, impulse, taus):
     from lava.magma.core.learning.learning_rule import Loihi2FLearningRule
     from lava.magma.core.run_conditions import RunSteps
     from lava.magma.core.run_configs import Loihi2SimCfg
@@ -111,9 +145,9 @@ def test_the_impulse_of_x1_is_changed_as_between_two_runs_of_lava():
     steps = 30
     pattern = (r.random((2 * steps, 12)) < 0.4).astype(np.int32)
     weights = 2 * r.integers(10, 60, (5, 12))
-    rule = LearningRule(
-        "r", (Term(1, -3, ("x1", "y0")), Term(-1, 1, ("y0",))), traces={"x1": Trace(40, 6)}
-    )
+    terms = (Term(1, -3, ("x1", "y0")), Term(-1, 0, ("y0",)), Term(-1, -4, ("y1", "x0")))
+    traces = {trace: Trace(40, tau) for trace, tau in zip(("x1", "y1"), taus)}
+    rule = LearningRule("r", terms, traces=traces)
     cells = {"vth": 500, "du": 4095, "dv": 400}
     source, lif = RingBuffer(data=pattern.T), LIF(shape=(5,), **cells)
     arguments = Loihi2FLearningRule(**rule.lava_arguments())
@@ -123,7 +157,7 @@ def test_the_impulse_of_x1_is_changed_as_between_two_runs_of_lava():
     lif.s_out.connect(dense.s_in_bap)
     how = Loihi2SimCfg(select_tag="fixed_pt")
     source.run(condition=RunSteps(num_steps=steps), run_cfg=how)
-    dense.x1_impulse.set(np.array([9]))
+    getattr(dense, f"{name}_impulse").set(np.array([impulse]))
     source.run(condition=RunSteps(num_steps=steps), run_cfg=how)
     expected = dense.weights.get().copy()
     source.stop()
@@ -131,12 +165,12 @@ def test_the_impulse_of_x1_is_changed_as_between_two_runs_of_lava():
     nodes = {"in": Input((12,)), "fc": Dense(weights, rule=rule), "n": Neurons((5,), **cells)}
     graph = LoihiGraph(nodes, (("in", "fc"), ("fc", "n")))
 
-    def learned(impulse):
+    def learned(value):
         session = Simulator(graph, learn=True)
         session.run(pattern[:steps, None])
-        session.set_impulses("fc", {"x1": impulse})
+        session.set_impulses("fc", {name: value})
         session.run(pattern[steps:, None])
         return session.graph.plastic["fc"].weight
 
-    assert_array_equal(learned(9), expected)
+    assert_array_equal(learned(impulse), expected)
     assert np.any(learned(40) != expected)

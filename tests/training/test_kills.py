@@ -141,6 +141,46 @@ def test_a_killed_training_on_integers_resumes_to_the_same_graph(commands, train
     assert killed >= FEW_KILLS * 0.5
 
 
+def curve(run: Path) -> list[dict[str, object]]:
+    """Points of a run of chip-train, but for what a clock says."""
+    records = read_json_lines(run / "metrics.jsonl")
+    return [{key: value for key, value in r.items() if key != "samples_per_s"} for r in records]
+
+
+@pytest.mark.slow
+def test_a_killed_learning_on_the_chip_resumes_to_the_same_graph_and_curve(commands):
+    words = [
+        "chip-train",
+        "--hidden",
+        "8",
+        "--passes",
+        "2",
+        "--every",
+        "20",
+        "--train-samples",
+        "60",
+    ]
+    words += ["--test-samples", "20", "--out"]
+    assert commands.run([*words, "compiled"]).code == 0
+    whole = commands.run([*words, "chip"])
+    assert whole.code == 0 and whole.events > 10, whole.errors
+    files = ("plastic.loihi.npz", "learned.loihi.npz")
+    wanted = [LoihiGraph.load(commands.folder / "chip" / name) for name in files]
+    points, killed = curve(commands.folder / "chip"), 0
+    for i, draw in enumerate(randoms("chip", FEW_KILLS)):
+        run = commands.folder / f"chip.{i}"
+        for _ in range(draw.randint(1, 3)):
+            more = ["--resume"] if (run / "state.npz").exists() else []
+            killed += kill(commands, [*words, run.name, *more], whole, draw, i).code < 0
+        more = ["--resume"] if (run / "state.npz").exists() else []
+        ending = commands.run([*words, run.name, *more])
+        assert ending.code == 0, (i, ending.errors)
+        assert [LoihiGraph.load(run / name) for name in files] == wanted, i
+        assert curve(run) == points, i
+        assert clean(run) == {"state.npz", "metrics.jsonl", *files}
+    assert killed >= FEW_KILLS * 0.5
+
+
 STUDY = """
 name = "small"
 dataset = "digits"
