@@ -56,10 +56,10 @@ class Samples:
     def digest(self) -> str:
         """SHA-256 of labels and spikes, read a few samples at a time."""
         total = hashlib.sha256(repr((len(self), self.shape, self.n_steps)).encode())
-        total.update(np.ascontiguousarray(self.labels, np.int64))
+        total.update(self.labels.astype(np.int64).tobytes())
         for start in range(0, len(self), BLOCK):
             rows = np.arange(start, min(start + BLOCK, len(self)))
-            total.update(np.packbits(self.spikes(rows)))
+            total.update(np.packbits(self.spikes(rows)).tobytes())
         return total.hexdigest()
 
     def take(self, rows: NDArray[np.int64]) -> Samples:
