@@ -79,3 +79,24 @@ def test_the_quick_benchmark_writes_its_page(tmp_path):
     for plot in ("benchmarks_density.png", "benchmarks_scaling.png"):
         assert f"({plot})" in page
         assert 5_000 < (tmp_path / plot).stat().st_size < 200_000
+
+
+def test_scripts_of_online_learning_do_what_their_tables_say(monkeypatch):
+    pytest.importorskip("torch")
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import online_gradients
+    import online_memory
+
+    steps = []
+
+    class Counts(online_memory.OnlineLearner):
+        def take(self, x, loss):
+            steps.append(len(x))
+            return super().take(x, loss)
+
+    monkeypatch.setattr(online_memory, "OnlineLearner", Counts)
+    online_memory.gradient("d-rtrl", 50, online_memory.TINY)
+    assert steps == [20, 20, 10]
+    rows = {row.title: row for row in online_gradients.ROWS}
+    exact, loop = (rows[f"D-RTRL, {x}"] for x in ("LIF", "RLIF, V orthogonal"))
+    assert online_gradients.compare(exact, 0)[0] < 1e-10 < online_gradients.compare(loop, 0)[0]
