@@ -270,7 +270,7 @@ def test_impulses_that_cannot_be_are_refused_and_change_nothing():
     with pytest.raises(ConfigError, match="impulse is 3.5"):
         session.set_impulses("fc2", {"y2": 3.5})
     damaged = {**session.state, "0/impulses": np.full((2, 5), np.nan)}
-    with pytest.raises(ConfigError, match="impulses of the state are damaged"):
+    with pytest.raises(ConfigError, match="impulses are damaged"):
         session.load_state(damaged)
     assert session.graph == graph
 
