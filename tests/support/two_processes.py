@@ -14,12 +14,22 @@ from biril_nm.data import load_data, make_loaders
 ROOT = Path(__file__).parents[2]
 
 
+RECURRENT = {"hidden": (16,), "neuron": "lif", "reset": "subtract"}
+
+
 def train(
-    out: str, samples: int, batch: int, batch_norm: bool, resume: bool = False, **settings: Any
+    out: str,
+    samples: int,
+    batch: int,
+    batch_norm: bool,
+    resume: bool = False,
+    model: str = "convnet",
+    **settings: Any,
 ) -> None:
     data = load_data("digits").head(samples, 40)
-    sizes = {"channels": (4, 8), "hidden": (16,), "batch_norm": batch_norm}
-    net = bnm.build_model("convnet", bnm.ModelConfig(input_shape=data.input_shape, **sizes), seed=0)
+    sizes = {"channels": (4, 8), "hidden": (16,)} if model == "convnet" else RECURRENT
+    how = bnm.ModelConfig(input_shape=data.input_shape, batch_norm=batch_norm, **sizes)
+    net = bnm.build_model(model, how, seed=0)
     config = bnm.TrainConfig(device="cpu", tensorboard=False, curves=False, **settings)
     bnm.fit(net, make_loaders(data, batch), config, out_dir=out, resume=resume, force=not resume)
 

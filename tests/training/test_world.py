@@ -48,6 +48,18 @@ def test_a_batch_changes_the_network_as_in_one_process(schedule, batch_norm, tmp
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("schedule", ["d-rtrl", "brp"])
+def test_online_rules_and_projections_learn_as_in_one_process(schedule, tmp_path):
+    settings = {**ONE_BATCH, "schedule": schedule, "batch_norm": False, "model": "recurrent"}
+    two_processes.train(str(tmp_path / "one"), **settings)
+    two_processes.train(str(tmp_path / "other"), **{**settings, "samples": 32})
+    one, other = (two_processes.bnm.load(tmp_path / x / "model.pt") for x in ("one", "other"))
+    two = two_processes.run(tmp_path / "two", devices=2, **settings)
+    assert max(differences(one, two).values()) < 1e-5
+    assert max(differences(one, other).values()) > 1e-4
+
+
+@pytest.mark.slow
 def test_a_run_goes_on_in_another_number_of_processes(tmp_path):
     settings = {"samples": 60, "batch": 30, "schedule": "B", "batch_norm": False}
     two_processes.train(str(tmp_path / "whole"), epochs=3, **settings)
