@@ -148,12 +148,22 @@ def test_a_folder_with_a_curve_of_another_command_is_left_alone(tmp_path):
     assert (tmp_path / "metrics.jsonl").read_text() == "{}\n"
 
 
-def test_an_interrupted_run_says_what_is_left(tmp_path):
-    from biril_nm.commands.chip_train import _kept
+@pytest.mark.parametrize("state_kept", [False, True])
+def test_an_interrupted_run_says_what_is_left(tmp_path, monkeypatch, state_kept):
+    from biril_nm import onchip
+    from biril_nm.commands.chip_train import chip_train_command
 
-    assert _kept(tmp_path) == "Nothing was written"
-    (tmp_path / "state.npz").touch()
-    assert "keeps its last state; continue with: biril chip-train --resume" in _kept(tmp_path)
+    def interrupted(*_):
+        if state_kept:
+            (tmp_path / "run/state.npz").touch()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(onchip, "learn_on_chip", interrupted)
+    with pytest.raises(KeyboardInterrupt) as stop:
+        chip_train_command(hidden="4", train_samples=10, test_samples=5, out=tmp_path / "run")
+    said = "keeps its last state; continue with: biril chip-train --resume"
+    assert (said in stop.value.args[0]) == state_kept
+    assert ("Nothing was written" in stop.value.args[0]) != state_kept
 
 
 def test_a_folder_of_another_run_is_refused(tmp_path):
