@@ -78,6 +78,9 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", default="100,200,400,800")
+    parser.add_argument(
+        "--default-malloc", action="store_true", help="let the C library keep freed tensors"
+    )
     parser.add_argument("--child", nargs=2)
     given = parser.parse_args()
     torch.set_num_threads(1)
@@ -89,9 +92,8 @@ def main() -> None:
     for method in METHODS:
         for steps in given.steps.split(","):
             call = [sys.executable, __file__, "--child", method, steps]
-            run = subprocess.run(
-                call, check=True, capture_output=True, env={**os.environ, **MALLOC}
-            )
+            settings = {**os.environ, **({} if given.default_malloc else MALLOC)}
+            run = subprocess.run(call, check=True, capture_output=True, env=settings)
             row = json.loads(run.stdout)
             print(
                 f"| {method} | {steps} | {row['mib']:.1f} | {row['total_mib']:.0f} | {row['ms']:.2f} |",

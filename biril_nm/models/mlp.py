@@ -8,7 +8,7 @@ from biril_nm.models.chain import Chain
 from biril_nm.models.config import ModelConfig
 from biril_nm.models.plans import refuse_ignored
 
-__all__ = ["mlp"]
+__all__ = ["fully_connected", "mlp"]
 
 
 def mlp(config: ModelConfig) -> nn.Sequential:
@@ -17,10 +17,18 @@ def mlp(config: ModelConfig) -> nn.Sequential:
     Raises:
         ConfigError: settings of convolutions are given.
     """
-    refuse_ignored("mlp", config, ("kernel", "depths"))
-    chain = Chain(config)
+    return fully_connected("mlp", Chain(config))
+
+
+def fully_connected(name: str, chain: Chain) -> nn.Sequential:
+    """The layers of ``config.hidden`` and the readout, in a new chain.
+
+    Raises:
+        ConfigError: settings of convolutions are given.
+    """
+    refuse_ignored(name, chain.config, ("kernel", "depths"))
     chain.flatten()
-    for features in config.hidden:
+    for features in chain.config.hidden:
         chain.linear(features)
     chain.readout()
     return chain.layers()

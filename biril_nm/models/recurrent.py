@@ -8,7 +8,7 @@ from torch import nn
 
 from biril_nm.models.chain import Chain
 from biril_nm.models.config import ModelConfig
-from biril_nm.models.plans import refuse_ignored
+from biril_nm.models.mlp import fully_connected
 from biril_nm.neurons import make_neuron
 
 __all__ = ["recurrent"]
@@ -46,10 +46,4 @@ def recurrent(config: ModelConfig) -> nn.Sequential:
     Raises:
         ConfigError: settings of convolutions are given.
     """
-    refuse_ignored("recurrent", config, ("kernel", "depths"))
-    chain = _RecurrentChain(config)
-    chain.flatten()
-    for features in config.hidden:
-        chain.linear(features)
-    chain.readout()
-    return chain.layers()
+    return fully_connected("recurrent", _RecurrentChain(config))

@@ -124,15 +124,17 @@ def learn_on_chip(
     if folder is not None:
         records = folder.begin(plan.to_dict(), run.identity(), run.session.load_state)
     run.find_place()
-    began, first = time.perf_counter(), run.session_done
+    spent, first = 0.0, run.session_done  # seconds of learning alone
     while run.session_done < run.total:
+        began = time.perf_counter()
         run.go_on()
+        spent += time.perf_counter() - began
         done = run.session_done
         if progress is not None:
             progress({"samples": done, "of": run.total})
         if run.at_point():
             record = run.record(test, validation)
-            record["samples_per_s"] = round((done - first) / (time.perf_counter() - began), 1)
+            record["samples_per_s"] = round((done - first) / spent, 1)
             records.append(record)
             if progress is not None:
                 progress(record)

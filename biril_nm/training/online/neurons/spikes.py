@@ -16,12 +16,14 @@ __all__ = ["boxcar", "triangle"]
 TRIANGLE_HEIGHT = 0.3
 
 
-class _Boxcar(torch.autograd.Function):
+class _Above(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
         ctx.save_for_backward(x)
         return (x > 0).to(x.dtype)
 
+
+class _Boxcar(_Above):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         (x,) = ctx.saved_tensors
@@ -29,12 +31,7 @@ class _Boxcar(torch.autograd.Function):
         return grad * slope
 
 
-class _Triangle(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        ctx.save_for_backward(x)
-        return (x > 0).to(x.dtype)
-
+class _Triangle(_Above):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         (x,) = ctx.saved_tensors

@@ -15,12 +15,11 @@ import math
 import torch
 from torch import Tensor
 
-from biril_nm.training.online.layer import OWN, OnlineLayer, Projection, Wiring, layer_of
+from biril_nm.training.online.layer import OWN, OnlineLayer, Projection, Wiring
 from biril_nm.training.online.net import OnlineNet
 from biril_nm.training.online.neurons.gif import GIF, GIF_CUT
-from biril_nm.training.online.neurons.readout import LEAKY_READOUT
 from biril_nm.training.online.rules import D_RTRL, ES_D_RTRL
-from biril_nm.training.online.tasks.task import BPTT, Method, OnlineTask
+from biril_nm.training.online.tasks.task import BPTT, Method, OnlineTask, leaky_readout
 
 __all__ = ["DELAYED_MATCH", "delayed_match"]
 
@@ -68,11 +67,7 @@ def _net(seed: int, cut: bool = False) -> OnlineNet:
         },
         {"k_u": math.exp(-DT_MS / TAU_NEURON), "k_i": torch.exp(-DT_MS / slow), "a2": 1.0},
     )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        readout = layer_of(
-            LEAKY_READOUT, N_NEURONS, 2, constants={"al": math.exp(-DT_MS / TAU_READOUT)}
-        )
+    readout = leaky_readout(seed, N_NEURONS, 2, DT_MS / TAU_READOUT)
     return OnlineNet([hidden, readout], first_step=-TEST)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -9,11 +10,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from biril_nm.training.online.layer import OnlineLayer, layer_of
 from biril_nm.training.online.learner import online_gradients
 from biril_nm.training.online.net import OnlineNet
+from biril_nm.training.online.neurons.readout import LEAKY_READOUT
 from biril_nm.training.online.rules import D_RTRL, ES_D_RTRL, OnlineRule
 
-__all__ = ["BPTT", "METHODS", "Method", "OnlineTask", "step_gradients"]
+__all__ = ["BPTT", "METHODS", "Method", "OnlineTask", "leaky_readout", "step_gradients"]
 
 BPTT = "bptt"
 METHODS = (BPTT, D_RTRL, ES_D_RTRL)
@@ -78,6 +81,13 @@ class OnlineTask:
     enough: float = 0.95
     methods: Mapping[str, Method] = field(default_factory=dict)
     test: Callable[[int, int], tuple[Tensor, Tensor]] | None = None
+
+
+def leaky_readout(seed: int, n_in: int, n_classes: int, decay: float) -> OnlineLayer:
+    """A readout whose membrane keeps ``exp(-decay)`` a step; its weights depend on the seed alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return layer_of(LEAKY_READOUT, n_in, n_classes, constants={"al": math.exp(-decay)})
 
 
 def step_gradients(
