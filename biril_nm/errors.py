@@ -70,20 +70,24 @@ class WorkerError(BirilError):
 
 
 class MissingDependencyError(BirilError):
-    """An optional package that this call needs is not installed.
+    """An optional package that this call needs is not installed, or cannot be imported.
 
     Args:
         package: import name of the missing package.
         extra: name of the biril-nm extra that installs it; empty where the package itself does.
         purpose: what it is needed for, as the end of the sentence "... is needed to".
         command: what installs it, where pip install does not.
+        reason: why it cannot be imported, where it is installed.
     """
 
-    def __init__(self, package: str, extra: str, purpose: str, command: str = "") -> None:
+    def __init__(
+        self, package: str, extra: str, purpose: str, command: str = "", reason: str = ""
+    ) -> None:
         what = f'"biril-nm[{extra}]"' if extra else package
+        state = f"cannot be imported ({reason})" if reason else "is not installed"
         super().__init__(
-            f"package '{package}' is needed to {purpose} and is not installed. "
-            f"Install it with: {command or f'pip install {what}'}"
+            f"package '{package}' is needed to {purpose} and {state}. "
+            f"Install it {'again ' if reason else ''}with: {command or f'pip install {what}'}"
         )
         self.package = package
         self.extra = extra

@@ -7,7 +7,10 @@ metadata where it happened), *refused* (with the reason).
 
 from __future__ import annotations
 
-from biril_nm.export.nir_nodes.kinds import POLICIES, REFUSED, Case, NodeKind
+from typing import Any
+
+from biril_nm.errors import MissingDependencyError
+from biril_nm.export.nir_nodes.kinds import POLICIES, REFUSED
 
 __all__ = ["POLICIES", "policy_rows", "policy_table", "supported_nodes", "supported_table"]
 
@@ -15,18 +18,26 @@ Row = tuple[str, str, str, str]
 
 
 def policy_rows() -> list[Row]:
-    """Rows (from, node, policy, becomes or reason)."""
-    from biril_nm.export.from_torch.layers import LAYERS
-    from biril_nm.export.from_torch.neurons import NEURONS, REFUSED_OPTIONS
-    from biril_nm.export.from_torch.refused import REFUSED_LAYERS, REFUSED_NEURONS, RefusedKind
+    """Rows (from, node, policy, becomes or reason); without torch those of NIR only."""
     from biril_nm.export.nir_nodes.registry import CASES, NODE_KINDS
 
-    sides: tuple[tuple[str, tuple[NodeKind | Case | RefusedKind, ...]], ...] = (
+    sides = (*_torch_sides(), ("NIR", (*NODE_KINDS.values(), *CASES)))
+    return [(side, kind.name, kind.policy, kind.becomes) for side, kinds in sides for kind in kinds]
+
+
+def _torch_sides() -> tuple[tuple[str, tuple[Any, ...]], ...]:
+    """Layers of torch and neurons of snnTorch; none without them."""
+    try:
+        from biril_nm.export.from_torch.layers import LAYERS
+    except MissingDependencyError:
+        return ()
+    from biril_nm.export.from_torch.neurons import NEURONS, REFUSED_OPTIONS
+    from biril_nm.export.from_torch.refused import REFUSED_LAYERS, REFUSED_NEURONS
+
+    return (
         ("torch", (*LAYERS.values(), *REFUSED_LAYERS)),
         ("snnTorch", (*NEURONS.values(), *REFUSED_NEURONS, *REFUSED_OPTIONS)),
-        ("NIR", (*NODE_KINDS.values(), *CASES)),
     )
-    return [(side, kind.name, kind.policy, kind.becomes) for side, kinds in sides for kind in kinds]
 
 
 def supported_nodes() -> list[tuple[str, str, str]]:

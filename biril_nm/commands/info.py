@@ -11,13 +11,14 @@ from typing import Annotated, Any
 import typer
 
 import biril_nm
-from biril_nm.commands.console import print_json, print_table, say
+from biril_nm.commands.console import note, print_json, print_table, say
 from biril_nm.commands.options import Json
 from biril_nm.commands.sources import LoadedFile, load_source
 from biril_nm.engines import available_engines, get_engine
 from biril_nm.errors import BirilError
 from biril_nm.export.backends import available_backends
 from biril_nm.hw_graph.table import CONNECTION_HEADER, connection_rows, neuron_table
+from biril_nm.optional import installed
 
 __all__ = ["info_command", "supported_rows"]
 
@@ -86,6 +87,8 @@ def _show_installation(json: bool) -> None:
     rows = [(name, problem or "ready") for name, problem in _engines().items()]
     print_table("", ("engine", "state"), rows)
     print_table("supported nodes", ("from", "node", "becomes"), supported_rows())
+    if not (installed("torch") and installed("snntorch")):
+        note('layers of torch are not listed; pip install "biril-nm[torch]" exports them, too')
 
 
 def _rows(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[dict[str, str]]:

@@ -116,9 +116,7 @@ def affine_map(
         stored ``(n, K, H, W)``; angles in degrees ``(n,)``, moves ``(n, 2)`` in pixels to the right and
         down, scales ``(n,)``.
     """
-    import torch
-    from torch.nn import functional
-
+    torch = library("torch", "turn and scale samples", "torch")
     height, width = stored.shape[-2:]
     turned = np.deg2rad(angles)[:, None, None]
     x = np.arange(width) - (width - 1) / 2 - moves[:, 0, None, None]
@@ -127,7 +125,7 @@ def affine_map(
     from_x = (np.cos(turned) * x + np.sin(turned) * y) / scale
     from_y = (np.cos(turned) * y - np.sin(turned) * x) / scale
     grid = np.stack(np.broadcast_arrays(from_x * 2 / width, from_y * 2 / height), axis=-1)
-    mapped = functional.grid_sample(
+    mapped = torch.nn.functional.grid_sample(
         torch.from_numpy(stored.astype(np.float32)),
         torch.from_numpy(grid.astype(np.float32)),
         mode="nearest" if nearest else "bilinear",
@@ -151,8 +149,7 @@ def _batchwise(apply: Any, numbers: Sequence[float], nearest: bool, *batch: Any)
 
 def _one_by_one(transform: Any, stored: Bytes, draws: Floats) -> Bytes:
     """A transform of torchvision, applied to one sample after the other."""
-    import torch
-
+    torch = library("torch", "augment samples", "torch")
     changed = np.empty_like(stored)
     before = torch.get_rng_state()
     try:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from biril_nm.arguments import Count, Seed, checked
 from biril_nm.data.augmentation import Augmentation, check_pad
+from biril_nm.data.downloads import library
 from biril_nm.data.splits import DataSet, LabelArray, Split
 from biril_nm.errors import ConfigError
 
@@ -102,11 +103,10 @@ class Batches:
         source = _Source(self.split, self.augmentation, number)
         if not self.workers:
             return (source[part] for part in parts)
-        import torch
-        from torch.utils.data import DataLoader
+        torch = library("torch", "read samples in workers", "torch")
 
         data: Any = source
-        loader = DataLoader(
+        loader = torch.utils.data.DataLoader(
             data,
             batch_size=None,
             sampler=parts,

@@ -18,6 +18,7 @@ import numpy as np
 
 from biril_nm.arguments import Seed, checked, unknown_name
 from biril_nm.data.batches import Batches, Loaders, make_loaders
+from biril_nm.data.downloads import library
 from biril_nm.data.event_sets import EVENT_SOURCES
 from biril_nm.data.mnist import MNIST
 from biril_nm.data.pictures import PICTURE_SOURCES
@@ -133,6 +134,7 @@ def _as_source(name: str, entry: DataSource | Callable[[Path | None, int], DataS
 
 
 def _digits(request: Request) -> DataSet:
+    library("sklearn", "load data set 'digits'")
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 

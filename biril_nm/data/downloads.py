@@ -3,30 +3,26 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import io
 import logging
 from collections.abc import Callable
 from typing import Any
 
+from biril_nm import optional
 from biril_nm.data.sources import Request, missing
-from biril_nm.errors import MissingDependencyError
 
 __all__ = ["fetch", "library"]
 
 log = logging.getLogger(__name__)
 
 
-def library(name: str, purpose: str) -> Any:
-    """The package ``torchvision`` or ``tonic``.
+def library(name: str, purpose: str, extra: str = "data") -> Any:
+    """The package ``torchvision``, ``tonic`` or another that reads data.
 
     Raises:
-        MissingDependencyError: it is not installed.
+        MissingDependencyError: it is not installed, or cannot be imported.
     """
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise MissingDependencyError(name, "data", purpose) from error
+    return optional.library(name, extra, purpose)
 
 
 def fetch(request: Request, load: Callable[[Any], Any], package: str = "torchvision") -> None:

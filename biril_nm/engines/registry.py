@@ -7,7 +7,6 @@ an :class:`Engine`) or with ``@engine("name")``. ``--against``, ``--backend``, `
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 from biril_nm.arguments import Count, checked
 from biril_nm.errors import BirilError, ConfigError, MissingDependencyError
 from biril_nm.hw_graph import LoihiGraph
+from biril_nm.optional import installed
 from biril_nm.recording import Recording
 from biril_nm.registry import Registry
 
@@ -135,7 +135,7 @@ class Engine:
                 f"Leave the engine out, or give model.pt (in Python: net=...)"
             )
         for needed in self.requires:
-            if importlib.util.find_spec(needed.package) is None:
+            if not installed(needed.package):
                 purpose = f"run the engine '{self.name}'"
                 return MissingDependencyError(needed.package, needed.extra, purpose)
         return None if self.problem is None else self.problem()
@@ -163,7 +163,7 @@ ENGINES: Registry[Engine] = Registry(
     kind="engine",
     group=ENTRY_POINT_GROUP,
     built_in={
-        "torch": "biril_nm.engines.torch_net:TORCH",
+        "torch": "biril_nm.engines.torch:TORCH",
         "sim": "biril_nm.engines.sim:SIM",
         "lava": "biril_nm.engines.lava:LAVA",
     },

@@ -1,4 +1,4 @@
-"""Engine ``torch``: a torch network, its spikes recorded under the names of the integer graph."""
+"""What engine ``torch`` runs: a torch network, its spikes recorded under the names of the integer graph."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import nn
 
 from biril_nm.coding import Coding, check_decision
 from biril_nm.decision import DEFAULT_DECISION, class_scores
-from biril_nm.engines.registry import Engine, IntegerNet, Network, RunOptions
+from biril_nm.engines.registry import IntegerNet, Network, RunOptions
 from biril_nm.errors import ConfigError
 from biril_nm.export.from_torch.module import unwrapped
 from biril_nm.export.from_torch.runs import call_arguments, returned_states, takes_states
@@ -24,7 +24,7 @@ from biril_nm.models import BirilNet
 from biril_nm.recording import NodeRecording, Recording
 from biril_nm.recording.readout import decision_of
 
-__all__ = ["TORCH", "run_torch"]
+__all__ = ["run_network", "run_torch"]
 
 _LAYERS = (snntorch.SpikingNeuron, nn.Linear, nn.Conv1d, nn.Conv2d)
 
@@ -186,7 +186,7 @@ def _rest(layer: Any) -> None:
             setattr(layer, name, torch.zeros(0, device=getattr(layer, name).device))
 
 
-def _run(network: Network, spikes: Any, options: RunOptions) -> Recording:
+def run_network(network: Network, spikes: Any, options: RunOptions) -> Recording:
     """The torch network, with the graph's coding of its only input; or one that computes integers."""
     if isinstance(network.net, IntegerNet):
         found: Recording = network.net.run_integers(spikes, options.record)
@@ -197,6 +197,3 @@ def _run(network: Network, spikes: Any, options: RunOptions) -> Recording:
     coding, decision = input_coding(graph, name), decision_of(graph)
     net = cast(nn.Module, network.net)
     return run_torch(net, values[name], coding, decision, integrators(graph))
-
-
-TORCH = Engine("torch", _run, integers=False, needs_net=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import biril_nm._torch  # noqa: F401
 from biril_nm.models.config import ModelConfig
 from biril_nm.models.files import load, save
 from biril_nm.models.links import Link

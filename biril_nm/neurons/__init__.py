@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import biril_nm._torch  # noqa: F401
 from biril_nm.neurons.registry import NEURONS, RESETS, make_neuron
 from biril_nm.neurons.surrogates import SURROGATES, make_surrogate
 

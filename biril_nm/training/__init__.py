@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import biril_nm._torch  # noqa: F401
 from biril_nm.training.accuracy import Evaluation, evaluate
 from biril_nm.training.averaging import average
 from biril_nm.training.callbacks import Callback

@@ -32,7 +32,8 @@ FLOORS = (
     ("recipes",),
     ("storage",),
     ("registry",),
-    ("arguments",),
+    ("arguments", "_torch"),
+    ("optional",),
     ("errors", "arrays", "decision", "display", "_moved"),
 )
 FLOOR = {folder: len(FLOORS) - i for i, line in enumerate(FLOORS) for folder in line}
