@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,7 +71,11 @@ def split_variables(
     Raises:
         ConfigError: an unknown name, or a variable of learning in a run that does not learn.
     """
-    given = _names(names)
+    return _split(_names(names), learn)
+
+
+@lru_cache(maxsize=64)  # closed loops ask for the same at each step
+def _split(given: tuple[str, ...], learn: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
     learning = tuple([name for name in LEARNING_VARIABLES if name in given])
     if learning and not learn:
         raise ConfigError(
