@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -43,6 +44,7 @@ def folder_of(name: str) -> str:
     return name.split(".", maxsplit=1)[0]
 
 
+@cache
 def folders() -> dict[str, set[str]]:
     """Folder -> folders that it imports."""
     files = modules()

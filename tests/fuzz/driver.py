@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from tests.fuzz.readers import READERS
 from tests.fuzz.worker import prepare
 
 ROOT = Path(__file__).parents[2]
+PROGRAM = (sys.executable, "-m", "tests.fuzz.worker")
 WALL_SECONDS = 600.0  # for what takes no CPU time, such as waiting for a named pipe
 START_SECONDS = 900.0  # kernels may have to be compiled, on a machine with other work
 
@@ -38,7 +40,8 @@ class Result:
 class Worker:
     """A process of :mod:`tests.fuzz.worker`, for one reader after another: what they import is shared."""
 
-    def __init__(self) -> None:
+    def __init__(self, program: Sequence[str] = PROGRAM) -> None:
+        self.program = program
         self._start()
 
     def _start(self) -> None:
@@ -46,7 +49,7 @@ class Worker:
         self.reader = ""
         self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.fuzz.worker"],
+            self.program,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.errors,

@@ -17,6 +17,7 @@ import pytest
 
 from biril_nm.errors import FileFormatError
 from biril_nm.storage import (
+    bounds,
     map_npy,
     open_regular,
     parse_json,
@@ -245,14 +246,15 @@ def test_members_that_occur_twice_or_are_encrypted(tmp_path: Path) -> None:
         read_npz(path)
 
 
-def test_zeros_that_unpack_to_gigabytes(tmp_path: Path) -> None:
-    body, path = bytes(64 << 20), tmp_path / "x.npz"
+def test_zeros_that_unpack_to_gigabytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bounds, "SMALL_BYTES", 16 << 20)
+    body, path = bytes(2 << 20), tmp_path / "x.npz"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for i in range(9):
             with archive.open(f"{i}.npy", "w") as stream:
                 stream.write(npy("'|u1'", f"({len(body)},)", body))
     assert path.stat().st_size < 1 << 20
-    with pytest.raises(FileFormatError, match="unpacks to more than 536870912 bytes"):
+    with pytest.raises(FileFormatError, match="unpacks to more than 16777216 bytes"):
         read_npz(path)
     with pytest.raises(FileFormatError, match="unpacks to more than 1000 bytes"):
         read_npz(path, max_bytes=1000)
