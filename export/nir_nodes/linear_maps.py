@@ -148,8 +148,10 @@ def scale_rows(linear: LinearMap, factor: FloatArray) -> LinearMap:
 
 def compose(first: LinearMap, second: LinearMap) -> LinearMap:
     """The map ``second(first(x))``."""
-    if isinstance(second, Convolution) and first.in_shape == second.in_shape and is_identity(first):
+    if is_identity(first) and first.in_shape == second.in_shape:
         return second
+    if isinstance(second, Matrix) and is_identity(first):
+        return replace(second, in_shape=first.in_shape)
     if is_identity(second):
         return first if first.out_shape == second.out_shape else _reshaped(first, second.out_shape)
     if isinstance(first, Convolution) and isinstance(second, Convolution):
@@ -164,7 +166,7 @@ def compose(first: LinearMap, second: LinearMap) -> LinearMap:
 def sparse_or_dense(matrix: Any) -> Any:
     """A sparse matrix as CSR, or dense where many of its entries are stored."""
     if not scipy.sparse.issparse(matrix):
-        return matrix
+        return np.ascontiguousarray(matrix)
     rows = scipy.sparse.csr_matrix(matrix)
     many = rows.nnz > DENSE_ABOVE * rows.shape[0] * rows.shape[1]
     return rows.toarray() if many else rows

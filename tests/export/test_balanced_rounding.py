@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from biril_nm.export.lowering.numbers import balanced_rounding
 from biril_nm.export.lowering.numbers.balanced_rounding import round_keeping_sums
 
 
@@ -68,3 +70,51 @@ def test_equal_weights_share_their_rounding():
         assert same.max() - same.min() <= 2
         assert abs(same.sum() - 4 * value) <= 1.5
     assert abs(got.sum() - ideal.sum()) <= 0.5
+
+
+def by_sorting(row, step, low, high):
+    """One row by the definition, without tables and heaps."""
+    steps, low, high = np.asarray(row) / step, low // step, high // step
+    grid = np.zeros(len(steps), np.int64)
+    for value in set(steps.tolist()):
+        equal = np.flatnonzero(steps == value)
+        total = int(np.copysign(np.floor(abs(value * len(equal)) + 0.5), value))
+        base, more = divmod(total, len(equal))
+        grid[equal] = [base + (i < more) for i in range(len(equal))]
+    grid = np.clip(grid, low, high)
+    error = steps - grid
+    total = error.sum()
+    missing = int(np.floor(abs(total) + 0.5))
+    sign = 1 if total > 0 else -1
+    inside = grid < high if sign > 0 else grid > low
+    order = [
+        i for i in np.argsort(-sign * error, kind="stable") if inside[i] and sign * error[i] > 0
+    ]
+    for k, i in enumerate(order[:missing]):
+        if sign * error[i] + (abs(total) - k) > 1.0:
+            grid[i] += sign
+    return grid * step
+
+
+ROWS = {
+    "any": lambda random, n: random.normal(size=n) * 30,
+    "few values": lambda random, n: random.choice(random.normal(size=4) * 20, size=n),
+    "halves": lambda random, n: np.round(random.normal(size=n) * 9) / 2,
+    "tenths": lambda random, n: np.round(random.normal(size=n), 1),
+    "zeros of both signs": lambda random, n: random.choice([0.0, -0.0, 7.3, -2.6], size=n),
+    "pooled": lambda random, n: np.repeat(random.normal(size=n) * 0.4, 4),
+    "small": lambda random, n: np.abs(random.normal(size=n)) * 0.3,
+    "saturated": lambda random, n: random.normal(size=n) * 900,
+}
+
+
+@pytest.mark.parametrize("kind", ROWS)
+def test_rows_are_rounded_by_the_definition(kind, monkeypatch):
+    monkeypatch.setattr(balanced_rounding, "CHUNK", 100)  # some threads, of some rows each
+    random = np.random.default_rng(len(kind))
+    for n in (1, 2, 9, 130):
+        for step, low, high in ((2, -254, 254), (1, 0, 255), (64, -192, 192)):
+            ideal = np.stack([ROWS[kind](random, n) for _ in range(12)])
+            got = round_keeping_sums(ideal, step, low, high)
+            wanted = [by_sorting(row, step, low, high) for row in ideal]
+            np.testing.assert_array_equal(got, wanted)

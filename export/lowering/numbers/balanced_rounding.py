@@ -18,12 +18,17 @@ saturates; with many weights the sum stays within half a step. Weights on the gr
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 
 from biril_nm.arrays import FloatArray, IntArray
-from biril_nm.loihi.fixed_point import round_half_away
+from biril_nm.export.lowering.numbers.rounding_kernels import correct_sums, share_equal
 
 __all__ = ["round_keeping_sums"]
+
+CHUNK = 1 << 20  # weights that one thread rounds at a time
 
 
 def round_keeping_sums(ideal: FloatArray, step: int, low: int, high: int) -> IntArray:
@@ -38,44 +43,23 @@ def round_keeping_sums(ideal: FloatArray, step: int, low: int, high: int) -> Int
     Shape:
         ``(rows, weights)`` to the same.
     """
+    grid = np.zeros(ideal.shape, dtype=np.int64)
     if ideal.size == 0:
-        return np.zeros(ideal.shape, dtype=np.int64)
-    steps = ideal / step
-    grid = np.clip(_share_equal(steps), low // step, high // step)
-    return np.asarray(_correct_sums(steps, grid, low // step, high // step) * step, dtype=np.int64)
+        return grid
 
+    def round_rows(first: int) -> None:
+        rows = slice(first, first + height)
+        steps, out = np.asarray(ideal[rows] / step, dtype=np.float64), grid[rows]
+        share_equal(steps, low // step, high // step, out)
+        error = steps - out
+        correct_sums(error, error.sum(axis=1), low // step, high // step, out)
+        out *= step
 
-def _share_equal(steps: FloatArray) -> IntArray:
-    """Round so that m equal values v of a row become ``round(m v)`` in all, evenly shared."""
-    order = np.argsort(steps, axis=1, kind="stable")
-    value = np.take_along_axis(steps, order, axis=1).ravel()
-    starts = np.ones(value.size, dtype=bool)
-    starts[1:] = value[1:] != value[:-1]
-    starts[:: steps.shape[1]] = True
-    group = np.cumsum(starts) - 1
-    first = np.flatnonzero(starts)
-    size = np.diff(np.append(first, value.size))
-    total = round_half_away(value[first] * size)
-    base = total // size
-    within = np.arange(value.size) - first[group]
-    rounded = base[group] + (within < (total - base * size)[group])
-    grid = np.empty(steps.shape, dtype=np.int64)
-    np.put_along_axis(grid, order, rounded.reshape(steps.shape), axis=1)
+    height = max(1, CHUNK // ideal.shape[1])
+    starts = range(0, len(ideal), height)
+    if len(starts) == 1:
+        round_rows(0)
+        return grid
+    with ThreadPoolExecutor(os.cpu_count(), "biril-round") as pool:
+        list(pool.map(round_rows, starts))
     return grid
-
-
-def _correct_sums(steps: FloatArray, grid: IntArray, low: int, high: int) -> IntArray:
-    """Move the fewest weights towards each row's float sum that make the error of its current smaller."""
-    error = steps - grid
-    missing = round_half_away(error.sum(axis=1))
-    direction = np.sign(missing)[:, None]
-    # Only weights that lie on the other side may move, else they would end beyond one step.
-    movable = np.where(direction > 0, grid < high, grid > low) & (direction * error > 0)
-    rank = np.argsort(np.where(movable, -direction * error, np.inf), axis=1, kind="stable")
-    position = np.empty_like(rank)
-    np.put_along_axis(position, rank, np.arange(steps.shape[1])[None, :], axis=1)
-    # Moving e to e - 1 where the sum of errors is s changes e^2 + s^2 by 2 (1 - e - s).
-    left = np.abs(error.sum(axis=1))[:, None] - position
-    gains = direction * error + left > 1.0
-    moves = movable & gains & (position < np.abs(missing)[:, None])
-    return np.asarray(grid + moves * direction, dtype=np.int64)

@@ -38,6 +38,7 @@ HEADROOM_COST = 0.05
 HEADROOM_MARGIN = 1.25
 # Rounding of weights may exceed the float bound a little.
 PROOF_SLACK = 0.98
+CHUNK = 1 << 18  # weights that are summed at a time, so that they stay in the cache
 # Steps for which integrators are proven where the file does not say how long a sample is.
 STEPS_UNKNOWN = 256
 
@@ -141,5 +142,6 @@ def _row_bound(link: NormalisedLink, sign: int, size: int) -> FloatArray:
     elif scipy.sparse.issparse(weight):
         per_row = np.asarray((sign * weight).maximum(0).sum(axis=1)).ravel()
     else:
-        per_row = np.maximum(sign * weight, 0).sum(axis=1)
+        parts = np.array_split(weight, max(1, weight.size // CHUNK))
+        per_row = np.concatenate([np.maximum(sign * part, 0).sum(axis=1) for part in parts])
     return np.asarray(per_row, dtype=np.float64) * link.input_max

@@ -13,9 +13,10 @@ from biril_nm.arrays import FloatArray, IntArray
 from biril_nm.errors import RangeError
 from biril_nm.export.lowering.numbers.balanced_rounding import round_keeping_sums
 from biril_nm.export.lowering.numbers.normalised import NormalisedLink
+from biril_nm.export.lowering.numbers.rounding_kernels import grid_error
 from biril_nm.export.nir_nodes.linear_maps import Convolution, LinearMap
 from biril_nm.loihi import MIXED_WEIGHT_MIN, WEIGHT_MAX, ChipProfile, SignMode
-from biril_nm.loihi.fixed_point import round_half_away, sign_mode_of, weight_step
+from biril_nm.loihi.fixed_point import sign_mode_of, weight_step
 
 __all__ = ["AUTO", "SCALE_SEARCHES", "WeightGrid"]
 
@@ -136,15 +137,9 @@ class WeightGrid:
         """Largest integer of the grid."""
         return self.top if self.mode is not SignMode.INHIBITORY else 0
 
-    def round(self, values: FloatArray, scale: float, exponent: int) -> IntArray:
-        """Nearest grid point (halves away from zero) within the range."""
-        nearest = round_half_away(values * (scale / 2.0**exponent / self.step)) * self.step
-        return np.clip(nearest, self.low, self.high)
-
     def error(self, values: FloatArray, scale: float, exponent: int) -> float:
-        """Squared error of rounding and clipping, summed."""
-        back = self.round(values, scale, exponent) * (2.0**exponent / scale)
-        return float(np.sum((back - values) ** 2))
+        """Squared error of rounding to the nearest grid point and clipping, summed."""
+        return float(grid_error(values, scale / 2.0**exponent, self.step, self.low, self.high))
 
     def round_map(self, linear: LinearMap, scale: float, exponent: int) -> IntArray:
         """Grid integers of all stored weights of a map, flat, rows and kernels keeping their sums."""

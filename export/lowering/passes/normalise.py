@@ -68,7 +68,8 @@ def _link(net: FloatNet, link: FloatLink, gain: FloatArray) -> NormalisedLink:
         return NormalisedLink(link.name, linear, 1, weight_bits=link.weight_bits)
     scale = float(net.inputs[link.source][1].get("scale", 1))
     node = net.input_nodes[link.source]
-    linear = scale_rows(linear, np.full(linear.out_shape, 1.0 / scale))
+    if scale != 1:
+        linear = scale_rows(linear, np.full(linear.out_shape, 1.0 / scale))
     return NormalisedLink(link.name, linear, node.high, node.signed, link.weight_bits)
 
 

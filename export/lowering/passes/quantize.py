@@ -26,6 +26,7 @@ import scipy.sparse
 from biril_nm.arrays import IntArray
 from biril_nm.errors import RangeError
 from biril_nm.export.lowering.numbers.normalised import NormalisedLink, NormalisedNode
+from biril_nm.export.lowering.numbers.rounding_kernels import deviations
 from biril_nm.export.lowering.numbers.state_bounds import (
     MARGIN,
     Peaks,
@@ -273,10 +274,10 @@ def _row_bits(link: NormalisedLink, grid: WeightGrid, integers: IntArray) -> Int
 def _link_facts(
     link: NormalisedLink, grid: WeightGrid, scale: float, exponent: int, integers: IntArray
 ) -> dict[str, Any]:
-    ideal = link.values * scale / 2.0**exponent
-    difference = integers - ideal
-    rms = math.sqrt(float(np.mean(ideal**2))) if ideal.size else 0.0
-    largest = int(np.abs(integers).max()) if integers.size else 0
+    power, error, worst, top, clipped, zeros = deviations(
+        link.values, scale / 2.0**exponent, integers, grid.top + grid.step / 2
+    )
+    largest = int(top)
     rows = _row_bits(link, grid, integers)
     return {
         "scale": scale,
@@ -287,10 +288,10 @@ def _link_facts(
         "bits_used": (largest // grid.step).bit_length(),
         "bits_worst": int(rows.min(initial=int(rows.max(initial=0)))),
         "neurons_below": int(np.sum(rows < min(FEW_BITS, (grid.top // grid.step).bit_length()))),
-        "clipped": int(np.sum(np.abs(ideal) > grid.top + grid.step / 2)),
-        "max_error": float(np.abs(difference).max()) if difference.size else 0.0,
-        "relative_error": math.sqrt(float(np.mean(difference**2))) / rms if rms else 0.0,
-        "zeros": int(np.sum(integers == 0)),
-        "vanished": bool(np.any(link.values) and not np.any(integers)),
+        "clipped": int(clipped),
+        "max_error": worst,
+        "relative_error": math.sqrt(error / power) if power else 0.0,
+        "zeros": int(zeros),
+        "vanished": bool(power > 0 and zeros == integers.size),
         "weights": int(integers.size),
     }
