@@ -226,27 +226,30 @@ def _pack(
     caps = [int(getattr(limits, key).value) for key in CORE_LIMITS]
     bins: list[list[PlacedBlock]] = []
     loads: list[list[int]] = []
-    first_open = 0
+    first_open = home = 0
     for name in graph.timing.order:
-        flat = [getattr(demands[name], key).ravel() for key in BLOCK_LIMITS]
-        formats = len(graph.incoming(name))
-        for block in range(splits[name].n_blocks):
-            needs = [*(int(values[block]) for values in flat), formats]
-            home = next(
-                (
-                    core
-                    for core in range(first_open, len(bins))
-                    if all(have + need <= cap for have, need, cap in zip(loads[core], needs, caps))
-                ),
-                len(bins),
-            )
+        rows = np.stack([getattr(demands[name], key).ravel() for key in BLOCK_LIMITS], axis=1)
+        formats, before = len(graph.incoming(name)), None
+        for row, bounds in zip(rows.tolist(), splits[name].all_bounds()):
+            needs = [*row, formats]
+            # Cores that had no room for an equal block have none for this one.
+            first = max(first_open, home) if needs == before else first_open
+            home, before = _home(loads, needs, caps, first), needs
             if home == len(bins):
                 bins.append([])
                 loads.append([0] * len(caps))
                 first_open = max(0, len(bins) - OPEN_CORES)
             loads[home] = [have + need for have, need in zip(loads[home], needs)]
-            bins[home].append(PlacedBlock(name, splits[name].bounds(block), home, *needs))
+            bins[home].append(PlacedBlock(name, bounds, home, *needs))
     return [Core(i, tuple(parts), *load) for i, (parts, load) in enumerate(zip(bins, loads))]
+
+
+def _home(loads: list[list[int]], needs: list[int], caps: list[int], first: int) -> int:
+    """The first core from ``first`` on that has room, or the next one."""
+    for core in range(first, len(loads)):
+        if all(have + need <= cap for have, need, cap in zip(loads[core], needs, caps)):
+            return core
+    return len(loads)
 
 
 def _findings(

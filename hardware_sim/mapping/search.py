@@ -16,6 +16,7 @@ from biril_nm.hardware_sim.mapping.splits import (
     BlockGrid,
     as_volume,
     axon_slots,
+    least_bits,
     reach,
     register_sets,
     synapse_demand,
@@ -29,6 +30,8 @@ BLOCK_LIMITS = ("neurons", "synapse_bits", "axons_in", "axons_out", "neuron_grou
 ROUNDS = 3  # feedback: a source's blocks depend on those of its targets
 FINE_STEPS = 12  # numbers of blocks tried one by one before they grow in steps
 GROWTH = 1.08
+# Input axons and synapse bits of a connection in each block of its target, by the blocks per axis.
+Known = dict[tuple[str, tuple[int, int, int]], tuple[IntArray, IntArray]]
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,10 @@ class Demand:
         """The largest value over all blocks."""
         return int(np.max(getattr(self, limit)))
 
+    def total(self, limit: str) -> int:
+        """The sum over all blocks."""
+        return int(np.sum(getattr(self, limit)))
+
 
 def demand_of(
     graph: LoihiGraph,
@@ -53,15 +60,19 @@ def demand_of(
     slots: IntArray,
     sets: IntArray,
     limits: CoreLimits,
+    known: Known,
 ) -> Demand:
     """What the blocks of population ``name`` take.
 
-    ``slots`` are output axons per neuron, ``sets`` the number of each neuron's set of registers.
+    ``slots`` are output axons per neuron, ``sets`` the number of each neuron's set of registers, ``known``
+    what was computed before.
     """
     axons, bits = np.zeros(split.parts, dtype=np.int64), np.zeros(split.parts, dtype=np.int64)
     for connection in graph.incoming(name):
-        more_axons, more_bits = synapse_demand(graph, connection, split, limits)
-        axons, bits = axons + more_axons, bits + more_bits
+        key = (connection, split.parts)
+        if key not in known:
+            known[key] = synapse_demand(graph, connection, split, limits)
+        axons, bits = axons + known[key][0], bits + known[key][1]
     return Demand(split.sizes, bits, axons, split.sums(slots), split.distinct(sets))
 
 
@@ -78,17 +89,18 @@ def find_splits(
     }
     demands: dict[str, Demand] = {}
     broken: dict[str, dict[str, int]] = {}
+    known: Known = {}
     sets = {name: register_sets(node, limits) for name, node in graph.neurons.items()}
     for _ in range(ROUNDS):
         before = dict(splits)
         for name in reversed(graph.timing.order):
             slots = _output_slots(graph, name, splits, limits)
-            splits[name], broken[name] = _best(graph, name, slots, sets[name], limits)
+            splits[name], broken[name] = _best(graph, name, slots, sets[name], limits, known)
         if splits == before:
             break
     for name, split in splits.items():
         slots = _output_slots(graph, name, splits, limits)
-        demands[name] = demand_of(graph, name, split, slots, sets[name], limits)
+        demands[name] = demand_of(graph, name, split, slots, sets[name], limits, known)
     return splits, demands, broken
 
 
@@ -105,25 +117,36 @@ def _output_slots(
 
 
 def _best(
-    graph: LoihiGraph, name: str, slots: IntArray, sets: IntArray, limits: CoreLimits
+    graph: LoihiGraph,
+    name: str,
+    slots: IntArray,
+    sets: IntArray,
+    limits: CoreLimits,
+    known: Known,
 ) -> tuple[BlockGrid, dict[str, int]]:
     """The cheapest split that keeps every limit which single neurons can keep."""
     shape = as_volume(graph.neurons[name].shape)
-    finest = _single_neurons(graph, name, slots, sets, limits)
+    finest = _single_neurons(graph, name, slots, sets, limits, known)
     broken = {k: needs for k, needs in finest.items() if needs > _value(limits, k)}
     wanted = [limit for limit in BLOCK_LIMITS if limit not in broken]
+    stored = sum(least_bits(graph.connections[c], limits) for c in graph.incoming(name))
     lowest = max(
         -(-int(np.prod(shape)) // _value(limits, "neurons")),
         -(-int(slots.sum()) // _value(limits, "axons_out")) if "axons_out" in wanted else 1,
         -(-(int(sets.max(initial=0)) + 1) // _value(limits, "neuron_groups")),
+        -(-stored // _value(limits, "synapse_bits")) if "synapse_bits" in wanted else 1,
     )
     best, best_cost = BlockGrid(shape, (shape[0], shape[1], shape[2])), float("inf")
     for parts in _candidates(shape, lowest):
         split = BlockGrid(shape, parts)
         if split.n_blocks >= best_cost:
             break
-        demand = demand_of(graph, name, split, slots, sets, limits)
+        if split.n_blocks < lowest:
+            continue
+        demand = demand_of(graph, name, split, slots, sets, limits, known)
         if any(demand.worst(limit) > _value(limits, limit) for limit in wanted):
+            if shape[1] == shape[2] == 1:  # more blocks along one axis take no less in total
+                lowest = max(-(-demand.total(limit) // _value(limits, limit)) for limit in wanted)
             continue
         cost = split.n_blocks + _source_blocks(graph, name, split, limits)
         if cost < best_cost:
@@ -148,11 +171,17 @@ def _value(limits: CoreLimits, limit: str) -> int:
 
 
 def _single_neurons(
-    graph: LoihiGraph, name: str, slots: IntArray, sets: IntArray, limits: CoreLimits
+    graph: LoihiGraph,
+    name: str,
+    slots: IntArray,
+    sets: IntArray,
+    limits: CoreLimits,
+    known: Known,
 ) -> dict[str, int]:
     """The largest demand of one neuron on its own core: what no split can lower."""
     shape = as_volume(graph.neurons[name].shape)
-    demand = demand_of(graph, name, BlockGrid(shape, shape), slots, sets, limits)  # type: ignore[arg-type]
+    split = BlockGrid(shape, (shape[0], shape[1], shape[2]))
+    demand = demand_of(graph, name, split, slots, sets, limits, known)
     return {limit: demand.worst(limit) for limit in BLOCK_LIMITS}
 
 

@@ -6,11 +6,14 @@ What a block needs is computed exactly, from one-dimensional tables per axis.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from itertools import pairwise
+from itertools import pairwise, product
+from typing import Any
 
 import numpy as np
+import scipy.sparse
 from numpy.typing import NDArray
 
 from biril_nm.arrays import IntArray
@@ -24,6 +27,7 @@ __all__ = [
     "Reach",
     "as_volume",
     "axon_slots",
+    "least_bits",
     "reach",
     "register_sets",
     "synapse_demand",
@@ -87,6 +91,10 @@ class BlockGrid:
         return tuple(
             (int(self.edges(axis)[i]), int(self.edges(axis)[i + 1])) for axis, i in enumerate(at)
         )
+
+    def all_bounds(self) -> Iterator[tuple[tuple[int, int], ...]]:
+        """(start, stop) along each axis of all blocks, in the order of their flat index."""
+        return product(*(list(pairwise(self.edges(axis).tolist())) for axis in range(3)))
 
     def sums(self, values: IntArray) -> IntArray:
         """Sums of one number per neuron over each block, shape ``parts``."""
@@ -206,17 +214,33 @@ def synapse_demand(
     return np.full(split.parts, n_pre, dtype=np.int64), bits
 
 
+def least_bits(node: Connection, limits: CoreLimits) -> int:
+    """Bits that the synapses of a connection take at least, over all blocks of any split."""
+    if isinstance(node, Conv):
+        return 0  # blocks share kernels
+    index = limits.format.index_bits[0] if isinstance(node, Sparse) else 0
+    stored = node.weight.nnz if isinstance(node, Sparse) else node.weight.size
+    return int(stored) * (_synapse_bits(node, limits) + index)
+
+
 def _sparse_demand(node: Sparse, split: BlockGrid, limits: CoreLimits) -> tuple[IntArray, IntArray]:
-    matrix = node.weight
-    rows = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
-    key = split.block_of[rows] * matrix.shape[1] + matrix.indices
-    pairs, length = np.unique(key, return_counts=True)
-    block = pairs // matrix.shape[1]
-    axons = np.bincount(block, minlength=split.n_blocks)
+    lists = _synapse_lists(node, split)
     index = _index_bits(int(split.sizes.max()), limits)
-    size = _list_bits(length, _synapse_bits(node, limits) + index, limits)
-    bits = np.bincount(block, weights=size, minlength=split.n_blocks)
+    lengths = np.arange(int(lists.data.max(initial=0)) + 1)
+    size = _list_bits(lengths, _synapse_bits(node, limits) + index, limits)
+    ends = np.concatenate(([0], np.cumsum(size[lists.data])))[lists.indptr]
+    axons, bits = np.diff(lists.indptr), np.diff(ends)
     return axons.reshape(split.parts).astype(np.int64), bits.reshape(split.parts).astype(np.int64)
+
+
+def _synapse_lists(node: Sparse, split: BlockGrid) -> Any:
+    """Length of the synapse list of each source in each block, a CSR matrix (block, source)."""
+    weight, n = node.weight, split.block_of.size
+    ones = np.ones(weight.nnz, dtype=np.int32)
+    pattern = scipy.sparse.csr_matrix((ones, weight.indices, weight.indptr), shape=weight.shape)
+    place = (split.block_of, np.arange(n))
+    blocks = scipy.sparse.csr_matrix((np.ones(n, dtype=np.int32), place), (split.n_blocks, n))
+    return blocks @ pattern
 
 
 def _conv_demand(
@@ -264,18 +288,20 @@ class Reach:
     """Which blocks of its target each source neuron of a connection sends to.
 
     Either per axis (``full`` is None): neuron (c, y, x) reaches block (d, e, f) where
-    ``channels[d, c] & rows[e, y] & columns[f, x]``; or ``full`` (block, C, H, W).
+    ``channels[d, c] & rows[e, y] & columns[f, x]``; or where the CSC matrix ``full`` (block, source) holds
+    a 1.
     """
 
     channels: Flags
     rows: Flags
     columns: Flags
-    full: Flags | None = None
+    shape: Shape
+    full: Any = None
 
     def per_neuron(self) -> IntArray:
         """Blocks that each source neuron reaches, (C, H, W)."""
         if self.full is not None:
-            return np.asarray(self.full.sum(axis=0), dtype=np.int64)
+            return np.asarray(np.diff(self.full.indptr), dtype=np.int64).reshape(self.shape)
         c, y, x = (
             part.sum(axis=0, dtype=np.int64) for part in (self.channels, self.rows, self.columns)
         )
@@ -286,7 +312,8 @@ class Reach:
         c, y, x = (slice(*bound) for bound in bounds)
         part = spikes[c, y, x]
         if self.full is not None:
-            return np.asarray(np.tensordot(self.full[:, c, y, x].astype(np.int64), part, 3))
+            senders = np.arange(np.prod(self.shape)).reshape(self.shape)[c, y, x]
+            return np.asarray(self.full[:, senders.ravel()] @ part.ravel(), dtype=np.int64)
         found = np.tensordot(self.channels[:, c].astype(np.int64), part, 1)
         found = np.tensordot(found, self.rows[:, y].astype(np.int64), (1, 1))
         found = np.tensordot(found, self.columns[:, x].astype(np.int64), (1, 1))
@@ -304,13 +331,13 @@ def reach(graph: LoihiGraph, name: str, split: BlockGrid) -> Reach:
             _group_overlap(node, split)[:, group] > 0,
             _reached(axis_geometry(node, 0, pre, split.shape), split.parts[1]),
             _reached(axis_geometry(node, 1, pre, split.shape), split.parts[2]),
+            pre,
         )
     if isinstance(node, Sparse):
-        full = np.zeros((split.n_blocks, int(np.prod(pre))), dtype=bool)
-        targets = np.repeat(np.arange(node.weight.shape[0]), np.diff(node.weight.indptr))
-        full[split.block_of[targets], node.weight.indices] = True
-        return Reach(rows, rows, columns, full.reshape(split.n_blocks, *pre))
-    return Reach(np.ones((split.n_blocks, pre[0]), dtype=bool), rows, columns)
+        full = _synapse_lists(node, split).tocsc()
+        full.data = np.ones(full.nnz, dtype=np.int64)
+        return Reach(np.ones((1, pre[0]), bool), rows, columns, pre, full)
+    return Reach(np.ones((split.n_blocks, pre[0]), dtype=bool), rows, columns, pre)
 
 
 @lru_cache(maxsize=4096)
