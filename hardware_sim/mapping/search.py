@@ -48,10 +48,6 @@ class Demand:
         """The largest value over all blocks."""
         return int(np.max(getattr(self, limit)))
 
-    def total(self, limit: str) -> int:
-        """The sum over all blocks."""
-        return int(np.sum(getattr(self, limit)))
-
 
 def demand_of(
     graph: LoihiGraph,
@@ -145,8 +141,9 @@ def _best(
             continue
         demand = demand_of(graph, name, split, slots, sets, limits, known)
         if any(demand.worst(limit) > _value(limits, limit) for limit in wanted):
-            if shape[1] == shape[2] == 1:  # more blocks along one axis take no less in total
-                lowest = max(-(-demand.total(limit) // _value(limits, limit)) for limit in wanted)
+            if shape[1] == shape[2] == 1 and "axons_in" in wanted:
+                # More blocks along one axis take no fewer axons in total.
+                lowest = max(lowest, -(-int(demand.axons_in.sum()) // _value(limits, "axons_in")))
             continue
         cost = split.n_blocks + _source_blocks(graph, name, split, limits)
         if cost < best_cost:

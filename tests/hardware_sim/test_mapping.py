@@ -278,3 +278,26 @@ def resnet18(side=32):
     nodes["out"] = Output()
     edges += [(last, "fc"), ("fc", "head"), ("head", "out")]
     return LoihiGraph(nodes, tuple(edges))
+
+
+@pytest.mark.parametrize("kind", [Dense, Sparse])
+@pytest.mark.parametrize("seed", range(6))
+def test_the_search_skips_no_split_that_fits(kind, seed):
+    random = np.random.default_rng(seed)
+    n_post, n_pre = (int(n) for n in random.integers(20, 90, 2))
+    weight = 2 * random.integers(-9, 9, (n_post, n_pre)) * (random.random((n_post, n_pre)) < 0.3)
+    graph = chain(
+        kind(weight if kind is Dense else scipy.sparse.csr_matrix(weight)), (n_pre,), (n_post,)
+    )
+    most = n_pre if kind is Dense else int((weight != 0).sum(axis=1).max()) + 4
+    wanted = {"synapse_bits": Limit(64 * n_pre, "test"), "axons_in": Limit(most, "test")}
+    limits = replace(LOIHI1_LIMITS, **wanted)
+
+    def fits(parts):
+        axons, bits = synapse_demand(graph, "c", BlockGrid((n_post, 1, 1), (parts, 1, 1)), limits)
+        return axons.max() <= most and bits.max() <= limits.synapse_bits.value
+
+    smallest = next(parts for parts in range(1, n_post + 1) if fits(parts))
+    found = map_to_chip(graph, limits).splits["n"].n_blocks
+    assert 1 < smallest <= found <= smallest * 1.08 + 1  # above twelve the numbers grow in steps
+    assert found == smallest or found > 12
