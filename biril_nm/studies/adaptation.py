@@ -24,7 +24,8 @@ from biril_nm.errors import ConfigError, MissingDependencyError
 from biril_nm.evaluation.accuracy import evaluate_graph
 from biril_nm.hardware_sim import simulate
 from biril_nm.hw_graph import LoihiGraph
-from biril_nm.studies.readout import DeltaConfig, finetune, fresh_readout, readout_connection
+from biril_nm.studies.finetuning import finetune
+from biril_nm.studies.readout import DeltaConfig, fresh_readout, readout_connection
 from biril_nm.studies.ridge import fit_ridge
 
 __all__ = ["Adaptation", "measure_adaptation", "plot_adaptation", "samples_per_class"]

@@ -9,19 +9,20 @@ other layers stay as they are. The same graph runs on Lava.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import warnings
 from dataclasses import dataclass, replace
-from typing import Any
+from math import log2
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from biril_nm.arguments import Count, Seed, checked
+from biril_nm.arguments import Between, Count, Seed, checked
 from biril_nm.data.labels import check_labels
 from biril_nm.errors import ConfigError
-from biril_nm.hardware_sim import simulate
-from biril_nm.hw_graph import Dense, Input, LoihiGraph, Neurons, Output
-from biril_nm.hw_graph.inputs import check_arrays, driving_inputs, single_input
+from biril_nm.hw_graph import Dense, Input, LoihiGraph, Neurons
+from biril_nm.hw_graph.inputs import check_arrays
+from biril_nm.learning.rule import LearningRule
 from biril_nm.learning.rules import delta_rule
 from biril_nm.loihi import NO_SYNAPTIC_MEMORY
 from biril_nm.loihi.fixed_point import prepare_weights, sign_mode_of
@@ -29,9 +30,10 @@ from biril_nm.loihi.fixed_point import prepare_weights, sign_mode_of
 __all__ = [
     "TARGET",
     "DeltaConfig",
-    "finetune",
+    "dense_of",
     "fresh_readout",
     "frozen",
+    "labels_of",
     "plastic_readout",
     "readout_connection",
     "stream",
@@ -43,6 +45,8 @@ MISSING, SURPLUS = "missing", "surplus"  # error neurons: a wanted spike did not
 ERROR_WEIGHT, ERROR_VTH = 128, 64
 MAX_TARGETS = 1 << 28  # values of the target's input in one stream: 1 GiB
 FRESH_VTH = 1024  # 30 inputs at weights of +-35 per spike: well inside 8 bits
+TAUGHT_STEPS = 3  # steps of a sample with a target at which the rule has its full rate
+MAX_HALVINGS = 6  # an impulse of 64 becomes 1
 
 
 @checked
@@ -52,6 +56,8 @@ class DeltaConfig:
 
     Attributes:
         exp: exponent of the rule; one step more doubles the learning rate.
+        halvings: of the impulses of y2 and y3, 0 to 6; each halves the learning rate. None: as many as
+            make the change per sample independent of its steps; see :meth:`for_steps`.
         tau: of the pre-trace in steps; a few steps, because traces run on from sample to sample.
         impulse: of the pre-trace.
         quiet_steps: steps at the start of a sample without target, while v still gathers input.
@@ -59,6 +65,8 @@ class DeltaConfig:
         presentations: ... as long as not more samples than this are shown in all.
         error_neurons: two neurons per class send the error, one step later, instead of the target
             Input and the readout itself.
+        validate: whether held-out samples choose the rate and the passes, and whether to learn at all
+            (:mod:`biril_nm.studies.validation`); False: all passes at one rate.
     """
 
     exp: int = -7
@@ -68,6 +76,8 @@ class DeltaConfig:
     replays: int = 30
     presentations: int = 6000
     error_neurons: bool = False
+    validate: bool = True
+    halvings: Annotated[int, Between(0, MAX_HALVINGS)] | None = None
 
     def __post_init__(self) -> None:
         if self.quiet_steps < 0 or self.replays < 1 or self.presentations < 1:
@@ -75,6 +85,13 @@ class DeltaConfig:
                 f"quiet_steps is {self.quiet_steps}, replays {self.replays}, presentations "
                 f"{self.presentations}; expected at least 0, 1 and 1"
             )
+
+    def for_steps(self, n_steps: int) -> DeltaConfig:
+        """The settings for samples of ``n_steps`` steps: with targets in 2**k x 3 of them, k halvings."""
+        if self.halvings is not None:
+            return self
+        taught = max(1, n_steps - self.quiet_steps)
+        return replace(self, halvings=min(MAX_HALVINGS, max(0, round(log2(taught / TAUGHT_STEPS)))))
 
     def passes(self, n_samples: int) -> int:
         """How often each of ``n_samples`` samples is shown."""
@@ -117,8 +134,8 @@ def plastic_readout(
     if TARGET in graph.nodes:
         raise ConfigError(f"the graph has a node '{TARGET}' already; freeze it first, or rename it")
     output = graph.ends[name][1]
-    rule = delta_rule(config.exp, config.tau, config.impulse, seed=seed)
-    plastic = replace(_dense(graph, name), rule=rule, modulators={"y2": TARGET, "y3": output})
+    rule = _slowed(delta_rule(config.exp, config.tau, config.impulse, seed=seed), config.halvings)
+    plastic = replace(dense_of(graph, name), rule=rule, modulators={"y2": TARGET, "y3": output})
     nodes = {**graph.nodes, name: plastic, TARGET: Input(graph.shape_of(output))}
     edges = graph.edges
     if config.error_neurons:
@@ -126,6 +143,17 @@ def plastic_readout(
         plastic = replace(plastic, modulators={"y2": MISSING, "y3": SURPLUS})
         nodes, edges = {**nodes, name: plastic, **extra}, (*edges, *wires)
     return LoihiGraph(nodes, edges, graph.metadata)
+
+
+def _slowed(rule: LearningRule, halvings: int | None) -> LearningRule:
+    """The rule with smaller third factors."""
+    traces = {
+        name: replace(trace, impulse=int(trace.impulse) >> (halvings or 0))
+        if name in ("y2", "y3")
+        else trace
+        for name, trace in rule.traces.items()
+    }
+    return replace(rule, traces=traces)
 
 
 def _error_neurons(
@@ -160,7 +188,7 @@ def fresh_readout(graph: LoihiGraph, vth: int = FRESH_VTH) -> LoihiGraph:
         vth: its threshold in weight units.
     """
     name = readout_connection(graph)
-    dense = _dense(graph, name)
+    dense = dense_of(graph, name)
     return graph.with_node(name, weight=np.zeros_like(dense.weight), weight_exp=0).with_node(
         graph.ends[name][1], vth=vth, bias_mant=0, bias_exp=0
     )
@@ -242,7 +270,7 @@ def stream(
     source = next(name for name in graph.inputs if name != TARGET)
     n_classes = int(np.prod(graph.inputs[TARGET].shape))
     spikes = check_arrays({source: graph.inputs[source]}, spikes)[source]
-    known = _labels_of(spikes, labels, n_classes)
+    known = labels_of(spikes, labels, n_classes)
     targets = target_spikes(known, n_classes, len(spikes), config.quiet_steps)
     return {
         source: spikes,
@@ -250,72 +278,31 @@ def stream(
     }
 
 
-def _labels_of(spikes: NDArray[Any], labels: ArrayLike, n_classes: int) -> NDArray[np.int64]:
+def labels_of(spikes: NDArray[Any], labels: ArrayLike, n_classes: int) -> NDArray[np.int64]:
     """One checked label for each sample of ``(n_steps, batch, *shape)``."""
     shown = f"samples in spikes of shape {spikes.shape}, (n_steps, batch, *shape)"
     return check_labels(labels, spikes.shape[1], n_classes, shown)
 
 
-@checked
-def finetune(
-    graph: LoihiGraph,
-    spikes: NDArray[Any],
-    labels: ArrayLike,
-    config: DeltaConfig | None = None,
-    seed: Seed = 0,
-) -> LoihiGraph:
-    """Learn the readout from a few labelled samples; returns the graph with the new weights.
-
-    The layers below do not change, so that their answer to each sample is computed once and
-    streamed into the readout in random order, as often as ``config`` says.
-
-    Args:
-        graph: a network with one Dense readout.
-        spikes: chip input ``(n_steps, batch, *shape)``.
-        labels: ``(batch,)``.
-        config: settings.
-        seed: of the order of samples and of the random streams.
+def dense_of(graph: LoihiGraph, name: str) -> Dense:
+    """The Dense connection of a name.
 
     Raises:
-        ConfigError: spikes or labels that do not fit, or see :func:`readout_connection`.
+        ConfigError: it is another node.
     """
-    config = config or DeltaConfig()
-    name = readout_connection(graph)
-    source, output = graph.ends[name]
-    spikes = check_arrays({one: graph.inputs[one] for one in driving_inputs(graph)}, spikes)[
-        single_input(graph)
-    ]
-    known = _labels_of(spikes, labels, graph.neurons[output].size)
-    features = spikes
-    if source in graph.neurons:
-        features = np.asarray(simulate(graph, spikes, nodes=(source,))[source].s)
-    head = plastic_readout(_head(graph, name), config, seed)
-    random = np.random.default_rng([seed, 0])
-    order = np.concatenate(
-        [random.permutation(len(known)) for _ in range(config.passes(len(known)))]
-    )
-    given = stream(head, features[:, order], known[order], config)
-    learned = simulate(head, given, record=(), learn=True).graph
-    if learned is None:
-        raise ConfigError(f"connection '{name}' did not learn")
-    weight = _dense(frozen(learned), name).weight
-    return graph.with_node(name, weight=weight)
-
-
-def _dense(graph: LoihiGraph, name: str) -> Dense:
     node = graph.nodes[name]
     if not isinstance(node, Dense):
         raise ConfigError(f"connection '{name}' is {type(node).__name__}; expected a Dense")
     return node
 
 
-def _head(graph: LoihiGraph, name: str) -> LoihiGraph:
-    """The readout alone, fed by spikes of the layer below."""
-    source, output = graph.ends[name]
-    nodes: Mapping[str, Input | Dense | Neurons | Output] = {
-        source: graph.inputs.get(source, Input(graph.shape_of(source))),
-        name: replace(_dense(graph, name), delay=0),
-        output: graph.neurons[output],
-        "output": Output(),
-    }
-    return LoihiGraph(nodes, ((source, name), (name, output), (output, "output")))
+def __getattr__(name: str) -> Any:
+    """Names that have moved."""
+    if name != "finetune":
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    from biril_nm.studies.finetuning import finetune
+
+    warnings.warn(
+        "'finetune' is now in 'biril_nm.studies.finetuning'", DeprecationWarning, stacklevel=2
+    )
+    return finetune

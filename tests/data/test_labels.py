@@ -17,7 +17,8 @@ from biril_nm.hardware_sim import simulate
 from biril_nm.hw_graph import Dense, Input, LoihiGraph, Neurons, Output
 from biril_nm.recording.readout import predict
 from biril_nm.studies.adaptation import samples_per_class
-from biril_nm.studies.readout import finetune, plastic_readout, stream, target_spikes
+from biril_nm.studies.finetuning import finetune
+from biril_nm.studies.readout import plastic_readout, stream, target_spikes
 from biril_nm.studies.ridge import fit_ridge
 from biril_nm.training import evaluate
 

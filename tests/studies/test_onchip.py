@@ -23,10 +23,10 @@ from biril_nm.studies.adaptation import (
     plot_adaptation,
     samples_per_class,
 )
+from biril_nm.studies.finetuning import finetune
 from biril_nm.studies.readout import (
     TARGET,
     DeltaConfig,
-    finetune,
     fresh_readout,
     frozen,
     plastic_readout,
@@ -65,7 +65,9 @@ def data() -> DataSet:
 @pytest.fixture(scope="module")
 def learned(data: DataSet) -> LoihiGraph:
     spikes = CODING.encode(data.train.values())
-    return finetune(digits_graph(), spikes, data.train.labels, DeltaConfig(presentations=4000))
+    return finetune(
+        digits_graph(), spikes, data.train.labels, DeltaConfig(presentations=4000, validate=False)
+    )
 
 
 # --- readout ------------------------------------------------------------------------------------
@@ -156,8 +158,10 @@ def test_a_fresh_readout_is_empty(learned: LoihiGraph) -> None:
 
 def test_learning_depends_on_its_seed_alone(data: DataSet) -> None:
     spikes, labels = CODING.encode(data.train.values(slice(0, 30))), data.train.labels[:30]
+    config = DeltaConfig(replays=3)
     first, again, other = (
-        finetune(digits_graph(), spikes, labels, seed=seed).nodes["fc"].weight for seed in (0, 0, 1)
+        finetune(digits_graph(), spikes, labels, config, seed).nodes["fc"].weight
+        for seed in (0, 0, 1)
     )
     np.testing.assert_array_equal(first, again)
     assert (first != other).any()
@@ -179,7 +183,7 @@ def test_error_neurons_tell_missing_and_surplus_spikes(data: DataSet, learned: L
 
 
 def test_error_neurons_teach_as_well(data: DataSet) -> None:
-    config = DeltaConfig(error_neurons=True)
+    config = DeltaConfig(error_neurons=True, validate=False)
     spikes = CODING.encode(data.train.values())
     graph = finetune(digits_graph(), spikes, data.train.labels, config)
     assert evaluate_graph(graph, data.test.values(), data.test.labels, CODING).accuracy > 0.85

@@ -15,7 +15,7 @@ from biril_nm.export.lava import backend as lava
 from biril_nm.hardware_sim.cost.energy import energy_text
 from biril_nm.learning import rules
 from biril_nm.neurons import make_neuron, make_surrogate
-from biril_nm.studies import adaptation, learning_window, readout, ridge
+from biril_nm.studies import adaptation, finetuning, learning_window, readout, ridge
 from biril_nm.testing import assert_parity
 from biril_nm.training.integers import QuantizedNet
 from tests.support.public_calls import Calls, named
@@ -136,6 +136,8 @@ def studies(t: Things) -> Calls:
     graph, samples = t.graph, sharding.ArraySamples(np.ones((0, 3)), np.zeros(0))
     shares = {"coding": t.coding, "n_workers": 1, "options": None, "cluster": False}
     run = {"values": t.spikes, "labels": t.labels, "coding": t.coding}
+    few = {"graph": graph, "spikes": t.spikes, "labels": t.labels, "seed": 0}
+    learned = {**few, "config": readout.DeltaConfig(replays=1)}
     found: dict[Any, dict[str, Any]] = {
         evaluation.evaluate_graph: {"graph": graph, **run, "backend": "sim", "batch_size": 2},
         evaluation.evaluate_shard: {"network": graph, **run, "options": None, "first_batch": 0},
@@ -145,13 +147,8 @@ def studies(t: Things) -> Calls:
         sharding.evaluate_sharded: {"graph": graph, "samples": samples, **shares},
         sharding.ArraySamples: {"values": t.spikes, "labels": t.labels, "axis": 1},
         readout.DeltaConfig: vars(readout.DeltaConfig()),
-        readout.finetune: {
-            "graph": graph,
-            "spikes": t.spikes,
-            "labels": t.labels,
-            "seed": 0,
-            "config": readout.DeltaConfig(replays=1),
-        },
+        finetuning.finetune: learned,
+        finetuning.adapt: learned,
         readout.fresh_readout: {"graph": graph, "vth": 64},
         readout.frozen: {"graph": t.learner},
         readout.plastic_readout: {"graph": graph, "config": None, "seed": 0},

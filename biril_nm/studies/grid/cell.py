@@ -22,8 +22,8 @@ from biril_nm.hw_graph import LoihiGraph
 from biril_nm.models import BirilNet, build_model
 from biril_nm.storage import atomic_file, read_bytes, read_json
 from biril_nm.studies.adaptation import samples_per_class
+from biril_nm.studies.finetuning import finetune
 from biril_nm.studies.grid.plan import Method, StudyPlan
-from biril_nm.studies.readout import finetune
 from biril_nm.training import evaluate, fit
 from biril_nm.training.checkpoint import CHECKPOINT
 
