@@ -47,6 +47,7 @@ def test_commands_in_readme_exist():
 
 # What is not here is run without options.
 OPTIONS = {
+    "make_digits.py": ("--epochs", "1", "--out", "small.pt"),
     "onchip_adaptation.py": ("--quick", "--model", "model.pt", "--shifts", "dead", "--test", "60"),
     "onchip_readout.py": ("--quick", "--model", "model.pt", "--samples", "200"),
     "own_module.py": ("--quick",),

@@ -195,4 +195,4 @@ def test_the_old_place_of_finetune_still_works() -> None:
     with pytest.warns(DeprecationWarning, match="now in 'biril_nm.studies.finetuning'"):
         assert readout.finetune is finetune
     with pytest.raises(AttributeError, match="no attribute 'finetun'"):
-        readout.finetun  # noqa: B018
+        readout.finetun
