@@ -55,7 +55,8 @@ def test_its_integers_are_those_of_lava(graph):
     x = bnm.load(MODEL).config.coding.encode(load_data("digits").test.head(3).values())
     theirs = run_lava(graph, x, record="v")
     ours = simulate(graph, x, record="v")
-    other = graph.with_node("conv1", weight=graph.nodes["conv1"].weight + 1)
+    first = graph.incoming(next(iter(graph.neurons)))[0]
+    other = graph.with_node(first, weight=graph.nodes[first].weight + 2)
     changed = simulate(other, x, record="v")
     for name in graph.neurons:
         np.testing.assert_array_equal(ours[name].v, theirs[name].v)

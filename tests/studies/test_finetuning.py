@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -39,7 +40,7 @@ def untaught() -> LoihiGraph:
         "output": Output(),
     }
     names = list(nodes)
-    return LoihiGraph(nodes, tuple(zip(names, names[1:])), {"decision": "score"})
+    return LoihiGraph(nodes, tuple(pairwise(names)), {"decision": "score"})
 
 
 def taught(data: DataSet, n_steps: int) -> LoihiGraph:
