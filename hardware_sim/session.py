@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from biril_nm.hardware_sim.engine.program import Program, compile_graph
 from biril_nm.hardware_sim.engine.recorder import Recorder, run_meta
 from biril_nm.hardware_sim.engine.session_feed import SessionFeed, sample_rows
 from biril_nm.hardware_sim.engine.state import Chunk, State, make_state
+from biril_nm.hardware_sim.engine.stepper import Stepper
 from biril_nm.hardware_sim.engine.stream import Stream
 from biril_nm.hardware_sim.learning.connections import new_impulses
 from biril_nm.hardware_sim.learning.group import Group
@@ -30,17 +31,15 @@ from biril_nm.hardware_sim.learning.stream import (
     learning_program,
     make_groups,
 )
+from biril_nm.hardware_sim.session_state import AGE, check_state
 from biril_nm.hw_graph import LoihiGraph
 from biril_nm.hw_graph.inputs import check_arrays, check_values
 from biril_nm.hw_graph.outputs import output_neurons
-from biril_nm.loihi import STATE_LIMIT
 from biril_nm.recording import Recording, recorded_nodes, split_variables
 
 __all__ = ["Simulator"]
 
 LONG = 1 << 20  # steps: blocks are as long as their scratch memory allows
-AGE = "age"
-MAX_AGE = 1 << 62
 
 
 @dataclass(frozen=True)
@@ -216,10 +215,26 @@ class Simulator:
         Returns:
             Spikes of the output population ``(batch, *shape)``; a dict by name for several.
         """
-        given = {name: [array] for name, array in x.items()} if isinstance(x, Mapping) else [x]
-        found = self.run(given, ("s",), self._outputs)
-        out = {name: np.asarray(found[name].s)[0] for name in self._outputs}
+        names = list(self._graph.inputs)
+        given = {names[0]: x} if len(names) == 1 and not isinstance(x, Mapping) else x
+        if self._stepper is not None and self._stepper.takes(given, self._age):
+            out = self._stepper.step(given)
+            self._age += 1
+        else:
+            lists = {k: [v] for k, v in given.items()} if isinstance(given, Mapping) else [x]
+            found = self.run(lists, ("s",), self._outputs)
+            out = {name: np.asarray(found[name].s)[0] for name in self._outputs}
         return out if len(out) != 1 else next(iter(out.values()))
+
+    @cached_property
+    def _stepper(self) -> Stepper | None:
+        """The quick way of single steps, where there is one."""
+        if self.learns or self._clock.period or len(self._blocks) > 1:
+            return None
+        feeds = {name: self._feed(name, None) for name in self._graph.inputs}
+        check = partial(check_values, self._graph.inputs)
+        state = self._blocks[0].state
+        return Stepper(self._program, feeds, state, self._clock, self._outputs, check)
 
     @checked
     def in_chip_time(self, spikes: Any) -> dict[str, Array]:
@@ -335,21 +350,8 @@ class Simulator:
             ConfigError: it is not one of a session like this.
         """
         views = self._views()
-        more = {f"{i}/{what}" for i in range(len(self._groups)) for what in ("random", "impulses")}
-        expected = {AGE, *views, *more}
-        if set(state) != expected:
-            raise ConfigError(
-                f"the state has {sorted(set(state) ^ expected)[:8]} too much or too little; expected that of "
-                f"a session of the same network and settings"
-            )
         given = {name: np.asarray(state[name]) for name in state}
-        for name, view in views.items():
-            if given[name].shape != view.shape or given[name].dtype != view.dtype:
-                raise ConfigError(
-                    f"'{name}' of the state is {given[name].dtype}{given[name].shape}; expected "
-                    f"{view.dtype}{view.shape}, as in a session of the same network and settings"
-                )
-        self._check_values(given)
+        check_state(given, views, self._program.graded, self._groups)
         before = [(group.random_state(), group.impulses) for group in self._groups]
         try:
             for i, group in enumerate(self._groups):
@@ -367,24 +369,6 @@ class Simulator:
         for group in self._groups:
             group.see_weights()
         self._age = int(given[AGE])
-
-    def _check_values(self, given: Mapping[str, Array]) -> None:
-        """Kernels follow some of the values of a state as places in memory."""
-        age = given[AGE]
-        good = age.ndim == 0 and age.dtype.kind in "iu" and 0 <= int(age) < MAX_AGE
-        for name, array in given.items():
-            _, word, node = (*name.split("/", 2), "", "")[:3]
-            if word == "s" and node not in self._program.graded:
-                good = good and not np.any(array > 1)
-            elif word in ("u", "v"):
-                good = good and bool(np.all(np.abs(array.astype(np.int64)) <= STATE_LIMIT))
-        for i, group in enumerate(self._groups):
-            good = good and group.accepts(given[f"{i}/group/ints"])
-        if not good:
-            raise ConfigError(
-                "the state holds values that no session has; expected a state of the same network and "
-                "settings, as it was read"
-            )
 
     def _views(self) -> dict[str, Array]:
         """Everything that goes on but random numbers, as views by name."""

@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from queue import Empty, SimpleQueue
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from biril_nm.arrays import Array
 from biril_nm.hardware_sim.engine.feeds import Feed
@@ -36,6 +38,7 @@ __all__ = ["Loop", "RunClock", "Worker", "block_shape", "run"]
 
 # Of one block: enough steps that the call of a kernel, which holds the GIL, is little beside its run.
 SCRATCH_BYTES = 4 << 20
+Call = Callable[[], object]
 MIN_BLOCKS_PER_THREAD = 8  # smaller blocks even out samples that spike more than others
 
 
@@ -169,8 +172,7 @@ class Worker:
     def go_on(self, b0: int) -> None:
         """All chunks of the block of samples from b0, which start from their state."""
         size = min(self._clock.batch - b0, self._state.batch)
-        state = self._state.samples(size)
-        arriving = {name: a[:size] for name, a in self._arriving.items()}
+        state, arriving = self.memory(size)
         for name, feed in self._feeds.items():
             if feed.constant:
                 feed.load(state.spikes[name][:, :, : self._program.sizes[name]], b0, 0)
@@ -179,6 +181,43 @@ class Worker:
             self._run_chunk(Chunk(state, arriving, b0, t0, n_steps))
         for name, v in state.v.items():
             self._recorder.keep_last(name, b0, v)
+
+    def memory(self, size: int) -> tuple[State, dict[str, NDArray[np.int32]]]:
+        """State of the first samples of a block, and where their connections meet."""
+        return self._state.samples(size), {name: a[:size] for name, a in self._arriving.items()}
+
+    def calls(self, chunk: Chunk) -> list[Call]:
+        """What a chunk of one step does, ready to be called again and again: no spike is counted.
+
+        The chunk is far from the start of its run, and no component has a loop of its own.
+        """
+        found: list[Call] = []
+        for component in self._program.order:
+            names = component.names
+            inside = names if component.looped else ()
+            if names[0] not in chunk.arriving:
+                (synapses,) = self._program.incoming[names[0]]
+                link, node = self._link(chunk, synapses), self._node(chunk, names[0])
+                size = len(node.cells.v)
+                found.append(
+                    self._ready(loops.run, names[0], link, self._inputs[names[0]], size, 1, node)
+                )
+                continue
+            for name in names:
+                a, outside = chunk.arriving[name], self._links(chunk, name, outside=inside)
+                if not outside:
+                    found.append(partial(a.fill, 0))
+                for i, (link_name, link) in enumerate(outside):
+                    found.append(self._ready(loops.accumulate, link_name, link, a, 0, 1, i > 0))
+            for name in names:
+                a = chunk.arriving[name]
+                for link_name, link in self._links(chunk, name, inside=inside):
+                    found.append(self._ready(loops.accumulate, link_name, link, a, 0, 1, True))
+                found.append(self._ready(loops.advance, name, a, 0, 1, self._node(chunk, name)))
+        return found
+
+    def _ready(self, kernel: Any, name: str, *arguments: Any) -> Call:
+        return partial(self._program.kernels.code(kernel, name, *arguments), *arguments)
 
     def _run_chunk(self, chunk: Chunk) -> None:
         for name, feed in self._feeds.items():

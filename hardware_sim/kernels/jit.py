@@ -81,13 +81,17 @@ class BoundKernels:
 
     def call(self, kernel: Callable[..., Any], name: str, *arguments: Any) -> Any:
         """Result of the kernel; ``name`` stands for the types of the arguments."""
+        return self.code(kernel, name, *arguments)(*arguments)
+
+    def code(self, kernel: Callable[..., Any], name: str, *arguments: Any) -> Callable[..., Any]:
+        """The compiled kernel for arguments of these types."""
         key = (kernel.__name__, name)
         if key not in self._code:
             compiled: Any = kernel
             types = tuple(map(numba.typeof, arguments))
             compiled.compile(types)
             self._code[key] = compiled.overloads[types].entry_point
-        return self._code[key](*arguments)
+        return self._code[key]
 
 
 def is_loaded(function: Any) -> bool:

@@ -258,6 +258,57 @@ def test_a_step_is_a_run_of_one_step():
     assert np.array_equal(session.step({"in": spikes[0]}), whole[0])
 
 
+@pytest.mark.parametrize("chip_time", [False, True])
+@pytest.mark.parametrize("wiring", ["plain", "residual", "self", "loop", "inputs"])
+def test_steps_and_runs_in_turn_are_one_run(wiring, chip_time):
+    """Bytes take the quick way, other integers the slow one; both leave the same state."""
+    seen = set()
+    for seed in range(4):
+        graph = random_graph([seed, len(wiring)], wiring)
+        spikes = random_spikes(graph, 24, 2, seed)
+        spikes = spikes if isinstance(spikes, dict) else {next(iter(graph.inputs)): spikes}
+        one, other = (Simulator(graph, batch=2, chip_time=chip_time) for _ in range(2))
+        for t in range(0, 24, 3):
+            quick = {name: a[t] if graph.inputs[name].message_bits else a[t].astype(np.uint8)
+                     for name, a in spikes.items()}  # fmt: skip
+            found = [
+                other.step({k: a[t + i].astype(np.int64) for k, a in spikes.items()})
+                for i in range(3)
+            ]
+            assert np.array_equal(one.step(quick), found[0])
+            rest = {name: a[t + 1 : t + 3] for name, a in spikes.items()}
+            run = one.run(rest, ("s",))
+            if len(run.keys()) == 1:
+                (name,) = run.keys()
+                assert np.array_equal(run[name].s, np.stack(found[1:]))
+            assert one.state.keys() == other.state.keys()
+            for name, array in one.state.items():
+                assert np.array_equal(array, other.state[name]), name
+        seen |= {any(node.message_bits for node in graph.inputs.values())}
+    assert False in seen  # binary input was among them
+
+
+def test_a_wrong_value_in_a_step_leaves_the_state_alone():
+    graph = loop_graph()
+    spikes = spikes_for(graph, 20, 1)["in"].astype(np.uint8)
+    session = Simulator(graph)
+    for x in spikes[:10]:
+        session.step(x)
+    with pytest.raises(RangeError, match="values from 2 to 2; a binary input allows 0 to 1"):
+        session.step(2 * np.ones_like(spikes[0]))
+    with pytest.raises(ConfigError, match="has shape"):
+        session.step(spikes[0][:, :, 1:])
+    rest = np.stack([session.step(x) for x in spikes[10:]])
+    assert np.array_equal(rest, simulate(graph, spikes)["b"].s[10:])
+
+
+def test_several_inputs_need_names():
+    graph = random_graph([0, 6], "inputs")
+    assert len(graph.inputs) > 1
+    with pytest.raises(ConfigError, match="Pass a dict with one array for each"):
+        Simulator(graph).step(np.zeros((1, 3), np.uint8))
+
+
 @pytest.mark.lava
 def test_lava_in_one_piece_is_a_session_in_pieces():
     graph = loop_graph()

@@ -1,0 +1,60 @@
+"""The state of a session, held against what a session can have: kernels follow some of its values."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+
+import numpy as np
+
+from biril_nm.arrays import Array
+from biril_nm.errors import ConfigError
+from biril_nm.hardware_sim.learning.group import Group
+from biril_nm.loihi import STATE_LIMIT
+
+__all__ = ["AGE", "check_state"]
+
+AGE = "age"
+MAX_AGE = 1 << 62
+
+
+def check_state(
+    given: Mapping[str, Array],
+    views: Mapping[str, Array],
+    graded: Collection[str],
+    groups: Sequence[Group],
+) -> None:
+    """Refuse a state that a session of these views and groups cannot have.
+
+    Raises:
+        ConfigError: names, shapes, types or values that do not fit.
+    """
+    more = {f"{i}/{what}" for i in range(len(groups)) for what in ("random", "impulses")}
+    expected = {AGE, *views, *more}
+    if set(given) != expected:
+        raise ConfigError(
+            f"the state has {sorted(set(given) ^ expected)[:8]} too much or too little; expected that of "
+            f"a session of the same network and settings"
+        )
+    for name, view in views.items():
+        if given[name].shape != view.shape or given[name].dtype != view.dtype:
+            raise ConfigError(
+                f"'{name}' of the state is {given[name].dtype}{given[name].shape}; expected "
+                f"{view.dtype}{view.shape}, as in a session of the same network and settings"
+            )
+    if not _possible(given, graded, groups):
+        raise ConfigError(
+            "the state holds values that no session has; expected a state of the same network and "
+            "settings, as it was read"
+        )
+
+
+def _possible(given: Mapping[str, Array], graded: Collection[str], groups: Sequence[Group]) -> bool:
+    age = given[AGE]
+    good = age.ndim == 0 and age.dtype.kind in "iu" and 0 <= int(age) < MAX_AGE
+    for name, array in given.items():
+        _, word, node = (*name.split("/", 2), "", "")[:3]
+        if word == "s" and node not in graded:
+            good = good and not np.any(array > 1)
+        elif word in ("u", "v"):
+            good = good and bool(np.all(np.abs(array.astype(np.int64)) <= STATE_LIMIT))
+    return good and all(g.accepts(given[f"{i}/group/ints"]) for i, g in enumerate(groups))
