@@ -125,11 +125,15 @@ def _prepared(node: Dense | Sparse, weights: Array) -> IntArray:
     return prepared if node.weight_exp < INT32_BITS else np.zeros_like(prepared)
 
 
-def _finish(exponent: int, shift: int, sum_type: type, modulo: bool = False) -> Parts:
-    """Left and right shift of a sum, within the width of its type."""
+def _finish(exponent: int, shift: int, sum_type: type, bound: int, modulo: bool = False) -> Parts:
+    """Left and right shift of a sum, within the width of its type.
+
+    Where no sum leaves 32 bits (``bound``), the two cancel: what is shifted out to the right is zero then.
+    """
     widest = INT32_BITS * (2 if sum_type is np.int64 else 1) - 1
-    left = max(min(exponent, INT32_BITS - 1), 0)
-    finish = Finish(min(left + shift, widest), min(max(-exponent, 0), widest), modulo)
+    left, right = max(min(exponent, INT32_BITS - 1), 0) + shift, max(-exponent, 0)
+    both = min(left, right) if bound < 1 << (INT32_BITS - 1) else 0
+    finish = Finish(min(left - both, widest), min(right - both, widest), modulo)
     return {"finish": finish, "sum_type": sum_type}
 
 
@@ -158,7 +162,7 @@ def _dense(graph: LoihiGraph, name: str, node: Dense) -> Parts:
         "weights": DenseWeights(rows.ravel(), width, pre.size),
         "n_sums": width,
         "bound": _delivered(bound, node.weight_exp),
-        **_finish(node.weight_exp, shift, sum_type),
+        **_finish(node.weight_exp, shift, sum_type, bound),
     }
 
 
@@ -180,7 +184,7 @@ def _sparse(graph: LoihiGraph, name: str, node: Sparse) -> Parts:
         "weights": SparseWeights(pointers, targets, ordered.data),
         "n_sums": post.size,
         "bound": _delivered(bound, node.weight_exp),
-        **_finish(node.weight_exp, shift, sum_type),
+        **_finish(node.weight_exp, shift, sum_type, bound),
     }
 
 
@@ -202,7 +206,7 @@ def _conv(graph: LoihiGraph, name: str, node: Conv) -> Parts:
         "weights": weights,
         "n_sums": n_sums,
         "bound": bound,
-        **_finish(0, shift, sum_type, modulo),
+        **_finish(0, shift, sum_type, bound, modulo),
     }
 
 
