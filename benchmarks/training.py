@@ -4,7 +4,9 @@
     python benchmarks/training.py --check       # equal spikes and gradients, losses of 50 steps
 
 The networks are plain snnTorch modules. ``loop`` calls them step by step, as snnTorch's tutorials do;
-``fit`` is phase B of ``bnm.fit`` on the same module; ``ann`` has ReLU for neurons and one step, for scale.
+``fit`` is phase B of ``bnm.fit`` on the same module; ``ann`` has ReLU for neurons and one step, for scale;
+``spikingjelly`` is the same network in SpikingJelly's multi-step mode, where that package is installed (2.0
+wants Python 3.11 and torch 2.6).
 Each row is a process of its own, the rows of a pair take turns, and medians count. Memory is the largest
 resident size above that before the first step. BatchNorm sees one step at a time in ``loop``, and all steps
 in ``fit``.
@@ -13,6 +15,7 @@ in ``fit``.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import resource
@@ -39,6 +42,7 @@ from biril_nm.training.precision import has_bfloat16
 N_STEPS, BETA = 4, 0.5
 FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 SHAPES = {"mnist": (1, 28, 28), "small": (3, 32, 32), "resnet18": (3, 32, 32)}
+SPIKINGJELLY = "spikingjelly"
 Layer = Callable[[], nn.Module]
 
 
@@ -52,23 +56,34 @@ def leaky() -> nn.Module:
     )
 
 
-def _conv(i: int, o: int, neuron: Layer, norm: bool) -> list[nn.Module]:
-    layer = nn.Conv2d(i, o, 3, padding=1, bias=not norm)
-    return [layer, nn.BatchNorm2d(o), neuron()] if norm else [layer, neuron()]
+def spikingjelly_leaky() -> nn.Module:
+    """The same neurons in SpikingJelly's multi-step mode: ``v <- v / 2 + x``, spikes above 1, v to zero."""
+    from spikingjelly.activation_based import neuron
+    from spikingjelly.activation_based import surrogate as gradients
+
+    return neuron.LIFNode(
+        tau=1 / (1 - BETA), decay_input=False, surrogate_function=gradients.ATan(),
+        detach_reset=True, step_mode="m",
+    )  # fmt: skip
+
+
+def _conv(i: int, o: int, neuron: Layer, norm: bool, lib: Any) -> list[nn.Module]:
+    layer = lib.Conv2d(i, o, 3, padding=1, bias=not norm)
+    return [layer, lib.BatchNorm2d(o), neuron()] if norm else [layer, neuron()]
 
 
 class Block(nn.Module):
     """A residual block of two convolutions."""
 
-    def __init__(self, i: int, o: int, stride: int, neuron: Layer, norm: bool) -> None:
+    def __init__(self, i: int, o: int, stride: int, neuron: Layer, norm: bool, lib: Any) -> None:
         super().__init__()
-        self.first = nn.Sequential(*_conv(i, o, neuron, norm))
+        self.first = nn.Sequential(*_conv(i, o, neuron, norm, lib))
         self.first[0].stride = (stride, stride)
-        *second, self.out = _conv(o, o, neuron, norm)
+        *second, self.out = _conv(o, o, neuron, norm, lib)
         self.second = nn.Sequential(*second)
         same = stride == 1 and i == o
-        self.short = nn.Identity() if same else nn.Conv2d(i, o, 1, stride=stride, bias=False)
-        self.short_norm = nn.Identity() if same or not norm else nn.BatchNorm2d(o)
+        self.short = nn.Identity() if same else lib.Conv2d(i, o, 1, stride=stride, bias=False)
+        self.short_norm = nn.Identity() if same or not norm else lib.BatchNorm2d(o)
 
     def forward(self, x: Tensor) -> Tensor:
         """Spikes."""
@@ -76,21 +91,25 @@ class Block(nn.Module):
         return y
 
 
-def build(name: str, neuron: Layer = leaky, norm: bool = True) -> nn.Module:
-    """A network of one step."""
+def build(name: str, neuron: Layer = leaky, norm: bool = True, lib: Any = nn) -> nn.Module:
+    """A network of one step, or of all steps where ``lib`` has layers of many steps."""
+
+    def conv(i: int, o: int) -> list[nn.Module]:
+        return _conv(i, o, neuron, norm, lib)
+
     if name == "mnist":
-        layers = [*_conv(1, 16, neuron, norm), nn.AvgPool2d(2), *_conv(16, 32, neuron, norm)]
-        layers += [nn.AvgPool2d(2), nn.Flatten(), nn.Linear(32 * 49, 128), neuron()]
-        return nn.Sequential(*layers, nn.Linear(128, 10))
+        layers = [*conv(1, 16), lib.AvgPool2d(2), *conv(16, 32), lib.AvgPool2d(2)]
+        layers += [lib.Flatten(), lib.Linear(32 * 49, 128), neuron()]
+        return nn.Sequential(*layers, lib.Linear(128, 10))
     if name == "small":
-        layers = [*_conv(3, 64, neuron, norm), *_conv(64, 64, neuron, norm), nn.AvgPool2d(2)]
-        layers += [*_conv(64, 128, neuron, norm), *_conv(128, 128, neuron, norm), nn.AvgPool2d(2)]
-        return nn.Sequential(*layers, nn.Flatten(), nn.Linear(128 * 64, 10))
-    layers, channels = _conv(3, 64, neuron, norm), 64
+        layers = [*conv(3, 64), *conv(64, 64), lib.AvgPool2d(2)]
+        layers += [*conv(64, 128), *conv(128, 128), lib.AvgPool2d(2)]
+        return nn.Sequential(*layers, lib.Flatten(), lib.Linear(128 * 64, 10))
+    layers, channels = conv(3, 64), 64
     for out, stride in zip((64, 64, 128, 128, 256, 256, 512, 512), (1, 1, 2, 1, 2, 1, 2, 1)):
-        layers.append(Block(channels, out, stride, neuron, norm))
+        layers.append(Block(channels, out, stride, neuron, norm, lib))
         channels = out
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, 10))
+    return nn.Sequential(*layers, lib.AdaptiveAvgPool2d(1), lib.Flatten(), lib.Linear(512, 10))
 
 
 # --- steps --------------------------------------------------------------------------------------
@@ -125,6 +144,22 @@ def stepper(kind: str, net: nn.Module) -> Callable[[Tensor, Tensor], float]:
 
         return fitted
 
+    if kind == SPIKINGJELLY:
+        from spikingjelly.activation_based import functional as steps
+
+        steps.set_step_mode(net, "m")
+
+        def multi(images: Tensor, labels: Tensor) -> float:
+            optimizer.zero_grad()
+            steps.reset_net(net)
+            scores = net(images.expand(N_STEPS, *images.shape).contiguous()).sum(0)
+            loss = functional.cross_entropy(scores, labels)
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            return float(loss.detach())
+
+        return multi
+
     def looped(images: Tensor, labels: Tensor) -> float:
         optimizer.zero_grad()
         x = images.expand(1 if kind == "ann" else N_STEPS, *images.shape)
@@ -133,7 +168,7 @@ def stepper(kind: str, net: nn.Module) -> Callable[[Tensor, Tensor], float]:
         )
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-        return float(loss)
+        return float(loss.detach())
 
     return looped
 
@@ -141,11 +176,12 @@ def stepper(kind: str, net: nn.Module) -> Callable[[Tensor, Tensor], float]:
 def measure(name: str, kind: str, batch: int, n_steps: int) -> dict[str, float]:
     """One row: the median step of this process, and its memory."""
     torch.manual_seed(0)
-    net = build(name, nn.ReLU if kind == "ann" else leaky)
-    neuron = nn.ReLU if kind == "ann" else leaky
-    stepper(kind, build("mnist", neuron))(
-        *data("mnist", 2)
-    )  # loads the code, which is no memory of a step
+    neuron, lib = {"ann": nn.ReLU, SPIKINGJELLY: spikingjelly_leaky}.get(kind, leaky), nn
+    if kind == SPIKINGJELLY:
+        from spikingjelly.activation_based import layer as lib
+    net = build(name, neuron, lib=lib)
+    warm = stepper(kind, build("mnist", neuron, lib=lib))
+    warm(*data("mnist", 2))  # loads the code, which is no memory of a step
     step, (images, labels) = stepper(kind, net), data(name, batch)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     walls, cpus = [], []
@@ -228,6 +264,7 @@ def _equal(name: str, batch: int) -> tuple[bool, float]:
 def pairs(args: argparse.Namespace) -> list[dict[str, Any]]:
     """One row per network and kind: medians over the processes."""
     kinds = ["loop", "fit", *(["fit-bfloat16"] if has_bfloat16("cpu") else []), "ann"]
+    kinds += [SPIKINGJELLY] if importlib.util.find_spec(SPIKINGJELLY) else []
     rows = []
     for name in args.nets:
         runs: dict[str, list[dict[str, float]]] = {kind: [] for kind in kinds}

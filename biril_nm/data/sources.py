@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from biril_nm.data.splits import DataSet
@@ -16,7 +15,6 @@ __all__ = ["DATA_ROOT_VARIABLE", "DataSource", "Option", "Request", "missing", "
 
 DATA_ROOT_VARIABLE = "BIRIL_DATA"
 MAX_OPTION = 1 << 20
-NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -73,7 +71,7 @@ class Request:
     source: DataSource
     root: Path | None = None
     seed: int = 0
-    options: Mapping[str, Any] = NO_OPTIONS
+    options: Mapping[str, Any] = field(default_factory=dict)
     download: bool = False
 
     def folder(self) -> Path:
