@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from biril_nm.hw_graph import LoihiGraph
 from biril_nm.recording import NodeRecording, Recording, recorded_nodes, split_variables
 from biril_nm.recording.folder import HEADER, RecordingFolder
 from biril_nm.storage import atomic_directory
+from biril_nm.storage.platform import usable_cpus
 
 __all__ = ["simulate"]
 
@@ -143,11 +143,4 @@ def _check_learn(graph: LoihiGraph, learn: bool) -> None:
 
 
 def _threads(n_threads: Count | None) -> int:
-    if n_threads is None:
-        return max(
-            1,
-            len(os.sched_getaffinity(0))
-            if hasattr(os, "sched_getaffinity")
-            else os.cpu_count() or 1,
-        )
-    return n_threads
+    return usable_cpus() if n_threads is None else n_threads

@@ -29,8 +29,9 @@ from biril_nm.evaluation.accuracy import (
     evaluate_shard,
     single_readout,
 )
-from biril_nm.evaluation.workers import cpus, run_jobs
+from biril_nm.evaluation.workers import run_jobs
 from biril_nm.hw_graph import LoihiGraph
+from biril_nm.storage.platform import usable_cpus
 
 if TYPE_CHECKING:
     from biril_nm.data import Split
@@ -217,7 +218,7 @@ def evaluate_graphs(
         raise ConfigError("there are no samples to evaluate")
     for graph in graphs:
         single_readout(graph)
-    how = replace(how, n_threads=1 if cluster else max(1, cpus() // n_workers))
+    how = replace(how, n_threads=1 if cluster else max(1, usable_cpus() // n_workers))
     jobs = list(_jobs(graphs, samples, codings, n_workers, how))
     found: list[ShardCounts | None] = [None] * len(graphs)
     done = 0

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from biril_nm.arguments import Count
 from biril_nm.errors import MissingDependencyError, WorkerError
 
-__all__ = ["cpus", "run_jobs"]
+__all__ = ["run_jobs"]
 
 CONNECT_SECONDS = 10  # Ray itself tries for minutes
 
@@ -37,11 +37,6 @@ def run_jobs(
         MissingDependencyError: ``cluster`` without Ray.
     """
     return (_on_ray if cluster else _on_processes)(work, jobs, n_workers)
-
-
-def cpus() -> int:
-    """CPUs that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _on_processes(

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from biril_nm.errors import ConfigError, FileFormatError, StorageError
 from biril_nm.storage import map_npy, read_json
+from biril_nm.storage.platform import memory_bytes, reserve
 
 __all__ = ["DTYPES", "HEADER", "SIGNED_SPIKES", "RecordingFolder", "check_memory", "read_folder"]
 
@@ -38,7 +39,6 @@ SIGNED_SPIKES = np.dtype(np.int8)  # s of neurons whose spikes have a sign
 UNSAFE = re.compile(r"[^\w.+-]")
 GIB = 1 << 30
 CHUNK_BYTES = 1 << 24
-NOT_ALLOCATING = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)  # file systems that cannot
 
 Shape = tuple[int, ...]
 
@@ -120,13 +120,8 @@ def _allocate(stream: BinaryIO, begin: int, n_bytes: int) -> None:
     stream.flush()
     if n_bytes == 0:
         return
-    if hasattr(os, "posix_fallocate"):
-        try:
-            os.posix_fallocate(stream.fileno(), begin, n_bytes)
-            return
-        except OSError as error:
-            if error.errno not in NOT_ALLOCATING:
-                raise
+    if reserve(stream, begin, n_bytes):
+        return
     zeros = bytes(min(n_bytes, CHUNK_BYTES))
     for written in range(0, n_bytes, CHUNK_BYTES):
         stream.write(zeros[: n_bytes - written])
@@ -179,16 +174,9 @@ def check_memory(needed: int) -> None:
     Raises:
         ConfigError: they take more than all memory of the machine.
     """
-    memory = _memory()
+    memory = memory_bytes()
     if needed > memory:
         raise ConfigError(
             f"what is recorded takes {needed / GIB:.1f} GiB and the machine has {memory / GIB:.1f} GiB; "
             f"record fewer nodes or variables, or pass record_to=FOLDER (--record-to) to record to disk"
         )
-
-
-def _memory() -> int:
-    """Bytes of memory; a very large number where the system does not tell."""
-    if not hasattr(os, "sysconf"):
-        return 1 << 62
-    return int(os.sysconf("SC_PHYS_PAGES")) * int(os.sysconf("SC_PAGE_SIZE"))

@@ -6,7 +6,6 @@ file that is left behind blocks nobody.
 
 from __future__ import annotations
 
-import errno
 import json
 import logging
 import os
@@ -20,18 +19,18 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from biril_nm.errors import ConfigError, OutputInUseError, StorageError
+from biril_nm.storage.platform import codes
 
 __all__ = ["LOCK", "NO_PLACE", "lock_folder", "locked", "no_place"]
 
 LOCK = ".biril-lock"
 MAX_OWNER_BYTES = 4096
 MAX_COMMAND = 200
-NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # file systems that cannot lock
+NO_LOCKS = codes("ENOSYS", "ENOLCK", "EOPNOTSUPP")  # file systems that cannot lock
 # What a folder says that is missing, not one, or not ours.
-NO_PLACE = (
-    errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.EACCES, errno.EPERM, errno.EROFS,
-    errno.ENAMETOOLONG, errno.ELOOP,
-)  # fmt: skip
+NO_PLACE = codes(
+    "ENOENT", "ENOTDIR", "EEXIST", "EISDIR", "EACCES", "EPERM", "EROFS", "ENAMETOOLONG", "ELOOP"
+)
 CREATE = os.O_RDWR | os.O_CREAT | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0)
 
 log = logging.getLogger(__name__)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import stat
 from collections.abc import Callable
 from functools import cache
@@ -11,6 +10,8 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
+
+from biril_nm.storage.platform import user_id
 
 __all__ = ["folder_of", "is_private", "kept", "owner_of"]
 
@@ -48,9 +49,10 @@ def is_private(folder: Path) -> bool:
 
     Whoever writes files of the cache runs code as the user who reads them.
     """
-    if not hasattr(os, "getuid"):  # Windows: folders of a user are private
+    user = user_id()
+    if user is None:
         return True
-    ours = {os.getuid(), 0, owner_of(Path(__file__))}
+    ours = {user, 0, owner_of(Path(__file__))}
     open_to = stat.S_IWOTH | (0 if _mode(Path(__file__).parent) & stat.S_IWGRP else stat.S_IWGRP)
     private = owner_of(folder) in ours and not _mode(folder) & open_to
     if not private:

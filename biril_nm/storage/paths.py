@@ -7,7 +7,6 @@ lock is free belongs to a process that was killed: the next writer in that folde
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import re
@@ -19,6 +18,7 @@ from pathlib import Path
 
 from biril_nm.errors import OutputExistsError, OutputInUseError, StorageError
 from biril_nm.storage.locks import LOCK, NO_PLACE, locked, no_place
+from biril_nm.storage.platform import codes
 
 __all__ = ["atomic_directory", "atomic_file", "check_output", "reports_full_disk"]
 
@@ -30,7 +30,8 @@ STALE = re.compile(
 )
 LONGEST_NAME = 255  # bytes, on all common file systems
 MAX_NAME_BYTES = 200  # of a name to which ours adds; longer ones are hashed
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+FULL = codes("ENOSPC", "EDQUOT", "EFBIG")
+NO_FLUSH = codes("EINVAL", "EROFS", "ENOTSUP", "EBADF")
 MIB = 1 << 20
 
 
@@ -260,7 +261,7 @@ def _sync(path: Path) -> None:
     try:
         os.fsync(handle)
     except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.EROFS, errno.ENOTSUP, errno.EBADF):
+        if error.errno not in NO_FLUSH:
             raise
     finally:
         os.close(handle)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import signal
 import subprocess
 import tempfile
 from collections.abc import Mapping
@@ -21,6 +18,7 @@ from biril_nm.export.lava.description import describe
 from biril_nm.export.lava.interpreters import Interpreter, clean_environment
 from biril_nm.hw_graph import LoihiGraph
 from biril_nm.storage import read_npz
+from biril_nm.storage.platform import end_group, in_own_group
 
 __all__ = ["stream_elsewhere"]
 
@@ -62,14 +60,12 @@ def _run(command: list[str], folder: Path) -> None:
             stderr=stream,
             cwd=folder,
             env=clean_environment(),
-            start_new_session=True,
+            **in_own_group(),
         )
         try:
             code = process.wait()
         finally:
-            with contextlib.suppress(OSError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+            end_group(process)
     if code:
         said = errors.read_text(encoding="utf-8", errors="replace").strip().splitlines()
         raise RunFailedError("\n".join(said[-MAX_LINES:]) or f"exit code {code}")

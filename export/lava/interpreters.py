@@ -20,6 +20,7 @@ import platformdirs
 
 from biril_nm.errors import BirilError, ConfigError, MissingDependencyError
 from biril_nm.storage import atomic_file, parse_json, read_bytes
+from biril_nm.storage.platform import can_fork, system_name
 
 __all__ = [
     "LAVA_COMMAND",
@@ -39,7 +40,7 @@ IN_PLACE = sys.version_info < (3, 11)
 LAVA_COMMAND = (
     'pip install "biril-nm[lava]"'
     if IN_PLACE
-    else "biril lava-env (an environment for Lava alone, since pip refuses lava-nc on Python 3.11 and later)"
+    else "biril lava-env (an environment for Lava alone; pip refuses lava-nc on Python 3.11 and later)"
 )
 REMEMBERED = "lava-python.txt"
 MAX_PATH_BYTES = 4096
@@ -60,17 +61,20 @@ class Interpreter:
     Attributes:
         path: its executable.
         python, numpy, lava: versions.
+        here: whether it is the one that asks.
     """
 
     path: str
     python: str
     numpy: str
     lava: str
+    here: bool = False
 
     @property
     def label(self) -> str:
         """What recordings and reports call it."""
-        return f"lava-nc {self.lava} (Python {self.python}, NumPy {self.numpy}, another process)"
+        where = "" if self.here else ", another process"
+        return f"lava-nc {self.lava} (Python {self.python}, NumPy {self.numpy}{where})"
 
 
 def lava_is_here() -> bool:
@@ -82,9 +86,14 @@ def find_interpreter() -> Interpreter | None:
     """The other Python that runs Lava; None for this one.
 
     Raises:
-        ConfigError: ``BIRIL_LAVA_PYTHON`` names no Python with Lava.
+        ConfigError: ``BIRIL_LAVA_PYTHON`` names no Python with Lava, or this system cannot run it.
         MissingDependencyError: there is no Lava here, nor elsewhere.
     """
+    if not can_fork():
+        raise ConfigError(
+            f"the system is {system_name()}, which cannot fork the processes of Lava; expected Linux or "
+            f"macOS. Leave lava out, or run biril under Linux (on Windows: WSL)"
+        )
     named = os.environ.get(VARIABLE)
     if named:
         return probe(named)

@@ -21,11 +21,7 @@ from numba.extending import intrinsic, overload
 
 from biril_nm import compartments, loihi
 from biril_nm.storage.machine_code import folder_of, kept
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+from biril_nm.storage.platform import try_lock, unlock
 
 __all__ = [
     "BoundKernels",
@@ -199,19 +195,17 @@ def _turn(path: Path) -> Iterator[None]:
     """Hold a lock on a file, where there are locks."""
     with ExitStack() as held:
         with suppress(OSError):  # the folder cannot be written, or its file system has no locks
-            if fcntl is not None:
-                file = held.enter_context(path.open("ab"))
-                _wait_for(file)
-                # A forked child has the file open too, so closing it here would not be enough.
-                held.callback(fcntl.flock, file, fcntl.LOCK_UN)
+            file = held.enter_context(path.open("ab"))
+            _wait_for(file)
+            # A forked child has the file open too, so closing it here would not be enough.
+            held.callback(unlock, file)
         yield
 
 
 def _wait_for(file: IO[bytes]) -> None:
     end = time.monotonic() + TURN_S
     while time.monotonic() < end:
-        with suppress(BlockingIOError):
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if try_lock(file):
             return
         time.sleep(POLL_S)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.support.sources import LINKS, MODULES, tree_of
 
 # From the top floor down. A folder may import those of lower floors, and of its own line none.
 FLOORS = (
@@ -39,23 +39,6 @@ FLOORS = (
 FLOOR = {folder: len(FLOORS) - i for i, line in enumerate(FLOORS) for folder in line}
 NO_TORCH = ("hardware_sim", "hw_graph", "recording", "compartments", "loihi", "storage", "errors")
 MAX_LINES, MAX_BODY = 400, 50
-LINKS = ("export", "hardware_sim", "recipes")  # in biril_nm, to the folders at the top
-
-
-def _modules() -> dict[str, Path]:
-    """Module name below biril_nm -> file."""
-    found = {}
-    for base, prefix in ((ROOT / "biril_nm", ()), (ROOT / "export", ("export",)),
-                         (ROOT / "hardware_sim", ("hardware_sim",)),
-                         (ROOT / "recipes", ("recipes",))):  # fmt: skip
-        for path in base.rglob("*.py"):
-            parts = path.relative_to(base).with_suffix("").parts
-            if prefix or parts[0] not in LINKS:
-                found[".".join(part for part in (*prefix, *parts) if part != "__init__")] = path
-    return found
-
-
-MODULES = _modules()
 
 
 def _package(module: str) -> str:
@@ -69,14 +52,9 @@ def _folder(module: str) -> str:
 
 
 @cache
-def _tree(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(encoding="utf-8"))
-
-
-@cache
 def _imports(path: Path) -> frozenset[str]:
     names: set[str] = set()
-    for node in ast.walk(_tree(path)):
+    for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -169,7 +147,7 @@ def test_files_and_functions_stay_short_and_quiet(module):
     path = MODULES[module]
     text = path.read_text(encoding="utf-8")
     assert text.count("\n") <= MAX_LINES, f"{path} has {text.count(chr(10))} lines"
-    tree = _tree(path)
+    tree = tree_of(path)
     for node in ast.walk(tree):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             lines = _body_lines(node)
@@ -187,6 +165,6 @@ def test_init_files_only_re_export():
     for module, path in MODULES.items():
         if path.name != "__init__.py" or module == "":
             continue
-        for node in _tree(path).body:
+        for node in tree_of(path).body:
             lazy = isinstance(node, ast.FunctionDef) and node.name in ("__getattr__", "__dir__")
             assert isinstance(node, kinds) or lazy, f"{path}:{node.lineno} does more"

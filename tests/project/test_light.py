@@ -15,7 +15,7 @@ from biril_nm import optional
 from biril_nm.data.downloads import library
 from biril_nm.engines import get_engine
 from biril_nm.errors import MissingDependencyError
-from tests.project.test_layers import MODULES, ROOT, _tree
+from tests.support.sources import MODULES, ROOT, tree_of
 from tests.support.without_torch import BLOCKED, Absent
 
 NIR_FILE = ROOT / "tests" / "golden" / "norse_mlp.nir"
@@ -47,14 +47,14 @@ def of_torch(module: str) -> bool:
 
 
 def test_torch_is_imported_where_it_is_needed():
-    heavy = {m for m, path in MODULES.items() if imported_at_once(_tree(path)) & set(BLOCKED)}
+    heavy = {m for m, path in MODULES.items() if imported_at_once(tree_of(path)) & set(BLOCKED)}
     assert {m for m in heavy if not of_torch(m)} == set(ALONE)
 
 
 @pytest.mark.parametrize("package", OF_TORCH)
 def test_packages_of_torch_say_first_what_is_missing(package):
     imports = [
-        n for n in _tree(MODULES[package]).body if isinstance(n, (ast.Import, ast.ImportFrom))
+        n for n in tree_of(MODULES[package]).body if isinstance(n, (ast.Import, ast.ImportFrom))
     ]
     first = imports[1]  # after annotations
     assert isinstance(first, ast.Import) and first.names[0].name == FIRST

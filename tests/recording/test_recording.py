@@ -107,7 +107,7 @@ def test_a_failed_run_leaves_nothing_and_force_replaces_traces_only(tmp_path, mo
 @pytest.mark.parametrize("allocates", [True, False])
 def test_a_full_disk_refuses_the_recording_before_the_run(allocates, small_disk, monkeypatch):
     if not allocates:
-        monkeypatch.delattr(trace_folder.os, "posix_fallocate")
+        monkeypatch.delattr(os, "posix_fallocate")
     spikes = np.ones((6000, 4, 40), np.uint8)
     with pytest.raises(StorageError, match=r"'v' of 'lif' takes 0.0 GiB and the disk of .* left"):
         simulate(one_layer(), spikes, record=("s", "v"), record_to=small_disk / "trace")

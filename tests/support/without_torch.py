@@ -32,27 +32,31 @@ class Absent:
         return None
 
 
-def main(folder: Path, nir_file: str) -> None:
+def prepare(folder: Path) -> None:
+    """Write what the calls read: a small network, its input, samples with labels, a model."""
     import numpy as np
 
-    from biril_nm.cli import app
     from biril_nm.hw_graph import Dense, Input, LoihiGraph, Neurons, Output
-    from tests.support.command_line import biril
 
-    graph, small, net = folder / "x.loihi.npz", folder / "small.loihi.npz", folder / "x.net"
     nodes = {
         "in": Input((6,)),
         "fc": Dense(np.arange(-18, 18).reshape(6, 6) * 2),
         "n": Neurons((6,), vth=40),
         "out": Output(),
     }
-    LoihiGraph(nodes, (("in", "fc"), ("fc", "n"), ("n", "out"))).save(small)
-    how = ("--dt", 1e-6, "--reset", "zero")
+    LoihiGraph(nodes, (("in", "fc"), ("fc", "n"), ("n", "out"))).save(folder / "small.loihi.npz")
     random = np.random.default_rng(0)
     samples = {"spikes": random.integers(0, 2, (8, 12, 6)), "labels": np.arange(12) % 2}
     np.savez(folder / "samples.npz", **samples)
     np.save(folder / "input.npy", random.integers(0, 2, (8, 2, 12)))
-    calls: dict[str, list[object]] = {
+    (folder / "model.pt").write_bytes(b"")
+
+
+def calls_of(folder: Path, nir_file: str) -> dict[str, list[object]]:
+    """Arguments of the command line by what they show."""
+    graph, small, net = folder / "x.loihi.npz", folder / "small.loihi.npz", folder / "x.net"
+    how = ("--dt", 1e-6, "--reset", "zero")
+    return {
         "info": ["info"],
         "info nir": ["info", nir_file],
         "loihi": ["export", nir_file, *how, "--to", "loihi", "-o", graph],
@@ -86,9 +90,17 @@ def main(folder: Path, nir_file: str) -> None:
         "digits": ["eval", graph, "--dataset", "digits", "--backend", "sim"],
         "model": ["eval", folder / "model.pt", "--backend", "sim"],
     }
+
+
+def main(folder: Path, nir_file: str) -> None:
+    """Run the calls, and the help of every command."""
+    from biril_nm.cli import app
+    from tests.support.command_line import biril
+
+    prepare(folder)
+    calls = calls_of(folder, nir_file)
     for command in app.registered_commands:
         calls[f"{command.name} --help"] = [command.name, "--help"]
-    (folder / "model.pt").write_bytes(b"")
     found = {}
     for name, words in calls.items():
         done = biril(*words)

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from biril_nm.arguments import Count, checked
 from biril_nm.errors import ConfigError, OutputExistsError
-from biril_nm.evaluation.workers import cpus, run_jobs
+from biril_nm.evaluation.workers import run_jobs
 from biril_nm.storage import lock_folder
+from biril_nm.storage.platform import usable_cpus
 from biril_nm.studies.grid.cell import Cell, CellResult, read_result, work
 from biril_nm.studies.grid.plan import StudyPlan
 
@@ -54,7 +55,7 @@ def run_study(
     with lock_folder(folder):
         plan.write(folder / PLAN)
         waiting = []
-        threads = max(1, cpus() // n_workers) if n_workers > 1 and not cluster else None
+        threads = max(1, usable_cpus() // n_workers) if n_workers > 1 and not cluster else None
         root = None if data_root is None else str(data_root)
         for method, seed in plan.cells():
             home = folder / CELLS / f"{method.folder}-{seed}"

@@ -14,6 +14,7 @@ import contextlib
 import json
 import logging
 import mmap
+import os
 import sys
 import time
 import warnings
@@ -259,6 +260,8 @@ def save_trace(
 
 def run(args: argparse.Namespace) -> None:
     """Load, stream, print, save."""
+    if not hasattr(os, "fork"):
+        raise InputError("this system cannot fork, as Lava does; run it on Linux (on Windows: WSL)")
     description, arrays = load_network(HERE / "network.npz")
     allowed = (*VARIABLE_TYPES, *(LEARNING if args.learn else ()))
     record = tuple(key for key in allowed if key in args.record.split(","))

@@ -1,0 +1,137 @@
+"""What only some systems have. Linux is tested; elsewhere each of these has another way, or refuses by name.
+
+No other module uses these functions of the system (a test looks).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import sys
+from contextlib import suppress
+from typing import IO, TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import subprocess
+
+fcntl: Any
+msvcrt: Any
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+try:
+    import msvcrt
+except ImportError:  # all others
+    msvcrt = None
+
+__all__ = [
+    "can_fork",
+    "codes",
+    "end_group",
+    "in_own_group",
+    "memory_bytes",
+    "reserve",
+    "system_name",
+    "try_lock",
+    "unlock",
+    "usable_cpus",
+    "user_id",
+]
+
+
+def codes(*names: str) -> tuple[int, ...]:
+    """Error numbers by name, of those that this system has."""
+    return tuple(getattr(errno, name) for name in names if hasattr(errno, name))
+
+
+# What a file system says that cannot reserve blocks.
+NOT_RESERVING = codes("EINVAL", "ENOSYS", "EOPNOTSUPP")
+
+
+def can_fork() -> bool:
+    """Whether a process can go on as two with the same memory, as those of Lava do. Not on Windows."""
+    return hasattr(os, "fork")
+
+
+def usable_cpus() -> int:
+    """CPUs that this process may use; all of them where the system does not say."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def memory_bytes() -> int:
+    """Bytes of memory; a very large number where the system does not say."""
+    if not hasattr(os, "sysconf"):  # Windows
+        return 1 << 62
+    return int(os.sysconf("SC_PHYS_PAGES")) * int(os.sysconf("SC_PAGE_SIZE"))
+
+
+def user_id() -> int | None:
+    """Number of the user; None on Windows, whose folders of a user are private."""
+    return os.getuid() if hasattr(os, "getuid") else None
+
+
+def reserve(stream: IO[bytes], begin: int, n_bytes: int) -> bool:
+    """Reserve blocks on the disk for ``n_bytes`` of a file from ``begin`` on; False where nothing can.
+
+    Raises:
+        OSError: the disk is full.
+    """
+    if not hasattr(os, "posix_fallocate"):  # macOS, Windows
+        return False
+    try:
+        os.posix_fallocate(stream.fileno(), begin, n_bytes)
+    except OSError as error:
+        if error.errno not in NOT_RESERVING:
+            raise
+        return False
+    return True
+
+
+def in_own_group() -> dict[str, Any]:
+    """Arguments of ``subprocess.Popen`` for a process that :func:`end_group` ends with all it has started."""
+    return {"start_new_session": True} if hasattr(os, "killpg") else {}
+
+
+def end_group(process: subprocess.Popen[Any]) -> None:
+    """End a process that was started :func:`in_own_group`, and its children; on Windows the process alone."""
+    with suppress(OSError):
+        if hasattr(os, "killpg"):
+            os.killpg(process.pid, signal.SIGKILL)
+        else:
+            process.kill()
+    process.wait()
+
+
+def try_lock(file: IO[bytes]) -> bool:
+    """Lock an open file against other processes; False if one of them holds it.
+
+    Raises:
+        OSError: the file system has no locks.
+    """
+    try:
+        if fcntl is not None:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        elif msvcrt is not None:
+            file.seek(0)
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+    except (BlockingIOError, PermissionError):
+        return False
+    return True
+
+
+def unlock(file: IO[bytes]) -> None:
+    """Free the lock of :func:`try_lock`."""
+    if fcntl is not None:
+        fcntl.flock(file, fcntl.LOCK_UN)
+    elif msvcrt is not None:
+        file.seek(0)
+        msvcrt.locking(file.fileno(), msvcrt.LK_UNLCK, 1)
+
+
+def system_name() -> str:
+    """Name of the system, for messages."""
+    return {"win32": "Windows", "darwin": "macOS"}.get(sys.platform, sys.platform)
