@@ -1,23 +1,24 @@
-# make demo and make test do everything on a fresh machine with Python 3.10.
+# make demo and make test do everything on a fresh machine with a Python of 3.10 to 3.13. PYTHON=3.13 chooses one
+# (requirements/find_python.sh says how).
 SHELL := /bin/bash
 VENV ?= .venv
 BIN := $(VENV)/bin
 OUT ?= out/demo
-# The first Python 3.10 that runs: PYTHON=..., python3.10 on PATH, pyenv's, python3.
-FIND_PYTHON := for p in "$(PYTHON)" python3.10 $$(ls -d $${PYENV_ROOT:-$$HOME/.pyenv}/versions/3.10.*/bin/python3.10 2>/dev/null) python3; do \
-	[ -n "$$p" ] && "$$p" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 10))' 2>/dev/null && { echo "$$p"; break; }; done
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: venv demo test test-slow fuzz lint bench pages clean
+.PHONY: venv demo test test-newest test-slow fuzz lint bench pages lock release-check clean
 
-venv: $(VENV)/.installed
+venv:
+	@requirements/find_python.sh $(VENV) $(PYTHON) >/dev/null
+	@$(MAKE) --no-print-directory $(VENV)/.installed
 
-$(VENV)/.installed: requirements.lock pyproject.toml
-	@python=$$($(FIND_PYTHON)); \
-	if [ -z "$$python" ]; then echo "Python 3.10 is needed (lava-nc runs on no other); install it or set PYTHON=/path/to/python3.10" >&2; exit 1; fi; \
-	echo "making $(VENV) with $$python"; \
-	"$$python" -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+# Packages of the lock file of that Python. pip refuses lava-nc on 3.11 and later; lava-env --here installs it there.
+$(VENV)/.installed: $(wildcard requirements/*.lock) pyproject.toml
+	@python=$$(requirements/find_python.sh $(VENV) $(PYTHON)) && echo "making $(VENV) with $$python" && \
+	{ [ -x $(BIN)/python ] || "$$python" -m venv $(VENV); }
+	$(PIP) -r requirements/py$$($(BIN)/python -c 'import sys; print("%d%d" % sys.version_info[:2])').lock
+	$(PIP) --no-deps -e .
+	$(BIN)/biril lava-env --here
 	@touch $@
 
 demo: venv
@@ -29,7 +30,12 @@ MAX_WORKERS ?= 8
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses $(MAX_WORKERS) --dist loadfile --no-loadscope-reorder
 
 test: venv
-	$(PYTEST)
+	$(PYTEST) $(TESTS)
+
+# The same on the newest Python, NumPy and torch, without what looks at sources only or takes no part of them.
+NEWEST ?= 3.13
+test-newest:
+	$(MAKE) --no-print-directory test VENV=.venv-$(NEWEST) PYTHON=$(NEWEST) TESTS="tests --ignore=tests/project --ignore=tests/fuzz"
 
 test-slow: venv
 	$(BIN)/python -m pytest -m slow
@@ -56,5 +62,16 @@ pages: venv
 	$(BIN)/python docs/make_moved.py
 	$(BIN)/python docs/make_data.py
 
+# The lock file of the Python of VENV, with new packages: make lock VENV=.venv-3.13 (requirements/make_lock.py --upgrade: the newest).
+lock: venv
+	$(BIN)/python requirements/make_lock.py
+
+# What a release uploads, checked and installed elsewhere on every Python that is here.
+release-check: venv
+	rm -rf dist
+	$(BIN)/python -m build --quiet
+	$(BIN)/python -m twine check --strict dist/*
+	BIRIL_WHEEL="$$(ls $(CURDIR)/dist/*.whl)" $(BIN)/python -m pytest -m 'slow or not slow' tests/project/test_wheels.py tests/project/test_packaging.py
+
 clean:
-	rm -rf $(VENV) build out *.egg-info
+	rm -rf $(VENV) .venv-3.1? build dist out *.egg-info

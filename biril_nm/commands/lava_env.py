@@ -5,8 +5,9 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,6 +15,9 @@ from biril_nm.commands.console import print_json, print_progress, say
 from biril_nm.commands.options import Force, Json
 from biril_nm.errors import ConfigError, OutputExistsError
 from biril_nm.export.lava.bundle.run_lava import IMPORTED, LAVA
+
+if TYPE_CHECKING:
+    from biril_nm.export.lava.interpreters import Interpreter
 
 __all__ = ["lava_env_command"]
 
@@ -27,19 +31,61 @@ def lava_env_command(
         Path | None, typer.Option(help="Python 3.10 or later; by default the one that runs biril.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the environment.")] = None,
+    here: Annotated[
+        bool,
+        typer.Option(
+            "--here",
+            help="No environment: install Lava into the Python that runs biril, also where pip refuses it.",
+        ),
+    ] = False,
     force: Force = False,
     json: Json = False,
 ) -> None:
     """Make an environment with Lava and without torch, and remember it.
 
     Parity checks, biril eval --backend lava and reports use it where Lava is not installed beside biril.
-    BIRIL_LAVA_PYTHON names another one.
+    BIRIL_LAVA_PYTHON names another one. With --here all of them run in one Python.
 
     Example: biril lava-env --python python3.10
     """
     from biril_nm.export.lava.interpreters import environment_folder, probe, remember
 
-    folder = (out or environment_folder()).absolute()
+    if here:
+        _refuse_beside_here(python, out, force)
+        found, where = _install_here(), ""
+    else:
+        folder = (out or environment_folder()).absolute()
+        inner = _make(folder, python, force)
+        found = probe(inner)
+        where = str(remember(inner))
+    if json:
+        print_json({"python": found.path, "versions": found.label, "remembered in": where})
+        return
+    say(found.label)
+    if where:
+        say(f"remembered in '{where}'; BIRIL_LAVA_PYTHON names another")
+
+
+def _refuse_beside_here(*given: Any) -> None:
+    found = [flag for flag, value in zip(("--python", "--out", "--force"), given) if value]
+    if found:
+        raise ConfigError(
+            f"--here stands beside {', '.join(found)}; expected it alone. Leave one of them out"
+        )
+
+
+def _install_here() -> Interpreter:
+    """Lava beside biril, unless it is there."""
+    from biril_nm.export.lava.interpreters import lava_is_here, probe
+
+    if not lava_is_here():
+        for arguments in _installs(sys.version_info[:2]):
+            _call(_pip(sys.executable, arguments))
+    return replace(probe(sys.executable), here=True)
+
+
+def _make(folder: Path, python: Path | None, force: bool) -> str:
+    """A new environment with Lava; the path of its Python. A step that fails leaves nothing."""
     base = _program(python)
     version = _python_version(base)
     if folder.exists():
@@ -53,22 +99,20 @@ def lava_env_command(
             )
         shutil.rmtree(folder)
     print_progress(f"making '{folder}' with Python {'.'.join(map(str, version))}")
-    _call([base, "-m", "venv", str(folder)], folder)
     inner = str(folder / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python"))
-    for arguments in _installs(version):
-        print_progress(f"pip install {' '.join(arguments)}")
-        _call(
-            [inner, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *arguments],
-            folder,
-        )
-    found = probe(inner)
-    remembered = remember(inner)
-    if json:
-        print_json(
-            {"python": found.path, "versions": found.label, "remembered in": str(remembered)}
-        )
-        return
-    say(f"{found.label}\nremembered in '{remembered}'; BIRIL_LAVA_PYTHON names another")
+    try:
+        _call([base, "-m", "venv", str(folder)])
+        for arguments in _installs(version):
+            _call(_pip(inner, arguments))
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    return inner
+
+
+def _pip(python: str, arguments: list[str]) -> list[str]:
+    print_progress(f"pip install {' '.join(arguments)}")
+    return [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *arguments]
 
 
 def _installs(version: tuple[int, int]) -> list[list[str]]:
@@ -104,16 +148,17 @@ def _python_version(python: str) -> tuple[int, int]:
     return major, minor
 
 
-def _call(command: list[str], folder: Path) -> None:
-    """Run a step; what a failed one leaves is removed."""
+def _call(command: list[str]) -> None:
+    """Run a step.
+
+    Raises:
+        ConfigError: it failed; with the last lines that it wrote.
+    """
     from biril_nm.export.lava.interpreters import clean_environment
 
     try:
         subprocess.run(command, capture_output=True, text=True, check=True, env=clean_environment())
-    except BaseException as error:
-        shutil.rmtree(folder, ignore_errors=True)
-        if not isinstance(error, (OSError, subprocess.CalledProcessError)):
-            raise
+    except (OSError, subprocess.CalledProcessError) as error:
         said = getattr(error, "stderr", "") or str(error)
         last = "\n".join(said.strip().splitlines()[-MAX_LINES:])
         raise ConfigError(f"{' '.join(command[1:5])} ... failed:\n{last}") from error

@@ -9,15 +9,8 @@ from pathlib import Path
 
 import pytest
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
-ROOT = Path(__file__).parents[2]
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-
-LINKS = ("export", "hardware_sim", "recipes")
+from tests.support.fresh_python import build_wheel
+from tests.support.sources import LINKS, PROJECT, ROOT
 
 
 def _found_packages() -> set[str]:
@@ -38,24 +31,7 @@ def test_the_package_list_is_complete():
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("wheel")
-    subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "pip",
-            "wheel",
-            "--no-deps",
-            "--no-build-isolation",
-            "-q",
-            "-w",
-            folder,
-            ROOT,
-        ],
-        check=True,
-        capture_output=True,
-    )
-    return next(folder.glob("*.whl"))
+    return build_wheel(tmp_path_factory.mktemp("wheel"))
 
 
 def test_the_wheel_has_one_top_level_name_and_all_data(wheel):
