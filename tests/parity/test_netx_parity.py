@@ -24,7 +24,7 @@ pytestmark = pytest.mark.lava
 def lava_dl():
     """Required where Lava is: on Python 3.10 a missing lava-dl is a failure, not a skip."""
     if sys.version_info[:2] == (3, 10) and importlib.util.find_spec("lava.lib.dl") is None:
-        pytest.fail('lava-dl is missing: pip install "biril-nm[lava,netx]" (make venv)')
+        pytest.fail('lava-dl is missing: pip install "biril-nm[dev]" (make venv)')
     if importlib.util.find_spec("lava") is None or importlib.util.find_spec("lava.lib.dl") is None:
         pytest.skip("lava-dl 0.6.0 runs on Python 3.10 only; use that version to run these tests")
 

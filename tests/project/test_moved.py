@@ -25,7 +25,7 @@ NEEDS_LAVA = ("lava_network", "lava_parts", "lava_learning")
 @pytest.mark.parametrize("old", OLD_NAMES)
 def test_old_module_names_import_with_a_warning(old):
     if old.rpartition(".")[2] in NEEDS_LAVA and not HAS_LAVA:
-        pytest.skip("lava-nc is not installed (make venv on Python 3.10)")
+        pytest.skip("lava-nc is not installed (make venv)")
     sys.modules.pop(old, None)
     with pytest.warns(DeprecationWarning, match=f"'{old}' has moved; import '") as caught:
         module = importlib.import_module(old)

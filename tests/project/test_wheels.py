@@ -68,12 +68,6 @@ def test_every_tested_python_has_a_lock_file():
     assert tested == set(VERSIONS)
 
 
-def test_the_version_is_written_once():
-    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
-    assert PROJECT["project"]["dynamic"] == ["version"]
-    assert not re.search(r"^version:", citation, re.MULTILINE)
-
-
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory) -> Path:
     """The wheel of BIRIL_WHEEL (make release-check), else one that is made here."""
