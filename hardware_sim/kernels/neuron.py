@@ -17,7 +17,7 @@ from numba import types
 from biril_nm.compartments import CUBA_LIF
 from biril_nm.compartments.clearing import clearing
 from biril_nm.hardware_sim.kernels.finish import deliver
-from biril_nm.hardware_sim.kernels.jit import choice, clear, part
+from biril_nm.hardware_sim.kernels.jit import choice, clear, inlined, part
 from biril_nm.hardware_sim.kernels.lanes import (
     LANES,
     MASK,
@@ -232,7 +232,7 @@ def _count(spikes: Any) -> Any:
     return count
 
 
-@part
+@inlined
 def advance_row(sums: Any, finish: Any, a: Any, b: int, t: int, node: Any) -> Any:
     """Advance sample b by step t of the block; returns its number of spikes.
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from biril_nm.hardware_sim.kernels.jit import clear, part
+from biril_nm.hardware_sim.kernels.jit import clear, inlined, part
 from biril_nm.hardware_sim.kernels.learning.plan import ON_U
 from biril_nm.hardware_sim.kernels.learning.products import (
     PLACES_ROW,
@@ -92,7 +92,7 @@ def _learn_columns(plan: Any, store: Any, rules: Any, rounding: Any, n_active: A
             update(plan, store, rules, n, rounding, np.int64(0), ints[first : first + n])
 
 
-@part
+@inlined
 def _short_cuts(plan: Any, store: Any, rules: Any, rounding: Any, n_active: Any) -> None:
     """What additive rules prepare for whole rows, and the rows of silent sources."""
     if n_active and plan.is_additive:
@@ -104,7 +104,7 @@ def _short_cuts(plan: Any, store: Any, rules: Any, rounding: Any, n_active: Any)
         finish_x0(plan, store, rules)
 
 
-@part
+@inlined
 def _learn(plan: Any, store: Any, rules: Any, rounding: Any, due: Any) -> None:
     """Evaluate all products that count in this phase."""
     n_active = list_active_post(plan, store)
@@ -121,7 +121,7 @@ def _learn(plan: Any, store: Any, rules: Any, rounding: Any, due: Any) -> None:
     plan.touch_all = 0
 
 
-@part
+@inlined
 def learning_phase(plan: Any, c: Any, store: Any, rules: Any, draws: Any, phase: Any) -> None:
     """One learning phase of connection c with plan p; ``phase`` counts from 1."""
     ints = store.ints

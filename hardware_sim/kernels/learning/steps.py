@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from biril_nm.hardware_sim.kernels.finish import deliver
-from biril_nm.hardware_sim.kernels.jit import clear, kernel, part
+from biril_nm.hardware_sim.kernels.jit import clear, inlined, kernel, part
 from biril_nm.hardware_sim.kernels.learning.phase import learning_phase
 from biril_nm.hardware_sim.kernels.learning.plan import MOD_EXTERNAL, MOD_NONE, Draws
 from biril_nm.hardware_sim.kernels.learning.populations import advance_kinds
@@ -188,7 +188,7 @@ def _record_traces(out: Any, plans: Any, ints: Any) -> None:
             n += 1
 
 
-@part
+@inlined
 def _learn_step(c: Any, t: Any, t0: Any, spikes: Any, plastic: Any, outside: Any) -> None:
     """Sum this step's spikes of connection c, move its traces, and learn at the end of an epoch."""
     plan, store, rules = plastic.plans[c], plastic.store, plastic.rules
