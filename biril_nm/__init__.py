@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # for type checkers and editors; at run time names are resolv
 
     from biril_nm import errors, testing
     from biril_nm.coding import Coding
+    from biril_nm.export import from_nir
     from biril_nm.hw_graph import LoihiGraph
     from biril_nm.learning.rule import LearningRule
     from biril_nm.loihi import CHIPS, LOIHI1, LOIHI2, ChipProfile
@@ -40,6 +41,7 @@ _EXPORTS = {
     "check_parity": "biril_nm.parity",
     "errors": "",
     "fit": "biril_nm.training",
+    "from_nir": "biril_nm.export",
     "load": "biril_nm.models",
     "save": "biril_nm.models",
     "testing": "",
@@ -60,6 +62,7 @@ __all__ = [
     "check_parity",
     "errors",
     "fit",
+    "from_nir",
     "load",
     "save",
     "testing",

@@ -13,8 +13,10 @@ if TYPE_CHECKING:  # for type checkers and editors
     from biril_nm.export.lowering import lower
     from biril_nm.export.netx import read_netx, with_input_bias, write_netx
     from biril_nm.export.nir_nodes.coding import with_coding
+    from biril_nm.export.to_torch.reading import from_nir
 
 _EXPORTS = {
+    "from_nir": "biril_nm.export.to_torch.reading",
     "get_backend": "biril_nm.export.backends",
     "lower": "biril_nm.export.lowering",
     "read_netx": "biril_nm.export.netx",
@@ -25,6 +27,7 @@ _EXPORTS = {
 }
 
 __all__ = [
+    "from_nir",
     "get_backend",
     "lower",
     "read_netx",

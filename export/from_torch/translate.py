@@ -51,6 +51,7 @@ from biril_nm.export.nir_nodes.fold_batchnorm import fold_batchnorm
 from biril_nm.export.nir_nodes.metadata import step_width
 from biril_nm.export.nir_nodes.typed_convolutions import typed
 from biril_nm.models import BirilNet
+from biril_nm.models.nir_net import NirNet
 
 __all__ = ["to_nir"]
 
@@ -122,7 +123,16 @@ def to_nir(
         },
     )
     log.info("translated %d layers to NIR", len(nodes))
+    if isinstance(root, NirNet):
+        _write_facts(graph, root)
     return graph if chosen is None else with_coding(graph, chosen)
+
+
+def _write_facts(graph: nir.NIRGraph, net: NirNet) -> None:
+    """The coding that a graph had before it became a torch module."""
+    inputs = [node for node in graph.nodes.values() if isinstance(node, nir.Input)]
+    for node, facts in zip(inputs, net.input_facts()):
+        node.metadata = {**(node.metadata or {}), **facts}
 
 
 def _wiring(root: nn.Module, samples: list[torch.Tensor]) -> tuple[Wiring, list[torch.Tensor]]:

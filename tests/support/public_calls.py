@@ -169,6 +169,13 @@ def exports(t: Things) -> Calls:
             "dt_s": 1e-4,
             "coding": t.coding,
         },
+        export.from_nir: {
+            "graph": t.nir,
+            "dt_s": 1e-3,
+            "reset": "zero",
+            "if_integration": None,
+            "double": False,
+        },
         export.lower: {
             "nir_graph": t.nir,
             "chip": "loihi2",
