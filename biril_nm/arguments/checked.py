@@ -22,6 +22,7 @@ __all__ = ["checked"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 P = inspect.Parameter
+KNOWN: dict[Any, dict[str, tuple[Kind, Any]]] = {}  # function -> what its annotations say
 # Modules that files import for type checkers only, by the names that annotations use.
 MODULES = {"nir": "nir", "nn": "torch.nn", "scipy": "scipy", "snn": "snntorch", "torch": "torch"}
 
@@ -94,9 +95,13 @@ def _binder(
     return named, bind
 
 
-@functools.cache
 def _kinds(function: Any) -> dict[str, tuple[Kind, Any]]:
-    """Kind and default of the parameters that can be checked, by name."""
+    """Kind and default of the parameters that can be checked, by name.
+
+    What was found while a module of an annotation was not imported is not kept: it may be imported later.
+    """
+    if function in KNOWN:
+        return KNOWN[function]
     names = _Names(function.__globals__)
     found = {}
     for key, parameter in inspect.signature(function).parameters.items():
@@ -108,6 +113,8 @@ def _kinds(function: Any) -> dict[str, tuple[Kind, Any]]:
         kind = kind_of(annotation)
         if kind is not None:
             found[key] = kind, parameter.default
+    if not names.absent:
+        KNOWN[function] = found
     return found
 
 
@@ -142,10 +149,14 @@ class _Names(dict[str, Any]):
 
     def __init__(self, module: Mapping[str, Any]) -> None:
         super().__init__(module)
+        self.absent: set[str] = set()
 
     def __missing__(self, name: str) -> Any:
         if hasattr(builtins, name):
             return getattr(builtins, name)
+        if MODULES.get(name) in sys.modules:
+            return sys.modules[MODULES[name]]
         if name in MODULES:
-            return sys.modules.get(MODULES[name], _Absent(name, (), {}))
+            self.absent.add(name)
+            return _Absent(name, (), {})
         raise NameError(f"annotation names '{name}', which is imported for type checkers only")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -172,6 +173,21 @@ def test_a_misspelt_field_of_a_node_names_the_right_one():
         graph.with_node("fc", wieght=1)
     with pytest.raises(ConfigError, match="node 'lfi' is unknown.*Did you mean 'lif'"):
         graph.with_node("lfi", vth=2)
+
+
+def test_modules_of_annotations_may_be_imported_after_the_first_call(monkeypatch):
+    import torch
+
+    @checked
+    def run(net: nn.Module | None = None) -> Any:
+        return net
+
+    net = torch.nn.Linear(1, 1)
+    monkeypatch.delitem(sys.modules, "torch.nn")
+    with pytest.raises(ConfigError, match="run: net is a Linear; expected a Module or None"):
+        run(net)
+    monkeypatch.undo()
+    assert run(net) is net
 
 
 def test_texts_stay_on_one_line_however_long_they_are():
