@@ -10,7 +10,7 @@ import logging
 
 from biril_nm import _moved
 
-TYPE_CHECKING = False
+TYPE_CHECKING = not __name__  # False, and not the literal, behind which jedi sees nothing
 if TYPE_CHECKING:  # for type checkers and editors; at run time names are resolved on first use
     from typing import Any
 
@@ -72,13 +72,15 @@ _moved.install()
 logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _EXPORTS:
-        raise AttributeError(f"module 'biril_nm' has no attribute '{name}'")
-    home = _EXPORTS[name]
-    if not home:
-        return importlib.import_module(f"biril_nm.{name}")
-    return getattr(importlib.import_module(home), name)
+if not TYPE_CHECKING:  # which would let type checkers take any name
+
+    def __getattr__(name: str) -> Any:
+        if name not in _EXPORTS:
+            raise AttributeError(f"module 'biril_nm' has no attribute '{name}'")
+        home = _EXPORTS[name]
+        if not home:
+            return importlib.import_module(f"biril_nm.{name}")
+        return getattr(importlib.import_module(home), name)
 
 
 def __dir__() -> list[str]:

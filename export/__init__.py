@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 
-TYPE_CHECKING = False
+TYPE_CHECKING = not __name__  # False, and not the literal, behind which jedi sees nothing
 if TYPE_CHECKING:  # for type checkers and editors
     from typing import Any
 
@@ -38,10 +38,12 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _EXPORTS:
-        raise AttributeError(f"module 'biril_nm.export' has no attribute '{name}'")
-    return getattr(importlib.import_module(_EXPORTS[name]), name)
+if not TYPE_CHECKING:  # which would let type checkers take any name
+
+    def __getattr__(name: str) -> Any:
+        if name not in _EXPORTS:
+            raise AttributeError(f"module 'biril_nm.export' has no attribute '{name}'")
+        return getattr(importlib.import_module(_EXPORTS[name]), name)
 
 
 def __dir__() -> list[str]:

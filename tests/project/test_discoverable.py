@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
-import subprocess
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -53,27 +53,54 @@ def test_dir_shows_the_public_names(module: Any) -> None:
 USER = """
 import biril_nm as bnm
 from biril_nm.export import lower, to_nir
+from biril_nm.hardware_sim import simulate
 
 net = bnm.build_model("convnet", bnm.ModelConfig(), seed=0)
 graph = lower(to_nir(net), weight_bits=4)
+run = simulate(graph, net.config.coding.encode([[0.5]]), record=("s", "v"))
 reveal_type(net)
 reveal_type(graph)
-reveal_type(bnm.check_parity)
+reveal_type(run)
+reveal_type(bnm.check_parity(graph, [[[1]]]).summary())
+reveal_type(bnm.nothing)
 graph.nothing
 """
+NAMES = "".join(f"reveal_type(bnm.{name})\n" for name in bnm.__all__)
 
 
 @pytest.mark.slow
-def test_mypy_reveals_types_in_a_file_of_a_user(tmp_path: Path) -> None:
-    pytest.importorskip("mypy")
-    (tmp_path / "mine.py").write_text(USER, encoding="utf-8")
-    command = [sys.executable, "-m", "mypy", "--cache-dir", str(tmp_path), "mine.py"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
-    assert '"biril_nm.models.net.BirilNet"' in done.stdout, done.stdout + done.stderr
-    assert '"biril_nm.hw_graph.graph.LoihiGraph"' in done.stdout
-    assert "ParityReport" in done.stdout
-    assert '"LoihiGraph" has no attribute "nothing"' in done.stdout
-    assert '"Any"' not in done.stdout
+def test_mypy_reveals_types_in_a_file_of_a_user(tmp_path: Path, monkeypatch: Any) -> None:
+    mypy = pytest.importorskip("mypy.api", reason='pip install "biril-nm[dev]" brings mypy')
+    monkeypatch.chdir(tmp_path)
+    Path("mine.py").write_text(USER + NAMES, encoding="utf-8")
+    said, _, _ = mypy.run(
+        ["--cache-dir", str(tmp_path), "--python-executable", sys.executable, "mine.py"]
+    )
+    assert 'Module has no attribute "nothing"' in said
+    assert '"LoihiGraph" has no attribute "nothing"' in said
+    revealed = re.findall(r'note: Revealed type is "(.*)"$', said, re.MULTILINE)
+    assert revealed[:3] == [
+        "biril_nm.models.net.BirilNet",
+        "biril_nm.hw_graph.graph.LoihiGraph",
+        "biril_nm.recording.recording.Recording",
+    ]
+    assert revealed[3] in ("str", "builtins.str")
+    of_names = dict(zip(bnm.__all__, revealed[-len(bnm.__all__) :]))
+    assert len(revealed) == 5 + len(of_names)
+    for name, kind in of_names.items():
+        assert "biril_nm." in kind or kind.endswith("ModuleType"), (name, kind)
+        assert not kind.endswith("Any"), (name, kind)
+
+
+def test_an_editor_completes_the_public_names() -> None:
+    jedi = pytest.importorskip("jedi", reason='pip install "biril-nm[dev]" brings jedi')
+    project = jedi.Project(Path(bnm.__file__).parents[1])
+    text = "import biril_nm as bnm\nbnm."
+    found = jedi.Script(text, path="mine.py", project=project).complete(2, 4)
+    assert set(bnm.__all__) <= {each.name for each in found}
+    text = "import biril_nm as bnm\ngraph = bnm.LoihiGraph.load('x')\ngraph.sum"
+    (summary,) = jedi.Script(text, path="mine.py", project=project).complete(3, 9)
+    assert summary.name == "summary"
 
 
 def test_results_are_short_in_a_terminal_and_tables_in_a_notebook() -> None:
