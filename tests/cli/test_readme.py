@@ -48,12 +48,14 @@ def test_commands_in_readme_exist():
 # What is not here is run without options.
 OPTIONS = {
     "make_digits.py": ("--epochs", "1", "--out", "small.pt"),
+    "cartpole.py": ("--episodes", "2"),
     "onchip_adaptation.py": ("--quick", "--model", "model.pt", "--shifts", "dead", "--test", "60"),
     "onchip_readout.py": ("--quick", "--model", "model.pt", "--samples", "200"),
     "own_module.py": ("--quick",),
     "stdp_features.py": ("--quick", "--seeds", "1"),
     "train_mnist.py": ("--quick",),
 }
+NEEDED = {"cartpole.py": "gymnasium"}
 LONG = ("stdp_features.py", "onchip_adaptation.py")
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 
@@ -75,6 +77,9 @@ def test_examples_are_short(path):
     ],
 )
 def test_examples_run(name, tmp_path, monkeypatch, capsys):
+    pytest.importorskip(
+        NEEDED.get(name, "numpy"), reason='pip install "biril-nm[control]" brings it'
+    )
     data = load_data("digits")
     net = bnm.build_model("convnet", bnm.ModelConfig(input_shape=data.input_shape), seed=0)
     bnm.save(net, tmp_path / "model.pt")
