@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 OUT ?= out/demo
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: venv demo test test-newest test-slow fuzz lint bench pages lock release-check clean
+.PHONY: venv demo test test-newest test-slow fuzz lint bench pages docs lock release-check clean
 
 venv:
 	@requirements/find_python.sh $(VENV) $(PYTHON) >/dev/null
@@ -72,6 +72,12 @@ release-check: venv
 	$(BIN)/python -m build --quiet
 	$(BIN)/python -m twine check --strict dist/*
 	BIRIL_WHEEL="$$(ls $(CURDIR)/dist/*.whl)" $(BIN)/python -m pytest -m 'slow or not slow' tests/project/test_wheels.py tests/project/test_packaging.py
+
+# The documentation site, with the tutorials executed; warnings are errors. Its packages are those of the extra "docs".
+docs: venv
+	$(BIN)/python -c "import furo, ipykernel, myst_nb" 2>/dev/null || $(PIP) -e ".[docs,control]"
+	$(BIN)/python -m sphinx -W --keep-going -b html docs build/docs
+	@echo "open build/docs/index.html"
 
 clean:
 	rm -rf $(VENV) .venv-3.1? build dist out *.egg-info

@@ -43,17 +43,17 @@ GREY_TOP = 255  # grey value that spikes at every step under regular coding
 class Coding:
     """How values enter the network over ``n_steps``.
 
-    ==========  ====================================================  ============================
-    kind        values                                                float network sees
-    ==========  ====================================================  ============================
-    ``direct``  one image: floats in 0..1, or messages as uint8       ``m / (2**message_bits - 1)``
-    ``counts``  integers ``0 .. 2**message_bits - 1`` of each step    ``m``
-    ``signed``  one image: floats in -1..1; or integers of each       ``m / (2**message_bits - 1)``
-                step, at most ``2**message_bits - 1`` in size
-    ``rate``    one image: probabilities of a spike in each step      0 or 1
-    ``regular`` one image: floats in 0..1, or grey values as uint8    0 or 1
-    ``spikes``  0 and 1 of each step                                  0 or 1
-    ==========  ====================================================  ============================
+    ===========  ===================================================  ============================
+    kind         values                                               float network sees
+    ===========  ===================================================  ============================
+    ``direct``   one image: floats in 0..1, or messages as uint8      ``m / (2**message_bits - 1)``
+    ``counts``   integers ``0 .. 2**message_bits - 1`` of each step   ``m``
+    ``signed``   one image: floats in -1..1; or integers of each      ``m / (2**message_bits - 1)``
+                 step, at most ``2**message_bits - 1`` in size
+    ``rate``     one image: probabilities of a spike in each step     0 or 1
+    ``regular``  one image: floats in 0..1, or grey values as uint8   0 or 1
+    ``spikes``   0 and 1 of each step                                 0 or 1
+    ===========  ===================================================  ============================
 
     m is the message, the integer that the chip receives; that of a float x is
     ``round(x (2**message_bits - 1))``. An image is sent at every step. Under ``regular`` spikes come at equal

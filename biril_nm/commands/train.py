@@ -38,7 +38,12 @@ Number = int | None
 
 
 def train_command(
-    config: Annotated[Path | None, typer.Argument(metavar="[CONFIG.toml]")] = None,
+    config: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[CONFIG.toml]", help="Settings, as a run leaves them in its folder."
+        ),
+    ] = None,
     recipe: Annotated[
         Text,
         typer.Option(help=f"Settings to start from: {', '.join(recipe_names())}, or a file.toml."),

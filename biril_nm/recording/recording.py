@@ -113,9 +113,11 @@ def recorded_nodes(graph: LoihiGraph, nodes: Iterable[str] | str | None) -> tupl
 class NodeRecording:
     """Recorded variables of one Neurons node; None where not recorded.
 
-    Shape: ``(n_steps, batch, *shape)`` in node time, ``(n_chip_steps, *shape)`` in chip time.
-    Units: s 0/1, or -1/0/1 where spikes have a sign; u and v in register units (64 per integer weight
-        unit).
+    Shape:
+        ``(n_steps, batch, *shape)`` in node time, ``(n_chip_steps, *shape)`` in chip time.
+
+    Units:
+        s 0/1, or -1/0/1 where spikes have a sign; u and v in register units (64 per integer weight unit).
     """
 
     s: NDArray[Any] | None = None

@@ -12,7 +12,9 @@ import pytest
 import biril_nm
 
 ROOT = Path(__file__).parents[2]
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+PAGES = sorted(
+    [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "docs/concepts").glob("*.md")]
+)
 CHANGELOG = ROOT / "CHANGELOG.md"
 OLD_NAMES = (ROOT / "tests/golden/modules_of_0_1_0.txt").read_text(encoding="utf-8").split()
 ARCHITECTURE = ROOT / "docs" / "architecture.md"

@@ -17,7 +17,7 @@ from tests.support.sources import PROJECT, ROOT
 
 NIR_FILE = ROOT / "tests" / "golden" / "norse_mlp.nir"
 EXTRAS = PROJECT["project"]["optional-dependencies"]
-OF_TORCH = ("torch", "scale", "all", "frameworks", "dev")  # extras that are made of torch
+OF_TORCH = ("torch", "scale", "all", "docs", "frameworks", "dev")  # extras that are made of torch
 FOR_DEVELOPERS = ("frameworks", "dev")
 # Packages that require torch, and those of them whose releases require one release of it.
 NEED_TORCH = {

@@ -1,0 +1,190 @@
+"""The documentation site: a page for every public name, command and setting, and a build without warnings."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import json
+import pkgutil
+import re
+import subprocess
+import sys
+import zlib
+from dataclasses import fields
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import biril_nm
+from biril_nm.cli import app
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+PAGES = [path for path in DOCS.rglob("*.md") if path.relative_to(DOCS).parts[0] != "reference"]
+# Packages of parts that are run, not imported: subcommands, and the scripts of a Lava bundle.
+NOT_IMPORTED = ("biril_nm.commands", "biril_nm.export.lava.bundle")
+
+
+@pytest.fixture(scope="module")
+def site():
+    """The modules of docs/site."""
+    sys.path.insert(0, str(DOCS / "site"))
+    try:
+        yield {name: importlib.import_module(name) for name in ("api", "reference")}
+    finally:
+        sys.path.remove(str(DOCS / "site"))
+
+
+def public_packages() -> list[str]:
+    """Packages that list public names."""
+    walked = pkgutil.walk_packages(biril_nm.__path__, "biril_nm.")
+    names = [each.name for each in walked if each.ispkg and each.name not in NOT_IMPORTED]
+    return [
+        name
+        for name in ("biril_nm", *names)
+        if getattr(importlib.import_module(name), "__all__", ())
+    ]
+
+
+def imported(text: str) -> set[str]:
+    """Modules of the package that a text imports something from."""
+    return set(re.findall(r"^\s*(?:from|import) (biril_nm[\w.]*)", text, re.MULTILINE))
+
+
+def notebook_code(path: Path) -> str:
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    return "\n".join("".join(cell["source"]) for cell in cells)
+
+
+def test_every_public_package_has_a_page(site):
+    assert set(public_packages()) <= set(site["api"].modules())
+
+
+def test_every_public_name_has_an_entry(site):
+    api = site["api"]
+    pages = api.pages()
+    for module in api.modules():
+        loaded, text = importlib.import_module(module), pages[f"{module}.rst"]
+        for name in loaded.__all__:
+            if isinstance(getattr(loaded, name), ModuleType):
+                assert f"<{module}.{name}>" in text
+            elif api.home(module, name) == module:
+                assert re.search(rf":: (?:{re.escape(module)}\.)?{name}$", text, re.MULTILINE), name
+            else:
+                assert f"<{api.home(module, name)}.{name}>" in text
+        assert module in pages["index.rst"]
+    assert f"{biril_nm.__name__}.LoihiGraph" in pages["biril_nm.rst"]
+
+
+def test_what_the_pages_import_has_a_page(site):
+    texts = [path.read_text(encoding="utf-8") for path in [*PAGES, *ROOT.glob("[!C]*.md")]]
+    texts += [path.read_text(encoding="utf-8") for path in (ROOT / "examples").rglob("*.py")]
+    texts += [notebook_code(path) for path in (DOCS / "tutorials").glob("*.ipynb")]
+    used = set().union(*map(imported, texts))
+    assert len(used) > 15
+    assert used <= set(site["api"].modules())
+
+
+def test_names_with_two_homes_lead_to_one_entry(site):
+    aliases = site["api"].aliases()
+    assert aliases["biril_nm.hw_graph.LoihiGraph"] == "biril_nm.LoihiGraph"
+    assert aliases["biril_nm.hw_graph.graph.LoihiGraph"] == "biril_nm.LoihiGraph"
+    assert not set(aliases) & set(aliases.values())
+
+
+def test_every_command_and_option_has_a_row(site):
+    text = site["reference"].command_line_page()
+    for command in app.registered_commands:
+        section = text.partition(f"## biril {command.name}\n")[2].partition("\n## ")[0]
+        rows = list(site["reference"].options(command.callback))
+        assert rows
+        for shown, kind, _, words in rows:
+            assert f"| {shown.replace('|', chr(92) + '|')} |" in section
+            assert kind and words, f"{command.name} {shown} has no help text"
+    assert "| `--dt` | number |" in text
+    assert "```bash\nbiril export " in text
+
+
+def test_every_setting_has_a_row_that_says_what_it_is(site):
+    reference = site["reference"]
+    text = reference.configuration_page()
+    for config in reference.CONFIGURATIONS:
+        section = text.partition(f"## {config.__name__}\n")[2].partition("\n## ")[0]
+        for field in fields(config):
+            row = re.search(rf"^\| `{field.name}` \|.*\| ([^|]+) \|$", section, re.MULTILINE)
+            assert row and row.group(1).strip(), f"{config.__name__}.{field.name} is not explained"
+
+
+def test_every_page_is_in_the_contents():
+    index = (DOCS / "index.md").read_text(encoding="utf-8")
+    listed = set(re.findall(r"^([\w/]+)$", index, re.MULTILINE))
+    pages = [*PAGES, *(DOCS / "tutorials").glob("*.ipynb")]
+    names = {str(path.relative_to(DOCS).with_suffix("")) for path in pages} - {"index"}
+    generated = {name for name in listed if name.startswith("reference/")}
+    assert names == listed - generated
+    assert len(generated) == 4
+
+
+@pytest.mark.parametrize("page", sorted((DOCS / "concepts").glob("*.md")), ids=lambda p: p.stem)
+def test_concepts_run(page):
+    space: dict[str, object] = {}
+    blocks = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    assert blocks
+    for block in blocks:
+        exec(compile(block, page.name, "exec"), space)
+
+
+def inventory(path: Path) -> dict[str, str]:
+    """Name -> page, from the file by which other sites find names."""
+    data = path.read_bytes().split(b"\n", 4)[4]
+    rows = (line.split(" ") for line in zlib.decompress(data).decode().splitlines())
+    return {row[0]: row[3].replace("$", row[0]) for row in rows if row[1].startswith("py:")}
+
+
+@pytest.mark.slow
+def test_the_site_builds_without_warnings(tmp_path, site):
+    """Without running the notebooks, which test_tutorials does."""
+    for package in ("furo", "myst_nb"):
+        pytest.importorskip(package, reason='pip install "biril-nm[docs]" brings it')
+    command = [sys.executable, "-m", "sphinx", "-qW", "--keep-going", "-D", "nb_execution_mode=off"]
+    done = subprocess.run(
+        [*command, "-d", str(tmp_path / "trees"), str(DOCS), str(tmp_path / "html")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    known = inventory(tmp_path / "html" / "objects.inv")
+    for module in public_packages():
+        for name in importlib.import_module(module).__all__:
+            entry = known[f"{module}.{name}"]
+            assert (tmp_path / "html" / entry.partition("#")[0]).is_file()
+    for path in (tmp_path / "html").glob("*.html"):
+        text = path.read_text(encoding="utf-8")
+        assert not re.search(r"<(?:script|link|img)[^>]+(?:src|href)=\"(?:https?:)?//", text), path
+        assert "flowchart LR" not in text or path.stem in ("changelog", "contributing")
+    assert '<svg class="flowchart"' in (tmp_path / "html" / "index.html").read_text("utf-8")
+
+
+def test_flowcharts_are_drawn_and_refused():
+    pytest.importorskip("docutils", reason='pip install "biril-nm[docs]" brings it')
+    spec = importlib.util.spec_from_file_location("flowcharts", DOCS / "site" / "flowcharts.py")
+    flowcharts = importlib.util.module_from_spec(spec)
+    sys.modules["flowcharts"] = flowcharts
+    spec.loader.exec_module(flowcharts)
+    chart = flowcharts.parse(
+        'flowchart LR\n  A["one<br>two"] -->|to| B\n  A --> C\n  B --> C\n  B <--> D'
+    )
+    assert chart.labels == {"A": ["one", "two"], "B": ["B"], "C": ["C"], "D": ["D"]}
+    assert chart.edges[0] == ("A", "B", "to", False)
+    assert chart.edges[-1] == ("B", "D", "", True)
+    assert chart.rows["C"] > chart.rows["B"] > chart.rows["A"]
+    picture = flowcharts.svg(chart)
+    assert picture.count("<rect") == 4 and picture.count('marker-end="url(#arrow)"') == 4
+    assert ">one</text>" in picture and ">to</text>" in picture
+    with pytest.raises(ValueError, match="'A{choice}' is no node of a flowchart"):
+        flowcharts.parse("flowchart TD\n  A{choice} --> B")
+    for page in [*PAGES, ROOT / "README.md"]:
+        for text in re.findall(r"```mermaid\n(.*?)```", page.read_text("utf-8"), re.DOTALL):
+            assert "<rect" in flowcharts.svg(flowcharts.parse(text))
