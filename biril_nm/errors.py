@@ -69,8 +69,8 @@ class WorkerError(BirilError):
     """A process that should do a part of the work ended without doing it."""
 
 
-class MissingDependencyError(BirilError):
-    """An optional package that this call needs is not installed, or cannot be imported.
+class MissingDependencyError(BirilError, ImportError):
+    """An optional package that this call needs is not installed, or cannot be imported; an ImportError too.
 
     Args:
         package: import name of the missing package.

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from biril_nm.commands import lava_env
 from biril_nm.engines import get_engine
 from biril_nm.errors import ConfigError, MissingDependencyError
 from biril_nm.export.lava import interpreters, run_lava
 from biril_nm.export.lava.bundle import lava_compat
+from biril_nm.export.lava.bundle.run_lava import IMPORTED
 from biril_nm.hw_graph import Dense, Input, LoihiGraph, Neurons, Output
 from biril_nm.models import ModelConfig, build_model, save
 from biril_nm.parity import check_parity
@@ -154,6 +157,56 @@ def test_lava_env_refuses_what_is_no_python(tmp_path):
     refused(biril("lava-env", "--out", tmp_path / "kept"), "exists already")
     refused(biril("lava-env", "--out", tmp_path / "kept", "--force"), "is no environment")
     assert (tmp_path / "kept" / "file").is_file() and not (tmp_path / "env").exists()
+
+
+@pytest.mark.lava
+def test_lava_that_is_here_is_left_as_it_is(monkeypatch):
+    def refuse(command, **_):
+        raise AssertionError(command)
+
+    monkeypatch.setattr(lava_env.subprocess, "run", refuse)
+    monkeypatch.setattr(
+        interpreters, "probe", lambda path: interpreters.Interpreter(path, "3", "2", "0")
+    )
+    done = biril("lava-env", "--here")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "lava-nc 0 (Python 3, NumPy 2)\n"
+
+
+@pytest.mark.parametrize(("version", "installs"), [
+    ((3, 10), [["lava-nc==0.10.0", "numpy<2"]]),
+    ((3, 13), [list(IMPORTED), ["--no-deps", "--ignore-requires-python", "lava-nc==0.10.0"]]),
+])  # fmt: skip
+def test_lava_comes_beside_biril_where_pip_refuses_it(version, installs, nowhere, monkeypatch):
+    calls = []
+
+    def run(command, **_):
+        calls.append(command)
+
+    monkeypatch.setattr(lava_env.subprocess, "run", run)
+    monkeypatch.setattr(lava_env, "sys", SimpleNamespace(version_info=version, executable="this"))
+    monkeypatch.setattr(
+        interpreters, "probe", lambda path: interpreters.Interpreter(path, "3", "2", "0")
+    )
+    done = biril("lava-env", "--here", "--json")
+    assert '"python": "this"' in done.stdout, done.stderr
+    assert [call[:4] for call in calls] == [["this", "-m", "pip", "install"]] * len(installs)
+    assert [call[6:] for call in calls] == installs
+
+
+@pytest.mark.parametrize("words", [("--python", sys.executable), ("--out", "x"), ("--force",)])
+def test_here_stands_alone(words):
+    refused(
+        biril("lava-env", "--here", *words), f"--here stands beside {words[0]}; expected it alone"
+    )
+
+
+def test_a_failed_installation_says_why(nowhere, monkeypatch):
+    monkeypatch.setattr(
+        lava_env, "sys", SimpleNamespace(version_info=(3, 12), executable="/bin/false")
+    )
+    done = biril("lava-env", "--here")
+    assert done.returncode == 1 and "error: -m pip install --quiet ... failed" in done.stderr
 
 
 def test_what_is_mended_depends_on_the_versions(monkeypatch):

@@ -105,6 +105,7 @@ def test_an_absent_package_is_one_error(absent):
         r'pip install "biril-nm\[torch\]"$',
     ):
         optional.library("torch", "torch", "fly")
+    assert issubclass(MissingDependencyError, ImportError)
     assert not optional.installed("torch") and optional.installed("numpy")
     problem = get_engine("torch").why_not()
     assert 'pip install "biril-nm[torch]"' in str(problem)
