@@ -1,6 +1,6 @@
 """Deep learning on the chip's integers: accuracy of 784-300-10 on MNIST, controls, speed, a changed world.
 
-    python benchmarks/onchip_deep.py accuracy [--seeds 3] [--passes 2] [--hidden 300] [--method dfa]
+    python benchmarks/onchip_deep.py accuracy [--passes 2] [--hidden 300] [--method dfa] [--rounding connection]
     python benchmarks/onchip_deep.py speed [--samples 2000] [--lava-samples 3]
     python benchmarks/onchip_deep.py continual [--per-class 10] --state out/chip/state.npz
 
@@ -51,7 +51,7 @@ def say(text: str) -> None:
 def measure_accuracy(args: argparse.Namespace) -> None:
     """Test accuracy after each pass, over seeds."""
     data = load_data("mnist")
-    config = DeepConfig(method=args.method)
+    config = DeepConfig(method=args.method, rounding=args.rounding)
     train, test = (pictures(part, config.n_steps) for part in (data.train, data.test))
     hidden = tuple(map(int, args.hidden.split(",")))
     found: list[list[float]] = []
@@ -62,7 +62,8 @@ def measure_accuracy(args: argparse.Namespace) -> None:
         say(f"seed {seed}: " + ", ".join(f"{a:.2f} %" for a in found[-1]))
     for number, of_pass in enumerate(zip(*found), 1):
         say(
-            f"784-{args.hidden.replace(',', '-')}-10, {args.method}, pass {number}: "
+            f"784-{args.hidden.replace(',', '-')}-10, {args.method}, rounding per {args.rounding}, "
+            f"pass {number}: "
             f"mean {statistics.mean(of_pass):.2f} % "
             f"({min(of_pass):.2f} to {max(of_pass):.2f}), {len(of_pass)} seeds"
         )
@@ -135,6 +136,7 @@ def main() -> int:
     parser.add_argument("--passes", type=int, default=2)
     parser.add_argument("--hidden", default="300")
     parser.add_argument("--method", default="dfa")
+    parser.add_argument("--rounding", default="connection")
     parser.add_argument("--samples", type=int, default=2000)
     parser.add_argument("--lava-samples", type=int, default=3)
     parser.add_argument("--state", type=Path, default=Path("out/chip/state.npz"))

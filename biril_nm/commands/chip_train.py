@@ -48,6 +48,13 @@ def chip_train_command(
             "label), untrained (nothing)."
         ),
     ] = "dfa",
+    rounding: Annotated[
+        str,
+        typer.Option(
+            help="What weights are rounded by: a random number of each connection, as in Lava, or of each "
+            "synapse, which no chip does."
+        ),
+    ] = "connection",
     passes: Annotated[
         int, typer.Option(min=1, max=MAX_COUNT, help="How often each sample is shown.")
     ] = 1,
@@ -98,7 +105,7 @@ def chip_train_command(
         name = dataset or BUILT_IN
         parts = _pictures(name, data_root, seed, n_steps, validation, (train_samples, test_samples))
     train, test, held, n_classes = parts
-    config = DeepConfig(method=method, n_steps=n_steps, decimation=(n_steps - 1).bit_length())
+    config = DeepConfig(method, n_steps, (n_steps - 1).bit_length(), rounding=rounding)
     plan = ChipPlan(_sizes(hidden), passes, every=every, seed=seed, config=config)
     sizes = (math.prod(train.shape), *plan.hidden, n_classes)
     dfa_network(sizes, config)  # refuses what could not learn before anything is written

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 from biril_nm.arguments import Count, checked
 from biril_nm.errors import BirilError, ConfigError, MissingDependencyError
 from biril_nm.hw_graph import LoihiGraph
+from biril_nm.hw_graph.metadata import PER_CONNECTION, rounding_of
 from biril_nm.optional import installed
 from biril_nm.recording import Recording
 from biril_nm.registry import Registry
@@ -105,6 +106,7 @@ class Engine:
             otherwise its predictions and firing rates are compared. An engine that runs the torch network
             gives integers as well if that network does (:meth:`gives_integers`).
         learns: whether it can run networks that learn.
+        rounds_each: whether it can round weights that learn by a random number of each synapse.
         needs_net: whether it runs the torch network instead of the integer graph.
         requires: packages that it needs.
         problem: says why it cannot run here for other reasons; None where it can.
@@ -114,6 +116,7 @@ class Engine:
     compute: Run
     integers: bool = True
     learns: bool = False
+    rounds_each: bool = False
     needs_net: bool = False
     requires: tuple[Requirement, ...] = ()
     problem: Callable[[], BirilError | None] | None = None
@@ -129,6 +132,14 @@ class Engine:
                 f"engine '{self.name}' cannot run a network that learns. Leave it out, or run "
                 f"without learning"
             )
+        if learn and network is not None and not self.rounds_each:
+            rounding = rounding_of(network.graph.metadata)
+            if rounding != PER_CONNECTION:
+                return ConfigError(
+                    f"engine '{self.name}' rounds weights by one random number of each {PER_CONNECTION}, and "
+                    f"the graph asks for one of each {rounding}, which the simulator alone has; expected a "
+                    f"graph without. Set graph.with_metadata(rounding='{PER_CONNECTION}')"
+                )
         if network is not None and self.needs_net and network.net is None:
             return ConfigError(
                 f"engine '{self.name}' needs the torch network, which the source does not hold. "

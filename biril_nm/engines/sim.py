@@ -23,4 +23,4 @@ def _run(network: Network, spikes: Any, options: RunOptions) -> Recording:
     )
 
 
-SIM = Engine("sim", _run, learns=True)
+SIM = Engine("sim", _run, learns=True, rounds_each=True)

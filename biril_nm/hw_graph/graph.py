@@ -46,7 +46,8 @@ class LoihiGraph:
         nodes: name -> node, in the order given.
         edges: (source name, destination name).
         metadata: JSON-able facts: dt_s, reset, coding, decision (how the output decides, see
-            :mod:`biril_nm.decision`), scales, quantisation errors, versions.
+            :mod:`biril_nm.decision`), rounding (of weights that learn: "connection" as in Lava, or
+            "synapse"), scales, quantisation errors, versions.
 
     Raises:
         ConfigError: the wiring or a shape is wrong; all findings are listed.

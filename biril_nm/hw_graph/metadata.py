@@ -13,7 +13,11 @@ from typing import Any
 from biril_nm.coding import DECISIONS
 from biril_nm.errors import ConfigError, bullet_list
 
-__all__ = ["check_metadata"]
+__all__ = ["PER_CONNECTION", "PER_SYNAPSE", "ROUNDINGS", "check_metadata", "rounding_of"]
+
+# How weights that learn are rounded: by one random number of the connection in a phase, as Lava does, or by
+# one of each synapse, which only the simulator does.
+PER_CONNECTION, PER_SYNAPSE = ROUNDINGS = ("connection", "synapse")
 
 _TEXTS = ("chip", "producer", "source")
 _LISTS = ("notes", "unrolled_convolutions")
@@ -24,6 +28,20 @@ _ENTRIES = {  # table -> facts of each of its nodes
     "quantisation": {"zeros": "integer", "relative_error": "number", "digest": "integer"},
 }
 _NETX_INPUT = {"weight": "integer", "bias": "integer", "iDecay": "integers"}
+
+
+def rounding_of(metadata: Mapping[str, Any]) -> str:
+    """What draws the random number that rounds weights: "connection" (default) or "synapse".
+
+    Raises:
+        ConfigError: it is something else.
+    """
+    found = metadata.get("rounding", PER_CONNECTION)
+    if not _KINDS["rounding"](found):
+        raise ConfigError(
+            bullet_list("the metadata makes no sense:", _wrong("rounding", found, "rounding"))
+        )
+    return str(found)
 
 
 def check_metadata(metadata: Any) -> None:
@@ -43,6 +61,7 @@ def _findings(metadata: Mapping[str, Any]) -> Iterator[str]:
     if metadata.get("dt_s") is not None:
         yield from _wrong("dt_s", metadata["dt_s"], "width")
     yield from _wrong("decision", metadata.get("decision", DECISIONS[0]), "decision")
+    yield from _wrong("rounding", metadata.get("rounding", PER_CONNECTION), "rounding")
     for key in _TABLES:
         table = metadata.get(key, {})
         if not isinstance(table, Mapping):
@@ -69,7 +88,7 @@ def _entry(
 
 def _wrong(what: str, value: Any, kind: str) -> Iterator[str]:
     if not _KINDS[kind](value):
-        known = f"one of {', '.join(DECISIONS)}" if kind == "decision" else kind
+        known = f"one of {', '.join(_CHOICES[kind])}" if kind in _CHOICES else kind
         yield f"{what} is {value!r:.60}; needed: {known}"
 
 
@@ -81,6 +100,11 @@ def _is_number(value: Any) -> bool:
     return type(value) in (int, float) and (type(value) is float or abs(value) < 1 << 63)
 
 
+def _one_of(names: tuple[str, ...]) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, str) and value in names
+
+
+_CHOICES: dict[str, tuple[str, ...]] = {"decision": DECISIONS, "rounding": ROUNDINGS}
 _KINDS: dict[str, Callable[[Any], bool]] = {
     "text": lambda value: isinstance(value, str),
     "texts": lambda value: isinstance(value, list) and all(isinstance(v, str) for v in value),
@@ -91,6 +115,6 @@ _KINDS: dict[str, Callable[[Any], bool]] = {
     "number": _is_number,
     "numbers": lambda value: isinstance(value, Mapping) and all(map(_is_number, value.values())),
     "width": lambda value: _is_number(value) and math.isfinite(value) and value > 0,
-    "decision": lambda value: isinstance(value, str) and value in DECISIONS,
+    **{kind: _one_of(names) for kind, names in _CHOICES.items()},
     "table": lambda value: isinstance(value, Mapping),
 }

@@ -12,6 +12,8 @@ from biril_nm.loihi import LEARN_ACC_SHIFT, LEARN_ROUNDING_SEED, TRACE_MAX, TRAC
 
 __all__ = ["RandomStreams", "decay_products", "modulator_tau"]
 
+SYNAPSE_UNITS = 1 << 31  # of the draw that the numbers of single synapses are made from
+
 
 def decay_products(tau: float) -> NDArray[np.float64]:
     """``exp(-1/tau) k`` for k = 0..127 in float64, as Lava computes it; 0 for tau = 0."""
@@ -31,14 +33,23 @@ class RandomStreams:
 
     Lava draws one number for a whole population: from streams seeded ``seed`` to ``seed + 3`` once at
     the start and twice per step, from a stream of fixed seed once at the start and once per learning phase.
+
+    Args:
+        rule: the rule.
+        per_synapse: whether each synapse is rounded by a number of its own, which neither Lava nor a chip
+            does: the phase then draws what the kernel makes these numbers from, 31 bits.
     """
 
-    def __init__(self, rule: LearningRule) -> None:
-        self._t_epoch = rule.t_epoch
+    def __init__(self, rule: LearningRule, per_synapse: bool = False) -> None:
+        self._t_epoch, self._per_synapse = rule.t_epoch, per_synapse
         self._x_decay, self._x_impulse, self._y_decay, self._y_impulse = (
             np.random.default_rng(rule.seed + k) for k in range(4)
         )
-        self._rounding = np.random.default_rng(LEARN_ROUNDING_SEED)
+        self._rounding = (
+            np.random.Generator(np.random.PCG64DXSM(rule.seed))  # refuses states of the other
+            if per_synapse
+            else np.random.default_rng(LEARN_ROUNDING_SEED)
+        )
         for uniform in (self._x_decay, self._y_decay, self._rounding):
             uniform.random(1)
         for integer in (self._x_impulse, self._y_impulse):
@@ -69,7 +80,7 @@ class RandomStreams:
 
         Returns:
             Decay draws (n_steps, 2) for x and y, and integers (n_steps, 4): impulse draw of x and
-            of y in a learning phase, of y at post-spikes, and the rounding draw in 1/128 (floor).
+            of y in a learning phase, of y at post-spikes, and the rounding draw in 1/128 (floor), or 31 bits.
         """
         uniform = np.empty((n_steps, 2))
         uniform[:, 0] = self._x_decay.random(2 * n_steps)[1::2]
@@ -78,6 +89,6 @@ class RandomStreams:
         integer[:, 0] = self._integers(self._x_impulse, 2 * n_steps)[1::2]
         integer[:, 2:0:-1] = self._integers(self._y_impulse, 2 * n_steps).reshape(n_steps, 2)
         due = (np.arange(t0 + 1, t0 + n_steps + 1) % self._t_epoch) == 0
-        rounding = self._rounding.random(int(due.sum()))
-        integer[due, 3] = np.floor(rounding * (1 << LEARN_ACC_SHIFT))
+        units = SYNAPSE_UNITS if self._per_synapse else 1 << LEARN_ACC_SHIFT
+        integer[due, 3] = np.floor(self._rounding.random(int(due.sum())) * units)
         return uniform, integer

@@ -27,6 +27,7 @@ from biril_nm.arguments import MAX_SEED, Between, Seed, checked, unknown_name
 from biril_nm.coding import Coding
 from biril_nm.errors import ConfigError
 from biril_nm.hw_graph import Dense, Input, LoihiGraph, Neurons, Output
+from biril_nm.hw_graph.metadata import PER_CONNECTION, ROUNDINGS
 from biril_nm.learning.rule import LearningRule, Term, Trace
 from biril_nm.loihi import NO_SYNAPTIC_MEMORY, TRACE_MAX
 from biril_nm.loihi.fixed_point import sign_mode_of
@@ -65,6 +66,8 @@ class DeepConfig:
         x_impulse: of the pre-traces.
         error_impulse: of y2 and y3 of the readout.
         feedback_impulse: of y2 and y3 of hidden layers.
+        rounding: "connection", one random number of a connection in a phase, as Lava has it; or "synapse",
+            one of each synapse, which only the simulator does, no chip.
     """
 
     method: str = "dfa"
@@ -78,10 +81,13 @@ class DeepConfig:
     x_impulse: int = 8
     error_impulse: int = 24
     feedback_impulse: int = 24
+    rounding: str = PER_CONNECTION
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
             raise ConfigError(unknown_name("method", self.method, METHODS))
+        if self.rounding not in ROUNDINGS:
+            raise ConfigError(unknown_name("rounding", self.rounding, ROUNDINGS))
         if len(self.vth) != MAX_HIDDEN:
             raise ConfigError(
                 f"vth is {self.vth}; expected {MAX_HIDDEN} thresholds, one per hidden layer that a network "
@@ -179,7 +185,9 @@ def dfa_network(
         for layer in range(1, n_hidden + 1):
             build.add_feedback(layer)
     coding = Coding("regular", config.n_steps).to_dict()
-    metadata = {"coding": {"input": coding}, "decision": "count"}
+    metadata: dict[str, Any] = {"coding": {"input": coding}, "decision": "count"}
+    if config.rounding != PER_CONNECTION:
+        metadata["rounding"] = config.rounding
     graph = LoihiGraph(build.nodes, tuple(build.edges), metadata)
     check_teaching(graph, config.n_steps, config.teaching_steps(n_hidden))
     return graph

@@ -27,7 +27,11 @@ from biril_nm.export.lava.bundle import lava_compat
 from biril_nm.export.lava.bundle import run_lava as runner
 from biril_nm.export.lava.bundle_files import RUNNER, write_bundle
 from biril_nm.export.lava.description import describe
-from biril_nm.export.lava.design_rules import has_tag, sparse_learning_fits_lava
+from biril_nm.export.lava.design_rules import (
+    has_tag,
+    rounding_fits_lava,
+    sparse_learning_fits_lava,
+)
 from biril_nm.export.lava.elsewhere import stream_elsewhere
 from biril_nm.export.lava.interpreters import LAVA_COMMAND, find_interpreter, lava_is_here
 from biril_nm.hw_graph import Conv, LoihiGraph, Sparse
@@ -80,7 +84,7 @@ def _check(
         raise ConfigError("the graph has no Neurons or no connections: nothing for Lava to run")
     graph.sample_period(n_steps)
     profile = chip if chip is not None else graph.metadata.get("chip", LOIHI2)
-    learning = (sparse_learning_fits_lava,) if learn else ()
+    learning = (sparse_learning_fits_lava, rounding_fits_lava) if learn else ()
     check_design(graph, profile, (*RULES, conv_geometry_fits_lava, *learning))
 
 
@@ -292,6 +296,7 @@ def write(
         RangeError: a limit of the chip that the graph breaks.
     """
     _check(graph, 1, chip)
+    check_design(graph, LOIHI2, (rounding_fits_lava,))  # the bundle learns with --learn
     sample = None if spikes is None else _inputs(graph, spikes)
     return write_bundle(graph, *describe(graph), sample, path, force)
 

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 
 from biril_nm.export.design_rules import Finding
 from biril_nm.hw_graph import Dense, LoihiGraph, Sparse
+from biril_nm.hw_graph.metadata import PER_CONNECTION, rounding_of
 from biril_nm.learning.rule import VARIABLES, LearningRule
 from biril_nm.loihi import ChipProfile, SignMode
 
-__all__ = ["has_tag", "sparse_learning_fits_lava"]
+__all__ = ["has_tag", "rounding_fits_lava", "sparse_learning_fits_lava"]
 
 SYNAPTIC = {"w", "t", "d"}
 USE_DENSE = (
@@ -21,6 +22,20 @@ def has_tag(node: Dense | Sparse, name: str) -> bool:
     """Whether the rule of a plastic connection reads or changes the tag "t" or "d"."""
     rule = node.rule
     return rule is not None and (bool(rule.terms(f"d{name}")) or name in rule.used())
+
+
+def rounding_fits_lava(graph: LoihiGraph, chip: ChipProfile) -> Iterator[Finding]:
+    """Lava draws one random number for all weights of a connection."""
+    rounding = rounding_of(graph.metadata)
+    if rounding != PER_CONNECTION:
+        for name in graph.plastic:
+            yield Finding(
+                name,
+                f"weights rounded by one random number of each {rounding}",
+                f"one of each {PER_CONNECTION}",
+                f"Set graph.with_metadata(rounding='{PER_CONNECTION}'), or learn in "
+                f"biril_nm.hardware_sim.",
+            )
 
 
 def sparse_learning_fits_lava(graph: LoihiGraph, chip: ChipProfile) -> Iterator[Finding]:

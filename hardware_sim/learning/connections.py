@@ -20,6 +20,7 @@ from biril_nm.hardware_sim.engine.layout import node_order
 from biril_nm.hardware_sim.kernels.learning.plan import CHANGE_W, PLAN, Rules, Store
 from biril_nm.hardware_sim.learning.rule_tables import DEPENDENCY, RuleTables, compile_rule
 from biril_nm.hw_graph import Dense, LoihiGraph, Sparse
+from biril_nm.hw_graph.metadata import PER_SYNAPSE, rounding_of
 from biril_nm.learning.rule import POST_TRACES, PRE_TRACES, TRACES, LearningRule
 from biril_nm.loihi import TRACE_MAX, SignMode
 from biril_nm.loihi.fixed_point import truncate_weights, weight_limits
@@ -141,7 +142,8 @@ def make_plastic(graph: LoihiGraph, name: str, arena: Arena, term_0: int) -> Pla
         places = np.arange(weights.size).reshape(weights.shape)[orders[1]][:, orders[0]].T.ravel()
         plan["block_size"] = len(orders[1])
     plan["n_synapses"] = places.size
-    _place_switches(plan, node, rule, tables, weights)
+    per_synapse = rounding_of(graph.metadata) == PER_SYNAPSE
+    _place_switches(plan, node, rule, tables, weights, per_synapse)
     _place_short_cuts(plan, tables, term_0)
     _place_state(plan, rule, tables, arena, term_0)
     plan["weights"] = arena.put_synapses(weights.ravel()[places])
@@ -261,6 +263,7 @@ def _place_switches(
     rule: LearningRule,
     tables: RuleTables,
     weights: NDArray[np.int64],
+    per_synapse: bool,
 ) -> None:
     terms, used = tables.terms, rule.used()
     plan["t_epoch"], plan["decimation"], plan["is_3f"] = (
@@ -277,6 +280,7 @@ def _place_switches(
     plan["weight_low"], plan["weight_high"] = weight_limits(node.sign_mode)
     plan["is_excitatory"] = node.sign_mode is SignMode.EXCITATORY
     plan["is_inhibitory"] = node.sign_mode is SignMode.INHIBITORY
+    plan["per_synapse"] = per_synapse
     plan["touch_all"] = lie_outside(plan, rule, weights)
 
 
@@ -292,7 +296,8 @@ def _place_short_cuts(plan: np.void, tables: RuleTables, term_0: int) -> None:
     by = {name: np.flatnonzero(terms["dependency"] == d) for name, d in DEPENDENCY.items()}
     plain = (terms["variable"] == CHANGE_W) & (terms["syn_0"] == terms["syn_1"])
     of_source = plain & (terms["post_0"] == terms["post_1"])
-    plan["is_additive"] = bool(of_source[by["y0"]].all())
+    shared = not plan["per_synapse"]  # shifts of whole rows are rounded by one number
+    plan["is_additive"] = shared and bool(of_source[by["y0"]].all())
     few = len(by["x0"]) == 1 and len(by["y0"]) <= 1 and not len(by["u"])
     plan["is_pair"] = few and bool(plain.all()) and bool(plan["is_additive"])
     plan["is_delta"] = len(terms) == 2 == len(by["u"]) and bool(plain.all())

@@ -99,7 +99,9 @@ class Group:
         self._plans = np.array([each.plan for each in self.plastic], dtype=PLAN)
         self._rules = stack_tables(self.plastic)
         self._limits = tuple(arena.limits)
-        self._streams = [RandomStreams(each.rule) for each in self.plastic]
+        self._streams = [
+            RandomStreams(each.rule, bool(each.plan["per_synapse"])) for each in self.plastic
+        ]
         self.state = GroupState(
             u=np.zeros(self._n, np.int32),
             v=np.zeros(self._n, np.int32),

@@ -36,7 +36,7 @@ def lists(node, values):
     return full
 
 
-def reference(node):
+def reference(node, per_synapse=False):
     own = node.weight.data if isinstance(node, Sparse) else node.weight
     return Connection(
         node.rule,
@@ -46,6 +46,7 @@ def reference(node):
         lists(node, node.tag_t),
         lists(node, node.tag_d),
         sparse=isinstance(node, Sparse),
+        own=per_synapse,
     )
 
 
@@ -55,7 +56,8 @@ def check_against_reference(graph, spikes):
     n_rows = len(next(iter(run.chip_time().values())).s)
     compared = changed = 0
     for name, node in graph.plastic.items():
-        expected, found = reference(node), run.connections[name]
+        per_synapse = graph.metadata.get("rounding") == "synapse"
+        expected, found = reference(node, per_synapse), run.connections[name]
         source, target = graph.ends[name]
         pre = chip_rows(graph, spikes, run, source, n_rows)
         post = chip_rows(graph, spikes, run, target, n_rows)

@@ -49,7 +49,7 @@ def int32(x):
 class Connection:
     """State of one connection: lists w, t, d of [post][pre] (None: no synapse) and traces by name."""
 
-    def __init__(self, rule, weights, mode, bits, tags=None, delays=None, sparse=False):
+    def __init__(self, rule, weights, mode, bits, tags=None, delays=None, sparse=False, own=False):
         step = 2 ** (8 - bits + (1 if mode == "mixed" else 0))
         sign = -1 if mode == "inhibitory" else 1
         self.mode = mode
@@ -82,7 +82,11 @@ class Connection:
             "x": (np.random.default_rng(seed), np.random.default_rng(seed + 1)),
             "y": (np.random.default_rng(seed + 2), np.random.default_rng(seed + 3)),
         }
-        self.rounding = np.random.default_rng(2)
+        self.own = own  # whether each synapse is rounded by a number of its own
+        self.rounding = np.random.Generator(np.random.PCG64DXSM(seed)) if own else None
+        self.rounding = self.rounding or np.random.default_rng(2)
+        places = [(i, j) for j in range(pre) for i in range(post) if weights[i][j] is not None]
+        self.place = {place: n for n, place in enumerate(places)}
         self.rounding.random(1)
         self.now = 0
         self.draw()
@@ -141,8 +145,17 @@ class Connection:
             for i, row in enumerate(getattr(self, z)):
                 for j, value in enumerate(row):
                     if products and value is not None and (z != "w" or self.alive[i][j]):
-                        row[j] = self.synapse(z, products, old, history, i, j, random)
+                        number = self.number(random, z, i, j) if self.own else random
+                        row[j] = self.synapse(z, products, old, history, i, j, number)
         self.spike = {side: [0] * len(times) for side, times in self.spike.items()}
+
+    def number(self, random, z, i, j):
+        """Random number of one synapse: MurmurHash3's finalizer of a counter, 7 bits of it."""
+        x = int(random * 2**31) + "wtd".index(z) + 0x9E3779B1 * self.place[i, j]
+        for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35), (16, 1)):
+            x %= 2**32
+            x = (x ^ (x >> shift)) * factor
+        return (127 - (x % 2**32 >> 25)) / 128
 
     def synapse(self, z, products, old, history, i, j, random):
         acc = old[z][i][j] << 7

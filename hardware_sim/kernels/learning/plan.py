@@ -88,6 +88,7 @@ PLAN = np.dtype(
             "weight_high",
             "is_excitatory",
             "is_inhibitory",
+            "per_synapse",  # whether each synapse is rounded by a number of its own
             "first_term",  # its terms among those of all connections
             "end_term",
             "touch_all",  # whether the next phase must visit every synapse; the kernel clears it
@@ -217,7 +218,7 @@ class Rules(NamedTuple):
 
 
 class Draws(NamedTuple):
-    """Random numbers of one learning phase."""
+    """Random numbers of one learning phase; those of single synapses are made from ``rounding``."""
 
     x_decay: float
     y_decay: float

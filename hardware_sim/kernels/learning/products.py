@@ -23,7 +23,7 @@ from biril_nm.hardware_sim.kernels.learning.plan import (
 from biril_nm.hardware_sim.kernels.learning.traces import clip, pre_part
 from biril_nm.loihi import LEARN_ACC_MAX, LEARN_ACC_MIN, LEARN_ACC_SHIFT, TAG_MAX, TAG_T_MIN
 
-__all__ = ["PLACES_ROW", "fill_column", "fill_row", "scratch_row", "update"]
+__all__ = ["PLACES_ROW", "fill_column", "fill_row", "first_number", "rounding_up", "scratch_row", "update"]
 
 UNIT = np.int32(1 << LEARN_ACC_SHIFT)
 ACC_SHIFT = np.int32(LEARN_ACC_SHIFT)
@@ -31,12 +31,29 @@ LOW = np.int32(LEARN_ACC_MIN)
 HIGH = np.int32(LEARN_ACC_MAX)
 # Scratch rows after those of the terms.
 ACC_ROW, ONE_ROW, PLACES_ROW, TIMES_ROW = 3, 4, 5, 6
+# Numbers of single synapses: a counter through the finalizer of MurmurHash3 (A. Appleby, public domain).
+STRIDE, FIRST, SECOND = np.uint32(0x9E3779B1), np.uint32(0x85EBCA6B), np.uint32(0xC2B2AE35)
 
 
 @part
 def scratch_row(plan: Any, row: Any) -> Any:
     """Where a row of the scratch block begins: terms, w, t, d, accumulator, one product, places, times."""
     return plan.block + row * plan.block_size
+
+
+@part
+def first_number(draw: Any, place: Any) -> Any:
+    """Where the counter stands for the synapse at ``place``."""
+    return np.uint32(np.uint32(draw) + np.uint32(np.uint32(place) * STRIDE))
+
+
+@part
+def rounding_up(first: Any, i: Any) -> Any:
+    """What is added before the shift, 0 to 127, for synapse i from the first on."""
+    x = np.uint32(first + np.uint32(np.uint32(i) * STRIDE))
+    x = np.uint32(np.uint32(x ^ (x >> np.uint32(16))) * FIRST)
+    x = np.uint32(np.uint32(x ^ (x >> np.uint32(13))) * SECOND)
+    return np.int32(np.uint32(x ^ (x >> np.uint32(16))) >> np.uint32(32 - LEARN_ACC_SHIFT))
 
 
 @inlined
@@ -165,9 +182,15 @@ def _change(
     _accumulate(plan, store, rules, n, variable)
     new = ints[scratch_row(plan, plan.end_term - plan.first_term + ACC_ROW) :]
     _keep_sign(plan, new, n, variable)
-    up = np.int32(UNIT - 1 - rounding)
-    for q in range(n):
-        new[q] = clip(np.int32(np.int32(new[q] + up) >> ACC_SHIFT), low, high)
+    if plan.per_synapse:
+        start = first_number(rounding + variable, base)
+        for q in range(n):
+            up = rounding_up(start, places[q] if places.size else q)
+            new[q] = clip(np.int32(np.int32(new[q] + up) >> ACC_SHIFT), low, high)
+    else:
+        up = np.int32(UNIT - 1 - rounding)
+        for q in range(n):
+            new[q] = clip(np.int32(np.int32(new[q] + up) >> ACC_SHIFT), low, high)
     first = _first_value(plan, variable) + base
     if variable == CHANGE_W and plan.is_sparse:
         for q in range(n):

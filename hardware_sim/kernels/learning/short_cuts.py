@@ -13,6 +13,7 @@ import numpy as np
 
 from biril_nm.hardware_sim.kernels.jit import part
 from biril_nm.hardware_sim.kernels.learning.plan import ON_Y0
+from biril_nm.hardware_sim.kernels.learning.products import first_number, rounding_up
 from biril_nm.hardware_sim.kernels.learning.traces import clip, factor_value, pre_part
 from biril_nm.loihi import LEARN_ACC_MAX, LEARN_ACC_MIN, LEARN_ACC_SHIFT, TRACE_MAX
 
@@ -229,7 +230,11 @@ def delta_rows(plan: Any, store: Any, rules: Any, rounding: Any) -> None:
         _shift_and_clip(one, on_one, x, terms[k])
         _shift_and_clip(two, on_two, y, terms[k + 1])
         row = synapses[plan.weights + j * n_post : plan.weights + (j + 1) * n_post]
-        _two_shifts(row, on_one, on_two, alow, ahigh, up, wlow, whigh)
+        if plan.per_synapse:
+            start = first_number(rounding, j * n_post)
+            _two_rounded(row, on_one, on_two, alow, ahigh, start, wlow, whigh)
+        else:
+            _two_shifts(row, on_one, on_two, alow, ahigh, up, wlow, whigh)
 
 
 @part
@@ -266,4 +271,18 @@ def _two_shifts(
         x = clip(np.int32(x + one[i]), LOW, HIGH)
         x = clip(np.int32(x + two[i]), LOW, HIGH)
         x = clip(x, alow, ahigh)
+        row[i] = np.int16(clip(np.int32(np.int32(x + up) >> ACC_SHIFT), wlow, whigh))
+
+
+@part
+def _two_rounded(
+    row: Any, one: Any, two: Any, alow: Any, ahigh: Any, start: Any, wlow: Any, whigh: Any
+) -> None:
+    """The same, each synapse rounded by a number of its own."""
+    for i in range(row.size):
+        x = np.int32(np.int32(row[i]) << ACC_SHIFT)
+        x = clip(np.int32(x + one[i]), LOW, HIGH)
+        x = clip(np.int32(x + two[i]), LOW, HIGH)
+        x = clip(x, alow, ahigh)
+        up = rounding_up(start, i)
         row[i] = np.int16(clip(np.int32(np.int32(x + up) >> ACC_SHIFT), wlow, whigh))

@@ -79,6 +79,6 @@ DELAYED_MATCH = OnlineTask(
     methods={
         BPTT: Method(lr=LR),
         D_RTRL: Method(lr=LR),
-        ES_D_RTRL: Method(lr=LR, factor=0.9, every=20, decay=0.9, readout=D_RTRL, cut=True),
+        ES_D_RTRL: Method(lr=LR, factor=0.9, every=8, decay=0.9, readout=D_RTRL, cut=True),
     },
 )
