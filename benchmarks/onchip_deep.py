@@ -1,6 +1,6 @@
 """Deep learning on the chip's integers: accuracy of 784-300-10 on MNIST, controls, speed, a changed world.
 
-    python benchmarks/onchip_deep.py accuracy [--passes 2] [--hidden 300] [--method dfa] [--rounding connection]
+    python benchmarks/onchip_deep.py accuracy [--passes 2] [--hidden 300] [--method dfa] [--rounding synapse]
     python benchmarks/onchip_deep.py speed [--samples 2000] [--lava-samples 3]
     python benchmarks/onchip_deep.py continual [--per-class 10] --state out/chip/state.npz
 

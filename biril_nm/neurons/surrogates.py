@@ -16,14 +16,16 @@ from typing import Any, cast
 
 import torch
 from snntorch import surrogate as snn_surrogate
-from torch import Tensor
+from torch import Tensor, nn
 
 from biril_nm.arguments import checked, unknown_name
 from biril_nm.errors import ConfigError
 
 __all__ = [
+    "ATAN_ALPHA",
     "SIGMOID_ALPHA",
     "SURROGATES",
+    "LearnedAtan",
     "QGateSurrogate",
     "RectangleSurrogate",
     "SigmoidSurrogate",
@@ -34,6 +36,7 @@ __all__ = [
 ]
 
 SIGMOID_ALPHA = 4.0  # published BIRIL code; the peak of psi is then 1
+ATAN_ALPHA = 2.0  # AtanGrad of BrainCog; the peak of psi is then 1
 QGATE_ALPHA = 2.0  # QGateGrad of BrainCog; the peak of psi is alpha, its foot is 1 / alpha wide
 RECTANGLE_ALPHA = 1.0  # BRP-SNN: the peak of psi is alpha, its foot 1 / alpha wide
 MAX_ALPHA = 1e3
@@ -112,6 +115,38 @@ class RectangleSurrogate(_Sloped):
         return self.alpha * (2 * self.alpha * x.abs() < 1).to(x.dtype)
 
 
+class _AtanSpike(torch.autograd.Function):
+    """Step function forward; backward the derivatives of ``1/2 + atan(pi/2 alpha x) / pi`` by both."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, alpha: Tensor) -> Tensor:
+        ctx.save_for_backward(x, alpha)
+        return (x > 0).to(x.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
+        x, alpha = ctx.saved_tensors
+        half = grad / (2 * (1 + (torch.pi / 2 * alpha * x) ** 2))
+        return alpha * half, (x * half).sum()
+
+
+class LearnedAtan(nn.Module):
+    """``psi(x) = alpha / (2 (1 + (pi/2 alpha x)^2))`` with a learned alpha, one number of the layer.
+
+    BrainCog's AtanGrad as its PLIF class has it by default. Alpha gets the derivative of the function whose
+    slope psi is, ``1/2 + atan(pi/2 alpha x) / pi``. Neurons with it are called step by step.
+    """
+
+    def __init__(self, alpha: float = ATAN_ALPHA) -> None:
+        super().__init__()
+        self.alpha = nn.Parameter(torch.tensor(float(alpha)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Spikes where x is above 0."""
+        spikes: Tensor = _AtanSpike.apply(x, self.alpha)  # type: ignore[no-untyped-call]
+        return spikes
+
+
 SURROGATES: dict[str, Callable[..., Surrogate]] = {  # [alpha] -> spike function
     "sigmoid": SigmoidSurrogate,
     "fast_sigmoid": snn_surrogate.fast_sigmoid,
@@ -120,6 +155,7 @@ SURROGATES: dict[str, Callable[..., Surrogate]] = {  # [alpha] -> spike function
     "straight_through": snn_surrogate.straight_through_estimator,
     "qgate": QGateSurrogate,
     "rectangle": RectangleSurrogate,
+    "learned_atan": LearnedAtan,
 }
 
 

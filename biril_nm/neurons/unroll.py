@@ -24,7 +24,7 @@ from torch import Tensor
 from biril_nm.neurons import kernels
 from biril_nm.neurons.plif import AveragingLeaky
 from biril_nm.neurons.recurrence import Reset, backward_steps, forward_steps
-from biril_nm.neurons.surrogates import Surrogate, formula, slope, slope_function
+from biril_nm.neurons.surrogates import LearnedAtan, Surrogate, formula, slope, slope_function
 
 __all__ = ["ENGINES", "LEAKY", "can_pool", "can_unroll", "current_engine", "engine", "unroll"]
 
@@ -60,6 +60,7 @@ def can_unroll(neuron: Any) -> bool:
         and not (neuron.state_quant or neuron.inhibition)
         and float(neuron.graded_spikes_factor) == 1.0
         and not neuron.graded_spikes_factor.requires_grad
+        and not isinstance(neuron.spike_grad, LearnedAtan)
         and bool((neuron.threshold.detach() >= 0).all())
     )
 

@@ -23,7 +23,15 @@ from biril_nm.hardware_sim.kernels.learning.plan import (
 from biril_nm.hardware_sim.kernels.learning.traces import clip, pre_part
 from biril_nm.loihi import LEARN_ACC_MAX, LEARN_ACC_MIN, LEARN_ACC_SHIFT, TAG_MAX, TAG_T_MIN
 
-__all__ = ["PLACES_ROW", "fill_column", "fill_row", "first_number", "rounding_up", "scratch_row", "update"]
+__all__ = [
+    "PLACES_ROW",
+    "fill_column",
+    "fill_row",
+    "first_number",
+    "rounding_up",
+    "scratch_row",
+    "update",
+]
 
 UNIT = np.int32(1 << LEARN_ACC_SHIFT)
 ACC_SHIFT = np.int32(LEARN_ACC_SHIFT)
@@ -169,6 +177,21 @@ def update(
 
 
 @inlined
+def _round(
+    plan: Any, new: Any, n: Any, rounding: Any, start: Any, places: Any, low: Any, high: Any
+) -> None:
+    """Values of n accumulators, rounded by one number or each by its own."""
+    if plan.per_synapse:
+        for q in range(n):
+            up = rounding_up(start, places[q] if places.size else q)
+            new[q] = clip(np.int32(np.int32(new[q] + up) >> ACC_SHIFT), low, high)
+    else:
+        up = np.int32(UNIT - 1 - rounding)
+        for q in range(n):
+            new[q] = clip(np.int32(np.int32(new[q] + up) >> ACC_SHIFT), low, high)
+
+
+@inlined
 def _change(
     plan: Any, store: Any, rules: Any, n: Any, variable: Any, rounding: Any, base: Any, places: Any
 ) -> None:
@@ -182,15 +205,8 @@ def _change(
     _accumulate(plan, store, rules, n, variable)
     new = ints[scratch_row(plan, plan.end_term - plan.first_term + ACC_ROW) :]
     _keep_sign(plan, new, n, variable)
-    if plan.per_synapse:
-        start = first_number(rounding + variable, base)
-        for q in range(n):
-            up = rounding_up(start, places[q] if places.size else q)
-            new[q] = clip(np.int32(np.int32(new[q] + up) >> ACC_SHIFT), low, high)
-    else:
-        up = np.int32(UNIT - 1 - rounding)
-        for q in range(n):
-            new[q] = clip(np.int32(np.int32(new[q] + up) >> ACC_SHIFT), low, high)
+    start = first_number(rounding + variable, base)
+    _round(plan, new, n, rounding, start, places, low, high)
     first = _first_value(plan, variable) + base
     if variable == CHANGE_W and plan.is_sparse:
         for q in range(n):
