@@ -16,21 +16,14 @@ from biril_nm.models.spiking_net import SpikingNet
 from biril_nm.training.losses import LOSSES
 from biril_nm.training.online.learner import online_gradients
 from biril_nm.training.online.net import OnlineNet
-from biril_nm.training.online.rules import D_RTRL, ES_D_RTRL, OnlineRule
+from biril_nm.training.online.rules import D_RTRL, DECAY, ES_D_RTRL, OnlineRule
 from biril_nm.training.online.snntorch_nets import as_online
 from biril_nm.training.phase import Batch, Metrics, PhaseState, optimizer_step
 
 if TYPE_CHECKING:
     from biril_nm.training.config import TrainConfig
 
-DECAY = 0.9  # of ES-D-RTRL
-
 __all__ = ["check_online", "d_rtrl", "es_d_rtrl"]
-
-RULES = {
-    D_RTRL: OnlineRule(D_RTRL),
-    ES_D_RTRL: OnlineRule(ES_D_RTRL, decay=DECAY, kinds={-1: D_RTRL}),
-}
 
 
 def check_online(net: SpikingNet, settings: TrainConfig) -> None:
@@ -52,14 +45,16 @@ def d_rtrl(
     net: SpikingNet, batch: Batch, optimizer: torch.optim.Optimizer, state: PhaseState
 ) -> Metrics:
     """Phase d-rtrl."""
-    return _online(net, batch, optimizer, state, RULES[D_RTRL])
+    return _online(net, batch, optimizer, state, OnlineRule(D_RTRL))
 
 
 def es_d_rtrl(
     net: SpikingNet, batch: Batch, optimizer: torch.optim.Optimizer, state: PhaseState
 ) -> Metrics:
-    """Phase es-d-rtrl, with a decay of 0.9; the readout learns by D-RTRL."""
-    return _online(net, batch, optimizer, state, RULES[ES_D_RTRL])
+    """Phase es-d-rtrl, with the network's decay, 0.9 unless it says another; the readout by D-RTRL."""
+    decay = net.decay if isinstance(net, OnlineNet) else DECAY
+    rule = OnlineRule(ES_D_RTRL, decay=decay, kinds={-1: D_RTRL})
+    return _online(net, batch, optimizer, state, rule)
 
 
 def _online(

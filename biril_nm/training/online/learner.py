@@ -51,13 +51,15 @@ class OnlineLearner:
         """Run a block of steps and add the gradient of their losses to the parameters' ``grad``.
 
         Args:
-            x: ``(steps, batch, sources)``.
+            x: ``(steps, batch, *shape)``.
             loss: ``(output of a step, its index) ->`` the loss of the step, or None where it has none.
 
         Returns:
             The outputs ``(steps, batch, n_classes)`` and the sum of the losses.
         """
-        runs, outputs = [], x
+        with torch.set_grad_enabled(self.net.features is not None):
+            seen = self.net.seen(x)
+        runs, outputs = [], seen.detach()
         for i, layer in enumerate(self.net.stack):
             runs.append(layer.run(outputs, self.carried[i]))
             outputs = layer.neuron.send(runs[i].after, layer.values())
@@ -65,6 +67,8 @@ class OnlineLearner:
         error, total = self._error(outputs, loss)
         for index in range(len(runs) - 1, -1, -1):
             error = self._learn(index, runs[index], error)
+        if self.net.features is not None and error is not None:
+            seen.backward(error)  # type: ignore[no-untyped-call]
         self.t += len(x)
         return outputs, total
 
@@ -92,12 +96,36 @@ class OnlineLearner:
             sent = layer.neuron.send(leaves, values)
         if error is not None:
             signals = torch.autograd.grad(sent, leaves, error, retain_graph=True, allow_unused=True)
-        below = _below(layer, d, signals) if index and error is not None else None
+            self._learn_sending(layer, sent, error)
+        asked = error is not None and (index > 0 or self.net.features is not None)
+        below = _below(layer, d, signals) if asked else None
         passed = (d.states, _columns(d.inputs), _columns(d.values), signals)
         if self.kappa is not None and layer is not self.net.stack[-1]:
             passed = with_filter(passed, slopes(sent, leaves), error, self.kappa)
         traces.take(Passed(*passed, run.sources, self.t))
         return below
+
+    def _learn_sending(self, layer: OnlineLayer, sent: Tensor, error: Tensor) -> None:
+        """Add the gradient of parameters that what is sent depends on by itself, such as a threshold.
+
+        Raises:
+            ConfigError: there are such, and the readout's memory would have to follow them (kappa).
+        """
+        own = {name: layer.parameters_by_name()[name] for name in layer.learned}
+        if not own:
+            return
+        found = torch.autograd.grad(
+            sent, tuple(own.values()), error, retain_graph=True, allow_unused=True
+        )
+        for (name, parameter), gradient in zip(own.items(), found):
+            if gradient is None:
+                continue
+            if self.kappa is not None:
+                raise ConfigError(
+                    f"what {layer.neuron.name} neurons send depends on {name}, which learns; expected for "
+                    f"kappa neurons that send their state alone. Leave kappa out"
+                )
+            parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
 
     def tensors(self) -> list[Tensor]:
         """All that is kept from one block to the next."""
@@ -155,8 +183,7 @@ def online_gradients(
     outputs, total = [], 0.0
     size = 1 if rule.max_norm else block
     for start in range(0, len(x), size):
-        part = x[start : start + size].flatten(2)
-        out, value = learner.take(part, loss)
+        out, value = learner.take(x[start : start + size], loss)
         outputs.append(out)
         total += value
     return torch.cat(outputs), total

@@ -1,4 +1,7 @@
-"""OnlineNet: layers of online neurons over time, with a readout; by backpropagation too."""
+"""OnlineNet: layers of online neurons over time, with a readout; by backpropagation too.
+
+Modules without memory may stand before the layers, such as convolutions of the frames of a camera.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from biril_nm.errors import ConfigError
 from biril_nm.models.links import Link
 from biril_nm.models.spiking_net import NetOutput, SpikingNet
 from biril_nm.training.online.layer import Carried, OnlineLayer
+from biril_nm.training.online.rules import DECAY, rank_of
 
 __all__ = ["OnlineNet"]
 
@@ -26,12 +30,25 @@ class OnlineNet(SpikingNet):
         layers: the layers, from the input to the readout.
         coding: how values become the input.
         first_step: where the window of the decision begins; negative: counted from the end.
+        features: ``(samples, *shape) -> (samples, n)``, applied to each step on its own. In the online rules
+            its parameters get the gradient of their own step alone: a trace of what they did before would
+            have the size of its outputs times its parameters.
+        decay: alpha of phase ``es-d-rtrl``.
+
+    Raises:
+        ConfigError: no hidden layer, features that keep something from one call to the next, or a decay
+            outside of 0 to 1.
     """
 
     engines = False
 
     def __init__(
-        self, layers: Sequence[OnlineLayer], coding: Coding | None = None, first_step: int = 0
+        self,
+        layers: Sequence[OnlineLayer],
+        coding: Coding | None = None,
+        first_step: int = 0,
+        features: nn.Module | None = None,
+        decay: float = DECAY,
     ) -> None:
         super().__init__()
         if len(layers) < 2:
@@ -43,7 +60,22 @@ class OnlineNet(SpikingNet):
         self.coding = coding or Coding("spikes", 1)
         self.n_classes: int | None = layers[-1].size
         self.layers = nn.ModuleList(layers)
-        self.first_step = first_step
+        self.first_step, self.decay = first_step, decay
+        rank_of(decay)  # refuses what is not between 0 and 1
+        held = [name for name, _ in features.named_buffers()] if features is not None else []
+        if held:
+            raise ConfigError(
+                f"the features hold {', '.join(held[:4])}, which change from call to call; expected modules "
+                f"without buffers, so without BatchNorm. Use GroupNorm, say"
+            )
+        self.features = features
+
+    def seen(self, x: Tensor) -> Tensor:
+        """What the first layer receives: the steps through the features, ``(n_steps, batch, n)``."""
+        if self.features is None:
+            return x.flatten(2)
+        found: Tensor = self.features(x.flatten(0, 1))
+        return found.unflatten(0, x.shape[:2])
 
     @property
     def stack(self) -> list[OnlineLayer]:
@@ -97,7 +129,7 @@ class OnlineNet(SpikingNet):
         first = self.first_scored(len(x))
         names = {"input", *self.neurons} if record is True else set(record or ())
         recorded = {"input": x} if "input" in names else {}
-        sent = x.flatten(2)
+        sent = self.seen(x)
         for (name, layer), carried in zip(self.neurons.items(), self.rest(x.shape[1])):
             run, values = layer.run(sent, carried), layer.values()
             sent = layer.neuron.send(run.after, values)

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from biril_nm.arguments import unknown_name
 from biril_nm.errors import ConfigError, bullet_list
 
-__all__ = ["D_RTRL", "ES_D_RTRL", "HYBRID", "OnlineRule", "decay_of", "rank_of"]
+__all__ = ["DECAY", "D_RTRL", "ES_D_RTRL", "HYBRID", "OnlineRule", "decay_of", "rank_of"]
 
 D_RTRL, ES_D_RTRL, HYBRID = "d-rtrl", "es-d-rtrl", "hybrid"
 KINDS = (D_RTRL, ES_D_RTRL, HYBRID)

@@ -41,6 +41,11 @@ def online_to_nir(net: OnlineNet, dt_s: float = 1e-3) -> nir.NIRGraph:
     Raises:
         UnsupportedNodeError: neurons or synapses that are not on the chip.
     """
+    if net.features is not None:
+        raise UnsupportedNodeError(
+            f"'{net.name}' has features before its layers, which give real numbers; expected layers alone. "
+            f"Run the features on the host, and export a network of the layers"
+        )
     first = net.stack[0].links()[0][1].weight
     nodes: dict[str, Any] = {"input": nir.Input({"input": np.array([first.shape[1]])})}
     edges, before = [], "input"

@@ -2,6 +2,7 @@
 
 boxcar      s = 1 if x > 0 else 0,  psi = 1 where |x| <= .5
 triangle    s the same,             psi = .3 max(0, 1 - |x|)
+narrow      s the same,             psi = .7 max(0, 1 - 1.7 |x|)
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["boxcar", "triangle"]
+__all__ = ["boxcar", "narrow", "triangle"]
 
 TRIANGLE_HEIGHT = 0.3
+NARROW_HEIGHT, NARROWING = 0.7, 1.7
 
 
 class _Above(torch.autograd.Function):
@@ -39,6 +41,14 @@ class _Triangle(_Above):
         return grad * slope
 
 
+class _Narrow(_Above):
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        slope: Tensor = NARROW_HEIGHT * (1.0 - NARROWING * x.abs()).clamp_min(0.0)
+        return grad * slope
+
+
 def _spikes(function: type[torch.autograd.Function], x: Tensor) -> Tensor:
     if not torch.is_grad_enabled():  # the same values, sooner
         return (x > 0).to(x.dtype)
@@ -54,3 +64,8 @@ def boxcar(x: Tensor) -> Tensor:
 def triangle(x: Tensor) -> Tensor:
     """Spikes where x is above 0; derivative ``.3 max(0, 1 - |x|)``."""
     return _spikes(_Triangle, x)
+
+
+def narrow(x: Tensor) -> Tensor:
+    """Spikes where x is above 0; derivative ``.7 max(0, 1 - 1.7 |x|)``."""
+    return _spikes(_Narrow, x)
