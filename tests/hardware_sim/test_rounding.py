@@ -15,7 +15,7 @@ from biril_nm.hardware_sim import Simulator, simulate
 from biril_nm.hw_graph import Dense, Input, LoihiGraph, Neurons, Sparse
 from biril_nm.learning.rule import LearningRule, Term
 from biril_nm.parity import check_parity
-from tests.hardware_sim.test_learning_sim import check_against_reference
+from tests.support.learning_checks import check_against_reference
 from tests.support.random_learning import random_input, random_network
 
 # Each step adds a quarter of a weight unit to every synapse.

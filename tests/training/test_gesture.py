@@ -18,7 +18,7 @@ from biril_nm.training.online.net import OnlineNet
 from biril_nm.training.online.neurons import EGRU, LEAKY_READOUT, LIF, LINEAR_READOUT
 from biril_nm.training.online.rules import OnlineRule
 from biril_nm.training.online.to_nir import online_to_nir
-from tests.training.test_online_rules import cosine, error, exact, online
+from tests.support.online_gradients import cosine, error, exact, online
 
 SMALL = GestureConfig((4, 6), (3, 3), 1, (0,), features=16, dropout=0.0, hidden=24, decay=0.5)
 SHAPE, STEPS = (2, 8, 8), 7

@@ -21,6 +21,7 @@ from biril_nm.training.online.neurons import NEURONS
 from biril_nm.training.online.neurons.neuron import OnlineNeuron
 from biril_nm.training.online.rules import OnlineRule, decay_of, rank_of
 from biril_nm.training.online.snntorch_nets import as_online
+from tests.support.online_gradients import cosine, error, exact, online, step_loss
 
 BATCH, N_STEPS, N_IN, N_HIDDEN, N_OUT = 16, 100, 40, 64, 10
 KINDS = {
@@ -30,7 +31,6 @@ KINDS = {
     "RadLIF": ("adlif", True),
 }
 GAIN = 8.0
-Grads = dict[str, Tensor]
 
 
 def network(kind: str, readout: str = "linear_readout", loop: bool = False) -> OnlineNet:
@@ -65,36 +65,6 @@ def leaky_chain(recurrent: bool = False, reset: str = "zero", delay: bool = Fals
         chain[0].weight.mul_(3)
         chain[2].weight.mul_(3)
     return chain
-
-
-def step_loss(labels: Tensor) -> Callable[[Tensor, int], Tensor]:
-    return lambda output, t: functional.cross_entropy(output, labels)
-
-
-def exact(net: OnlineNet, batch: tuple[Tensor, Tensor]) -> Grads:
-    x, labels = batch
-    net.zero_grad(set_to_none=True)
-    torch.stack([step_loss(labels)(out, 0) for out in net(x).spikes]).sum().backward()
-    return {name: p.grad.clone() for name, p in net.named_parameters() if p.grad is not None}
-
-
-def online(
-    net: OnlineNet, batch: tuple[Tensor, Tensor], rule: OnlineRule, block: int = 20
-) -> Grads:
-    x, labels = batch
-    net.zero_grad(set_to_none=True)
-    online_gradients(net, x, rule, step_loss(labels), block)
-    return {name: p.grad.clone() for name, p in net.named_parameters() if p.grad is not None}
-
-
-def error(found: Grads, expected: Grads) -> float:
-    """Largest relative error of a parameter's gradient."""
-    assert found.keys() == expected.keys()
-    return max(float((found[k] - g).norm() / g.norm()) for k, g in expected.items())
-
-
-def cosine(found: Grads, expected: Grads, name: str = "layers.0.projections.W.weight") -> float:
-    return float(functional.cosine_similarity(found[name].flatten(), expected[name].flatten(), 0))
 
 
 @pytest.mark.parametrize("kind", KINDS)
