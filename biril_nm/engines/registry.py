@@ -106,20 +106,20 @@ class Engine:
             otherwise its predictions and firing rates are compared. An engine that runs the torch network
             gives integers as well if that network does (:meth:`gives_integers`).
         learns: whether it can run networks that learn.
-        rounds_each: whether it can round weights that learn by a random number of each synapse.
         needs_net: whether it runs the torch network instead of the integer graph.
         requires: packages that it needs.
         problem: says why it cannot run here for other reasons; None where it can.
+        rounds_each: whether it can round weights that learn by a random number of each synapse.
     """
 
     name: str
     compute: Run
     integers: bool = True
     learns: bool = False
-    rounds_each: bool = False
     needs_net: bool = False
     requires: tuple[Requirement, ...] = ()
     problem: Callable[[], BirilError | None] | None = None
+    rounds_each: bool = False
 
     def gives_integers(self, network: Network) -> bool:
         """Whether what it records of a network are the chip's integers."""

@@ -39,7 +39,7 @@ def rounding_of(metadata: Mapping[str, Any]) -> str:
     found = metadata.get("rounding", PER_CONNECTION)
     if not _KINDS["rounding"](found):
         raise ConfigError(
-            bullet_list("the metadata makes no sense:", _wrong("rounding", found, "rounding"))
+            bullet_list("the metadata makes no sense:", [*_wrong("rounding", found, "rounding")])
         )
     return str(found)
 

@@ -75,7 +75,7 @@ class OnlineNet(SpikingNet):
         if self.features is None:
             return x.flatten(2)
         found: Tensor = self.features(x.flatten(0, 1))
-        return found.unflatten(0, x.shape[:2])
+        return found.view(*x.shape[:2], -1)
 
     @property
     def stack(self) -> list[OnlineLayer]:
