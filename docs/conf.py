@@ -24,7 +24,7 @@ version = release = biril_nm.__version__
 
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["site", "build"]
-nitpicky = False
+smartquotes = False  # options keep their two hyphens
 
 html_theme = "furo"
 html_title = f"biril-nm {release}"

@@ -174,9 +174,8 @@ def _constant(module: str, name: str, value: Any) -> Iterator[str]:
     if comment:
         yield from (f"   {comment.rstrip('.')}.", "")
     if len(shown) > MAX_VALUE and is_dataclass(value):
-        yield from (
-            f"   ``{field.name} = {getattr(value, field.name)!r}``\n" for field in fields(value)
-        )
+        texts = (f"``{field.name} = {getattr(value, field.name)!r}``" for field in fields(value))
+        yield from (f"   {', '.join(texts)}.", "")
     if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
         yield from (f"   Keys: {', '.join(f'``{key}``' for key in value)}.", "")
     yield from (f"   Type: ``{type(value).__name__}``.", "")

@@ -69,8 +69,14 @@ def options(callback: Any) -> Iterator[tuple[str, str, str, str]]:
         if isinstance(info, ArgumentInfo):
             shown = f"`{info.metavar or name.upper()}{'...' if several else ''}`"
         else:
-            names = getattr(info, "param_decls", None) or [f"--{name.replace('_', '-')}"]
-            shown = ", ".join(f"`{each}`" for each in names if each.startswith("-"))
+            # typer keeps the first name of an annotated option where defaults of plain ones are.
+            names = [
+                each for each in (info.default, *(info.param_decls or ())) if isinstance(each, str)
+            ]
+            names = [each for each in names if each.startswith("-")] or [
+                f"--{name.replace('_', '-')}"
+            ]
+            shown = ", ".join(f"`{each}`" for each in names)
         kind = f"{kind}, several times" if several and not isinstance(info, ArgumentInfo) else kind
         yield shown, kind, _default(parameter.default), info.help or ""
 

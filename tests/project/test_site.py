@@ -118,7 +118,7 @@ def test_every_setting_has_a_row_that_says_what_it_is(site):
 
 def test_every_page_is_in_the_contents():
     index = (DOCS / "index.md").read_text(encoding="utf-8")
-    listed = set(re.findall(r"^([\w/]+)$", index, re.MULTILINE))
+    listed = set(re.findall(r"^(?:[^`#\n]+ <)?([\w/]+)>?$", index, re.MULTILINE))
     pages = [*PAGES, *(DOCS / "tutorials").glob("*.ipynb")]
     names = {str(path.relative_to(DOCS).with_suffix("")) for path in pages} - {"index"}
     generated = {name for name in listed if name.startswith("reference/")}
