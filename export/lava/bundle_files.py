@@ -29,6 +29,7 @@ SCRIPTS = (
     "lava_parts.py",
     "lava_compartments.py",
     "lava_learning.py",
+    "lava_hardware.py",
 )
 FLOORS = (arguments, loihi, compartments)  # packages that the files of compartment models import
 MODELS = "biril_neurons"  # package of those files in a bundle
@@ -51,6 +52,8 @@ with lava-nc), neither biril-nm nor torch:
   lava_parts.py    neurons that rest between samples, delays, recording
   lava_compartments.py, clearing.py  neurons of other models than Lava's LIF{models}
   lava_learning.py plastic connections and third factors (run_lava.py --learn)
+  lava_hardware.py the same network on Loihi 2 (run_lava.py --hardware, needs Intel's lava-loihi; never
+                   run on silicon by biril-nm)
   network.npz      structure (JSON) and integer weights and registers{sample}
 
 Options: --spikes X.npz  --out TRACE.npz  --samples N  --record s,u,v  --learn

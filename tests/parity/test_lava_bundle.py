@@ -187,7 +187,7 @@ def test_missing_lava_is_told_with_the_way_out(bundle: Path) -> None:
 def test_contents_of_the_folder(bundle: Path) -> None:
     names = {path.name for path in bundle.iterdir()}
     scripts = {"run_lava.py", "lava_files.py", "lava_network.py", "lava_compat.py", "lava_parts.py"}
-    scripts |= {"lava_compartments.py", "lava_learning.py"}
+    scripts |= {"lava_compartments.py", "lava_learning.py", "lava_hardware.py"}
     assert names == {
         *scripts,
         "clearing.py",

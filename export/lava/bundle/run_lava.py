@@ -279,6 +279,9 @@ def run(args: argparse.Namespace) -> None:
     with quiet_lava():
         network = LavaNetwork(description, arrays, n_steps, learn=args.learn)
         period = network.period
+        if args.hardware:
+            on_hardware(network, spikes, args)
+            return
         rows = stream(network, spikes, tuple({"s", "v", *record}), args.stall)
     traces = {
         node["name"]: {
@@ -299,6 +302,27 @@ def run(args: argparse.Namespace) -> None:
         kept.update({name: learned(rows[name], part) for name, part in network.plastic.items()})
         meta = {"engine": "lava", "n_steps": n_steps, "batch": batch, "n_spikes": counts}
         save_trace(args.out, kept, meta, compress=not args.chip_time)
+
+
+def on_hardware(network: Any, spikes: dict[str, Any], args: argparse.Namespace) -> None:
+    """Run on Loihi 2, print the spikes of each output and save them."""
+    from lava_hardware import objections, predictions, run_on_hardware  # type: ignore[import-not-found]
+
+    found = objections(network, args.learn)
+    if found:
+        raise InputError(f"--hardware: {'; '.join(found)}")
+    n_steps, batch = next(iter(spikes.values())).shape[:2]
+    n_rows = chip_rows(network.description, n_steps, batch)
+    given = {name: chip_input(values, network.period, n_rows) for name, values in spikes.items()}
+    rows = run_on_hardware(network, given, n_rows)
+    latency = {node["name"]: node["latency"] for node in network.description["neurons"]}
+    traces = {
+        name: {"s": node_time(array, latency[name], network.period, n_steps, batch)}
+        for name, array in rows.items()
+    }
+    sys.stdout.write(predictions(traces))
+    if args.out is not None:
+        save_trace(args.out, traces, {"engine": "loihi2", "n_steps": n_steps, "batch": batch}, True)
 
 
 def learned(rows: dict[str, Any], part: Any) -> dict[str, Any]:
@@ -345,6 +369,9 @@ def main() -> int:
     parser.add_argument("--samples", type=positive, help="first N samples only")
     parser.add_argument(
         "--record", default="s", help="what --out holds: s,u,v; with --learn also w,t,d,x1,..."
+    )
+    parser.add_argument(
+        "--hardware", action="store_true", help="on Loihi 2, through Intel's lava-loihi"
     )
     parser.add_argument("--learn", action="store_true", help="let plastic connections learn")
     parser.add_argument(
