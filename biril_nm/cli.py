@@ -12,8 +12,10 @@ from typing import Annotated
 
 import typer
 
+import biril_nm
+from biril_nm.commands.card import card_command
 from biril_nm.commands.chip_train import chip_train_command
-from biril_nm.commands.console import SafeFormatter, complain, prepare_streams
+from biril_nm.commands.console import SafeFormatter, complain, prepare_streams, say
 from biril_nm.commands.evaluate import evaluate_command
 from biril_nm.commands.export import export_command
 from biril_nm.commands.info import info_command
@@ -47,8 +49,23 @@ export_app = typer.Typer(name="biril-export", **_SETTINGS)  # type: ignore[arg-t
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks and debug logs.")]
 
 
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        say(f"biril-nm {biril_nm.__version__}")
+        raise typer.Exit
+
+
+Version = Annotated[
+    bool,
+    typer.Option(
+        "--version", callback=_show_version, is_eager=True, help="Show the version and exit."
+    ),
+]
+
+
 @app.callback()
-def _root(debug: Debug = False) -> None:
+def _root(debug: Debug = False, version: Version = False) -> None:
+    del version  # its callback has answered
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(SafeFormatter("%(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=logging.DEBUG if debug else logging.WARNING, handlers=[handler])
@@ -61,6 +78,7 @@ for _name, _command in (
     ("sim", sim_command),
     ("parity", parity_command),
     ("report", report_command),
+    ("card", card_command),
     ("study", study_command),
     ("chip-train", chip_train_command),
     ("info", info_command),

@@ -11,11 +11,11 @@ from biril_nm.arguments import Count, checked
 from biril_nm.errors import ConfigError
 from biril_nm.hardware_sim.engine.blocks import RunClock, run
 from biril_nm.hardware_sim.engine.feeds import Feed, make_feeds
+from biril_nm.hardware_sim.engine.first_run import said_while_compiling
 from biril_nm.hardware_sim.engine.program import Program, compile_graph
 from biril_nm.hardware_sim.engine.recorder import Recorder, run_meta
 from biril_nm.hardware_sim.engine.stream import chip_stream
 from biril_nm.hardware_sim.kernels import loops
-from biril_nm.hardware_sim.kernels.jit import is_loaded
 from biril_nm.hardware_sim.learning.stream import simulate_learning
 from biril_nm.hw_graph import LoihiGraph
 from biril_nm.recording import NodeRecording, Recording, recorded_nodes, split_variables
@@ -81,18 +81,15 @@ def simulate(
             raise ConfigError("a run that learns records to memory only; leave record_to out")
         return simulate_learning(graph, feeds, variables, learning_variables, recorded)
     program = compile_graph(graph)
-    if not (is_loaded(loops.advance) or is_loaded(loops.run)):
-        logger.info(
-            "loading the compiled kernels; the first run on a machine compiles them (seconds)"
-        )
     wanted = dict.fromkeys(recorded, variables)
-    if record_to is None:
-        recorder, meta = _record(program, feeds, wanted, threads)
-        found: Mapping[str, NodeRecording] = recorder.recordings()
-    else:
-        with atomic_directory(record_to, force, folder_with=HEADER) as part:
-            recorder, meta = _record(program, feeds, wanted, threads, part)
-        found = Recording.load(record_to)
+    with said_while_compiling(loops.advance, loops.run):
+        if record_to is None:
+            recorder, meta = _record(program, feeds, wanted, threads)
+            found: Mapping[str, NodeRecording] = recorder.recordings()
+        else:
+            with atomic_directory(record_to, force, folder_with=HEADER) as part:
+                recorder, meta = _record(program, feeds, wanted, threads, part)
+            found = Recording.load(record_to)
 
     def chip() -> Mapping[str, NodeRecording]:
         return _chip_time(graph, program, feeds, wanted)

@@ -83,8 +83,11 @@ def _show_installation(json: bool) -> None:
     say(f"biril-nm {biril_nm.__version__}, Python {platform.python_version()}")
     rows = [(name, found or "not installed") for name, found in versions.items()]
     print_table("", ("package", "version"), rows)
-    say(f"targets of biril export: {', '.join(available_backends())}")
-    rows = [(name, problem or "ready") for name, problem in _engines().items()]
+    say(f"can be written here (biril export --to): {', '.join(available_backends())}")
+    engines = _engines()
+    ready = [name for name, problem in engines.items() if problem is None]
+    say(f"can run here (--against, --backend): {', '.join(ready) or 'nothing'}")
+    rows = [(name, problem or "ready") for name, problem in engines.items()]
     print_table("", ("engine", "state"), rows)
     print_table("supported nodes", ("from", "node", "becomes"), supported_rows())
     if not (installed("torch") and installed("snntorch")):

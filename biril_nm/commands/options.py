@@ -16,13 +16,14 @@ from typing import Annotated, Any, cast, get_args, get_type_hints
 
 import typer
 
+from biril_nm.coding import DECISIONS
 from biril_nm.data.datasets import DATASETS
 from biril_nm.data.sources import DATA_ROOT_VARIABLE
 from biril_nm.engines import available_engines
 from biril_nm.errors import ConfigError
 from biril_nm.export.backends import available_backends
 from biril_nm.export.weight_bits import parse_weight_bits
-from biril_nm.loihi import WEIGHT_BITS
+from biril_nm.loihi import CHIPS, WEIGHT_BITS
 
 __all__ = [
     "MAX_COUNT",
@@ -39,11 +40,31 @@ __all__ = [
     "Seed",
     "To",
     "expand_groups",
+    "one_of",
     "refuse_empty",
 ]
 
 MAX_SEED = (1 << 63) - 1
 MAX_COUNT = (1 << 31) - 1
+
+
+def one_of(values: Iterable[str], text: str, *flags: str, several: bool = False) -> Any:
+    """An option that takes one of some words: its help shows them, and the shell completes them.
+
+    Args:
+        values: the words; what else is given is refused by what reads it.
+        text: of the help.
+        flags: names of the option; by default that of the parameter.
+        several: whether words stand side by side, separated by commas.
+    """
+    known = tuple(values)
+
+    def complete(incomplete: str) -> list[str]:
+        before, comma, last = incomplete.rpartition(",") if several else ("", "", incomplete)
+        return [f"{before}{comma}{word}" for word in known if word.startswith(last)]
+
+    return typer.Option(*flags, help=text, autocompletion=complete)
+
 
 Force = Annotated[bool, typer.Option("--force", help="Replace existing output.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
@@ -55,19 +76,24 @@ DataRoot = Annotated[
 ]
 DataSetName = Annotated[
     str | None,
-    typer.Option(help=f"{', '.join(DATASETS)}; with options as pictures:side=32."),
+    one_of(DATASETS, f"{', '.join(DATASETS)}; with options as pictures:side=32."),
 ]
-To = Annotated[str, typer.Option("--to", help=f"Target: {', '.join(available_backends())}.")]
+To = Annotated[
+    str, one_of(available_backends(), f"Target: {', '.join(available_backends())}.", "--to")
+]
 Against = Annotated[
     str | None,
-    typer.Option(
-        help=f"Engines to compare, separated by commas, of {', '.join(available_engines())}."
+    one_of(
+        available_engines(),
+        f"Engines to compare, separated by commas, of {', '.join(available_engines())}.",
+        several=True,
     ),
 ]
 Backend = Annotated[
     str | None,
-    typer.Option(
-        help=f"Engine: {', '.join(available_engines())}; default: torch for .pt, else sim."
+    one_of(
+        available_engines(),
+        f"Engine: {', '.join(available_engines())}; default: torch for .pt, else sim.",
     ),
 ]
 
@@ -93,9 +119,10 @@ class Lowering:
     ] = None
     reset: Annotated[
         str | None,
-        typer.Option(
-            help="What a spike does to v, if the file does not say: 'zero': v becomes 0; 'subtract': v "
-            "falls by the threshold. 'force-zero': v becomes 0, even if the file says otherwise."
+        one_of(
+            ("zero", "subtract", "force-zero"),
+            "What a spike does to v, if the file does not say: 'zero': v becomes 0; 'subtract': v "
+            "falls by the threshold. 'force-zero': v becomes 0, even if the file says otherwise.",
         ),
     ] = None
     coding: Annotated[
@@ -105,12 +132,13 @@ class Lowering:
             "signed, rate or spikes; direct:25:8 sends an image of 8 bits for 25 steps."
         ),
     ] = None
-    chip: Annotated[str, typer.Option(help="Chip whose limits hold: loihi1 or loihi2.")] = "loihi2"
+    chip: Annotated[str, one_of(CHIPS, "Chip whose limits hold: loihi1 or loihi2.")] = "loihi2"
     if_integration: Annotated[
         str | None,
-        typer.Option(
-            help="How IF neurons whose r is neither 1 nor 1/dt grow per step: 'per_step' by r x, "
-            "'continuous' by dt r x."
+        one_of(
+            ("per_step", "continuous"),
+            "How IF neurons whose r is neither 1 nor 1/dt grow per step: 'per_step' by r x, "
+            "'continuous' by dt r x.",
         ),
     ] = None
     weight_bits: Annotated[
@@ -123,9 +151,10 @@ class Lowering:
     ] = "8"
     decision: Annotated[
         str | None,
-        typer.Option(
-            help="Which class wins: 'count' (most spikes; among equals the membrane), 'score' (spikes "
-            "+ v/vth) or 'membrane'; default: as SRC says."
+        one_of(
+            DECISIONS,
+            "Which class wins: 'count' (most spikes; among equals the membrane), 'score' (spikes "
+            "+ v/vth) or 'membrane'; default: as SRC says.",
         ),
     ] = None
 

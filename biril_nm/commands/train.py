@@ -20,6 +20,7 @@ from biril_nm.commands.parent import (
     parent_of,
     with_parent,
 )
+from biril_nm.commands.print_config import printed
 from biril_nm.commands.unused import refuse_unused
 from biril_nm.errors import BirilError, ConfigError, bullet_list
 from biril_nm.recipes import recipe_names
@@ -109,6 +110,10 @@ def train_command(
     ] = None,
     nodes: Annotated[Number, typer.Option(min=1, max=MAX_COUNT, help="Machines.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")] = False,
+    print_config: Annotated[
+        bool,
+        typer.Option("--print-config", help="Print the settings as a CONFIG.toml, and stop."),
+    ] = False,
     force: Force = False,
     json: Json = False,
 ) -> None:
@@ -140,7 +145,7 @@ def train_command(
     start = parent_of(run, folder if resume else None)
     given = {"--model": model, "--neuron": neuron, "--coding": coding, "--steps": steps}
     run = with_parent(run, start, given)
-    run = _with_net_options(run, neuron, coding, steps, rule)
+    run = printed(_with_net_options(run, neuron, coding, steps, rule), print_config)
     folder = folder or _default_folder(run.dataset, run.model, run.integers)
     chosen = [flag for flag in ("--coding", "--steps") if given[flag] is not None]
     run, data = _with_data(run, load_data(run.dataset, data_root, run.seed, download), chosen)

@@ -30,24 +30,6 @@ CUBA-LIF. The neurons of Loihi 2 are programs: microcode that a core runs for ea
   runs Lava's own fixed-point model of it; lava-nc 0.10.0 has models of it for the CPU alone.
 - **refused**: `lower` and the back ends say so. Lower for another chip, or train with
   `reset_mechanism="zero"`; `reset="force-zero"` accepts the change of meaning.
-
-## On silicon
-
-biril-nm has never run anything on a chip. `python run_lava.py --hardware` in an exported bundle takes
-Lava's run configuration for Loihi 2 (`Loihi2HwCfg`) and the adapters between host and chip of Intel's
-lava-loihi, which members of the Intel Neuromorphic Research Community have; without it, it is refused.
-
-| Process in the bundle | model that Lava chooses |
-| --- | --- |
-| `LIFReset` (native neurons) | that of lava-loihi, if it has one; we could not look |
-| `Dense`, `Sparse`, `Conv` | synapses of the core, by lava-loihi |
-| `RingBuffer` (input, output) | the host, behind `PyToNxAdapter` and `NxToPyAdapter` |
-| all others | none: models for the CPU alone, refused by name |
-
-The chip sends spikes, no membranes: predictions are by count. The order of the calls is tested on the
-CPU, with stand-ins for the adapters.
-
-## Models
 """
 PROGRAMS_HEAD = """\
 

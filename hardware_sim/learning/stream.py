@@ -21,11 +21,11 @@ from biril_nm.errors import ConfigError
 from biril_nm.hardware_sim.engine.blocks import Worker, block_shape
 from biril_nm.hardware_sim.engine.components import Component, execution_order
 from biril_nm.hardware_sim.engine.feeds import Feed
+from biril_nm.hardware_sim.engine.first_run import said_while_compiling
 from biril_nm.hardware_sim.engine.program import Program, compile_graph
 from biril_nm.hardware_sim.engine.recorder import Recorder, run_meta
 from biril_nm.hardware_sim.engine.state import Chunk
 from biril_nm.hardware_sim.engine.stream import ChipStream, Stream, chip_stream
-from biril_nm.hardware_sim.kernels.jit import is_loaded
 from biril_nm.hardware_sim.kernels.learning.plan import GroupProbes
 from biril_nm.hardware_sim.kernels.learning.steps import run_group
 from biril_nm.hardware_sim.learning.connections import dependencies
@@ -65,10 +65,6 @@ def simulate_learning(
         wanted[name] = tuple(dict.fromkeys((*wanted.get(name, ()), "v")))
     recorder = Recorder(program, length, 1, wanted)
     groups = make_groups(graph, program)
-    if not is_loaded(run_group):
-        logger.info(
-            "loading the compiled learning loop; the first run on a machine compiles it (half a minute)"
-        )
     kept = [ConnectionRecorder(group, learning_variables, length) for group in groups]
     counter = SampleCounter(stream, program.compartments)
     steps, _ = block_shape(program, stream.clock, 1)
@@ -76,7 +72,9 @@ def simulate_learning(
         group.names: LearningLoop(group, stream, recorder, each)
         for group, each in zip(groups, kept)
     }
-    Worker(program, stream.feeds, stream.clock, recorder, (steps, 1), loops, counter.watch).run(0)
+    worker = Worker(program, stream.feeds, stream.clock, recorder, (steps, 1), loops, counter.watch)
+    with said_while_compiling(run_group):
+        worker.run(0)
 
     chip = {name: {v: a[0] for v, a in recorder.rows(name).items()} for name in wanted}
     shown = {name: {v: chip[name][v] for v in variables} for name in nodes}

@@ -52,6 +52,7 @@ def test_the_examples_of_the_help_run_one_after_the_other(tmp_path, monkeypatch)
         "sim",
         "parity",
         "report",
+        "card",
         "study",
         "chip-train",
         "info",
@@ -59,7 +60,7 @@ def test_the_examples_of_the_help_run_one_after_the_other(tmp_path, monkeypatch)
     }
     # lava-env would install Lava.
     for name in (
-        "train", "export", "eval", "sim", "parity", "report", "study", "chip-train", "info",
+        "train", "export", "eval", "sim", "parity", "report", "card", "study", "chip-train", "info",
     ):  # fmt: skip
         assert examples(name), name
         assert COMMANDS[name].help.strip().splitlines()[-1].strip().startswith("Example: ")

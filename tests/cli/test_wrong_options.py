@@ -27,6 +27,7 @@ CALLS = {
     "sim": ("sim", "chain.loihi.npz", "--spikes", "spikes.npz", "-o", "out/t.npz"),
     "parity": ("parity", "chain.loihi.npz", "--against", "sim", "--samples", "1"),
     "report": ("report", "chain.loihi.npz", "-o", "out/r.html"),
+    "card": ("card", "chain.loihi.npz", "-o", "out/c.md"),
     "study": (
         "study",
         "methods",

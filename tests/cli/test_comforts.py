@@ -1,0 +1,81 @@
+"""Small comforts: settings with comments, words that the shell completes, a line while kernels compile."""
+
+from __future__ import annotations
+
+import logging
+import time
+from types import SimpleNamespace
+
+import click
+import pytest
+from typer.main import get_command
+
+from biril_nm.cli import app
+from biril_nm.hardware_sim.engine import first_run
+from biril_nm.training.commented import CLASSES, commented_toml, field_texts
+from biril_nm.training.run_config import RunConfig
+from tests.support.command_line import biril
+
+COMMANDS = get_command(app).commands
+
+
+def test_the_settings_of_a_training_are_printed_with_comments(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = biril(
+        "train", "--dataset", "digits", "--schedule", "BBSH", "--epochs", 4, "--print-config"
+    )
+    assert done.returncode == 0, done.stderr
+    assert not list(tmp_path.iterdir())
+    path = tmp_path / "c.toml"
+    path.write_text(done.stdout, encoding="utf-8")
+    run = RunConfig.read(path)
+    assert run.train.schedule == "BBSH"
+    assert run.train.epochs == 4
+    assert RunConfig.read(path).to_toml() == run.to_toml()
+    lines = done.stdout.splitlines()
+    assert "# number of epochs." in lines[lines.index("epochs = 4") - 1]
+    assert not [
+        line for line in lines if line.startswith("#") and ("``" in line or ":mod:" in line)
+    ]
+
+
+@pytest.mark.parametrize("table", CLASSES)
+def test_every_field_has_a_comment(table):
+    texts = field_texts(CLASSES[table])
+    assert set(CLASSES[table].__dataclass_fields__) <= set(texts)
+    assert commented_toml(RunConfig()).count("\n# ") > 20
+
+
+@pytest.mark.parametrize(
+    ("command", "option", "typed", "found"),
+    [
+        ("export", "reset", "f", ["force-zero"]),
+        ("export", "to", "l", ["lava", "loihi"]),
+        ("export", "chip", "loihi", ["loihi1", "loihi2"]),
+        ("parity", "against", "torch,s", ["torch,sim"]),
+        ("eval", "decision", "s", ["score"]),
+    ],
+)
+def test_the_shell_completes_words(command, option, typed, found):
+    parameter = next(p for p in COMMANDS[command].params if p.name == option)
+    context = click.Context(COMMANDS[command])
+    items = parameter.shell_complete(context, typed)
+    assert sorted(item.value for item in items) == found
+
+
+@pytest.mark.parametrize("loaded", [False, True])
+def test_a_line_is_shown_while_kernels_compile(loaded, monkeypatch, caplog):
+    monkeypatch.setattr(first_run, "SILENT_S", 0.02)
+    kernel = SimpleNamespace(overloads={"types": 1} if loaded else {})
+    with caplog.at_level(logging.WARNING), first_run.said_while_compiling(kernel):
+        time.sleep(0.2)
+    assert ("compiling the kernels, once on this machine" in caplog.text) != loaded
+
+
+def test_info_separates_what_is_written_from_what_runs():
+    done = biril("info")
+    assert done.returncode == 0
+    assert "can be written here (biril export --to): " in done.stdout
+    line = next(line for line in done.stdout.splitlines() if line.startswith("can run here"))
+    assert "sim" in line
+    assert "netx" not in line
