@@ -24,6 +24,9 @@ version = release = biril_nm.__version__
 
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["site", "build"]
+# Functions, methods and modules of this package that docstrings name must be there.
+nitpicky = True
+nitpick_ignore_regex = [("py:class", ".*"), ("py:.*", r"(?!biril_nm\.).*")]
 smartquotes = False  # options keep their two hyphens
 
 html_theme = "furo"
@@ -44,6 +47,7 @@ autodoc_preserve_defaults = True
 python_maximum_signature_line_length = 88
 toc_object_entries_show_parents = "hide"
 napoleon_use_ivar = True
+napoleon_attr_annotations = False  # signatures have them
 napoleon_custom_sections = ["Shape", "Units", "Source"]
 
 

@@ -61,10 +61,12 @@ def _links(app: Any, name: str, text: list[str]) -> None:
 def _add_aliases(app: Any, env: Any) -> None:
     """Let every full name of an object lead to its one entry."""
     objects = env.domains["py"].data["objects"]
+    entries = list(objects.items())
     for name, entry in api.aliases().items():
-        if entry in objects and name not in objects:
-            found = objects[entry]
-            objects[name] = ObjectEntry(found.docname, found.node_id, found.objtype, True)
+        for full, found in entries:
+            alias = name + full.removeprefix(entry)
+            if (full == entry or full.startswith(f"{entry}.")) and alias not in objects:
+                objects[alias] = ObjectEntry(found.docname, found.node_id, found.objtype, True)
 
 
 def setup(app: Any) -> None:
