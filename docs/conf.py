@@ -27,7 +27,7 @@ exclude_patterns = ["site", "build"]
 # Functions, methods and modules of this package that docstrings name must be there.
 nitpicky = True
 nitpick_ignore_regex = [("py:class", ".*"), ("py:.*", r"(?!biril_nm\.).*")]
-smartquotes = False  # options keep their two hyphens
+smartquotes_action = "De"  # dashes and dots; quotation marks stay as they are
 
 html_theme = "furo"
 html_title = f"biril-nm {release}"
@@ -42,6 +42,8 @@ nb_execution_timeout = 900
 nb_execution_raise_on_error = True
 nb_merge_streams = True
 
+# These stay short in signatures.
+autodoc_type_aliases = {name: name for name in ("ArrayLike", "Count", "Seed")}
 autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
 python_maximum_signature_line_length = 88

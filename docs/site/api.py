@@ -60,9 +60,11 @@ GROUPS = {
         "export.from_torch.registry",
         "export.lava",
         "export.lava.backend",
+        "export.lava.bundle",
         "export.lowering",
         "export.netx",
         "export.nir_files",
+        "export.nir_files.repair",
         "export.nir_nodes.linear_maps",
         "export.nir_nodes.registry",
         "export.nir_nodes.stateless",
@@ -219,7 +221,9 @@ def _entry(module: str, name: str, value: Any) -> Iterator[str]:
         yield f"- :py:obj:`{name} <{home(module, name)}.{name}>`, as in ``{home(module, name)}``"
     elif inspect.isclass(value):
         yield from (f".. autoclass:: {full}", "   :members:", "   :undoc-members:")
-        yield from ("   :show-inheritance:", "")
+        if value.__bases__ != (object,):
+            yield "   :show-inheritance:"
+        yield ""
     elif inspect.isroutine(value):
         yield from (f".. autofunction:: {full}", "")
     else:

@@ -33,6 +33,7 @@ CONFIGURATIONS = {
     PlasticityConfig: "The table `[train.plasticity]`: the local rule of phases S and H.",
     DeepConfig: "Of `biril chip-train`, and of `biril_nm.onchip.learn_on_chip`.",
 }
+OPTION = re.compile(r"(?<![\w`-])--[a-z][a-z-]*")  # in a text; as code its hyphens stay two
 KINDS = {int: "integer", float: "number", str: "text", Path: "path", bool: "flag"}
 
 
@@ -78,7 +79,8 @@ def options(callback: Any) -> Iterator[tuple[str, str, str, str]]:
             ]
             shown = ", ".join(f"`{each}`" for each in names)
         kind = f"{kind}, several times" if several and not isinstance(info, ArgumentInfo) else kind
-        yield shown, kind, _default(parameter.default), info.help or ""
+        words = OPTION.sub(r"`\g<0>`", info.help or "")
+        yield shown, kind, _default(parameter.default), words
 
 
 def _docstring(callback: Any) -> str:

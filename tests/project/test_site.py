@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import inspect
 import json
 import pkgutil
 import re
 import subprocess
 import sys
 import zlib
+from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 from types import ModuleType
@@ -91,6 +93,27 @@ def test_names_with_two_homes_lead_to_one_entry(site):
     assert aliases["biril_nm.hw_graph.LoihiGraph"] == "biril_nm.LoihiGraph"
     assert aliases["biril_nm.hw_graph.graph.LoihiGraph"] == "biril_nm.LoihiGraph"
     assert not set(aliases) & set(aliases.values())
+
+
+def docstrings(module: ModuleType) -> Iterator[str]:
+    """Those that the page of a module shows."""
+    yield module.__doc__ or ""
+    for name in getattr(module, "__all__", ()):
+        value = getattr(module, name)
+        if inspect.isclass(value) or inspect.isroutine(value):
+            yield value.__doc__ or ""
+        if inspect.isclass(value):
+            yield from (inspect.getdoc(each) or "" for each in vars(value).values())
+
+
+def test_modules_and_functions_that_docstrings_name_have_a_page(site):
+    known, aliases = set(site["api"].modules()), site["api"].aliases()
+    for module in known:
+        for text in docstrings(importlib.import_module(module)):
+            for role, name in re.findall(r":(mod|func|meth|data):`~?(biril_nm[\w.]+)`", text):
+                parent = name.rpartition(".")[0]
+                homes = {name} if role == "mod" else {parent, parent.rpartition(".")[0]}
+                assert homes & known or {name, parent} & set(aliases), f"{module} names {name}"
 
 
 def test_every_command_and_option_has_a_row(site):
