@@ -93,7 +93,7 @@ def card_command(
         test = load_data(dataset, data_root, seed).test
     values = _values(graph, test, samples, seed)
     parity = "not compared"
-    if len(engines) > 1:
+    if against or (against is None and len(engines) > 1):
         with lava_in(lava.lava_python):
             parity = _parity(source, graph, values, engines)
     sections = {

@@ -51,6 +51,9 @@ def test_a_card_says_what_is_known_and_leaves_the_rest_open(folder):
     assert after["result"] == "not compared"
     assert before != text or "test samples" not in after
     refused(biril("card", folder, "-o", folder / "card.txt"), "must end in .md")
+    other = ("card", folder, "-o", folder / "other.md")
+    refused(biril(*other, "--against", "sim"), "expected at least two of")
+    assert not (folder / "other.md").exists()
 
 
 def test_names_from_files_are_text():
