@@ -10,7 +10,16 @@ import typer
 
 from biril_nm.commands.console import note, print_json, say
 from biril_nm.commands.inputs import n_steps_of, random_input, sample_input
-from biril_nm.commands.options import DataRoot, Force, Json, Lowering, NetxReading, Seed, To
+from biril_nm.commands.options import (
+    DataRoot,
+    Force,
+    Json,
+    Lowering,
+    NetxReading,
+    Seed,
+    To,
+    one_of,
+)
 from biril_nm.commands.sources import GRAPH_SUFFIX, LoadedFile, load_source, lowered
 from biril_nm.commands.unused import given, refuse_unused, unused_lowering, unused_root
 from biril_nm.errors import ConfigError
@@ -35,13 +44,16 @@ class Quantisation:
     ] = None
     readout: Annotated[
         str | None,
-        typer.Option(help="'accumulate': sum the output of a last linear layer over the steps."),
+        one_of(
+            ("accumulate",), "'accumulate': sum the output of a last linear layer over the steps."
+        ),
     ] = None
     scale_search: Annotated[
         str,
-        typer.Option(
-            help="Largest weight that does not clip: by max, percentile or mse; auto: mse below 5 bits, "
-            "else max."
+        one_of(
+            ("auto", "max", "percentile", "mse"),
+            "Largest weight that does not clip: by max, percentile or mse; auto: mse below 5 bits, "
+            "else max.",
         ),
     ] = "auto"
     split_mixed: Annotated[

@@ -24,12 +24,14 @@ from biril_nm.errors import ConfigError
 from biril_nm.export.backends import available_backends
 from biril_nm.export.weight_bits import parse_weight_bits
 from biril_nm.loihi import CHIPS, WEIGHT_BITS
+from biril_nm.recipes import recipe_names
 
 __all__ = [
     "MAX_COUNT",
     "MAX_SEED",
     "Against",
     "Backend",
+    "CodingName",
     "DataRoot",
     "DataSetName",
     "Force",
@@ -37,6 +39,9 @@ __all__ = [
     "Learn",
     "Lowering",
     "NetxReading",
+    "NeuronName",
+    "RecipeName",
+    "RuleName",
     "Seed",
     "To",
     "expand_groups",
@@ -96,6 +101,19 @@ Backend = Annotated[
         f"Engine: {', '.join(available_engines())}; default: torch for .pt, else sim.",
     ),
 ]
+
+
+RecipeName = Annotated[
+    str | None,
+    one_of(recipe_names(), f"Settings to start from: {', '.join(recipe_names())}, or a file.toml."),
+]
+RuleName = Annotated[
+    str | None, one_of(("offset", "pair", "oja"), "Local rule: offset, pair or oja.")
+]
+NeuronName = Annotated[
+    str | None, one_of(("if", "lif", "lif_tau", "plif"), "if, lif, lif_tau or plif.")
+]
+CodingName = Annotated[str | None, one_of(("direct", "rate", "signed"), "direct, rate or signed.")]
 
 
 def _check_weight_bits(text: str) -> str:

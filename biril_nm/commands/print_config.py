@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,7 +11,11 @@ from biril_nm.commands.console import say
 if TYPE_CHECKING:
     from biril_nm.training.run_config import RunConfig
 
-__all__ = ["printed"]
+__all__ = ["PrintConfig", "printed"]
+
+PrintConfig = Annotated[
+    bool, typer.Option("--print-config", help="Print the settings as a CONFIG.toml, and stop.")
+]
 
 
 def printed(run: RunConfig, wanted: bool) -> RunConfig:

@@ -12,7 +12,18 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from biril_nm.commands.console import print_json, print_progress, print_table, say, stderr
-from biril_nm.commands.options import MAX_COUNT, MAX_SEED, DataRoot, DataSetName, Force, Json
+from biril_nm.commands.options import (
+    MAX_COUNT,
+    MAX_SEED,
+    CodingName,
+    DataRoot,
+    DataSetName,
+    Force,
+    Json,
+    NeuronName,
+    RecipeName,
+    RuleName,
+)
 from biril_nm.commands.parent import (
     check_data,
     integer_defaults,
@@ -20,10 +31,9 @@ from biril_nm.commands.parent import (
     parent_of,
     with_parent,
 )
-from biril_nm.commands.print_config import printed
+from biril_nm.commands.print_config import PrintConfig, printed
 from biril_nm.commands.unused import refuse_unused
 from biril_nm.errors import BirilError, ConfigError, bullet_list
-from biril_nm.recipes import recipe_names
 
 if TYPE_CHECKING:
     from biril_nm.data import DataSet
@@ -45,10 +55,7 @@ def train_command(
             metavar="[CONFIG.toml]", help="Settings, as a run leaves them in its folder."
         ),
     ] = None,
-    recipe: Annotated[
-        Text,
-        typer.Option(help=f"Settings to start from: {', '.join(recipe_names())}, or a file.toml."),
-    ] = None,
+    recipe: RecipeName = None,
     dataset: DataSetName = None,
     model: Annotated[
         Text, typer.Option(help="convnet, vgg, mlp, resnet, biril, braincog_...: docs/networks.md.")
@@ -59,9 +66,9 @@ def train_command(
     epochs: Annotated[
         Number, typer.Option(min=1, max=MAX_COUNT, help="Default: one cycle.")
     ] = None,
-    rule: Annotated[Text, typer.Option(help="Local rule: offset, pair or oja.")] = None,
-    neuron: Annotated[Text, typer.Option(help="if, lif, lif_tau or plif.")] = None,
-    coding: Annotated[Text, typer.Option(help="direct, rate or signed.")] = None,
+    rule: RuleName = None,
+    neuron: NeuronName = None,
+    coding: CodingName = None,
     steps: Annotated[
         Number, typer.Option(min=1, max=MAX_COUNT, help="Time steps per sample.")
     ] = None,
@@ -110,10 +117,7 @@ def train_command(
     ] = None,
     nodes: Annotated[Number, typer.Option(min=1, max=MAX_COUNT, help="Machines.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")] = False,
-    print_config: Annotated[
-        bool,
-        typer.Option("--print-config", help="Print the settings as a CONFIG.toml, and stop."),
-    ] = False,
+    print_config: PrintConfig = False,
     force: Force = False,
     json: Json = False,
 ) -> None:

@@ -54,6 +54,9 @@ def test_every_field_has_a_comment(table):
         ("export", "chip", "loihi", ["loihi1", "loihi2"]),
         ("parity", "against", "torch,s", ["torch,sim"]),
         ("eval", "decision", "s", ["score"]),
+        ("export", "scale_search", "m", ["max", "mse"]),
+        ("train", "neuron", "l", ["lif", "lif_tau"]),
+        ("train", "recipe", "digi", ["digits"]),
     ],
 )
 def test_the_shell_completes_words(command, option, typed, found):
