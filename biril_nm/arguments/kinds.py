@@ -38,7 +38,9 @@ COUNT_MAX = (1 << 31) - 1  # more than any machine holds
 INT64_TOP = 1 << 63
 MAX_SEED = INT64_TOP - 1
 NUMBERS = "biuf"  # kinds of NumPy types that hold real numbers
-ARRAY_LIKE = frozenset(get_args(ArrayLike))
+ARRAY_LIKE = frozenset(
+    get_args(ArrayLike)
+)  # empty where a type statement makes it, as in NumPy 2.5
 # What to do where a class is expected and people often have something else.
 WAYS_OUT = {
     "LoihiGraph": "Read a file with LoihiGraph.load, or lower a network with biril_nm.export.lower",
@@ -101,6 +103,8 @@ def kind_of(annotation: Any) -> Kind | None:
     if annotation in SIMPLE:
         return SIMPLE[annotation]
     origin, args = get_origin(annotation), get_args(annotation)
+    if hasattr(origin, "__value__"):  # NDArray[...] is made by a type statement in NumPy 2.5
+        origin = get_origin(origin.__value__)
     if origin in GENERIC:
         return GENERIC[origin](args)
     if isinstance(origin, type) and issubclass(origin, abc.Iterable):
@@ -222,9 +226,8 @@ def _as_array(value: Any) -> Any:
 
 
 def _union(args: tuple[Any, ...]) -> Kind | None:
-    if (
-        set(args) >= ARRAY_LIKE
-    ):  # Python flattens unions; what ArrayLike is made of belongs together
+    # Python flattens unions; what ArrayLike is made of belongs together.
+    if ARRAY_LIKE and set(args) >= ARRAY_LIKE:
         args = (ArrayLike, *(arg for arg in args if arg not in ARRAY_LIKE))
     if Path in args:
         args = tuple(arg for arg in args if arg is not str)

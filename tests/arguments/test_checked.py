@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import ArrayLike, NDArray
 
-from biril_nm.arguments import Count, Integers, Numbers, Seed, checked, shown, unknown_name
+from biril_nm.arguments import Count, Integers, Numbers, Seed, checked, kinds, shown, unknown_name
 from biril_nm.errors import ConfigError
 from biril_nm.hw_graph import Dense, Input, LoihiGraph, Neurons
 from biril_nm.loihi import SignMode
@@ -200,3 +200,11 @@ def test_texts_stay_on_one_line_however_long_they_are():
     assert "\n" not in shown("a\nb")
     assert shown([object()]) == "a list"
     assert unknown_name("chip", 3, ("a", "b")) == "chip 3 is unknown; expected one of a, b"
+
+
+def test_a_union_is_checked_where_array_like_is_an_alias(monkeypatch):
+    """NumPy 2.5 makes ArrayLike by a type statement, so that nothing can be taken out of it."""
+    monkeypatch.setattr(kinds, "ARRAY_LIKE", frozenset())
+    kind = kinds.kind_of(str | None)
+    assert kind.take(3) is kinds.MISFIT and kind.take("text") == "text"
+    assert kinds.kind_of(NDArray[np.int64]).take("text") is kinds.MISFIT
