@@ -98,6 +98,6 @@ EVIDENCE = OnlineTask(
     methods={
         BPTT: Method(lr=LR),
         D_RTRL: Method(lr=LR),
-        ES_D_RTRL: Method(lr=2 * LR, factor=0.9, every=20, decay=0.95, readout=D_RTRL, cut=True),
+        ES_D_RTRL: Method(lr=LR, factor=0.9, every=20, decay=0.8, readout=D_RTRL, cut=True),
     },
 )
