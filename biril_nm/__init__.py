@@ -16,12 +16,14 @@ if TYPE_CHECKING:  # for type checkers and editors; at run time names are resolv
 
     from biril_nm import errors, testing
     from biril_nm.coding import Coding
+    from biril_nm.evaluation.labelled import accuracy
     from biril_nm.export import from_nir
     from biril_nm.hw_graph import LoihiGraph
     from biril_nm.learning.rule import LearningRule
     from biril_nm.loihi import CHIPS, LOIHI1, LOIHI2, ChipProfile
     from biril_nm.models import BirilNet, ModelConfig, build_model, load, save
     from biril_nm.parity import check_parity
+    from biril_nm.reports import report
     from biril_nm.training import TrainConfig, fit
 
 __version__ = "0.1.0"
@@ -37,12 +39,14 @@ _EXPORTS = {
     "LoihiGraph": "biril_nm.hw_graph",
     "ModelConfig": "biril_nm.models",
     "TrainConfig": "biril_nm.training",
+    "accuracy": "biril_nm.evaluation.labelled",
     "build_model": "biril_nm.models",
     "check_parity": "biril_nm.parity",
     "errors": "",
     "fit": "biril_nm.training",
     "from_nir": "biril_nm.export",
     "load": "biril_nm.models",
+    "report": "biril_nm.reports",
     "save": "biril_nm.models",
     "testing": "",
 }
@@ -58,12 +62,14 @@ __all__ = [
     "LoihiGraph",
     "ModelConfig",
     "TrainConfig",
+    "accuracy",
     "build_model",
     "check_parity",
     "errors",
     "fit",
     "from_nir",
     "load",
+    "report",
     "save",
     "testing",
 ]

@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from biril_nm.commands.console import print_json, print_progress, print_table, say, stderr
 from biril_nm.commands.options import MAX_COUNT, DataRoot, DataSetName, Force, Json, Seed
+from biril_nm.commands.samples import LABELS, SPIKES, OwnSamples, read_arrays, read_labels
 from biril_nm.errors import ConfigError, FileFormatError
 
 if TYPE_CHECKING:
@@ -28,16 +29,8 @@ Parts = tuple["Samples", "Samples | None", "Samples | None", int]
 
 def chip_train_command(
     dataset: DataSetName = None,
-    spikes: Annotated[
-        Path | None,
-        typer.Option(
-            help="Samples that are spikes already, instead of a data set: an .npz with 'spikes' "
-            "(steps, samples, ...), 0 and 1, and 'labels'."
-        ),
-    ] = None,
-    labels: Annotated[
-        Path | None, typer.Option(help="An .npz with 'labels', if --spikes holds none.")
-    ] = None,
+    *,
+    own: OwnSamples,
     hidden: Annotated[
         str, typer.Option(help="Neurons of one or two hidden layers, as 300 or 256,128.")
     ] = "300",
@@ -95,12 +88,11 @@ def chip_train_command(
 
     n_steps = steps or DeepConfig.n_steps
     parts: Parts
-    if spikes is not None:
-        _refuse_with_spikes(dataset, data_root, steps, test_samples)
-        parts = _recorded(spikes, labels, validation, train_samples, seed)
+    beside = {"--dataset": dataset, "--data-root": data_root, "--steps": steps}
+    own.check({**beside, "--test-samples": test_samples})
+    if own.spikes is not None:
+        parts = _recorded(own.spikes, own.labels, validation, train_samples, seed)
         n_steps = parts[0].n_steps
-    elif labels is not None:
-        raise ConfigError(f"--labels is '{labels}', and --spikes is not given; expected both")
     else:
         name = dataset or BUILT_IN
         parts = _pictures(name, data_root, seed, n_steps, validation, (train_samples, test_samples))
@@ -109,7 +101,7 @@ def chip_train_command(
     plan = ChipPlan(_sizes(hidden), passes, every=every, seed=seed, config=config)
     sizes = (math.prod(train.shape), *plan.hidden, n_classes)
     dfa_network(sizes, config)  # refuses what could not learn before anything is written
-    name = "spikes" if spikes else (dataset or BUILT_IN).partition(":")[0]
+    name = "spikes" if own.spikes else (dataset or BUILT_IN).partition(":")[0]
     folder = out or Path("out") / f"chip-{name}"
     bar = _Bar()
     try:
@@ -142,16 +134,6 @@ def _sizes(text: str) -> tuple[int, ...]:
     return tuple(map(int, words))
 
 
-def _refuse_with_spikes(*given: Any) -> None:
-    flags = ("--dataset", "--data-root", "--steps", "--test-samples")
-    found = [flag for flag, value in zip(flags, given) if value is not None]
-    if found:
-        raise ConfigError(
-            f"{', '.join(found)}: --spikes holds the samples, whose steps are their own; expected one of the "
-            f"two. Leave --spikes or these options out"
-        )
-
-
 def _pictures(
     name: str,
     data_root: Path | None,
@@ -176,18 +158,13 @@ def _pictures(
 def _recorded(path: Path, labels: Path | None, share: float, first: int | None, seed: int) -> Parts:
     """Samples of a file; without a test part, the validation share is all that is measured."""
     from biril_nm.onchip import recorded
-    from biril_nm.storage import read_npz
 
-    arrays = read_npz(path)
-    if labels is not None:
-        arrays |= {k: v for k, v in read_npz(labels).items() if k == "labels"}
-    missing = [name for name in ("spikes", "labels") if name not in arrays]
-    if missing:
+    arrays = read_arrays(path)
+    if SPIKES not in arrays:
         raise FileFormatError(
-            f"'{path}' holds arrays {sorted(arrays)[:8]}; expected 'spikes' (steps, samples, ...) and "
-            f"'labels' (samples,), which --labels may name another file for"
+            f"'{path}' holds arrays {sorted(arrays)[:8]}; expected '{SPIKES}' (steps, samples, ...), 0 and 1"
         )
-    samples = recorded(arrays["spikes"], arrays["labels"])
+    samples = recorded(arrays[SPIKES], read_labels(labels, arrays.get(LABELS), path))
     rows = np.random.default_rng([seed, 2]).permutation(len(samples))[: first or len(samples)]
     cut = round(share * len(rows))
     held = samples.take(rows[:cut]) if cut else None

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, cast
 
 import typer
 from rich.progress import Progress
@@ -23,21 +23,27 @@ from biril_nm.commands.options import (
     Lowering,
     Seed,
 )
+from biril_nm.commands.samples import OwnSamples, Recorded
 from biril_nm.commands.sources import LoadedFile, load_source, lowered
-from biril_nm.commands.unused import given, refuse_unused, unused_lowering
+from biril_nm.commands.unused import LOWERS, given, refuse_unused, unused_lowering
 from biril_nm.engines import Engine, Network, available_engines, get_engine
 from biril_nm.errors import ConfigError
+from biril_nm.evaluation.labelled import evaluate_net, message_coding
+from biril_nm.hw_graph import LoihiGraph
+from biril_nm.hw_graph.inputs import input_coding, single_input
 from biril_nm.recording.readout import decision_of
 
 if TYPE_CHECKING:
-    from biril_nm.data import Split
-    from biril_nm.evaluation.sharding import DataSetSamples
+    from biril_nm.coding import Coding
+    from biril_nm.evaluation.sharding import ArraySamples, DataSetSamples
 
 __all__ = ["choose_engine", "evaluate_command"]
 
 FLOAT = "torch"  # evaluates models as they are, without lowering
 BATCH = 250
 BUILT_IN = "digits"  # the data set that needs no folder
+# Data set and its folder, or samples of a file; and how many of them.
+Chosen: TypeAlias = tuple[str | None, Path | None, OwnSamples, int | None]
 
 
 @dataclass(frozen=True)
@@ -66,12 +72,13 @@ def evaluate_command(
         typer.Argument(help="model.pt, x.nir or x.loihi.npz, one or more", metavar="SRC..."),
     ],
     *,
-    dataset: DataSetName = BUILT_IN,
+    dataset: DataSetName = None,
+    own: OwnSamples,
     backend: Backend = None,
     lava_python: LavaPython = None,
     samples: Annotated[
         int | None,
-        typer.Option(min=1, max=MAX_COUNT, help="First N test samples; default: all."),
+        typer.Option(min=1, max=MAX_COUNT, help="First N samples; default: all."),
     ] = None,
     data_root: DataRoot = None,
     lowering: Lowering,
@@ -79,7 +86,7 @@ def evaluate_command(
     seed: Seed = 0,
     json: Json = False,
 ) -> None:
-    """Measure accuracy and firing rates on the test set.
+    """Measure accuracy and firing rates on the test set of a data set, digits by default, or on your samples.
 
     A model is lowered first for any engine but torch. Several files are a sweep: all are measured on
     the same samples, by the same workers. With --cluster, workers join the Ray cluster of RAY_ADDRESS
@@ -87,23 +94,21 @@ def evaluate_command(
 
     Example: biril eval out/model.loihi.npz --dataset digits --workers 2
     """
-    from biril_nm.data import load_data
-    from biril_nm.evaluation.sharding import DataSetSamples
-
-    dataset = dataset or BUILT_IN
+    own.check({"--dataset": dataset, "--data-root": data_root})
+    if own.spikes is None:
+        dataset = dataset or BUILT_IN
     with lava_in(lava_python):
         sources = [load_source(path, lowering) for path in src]
         engine = choose_engine(sources, backend, workers.several)
         refuse_unused(_unused(sources, engine, lowering))
         if engine.name == FLOAT:
-            test = load_data(dataset, data_root, seed).test
-            split = test.head(samples) if samples else test
-            results = [_float(source.net, split, seed, lowering.decision) for source in sources]
+            results = _floats(sources, (dataset, data_root, own, samples), seed, lowering)
         else:
             networks = [Network(lowered(source, lowering), source.net) for source in sources]
-            place = DataSetSamples.of(dataset, data_root, seed, samples)
-            results = _integers(networks, place, engine.name, seed, workers)
-    facts = {"dataset": dataset, "backend": engine.name}
+            place, codings = _place(networks, (dataset, data_root, own, samples), seed)
+            results = _integers(networks, place, codings, engine.name, (seed, workers))
+    named_by = {"dataset": dataset} if own.spikes is None else {"spikes": str(own.spikes)}
+    facts = {**named_by, "backend": engine.name}
     named = [{"source": str(path), **facts, **found} for path, found in zip(src, results)]
     if json:
         print_json(named[0] if len(named) == 1 else {**facts, "results": named})
@@ -117,7 +122,7 @@ def _unused(sources: Sequence[LoadedFile], engine: Engine, lowering: Lowering) -
     """Options of a lowering that is not made."""
     if engine.name != FLOAT:
         return unused_lowering(sources, lowering)
-    flags = [flag for flag in given(lowering) if flag != "--decision"]
+    flags = [flag for flag in given(lowering) if flag in LOWERS]
     if not flags:
         return []
     return [
@@ -171,24 +176,82 @@ def _show_many(results: Sequence[Mapping[str, Any]]) -> None:
     say(f"best: {best['source']}, {best['accuracy']:.2%}")
 
 
-def _float(net: Any, split: Split, seed: int, decision: str | None) -> dict[str, Any]:
-    from biril_nm.data import Batches
+def _floats(
+    sources: Sequence[LoadedFile], chosen: Chosen, seed: int, lowering: Lowering
+) -> list[dict[str, Any]]:
+    """One result of each torch network."""
+    from biril_nm.data import Batches, load_data
     from biril_nm.training import evaluate
 
-    began = time.perf_counter()
-    chosen = net.decision if decision is None else decision
-    found = evaluate(net, Batches(split, BATCH), seed=seed, decision=chosen)
-    return {**asdict(found), "decision": chosen, "seconds": time.perf_counter() - began}
+    dataset, data_root, own, samples = chosen
+    decisions = [_decision(source, lowering) for source in sources]
+    if own.spikes is not None:
+        graphs = [lowered(source, lowering) for source in sources]
+        return [_float_on(*each, own, samples) for each in zip(sources, graphs, decisions)]
+    test = load_data(dataset or BUILT_IN, data_root, seed).test
+    split = test.head(samples) if samples else test
+    results = []
+    for source, decision in zip(sources, decisions):
+        began = time.perf_counter()
+        found = evaluate(cast(Any, source.net), Batches(split, BATCH), seed=seed, decision=decision)
+        seconds = time.perf_counter() - began
+        results.append({**asdict(found), "decision": decision, "seconds": seconds})
+    return results
+
+
+def _decision(source: LoadedFile, lowering: Lowering) -> str:
+    from biril_nm.export.nir_nodes.decision import decision_of_nir
+
+    return lowering.decision or decision_of_nir(cast(Any, source.nir_graph).metadata)
+
+
+def _float_on(
+    source: LoadedFile, graph: LoihiGraph, decision: str, own: OwnSamples, samples: int | None
+) -> dict[str, Any]:
+    """A torch network on samples of a file."""
+    found = _recorded(graph, own, samples)
+    name = single_input(graph)
+    coding = input_coding(graph, name)
+    result = evaluate_net(
+        cast(Any, source.net), found.spikes[name], found.classes, coding, decision, BATCH
+    )
+    return {**asdict(result), "decision": decision}
+
+
+def _recorded(graph: LoihiGraph, own: OwnSamples, samples: int | None) -> Recorded:
+    return cast(Recorded, own.read(graph, need_labels=True)).head(samples)
+
+
+def _place(
+    networks: Sequence[Network], chosen: Chosen, seed: int
+) -> tuple[ArraySamples | DataSetSamples, list[Coding]]:
+    """The samples, and how each network takes them."""
+    from biril_nm.evaluation.sharding import ArraySamples, DataSetSamples
+
+    dataset, data_root, own, samples = chosen
+    graphs = [network.graph for network in networks]
+    if own.spikes is None:
+        place = DataSetSamples.of(dataset or BUILT_IN, data_root, seed, samples)
+        split = place.split()
+        return place, [picture_input(graph, split)[1] for graph in graphs]
+    found = [_recorded(graph, own, samples) for graph in graphs]
+    values, labels = found[0].spikes[single_input(graphs[0])], found[0].classes
+    inputs = [graph.inputs[single_input(graph)] for graph in graphs]
+    return ArraySamples(values, labels, 1), [message_coding(node, len(values)) for node in inputs]
 
 
 def _integers(
-    networks: Sequence[Network], samples: DataSetSamples, engine: str, seed: int, workers: Workers
+    networks: Sequence[Network],
+    samples: ArraySamples | DataSetSamples,
+    codings: Sequence[Coding],
+    engine: str,
+    how: tuple[int, Workers],
 ) -> list[dict[str, Any]]:
     """One result per network; ``seconds`` is the engine's time, of one network on workers wall time."""
     from biril_nm.evaluation.accuracy import EvaluationOptions, GraphEvaluation, evaluate_graph
     from biril_nm.evaluation.sharding import evaluate_graphs
 
-    codings = [picture_input(network.graph, samples.split())[1] for network in networks]
+    seed, workers = how
 
     def facts(network: Network) -> dict[str, str]:
         return {"decision": decision_of(network.graph)}

@@ -20,15 +20,16 @@ from biril_nm.commands.options import (
     To,
     one_of,
 )
+from biril_nm.commands.samples import SPIKES, OwnSamples, read_arrays
 from biril_nm.commands.sources import GRAPH_SUFFIX, LoadedFile, load_source, lowered
 from biril_nm.commands.unused import given, refuse_unused, unused_lowering, unused_root
-from biril_nm.errors import ConfigError
+from biril_nm.errors import ConfigError, FileFormatError
 from biril_nm.export.backends import NIR, Target, get_backend, get_target
 from biril_nm.hw_graph import LoihiGraph
-from biril_nm.storage import read_npz
 
 __all__ = ["export_command", "with_rules"]
 
+FLOAT = ("--decision", "--coding", "--architecture", "--input-shape")  # what a float network keeps
 SAMPLES, RANDOM_SAMPLES = 16, 4  # beside a bundle: of a data set, or random ones
 
 Out = Annotated[Path | None, typer.Option("--out", "-o", help="Output; default: beside SRC.")]
@@ -40,7 +41,10 @@ class Quantisation:
 
     calibration: Annotated[
         Path | None,
-        typer.Option(help=".npz with integer 'spikes' that limit the scale by observed peaks."),
+        typer.Option(
+            help="Samples that limit the scale by observed peaks: .npz with integers 'spikes' (steps, "
+            "samples, *shape) or an array per input, or .npy."
+        ),
     ] = None
     readout: Annotated[
         str | None,
@@ -84,6 +88,13 @@ class Samples:
 
     dataset: Annotated[
         str | None, typer.Option(help="Put test samples of this data set beside a Lava bundle.")
+    ] = None
+    spikes: Annotated[
+        Path | None,
+        typer.Option(
+            help="Put the first of these samples beside it: .npz with 'spikes' (steps, samples, *shape), "
+            "or .npy."
+        ),
     ] = None
     data_root: DataRoot = None
     seed: Seed = 0
@@ -165,8 +176,9 @@ def _unused_by_target(
     found = unused_root(samples.dataset, samples.data_root)
     if round_bias and "round_bias" not in target.options:
         found.append(f"--round-bias: target '{to}' keeps biases as they are")
-    if samples.dataset is not None and "spikes" not in target.options:
-        found.append(f"--dataset: target '{to}' has no samples beside it")
+    for flag, value in (("--dataset", samples.dataset), ("--spikes", samples.spikes)):
+        if value is not None and "spikes" not in target.options:
+            found.append(f"{flag}: target '{to}' has no samples beside it")
     if samples.seed and "spikes" not in target.options:
         found.append(f"--seed: nothing that target '{to}' writes is random")
     if lowering.decision is not None and target.suffix == ".net":
@@ -184,7 +196,7 @@ def _unused_by_source(
         why = f"'{source.path}' holds integers, which are not lowered again"
     elif target.takes == NIR:
         why = "a float network is written as it is, without lowering"
-        kept = ("--decision", "--coding", *(("--dt",) if source.kind == "pt" else ()))
+        kept = (*FLOAT, *(("--dt",) if source.kind == "pt" else ()))
         flags = [flag for flag in given(lowering) if flag not in kept]
         found += [f"{', '.join(flags)}: {why}"] if flags else []
     else:
@@ -199,11 +211,9 @@ def _default_output(src: Path, to: str, target: Target) -> Path:
 
 
 def _integers(source: LoadedFile, lowering: Lowering, choices: Quantisation) -> LoihiGraph:
-    data = None
+    data: Any = None
     if choices.calibration is not None:
-        data = read_npz(choices.calibration).get("spikes")
-        if data is None:
-            raise ConfigError(f"'{choices.calibration}' has no array 'spikes'")
+        data = _calibration(choices.calibration, source)
     return lowered(
         source,
         lowering,
@@ -212,6 +222,21 @@ def _integers(source: LoadedFile, lowering: Lowering, choices: Quantisation) -> 
         scale_search=choices.scale_search,
         split_mixed=choices.split_mixed,
     )
+
+
+def _calibration(path: Path, source: LoadedFile) -> Any:
+    """Input that is measured: array ``spikes``, or one of each input."""
+    arrays = read_arrays(path)
+    nodes = {} if source.nir_graph is None else source.nir_graph.nodes
+    inputs = [n for n, node in nodes.items() if type(node).__name__ == "Input"]
+    given = {name: arrays[name] for name in inputs if name in arrays}
+    if given and len(given) == len(inputs):
+        return given
+    if SPIKES not in arrays:
+        raise FileFormatError(
+            f"'{path}' holds arrays {sorted(arrays)[:8]}; expected '{SPIKES}' (steps, samples, *shape)"
+        )
+    return arrays[SPIKES]
 
 
 def with_rules(graph: LoihiGraph, plastic: list[str], unroll: bool) -> LoihiGraph:
@@ -242,7 +267,11 @@ def _warn(graph: LoihiGraph, chip: str) -> None:
 
 
 def _beside(graph: LoihiGraph, samples: Samples) -> dict[str, Any]:
-    """A few samples to run the bundle with: test samples, or random ones."""
+    """A few samples to run the bundle with: test samples, those of a file, or random ones."""
+    if samples.spikes is not None:
+        OwnSamples(samples.spikes).check({"--dataset": samples.dataset})
+        found = OwnSamples(samples.spikes).read(graph)
+        return {} if found is None else dict(found.head(SAMPLES).spikes)
     if samples.dataset is None:
         return random_input(graph, n_steps_of(graph), RANDOM_SAMPLES, samples.seed)
     from biril_nm.data import load_data

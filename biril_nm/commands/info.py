@@ -12,10 +12,11 @@ import typer
 
 import biril_nm
 from biril_nm.commands.console import note, print_json, print_table, say
-from biril_nm.commands.options import Json
+from biril_nm.commands.options import Json, Lowering, OwnModule
 from biril_nm.commands.sources import LoadedFile, load_source
+from biril_nm.commands.unused import given
 from biril_nm.engines import available_engines, get_engine
-from biril_nm.errors import BirilError
+from biril_nm.errors import BirilError, ConfigError
 from biril_nm.export.backends import available_backends
 from biril_nm.hw_graph.table import CONNECTION_HEADER, connection_rows, neuron_table
 from biril_nm.optional import installed
@@ -29,6 +30,8 @@ def info_command(
     file: Annotated[
         Path | None, typer.Argument(help="model.pt, x.nir, x.net or x.loihi.npz", metavar="[FILE]")
     ] = None,
+    *,
+    own: OwnModule,
     json: Json = False,
 ) -> None:
     """Show what is installed and supported, or what a file holds.
@@ -36,9 +39,12 @@ def info_command(
     Example: biril info out/model.loihi.npz
     """
     if file is None:
+        flags = given(own)
+        if flags:
+            raise ConfigError(f"{', '.join(flags)}: no file is named; expected a model.pt. Name it")
         _show_installation(json)
     else:
-        _show_file(load_source(file), json)
+        _show_file(load_source(file, Lowering(**vars(own))), json)
 
 
 def _installed(package: str) -> str | None:
@@ -122,5 +128,6 @@ def _show_file(source: LoadedFile, json: bool) -> None:
         return
     if source.net is not None:
         count = sum(p.numel() for p in source.net.parameters())
-        say(f"model '{source.net.name}', {count:,} parameters, {source.net.config}")
+        what = getattr(source.net, "config", source.net.coding)  # of a BirilNet; of an own module
+        say(f"model '{source.net.name}', {count:,} parameters, {what}")
     print_table("", ("node", "type", "output shape"), nodes)

@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biril_nm.coding import Coding
+from biril_nm.commands.samples import read_arrays, take_spikes
 from biril_nm.errors import ConfigError, FileFormatError
 from biril_nm.hw_graph import Input, LoihiGraph, Shape
-from biril_nm.hw_graph.inputs import check_arrays, driving_inputs, input_coding, single_input
+from biril_nm.hw_graph.inputs import driving_inputs, input_coding, single_input
 from biril_nm.hw_graph.outputs import integrators
 from biril_nm.storage import map_npy, read_npz
 
@@ -197,31 +198,12 @@ def sample_input(
 
 
 def read_spikes(path: Path, graph: LoihiGraph, learn: bool = False) -> dict[str, NDArray[Any]]:
-    """Input for ``graph`` from an ``.npz``: array ``spikes``, or one array per Input node.
-
-    An ``.npy`` holds the only input and is memory-mapped, so that it may be larger than memory.
-    Inputs that only modulate learning may be missing unless ``learn``.
+    """Input for ``graph`` from an ``.npz`` or ``.npy`` (:mod:`biril_nm.commands.samples`).
 
     Raises:
         FileFormatError: arrays are missing or have the wrong shape; the message says which.
     """
-    arrays = {"spikes": map_npy(path)} if path.suffix == ".npy" else read_npz(path)
-    optional = () if learn else graph.modulator_inputs
-    needed = [name for name in graph.inputs if name not in optional]
-    given = {name: arrays[name] for name in graph.inputs if name in arrays}
-    if not set(needed) <= set(given):
-        if "spikes" not in arrays or len(needed) != 1:
-            expected = "'spikes'" if len(needed) == 1 else ", ".join(f"'{n}'" for n in needed)
-            raise FileFormatError(
-                f"'{path}' holds arrays {sorted(arrays)}; expected {expected} of shape (n_steps, "
-                f"batch, *shape)"
-            )
-        given = {needed[0]: arrays["spikes"]}
-    try:
-        check_arrays(graph.inputs, given, optional)
-    except ConfigError as error:
-        raise FileFormatError(f"'{path}': {error}") from error
-    return given
+    return take_spikes(path, read_arrays(path), graph, learn)
 
 
 def read_pictures(path: Path) -> NDArray[Any]:

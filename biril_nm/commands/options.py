@@ -40,6 +40,7 @@ __all__ = [
     "Lowering",
     "NetxReading",
     "NeuronName",
+    "OwnModule",
     "RecipeName",
     "RuleName",
     "Seed",
@@ -128,7 +129,26 @@ def _check_weight_bits(text: str) -> str:
 
 
 @dataclass(frozen=True)
-class Lowering:
+class OwnModule:
+    """What a model.pt of your own module does not say: what builds it, and what it takes."""
+
+    architecture: Annotated[
+        str | None,
+        typer.Option(
+            help="package.module:MyNet, the class (or a function without arguments) that makes the "
+            "network whose weights a model.pt holds. It is imported and runs."
+        ),
+    ] = None
+    input_shape: Annotated[
+        str | None,
+        typer.Option(
+            help="Shape of one step of its input, such as 2,34,34; default: as the file says."
+        ),
+    ] = None
+
+
+@dataclass(frozen=True)
+class Lowering(OwnModule):
     """How a float network becomes an integer network, where the source is not one already."""
 
     dt: Annotated[
@@ -146,8 +166,8 @@ class Lowering:
     coding: Annotated[
         str | None,
         typer.Option(
-            help="KIND[:STEPS[:BITS]]: how values enter an x.nir that does not say: direct, counts, "
-            "signed, rate or spikes; direct:25:8 sends an image of 8 bits for 25 steps."
+            help="KIND[:STEPS[:BITS]]: how values enter an x.nir, or your own module, that does not say: "
+            "direct, counts, signed, rate or spikes; direct:25:8 sends an image of 8 bits for 25 steps."
         ),
     ] = None
     chip: Annotated[str, one_of(CHIPS, "Chip whose limits hold: loihi1 or loihi2.")] = "loihi2"

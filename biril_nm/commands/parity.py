@@ -11,7 +11,6 @@ import typer
 from biril_nm.commands.console import note, print_json, say
 from biril_nm.commands.inputs import (
     n_steps_of,
-    read_spikes,
     sample_input,
     silent_layers,
     waking_input,
@@ -27,8 +26,11 @@ from biril_nm.commands.options import (
     Lowering,
     Seed,
 )
-from biril_nm.commands.sources import load_source, lowered
+from biril_nm.commands.samples import OwnSamples, Recorded
+from biril_nm.commands.sources import LoadedFile, load_source, lowered
 from biril_nm.commands.unused import refuse_unused, unused_lowering, unused_root
+from biril_nm.hw_graph.inputs import driving_inputs, input_coding, single_input
+from biril_nm.recording.readout import decision_of
 
 if TYPE_CHECKING:
     from biril_nm.hw_graph import LoihiGraph
@@ -45,9 +47,7 @@ def parity_command(
         int | None,
         typer.Option(min=1, max=MAX_COUNT, help="Steps per sample; default: as trained, else 16."),
     ] = None,
-    spikes: Annotated[
-        Path | None, typer.Option(help="Input from this .npz instead of random input.")
-    ] = None,
+    own: OwnSamples,
     dataset: DataSetName = None,
     data_root: DataRoot = None,
     strict: Annotated[
@@ -66,7 +66,7 @@ def parity_command(
     first differing neuron if they disagree.
 
     Without --spikes and --dataset the input is random; its strength, then its length (unless --steps is
-    given) rise until every layer spikes.
+    given) rise until every layer spikes. With labels it says the accuracy, too.
 
     A graph that was trained on the integers (biril train --integers) runs in torch too, every integer.
 
@@ -75,14 +75,15 @@ def parity_command(
     from biril_nm.data import load_data
     from biril_nm.parity import check_parity
 
+    own.check({"--dataset": dataset, "--steps": steps})
     source = load_source(src, lowering)
-    unused = [*_unused(spikes, dataset, steps), *unused_root(dataset, data_root)]
-    refuse_unused([*unused, *unused_lowering([source], lowering)])
+    refuse_unused([*unused_root(dataset, data_root), *unused_lowering([source], lowering)])
     graph = lowered(source, lowering)
     values: dict[str, Any]
-    if spikes is not None:
-        arrays = read_spikes(spikes, graph, learn)
-        values = {name: array[:, :samples] for name, array in arrays.items()}
+    found = own.read(graph, learn=learn)
+    if found is not None:
+        found = found.head(samples)
+        values = dict(found.spikes)
     elif dataset is not None:
         test = load_data(dataset, data_root).test
         values = sample_input(graph, test.head(samples), seed, steps)
@@ -93,13 +94,16 @@ def parity_command(
         engines = default_engines(lava, others, against, at_least=2)
         net = source.net or _integers_in_torch(graph, engines, learn)
         report = check_parity(graph, values, against=engines, net=net, learn=learn)
+    right = {} if found is None or learn else _accuracies(source, graph, found)
     if json:
-        print_json(report.to_dict())
+        print_json({**report.to_dict(), **({"accuracy": right} if right else {})})
     else:
         say(report.summary())
+        for name, share in right.items():
+            say(f"accuracy, {name}: {share:.2%} of {report.n_samples} samples")
     silent = silent_layers(graph, report.n_spikes)
     if silent:
-        tried = " on any random input that was tried" if spikes is None and dataset is None else ""
+        tried = " on any random input that was tried" if found is None and dataset is None else ""
         note(
             f"{', '.join(silent)} did not spike{tried}: the agreement proves nothing about their spikes. "
             f"Give input with --spikes or --dataset, or lower the thresholds"
@@ -117,10 +121,18 @@ def _integers_in_torch(graph: LoihiGraph, engines: Sequence[str], learn: bool) -
     return QuantizedNet(graph) if trained_graph(graph) else None
 
 
-def _unused(spikes: Path | None, dataset: str | None, steps: int | None) -> list[str]:
-    """Options of input beside --spikes, which is all of the input."""
-    beside = {"--dataset": dataset, "--steps": steps}
-    flags = [flag for flag, value in beside.items() if value is not None]
-    if spikes is None or not flags:
-        return []
-    return [f"{', '.join(flags)}: --spikes gives the input and its steps"]
+def _accuracies(source: LoadedFile, graph: LoihiGraph, found: Recorded) -> dict[str, float]:
+    """Accuracy of the float network, if there is one, and of the integers, on samples with labels."""
+    from biril_nm.evaluation.labelled import accuracy
+
+    if found.labels is None or len(driving_inputs(graph)) != 1 or len(graph.outputs) != 1:
+        return {}
+    name = single_input(graph)
+    spikes, decision = found.spikes[name], decision_of(graph)
+    right = {}
+    if source.net is not None:
+        coding = input_coding(graph, name)
+        right["torch"] = accuracy(
+            source.net, spikes, found.labels, coding=coding, decision=decision
+        )
+    return {**right, "sim": accuracy(graph, spikes, found.labels)}

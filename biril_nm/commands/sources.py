@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from biril_nm.coding import Coding, check_decision
+from biril_nm.commands.architectures import architecture_of, own_net, sample_for
 from biril_nm.commands.options import Lowering, NetxReading
+from biril_nm.commands.unused import given
 from biril_nm.errors import ConfigError, FileFormatError
 from biril_nm.export.loihi_file import GRAPH_SUFFIX
 from biril_nm.export.weight_bits import parse_weight_bits
@@ -17,9 +19,19 @@ if TYPE_CHECKING:
     import nir
 
     from biril_nm.export.lowering import Lowering as LoweredStages
-    from biril_nm.models import BirilNet
+    from biril_nm.export.lowering import LoweringOptions
+    from biril_nm.models import SpikingNet
 
-__all__ = ["GRAPH_SUFFIX", "LoadedFile", "load_source", "lowered", "lowered_stages"]
+TORCH = (".pt", ".pth")
+
+__all__ = [
+    "GRAPH_SUFFIX",
+    "LoadedFile",
+    "load_source",
+    "lowered",
+    "lowered_stages",
+    "lowering_options",
+]
 
 
 @dataclass(frozen=True)
@@ -29,14 +41,14 @@ class LoadedFile:
     Attributes:
         path: the file.
         kind: ``pt``, ``nir``, ``netx`` or ``loihi``.
-        net: the torch network (``pt``).
+        net: the torch network (``pt``); an OwnNet where the file holds the weights of a user's module.
         nir_graph: the NIR graph (``pt`` and ``nir``).
         graph: the integer network; None until lowered.
     """
 
     path: Path
     kind: str
-    net: BirilNet | None = None
+    net: SpikingNet | None = None
     nir_graph: nir.NIRGraph | None = None
     graph: LoihiGraph | None = None
 
@@ -44,7 +56,7 @@ class LoadedFile:
 def load_source(
     path: Path, options: Lowering | None = None, netx: NetxReading | None = None
 ) -> LoadedFile:
-    """Read a ``.pt``, ``.nir``, ``.net`` or ``.loihi.npz`` file.
+    """Read a ``.pt`` (``.pth``), ``.nir``, ``.net`` or ``.loihi.npz`` file.
 
     Args:
         path: the file.
@@ -69,9 +81,16 @@ def load_source(
 
 def _read(path: Path, how: Lowering, netx: NetxReading) -> LoadedFile:
     """The file as it is, with what the options say of its input."""
+    if path.suffix in TORCH:
+        return _read_torch(path, how)
     if how.coding is not None and path.suffix != ".nir":
         raise ConfigError(
             f"--coding {how.coding}: '{path}' has its own input; only an x.nir takes another. Leave it out"
+        )
+    flags = [flag for flag in given(how) if flag in ("--architecture", "--input-shape")]
+    if flags:
+        raise ConfigError(
+            f"{', '.join(flags)}: '{path}' holds no weights of a module; only a model.pt does. Leave it out"
         )
     if path.name.endswith(GRAPH_SUFFIX):
         return LoadedFile(path, "loihi", graph=LoihiGraph.load(path))
@@ -88,16 +107,31 @@ def _read(path: Path, how: Lowering, netx: NetxReading) -> LoadedFile:
         if how.coding is not None:
             found = with_coding(found, Coding.parse(how.coding))
         return LoadedFile(path, "nir", nir_graph=found)
-    if path.suffix == ".pt":
-        from biril_nm.export import to_nir
-        from biril_nm.models import load
-
-        net = load(path)
-        graph = to_nir(net) if how.dt is None else to_nir(net, dt_s=how.dt)
-        return LoadedFile(path, "pt", net=net, nir_graph=graph)
     raise FileFormatError(
         f"'{path}' has an unknown ending; expected model.pt, x.nir, x.net or x{GRAPH_SUFFIX}"
     )
+
+
+def _read_torch(path: Path, how: Lowering) -> LoadedFile:
+    """A network of this package, or a user's module that ``--architecture`` makes."""
+    from biril_nm.export import to_nir
+    from biril_nm.models import BirilNet
+    from biril_nm.models.saving import read_network
+
+    architecture = None if how.architecture is None else architecture_of(how.architecture)
+    stored = read_network(path, architecture)
+    width: dict[str, Any] = {} if how.dt is None else {"dt_s": how.dt}
+    if isinstance(stored.net, BirilNet):
+        for flag, value in (("--coding", how.coding), ("--input-shape", how.input_shape)):
+            if value is not None:
+                raise ConfigError(
+                    f"{flag} {value}: '{path}' has its own input; only an x.nir or a module of yours takes "
+                    f"another. Leave it out"
+                )
+        return LoadedFile(path, "pt", net=stored.net, nir_graph=to_nir(stored.net, **width))
+    net = own_net(stored, path, how.coding)
+    sample = sample_for(net, stored, path, how)
+    return LoadedFile(path, "pt", net=net, nir_graph=to_nir(net, sample, **width))
 
 
 def lowered(source: LoadedFile, options: Lowering | None = None, **choices: Any) -> LoihiGraph:
@@ -117,18 +151,24 @@ def lowered_stages(
     source: LoadedFile, options: Lowering | None = None, **choices: Any
 ) -> LoweredStages:
     """All stages from the NIR graph of a file to its integer network; arguments of :func:`lowered`."""
-    from biril_nm.export.lowering import LoweringOptions, lower_stages
+    from biril_nm.export.lowering import lower_stages
+
+    found = lower_stages(source.nir_graph, lowering_options(source, options, **choices))
+    return replace(found, graph=found.graph.with_metadata(source=source.path.name))
+
+
+def lowering_options(
+    source: LoadedFile, options: Lowering | None = None, **choices: Any
+) -> LoweringOptions:
+    """How a file is lowered; arguments of :func:`lowered`."""
+    from biril_nm.export.lowering import LoweringOptions
 
     how = options or Lowering()
-    found = lower_stages(
-        source.nir_graph,
-        LoweringOptions(
-            chip=how.chip,
-            dt_s=None if source.kind == "pt" else how.dt,
-            weight_bits=parse_weight_bits(how.weight_bits),
-            reset=how.reset,
-            if_integration=how.if_integration,
-            **choices,
-        ),
+    return LoweringOptions(
+        chip=how.chip,
+        dt_s=None if source.kind == "pt" else how.dt,
+        weight_bits=parse_weight_bits(how.weight_bits),
+        reset=how.reset,
+        if_integration=how.if_integration,
+        **choices,
     )
-    return replace(found, graph=found.graph.with_metadata(source=source.path.name))

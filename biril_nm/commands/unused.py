@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from biril_nm.commands.options import Lowering
     from biril_nm.commands.sources import LoadedFile
 
-__all__ = ["given", "refuse_unused", "unused_lowering", "unused_root"]
+__all__ = ["LOWERS", "given", "refuse_unused", "unused_lowering", "unused_root"]
 
 LOWERS = ("--dt", "--reset", "--if-integration", "--weight-bits", "--chip")
 

@@ -16,11 +16,11 @@ from biril_nm.coding import Coding, check_decision
 from biril_nm.decision import DEFAULT_DECISION, class_scores
 from biril_nm.engines.registry import IntegerNet, Network, RunOptions
 from biril_nm.errors import ConfigError
-from biril_nm.export.from_torch.module import unwrapped
 from biril_nm.export.from_torch.runs import call_arguments, returned_states, takes_states
 from biril_nm.hw_graph.inputs import check_inputs, input_coding, single_input
 from biril_nm.hw_graph.outputs import integrators
-from biril_nm.models import BirilNet
+from biril_nm.models import BirilNet, OwnNet
+from biril_nm.models.wrappers import module_of, unwrapped
 from biril_nm.recording import NodeRecording, Recording
 from biril_nm.recording.readout import decision_of
 
@@ -59,6 +59,8 @@ def run_torch(
             the decision is unknown.
     """
     net = unwrapped(net)
+    if isinstance(net, OwnNet):
+        coding, net = (net.coding if coding is None else coding), module_of(net)
     own = BirilNet.decision if isinstance(net, BirilNet) else DEFAULT_DECISION
     decision = check_decision(own if decision is None else decision)
     root = net.layers if isinstance(net, BirilNet) else net

@@ -1,4 +1,4 @@
-"""model.pt: configuration and weights of a BirilNet; reading one executes nothing.
+"""model.pt of a BirilNet: its configuration and weights; reading one executes nothing.
 
 The file is an ``.npz``: a JSON ``header``, and ``weights/NAME`` for each tensor. It is read without torch,
 and held against the shapes that its own configuration implies before memory is taken. Files of 0.1.0
@@ -7,7 +7,7 @@ are read by :mod:`biril_nm.models.old_files`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from biril_nm.arguments import checked
 from biril_nm.errors import BirilError, FileFormatError
 from biril_nm.models.config import ModelConfig
 from biril_nm.models.net import BirilNet
@@ -24,14 +23,15 @@ from biril_nm.models.registry import build_model
 from biril_nm.storage import check_output, read_document, write_document
 
 __all__ = [
+    "FORMAT",
+    "VERSION",
     "as_array",
     "check_shapes",
     "check_tensors",
-    "load",
     "net_from_parts",
     "net_parts",
     "read_parts",
-    "save",
+    "save_net",
 ]
 
 FORMAT = "biril-nm model"
@@ -53,8 +53,7 @@ def as_array(tensor: Tensor) -> NDArray[Any]:
     return array
 
 
-@checked
-def save(net: BirilNet, path: str | Path, force: bool = False) -> None:
+def save_net(net: BirilNet, path: str | Path, force: bool = False) -> None:
     """Write ``net`` to ``path`` atomically; equal nets give equal files.
 
     Raises:
@@ -66,29 +65,27 @@ def save(net: BirilNet, path: str | Path, force: bool = False) -> None:
     write_document(target, header, arrays, compress=False)
 
 
-@checked
-def load(path: str | Path) -> BirilNet:
-    """Read a file of :func:`save`; the net comes back in eval mode on the CPU.
-
-    Raises:
-        FileFormatError: truncated, hostile, of another format, or inconsistent.
-    """
-    net = net_from_parts(*read_parts(path, FORMAT, VERSION), path)
-    net.eval()
-    return net
-
-
 def read_parts(
-    path: str | Path, file_format: str, version: int
+    path: str | Path,
+    file_format: str | Mapping[str, Sequence[int]],
+    version: int = 0,
+    bare: bool = False,
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Header and tensors of a file; nothing in it is executed.
+
+    Args:
+        path: the file.
+        file_format: its format; or several, each with its versions.
+        version: of the one format.
+        bare: whether weights that torch saved alone are taken, which have an empty header.
 
     Raises:
         FileFormatError: no such file, or not what is expected.
     """
     source = Path(path)
     if is_torch_archive(source):
-        return read_torch_archive(source, file_format)
+        old = file_format if isinstance(file_format, str) else FORMAT
+        return read_torch_archive(source, old, bare)
     room = source.stat().st_size + HEADER_ALLOWANCE
     header, arrays = read_document(source, file_format, (version,), room)
     try:

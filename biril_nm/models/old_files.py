@@ -52,23 +52,28 @@ def is_torch_archive(path: str | Path) -> bool:
 
 
 def read_torch_archive(
-    path: str | Path, file_format: str
+    path: str | Path, file_format: str, bare: bool = False
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Header and tensors of a file of 0.1.0, named as :mod:`biril_nm.models.files` names them.
+
+    Args:
+        path: the file.
+        file_format: its format.
+        bare: whether it may be ``torch.save(net.state_dict(), path)`` instead, whose header is empty.
 
     Raises:
         FileFormatError: anything but the plain values and tensors of such a file.
     """
     source = Path(path)
-    members = _checked_members(source)
-    _check_pickle(source, members[PICKLE])
-    try:
-        record = torch.load(_archive(members), map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged archive fails anywhere inside torch's reader
-        raise FileFormatError(
-            f"'{source}' is damaged ({type(error).__name__}: {(str(error).splitlines() or [''])[0]})"
-        ) from error
-    check_plain(record, f"'{source}'", allowed=lambda value: isinstance(value, Tensor))
+    record = _plain_record(source)
+    if bare and isinstance(record, dict) and record and "format" not in record:
+        wrong = [str(key) for key, value in record.items() if not isinstance(value, Tensor)]
+        if wrong or not all(isinstance(key, str) for key in record):
+            raise FileFormatError(
+                f"'{source}' holds {wrong[:4]} besides tensors; expected the weights of one network. Save "
+                f"net.state_dict(), or the network with biril_nm.save"
+            )
+        return {}, {f"weights/{key}": value for key, value in record.items()}
     found = (record.get("format"), record.get("version")) if isinstance(record, dict) else ()
     if found != (file_format, OLD_VERSION):
         raise FileFormatError(
@@ -80,6 +85,20 @@ def read_torch_archive(
         raise
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise FileFormatError(f"'{source}' is not a complete file: {error!r:.200}") from error
+
+
+def _plain_record(source: Path) -> Any:
+    """What an archive holds: plain values and tensors."""
+    members = _checked_members(source)
+    _check_pickle(source, members[PICKLE])
+    try:
+        record = torch.load(_archive(members), map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged archive fails anywhere inside torch's reader
+        raise FileFormatError(
+            f"'{source}' is damaged ({type(error).__name__}: {(str(error).splitlines() or [''])[0]})"
+        ) from error
+    check_plain(record, f"'{source}'", allowed=lambda value: isinstance(value, Tensor))
+    return record
 
 
 def _checked_members(source: Path) -> dict[str, bytes]:

@@ -44,6 +44,9 @@ class OwnNet(SpikingNet):
         coding: how values become its input.
         takes: ``"step"``, ``"steps"`` or ``"image"``; None: found out at the first input.
 
+    Attributes:
+        input_shape: shape of one step of its input; None until the first forward pass shows it.
+
     Raises:
         ConfigError: no snnTorch neurons in the module, or ``takes`` is none of these.
     """
@@ -53,6 +56,7 @@ class OwnNet(SpikingNet):
         super().__init__()
         self.name, self.coding, self.takes = type(module).__name__, coding, takes
         self.n_classes: int | None = None
+        self.input_shape: tuple[int, ...] | None = None
         self._readout: str | None = None  # as the first input showed it
         self.module = module
         if takes is not None and takes not in TAKES:
@@ -131,7 +135,12 @@ class OwnNet(SpikingNet):
             raise ConfigError(
                 f"{self.name} returns shape {shape} for {tuple(part.shape)}; expected {one} first"
             )
-        self.n_classes = int(output.shape[2])
+        self.n_classes, self.input_shape = int(output.shape[2]), tuple(x.shape[2:])
+
+    def sample_of(self, x: Tensor) -> Tensor:
+        """``x``, input ``(n_steps, batch, *input_shape)``, as one call of the module takes it."""
+        takes = self._found(x) if self.takes is None else self.takes
+        return x if takes == "steps" else x[0]
 
     def _run(self, x: Tensor, names: Iterable[str]) -> StepsRun:
         if self.takes == "step":
@@ -144,9 +153,10 @@ class OwnNet(SpikingNet):
             step_graph(self.module)
         except UntraceableError:
             n_steps = x.shape[0]
-            for takes, given in (("steps", x), ("image", x[0])):
-                if n_steps > 1 and self._calls(given) == n_steps:
-                    return takes
+            if n_steps > 1 and self._calls(x) == n_steps and self._calls(x[1:]) in (0, n_steps - 1):
+                return "steps"
+            if n_steps > 1 and self._calls(x[0]) == n_steps:
+                return "image"
         return "step"
 
     def _calls(self, x: Tensor) -> int:

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from biril_nm.arguments import checked
 from biril_nm.errors import ConfigError, FileFormatError
 from biril_nm.models.files import WEIGHTS, as_array, check_shapes, check_tensors, read_parts
+from biril_nm.models.wrappers import unwrapped
 from biril_nm.storage import check_output, write_document
 
-__all__ = ["load_weights", "save_weights", "take_weights", "weight_arrays"]
+__all__ = ["load_weights", "save_weights", "take_weights", "weight_arrays", "write_weights"]
 
 FORMAT = "biril-nm weights"
 VERSION = 1
@@ -61,9 +62,16 @@ def save_weights(module: nn.Module, path: str | Path, force: bool = False) -> No
         OutputExistsError: the file exists and ``force`` is False.
         ConfigError: its state holds something other than tensors.
     """
+    write_weights(module, path, {}, force)
+
+
+def write_weights(
+    module: nn.Module, path: str | Path, facts: Mapping[str, Any], force: bool
+) -> None:
+    """Write a file of :func:`save_weights` with further facts in its header."""
     target = check_output(path, force)
-    header = {"format": FORMAT, "version": VERSION}
-    write_document(target, header, weight_arrays(module), compress=False)
+    header = {"format": FORMAT, "version": VERSION, **facts}
+    write_document(target, header, weight_arrays(unwrapped(module)), compress=False)
 
 
 @checked

@@ -144,25 +144,34 @@ def write_document(
 
 def read_document(
     path: str | Path,
-    file_format: str,
-    versions: Sequence[int],
+    file_format: str | Mapping[str, Sequence[int]],
+    versions: Sequence[int] = (),
     max_bytes: int = MAX_BYTES,
     item_bytes: int = 1,
 ) -> tuple[dict[str, Any], Arrays]:
     """Header and arrays of a file of :func:`write_document`.
 
+    Args:
+        path: the file.
+        file_format: its format; or several, each with its versions.
+        versions: of the one format.
+        max_bytes: as for :func:`read_npz`.
+        item_bytes: as for :func:`read_npz`.
+
     Raises:
         FileFormatError: damaged, hostile, or of another format or version.
     """
+    known = {file_format: versions} if isinstance(file_format, str) else file_format
     arrays = read_npz(path, max_bytes, item_bytes)
     text = arrays.pop(HEADER, None)
     if text is None or text.dtype != np.uint8 or text.ndim != 1:
-        raise FileFormatError(f"'{path}' has no header; expected a '{file_format}' file")
+        wanted = " or ".join(f"'{name}'" for name in known)
+        raise FileFormatError(f"'{path}' has no header; expected a {wanted} file")
     header = parse_json(text.tobytes(), f"the header of '{path}'")
     found = (header.get("format"), header.get("version")) if isinstance(header, dict) else ()
-    if not found or found[0] != file_format or found[1] not in versions:
-        raise FileFormatError(
-            f"'{path}' has format and version {found!r:.80}; expected '{file_format}' of version "
-            f"{' or '.join(map(str, versions))}"
+    if not any(found == (name, version) for name, of_it in known.items() for version in of_it):
+        wanted = ", or ".join(
+            f"'{name}' of version {' or '.join(map(str, of_it))}" for name, of_it in known.items()
         )
+        raise FileFormatError(f"'{path}' has format and version {found!r:.80}; expected {wanted}")
     return header, arrays

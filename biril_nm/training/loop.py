@@ -19,13 +19,12 @@ from biril_nm.arguments import Seed, checked
 from biril_nm.coding import Coding
 from biril_nm.data.labels import check_labels
 from biril_nm.errors import BirilError, ConfigError, DivergedError
-from biril_nm.models.files import save
 from biril_nm.models.net import BirilNet
 from biril_nm.models.own import OwnNet
 from biril_nm.models.running import precision
+from biril_nm.models.saving import save
 from biril_nm.models.segments import segments
 from biril_nm.models.spiking_net import SpikingNet
-from biril_nm.models.weights import save_weights
 from biril_nm.neurons.unroll import engine
 from biril_nm.training.accuracy import evaluate
 from biril_nm.training.best import BestWeights
@@ -109,7 +108,7 @@ def fit(
         config: settings.
         callbacks: observers.
         out_dir: folder for checkpoint.pt, metrics.jsonl, TensorBoard events, curves.png and, at
-            the end, model.pt; of other modules weights.pt (:func:`biril_nm.models.load_weights`), of a
+            the end, model.pt; of other modules weights.pt (``bnm.load(path, architecture=...)``), of a
             :class:`biril_nm.training.integers.QuantizedNet` its graph, model.loihi.npz.
         resume: continue from ``out_dir/checkpoint.pt`` if it is there.
         force: remove the run that is there and start anew.
@@ -259,8 +258,7 @@ def _save(net: SpikingNet, folder: Path) -> None:
     if isinstance(net, BirilNet):
         save(net, folder / MODEL, force=True)
     elif not net.write(folder):
-        module = net.module if isinstance(net, OwnNet) else net
-        save_weights(module, folder / WEIGHTS, force=True)
+        save(net, folder / WEIGHTS, force=True)
 
 
 def _epoch(task: Task, optimizer: torch.optim.Optimizer, epoch: int) -> dict[str, Any]:

@@ -32,7 +32,6 @@ __all__ = [
     "objection",
     "resting_copy",
     "tensors_in",
-    "unwrapped",
 ]
 
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
@@ -40,15 +39,6 @@ _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 _WITHOUT_EFFECT = frozenset(
     {"extra_repr", "reset_parameters", "train", "eval", "_compiled_call_impl"}
 )
-
-
-def unwrapped(module: Any) -> Any:
-    """The network inside ``torch.compile``, DataParallel and DistributedDataParallel."""
-    wrappers = (nn.DataParallel, nn.parallel.DistributedDataParallel)
-    inner = getattr(module, "_orig_mod", None) if isinstance(module, nn.Module) else None
-    if inner is None and isinstance(module, wrappers):
-        inner = module.module
-    return module if inner is None else unwrapped(inner)
 
 
 def check_module(module: Any) -> None:

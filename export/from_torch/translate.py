@@ -40,7 +40,7 @@ from biril_nm.decision import DEFAULT_DECISION
 from biril_nm.errors import ConfigError, UnsupportedNodeError, bullet_list
 from biril_nm.export.from_torch.graph import GraphBuilder
 from biril_nm.export.from_torch.maps import with_flat_inputs
-from biril_nm.export.from_torch.module import check_module, resting_copy, unwrapped
+from biril_nm.export.from_torch.module import check_module, resting_copy
 from biril_nm.export.from_torch.registry import kind_of
 from biril_nm.export.from_torch.runs import trace_network
 from biril_nm.export.from_torch.sizes import check_sizes
@@ -50,8 +50,9 @@ from biril_nm.export.nir_nodes.decision import DECISION
 from biril_nm.export.nir_nodes.fold_batchnorm import fold_batchnorm
 from biril_nm.export.nir_nodes.metadata import step_width
 from biril_nm.export.nir_nodes.typed_convolutions import typed
-from biril_nm.models import BirilNet
+from biril_nm.models import BirilNet, OwnNet
 from biril_nm.models.nir_net import NirNet
+from biril_nm.models.wrappers import module_of, unwrapped
 
 __all__ = ["to_nir"]
 
@@ -75,7 +76,7 @@ def to_nir(
             BirilNet knows its own shape and needs none.
         dt_s: width of a step in seconds; time constants are given relative to it.
         coding: how values enter the network, which receives floats; a dict by input name for several
-            inputs. None: binary spikes. A BirilNet has its own.
+            inputs. None: binary spikes; an OwnNet and a BirilNet have their own.
 
     Returns:
         A graph whose nodes are called as the torch modules (``conv1``, ``block1.lif2``), a folded
@@ -88,6 +89,9 @@ def to_nir(
             inputs.
     """
     dt_s = step_width("dt_s", dt_s)
+    if isinstance(unwrapped(module), OwnNet):
+        coding = unwrapped(module).coding if coding is None else coding
+        module = module_of(module)
     root, samples, own = _root(module, sample_input)
     if own is not None and coding not in (None, own):
         raise ConfigError(

@@ -86,7 +86,7 @@ def test_a_wrong_argument_is_taken_or_refused(calls, label):
 # Their good calls end in a refusal that costs no run: a missing engine, file or layer.
 REFUSED = {
     "assert_parity", "build", "check_parity", "evaluate_graphs", "evaluate_sharded", "load_data",
-    "read_rule", "run_lava", "with_input_bias", "write", "write_report",
+    "read_rule", "report", "run_lava", "with_input_bias", "write", "write_report",
 }  # fmt: skip
 
 

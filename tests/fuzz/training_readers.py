@@ -96,19 +96,20 @@ def _network() -> Any:
 
 
 def _weights(folder: Path) -> list[Path]:
-    from biril_nm.models import save_weights
+    from biril_nm.models import save
 
-    save_weights(_network(), folder / "weights.pt", force=True)
+    net = _network()
+    save(net, folder / "weights.pt", force=True, coding=net.coding, input_shape=(1, 4, 4))
     return [folder / "weights.pt"]
 
 
 @reader("weights", "weights.pt", _weights, in_place(damage_zip))
 def read_weights(path: Path) -> object:
-    from biril_nm.models import load_weights
+    from biril_nm.models import load, load_weights
 
     net = _network()
     load_weights(net, path)
-    return net.graph().summary()
+    return load(path, architecture=net).graph().summary()
 
 
 def _optimizer(net: Any) -> Any:

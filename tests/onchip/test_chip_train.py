@@ -152,6 +152,7 @@ def test_a_folder_with_a_curve_of_another_command_is_left_alone(tmp_path):
 def test_an_interrupted_run_says_what_is_left(tmp_path, monkeypatch, state_kept):
     from biril_nm import onchip
     from biril_nm.commands.chip_train import chip_train_command
+    from biril_nm.commands.samples import OwnSamples
 
     def interrupted(*_):
         if state_kept:
@@ -160,7 +161,8 @@ def test_an_interrupted_run_says_what_is_left(tmp_path, monkeypatch, state_kept)
 
     monkeypatch.setattr(onchip, "learn_on_chip", interrupted)
     with pytest.raises(KeyboardInterrupt) as stop:
-        chip_train_command(hidden="4", train_samples=10, test_samples=5, out=tmp_path / "run")
+        sizes = {"hidden": "4", "train_samples": 10, "test_samples": 5}
+        chip_train_command(own=OwnSamples(), out=tmp_path / "run", **sizes)
     said = "keeps its last state; continue with: biril chip-train --resume"
     assert (said in stop.value.args[0]) == state_kept
     assert ("Nothing was written" in stop.value.args[0]) != state_kept
@@ -221,7 +223,7 @@ REFUSED = [
     (("--steps", "12"), "learns every 16 steps, and a sample takes 12"),
     (("--method", "bp"), "method 'bp' is unknown"),
     (("--labels", "x.npz"), "--spikes is not given"),
-    (("--spikes", "spikes.npz"), "expected 'spikes' (steps, samples, ...) and 'labels'"),
+    (("--spikes", "spikes.npz"), "'spikes.npz' holds no 'labels'; expected"),
     (("--spikes", "spikes.npz", "--steps", "8"), "--steps: --spikes holds the samples"),
     (("--spikes", "whole.npz", "--validation", "0.9"), "the samples are 0; expected at least 1"),
     (("--dataset", "events"), "events"),

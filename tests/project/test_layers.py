@@ -18,6 +18,7 @@ FLOORS = (
     ("__main__",),
     ("cli",),
     ("commands", "testing"),
+    ("reports",),
     ("parity",),
     ("studies",),
     ("onchip",),

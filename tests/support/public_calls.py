@@ -156,8 +156,9 @@ def exports(t: Things) -> Calls:
     graph, file = t.graph, t.folder
     found: dict[Any, dict[str, Any]] = {
         models.build_model: {"name": "mlp", "config": t.config, "seed": 0},
-        models.load: {"path": file / "model.pt"},
-        models.save: {"net": t.net, "path": file / "again.pt", "force": True},
+        models.load: {"path": file / "own.pt", "architecture": t.module},
+        models.save: {"net": t.module, "path": file / "again.pt", "force": True}
+        | {"coding": t.coding, "input_shape": (3,)},
         models.save_weights: {"module": t.net, "path": file / "weights.pt", "force": True},
         models.load_weights: {"module": t.net, "path": file / "weights.pt"},
         models.OwnNet: {"module": t.net.layers, "coding": t.coding, "takes": "step"},
@@ -171,7 +172,7 @@ def exports(t: Things) -> Calls:
         },
         export.from_nir: {
             "graph": t.nir,
-            "dt_s": 1e-3,
+            "dt_s": 1e-4,
             "reset": "zero",
             "if_integration": None,
             "double": False,

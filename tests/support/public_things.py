@@ -74,5 +74,6 @@ class Things:
         self.run.save(folder / "run.npz")
         models.save(self.net, folder / "model.pt")
         models.save_weights(self.net, folder / "weights.pt")
+        models.save(self.module, folder / "own.pt")
         nir_files.write_nir(folder / "n.nir", self.nir)
         export.write_netx(self.graph, folder / "n.net")

@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from biril_nm import data, engines, evaluation, loihi, parity, recording, training
+from biril_nm import data, engines, evaluation, loihi, parity, recording, reports, training
 from biril_nm.coding import check_decision, predictions
 from biril_nm.compartments import compartment, source_of
 from biril_nm.evaluation import sharding
+from biril_nm.evaluation.labelled import accuracy
 from biril_nm.export import backends, nir_files, report
 from biril_nm.export.lava import backend as lava
 from biril_nm.hardware_sim.cost.energy import energy_text
@@ -91,6 +92,7 @@ def tools(t: Things) -> Calls:
             "weight_bits": 8,
             "min_agreement": 0.0,
             "max_rate_difference": 1.0,
+            "sample_input": None,
         },
         parity.compare: {"name_a": "a", "a": t.run, "name_b": "b", "b": t.run, "order": ("lif",)},
         parity.compare_learning: {"name_a": "a", "a": t.run, "name_b": "b", "b": t.run},
@@ -141,6 +143,10 @@ def studies(t: Things) -> Calls:
     found: dict[Any, dict[str, Any]] = {
         evaluation.evaluate_graph: {"graph": graph, **run, "backend": "sim", "batch_size": 2},
         evaluation.evaluate_shard: {"network": graph, **run, "options": None, "first_batch": 0},
+        accuracy: {"network": graph, "spikes": t.spikes, "labels": t.labels, "coding": None}
+        | {"backend": "sim", "decision": "count", "batch_size": 2, "seed": 0},
+        reports.report: {"graph": graph, "spikes": t.spikes, "labels": t.labels, "net": None}
+        | {"out": t.folder / "r.txt", "against": ("sim",), "n_samples": 2, "force": True},
         evaluation.predict: {"graph": graph, "recording": t.run},
         evaluation.single_readout: {"graph": graph},
         sharding.evaluate_graphs: {"graphs": (graph,), "samples": samples, **shares},

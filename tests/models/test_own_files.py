@@ -1,0 +1,170 @@
+"""model.pt of any module: whoever loads it names the architecture, and no name in a file is imported."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import biril_nm as bnm
+from biril_nm.coding import Coding
+from biril_nm.errors import ConfigError, FileFormatError, OutputExistsError
+from biril_nm.models import OwnNet, load_weights
+from biril_nm.models.saving import read_network
+from biril_nm.storage import read_npz, write_npz
+from tests.support.own_nets import CALLED, Loop, samples
+
+X = torch.from_numpy(samples(4)[0]).float()
+
+
+@pytest.fixture(scope="module")
+def net() -> Loop:
+    return Loop.strong()
+
+
+@pytest.fixture
+def path(net: Loop, tmp_path: Path) -> Path:
+    bnm.save(net, tmp_path / "model.pt", coding=Coding("spikes", 8), input_shape=(12,))
+    return tmp_path / "model.pt"
+
+
+def header(path: Path, **changes: object) -> None:
+    """Change the header of a file."""
+    arrays = read_npz(path)
+    record = json.loads(arrays["header"].tobytes()) | changes
+    arrays["header"] = np.frombuffer(json.dumps(record).encode(), np.uint8)
+    write_npz(path, arrays, compress=False)
+
+
+@pytest.mark.parametrize("of", ["class", "function", "network", "wrapped", "own"])
+def test_a_module_comes_back_from_what_makes_it(net, path, of):
+    made = Loop()
+    architecture = {
+        "class": Loop,
+        "function": lambda: Loop(10),
+        "network": made,
+        "wrapped": nn.DataParallel(made),
+        "own": OwnNet(made, Coding("spikes", 8)),
+    }[of]
+    found = bnm.load(path, architecture=architecture)
+    inner = {"wrapped": made, "own": made}.get(of, found)
+    assert not found.training and type(inner) is Loop
+    assert all(torch.equal(a, b) for a, b in zip(net(X), inner(X)))
+    assert net(X)[0].sum() > 10
+
+
+def test_the_file_says_how_its_input_looks(path):
+    stored = read_network(path, Loop)
+    assert stored.coding == Coding("spikes", 8) and stored.input_shape == (12,)
+
+
+def test_equal_modules_give_equal_files_which_are_not_overwritten(net, path, tmp_path):
+    bnm.save(net, tmp_path / "again.pt", coding=Coding("spikes", 8), input_shape=[12])
+    assert path.read_bytes() == (tmp_path / "again.pt").read_bytes()
+    with pytest.raises(OutputExistsError, match="force"):
+        bnm.save(net, path)
+    bnm.save(torch.compile(net), path, force=True)  # without the names of a wrapper
+    assert bnm.load(path, architecture=Loop).fc1.weight.equal(net.fc1.weight)
+    load_weights(Loop(), path)
+
+
+def test_the_architecture_is_named_and_never_imported(path):
+    header(path, architecture="tests.support.no_such_module:Net")
+    CALLED.clear()
+    with pytest.raises(ConfigError, match=r"weights of 'tests.support.no_such_module:Net' alone"):
+        bnm.load(path)
+    header(path, architecture="antigravity:Net")
+    with pytest.raises(ConfigError, match="no name in a file is imported. Give architecture=MyNet"):
+        bnm.load(path)
+    assert not CALLED and "antigravity" not in sys.modules
+    assert type(bnm.load(path, architecture=Loop)) is Loop and CALLED == ["Loop"]
+
+
+@pytest.mark.parametrize(
+    ("architecture", "message"),
+    [
+        (lambda: 3, r"<lambda>\(\) made 3; expected a torch.nn.Module. Return the network"),
+        (nn.Linear, r"Linear\(\) failed \(TypeError: .*expected a class or function that needs no"),
+        ("Loop", "architecture is 'Loop'; expected a Module or a function"),
+    ],
+    ids=str,
+)
+def test_what_makes_no_module_is_refused(path, architecture, message):
+    with pytest.raises(ConfigError, match=message):
+        bnm.load(path, architecture=architecture)
+
+
+def test_weights_of_another_module_are_refused(path):
+    with pytest.raises(
+        FileFormatError,
+        match=r"fc1.bias is torch.float32 \(10,\); expected \(11,\).*of "
+        r"'tests.support.own_nets:Loop', and the architecture made Loop",
+    ):
+        bnm.load(path, architecture=Loop(11))
+    with pytest.raises(FileFormatError, match=r"missing \['0.bias', '0.weight'\]"):
+        bnm.load(path, architecture=nn.Sequential(nn.Linear(12, 10)))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"coding": {"kind": "loud"}},
+        {"coding": 7},
+        {"coding": {"kind": "direct", "n_steps": 2**40, "message_bits": 8}},
+        {"input_shape": [2**40]},
+        {"input_shape": "12"},
+        {"input_shape": [12.0]},
+        {"input_shape": []},
+        {"input_shape": [1] * 9},
+        {"input_shape": [8192, 8193]},
+        {"input_shape": [True]},
+    ],
+    ids=str,
+)
+def test_a_header_that_lies_is_refused(path, change):
+    header(path, **change)
+    with pytest.raises(FileFormatError, match="model.pt' has a wrong header: "):
+        bnm.load(path, architecture=Loop)
+
+
+@pytest.mark.parametrize("name", [None, 3, "", "x" * 9000, "a\x1b[2J"])
+def test_any_name_is_shown_in_one_short_line(path, name):
+    header(path, architecture=name)
+    with pytest.raises(ConfigError) as error:
+        bnm.load(path)
+    assert len(str(error.value)) < 400 and "\x1b" not in str(error.value)
+
+
+def test_facts_beside_a_network_of_the_package_are_refused(tmp_path):
+    net = bnm.build_model("mlp", bnm.ModelConfig(hidden=(4,)))
+    with pytest.raises(ConfigError, match="stand beside a BirilNet, which has its own"):
+        bnm.save(net, tmp_path / "x.pt", coding=net.config.coding)
+    bnm.save(net, tmp_path / "x.pt")
+    with pytest.raises(ConfigError, match="holds a network of biril-nm, and an architecture is"):
+        bnm.load(tmp_path / "x.pt", architecture=Loop)
+    assert type(bnm.load(tmp_path / "x.pt")) is type(net)
+
+
+def test_a_shape_that_is_none_is_refused(net, tmp_path):
+    with pytest.raises(ConfigError, match=r"input_shape is \(0, 3\); expected 1 to 8 sizes from 1"):
+        bnm.save(net, tmp_path / "x.pt", input_shape=(0, 3))
+    assert not (tmp_path / "x.pt").exists()
+
+
+def test_weights_that_torch_saved_are_taken(net, tmp_path):
+    path = tmp_path / "state.pth"
+    torch.save(net.state_dict(), path)
+    assert bnm.load(path, architecture=Loop)(X)[0].equal(net(X)[0])
+    with pytest.raises(ConfigError, match="holds the weights alone; expected what builds"):
+        bnm.load(path)
+    torch.save({**net.state_dict(), "epoch": 3}, path)
+    with pytest.raises(FileFormatError, match=r"holds \['epoch'\] besides tensors; expected the"):
+        bnm.load(path, architecture=Loop)
+    torch.save({"state": net.fc1}, path)
+    with pytest.raises(FileFormatError, match="never loaded"):
+        bnm.load(path, architecture=Loop)
