@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,15 +20,22 @@ from biril_nm.commands.options import (
     Lowering,
     Seed,
 )
-from biril_nm.commands.sources import LoadedFile, load_source, lowered, lowered_stages
+from biril_nm.commands.samples import OwnSamples
+from biril_nm.commands.sources import (
+    LoadedFile,
+    load_source,
+    lowered,
+    lowered_stages,
+    lowering_options,
+)
 from biril_nm.commands.unused import refuse_unused, unused_lowering, unused_root
-from biril_nm.errors import ConfigError
+from biril_nm.evaluation.labelled import message_coding
 from biril_nm.hw_graph import LoihiGraph
+from biril_nm.hw_graph.inputs import driving_inputs, single_input
 from biril_nm.recording.readout import decision_of
 
 if TYPE_CHECKING:
-    from biril_nm.data import Split
-    from biril_nm.export.report.page import Card
+    from biril_nm.reports.making import Drive, Subject
 
 __all__ = ["report_command"]
 
@@ -44,6 +51,7 @@ def report_command(
         typer.Option("--out", "-o", help="HTML file; default: report.html beside SRC."),
     ] = None,
     dataset: DataSetName = None,
+    own: OwnSamples,
     samples: Annotated[
         int, typer.Option(min=1, max=MAX_COUNT, help="Samples to draw and compare.")
     ] = 20,
@@ -56,80 +64,89 @@ def report_command(
 ) -> None:
     """Write a self-contained HTML report with pictures.
 
-    Without --against it compares torch if SRC holds a torch network, sim, and lava if it runs here; with
-    --against "" nothing is compared.
+    With a data set, or samples of your own with labels, it says the accuracy, which classes are mixed up and
+    which samples went worst. Without --against it compares torch if SRC holds a torch network, sim, and lava
+    if it runs here; with --against "" nothing is compared.
 
     Example: biril report out --dataset digits
     """
-    from biril_nm.commands.report_sections import chip_parts, parity_card
-    from biril_nm.data import load_data
-    from biril_nm.export.report.page import Extra, write_report
-    from biril_nm.hardware_sim import simulate
-    from biril_nm.parity import check_parity
-    from biril_nm.storage import check_output
+    from biril_nm.reports.making import check_page, make_report
 
+    own.check({"--dataset": dataset, "--data-root": data_root})
     folder = src if src.is_dir() else src.parent
-    if out is not None and out.suffix not in (".html", ".htm"):
-        raise ConfigError(f"--out '{out}' must end in .html")
-    target = check_output(out or folder / "report.html", force)
+    target = check_page(out or folder / "report.html", force)
     source = load_source(src / "model.pt" if src.is_dir() else src, lowering)
     unused = unused_lowering([source], lowering, uses=("--chip",))
     refuse_unused([*unused, *unused_root(dataset, data_root)])
     others = [*(["torch"] if source.net is not None else []), "sim"]
     with lava_in(lava.lava_python):
-        engines = default_engines(lava, others, against)
-    graph, ideal = _lowered(source, lowering)
-    cards: list[Card] = []
-    if dataset is not None:
-        test = load_data(dataset, data_root, seed).test
-        cards = _accuracies(source, graph, test, f"{dataset}, {len(test):,} test samples", seed)
-        values = sample_input(graph, test.head(samples), seed)
-        facts = {"input": f"the first {samples} test samples of {dataset}"}
-    else:
-        values = random_input(graph, STEPS, samples, seed)
-        facts = {"input": f"{samples} random samples of {STEPS} steps"}
-    if against or (against is None and len(engines) > 1):
-        with lava_in(lava.lava_python):
-            cards.append(parity_card(check_parity(graph, values, against=engines, net=source.net)))
-    recording = simulate(graph, values, record=("s", "v"))
-    more, sections = chip_parts(graph, recording, values, lowering.chip)
-    extra = Extra(facts, [*cards, *more], sections)
-    write_report(target, graph, recording, ideal, folder, extra, force)
+        engines = tuple(default_engines(lava, others, against)) if against != "" else ()
+        subject = _subject(source, lowering)
+        if dataset is not None:
+            drive = _of_data_set(source, subject.graph, (dataset, data_root, samples, seed))
+        else:
+            drive = _of_samples(source, subject.graph, own, samples, seed)
+        make_report(subject, replace(drive, engines=engines), target, folder, force)
     say(f"wrote {target}")
 
 
-def _lowered(source: LoadedFile, lowering: Lowering) -> tuple[LoihiGraph, dict[str, Any]]:
-    """The integer network, and its weights before rounding where the source has them."""
+def _subject(source: LoadedFile, lowering: Lowering) -> Subject:
+    """The integer network, and what it came from."""
+    from biril_nm.reports.making import Subject
+
     if source.nir_graph is None:
-        return lowered(source, lowering), {}
+        return Subject(lowered(source, lowering), source.net, chip=lowering.chip)
     from biril_nm.export.lowering import ideal_weights
 
+    options = lowering_options(source, lowering)
     stages = lowered_stages(source, lowering)
-    return stages.graph, dict(ideal_weights(stages))
+    ideal = dict(ideal_weights(stages))
+    return Subject(stages.graph, source.net, source.nir_graph, options, ideal, lowering.chip)
 
 
-def _accuracies(
-    source: LoadedFile, graph: LoihiGraph, test: Split, note: str, seed: int
-) -> list[Card]:
-    """Accuracy of the float network, if there is one, and of the integers."""
-    from biril_nm.evaluation.accuracy import evaluate_graph
+def _of_samples(
+    source: LoadedFile, graph: LoihiGraph, own: OwnSamples, samples: int, seed: int
+) -> Drive:
+    """Samples of a file, or random ones."""
+    from biril_nm.reports.classes import Labelled
+    from biril_nm.reports.making import Drive
 
-    cards = []
+    found = own.read(graph)
+    if found is None:
+        values = random_input(graph, STEPS, samples, seed)
+        return Drive(values, {"input": f"{samples} random samples of {STEPS} steps"})
+    note = f"{len(found):,} samples of {own.spikes.name if own.spikes else ''}"
+    labelled = None
+    if found.labels is not None and len(driving_inputs(graph)) == 1:
+        name = single_input(graph)
+        coding = message_coding(graph.inputs[name], len(found.spikes[name]))
+        labelled = Labelled(found.spikes[name], found.labels, coding)
+    first = found.head(samples)
+    return Drive(first.spikes, {"input": f"the first {len(first)} of {note}"}, (), labelled, note)
+
+
+def _of_data_set(
+    source: LoadedFile, graph: LoihiGraph, chosen: tuple[str, Path | None, int, int]
+) -> Drive:
+    """The test part of a data set."""
+    from biril_nm.data import Batches, load_data
+    from biril_nm.reports.classes import Labelled
+    from biril_nm.reports.making import Drive
+
+    dataset, data_root, samples, seed = chosen
+    test = load_data(dataset, data_root, seed).test
+    _, coding = picture_input(graph, test)
+    accuracy = None
     if source.net is not None:
-        from biril_nm.data import Batches
         from biril_nm.training import evaluate
 
         decision = decision_of(graph)
         accuracy = evaluate(source.net, Batches(test, 250), seed, decision=decision).accuracy
-        cards.append(_accuracy("float (torch)", accuracy, len(test), note))
-    _, coding = picture_input(graph, test)
-    found = evaluate_graph(graph, test.values(), test.labels, coding, seed=seed)
-    return [*cards, _accuracy("integers (sim)", found.accuracy, len(test), note)]
-
-
-def _accuracy(what: str, share: float, n_samples: int, note: str) -> Card:
-    """Accuracy with its binomial standard error."""
-    from biril_nm.export.report.page import Card
-
-    error = math.sqrt(share * (1 - share) / n_samples)
-    return Card(f"accuracy, {what}", f"{share:.2%}", f"± {error:.2%}, {note}")
+    return Drive(
+        sample_input(graph, test.head(samples), seed),
+        {"input": f"the first {samples} test samples of {dataset}"},
+        (),
+        Labelled(test.values(), test.labels, coding, seed),
+        f"{dataset}, {len(test):,} test samples",
+        accuracy,
+    )

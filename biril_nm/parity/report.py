@@ -62,6 +62,12 @@ class ParityReport:
         return "\n".join(self.float_problems) or None
 
     @property
+    def problem(self) -> str | None:
+        """The first thing that disagrees, or None."""
+        found = [*map(str, self.mismatches), *self.float_problems]
+        return found[0] if found else None
+
+    @property
     def silent(self) -> tuple[str, ...]:
         """Nodes that never spiked although they could: their agreement proves little."""
         return tuple(

@@ -19,7 +19,7 @@ from biril_nm.recording import Recording
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["raster_png", "weights_png"]
+__all__ = ["AFTER", "BEFORE", "INK", "WIDTH", "figure", "label", "png", "raster_png", "weights_png"]
 
 MAX_NEURONS = 120  # per node in the raster, evenly spaced
 MAX_SAMPLES = 8
@@ -28,7 +28,12 @@ LABEL = 16  # characters of a name
 INK, BEFORE, AFTER = "#1b2733", "#c9d3dc", "#1f6f8b"
 
 
-def _figure(width: float, height: float) -> Figure:
+def figure(width: float, height: float) -> Figure:
+    """A figure of this size in inches.
+
+    Raises:
+        MissingDependencyError: matplotlib is not installed.
+    """
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
@@ -36,15 +41,16 @@ def _figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def _png(figure: Figure) -> str:
+def png(picture: Figure) -> str:
+    """The figure as base64 PNG."""
     stream = io.BytesIO()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph", UserWarning)  # names in any script
-        figure.savefig(stream, format="png", dpi=200)
+        picture.savefig(stream, format="png", dpi=200)
     return base64.b64encode(stream.getvalue()).decode("ascii")
 
 
-def _label(name: str) -> str:
+def label(name: str) -> str:
     """A name for a figure: short, with dollars that do not start a formula."""
     return shortened(name, LABEL).replace("$", r"\$")
 
@@ -54,8 +60,8 @@ def raster_png(graph: LoihiGraph, recording: Recording) -> str:
     order = [
         name for name in graph.timing.order if name in recording and recording[name].s is not None
     ]
-    figure = _figure(WIDTH, 0.6 + 0.95 * len(order))
-    axes = figure.subplots(len(order), 1, sharex=True, squeeze=False)[:, 0]
+    picture = figure(WIDTH, 0.6 + 0.95 * len(order))
+    axes = picture.subplots(len(order), 1, sharex=True, squeeze=False)[:, 0]
     for axis, name in zip(axes, order):
         spikes = np.asarray(recording[name].s)[:, :MAX_SAMPLES]
         n_steps, batch = spikes.shape[:2]
@@ -65,22 +71,22 @@ def raster_png(graph: LoihiGraph, recording: Recording) -> str:
         axis.scatter(step + 1, chosen[neuron], s=4, marker="|", color=AFTER, linewidths=1.5)
         for sample in range(1, batch):
             axis.axvline(sample * n_steps + 0.5, color=BEFORE, linewidth=0.8)
-        axis.set_ylabel(f"{_label(name)}\n{flat.shape[1]:,} neurons", fontsize=8, color=INK)
+        axis.set_ylabel(f"{label(name)}\n{flat.shape[1]:,} neurons", fontsize=8, color=INK)
         axis.set_ylim(-1, max(1, flat.shape[1]))
         axis.set_xlim(0.5, n_steps * batch + 0.5)
         axis.yaxis.get_major_locator().set_params(integer=True, nbins=4)
         axis.tick_params(labelsize=7.5)
     axes[-1].xaxis.get_major_locator().set_params(integer=True)
     axes[-1].set_xlabel("step (node time), samples side by side", fontsize=8.5)
-    return _png(figure)
+    return png(picture)
 
 
 def weights_png(graph: LoihiGraph, ideal: Mapping[str, NDArray[np.float64]]) -> str:
     """Histogram of each connection's weights: float in integer units, and integers; base64 PNG."""
     names = list(graph.connections)
     rows = (len(names) + 1) // 2
-    figure = _figure(WIDTH, 0.4 + 1.4 * rows)
-    axes = figure.subplots(rows, 2, squeeze=False).ravel()
+    picture = figure(WIDTH, 0.4 + 1.4 * rows)
+    axes = picture.subplots(rows, 2, squeeze=False).ravel()
     for axis, name in zip(axes, names):
         integers = _stored(graph.connections[name])
         before = ideal.get(name)
@@ -92,13 +98,13 @@ def weights_png(graph: LoihiGraph, ideal: Mapping[str, NDArray[np.float64]]) -> 
         axis.set_yscale("log")
         axis.set_ylim(bottom=0.7)
         axis.minorticks_off()
-        axis.set_title(_label(name), fontsize=8.5, color=INK)
+        axis.set_title(label(name), fontsize=8.5, color=INK)
         axis.tick_params(labelsize=7.5)
     for axis in axes[len(names) :]:
         axis.set_visible(False)
     handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=2, fontsize=8, frameon=False)
-    return _png(figure)
+    picture.legend(handles, labels, loc="outside upper center", ncols=2, fontsize=8, frameon=False)
+    return png(picture)
 
 
 def _stored(node: Any) -> NDArray[Any]:

@@ -28,7 +28,7 @@ from biril_nm.recording import Recording
 from biril_nm.recording.readout import decision_of
 from biril_nm.storage import atomic_file, check_output, lock_folder, read_bytes, read_json_lines
 
-__all__ = ["Card", "Extra", "Section", "Table", "write_report"]
+__all__ = ["Card", "Extra", "Image", "Section", "Table", "write_report"]
 
 TEMPLATE = "report.html"
 WAIT_S = 10.0  # for another report; a training holds its folder for longer
@@ -91,6 +91,21 @@ class Table:
 
 
 @dataclass(frozen=True)
+class Image:
+    """A picture.
+
+    Attributes:
+        name: what it shows, for who cannot see it.
+        png: base64 PNG.
+        rem: largest width, in units of the letters.
+    """
+
+    name: str
+    png: str
+    rem: int = 38
+
+
+@dataclass(frozen=True)
 class Section:
     """A part of the report that another stage computed.
 
@@ -102,6 +117,7 @@ class Section:
         tables: tables.
         warnings: lines that need attention.
         remarks: lines in small print.
+        images: pictures, above the tables.
     """
 
     title: str
@@ -111,6 +127,7 @@ class Section:
     tables: Sequence[Table] = ()
     warnings: Sequence[str] = ()
     remarks: Sequence[str] = ()
+    images: Sequence[Image] = ()
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
-import subprocess
 import sys
 import xml.etree.ElementTree as ET
 from dataclasses import replace
@@ -14,7 +12,6 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from biril_nm.commands.report_sections import chip_parts, parity_card
 from biril_nm.engines import get_engine
 from biril_nm.engines.registry import ENGINES
 from biril_nm.errors import MissingDependencyError, OutputExistsError
@@ -24,19 +21,10 @@ from biril_nm.hardware_sim import simulate
 from biril_nm.hw_graph import Conv, Dense, Input, LoihiGraph, Neurons, Output
 from biril_nm.learning import rules
 from biril_nm.parity import check_parity
+from biril_nm.reports.chip import chip_parts, parity_card
+from tests.support.browser import browse, needs_browser
 from tests.support.random_graphs import random_graph
 
-CHROMIUM = next(
-    (
-        path
-        for name in ("chromium", "chromium-browser", "google-chrome")
-        if (path := shutil.which(name))
-    ),
-    None,
-)
-needs_browser = pytest.mark.skipif(
-    CHROMIUM is None, reason="needs a browser: apt-get install chromium"
-)
 pytest.importorskip("jinja2", reason='needs pip install "biril-nm[report]"')
 pytest.importorskip("matplotlib", reason='needs pip install "biril-nm[report]"')
 
@@ -204,19 +192,6 @@ def test_a_parity_verdict_is_a_card(graph, monkeypatch):
     inputs = np.ones((3, 2, 1, 8, 8), dtype=np.int32)
     card = parity_card(check_parity(graph, inputs))
     assert card.ok and card.value == "equal" and "sim = lava" in card.note
-
-
-def browse(page, folder, width, height, *wanted):
-    """What headless Chromium prints; it gets a profile of its own and no network services."""
-    flags = (
-        "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-        "--disable-background-networking", "--disable-component-update", "--disable-sync",
-        "--hide-scrollbars", f"--user-data-dir={folder / 'profile'}",
-        f"--window-size={width},{height}",
-    )  # fmt: skip
-    call = [CHROMIUM, *flags, *wanted, page.as_uri()]
-    done = subprocess.run(call, check=True, capture_output=True, timeout=600)
-    return done.stdout.decode("utf-8")
 
 
 @needs_browser

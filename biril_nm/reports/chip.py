@@ -1,4 +1,4 @@
-"""Sections of the report that need the simulator: mapping, energy, NeuroBench metrics."""
+"""The chip: cards and sections about mapping, energy and NeuroBench metrics, and the verdict of parity."""
 
 from __future__ import annotations
 
@@ -46,9 +46,17 @@ def chip_parts(
 
 
 def parity_card(report: ParityReport) -> Card:
-    """Whether the engines agree."""
+    """Whether the engines agree; the section of the layers says more."""
     value = "equal" if report.ok else "different"
-    return Card("parity of " + ", ".join(report.engines), value, report.summary(), report.ok)
+    if report.problem is not None:
+        note = report.problem
+    elif len(report.integer_engines) > 1:
+        note = f"{' = '.join(report.integer_engines)}, {report.n_compared:,} integers"
+    else:
+        found = report.agreements[0]
+        value = f"{found.same_predictions} of {found.n_samples}"
+        note = "predictions are equal"
+    return Card("parity of " + ", ".join(report.engines), value, note, report.ok)
 
 
 def _mapping_card(mapping: Placement) -> Card:
