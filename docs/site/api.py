@@ -36,6 +36,7 @@ GROUPS = {
         "data.augmentation",
         "data.event_mix",
         "data.shifts",
+        "data.spoken",
         "training",
         "training.integers",
         "training.losses",
@@ -100,7 +101,9 @@ GROUPS = {
         "engines",
         "evaluation",
         "evaluation.accuracy",
+        "evaluation.labelled",
         "evaluation.sharding",
+        "reports",
         "decision",
     ),
     "Learn on the chip, and study it": (
