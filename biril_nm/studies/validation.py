@@ -17,7 +17,7 @@ __all__ = ["Adapted", "Fold", "Tried", "choose", "folds_of", "pass_marks"]
 
 N_FOLDS = 4  # a quarter of the samples is held out
 ENOUGH = 150  # held-out samples: three points of standard error near 80 %
-FEWEST_PER_CLASS = 3  # below it a class would hardly be seen while some of it is held out
+FEWEST_PER_CLASS = 5  # below it a class would hardly be seen while some of it is held out
 SATURATED, MEMORISED, LEARNABLE = 0.05, 0.1, 0.9  # shares above or below which advice is given
 
 Right = NDArray[np.bool_]
@@ -117,7 +117,7 @@ class Adapted:
     def advice(self) -> tuple[str, ...]:
         """Which setting to change to get more, most important first."""
         found = []
-        if not self.held_out:
+        if self.tried and not self.held_out:
             found.append(
                 f"fewer than {FEWEST_PER_CLASS} samples per class: none could be held out. Give more samples"
             )

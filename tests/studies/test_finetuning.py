@@ -169,7 +169,7 @@ def test_the_frozen_network_stays_unless_learning_is_better_by_more_than_noise()
     [
         ({"given": 0.7}, "the layers below do not show the classes. Let them learn too"),
         ({"given": 1.0}, "right more often. Give more of them"),
-        ({"held_out": False}, "fewer than 3 samples per class"),
+        ({"held_out": False}, "fewer than 5 samples per class"),
         ({"saturated": 0.2}, "20.0% of the weights are at a limit. Raise halvings"),
         ({"chosen": tried(2, 8, 85)}, "Raise replays and presentations"),
         ({"chosen": tried(2, 1, 85)}, "at the lowest rate. Raise halvings"),
