@@ -81,6 +81,7 @@ def report_command(
     others = [*(["torch"] if source.net is not None else []), "sim"]
     with lava_in(lava.lava_python):
         engines = tuple(default_engines(lava, others, against)) if against != "" else ()
+        engines = engines if against is not None or len(engines) > 1 else ()
         subject = _subject(source, lowering)
         if dataset is not None:
             drive = _of_data_set(source, subject.graph, (dataset, data_root, samples, seed))

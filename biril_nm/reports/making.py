@@ -78,7 +78,7 @@ class Drive:
     Attributes:
         inputs: the samples that are drawn and compared, by input name.
         facts: what the report says of them.
-        engines: engines to compare; fewer than two compare nothing.
+        engines: engines to compare; empty: nothing is compared.
         labelled: all samples with their labels.
         note: what these are.
         float_accuracy: of the torch network on them.
@@ -209,7 +209,8 @@ def check_page(path: Path, force: bool) -> Path:
 def _default_engines(net: nn.Module | None) -> tuple[str, ...]:
     torch = () if net is None else (TORCH,)
     lava = () if get_engine(LAVA).why_not() is not None else (LAVA,)
-    return (*torch, SIM, *lava)
+    found = (*torch, SIM, *lava)
+    return found if len(found) > 1 else ()
 
 
 def _subject(graph: LoihiGraph, net: Any, spikes: NDArray[Any]) -> Subject:
@@ -267,11 +268,10 @@ def make_report(
         force: replace an existing file.
     """
     graph, inputs, labelled = subject.graph, drive.inputs, drive.labelled
-    compares = len(drive.engines) > 1
     parity = None
-    if compares:
+    if drive.engines:
         parity = check_parity(graph, inputs, against=drive.engines, net=subject.net)
-    floats = _floats(subject, inputs) if compares and TORCH in drive.engines else None
+    floats = _floats(subject, inputs) if TORCH in drive.engines else None
     recording = simulate(graph, inputs, record=("s", "u", "v"))
     fits = layer_fits(graph, recording, floats)
     classes = None if labelled is None else classes_of(graph, labelled)

@@ -102,7 +102,7 @@ def test_report_is_one_readable_file(run_dir, tmp_path):
     done = biril("report", run_dir, "--dataset", "digits", "--samples", 4, "-o", page)
     assert done.returncode == 0, done.stderr
     text = page.read_text()
-    assert text.count("data:image/png;base64,") == 3
+    assert text.count("data:image/png;base64,") == 7
     assert "sim = lava" in text and "accuracy, integers" in text
     assert "http://" not in text and "https://" not in text
     refused(biril("report", run_dir, "-o", page), str(page), "--force")

@@ -142,8 +142,9 @@ def test_a_state_at_its_limit_is_named():
         ({"spikes": {"x": SPIKES, "y": SPIKES}, "labels": None}, "spikes are given for"),
         ({"against": ("torch", "sim"), "net": None}, "engine 'torch' needs the torch network"),
         ({"against": ("sim", "nothing")}, "engine 'nothing' is unknown"),
+        ({"against": ("sim",)}, "cannot compare sim; expected at least two of"),
     ],
-    ids=range(8),
+    ids=range(9),
 )
 def test_what_does_not_fit_is_refused_and_nothing_written(graph, tmp_path, change, message):
     given = {"spikes": SPIKES, "labels": LABELS, "out": "r.html", "n_samples": N, **change}
