@@ -120,10 +120,10 @@ def test_pip_leaves_the_torch_of_a_user_alone(python, wheel, tmp_path):
         "--no-deps",
         fresh_python.stub_wheel(tmp_path, "torch", "2.3.0"),
     )
-    extras = [extra for extra in EXTRAS if extra not in FOR_DEVELOPERS]
-    for extra in extras:
-        found = fresh_python.would_install(python, tmp_path, f"{wheel}[{extra}]")
-        assert "biril-nm" in found and "torch" not in found, extra
+    light = [extra for extra in EXTRAS if extra not in OF_TORCH]
+    for extras in (light, ["all"]):
+        found = fresh_python.would_install(python, tmp_path, f"{wheel}[{','.join(extras)}]")
+        assert "biril-nm" in found and "torch" not in found, extras
     (tmp_path / "newer").mkdir()
     older = fresh_python.stub_wheel(tmp_path / "newer", "torch", "2.0.0")
     pip(python, "install", "--quiet", "--no-deps", older)  # the report would show a change
