@@ -187,12 +187,18 @@ def install() -> None:
 
 
 def renamed(module: str, names: Mapping[str, Any]) -> Callable[[str], Any]:
-    """``__getattr__`` of a module whose names have changed: old name -> object under its new name."""
+    """``__getattr__`` of a module whose names have changed: old name -> object under its new name.
+
+    Text is the module where the name is now, for one that cannot be imported at once.
+    """
 
     def read_new_name(name: str) -> Any:
         if name not in names:
             raise AttributeError(f"module '{module}' has no attribute '{name}'")
         new = names[name]
+        if isinstance(new, str):
+            warnings.warn(f"'{name}' is now in '{new}'", DeprecationWarning, stacklevel=2)
+            return getattr(importlib.import_module(new), name)
         warnings.warn(f"'{name}' is now '{new.__name__}'", DeprecationWarning, stacklevel=2)
         return new
 

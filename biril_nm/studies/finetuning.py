@@ -6,7 +6,7 @@ chosen (:mod:`biril_nm.studies.validation`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,6 +18,7 @@ from biril_nm.errors import ConfigError
 from biril_nm.hardware_sim import Simulator, simulate
 from biril_nm.hw_graph import Dense, Input, LoihiGraph, Neurons, Output
 from biril_nm.hw_graph.inputs import check_arrays, driving_inputs, single_input
+from biril_nm.hw_graph.metadata import rounding_of
 from biril_nm.loihi.fixed_point import weight_limits
 from biril_nm.recording.readout import decision_of, predict
 from biril_nm.studies.readout import (
@@ -30,7 +31,15 @@ from biril_nm.studies.readout import (
     readout_connection,
     stream,
 )
-from biril_nm.studies.validation import Adapted, Fold, Tried, choose, folds_of, pass_marks
+from biril_nm.studies.validation import (
+    Adapted,
+    Fold,
+    Tried,
+    choose,
+    folds_of,
+    pass_marks,
+    share_at_limits,
+)
 
 __all__ = ["adapt", "finetune"]
 
@@ -89,7 +98,7 @@ def adapt(
     if source in graph.neurons:
         features = np.asarray(simulate(graph, spikes, nodes=(source,))[source].s)
     how = (config or DeltaConfig()).for_steps(len(features))
-    lesson = _Lesson(_head(graph, name), name, features, known, seed)
+    lesson = Lesson(_head(graph, name), name, features, known, seed)
     found = _validated(lesson, how) if how.validate else None
     chosen = found.chosen if found else Tried(how.halvings or 0, how.passes(len(known)))
     weight = dense_of(lesson.head, name).weight
@@ -97,29 +106,35 @@ def adapt(
         weight = lesson.learned(replace(how, halvings=chosen.halvings), chosen.passes)
     right = lesson.right(lesson.head.with_node(name, weight=weight), np.arange(len(known)))
     found = found or Adapted(replace(chosen, right=right), lesson.frozen(), (), False)
-    found = replace(found, given=float(right.mean()), saturated=_saturated(graph, name, weight))
+    limits = weight_limits(dense_of(graph, name).sign_mode)
+    found = replace(found, given=float(right.mean()), saturated=share_at_limits(weight, *limits))
     return graph.with_node(name, weight=weight), found
 
 
-def _validated(lesson: _Lesson, how: DeltaConfig) -> Adapted:
-    """Two rates after 1, 2, 4, ... passes on held-out samples, and the best of them."""
+def _validated(lesson: Lesson, how: DeltaConfig) -> Adapted:
+    """Two rates after 1, 2, 4, ... passes on held-out samples, and the best of them.
+
+    A rate is given up after :data:`PATIENCE` looks without a gain over all folds together.
+    """
     folds = folds_of(lesson.labels, lesson.seed)
     frozen = Tried(0, 0, np.concatenate([lesson.right(lesson.head, fold.held) for fold in folds]))
     marks = pass_marks(how.passes(len(lesson.labels)))
     first = how.halvings or 0
-    tried = []
+    tried: list[Tried] = []
     for halvings in sorted({first, min(MAX_HALVINGS, first + SLOWER)}):
         slowed = replace(how, halvings=halvings)
-        looks = [lesson.looks(slowed, fold, marks) for fold in folds]
-        tried += [
-            Tried(halvings, mark, np.concatenate(rights))
-            for mark, rights in zip(marks, zip(*looks))
-        ]
+        found: list[Tried] = []
+        for mark, rights in zip(marks, zip(*(lesson.looks(slowed, each, marks) for each in folds))):
+            found.append(Tried(halvings, mark, np.concatenate(rights)))
+            scores = [int(each.right.sum()) for each in found]
+            if len(scores) > PATIENCE and max(scores[-PATIENCE:]) <= max(scores[:-PATIENCE]):
+                break
+        tried += found
     return Adapted(choose(frozen, tried), frozen, tuple(tried), folds[0].held_out)
 
 
 @dataclass(frozen=True)
-class _Lesson:
+class Lesson:
     """A readout alone, the spikes that reach it, and their labels."""
 
     head: LoihiGraph
@@ -151,28 +166,17 @@ class _Lesson:
             raise ConfigError(f"connection '{self.name}' did not learn")
         return dense_of(frozen(graph), self.name).weight
 
-    def looks(self, how: DeltaConfig, fold: Fold, marks: list[int]) -> list[NDArray[np.bool_]]:
-        """Right predictions on held-out samples after so many passes, until they gain no more."""
+    def looks(self, how: DeltaConfig, fold: Fold, marks: list[int]) -> Iterator[NDArray[np.bool_]]:
+        """Right predictions on held-out samples after so many passes."""
         random = np.random.default_rng([self.seed, 0])
         plastic = plastic_readout(self.head, how, self.seed)
         session = Simulator(plastic, learn=True, sample_steps=len(self.features))
-        found: list[NDArray[np.bool_]] = []
         for before, mark in zip([0, *marks], marks):
             order = np.concatenate(
                 [fold.known[random.permutation(len(fold.known))] for _ in range(mark - before)]
             )
             session.run(session.in_chip_time(self.given(plastic, order, how)), record=())
-            found.append(self.right(frozen(session.graph), fold.held))
-            scores = [int(right.sum()) for right in found]
-            if len(scores) > PATIENCE and max(scores[-PATIENCE:]) <= max(scores[:-PATIENCE]):
-                break
-        return found + found[-1:] * (len(marks) - len(found))
-
-
-def _saturated(graph: LoihiGraph, name: str, weight: NDArray[Any]) -> float:
-    """Share of the weights at a limit."""
-    low, high = weight_limits(dense_of(graph, name).sign_mode)
-    return float(((weight <= low + 1) | (weight >= high - 1)).mean())
+            yield self.right(frozen(session.graph), fold.held)
 
 
 def _head(graph: LoihiGraph, name: str) -> LoihiGraph:
@@ -185,4 +189,5 @@ def _head(graph: LoihiGraph, name: str) -> LoihiGraph:
         "output": Output(),
     }
     edges = ((source, name), (name, output), (output, "output"))
-    return LoihiGraph(nodes, edges, {"decision": decision_of(graph)})
+    metadata = {"decision": decision_of(graph), "rounding": rounding_of(graph.metadata)}
+    return LoihiGraph(nodes, edges, metadata)

@@ -9,7 +9,6 @@ other layers stay as they are. The same graph runs on Lava.
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass, replace
 from math import log2
 from typing import Annotated, Any
@@ -17,6 +16,7 @@ from typing import Annotated, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from biril_nm._moved import renamed
 from biril_nm.arguments import Between, Count, Seed, checked
 from biril_nm.data.labels import check_labels
 from biril_nm.errors import ConfigError
@@ -56,8 +56,9 @@ class DeltaConfig:
 
     Attributes:
         exp: exponent of the rule; one step more doubles the learning rate.
-        halvings: of the impulses of y2 and y3, 0 to 6; each halves the learning rate. None: as many as
-            make the change per sample independent of its steps; see :meth:`for_steps`.
+        halvings: of the impulses of y2 and y3, 0 to 6; each halves the learning rate. None: adapt and
+            finetune take as many as make the change per sample independent of its steps, by
+            :meth:`for_steps`; :func:`plastic_readout`, which does not know the steps, takes none.
         tau: of the pre-trace in steps; a few steps, because traces run on from sample to sample.
         impulse: of the pre-trace.
         quiet_steps: steps at the start of a sample without target, while v still gathers input.
@@ -296,13 +297,4 @@ def dense_of(graph: LoihiGraph, name: str) -> Dense:
     return node
 
 
-def __getattr__(name: str) -> Any:
-    """Names that have moved."""
-    if name != "finetune":
-        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
-    from biril_nm.studies.finetuning import finetune
-
-    warnings.warn(
-        "'finetune' is now in 'biril_nm.studies.finetuning'", DeprecationWarning, stacklevel=2
-    )
-    return finetune
+__getattr__ = renamed(__name__, {"finetune": "biril_nm.studies.finetuning"})

@@ -7,16 +7,27 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from biril_nm.coding import Coding
 from biril_nm.data import SHIFTS, DataSet, load_data
 from biril_nm.errors import ConfigError
 from biril_nm.evaluation.accuracy import evaluate_graph
 from biril_nm.hw_graph import Dense, Input, LoihiGraph, Neurons, Output
+from biril_nm.loihi import SignMode
+from biril_nm.loihi.fixed_point import weight_limits
+from biril_nm.studies import finetuning
 from biril_nm.studies.adaptation import samples_per_class
 from biril_nm.studies.finetuning import adapt, finetune
-from biril_nm.studies.readout import DeltaConfig, fresh_readout
-from biril_nm.studies.validation import Adapted, Tried, choose, folds_of, pass_marks
+from biril_nm.studies.readout import DeltaConfig, fresh_readout, plastic_readout
+from biril_nm.studies.validation import (
+    Adapted,
+    Tried,
+    choose,
+    folds_of,
+    pass_marks,
+    share_at_limits,
+)
 
 N_FEATURES = 60
 NOISE = 0.04  # two standard errors of a difference on the test samples
@@ -149,6 +160,15 @@ def test_folds_are_balanced_and_held_out() -> None:
     assert pass_marks(10) == [1, 2, 4, 8, 10]
 
 
+def test_rare_classes_are_learned_and_no_part_is_empty() -> None:
+    for labels in ([0] * 20 + [1], [0] * 5, [0, 0, 0], [3] * 40 + [1, 1, 2, 7]):
+        known = np.array(labels, np.int64)
+        folds = folds_of(known, seed=0)
+        assert all(len(fold.held) for fold in folds)
+        assert all(set(known[fold.known]) == set(labels) for fold in folds)
+        assert folds[0].held_out == (len(labels) >= 5 * len(set(labels)))
+
+
 def tried(halvings: int, passes: int, right: int, total: int = 100) -> Tried:
     """The first samples are right."""
     return Tried(halvings, passes, np.arange(total) < right)
@@ -164,12 +184,77 @@ def test_the_frozen_network_stays_unless_learning_is_better_by_more_than_noise()
     assert choose(frozen, [traded]) is frozen
 
 
+@pytest.mark.parametrize("n_looks", [1, 4, 12])
+def test_the_best_of_many_that_are_as_good_as_frozen_is_seldom_chosen(n_looks: int) -> None:
+    random = np.random.default_rng(n_looks)
+    learned = 0
+    for _ in range(400):
+        frozen, *looks = (Tried(0, k, random.random(150) < 0.8) for k in range(n_looks + 1))
+        learned += choose(frozen, looks) is not frozen
+    assert learned / 400 < 0.08  # three standard errors above 5 %
+
+
+def test_the_summary_says_that_the_accuracy_is_the_highest_of_many() -> None:
+    frozen, looks = tried(0, 0, 50), (tried(0, 1, 80), tried(0, 2, 85))
+    assert (
+        "held-out samples right (the best of 2 on them), frozen 50.0%"
+        in Adapted(looks[1], frozen, looks, True).summary()
+    )
+    assert "right, frozen 50.0%" in Adapted(frozen, frozen, looks, True).summary()
+
+
+@pytest.mark.parametrize("gains", [True, False])
+def test_all_folds_stop_at_one_look(
+    gains: bool, monkeypatch: pytest.MonkeyPatch, data: DataSet
+) -> None:
+    """While one fold gains the others are looked at too, and may gain later."""
+    looks: dict[tuple[int, ...], int] = {}
+
+    def right(self: object, head: LoihiGraph, some: NDArray[np.int64]) -> NDArray[np.bool_]:
+        look = looks[tuple(some)] = looks.get(tuple(some), -1) + 1
+        first = next(iter(looks)) == tuple(some)
+        return np.arange(len(some)) < (0, 1, 2, 3, 4)[look % 5] * (gains and (first or look > 3))
+
+    monkeypatch.setattr(finetuning.Lesson, "right", right)
+    rows = samples_per_class(data.train.labels, 6, 10, seed=0)
+    spikes = Coding("direct", 2).encode(data.train.values(rows))
+    config = DeltaConfig(replays=8, halvings=6)  # one rate
+    found = adapt(untaught(), spikes, data.train.labels[rows], config)[1]
+    assert [each.passes for each in found.tried] == ([1, 2, 4, 8] if gains else [1, 2, 4])
+    assert [each.right.sum() for each in found.tried] == ([1, 2, 3, 16] if gains else [0, 0, 0])
+
+
+def test_the_readout_rounds_as_its_network_does(data: DataSet) -> None:
+    spikes, labels = (
+        Coding("direct", 4).encode(data.train.values(slice(0, 20))),
+        data.train.labels[:20],
+    )
+    config = DeltaConfig(replays=1, validate=False)
+    synapse, connection = (
+        finetune(untaught().with_metadata(rounding=each), spikes, labels, config)
+        for each in ("synapse", "connection")
+    )
+    assert plastic_readout(synapse).metadata["rounding"] == "synapse"
+    assert (synapse.nodes["fc"].weight != connection.nodes["fc"].weight).any()
+
+
+@pytest.mark.parametrize(("sign_mode", "weight", "share"), [
+    (SignMode.EXCITATORY, [0, 0, 255, 7], 0.25),
+    (SignMode.INHIBITORY, [0, 0, -255, -7], 0.25),
+    (SignMode.MIXED, [-256, 0, 254, 7], 0.5),
+])  # fmt: skip
+def test_a_weight_of_0_is_not_at_a_limit(
+    sign_mode: SignMode, weight: list[int], share: float
+) -> None:
+    assert share_at_limits(np.array(weight), *weight_limits(sign_mode)) == share
+
+
 @pytest.mark.parametrize(
     ("found", "advice"),
     [
         ({"given": 0.7}, "the layers below do not show the classes. Let them learn too"),
         ({"given": 1.0}, "right more often. Give more of them"),
-        ({"held_out": False}, "fewer than 5 samples per class"),
+        ({"held_out": False}, "fewer than 5 samples per class on average"),
         ({"saturated": 0.2}, "20.0% of the weights are at a limit. Raise halvings"),
         ({"chosen": tried(2, 8, 85)}, "Raise replays and presentations"),
         ({"chosen": tried(2, 1, 85)}, "at the lowest rate. Raise halvings"),
