@@ -1,7 +1,7 @@
 """BIRIL's residual networks on the chip: cores, synaptic operations and modelled energy of a picture.
 
     python benchmarks/resnet_on_chip.py                    # biril_xs, on one chip
-    python benchmarks/resnet_on_chip.py --model biril --chips 2
+    python benchmarks/resnet_on_chip.py --model biril --chips 64
 
 The weights are untrained, BatchNorm has seen random pictures. So the size and the mapping are those of a
 trained network, spikes and energy those of this one.
