@@ -23,9 +23,9 @@ CHIPS_HEAD = """\
 Written by `python docs/make_tables.py` from `biril_nm.compartments`. Loihi 1 has one kind of neuron,
 CUBA-LIF. The neurons of Loihi 2 are programs: microcode that a core runs for each neuron in each step.
 
-- **native**: Loihi's own neuron, Lava's LIF. Whether Lava's extension for Loihi has a model of `LIFReset`, which
-  bundles use, could not be checked: [what would run on silicon](lava.md#on-silicon). biril-nm has never run
-  anything on a chip.
+- **native**: Loihi's own neuron, Lava's LIF. Whether Lava's extension for Loihi has a model of `LIFReset`,
+  which bundles use, could not be checked: [what would run on silicon](lava.md#on-silicon). biril-nm has
+  never run anything on a chip.
 - **program**: ours. Lava has no Process for it. The exported bundle brings a Process and a fixed-point
   model, which runs on the CPU and gives the integers of the simulator. Silicon needs microcode that does
   what is written below; neither Lava nor biril-nm has it. Where a Process of Lava is named, the bundle

@@ -55,7 +55,7 @@ def _kind(annotation: Any) -> tuple[str, bool]:
 
 
 def _default(value: Any) -> str:
-    if value in (None, False, ()) or value is inspect.Parameter.empty:
+    if value is None or value is False or value == () or value is inspect.Parameter.empty:
         return ""
     return f"`{value.value if isinstance(value, Enum) else value}`"
 
@@ -68,7 +68,7 @@ def options(callback: Any) -> Iterator[tuple[str, str, str, str]]:
         if getattr(info, "hidden", False):
             continue
         if isinstance(info, ArgumentInfo):
-            shown = f"`{info.metavar or name.upper()}{'...' if several else ''}`"
+            shown = f"`{(info.metavar or name.upper()).removesuffix('...')}{'...' if several else ''}`"
         else:
             # typer keeps the first name of an annotated option where defaults of plain ones are.
             names = [
@@ -84,9 +84,12 @@ def options(callback: Any) -> Iterator[tuple[str, str, str, str]]:
 
 
 def _docstring(callback: Any) -> str:
-    """The help text; its examples as code."""
+    """The help text; its examples and options as code."""
     text = inspect.getdoc(callback) or ""
-    return re.sub(r"^Example: (.*)$", r"```bash\n\1\n```", text, flags=re.MULTILINE)
+    text = re.sub(r"^Example: (.*)$", r"```bash\n\1\n```", text, flags=re.MULTILINE)
+    parts = re.split(r"(```.*?```)", text, flags=re.DOTALL)
+    parts[::2] = [OPTION.sub(r"`\g<0>`", part) for part in parts[::2]]
+    return "".join(parts)
 
 
 def command_line_page(program: typer.Typer = app) -> str:
