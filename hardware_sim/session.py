@@ -229,12 +229,12 @@ class Simulator:
     @cached_property
     def _stepper(self) -> Stepper | None:
         """The quick way of single steps, where there is one."""
-        if self.learns or self._clock.period or len(self._blocks) > 1:
+        if self.learns or self._clock.period:
             return None
         feeds = {name: self._feed(name, None) for name in self._graph.inputs}
         check = partial(check_values, self._graph.inputs)
-        state = self._blocks[0].state
-        return Stepper(self._program, feeds, state, self._clock, self._outputs, check)
+        states = [(block.first, block.state) for block in self._blocks]
+        return Stepper(self._program, feeds, states, self._clock, self._outputs, check)
 
     @checked
     def in_chip_time(self, spikes: Any) -> dict[str, Array]:

@@ -27,7 +27,8 @@ def study_command(
     study: Annotated[
         str,
         typer.Argument(
-            metavar="NAME|FILE.toml", help="methods, ratios, neurons, projection, or a file like study.toml."
+            metavar="NAME|FILE.toml",
+            help="methods, ratios, neurons, projection, or a file like study.toml.",
         ),
     ],
     dataset: DataSetName = None,

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import stat
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import IO, Any, TypeVar, cast
 
 import numba
 
-from biril_nm.storage.platform import user_id
+from biril_nm.storage.platform import try_lock, unlock, user_id
 
 __all__ = ["folder_of", "is_private", "kept", "owner_of"]
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+DIGEST = ".sha256"  # beside each file of machine code
+LOCK = ".lock"  # beside the index of a function
+TURN_S = 600.0  # longest wait for a process that compiles the same function; it may be stopped
+POLL_S = 0.05
+CACHE_PARTS = ("_source_stamp", "_load_index", "_load_data", "_save_data", "_data_path", "save")
 
 log = logging.getLogger(__name__)
 
@@ -24,15 +33,20 @@ def kept(function: F, **options: Any) -> F:
     """Compile a function, and keep its machine code on disk between runs where that is safe.
 
     numba caches beside the module, or in the user's cache folder. Where neither can be written, or others
-    can write it, the code is compiled again in each process.
+    can write it, the code is compiled again in each process. One process compiles a function at a time, and
+    files that are damaged count as missing.
     """
     try:
         compiled = numba.njit(function, cache=True, **options)
     except RuntimeError:  # numba: "no locator available": no folder for the cache
         return cast(F, numba.njit(function, **options))
     folder = folder_of(compiled)
-    if folder is None or not is_private(folder):
+    index: Any = getattr(getattr(compiled, "_cache", None), "_cache_file", None)
+    known = all(hasattr(index, name) for name in CACHE_PARTS)  # they have no public names
+    if folder is None or not is_private(folder) or not known:
         return cast(F, numba.njit(function, **options))
+    _compile_damaged_anew(index)
+    _compile_in_turn(compiled)
     return cast(F, compiled)
 
 
@@ -71,3 +85,72 @@ def _mode(path: Path) -> int:
 def owner_of(path: Path) -> int:
     """Number of the user to whom a file or folder belongs."""
     return path.stat().st_uid
+
+
+def _compile_damaged_anew(index: Any) -> None:
+    """Let the files of a cache that are cut off or altered count as missing.
+
+    numba raises what unpickling them raises, and altered machine code would run. So each file ends in its
+    digest; what numba wrote without one is compiled anew as well.
+    """
+    read, save, write = index._load_index, index.save, index._save_data
+    path_of, unpickle = index._data_path, index._load_data
+
+    def load_index() -> Any:
+        try:
+            return read()
+        except Exception:  # whatever damaged bytes provoke
+            return {}
+
+    def save_data(name: str, data: Any) -> None:
+        write(name, data)
+        path = path_of(name)
+        Path(path + DIGEST).write_bytes(hashlib.sha256(Path(path).read_bytes()).digest())
+
+    def load(name: str) -> Any:
+        path = path_of(name)
+        if hashlib.sha256(Path(path).read_bytes()).digest() != Path(path + DIGEST).read_bytes():
+            raise OSError(f"'{path}' is damaged")  # which numba takes for a missing file
+        return unpickle(name)
+
+    def save_if_possible(key: Any, data: Any) -> None:
+        with suppress(OSError):  # a full disk: compiled again in the next process
+            save(key, data)
+
+    index._load_index, index.save, index._save_data = load_index, save_if_possible, save_data
+    index._load_data = load
+
+
+def _compile_in_turn(compiled: Any) -> None:
+    """Let one process at a time compile a kernel; those that waited find its code on disk.
+
+    It also keeps the index right: numba reads, changes and writes it, and two processes that do so at once
+    give two kernels one file.
+    """
+    compile_now, lock = compiled.compile, Path(compiled._cache._cache_file._index_path + LOCK)
+
+    def compile_in_turn(signature: Any) -> Any:
+        with _turn(lock):
+            return compile_now(signature)
+
+    compiled.compile = compile_in_turn
+
+
+@contextmanager
+def _turn(path: Path) -> Iterator[None]:
+    """Hold a lock on a file, where there are locks."""
+    with ExitStack() as held:
+        with suppress(OSError):  # the folder cannot be written, or its file system has no locks
+            file = held.enter_context(path.open("ab"))
+            _wait_for(file)
+            # A forked child has the file open too, so closing it here would not be enough.
+            held.callback(unlock, file)
+        yield
+
+
+def _wait_for(file: IO[bytes]) -> None:
+    end = time.monotonic() + TURN_S
+    while time.monotonic() < end:
+        if try_lock(file):
+            return
+        time.sleep(POLL_S)

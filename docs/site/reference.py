@@ -68,7 +68,9 @@ def options(callback: Any) -> Iterator[tuple[str, str, str, str]]:
         if getattr(info, "hidden", False):
             continue
         if isinstance(info, ArgumentInfo):
-            shown = f"`{(info.metavar or name.upper()).removesuffix('...')}{'...' if several else ''}`"
+            shown = (
+                f"`{(info.metavar or name.upper()).removesuffix('...')}{'...' if several else ''}`"
+            )
         else:
             # typer keeps the first name of an annotated option where defaults of plain ones are.
             names = [

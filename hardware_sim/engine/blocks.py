@@ -34,7 +34,7 @@ from biril_nm.hardware_sim.kernels.records import (
     SpikeRows,
 )
 
-__all__ = ["Loop", "RunClock", "Worker", "block_shape", "run"]
+__all__ = ["Call", "Loop", "RunClock", "Worker", "block_shape", "run"]
 
 # Of one block: enough steps that the call of a kernel, which holds the GIL, is little beside its run.
 SCRATCH_BYTES = 4 << 20

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from biril_nm.arrays import Array
-from biril_nm.hardware_sim.engine.blocks import RunClock, Worker
+from biril_nm.hardware_sim.engine.blocks import Call, RunClock, Worker
 from biril_nm.hardware_sim.engine.feeds import Feed
 from biril_nm.hardware_sim.engine.program import Program
 from biril_nm.hardware_sim.engine.recorder import Recorder
@@ -21,13 +21,24 @@ __all__ = ["Stepper"]
 FAR = 1 << 40  # steps behind a session, so that every row of its past exists
 
 
+@dataclass(frozen=True)
+class _Block:
+    """Instances that advance together, ``first`` and those behind it."""
+
+    place: slice
+    chunk: Chunk
+    calls: Sequence[Call]
+    rows: Mapping[str, Array]
+    spikes: Mapping[str, Array]
+
+
 class Stepper:
     """Advances a session that does not learn and has no sample periods by single steps.
 
     Args:
         program: the compiled graph.
         feeds: its inputs.
-        state: of all instances, which the session keeps.
+        states: first instance and state of each block of the session, which keeps them.
         clock: of the session.
         outputs: populations whose spikes are returned.
         check: called with the input by name; raises where a value does not fit.
@@ -37,20 +48,24 @@ class Stepper:
         self,
         program: Program,
         feeds: Mapping[str, Feed],
-        state: State,
+        states: Sequence[tuple[int, State]],
         clock: RunClock,
         outputs: tuple[str, ...],
         check: Callable[[Mapping[str, NDArray[np.generic]]], None],
     ) -> None:
-        self._recorder = Recorder(program, 1, clock.batch, dict.fromkeys(outputs, ("s",)))
-        clock = replace(clock, n_steps=1, age=FAR)
-        worker = Worker(program, feeds, clock, self._recorder, (1, clock.batch), state=state)
-        self._chunk = Chunk(*worker.memory(clock.batch), 0, 0, 1)
-        self._calls = worker.calls(self._chunk)
-        self._rows = {name: self._chunk.spikes(name, program.sizes[name]) for name in feeds}
-        self._spikes = {name: self._recorder.rows(name)["s"][:, 0] for name in outputs}
-        self._moves = any(state.past.values())
-        self._check, self._after = check, max(state.past.values(), default=0)
+        self._blocks = []
+        for first, state in states:
+            size = state.batch
+            recorder = Recorder(program, 1, size, dict.fromkeys(outputs, ("s",)))
+            far = replace(clock, n_steps=1, batch=size, age=FAR)
+            worker = Worker(program, feeds, far, recorder, (1, size), state=state)
+            chunk = Chunk(*worker.memory(size), 0, 0, 1)
+            rows = {name: chunk.spikes(name, program.sizes[name]) for name in feeds}
+            spikes = {name: recorder.rows(name)["s"][:, 0] for name in outputs}
+            place = slice(first, first + size)
+            self._blocks.append(_Block(place, chunk, worker.calls(chunk), rows, spikes))
+        past = states[0][1].past.values()
+        self._check, self._after = check, max(past, default=0)
         # No array has the shape None: graded input is never taken.
         self._shapes = {
             name: None if feed.graded else (clock.batch, *feed.node.shape)
@@ -81,11 +96,16 @@ class Stepper:
             RangeError: values that an input does not carry. The state is as before.
         """
         for name, array in arrays.items():
-            row = self._rows[name]
-            if load(array.reshape(1, len(row), -1), row) > 1:
-                self._check({key: each[None] for key, each in arrays.items()})
-        for call in self._calls:
-            call()
-        if self._moves:
-            self._chunk.state.move_on(1)
-        return {name: spikes.copy() for name, spikes in self._spikes.items()}
+            flat = array.reshape(1, len(array), -1)
+            for block in self._blocks:
+                if load(flat[:, block.place], block.rows[name]) > 1:
+                    self._check({key: each[None] for key, each in arrays.items()})
+        for block in self._blocks:
+            for call in block.calls:
+                call()
+            if self._after:
+                block.chunk.state.move_on(1)
+        if len(self._blocks) == 1:
+            return {name: spikes.copy() for name, spikes in self._blocks[0].spikes.items()}
+        names = self._blocks[0].spikes
+        return {name: np.concatenate([b.spikes[name] for b in self._blocks]) for name in names}

@@ -142,8 +142,9 @@ def _best(
         demand = demand_of(graph, name, split, slots, sets, limits, known)
         if any(demand.worst(limit) > _value(limits, limit) for limit in wanted):
             if shape[1] == shape[2] == 1 and "axons_in" in wanted:
-                # More blocks along one axis take no fewer axons in total.
-                lowest = max(lowest, -(-int(demand.axons_in.sum()) // _value(limits, "axons_in")))
+                # A smaller block lies in at most three of these, so all of them take a third at least.
+                total = -(-int(demand.axons_in.sum()) // 3)
+                lowest = max(lowest, -(-total // _value(limits, "axons_in")))
             continue
         cost = split.n_blocks + _source_blocks(graph, name, split, limits)
         if cost < best_cost:

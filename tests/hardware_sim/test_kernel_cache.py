@@ -150,7 +150,7 @@ def test_without_a_lock_kernels_are_compiled_all_the_same(without, little, monke
     if without == "lock module":
         monkeypatch.setattr(platform, "fcntl", None)
     elif without == "folder":
-        monkeypatch.setattr(jit, "LOCK", "/no/such/folder")
+        monkeypatch.setattr(machine_code, "LOCK", "/no/such/folder")
     else:
         monkeypatch.setattr(platform.fcntl, "flock", no_locks)
     assert little() == (42, 0)
@@ -160,7 +160,7 @@ def test_without_a_lock_kernels_are_compiled_all_the_same(without, little, monke
 def test_a_process_that_holds_the_lock_for_ever_is_not_waited_for(little, monkeypatch, tmp_path):
     assert little() == (42, 0)
     (lock,) = (tmp_path / "cache").rglob("*.lock")
-    monkeypatch.setattr(jit, "TURN_S", 0.2)
+    monkeypatch.setattr(machine_code, "TURN_S", 0.2)
     with lock.open("ab") as file:
         assert platform.try_lock(file)
         assert little() == (42, 1)

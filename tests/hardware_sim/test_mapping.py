@@ -280,6 +280,17 @@ def resnet18(side=32):
     return LoihiGraph(nodes, tuple(edges))
 
 
+def test_fewer_blocks_may_take_more_axons():
+    """Sources that feed pairs of targets, which two and four even blocks cut and three do not."""
+    pairs = np.repeat([(4, 5), (0, 1), (8, 9)], 40, axis=0)
+    weight = np.zeros((10, 120), int)
+    weight[pairs.ravel(), np.repeat(np.arange(120), 2)] = 2
+    graph = chain(Sparse(scipy.sparse.csr_matrix(weight)), (120,), (10,))
+    wanted = {"axons_in": Limit(40, "test"), "neurons": Limit(5, "test")}
+    found = map_to_chip(graph, replace(LOIHI1_LIMITS, **wanted))
+    assert found.splits["n"].n_blocks == 3 and found.fits
+
+
 @pytest.mark.parametrize("kind", [Dense, Sparse])
 @pytest.mark.parametrize("seed", range(6))
 def test_the_search_skips_no_split_that_fits(kind, seed):

@@ -12,6 +12,7 @@ import scipy.sparse
 from biril_nm.errors import ConfigError, RangeError
 from biril_nm.export.lava import run_lava
 from biril_nm.hardware_sim import Simulator, simulate
+from biril_nm.hardware_sim.engine.stepper import Stepper
 from biril_nm.hw_graph import Conv, Dense, Input, LoihiGraph, Neurons, Output, Sparse
 from biril_nm.learning.rule import LearningRule, Term, Trace
 from biril_nm.loihi import SignMode
@@ -260,9 +261,11 @@ def test_a_step_is_a_run_of_one_step():
 
 @pytest.mark.parametrize("chip_time", [False, True])
 @pytest.mark.parametrize("wiring", ["plain", "residual", "self", "loop", "inputs"])
-def test_steps_and_runs_in_turn_are_one_run(wiring, chip_time):
+def test_steps_and_runs_in_turn_are_one_run(wiring, chip_time, monkeypatch):
     """Bytes take the quick way, other integers the slow one; both leave the same state."""
-    seen = set()
+    quickly = []
+    step = Stepper.step
+    monkeypatch.setattr(Stepper, "step", lambda *a: quickly.append(a) or step(*a))
     for seed in range(4):
         graph = random_graph([seed, len(wiring)], wiring)
         spikes = random_spikes(graph, 24, 2, seed)
@@ -284,8 +287,7 @@ def test_steps_and_runs_in_turn_are_one_run(wiring, chip_time):
             assert one.state.keys() == other.state.keys()
             for name, array in one.state.items():
                 assert np.array_equal(array, other.state[name]), name
-        seen |= {any(node.message_bits for node in graph.inputs.values())}
-    assert False in seen  # binary input was among them
+    assert len(quickly) >= 6  # of at least one graph, whose input is binary
 
 
 def test_a_wrong_value_in_a_step_leaves_the_state_alone():

@@ -18,13 +18,13 @@ saturates; with many weights the sum stays within half a step. Weights on the gr
 
 from __future__ import annotations
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
 from biril_nm.arrays import FloatArray, IntArray
 from biril_nm.export.lowering.numbers.rounding_kernels import correct_sums, share_equal
+from biril_nm.storage.platform import usable_cpus
 
 __all__ = ["round_keeping_sums"]
 
@@ -60,6 +60,6 @@ def round_keeping_sums(ideal: FloatArray, step: int, low: int, high: int) -> Int
     if len(starts) == 1:
         round_rows(0)
         return grid
-    with ThreadPoolExecutor(os.cpu_count(), "biril-round") as pool:
+    with ThreadPoolExecutor(usable_cpus(), "biril-round") as pool:
         list(pool.map(round_rows, starts))
     return grid

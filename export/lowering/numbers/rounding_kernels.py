@@ -12,7 +12,10 @@ from biril_nm.storage.machine_code import kept
 
 __all__ = ["correct_sums", "deviations", "grid_error", "share_equal"]
 
-SPREAD = np.uint64(0x9E3779B97F4A7C15)  # 2^64 over the golden ratio: near values fall far apart
+# Constants of splitmix64 (Steele, Lea and Flood 2014), which mixes all bits of a value.
+MIX = (np.uint64(30), np.uint64(0xBF58476D1CE4E5B9), np.uint64(27), np.uint64(0x94D049BB133111EB))
+PROBES = 64  # places that a value may be away from its own; a row that needs more is sorted
+LARGEST = float(1 << 62)
 
 
 def _loop(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -23,7 +26,7 @@ def _loop(function: Callable[..., Any]) -> Callable[..., Any]:
 @_loop
 def _round(value: float) -> int:
     """Nearest integer, halves away from zero."""
-    return int(math.copysign(math.floor(abs(value) + 0.5), value))
+    return int(math.copysign(min(np.floor(abs(value) + 0.5), LARGEST), value))
 
 
 @_loop
@@ -39,10 +42,10 @@ def grid_error(values: Any, units: float, step: int, low: int, high: int) -> flo
 @_loop
 def deviations(values: Any, units: float, integers: Any, limit: float) -> tuple[float, ...]:
     """What a report says of integers: sums of squares of the ideal values and of the differences, the largest
-    difference and integer, and how many ideal values exceed ``limit``, and integers are 0.
+    difference and integer, and how many ideal values exceed ``limit``, integers are 0, and are so of a value.
     """
     power = error = worst = 0.0
-    largest = clipped = zeros = 0
+    largest = clipped = zeros = vanished = 0
     for value, integer in zip(values, integers):
         ideal = value * units
         difference = abs(integer - ideal)
@@ -52,14 +55,36 @@ def deviations(values: Any, units: float, integers: Any, limit: float) -> tuple[
         largest = max(largest, abs(integer))
         clipped += abs(ideal) > limit
         zeros += integer == 0
-    return power, error, worst, float(largest), float(clipped), float(zeros)
+        vanished += integer == 0 and value != 0
+    return power, error, worst, float(largest), float(clipped), float(zeros), float(vanished)
+
+
+@_loop
+def _mixed(key: Any) -> Any:
+    """All bits of a number depend on all bits of the key."""
+    key = (key ^ (key >> MIX[0])) * MIX[1]
+    key = (key ^ (key >> MIX[2])) * MIX[3]
+    return key ^ (key >> np.uint64(31))
+
+
+@_loop
+def _places_by_sorting(row: Any, place: Any, count: Any, seen: Any) -> None:
+    """Give equal values of a row the same place, and count them."""
+    order = np.argsort(row)
+    at = -1
+    for k in range(row.size):
+        if k == 0 or row[order[k]] != row[order[k - 1]]:
+            at += 1
+            count[at], seen[at] = 0, 0
+        place[order[k]] = at
+        count[at] += 1
 
 
 @_loop
 def share_equal(steps: Any, low: int, high: int, grid: Any) -> None:
     """``grid[r, i]``: m equal values v of a row are ``round(m v)`` in all, the first ones one more, clipped.
 
-    A table of places by value counts the equal ones, so that nothing is sorted.
+    A table of places by value counts the equal ones; only a row made to overfill a part of it is sorted.
     """
     n_rows, n = steps.shape
     bits = 1
@@ -75,13 +100,19 @@ def share_equal(steps: Any, low: int, high: int, grid: Any) -> None:
         row = steps[r] + 0.0  # -0.0 is 0.0
         keys = row.view(np.uint64)
         for i in range(n):
-            at = np.int64((keys[i] * SPREAD) >> shift)
-            while owner[at] == r and value[at] != row[i]:
-                at = (at + 1) & mask
+            at, away = np.int64(_mixed(keys[i]) >> shift), 0
+            while owner[at] == r and value[at] != row[i] and away < PROBES:
+                at, away = (at + 1) & mask, away + 1
+            if away == PROBES:
+                break
             if owner[at] != r:
                 owner[at], value[at], count[at], seen[at] = r, row[i], 0, 0
             count[at] += 1
             place[i] = at
+        else:
+            away = 0
+        if away == PROBES:
+            _places_by_sorting(row, place, count, seen)
         for i in range(n):
             at = place[i]
             total = _round(row[i] * count[at])

@@ -274,7 +274,7 @@ def _row_bits(link: NormalisedLink, grid: WeightGrid, integers: IntArray) -> Int
 def _link_facts(
     link: NormalisedLink, grid: WeightGrid, scale: float, exponent: int, integers: IntArray
 ) -> dict[str, Any]:
-    power, error, worst, top, clipped, zeros = deviations(
+    power, error, worst, top, clipped, zeros, lost = deviations(
         link.values, scale / 2.0**exponent, integers, grid.top + grid.step / 2
     )
     largest = int(top)
@@ -292,6 +292,6 @@ def _link_facts(
         "max_error": worst,
         "relative_error": math.sqrt(error / power) if power else 0.0,
         "zeros": int(zeros),
-        "vanished": bool(power > 0 and zeros == integers.size),
+        "vanished": bool(lost > 0 and zeros == integers.size),
         "weights": int(integers.size),
     }
