@@ -164,19 +164,10 @@ def exports(t: Things) -> Calls:
         models.OwnNet: {"module": t.net.layers, "coding": t.coding, "takes": "step"},
         models.encode: {"coding": t.coding, "values": t.spikes, "seed": 0},
         export.get_backend: {"name": "lava"},
-        export.to_nir: {
-            "module": t.module,
-            "sample_input": torch.ones(1, 3),
-            "dt_s": 1e-4,
-            "coding": t.coding,
-        },
-        export.from_nir: {
-            "graph": t.nir,
-            "dt_s": 1e-4,
-            "reset": "zero",
-            "if_integration": None,
-            "double": False,
-        },
+        export.to_nir: {"module": t.module, "sample_input": torch.ones(1, 3), "dt_s": 1e-4}
+        | {"coding": t.coding},
+        export.from_nir: {"graph": t.nir, "dt_s": 1e-4, "reset": "zero", "double": False}
+        | {"if_integration": None},
         export.lower: {
             "nir_graph": t.nir,
             "chip": "loihi2",
