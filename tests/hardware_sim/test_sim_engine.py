@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import pickle
 import subprocess
 import sys
 import threading
 import tracemalloc
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -216,19 +214,6 @@ def test_frozen_weights_run_and_learning_needs_a_rule():
         simulate(plain, spikes, learn=True)
     with pytest.raises(ConfigError, match=r"cannot record w of a run without learning"):
         simulate(plastic, spikes, record="s,w")
-
-
-def test_first_run_announces_the_compilation(monkeypatch, caplog):
-    from biril_nm.hardware_sim import simulator
-
-    class NeverCalled:
-        overloads = ()
-
-    never = SimpleNamespace(advance=NeverCalled, run=NeverCalled)
-    monkeypatch.setattr(simulator, "loops", never)
-    with caplog.at_level(logging.INFO, "biril_nm.hardware_sim"):
-        simulate(two_layers(), np.ones((2, 1, 12), int))
-    assert "compiles" in caplog.text
 
 
 def test_kernels_compile_without_a_folder_for_their_code(monkeypatch):
