@@ -3,8 +3,9 @@
     python examples/live_stream.py --seconds 5                    # random events, made here
     python my_sensor.py | python examples/live_stream.py --stdin  # lines of "MICROSECONDS CHANNEL"
 
-The events of a millisecond are one step. Lines out are "MILLISECOND NEURON". A session keeps u, v and the
-spikes under way, and nothing else: a stream may run for days.
+The events of a millisecond are one step, which ends when an event of a later millisecond comes. Lines out are
+"MILLISECOND NEURON", on the sensor's clock, which may start anywhere. A session keeps u, v and the spikes
+under way, and nothing else: a stream may run for days.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ from biril_nm.hardware_sim import Simulator
 from biril_nm.hw_graph import Dense, Input, LoihiGraph, Neurons, Output
 
 CHANNELS, NEURONS, STEP_US = 16, 4, 1000
+SILENCE = (
+    250  # steps without events after which u and v of detector() are 0, from any 24-bit values
+)
 Event = Iterable[int]  # microseconds, channel
 
 
@@ -36,24 +40,30 @@ def detector(seed: int = 0) -> LoihiGraph:
     return LoihiGraph(nodes, (("events", "fc"), ("fc", "lif"), ("lif", "out")))
 
 
-def steps(events: Iterable[Event]) -> Iterator[NDArray[np.uint8]]:
-    """The events of each step, ``(1, CHANNELS)``; several on one channel count as one."""
-    now, current = 0, np.zeros((1, CHANNELS), np.uint8)
+def steps(events: Iterable[Event]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    """(step, its events ``(1, CHANNELS)``) from the first event on; several on one channel count as one.
+
+    Steps after more than ``SILENCE`` without events are left out: the network is at rest and stays there.
+    """
+    now, current = -1, np.zeros((1, CHANNELS), np.uint8)  # -1: before the first event
     for time_us, channel in events:
-        if time_us < now * STEP_US or not 0 <= channel < CHANNELS:
-            what = f"event '{time_us} {channel}' comes at {now * STEP_US} us; expected rising times"
+        start, step = max(now, 0) * STEP_US, time_us // STEP_US
+        if time_us < start or not 0 <= channel < CHANNELS:
+            what = f"event '{time_us} {channel}' comes at {start} us; expected rising times"
             raise ValueError(f"{what}, and channels 0 to {CHANNELS - 1}. Check the sensor")
-        while now < time_us // STEP_US:
-            yield current
-            now, current = now + 1, np.zeros((1, CHANNELS), np.uint8)
+        for past in range(now, min(step, now + 1 + SILENCE)) if now >= 0 else ():
+            yield past, current
+            current = np.zeros((1, CHANNELS), np.uint8)
+        now = step
         current[0, channel] = 1
-    yield current
+    if now >= 0:
+        yield now, current
 
 
 def spikes(graph: LoihiGraph, events: Iterable[Event]) -> Iterator[tuple[int, int]]:
-    """(step, neuron) of each output spike, as soon as its step is over."""
+    """(step, neuron) of each output spike, once an event of a later step has come or the stream has ended."""
     session = Simulator(graph)
-    for now, step in enumerate(steps(events)):
+    for now, step in steps(events):
         for neuron in np.flatnonzero(session.step(step)[0]):
             yield now, int(neuron)
 

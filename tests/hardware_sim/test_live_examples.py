@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from biril_nm.hardware_sim import simulate
+from biril_nm.hardware_sim import Simulator, simulate
 from biril_nm.hw_graph import LoihiGraph
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -35,14 +35,50 @@ def test_the_pole_stands_for_200_steps_from_any_start():
 def test_a_stream_gives_what_one_run_gives():
     graph: LoihiGraph = STREAM["detector"]()
     events = list(STREAM["random_events"](0.3))
-    frames = np.array(list(STREAM["steps"](iter(events))))
+    times, frames = map(np.array, zip(*STREAM["steps"](iter(events))))
     assert {(time // 1000, channel) for time, channel in events} == {
-        (int(step), int(channel)) for step, _, channel in np.argwhere(frames)
+        (int(times[step]), int(channel)) for step, _, channel in np.argwhere(frames)
     }
     found = list(STREAM["spikes"](graph, iter(events)))
     steps, _, neurons = np.nonzero(simulate(graph, frames)["lif"].s)
-    assert found == list(zip(steps.tolist(), neurons.tolist()))
+    assert found == list(zip(times[steps].tolist(), neurons.tolist()))
     assert len(set(neurons)) == 3  # those whose channels were busy in three tenths of a second
+
+
+@pytest.mark.parametrize("start", [0, 123_456_789, 10**18])
+def test_silence_is_left_out_and_changes_no_spike(start):
+    """From any clock, and over gaps that would take years; the states at rest are those of every step."""
+    graph: LoihiGraph = STREAM["detector"]()
+    short, busy = 2 * STREAM["SILENCE"], [(t, 4 * (t // 2) + c) for t in range(8) for c in range(4)]
+    events = [(start + 1000 * t, c) for t, c in busy]
+
+    def found(gap: int) -> list[tuple[int, int]]:
+        later = [(time + 1000 * gap, channel) for time, channel in events]
+        return [
+            (step - start // 1000 - gap * (step - start // 1000 >= gap), neuron)
+            for step, neuron in STREAM["spikes"](graph, iter(events + later))
+        ]
+
+    every = np.zeros((short + 8, 1, 16), np.uint8)
+    for t, channel in busy:
+        every[[t, t + short], 0, channel] = 1
+    steps, _, neurons = np.nonzero(simulate(graph, every)["lif"].s)
+    assert len(steps) > 2
+    assert found(short) == found(10**12) == list(zip((steps % short).tolist(), neurons.tolist()))
+
+
+def test_after_silence_any_state_is_at_rest():
+    session = Simulator(STREAM["detector"]())
+    frame = np.zeros((1, 16), np.uint8)
+    session.step(frame)
+    state = {key: np.array(value) for key, value in session.state.items()}
+    voltage = next(key for key in state if key.endswith("/v/lif"))
+    for extreme in (-(2**23) + 1, 2**23 - 1):
+        state[voltage][...] = extreme
+        session.load_state(state)
+        for _ in range(STREAM["SILENCE"]):
+            session.step(frame)
+        assert not session.state[voltage].any()
 
 
 def test_spikes_come_out_before_the_stream_ends():
