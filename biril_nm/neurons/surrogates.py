@@ -40,6 +40,7 @@ ATAN_ALPHA = 2.0  # AtanGrad of BrainCog; the peak of psi is then 1
 QGATE_ALPHA = 2.0  # QGateGrad of BrainCog; the peak of psi is alpha, its foot is 1 / alpha wide
 RECTANGLE_ALPHA = 1.0  # BRP-SNN: the peak of psi is alpha, its foot 1 / alpha wide
 MAX_ALPHA = 1e3
+MIN_LEARNED_ALPHA = 1e-3
 
 Surrogate = Callable[[Tensor], Tensor]
 # Surrogates whose slope is a formula of one parameter, by their number in compiled loops.
@@ -125,20 +126,33 @@ class _AtanSpike(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
-        x, alpha = ctx.saved_tensors
+        x, stored = ctx.saved_tensors
+        alpha = stored.clamp(MIN_LEARNED_ALPHA, MAX_ALPHA)
         half = grad / (2 * (1 + (torch.pi / 2 * alpha * x) ** 2))
-        return alpha * half, (x * half).sum()
+        found = (x * half).sum()
+        # Descent goes against the gradient: one that leads further out of the range is left out.
+        out = ((stored <= MIN_LEARNED_ALPHA) & (found > 0)) | ((stored >= MAX_ALPHA) & (found < 0))
+        return alpha * half, found.masked_fill(out, 0)
 
 
 class LearnedAtan(nn.Module):
     """``psi(x) = alpha / (2 (1 + (pi/2 alpha x)^2))`` with a learned alpha, one number of the layer.
 
     BrainCog's AtanGrad as its PLIF class has it by default. Alpha gets the derivative of the function whose
-    slope psi is, ``1/2 + atan(pi/2 alpha x) / pi``. Neurons with it are called step by step.
+    slope psi is, ``1/2 + atan(pi/2 alpha x) / pi``. Psi takes an alpha outside of 0.001 to 1000 as the nearer
+    end, where alpha gets no gradient that leads further out. Neurons with it are called step by step.
+
+    Raises:
+        ConfigError: the first alpha is outside of that range.
     """
 
     def __init__(self, alpha: float = ATAN_ALPHA) -> None:
         super().__init__()
+        if not MIN_LEARNED_ALPHA <= alpha <= MAX_ALPHA:
+            raise ConfigError(
+                f"alpha of learned_atan is {alpha!r:.40}; expected {MIN_LEARNED_ALPHA:g} to {MAX_ALPHA:g}. "
+                f"Leave it out for {ATAN_ALPHA:g}"
+            )
         self.alpha = nn.Parameter(torch.tensor(float(alpha)))
 
     def forward(self, x: Tensor) -> Tensor:

@@ -74,3 +74,23 @@ def test_an_alpha_that_makes_no_sense_is_refused():
         ConfigError, match="learned_atan or learned_atan:ALPHA with a number above 0"
     ):
         make_surrogate("learned_atan:-1")
+    with pytest.raises(
+        ConfigError, match="alpha of learned_atan is 0.0001; expected 0.001 to 1000"
+    ):
+        make_surrogate("learned_atan:0.0001")
+
+
+@pytest.mark.parametrize(("alpha", "end"), [(-0.5, 1e-3), (0.0, 1e-3), (2e3, 1e3)])
+def test_an_alpha_that_left_the_range_keeps_the_slope_of_its_end_and_comes_back(alpha, end):
+    x = torch.tensor([-0.4, 0.0, 0.3], requires_grad=True)
+    surrogate, last = make_surrogate("learned_atan"), make_surrogate(f"learned_atan:{end}")
+    with torch.no_grad():
+        surrogate.alpha.fill_(alpha)
+    inward = -1.0 if alpha < 1 else 1.0  # sign of the gradient that leads back
+    for sign in (1.0, -1.0):
+        given = sign * torch.tensor([0.0, 1.0, 1.0])
+        found, back = torch.autograd.grad((surrogate(x) * given).sum(), (x, surrogate.alpha))
+        (wanted,) = torch.autograd.grad((last(x) * given).sum(), x)
+        torch.testing.assert_close(found, wanted)
+        assert found[1] * sign > 0
+        assert back * inward > 0 if sign == inward else back == 0
