@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -102,6 +103,26 @@ def test_features_get_the_gradient_of_their_own_step(frames):
     assert error(online(leaky, frames, OnlineRule(), block=1), found) < 1e-10
 
 
+def test_frozen_features_leave_the_layers_as_they_learn(frames):
+    net = with_features(0.6)
+    wanted = online(net, frames, OnlineRule())
+    net.features.requires_grad_(False)
+    found = online(net, frames, OnlineRule())
+    assert found.keys() == {name for name in wanted if not name.startswith("features")}
+    assert error(found, {name: wanted[name] for name in found}) < 1e-12
+
+
+def test_features_may_keep_channels_last(frames):
+    net = with_features(0.6)
+    net.features = net.features[:2]  # no Flatten, which copies
+    wanted = net(frames[0]).scores
+    assert wanted.abs().max() > 0
+    found = net.to(memory_format=torch.channels_last)
+    inputs = net.features(frames[0][0])
+    assert not inputs.is_contiguous()
+    torch.testing.assert_close(found(frames[0]).scores, wanted)
+
+
 def bars():
     """A bar that crosses noisy frames, to the right or to the left."""
     r = np.random.default_rng(0)
@@ -132,9 +153,7 @@ def test_the_published_size():
         n * (k * k * m + 1)
         for n, m, k in ((64, 1, 11), (192, 64, 5), (384, 192, 3), (256, 384, 3), (256, 256, 3))
     )
-    assert (
-        sizes["features"] == convolutions + 512 * (256 * 9 + 1) or sizes["features"] > convolutions
-    )
+    assert sizes["features"] == convolutions + 512 * (256 * 9 + 1)
     assert sizes["layers"] == 3 * 1024 * (512 + 1024) + 4 * 1024 + 11 * 1024
     assert net.decay == 0.2 and net.features[-3].p == 0.5
 
@@ -149,11 +168,42 @@ def test_what_does_not_fit_is_refused():
         ConfigError, match="frames of 8 x 8 pixels do not pass .*expected larger ones"
     ):
         gesture_net(SHAPE, 4)
-    with pytest.raises(ConfigError, match=r"input_shape is \(64,\).*as many kernels as channels"):
+    with pytest.raises(
+        ConfigError, match=r"input_shape is \(64,\).*expected \(channels, height, width\)"
+    ):
         gesture_net((64,), 4)
+    with pytest.raises(ConfigError, match="input_shape is .*from 1"):
+        gesture_net((2, -8, 8), 4)
     torch.manual_seed(0)
     net = OnlineNet(
         [layer_of(LIF, 8, 4), layer_of(LEAKY_READOUT, 4, 2)], first_step=-1, features=nn.Flatten()
     )
     with pytest.raises(UnsupportedNodeError, match="has features before its layers.*on the host"):
         online_to_nir(net)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"stride": 0}, "stride is 0; expected an integer from 1"),
+        ({"channels": (4, -6)}, r"channels is \(4, -6\); expected .* from 1"),
+        ({"kernels": (3, 0)}, r"kernels is \(3, 0\); expected .* from 1"),
+        ({"kernels": (3,)}, r"kernels \(3,\); expected as many kernels as channels"),
+        ({"pooled": (7,)}, r"pooled is \(7,\); expected indices of convolutions, from 0 to 1"),
+        ({"pooled": (-1,)}, r"pooled is \(-1,\); expected indices"),
+        ({"dropout": 2.0}, "dropout is 2.0; expected a share from 0 to below 1"),
+        ({"dropout": 1.0}, "dropout is 1.0; expected a share from 0 to below 1"),
+        ({"decay": 1.5}, "decay is 1.5; expected a number between 0 and 1"),
+    ],
+)
+def test_sizes_out_of_range_are_refused(settings, message):
+    with pytest.raises(ConfigError, match=message):
+        replace(SMALL, **settings)
+
+
+def test_frames_hold_counts_of_a_byte():
+    coding = gesture_net(SHAPE, 2, SMALL).coding
+    frame = np.full((1, 1, *SHAPE), 255, np.uint8)
+    assert coding.encode(frame).max() == coding.to_float(frame).max() == 255
+    with pytest.raises(ConfigError, match="counts coding needs values in 0..255, found 256"):
+        coding.encode(frame.astype(int) + 1)

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 
-from biril_nm.arguments import Count, Seed, checked
+from biril_nm.arguments import Between, Count, Seed, checked
 from biril_nm.coding import Coding
-from biril_nm.errors import ConfigError
+from biril_nm.errors import ConfigError, bullet_list
 from biril_nm.training.online.layer import (
     OWN,
     OnlineLayer,
@@ -29,10 +30,13 @@ from biril_nm.training.online.layer import (
 from biril_nm.training.online.net import OnlineNet
 from biril_nm.training.online.neurons.egru import EGRU, GATE, INPUT, LOOP, RESET
 from biril_nm.training.online.neurons.readout import LEAKY_READOUT
+from biril_nm.training.online.rules import rank_of
 
 __all__ = ["GestureConfig", "egru_layer", "gesture_net"]
 
 READOUT_DECAY = 0.9
+FRAME_BITS = 8  # events of a pixel in a frame are a byte
+Side = Annotated[int, Between(1, 255)]
 
 
 @checked
@@ -49,16 +53,39 @@ class GestureConfig:
         dropout: share of its last values that training leaves out.
         hidden: EGRU neurons.
         decay: alpha of ES-D-RTRL.
+
+    Raises:
+        ConfigError: values out of range, or that do not fit each other.
     """
 
-    channels: tuple[int, ...] = (64, 192, 384, 256, 256)
-    kernels: tuple[int, ...] = (11, 5, 3, 3, 3)
-    stride: int = 4
+    channels: tuple[Count, ...] = (64, 192, 384, 256, 256)
+    kernels: tuple[Side, ...] = (11, 5, 3, 3, 3)
+    stride: Side = 4
     pooled: tuple[int, ...] = (0, 1, 4)
     features: Count = 512
     dropout: float = 0.5
     hidden: Count = 1024
     decay: float = 0.2
+
+    def __post_init__(self) -> None:
+        for name in ("channels", "kernels", "pooled"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        n = len(self.channels)
+        found = []
+        if len(self.kernels) != n:
+            found.append(
+                f"channels are {self.channels} and kernels {self.kernels}; expected as many kernels as "
+                f"channels"
+            )
+        if not set(self.pooled) <= set(range(n)):
+            found.append(
+                f"pooled is {self.pooled}; expected indices of convolutions, from 0 to {n - 1}"
+            )
+        if not 0 <= self.dropout < 1:
+            found.append(f"dropout is {self.dropout!r}; expected a share from 0 to below 1")
+        if found:
+            raise ConfigError(bullet_list("the sizes of the gesture network make no sense:", found))
+        rank_of(self.decay)  # refuses what is not between 0 and 1
 
 
 class _MergedPolarities(nn.Module):
@@ -70,7 +97,7 @@ class _MergedPolarities(nn.Module):
 
 @checked
 def gesture_net(
-    input_shape: Sequence[int],
+    input_shape: Sequence[Count],
     n_classes: Count,
     config: GestureConfig | None = None,
     seed: Seed = 0,
@@ -84,13 +111,13 @@ def gesture_net(
         seed: of the first weights.
 
     Raises:
-        ConfigError: frames that are too small for the convolutions, or sizes that do not fit each other.
+        ConfigError: frames of another kind, or too small for the convolutions.
     """
     config = config or GestureConfig()
-    if len(input_shape) != 3 or len(config.kernels) != len(config.channels):
+    if len(input_shape) != 3:
         raise ConfigError(
-            f"input_shape is {tuple(input_shape)}, channels {config.channels} and kernels {config.kernels}; "
-            f"expected (channels, height, width), and as many kernels as channels"
+            f"input_shape is {tuple(input_shape)}; expected (channels, height, width). Give the shape "
+            f"of a frame"
         )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -99,7 +126,7 @@ def gesture_net(
             layer_of(LEAKY_READOUT, config.hidden, n_classes, constants={"al": READOUT_DECAY}),
         ]
         features = _features(tuple(input_shape), config)
-    return OnlineNet(layers, Coding("counts", 1), features=features, decay=config.decay)
+    return OnlineNet(layers, Coding("counts", 1, FRAME_BITS), features=features, decay=config.decay)
 
 
 def egru_layer(n_in: int, n_out: int, dtype: torch.dtype = torch.float32) -> OnlineLayer:

@@ -64,10 +64,11 @@ class OnlineLearner:
             runs.append(layer.run(outputs, self.carried[i]))
             outputs = layer.neuron.send(runs[i].after, layer.values())
             self.carried[i] = runs[i].carried
+        learned = self.net.features is not None and seen.requires_grad  # not where they are frozen
         error, total = self._error(outputs, loss)
         for index in range(len(runs) - 1, -1, -1):
-            error = self._learn(index, runs[index], error)
-        if self.net.features is not None and error is not None:
+            error = self._learn(index, runs[index], error, index > 0 or learned)
+        if learned and error is not None:
             seen.backward(error)  # type: ignore[no-untyped-call]
         self.t += len(x)
         return outputs, total
@@ -84,8 +85,10 @@ class OnlineLearner:
         (error,) = torch.autograd.grad(total, leaf)
         return error, float(total.detach())
 
-    def _learn(self, index: int, run: LayerRun, error: Tensor | None) -> Tensor | None:
-        """The traces of a layer take a block; returns the error of the layer below."""
+    def _learn(
+        self, index: int, run: LayerRun, error: Tensor | None, needed: bool
+    ) -> Tensor | None:
+        """The traces of a layer take a block; returns the error of the layer below if it is needed."""
         layer, traces = self.net.stack[index], self.traces[index]
         values = layer.values()
         before = tuple(h[:-1] for h in run.states)
@@ -97,8 +100,7 @@ class OnlineLearner:
         if error is not None:
             signals = torch.autograd.grad(sent, leaves, error, retain_graph=True, allow_unused=True)
             self._learn_sending(layer, sent, error)
-        asked = error is not None and (index > 0 or self.net.features is not None)
-        below = _below(layer, d, signals) if asked else None
+        below = _below(layer, d, signals) if needed and error is not None else None
         passed = (d.states, _columns(d.inputs), _columns(d.values), signals)
         if self.kappa is not None and layer is not self.net.stack[-1]:
             passed = with_filter(passed, slopes(sent, leaves), error, self.kappa)

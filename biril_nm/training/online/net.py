@@ -75,7 +75,7 @@ class OnlineNet(SpikingNet):
         if self.features is None:
             return x.flatten(2)
         found: Tensor = self.features(x.flatten(0, 1))
-        return found.view(*x.shape[:2], -1)
+        return found.reshape(*x.shape[:2], -1)
 
     @property
     def stack(self) -> list[OnlineLayer]:
