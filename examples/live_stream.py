@@ -21,9 +21,7 @@ from biril_nm.hardware_sim import Simulator
 from biril_nm.hw_graph import Dense, Input, LoihiGraph, Neurons, Output
 
 CHANNELS, NEURONS, STEP_US = 16, 4, 1000
-SILENCE = (
-    250  # steps without events after which u and v of detector() are 0, from any 24-bit values
-)
+SILENCE = 250  # steps without events, after which u and v of detector() are 0 whatever they were
 Event = Iterable[int]  # microseconds, channel
 
 
