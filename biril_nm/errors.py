@@ -91,6 +91,11 @@ class MissingDependencyError(BirilError, ImportError):
         )
         self.package = package
         self.extra = extra
+        self._given = (package, extra, purpose, command, reason)
+
+    def __reduce__(self) -> tuple[type[MissingDependencyError], tuple[str, ...]]:
+        """Made again from what it was given, as in a process that hands it over."""
+        return type(self), self._given
 
 
 def bullet_list(headline: str, findings: Sequence[str]) -> str:

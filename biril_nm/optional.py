@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import re
+import sys
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -23,6 +24,8 @@ def installed(package: str) -> bool:
         return importlib.util.find_spec(package) is not None
     except ImportError:
         return False
+    except ValueError:  # it is imported, and has no __spec__
+        return sys.modules.get(package) is not None
 
 
 def library(name: str, extra: str, purpose: str) -> Any:
@@ -38,6 +41,8 @@ def library(name: str, extra: str, purpose: str) -> Any:
     """
     try:
         return importlib.import_module(name)
+    except MemoryError:
+        raise
     except Exception as error:  # a package that was built for another torch raises anything
         absent = isinstance(error, ModuleNotFoundError) and error.name == name
         command = _torchvision() if name == "torchvision" else ""

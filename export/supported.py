@@ -12,7 +12,14 @@ from typing import Any
 from biril_nm.errors import MissingDependencyError
 from biril_nm.export.nir_nodes.kinds import POLICIES, REFUSED
 
-__all__ = ["POLICIES", "policy_rows", "policy_table", "supported_nodes", "supported_table"]
+__all__ = [
+    "POLICIES",
+    "policy_rows",
+    "policy_table",
+    "supported_nodes",
+    "supported_table",
+    "torch_problem",
+]
 
 Row = tuple[str, str, str, str]
 
@@ -25,12 +32,20 @@ def policy_rows() -> list[Row]:
     return [(side, kind.name, kind.policy, kind.becomes) for side, kinds in sides for kind in kinds]
 
 
+def torch_problem() -> str | None:
+    """Why layers of torch are not listed: what is missing, or does not load; None where they are."""
+    try:
+        import biril_nm.export.from_torch.layers  # noqa: F401
+    except MissingDependencyError as error:
+        return str(error)
+    return None
+
+
 def _torch_sides() -> tuple[tuple[str, tuple[Any, ...]], ...]:
     """Layers of torch and neurons of snnTorch; none without them."""
-    try:
-        from biril_nm.export.from_torch.layers import LAYERS
-    except MissingDependencyError:
+    if torch_problem() is not None:
         return ()
+    from biril_nm.export.from_torch.layers import LAYERS
     from biril_nm.export.from_torch.neurons import NEURONS, REFUSED_OPTIONS
     from biril_nm.export.from_torch.refused import REFUSED_LAYERS, REFUSED_NEURONS
 

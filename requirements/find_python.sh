@@ -29,7 +29,8 @@ if [ -n "$wanted" ]; then
   old=$(version "$venv/bin/python") || old="$found"
   [ "$old" = "$found" ] || fail "PYTHON is $found, and '$venv' holds Python $old. Add VENV=.venv-$found, or run make clean first"
   echo "$python"
-elif version "$venv/bin/python" >/dev/null; then
+elif found=$(version "$venv/bin/python"); then
+  [[ " $tested " == *" $found "* ]] || fail "'$venv' holds Python $found; expected $names. Remove it, or set VENV to another folder"
   echo "$venv/bin/python"
 else
   for each in $tested; do of_version "$each" && exit; done

@@ -19,7 +19,6 @@ from biril_nm.engines import available_engines, get_engine
 from biril_nm.errors import BirilError, ConfigError
 from biril_nm.export.backends import available_backends
 from biril_nm.hw_graph.table import CONNECTION_HEADER, connection_rows, neuron_table
-from biril_nm.optional import installed
 
 __all__ = ["info_command", "supported_rows"]
 
@@ -96,8 +95,11 @@ def _show_installation(json: bool) -> None:
     rows = [(name, problem or "ready") for name, problem in engines.items()]
     print_table("", ("engine", "state"), rows)
     print_table("supported nodes", ("from", "node", "becomes"), supported_rows())
-    if not (installed("torch") and installed("snntorch")):
-        note('layers of torch are not listed; pip install "biril-nm[torch]" exports them, too')
+    from biril_nm.export.supported import torch_problem
+
+    problem = torch_problem()
+    if problem is not None:
+        note(f"layers of torch are not listed: {problem}")
 
 
 def _rows(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[dict[str, str]]:

@@ -110,15 +110,16 @@ def try_lock(file: IO[bytes]) -> bool:
     """Lock an open file against other processes; False if one of them holds it.
 
     Raises:
-        OSError: the file system has no locks.
+        OSError: the file system has no locks, or refuses them.
     """
+    held = BlockingIOError if fcntl is not None else PermissionError  # as msvcrt says it
     try:
         if fcntl is not None:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         elif msvcrt is not None:
             file.seek(0)
             msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-    except (BlockingIOError, PermissionError):
+    except held:
         return False
     return True
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ast
+import copy
 import json
+import pickle
 import subprocess
 import sys
 from importlib.machinery import ModuleSpec
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
@@ -15,6 +17,8 @@ from biril_nm import optional
 from biril_nm.data.downloads import library
 from biril_nm.engines import get_engine
 from biril_nm.errors import MissingDependencyError
+from biril_nm.export.supported import policy_rows, torch_problem
+from tests.support.command_line import biril
 from tests.support.sources import MODULES, ROOT, tree_of
 from tests.support.without_torch import BLOCKED, Absent
 
@@ -158,10 +162,47 @@ def test_a_broken_torchvision_is_one_line(error, monkeypatch):
     assert "Install it again with: pip install --no-deps torchvision==" in text
 
 
-def test_an_interrupt_passes_through(monkeypatch):
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
+def test_what_says_nothing_about_a_package_passes_through(error, monkeypatch):
     def stop(name):
-        raise KeyboardInterrupt
+        raise error
 
     monkeypatch.setattr(optional, "importlib", SimpleNamespace(import_module=stop))
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(error):
         optional.library("torch", "torch", "fly")
+
+
+def test_a_module_without_a_spec_is_installed(monkeypatch):
+    bare = ModuleType("bare")
+    assert bare.__spec__ is None
+    monkeypatch.setitem(sys.modules, "bare", bare)
+    assert optional.installed("bare") and not optional.installed("barer")
+
+
+@pytest.mark.parametrize("reason", ["", "OSError: no libtorch.so"])
+def test_a_missing_package_is_handed_from_process_to_process(reason):
+    error = MissingDependencyError("torch", "torch", "fly", "pip install x", reason)
+    for again in (pickle.loads(pickle.dumps(error)), copy.copy(error)):
+        assert type(again) is MissingDependencyError
+        assert str(again) == str(error)
+        assert (again.package, again.extra) == ("torch", "torch")
+
+
+def test_info_says_why_torch_does_not_load(monkeypatch):
+    broken = "biril_nm.export.from_torch.layers"
+
+    class Broken:
+        def find_spec(self, name, path=None, target=None):
+            if name == broken:
+                reason = "OSError: no libtorch.so"
+                raise MissingDependencyError("torch", "torch", "fly", "", reason)
+
+    assert torch_problem() is None
+    monkeypatch.delitem(sys.modules, broken)
+    monkeypatch.setattr(sys, "meta_path", [Broken(), *sys.meta_path])
+    done = biril("info")
+    assert done.returncode == 0
+    text = " ".join(done.stderr.split())
+    assert "layers of torch are not listed: package 'torch' is needed" in text
+    assert "cannot be imported (OSError: no libtorch.so)" in text
+    assert {side for side, *_ in policy_rows()} == {"NIR"}

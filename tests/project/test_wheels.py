@@ -68,6 +68,18 @@ def test_every_tested_python_has_a_lock_file():
     assert tested == set(VERSIONS)
 
 
+@pytest.mark.parametrize(("version", "fits"), [("3.13", True), ("3.14", False), ("3.9", False)])
+def test_an_environment_of_another_python_is_refused(version, fits, tmp_path):
+    python = tmp_path / "bin" / "python"
+    python.parent.mkdir()
+    python.write_text(f"#!/bin/sh\necho {version}\n")
+    python.chmod(0o755)
+    done = run([ROOT / "requirements" / "find_python.sh", tmp_path])
+    assert (done.returncode == 0) == fits
+    refusal = f"'{tmp_path}' holds Python {version}; expected 3.10, 3.11, 3.12 or 3.13. Remove it"
+    assert done.stdout.strip() == str(python) if fits else refusal in done.stderr
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory) -> Path:
     """The wheel of BIRIL_WHEEL (make release-check), else one that is made here."""

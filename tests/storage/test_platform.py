@@ -109,6 +109,15 @@ def test_a_file_is_locked_by_what_there_is(kind, tmp_path, monkeypatch):
         assert platform.try_lock(other)
 
 
+def test_a_file_system_that_refuses_locks_is_not_a_held_lock(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(platform.fcntl, "flock", refuse)
+    with (tmp_path / "lock").open("ab") as file, pytest.raises(PermissionError, match="denied"):
+        platform.try_lock(file)
+
+
 def test_a_system_without_posix_writes_and_counts(bare, tmp_path):
     assert platform.usable_cpus() == os.cpu_count()
     assert platform.memory_bytes() > 1 << 60
