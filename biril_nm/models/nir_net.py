@@ -10,9 +10,15 @@ from typing import Any
 import torch
 from torch import nn
 
-__all__ = ["NirNet", "Part", "make_net"]
+from biril_nm.errors import ConfigError
+
+__all__ = ["CONSTANTS", "NirNet", "Part", "make_net"]
 
 Signals = dict[str, torch.Tensor]
+CONSTANTS: dict[str, Any] = {
+    "gain": torch.mul,
+    "drive": torch.add,
+}  # suffix of the buffer -> what it does to the input
 
 
 @dataclass(frozen=True)
@@ -70,7 +76,16 @@ class NirNet(nn.Module):
         return self.step(x)
 
     def step(self, *signals: torch.Tensor) -> Any:
-        """One time step."""
+        """One time step.
+
+        Raises:
+            ConfigError: not one tensor for each input, or another batch than at the step before.
+        """
+        if len(signals) != len(self.inputs):
+            raise ConfigError(
+                f"a step has {len(signals)} tensors; expected {len(self.inputs)}, for "
+                f"{', '.join(self.inputs)}. Pass one for each input, in this order"
+            )
         now: Signals = dict(zip(self.inputs, signals))
         for part in self.parts:
             if part.name in now:
@@ -88,14 +103,20 @@ class NirNet(nn.Module):
     def _value(self, source: str, part: Part, now: Signals, like: torch.Tensor) -> torch.Tensor:
         if source not in part.late:
             return now[source]
-        if source in self.before and len(self.before[source]) == len(like):
-            return self.before[source]
+        if source in self.before:
+            before = self.before[source]
+            if len(before) != len(like):
+                raise ConfigError(
+                    f"the batch of this step is {len(like)}; expected {len(before)}, as at the step before. "
+                    f"Call reset() before other samples"
+                )
+            return before
         return torch.zeros(len(like), *part.shape, dtype=like.dtype, device=like.device)
 
     def _applied(self, part: Part, x: torch.Tensor) -> torch.Tensor:
         """Gain and constant drive of neurons, then the layer."""
-        for suffix, apply in (("_gain", torch.mul), ("_drive", torch.add)):
-            constant = getattr(self, f"{part.attribute}{suffix}", None)
+        for suffix, apply in CONSTANTS.items():
+            constant = getattr(self, f"{part.attribute}_{suffix}", None)
             x = x if constant is None else apply(x, constant)
         found: Any = getattr(self, part.attribute)(x)
         signal: torch.Tensor = (
@@ -116,33 +137,74 @@ class NirNet(nn.Module):
 
         Args:
             x: a tensor, or one for each input in a dict by name.
+
+        Raises:
+            ConfigError: other names, shapes or numbers of steps than the inputs have.
         """
+        given = self._checked(x)
         self.reset()
-        given = x if isinstance(x, Mapping) else {self.inputs[0]: x}
         steps = [self.step(*values) for values in zip(*(given[name] for name in self.inputs))]
         if not isinstance(steps[0], dict):
             return torch.stack(steps)
         return {name: torch.stack([step[name] for step in steps]) for name in self.outputs}
 
+    def _checked(self, x: Any) -> Signals:
+        """Whole samples by the names of the inputs."""
+        given = dict(x) if isinstance(x, Mapping) else {self.inputs[0]: x}
+        if set(given) != set(self.inputs):
+            raise ConfigError(
+                f"the inputs of this run are {', '.join(map(str, given))}; expected "
+                f"{', '.join(self.inputs)}. Pass a dict with one tensor for each"
+            )
+        sizes: dict[str, tuple[int, ...]] = {}
+        for part in self.parts:
+            if part.name not in given:
+                continue
+            value, form = given[part.name], ", ".join(map(str, ("n_steps", "batch", *part.shape)))
+            found = tuple(value.shape) if isinstance(value, torch.Tensor) else None
+            if found is None or found[2:] != part.shape or len(found) < 2 or not found[0]:
+                what = f"of shape {found}" if found is not None else f"a {type(value).__name__}"
+                raise ConfigError(
+                    f"input '{part.name}' is {what}; expected a tensor ({form}) of one step or more. "
+                    f"Give it this shape"
+                )
+            sizes[part.name] = found[:2]
+        if len(set(sizes.values())) > 1:
+            raise ConfigError(
+                f"the inputs have these steps and samples: {sizes}; expected the same for all. Cut the longer"
+            )
+        return given
+
+
+class SeveralInputs(NirNet):
+    """A :class:`NirNet` whose forward has one argument for each input, called as the input."""
+
+    @property
+    def forward(self) -> Any:  # type: ignore[override]
+        """One time step, of one tensor for each input."""
+
+        def forward(*signals: torch.Tensor) -> Any:
+            return self.step(*signals)
+
+        kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+        names: list[str] = []
+        for name in self.inputs:
+            free = _identifier(name)
+            while free in names:
+                free = f"{free}_"
+            names.append(free)
+        arguments = [inspect.Parameter(name, kind) for name in names]
+        forward.__signature__ = inspect.Signature(arguments)  # type: ignore[attr-defined]
+        return forward
+
 
 def make_net(
     parts: Sequence[Part], modules: Mapping[str, nn.Module], buffers: Signals, dtype: Any
 ) -> NirNet:
-    """A :class:`NirNet` whose forward has one argument for each input, called as the input."""
+    """A network of these parts; one with several inputs has an argument of forward for each."""
     names = [part.name for part in parts if not part.sources and not part.attribute]
-    if len(names) == 1:
-        return NirNet(parts, modules, buffers, dtype)
-
-    def forward(self: NirNet, *signals: torch.Tensor) -> Any:
-        """One time step, of one tensor for each input."""
-        return self.step(*signals)
-
-    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
-    arguments = [inspect.Parameter(name, kind) for name in ("self", *map(_identifier, names))]
-    forward.__signature__ = inspect.Signature(arguments)  # type: ignore[attr-defined]
-    several: Any = type("NirNet", (NirNet,), {"forward": forward})
-    found: NirNet = several(parts, modules, buffers, dtype)
-    return found
+    kind = NirNet if len(names) == 1 else SeveralInputs
+    return kind(parts, modules, buffers, dtype)
 
 
 def _identifier(name: str) -> str:

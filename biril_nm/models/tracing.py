@@ -17,6 +17,7 @@ import snntorch as snn
 import torch
 from torch import Tensor, fx, nn
 
+from biril_nm.models.nir_net import NirNet
 from biril_nm.neurons.unroll import LEAKY
 
 __all__ = [
@@ -48,12 +49,14 @@ def is_neuron(module: nn.Module) -> bool:
 
 
 def reset_neurons(net: nn.Module) -> None:
-    """Put all snnTorch neurons of ``net`` to rest."""
+    """Put all snnTorch neurons of ``net`` to rest, and forget what loops carry."""
     for module in net.modules():
         if type(module) in LEAKY:  # takes the shape of its next input
             module.mem = torch.zeros(0, device=module.mem.device)
         elif is_neuron(module):
             cast(Any, module).reset_mem()
+        elif isinstance(module, NirNet):
+            module.before = {}
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ __all__ = [
     "ATAN_ALPHA",
     "SIGMOID_ALPHA",
     "SURROGATES",
+    "AtanSurrogate",
     "LearnedAtan",
     "QGateSurrogate",
     "RectangleSurrogate",
@@ -114,6 +115,18 @@ class RectangleSurrogate(_Sloped):
     def slope(self, x: Tensor) -> Tensor:
         """``psi(x)`` itself."""
         return self.alpha * (2 * self.alpha * x.abs() < 1).to(x.dtype)
+
+
+class AtanSurrogate(_Sloped):
+    """``psi(x) = alpha / (2 (1 + (pi/2 alpha x)^2))``, snnTorch's ``atan`` in a form that can be pickled."""
+
+    def __init__(self, alpha: float = ATAN_ALPHA) -> None:
+        super().__init__(alpha)
+
+    def slope(self, x: Tensor) -> Tensor:
+        """``psi(x)`` itself."""
+        psi: Tensor = self.alpha / 2 / (1 + (torch.pi / 2 * self.alpha * x) ** 2)
+        return psi
 
 
 class _AtanSpike(torch.autograd.Function):
@@ -216,6 +229,7 @@ def formula(surrogate: Surrogate) -> tuple[int, float] | None:
     """Place in :data:`FORMULAS` and parameter of a known surrogate, None for others."""
     own: dict[Any, str] = {
         SigmoidSurrogate: "sigmoid",
+        AtanSurrogate: "atan",
         QGateSurrogate: "qgate",
         RectangleSurrogate: "rectangle",
     }

@@ -119,7 +119,7 @@ def _kept(what: str, value: Any) -> Any:
 
 
 _CONV = {"padding_mode": one_of("zeros", way_out="Pad the input itself, or use zeros")}
-_AVERAGE = {"divisor_override": one_of(None, way_out="Scale the next weights")}
+_AVERAGE = {"divisor_override": one_of(None, 1, way_out="Scale the next weights")}
 _POWER = {"norm_type": one_of(1, way_out="Only norm 1, a sum, is linear")}
 _NORM: dict[str, Check] = {"running_mean": _kept}
 _DIVIDES = "plain average pooling where the size divides"
@@ -136,8 +136,8 @@ _KINDS = (
     ),
     LayerKind(nn.AvgPool1d, "depthwise Conv1d", EXACT, _AVERAGE, node=pool, weightless=True),
     LayerKind(
-        nn.AvgPool2d, "AvgPool2d; not with ceil_mode over the edge or another divisor", EXACT,
-        _AVERAGE, node=pool, weightless=True,
+        nn.AvgPool2d, "AvgPool2d, SumPool2d with a divisor of 1; not with ceil_mode over the edge or "
+        "another divisor", EXACT, _AVERAGE, node=pool, weightless=True,
     ),
     LayerKind(
         nn.LPPool1d, "norm 1 only: depthwise Conv1d of ones", EXACT, _POWER, node=pool, weightless=True

@@ -24,6 +24,7 @@ from biril_nm.export.from_torch.registry import (
     refusal_of,
     state_names,
 )
+from biril_nm.models.nir_net import NirNet
 
 __all__ = [
     "check_module",
@@ -94,6 +95,8 @@ def resting_copy(root: nn.Module) -> Any:
     for layer in copied.modules():
         for name in state_names(layer):
             setattr(layer, name, torch.zeros(0))
+        if isinstance(layer, NirNet):
+            layer.before = {}
     return copied
 
 

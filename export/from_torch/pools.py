@@ -25,9 +25,10 @@ def check_rank(module: nn.Module, name: str, in_shape: Shape) -> int:
 
 
 def pool(module: Any, name: str, in_shape: Shape) -> nir.NIRNode:
-    """Mean over a window (AvgPool), or sum (LPPool of norm 1)."""
+    """Mean over a window (AvgPool), or sum (LPPool of norm 1, AvgPool with a divisor of 1)."""
     rank = check_rank(module, name, in_shape)
     average = isinstance(module, (nn.AvgPool1d, nn.AvgPool2d))
+    average = average and getattr(module, "divisor_override", None) is None
     kernel = sizes(module.kernel_size, rank)
     stride = sizes(module.stride if module.stride is not None else kernel, rank)
     padding = sizes(getattr(module, "padding", 0), rank)

@@ -24,9 +24,10 @@ from torch import nn
 from biril_nm.arrays import FloatArray, Shape
 from biril_nm.compartments import SpikeReset
 from biril_nm.errors import UnsupportedNodeError
-from biril_nm.export.nir_nodes.fixed_map import FixedMap
+from biril_nm.export.nir_nodes.fixed_map import DENSE_MAX, FixedMap
 from biril_nm.export.nir_nodes.neurons import Dynamics
 from biril_nm.loihi import ResetMode
+from biril_nm.neurons.surrogates import AtanSurrogate
 
 __all__ = ["NEVER", "layers_of", "neuron_of"]
 
@@ -48,6 +49,7 @@ def neuron_of(name: str, found: Dynamics, shape: Shape) -> tuple[nn.Module, dict
             f"itself"
         )
     options: dict[str, Any] = {"beta": _value(1 - found.v_decay), "init_hidden": True}
+    options["spike_grad"] = AtanSurrogate()
     if found.spiking:
         options |= {"threshold": _value(found.threshold), **_reset(name, found)}
     else:
@@ -114,6 +116,11 @@ def layers_of(node: Any, name: str, in_shape: Shape, out_shape: Shape) -> Layers
             f"node '{name}' ({type(node).__name__}) has no layer in torch; expected one of "
             f"{', '.join(kind.__name__ for kind in _LAYERS)}. Lower the graph itself instead"
         )
+    if isinstance(node, FixedMap) and np.prod(node.matrix.shape, dtype=float) > DENSE_MAX:
+        raise UnsupportedNodeError(
+            f"node '{name}' is a matrix of {' x '.join(map(str, node.matrix.shape))} entries, most of them "
+            f"zeros, which torch stores; expected at most {DENSE_MAX}. Lower the graph itself instead"
+        )
     return build(node, in_shape, out_shape)
 
 
@@ -156,17 +163,20 @@ def _sizes(value: Any, rank: int) -> Any:
 
 
 def _average(node: Any, in_shape: Shape, out_shape: Shape) -> Layers:
-    kernel, stride, padding = (_sizes(v, 2) for v in (node.kernel_size, node.stride, node.padding))
-    return [("", nn.AvgPool2d(kernel, stride, padding))]
+    return _pool(node, divisor=None)
 
 
 def _sum(node: Any, in_shape: Shape, out_shape: Shape) -> Layers:
+    return _pool(node, divisor=1)
+
+
+def _pool(node: Any, divisor: int | None) -> Layers:
     kernel, stride, padding = (_sizes(v, 2) for v in (node.kernel_size, node.stride, node.padding))
-    if not any(padding):
-        return [("", nn.LPPool2d(1, kernel, stride))]
-    channels = in_shape[0]
-    module = nn.Conv2d(channels, channels, kernel, stride, padding, groups=channels, bias=False)
-    return [("", _with(module, np.ones((channels, 1, *kernel))))]
+    if all(2 * p <= k for p, k in zip(padding, kernel)):
+        return [("", nn.AvgPool2d(kernel, stride, padding, divisor_override=divisor))]
+    y, x = padding  # more than torch's pooling takes
+    body = nn.AvgPool2d(kernel, stride, divisor_override=divisor)
+    return [("_pad", nn.ZeroPad2d((x, x, y, y))), ("", body)]
 
 
 def _flatten(node: Any, in_shape: Shape, out_shape: Shape) -> Layers:

@@ -10,14 +10,17 @@ reads it, passes states in and out as arguments, and knows no reset, no width of
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Mapping
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
 
 import nir
 import numpy as np
+import scipy.sparse
 import torch
+from scipy.sparse.csgraph import connected_components
 from torch import nn
 
 from biril_nm.arguments import checked
@@ -31,7 +34,7 @@ from biril_nm.export.nir_nodes.stateless import STATELESS, each
 from biril_nm.export.nir_nodes.typed_convolutions import restored
 from biril_nm.export.to_torch.modules import layers_of, neuron_of
 from biril_nm.loihi import LOIHI2
-from biril_nm.models.nir_net import NirNet, Part, make_net
+from biril_nm.models.nir_net import CONSTANTS, NirNet, Part, make_net
 
 __all__ = ["from_nir"]
 
@@ -69,13 +72,14 @@ def from_nir(
     settled = settle(plain, settle_dt(plain, dt_s), reset, None, if_integration, LOIHI2)
     edges = [(str(a), str(b)) for a, b in settled.graph.edges]
     late = _late(settled.graph, edges)
+    waits = _sources(edge for edge in edges if edge in late)
     shapes = _Shapes(settled.graph, edges)
+    names = _Names(settled.graph.nodes)
     inputs = {n for n, node in settled.graph.nodes.items() if isinstance(node, nir.Input)}
     parts: list[Part] = []
     modules: dict[str, nn.Module] = {}
     buffers: dict[str, torch.Tensor] = {}
     findings = []
-    attributes: dict[str, str] = {}
     for name in _order(settled.graph, edges, late):
         try:
             made = _made(settled.graph.nodes[name], name, shapes, settled.step_s)
@@ -83,10 +87,10 @@ def from_nir(
             findings.append(str(error))
             continue
         facts = settled.graph.nodes[name].metadata if name in inputs else {}
-        parts += _parts(name, made, edges, late, shapes, attributes, facts)
-        for suffix, module in made[0]:
-            modules[attributes[f"{name}{suffix}"]] = module
-        buffers |= {f"{attributes[name]}_{key}": value for key, value in made[1].items()}
+        calls = _parts(name, made[0], shapes, frozenset(waits.get(name, ())), names, facts)
+        parts += calls
+        modules |= {part.attribute: module for part, (_, module) in zip(calls, made[0])}
+        buffers |= {f"{calls[-1].attribute}_{key}": value for key, value in made[1].items()}
     if findings:
         raise UnsupportedNodeError(
             findings[0] if len(findings) == 1 else bullet_list("not in torch:", findings)
@@ -113,52 +117,75 @@ def _made(node: Any, name: str, shapes: _Shapes, step_s: float) -> Made:
 
 def _parts(
     name: str,
-    made: Made,
-    edges: Edges,
-    late: set[tuple[str, str]],
+    layers: list[tuple[str, nn.Module]],
     shapes: _Shapes,
-    attributes: dict[str, str],
+    waits: frozenset[str],
+    names: _Names,
     facts: dict[str, Any],
-) -> Iterator[Part]:
+) -> list[Part]:
     """The calls of one node: one for each of its modules."""
-    sources = tuple(a for a, b in edges if b == name)
-    waits = frozenset(a for a, b in late if b == name)
-    shape = shapes.received(name)
-    calls: list[tuple[str, nn.Module | None]] = [*made[0]] or [("", None)]
-    for suffix, module in calls:
-        full = f"{name}{suffix}"
-        attribute = "" if module is None else _free(full, attributes)
-        if module is not None:
-            attributes[full] = attribute
+    sources, shape = tuple(shapes.sources.get(name, ())), shapes.received(name)
+    if not layers:
+        return [Part(name, "", sources, waits, shape, False, facts)]
+    parts = []
+    for suffix, module in layers:
+        full = names.call(name, suffix)
+        attribute = names.attribute(f"{name}{suffix}")
         membrane = bool(getattr(module, "output", False))
-        yield Part(full, attribute, sources, waits, shape, membrane, facts)
+        parts.append(Part(full, attribute, sources, waits, shape, membrane, facts))
         sources, waits = (full,), frozenset()
+    return parts
 
 
-def _free(name: str, attributes: dict[str, str]) -> str:
-    """A name that a module's attribute can have."""
-    plain = "".join(c if c.isalnum() or c == "_" else "_" for c in name)
-    taken = {*attributes.values(), *dir(NirNet), "parts", "inputs", "outputs", "before"}
-    while plain in taken:
-        plain = f"{plain}_"
-    return plain
+class _Names:
+    """Names that are free: of calls, and of attributes of the network."""
+
+    def __init__(self, nodes: Iterable[str]) -> None:
+        self._calls = set(nodes)
+        # Of an instance: torch's and NirNet's own attributes are there, too.
+        self._attributes = set(dir(NirNet([], {}, {}, torch.float32)))
+
+    def call(self, node: str, suffix: str) -> str:
+        """Name of one of the calls of a node; the last has no suffix."""
+        if not suffix:
+            return node
+        full = f"{node}{suffix}"
+        while full in self._calls:
+            full = f"{full}_"
+        self._calls.add(full)
+        return full
+
+    def attribute(self, name: str) -> str:
+        """A name that a module can have, and the constants beside it."""
+        plain = "".join(c if c.isalnum() or c == "_" else "_" for c in name) or "_"
+        while not self._attributes.isdisjoint(_with_constants(plain)):
+            plain = f"{plain}_"
+        self._attributes |= _with_constants(plain)
+        return plain
+
+
+def _with_constants(attribute: str) -> set[str]:
+    return {attribute, *(f"{attribute}_{key}" for key in CONSTANTS)}
 
 
 class _Shapes:
-    """Shape that each node receives and sends."""
+    """Shape that each node receives and sends, and the nodes that it receives from."""
 
     def __init__(self, graph: nir.NIRGraph, edges: Edges) -> None:
-        self._nodes, self._edges = graph.nodes, edges
-        self._sent: dict[str, Shape] = {}
-        for name, node in graph.nodes.items():
-            if isinstance(node, nir.Input) and not any(b == name for _, b in edges):
-                self._sent[name] = tuple(int(n) for n in node.output_type["output"])
-        while True:
-            known = [(a, b) for a, b in edges if a in self._sent and b not in self._sent]
-            if not known:
-                break
-            source, name = known[0]
-            self._sent[name] = self._behind(name, self._sent[source])
+        self._nodes, self.sources = graph.nodes, _sources(edges)
+        targets = _sources((b, a) for a, b in edges)
+        self._sent: dict[str, Shape] = {
+            name: tuple(int(n) for n in node.output_type["output"])
+            for name, node in graph.nodes.items()
+            if isinstance(node, nir.Input) and name not in self.sources
+        }
+        waiting = deque(self._sent)
+        while waiting:
+            source = waiting.popleft()
+            for name in targets.get(source, ()):
+                if name not in self._sent:
+                    self._sent[name] = self._behind(name, self._sent[source])
+                    waiting.append(name)
 
     def _behind(self, name: str, shape: Shape) -> Shape:
         node = self._nodes[name]
@@ -180,8 +207,7 @@ class _Shapes:
 
     def received(self, name: str) -> Shape:
         """Shape of the values that a node receives."""
-        sources = [a for a, b in self._edges if b == name]
-        return self.sent(sources[0] if sources else name)
+        return self.sent(self.sources.get(name, [name])[0])
 
 
 def _late(graph: nir.NIRGraph, edges: Edges) -> set[tuple[str, str]]:
@@ -191,6 +217,20 @@ def _late(graph: nir.NIRGraph, edges: Edges) -> set[tuple[str, str]]:
         UnsupportedNodeError: a loop of no neurons, or of several.
     """
     late = {(a, b) for a, b in edges if int((graph.nodes[b].metadata or {}).get("lag", 0))}
+    for inside in _tangles(graph.nodes, [edge for edge in edges if edge not in late]):
+        neurons = {a for a, _ in inside if type(graph.nodes[a]) in NEURON_KINDS}
+        if len(neurons) == 1:  # each edge out of it is part of a loop
+            cut = {(a, b) for a, b in inside if a in neurons}
+            late |= cut
+            late |= _opened(graph, [edge for edge in inside if edge not in cut])
+        else:
+            late |= _opened(graph, inside)
+    return late
+
+
+def _opened(graph: nir.NIRGraph, edges: Edges) -> set[tuple[str, str]]:
+    """Edges that open all loops, one loop after the other."""
+    late: set[tuple[str, str]] = set()
     while True:
         loop = _loop([edge for edge in edges if edge not in late])
         if not loop:
@@ -205,6 +245,20 @@ def _late(graph: nir.NIRGraph, edges: Edges) -> set[tuple[str, str]]:
         late |= {(a, b) for a, b in edges if a == neurons[0] and b in loop}
 
 
+def _tangles(nodes: Mapping[str, Any], edges: Edges) -> list[Edges]:
+    """The edges between nodes that reach one another: those of each group."""
+    number = {name: i for i, name in enumerate(nodes)}
+    ends = np.array([(number[a], number[b]) for a, b in edges], dtype=np.int64).reshape(-1, 2)
+    size = (len(number), len(number))
+    matrix = scipy.sparse.coo_matrix((np.ones(len(ends)), (ends[:, 0], ends[:, 1])), shape=size)
+    _, group = connected_components(matrix, directed=True, connection="strong")
+    found: dict[int, Edges] = {}
+    for edge, (a, b) in zip(edges, ends):
+        if group[a] == group[b]:
+            found.setdefault(int(group[a]), []).append(edge)
+    return list(found.values())
+
+
 def _loop(edges: Edges) -> list[str]:
     """The nodes of one loop; empty where there is none."""
     try:
@@ -214,7 +268,7 @@ def _loop(edges: Edges) -> list[str]:
     return []
 
 
-def _sources(edges: Edges) -> dict[str, list[str]]:
+def _sources(edges: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for a, b in edges:
         found.setdefault(b, []).append(a)
