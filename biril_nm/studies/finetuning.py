@@ -130,7 +130,8 @@ def _validated(lesson: Lesson, how: DeltaConfig) -> Adapted:
             if len(scores) > PATIENCE and max(scores[-PATIENCE:]) <= max(scores[:-PATIENCE]):
                 break
         tried += found
-    return Adapted(choose(frozen, tried), frozen, tuple(tried), folds[0].held_out)
+    held_out = folds[0].held_out
+    return Adapted(choose(frozen, tried, held_out), frozen, tuple(tried), held_out)
 
 
 @dataclass(frozen=True)

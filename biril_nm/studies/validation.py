@@ -83,7 +83,7 @@ def pass_marks(passes: int) -> list[int]:
     return [*(1 << k for k in range(passes.bit_length()) if 1 << k < passes), passes]
 
 
-def choose(frozen: Tried, tried: Iterable[Tried]) -> Tried:
+def choose(frozen: Tried, tried: Iterable[Tried], held_out: bool = True) -> Tried:
     """The most accurate, of equals the first; frozen unless it is better by more than noise.
 
     The difference of two networks on the same n samples has a variance of about b + c in samples, where
@@ -91,13 +91,15 @@ def choose(frozen: Tried, tried: Iterable[Tried]) -> Tried:
     good as the frozen network is ahead by z sqrt(b + c) in less than :data:`BY_CHANCE` of all cases, where
     a normal value is above z with probability BY_CHANCE / k (Bonferroni): z is 1.6 for k = 1, 2.6 for 12.
 
+    On samples that were learned from, which say little about chance, z is 1.
+
     Its ``accuracy`` is the highest of k on the samples that chose it: on others expect somewhat less.
     """
     looks = list(tried)
     best = max(looks, key=lambda each: each.accuracy)
     won = int((best.right & ~frozen.right).sum())
     lost = int((frozen.right & ~best.right).sum())
-    bound = NormalDist().inv_cdf(1 - BY_CHANCE / len(looks))
+    bound = NormalDist().inv_cdf(1 - BY_CHANCE / len(looks)) if held_out else 1.0
     return best if won - lost > bound * np.sqrt(won + lost) else frozen
 
 

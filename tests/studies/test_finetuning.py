@@ -194,6 +194,13 @@ def test_the_best_of_many_that_are_as_good_as_frozen_is_seldom_chosen(n_looks: i
     assert learned / 400 < 0.08  # three standard errors above 5 %
 
 
+def test_samples_that_were_learned_from_need_a_smaller_lead() -> None:
+    frozen, looks = tried(0, 0, 6, 10), [tried(0, k, 10, 10) for k in range(1, 9)]
+    assert choose(frozen, looks, held_out=False) is looks[0]
+    assert choose(frozen, looks) is frozen
+    assert choose(frozen, [tried(0, 1, 7, 10)], held_out=False) is frozen
+
+
 def test_the_summary_says_that_the_accuracy_is_the_highest_of_many() -> None:
     frozen, looks = tried(0, 0, 50), (tried(0, 1, 80), tried(0, 2, 85))
     assert (
