@@ -10,6 +10,7 @@ import nir
 import numpy as np
 import pytest
 import scipy.sparse
+import snntorch as snn
 import torch
 
 import biril_nm as bnm
@@ -18,6 +19,7 @@ from biril_nm.export import to_nir
 from biril_nm.export.nir_nodes.fixed_map import DENSE_MAX, FixedMap
 from biril_nm.models.nir_net import NirNet
 from biril_nm.models.tracing import reset_neurons
+from biril_nm.neurons.surrogates import AtanSurrogate, formula, slope
 from tests.support.nir_graphs import DT, chain, graph_of, grid, neurons, sink, source
 
 
@@ -126,6 +128,15 @@ def test_modules_can_be_pickled(several):
     if several:
         graph = to_nir(net, (torch.zeros(1, 3), torch.zeros(1, 3)), dt_s=DT)
         assert {"left", "right"} <= set(graph.nodes)
+
+
+def test_its_surrogate_is_the_default_of_snntorch():
+    x = torch.linspace(-2, 2, 9)
+    ours, theirs = AtanSurrogate(), snn.Leaky(0.9).spike_grad
+    assert formula(ours) == formula(theirs)
+    torch.testing.assert_close(slope(ours, x), slope(theirs, x))
+    assert torch.equal(ours(x), theirs(x))
+    assert not torch.allclose(slope(AtanSurrogate(3.0), x), slope(theirs, x))
 
 
 def test_a_loop_refuses_another_batch_until_it_is_reset():

@@ -33,7 +33,7 @@ def leaky(reset: str = "zero", delay: bool = False, surrogate: str = "atan", **m
 
 
 @pytest.mark.parametrize("name", ["numba", "eager"])
-@pytest.mark.parametrize("surrogate", sorted(SURROGATES))
+@pytest.mark.parametrize("surrogate", sorted(SURROGATES.keys() - {"learned_atan"}))
 @pytest.mark.parametrize(("reset", "delay"), RESETS)
 def test_equals_snntorch(reset: str, delay: bool, surrogate: str, name: str) -> None:
     for shape in SHAPES:
