@@ -78,6 +78,8 @@ def pytest_collection_finish() -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
+        if " at 0x" in item.nodeid:  # another name in each process: pytest-xdist would stop
+            raise pytest.UsageError(f"the name of '{item.nodeid}' holds an address; give it ids")
         if item.path.parent.name in RUN_KERNELS and isinstance(item, pytest.Function):
             item.fixturenames.insert(0, "warm_kernels")
     if "PYTEST_XDIST_WORKER" in os.environ:

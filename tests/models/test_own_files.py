@@ -92,7 +92,7 @@ def test_the_architecture_is_named_and_never_imported(path):
         (nn.Linear, r"Linear\(\) failed \(TypeError: .*expected a class or function that needs no"),
         ("Loop", "architecture is 'Loop'; expected a Module or a function"),
     ],
-    ids=str,
+    ids=["a number", "fails", "a text"],
 )
 def test_what_makes_no_module_is_refused(path, architecture, message):
     with pytest.raises(ConfigError, match=message):
