@@ -109,10 +109,19 @@ def test_runs_leave_nothing_behind() -> None:
     before = shared_memory(), len(ProcessServer().processes), list(logging.getLogger().handlers)
     trace = run_lava(graph, spikes)
     assert trace.n_spikes["n"] > 0
-    assert multiprocessing.active_children() == []
+    assert not children_left()
     after = len(ProcessServer().processes), list(logging.getLogger().handlers)
     assert not left_behind(before[0])
     assert after == before[1:]
+
+
+def children_left() -> list[Any]:
+    """Processes that have not ended after a while; on a busy machine they may take some time."""
+    for _ in range(40):
+        if not multiprocessing.active_children():
+            break
+        time.sleep(0.25)
+    return multiprocessing.active_children()
 
 
 def left_behind(before: set[str]) -> set[str]:
@@ -137,7 +146,7 @@ def test_an_exception_inside_lava_is_told_and_ends_the_run() -> None:
     network.populations["lif1"].vth.init = 19.5  # left_shift of a float raises in the process
     with runner.quiet_lava(), pytest.raises(runner.RunFailedError, match="TypeError"):
         runner.stream(network, spikes, ("s",))
-    assert multiprocessing.active_children() == []
+    assert not children_left()
     assert not left_behind(before)
 
 
@@ -145,7 +154,7 @@ def test_a_run_without_progress_is_given_up() -> None:
     graph, spikes = make("dense_if_without_bias")
     with pytest.raises(LavaRunError, match="made no progress for 0 s"):
         run_lava(graph, spikes, stall_s=0.0)
-    assert multiprocessing.active_children() == []
+    assert not children_left()
 
 
 def test_progress_reaches_the_end() -> None:

@@ -271,6 +271,8 @@ def test_what_cannot_be_trained_is_refused():
         QuantizedNet(graph, fixed=("fd",))
     with pytest.raises(ConfigError, match="surrogate"):
         QuantizedNet(graph, surrogate="step")
+    with pytest.raises(ConfigError, match="'learned_atan'; expected one without parameters"):
+        QuantizedNet(graph, surrogate="learned_atan")
     resting = Neurons((8,), model="cuba_lif_refractory", vth=300)
     other = replace(graph, nodes={**graph.nodes, "n": resting})
     with pytest.raises(ConfigError, match="'cuba_lif_refractory' has no gradient; expected one of"):

@@ -34,6 +34,8 @@ def quantized(net: nn.Module, integers: str = "8", **options: Any) -> QuantizedN
             (``"conv1=8,*=3"``), or ``"ternary"``: weights -1, 0 and 1, and 8 bits from graded input.
         options: further arguments of :func:`biril_nm.export.to_nir` and :func:`biril_nm.export.lower`.
 
+    The surrogate is that of the network, and ``atan`` for ``learned_atan``, whose alpha stops learning.
+
     Raises:
         ConfigError: bits that make no sense, or an unknown option.
     """
@@ -43,6 +45,8 @@ def quantized(net: nn.Module, integers: str = "8", **options: Any) -> QuantizedN
     bits = TERNARY_BITS if integers == TERNARY else parse_weight_bits(integers)
     stages = lower_stages(graph, LoweringOptions(weight_bits=bits, **options))
     surrogate = net.config.surrogate if isinstance(net, BirilNet) else "sigmoid"
+    if surrogate.partition(":")[0] == "learned_atan":  # the integers learn no alpha
+        surrogate = "atan"
     return QuantizedNet(stages, surrogate, symmetric=integers == TERNARY)
 
 

@@ -27,7 +27,7 @@ from biril_nm.loihi import chip_profile
 from biril_nm.loihi.fixed_point import prepare_weights
 from biril_nm.models.links import INPUT, Link
 from biril_nm.models.spiking_net import NetOutput, SpikingNet
-from biril_nm.neurons.surrogates import make_surrogate
+from biril_nm.neurons.surrogates import LearnedAtan, make_surrogate
 from biril_nm.recording import NodeRecording, Recording, check_variables, recorded_nodes
 from biril_nm.recording.readout import decision_of, readout_node
 from biril_nm.training.integers.connections import QuantizedConnection
@@ -88,6 +88,11 @@ class QuantizedNet(SpikingNet):
         graph = source.graph if isinstance(source, Lowering) else source
         _check_fixed(graph, fixed)
         self.base, self.surrogate = graph, make_surrogate(surrogate)
+        if isinstance(self.surrogate, LearnedAtan):
+            raise ConfigError(
+                f"surrogate is '{surrogate}'; expected one without parameters, since the integers learn only "
+                f"what the chip has. Use atan:ALPHA"
+            )
         self.slope = slope_of(surrogate, self.surrogate)
         self.compiled, self.name, self.symmetric = True, INTEGERS, symmetric
         self.decision = decision_of(graph)  # type: ignore[misc]  # of the graph, not of the class
