@@ -20,6 +20,8 @@ from tests.support.warm_kernels import compile_kernels
 # One thread for torch and NumPy, before anything imports them: the networks here are so small that threads
 # mostly wait for each other, which takes CPU time too. Child processes inherit it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# torch.compile forks no processes that would outlive a test.
+os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
 # Child processes keep the bytecode of the package; without it each of them compiles 200 modules.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
