@@ -20,6 +20,7 @@ from biril_nm.commands.options import (
     Force,
     Lowering,
     Seed,
+    Source,
 )
 from biril_nm.commands.sources import LoadedFile, load_source, lowered
 from biril_nm.commands.unused import refuse_unused, unused_lowering, unused_root
@@ -47,10 +48,7 @@ NOT_MEASURED = "not measured; give --dataset"
 
 
 def card_command(
-    src: Annotated[
-        Path,
-        typer.Argument(help="Folder of biril train, model.pt, x.nir or x.loihi.npz", metavar="SRC"),
-    ],
+    src: Source,
     *,
     out: Annotated[
         Path | None,

@@ -44,6 +44,7 @@ __all__ = [
     "RecipeName",
     "RuleName",
     "Seed",
+    "Source",
     "To",
     "expand_groups",
     "one_of",
@@ -104,6 +105,10 @@ Backend = Annotated[
 ]
 
 
+Source = Annotated[
+    Path,
+    typer.Argument(help="Folder of biril train, model.pt, x.nir or x.loihi.npz", metavar="SRC"),
+]
 RecipeName = Annotated[
     str | None,
     one_of(recipe_names(), f"Settings to start from: {', '.join(recipe_names())}, or a file.toml."),

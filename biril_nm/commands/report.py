@@ -19,6 +19,7 @@ from biril_nm.commands.options import (
     Force,
     Lowering,
     Seed,
+    Source,
 )
 from biril_nm.commands.samples import OwnSamples
 from biril_nm.commands.sources import (
@@ -41,10 +42,7 @@ __all__ = ["report_command"]
 
 
 def report_command(
-    src: Annotated[
-        Path,
-        typer.Argument(help="Folder of biril train, model.pt, x.nir or x.loihi.npz", metavar="SRC"),
-    ],
+    src: Source,
     *,
     out: Annotated[
         Path | None,
