@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -19,7 +19,7 @@ from biril_nm.hardware_sim.engine.blocks import RunClock, Worker, block_shape
 from biril_nm.hardware_sim.engine.program import Program, compile_graph
 from biril_nm.hardware_sim.engine.recorder import Recorder, run_meta
 from biril_nm.hardware_sim.engine.session_feed import SessionFeed, sample_rows
-from biril_nm.hardware_sim.engine.state import Chunk, State, make_state
+from biril_nm.hardware_sim.engine.state import Chunk, Memory, State, make_memory, make_state
 from biril_nm.hardware_sim.engine.stepper import Stepper
 from biril_nm.hardware_sim.engine.stream import Stream
 from biril_nm.hardware_sim.learning.connections import new_impulses
@@ -47,7 +47,12 @@ class _Block:
     """Samples that one thread advances."""
 
     first: int
-    state: State
+    memory: Memory
+
+    @property
+    def state(self) -> State:
+        """What goes on from call to call."""
+        return self.memory.state
 
 
 class Simulator:
@@ -88,12 +93,10 @@ class Simulator:
         gate = sample_steps if sample_steps and program.max_slack else 0
         self._clock = RunClock(LONG, batch, chip_time or learn, period, gate or 0)
         self._steps, size = block_shape(program, self._clock, 1)
-        feeds = {name: self._feed(name, None) for name in graph.inputs}
         kept = [name for name, node in program.compartments.items() if not node.memoryless]
         self._blocks = [
-            _Block(first, make_state(program, feeds, (self._steps, n), self._clock.chip_time, kept))
+            _Block(first, self._memory(min(size, batch - first), kept))
             for first in range(0, batch, size)
-            for n in (min(size, batch - first),)
         ]
         self._outputs = tuple(output_neurons(graph))
         self.reset()
@@ -188,9 +191,8 @@ class Simulator:
                 recorder.count(name, int(np.count_nonzero(found)))
 
         def go_on(block: _Block) -> None:
-            state = self._with_u(block.state, recorder)
-            shape = (self._steps, block.state.batch)
-            worker = Worker(self._program, feeds, clock, recorder, shape, loops, count, state)
+            memory = self._with_u(block.memory, recorder)
+            worker = Worker(self._program, feeds, clock, recorder, memory, loops, count)
             worker.go_on(block.first)
 
         self._each_block(go_on, n_threads)
@@ -233,8 +235,8 @@ class Simulator:
             return None
         feeds = {name: self._feed(name, None) for name in self._graph.inputs}
         check = partial(check_values, self._graph.inputs)
-        states = [(block.first, block.state) for block in self._blocks]
-        return Stepper(self._program, feeds, states, self._clock, self._outputs, check)
+        blocks = [(block.first, block.memory) for block in self._blocks]
+        return Stepper(self._program, feeds, blocks, self._clock, self._outputs, check)
 
     @checked
     def in_chip_time(self, spikes: Any) -> dict[str, Array]:
@@ -284,14 +286,22 @@ class Simulator:
                 rows = feed.values.reshape(*feed.values.shape[:2], -1)[-n_past:]
                 self._past[name] = np.concatenate([feed.past, rows.astype(np.int32)])[-n_past:]
 
-    def _with_u(self, state: State, recorder: Recorder) -> State:
+    def _memory(self, n: int, with_u: Collection[str]) -> Memory:
+        shape = (self._steps, n)
+        state = make_state(self._program, shape, self._clock.chip_time, with_u)
+        return make_memory(self._program, state, self._steps)
+
+    def _with_u(self, memory: Memory, recorder: Recorder) -> Memory:
         """U of neurons that forget it has room only while it is recorded."""
+        state = memory.state
         changed = {
             name: np.empty((state.batch, self._program.sizes[name]), np.int32)
-            for name, node in self._program.compartments.items()
-            if node.memoryless and recorder.probes(name).u.size
+            for name in recorder.with_u
+            if not state.u[name].size
         }
-        return replace(state, u={**state.u, **changed}) if changed else state
+        return (
+            replace(memory, state=replace(state, u={**state.u, **changed})) if changed else memory
+        )
 
     def _each_block(self, work: Any, n_threads: int) -> None:
         if n_threads == 1 or len(self._blocks) == 1:

@@ -21,20 +21,25 @@ from biril_nm.arrays import Array
 from biril_nm.hardware_sim.engine.feeds import Feed
 from biril_nm.hardware_sim.engine.program import Program
 from biril_nm.hardware_sim.engine.recorder import Recorder
-from biril_nm.hardware_sim.engine.state import Chunk, State, make_state, row_length
+from biril_nm.hardware_sim.engine.state import (
+    Chunk,
+    Memory,
+    State,
+    make_memory,
+    make_state,
+    row_length,
+)
 from biril_nm.hardware_sim.engine.synapses import Synapses
 from biril_nm.hardware_sim.kernels import loops
-from biril_nm.hardware_sim.kernels.lanes import GROUP
 from biril_nm.hardware_sim.kernels.records import (
     Cells,
     Clock,
     Link,
     Node,
-    Scratch,
     SpikeRows,
 )
 
-__all__ = ["Call", "Loop", "RunClock", "Worker", "block_shape", "run"]
+__all__ = ["Call", "Loop", "RunClock", "Worker", "block_shape", "new_memory", "run"]
 
 # Of one block: enough steps that the call of a kernel, which holds the GIL, is little beside its run.
 SCRATCH_BYTES = 4 << 20
@@ -83,17 +88,23 @@ def run(
 ) -> None:
     """Run all samples; results go to ``recorder``."""
     steps, batch = block_shape(program, clock, n_threads)
+    key = (steps, batch, clock.chip_time, recorder.with_u, _constant(feeds))
     starts: SimpleQueue[int] = SimpleQueue()
     for b0 in range(0, clock.batch, batch):
         starts.put(b0)
 
     def work() -> None:
-        worker = Worker(program, feeds, clock, recorder, (steps, batch))
+        memory = program.spare.take(key) or new_memory(
+            program, feeds, clock, recorder, (steps, batch)
+        )
+        worker = Worker(program, feeds, clock, recorder, memory)
         try:
             while True:
                 worker.run(starts.get_nowait())
         except Empty:
             return
+        finally:
+            program.spare.give(key, memory)
 
     n_workers = min(n_threads, starts.qsize())
     if n_workers == 1:
@@ -102,6 +113,22 @@ def run(
     with ThreadPoolExecutor(n_workers, "biril-sim") as pool:
         for future in [pool.submit(work) for _ in range(n_workers)]:
             future.result()
+
+
+def new_memory(
+    program: Program,
+    feeds: Mapping[str, Feed],
+    clock: RunClock,
+    recorder: Recorder,
+    shape: tuple[int, int],
+) -> Memory:
+    """Memory of a worker for blocks of this shape: steps of a chunk, and samples."""
+    state = make_state(program, shape, clock.chip_time, recorder.with_u, _constant(feeds))
+    return make_memory(program, state, shape[0])
+
+
+def _constant(feeds: Mapping[str, Feed]) -> tuple[str, ...]:
+    return tuple([name for name, feed in feeds.items() if feed.constant])
 
 
 def block_shape(program: Program, clock: RunClock, n_threads: int) -> tuple[int, int]:
@@ -122,10 +149,9 @@ class Worker:
         feeds: its inputs.
         clock: of the run.
         recorder: takes the results.
-        shape: steps of a chunk and samples of a block.
+        memory: what it writes.
         loops: components that something else advances, by their names.
         watch: called with each chunk when all its nodes have advanced.
-        state: memory of an earlier run of the same shape; new memory by default.
     """
 
     def __init__(
@@ -134,35 +160,14 @@ class Worker:
         feeds: Mapping[str, Feed],
         clock: RunClock,
         recorder: Recorder,
-        shape: tuple[int, int],
+        memory: Memory,
         loops: Mapping[tuple[str, ...], Loop] | None = None,
         watch: Callable[[Chunk], None] = _ignore,
-        state: State | None = None,
     ) -> None:
         self._program, self._feeds, self._clock, self._recorder = program, feeds, clock, recorder
+        self._memory, self._state, self._steps = memory, memory.state, memory.n_steps
         self._loops, self._watch = loops or {}, watch
         self._call = program.kernels.call
-        self._steps, batch = shape
-        with_u = [
-            name
-            for name, node in program.compartments.items()
-            if not node.memoryless or recorder.probes(name).u.size
-        ]
-        self._state = state or make_state(program, feeds, shape, clock.chip_time, with_u)
-        sizes = program.sizes
-        self._arriving = {
-            name: np.empty((batch, self._steps, sizes[name]), np.int32)
-            for name in program.meeting_points
-        }
-        self._inputs = {name: np.empty(sizes[name], np.int32) for name in program.compartments}
-        self._scratch = {
-            link.name: Scratch(
-                np.empty(link.n_sums, dtype=link.sum_type),
-                np.empty(link.n_pre + GROUP, dtype=np.int32),
-            )
-            for links in program.incoming.values()
-            for link in links
-        }
 
     def run(self, b0: int) -> None:
         """All chunks of the block of samples from b0, which start from rest."""
@@ -184,7 +189,9 @@ class Worker:
 
     def memory(self, size: int) -> tuple[State, dict[str, NDArray[np.int32]]]:
         """State of the first samples of a block, and where their connections meet."""
-        return self._state.samples(size), {name: a[:size] for name, a in self._arriving.items()}
+        return self._state.samples(size), {
+            name: a[:size] for name, a in self._memory.arriving.items()
+        }
 
     def calls(self, chunk: Chunk) -> list[Call]:
         """What a chunk of one step does, ready to be called again and again: no spike is counted.
@@ -200,7 +207,9 @@ class Worker:
                 link, node = self._link(chunk, synapses), self._node(chunk, names[0])
                 size = len(node.cells.v)
                 found.append(
-                    self._ready(loops.run, names[0], link, self._inputs[names[0]], size, 1, node)
+                    self._ready(
+                        loops.run, names[0], link, self._memory.inputs[names[0]], size, 1, node
+                    )
                 )
                 continue
             for name in names:
@@ -257,7 +266,9 @@ class Worker:
         (synapses,) = self._program.incoming[name]
         link, node = self._link(chunk, synapses), self._node(chunk, name)
         size = len(node.cells.v)
-        n_spikes = self._call(loops.run, name, link, self._inputs[name], size, chunk.n_steps, node)
+        n_spikes = self._call(
+            loops.run, name, link, self._memory.inputs[name], size, chunk.n_steps, node
+        )
         self._recorder.count(name, n_spikes)
 
     def _receive(
@@ -299,7 +310,7 @@ class Worker:
             first=start - chunk.t0 - self._clock.age,
             constant=past is None,
         )
-        return Link(source, synapses.weights, self._scratch[synapses.name], synapses.finish)
+        return Link(source, synapses.weights, self._memory.scratch[synapses.name], synapses.finish)
 
     def _node(self, chunk: Chunk, name: str) -> Node:
         """A node as the kernels take it."""

@@ -19,6 +19,7 @@ from biril_nm.compartments import CUBA_LIF, RESET_MODELS, SpikeReset
 from biril_nm.errors import ConfigError
 from biril_nm.hardware_sim.engine.components import Component, execution_order
 from biril_nm.hardware_sim.engine.layout import internal_order
+from biril_nm.hardware_sim.engine.spare import Spare
 from biril_nm.hardware_sim.engine.synapses import Synapses, make_synapses
 from biril_nm.hardware_sim.kernels.jit import BoundKernels
 from biril_nm.hardware_sim.kernels.models import model_registers
@@ -70,6 +71,7 @@ class Program:
         order: components in execution order; those with loops run step by step.
         latency, max_slack: of the graph (:mod:`biril_nm.hw_graph.timing`).
         kernels: compiled for the types of this graph's links and nodes.
+        spare: memory of a run that has ended.
     """
 
     shapes: dict[str, Shape]
@@ -80,6 +82,7 @@ class Program:
     latency: dict[str, int]
     max_slack: int
     kernels: BoundKernels = field(default_factory=BoundKernels, compare=False, repr=False)
+    spare: Spare[Any] = field(default_factory=Spare, compare=False, repr=False)
 
     @cached_property
     def sizes(self) -> dict[str, int]:

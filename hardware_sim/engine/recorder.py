@@ -18,6 +18,9 @@ from biril_nm.recording.folder import DTYPES, SIGNED_SPIKES, RecordingFolder, ch
 
 __all__ = ["Recorder", "run_meta"]
 
+# What the kernels write of a variable that is not recorded, by dtype.
+NOTHING = {dtype: np.empty((0, 0, 0), dtype) for dtype in (*DTYPES.values(), SIGNED_SPIKES)}
+
 
 def run_meta(n_steps: int, batch: int) -> dict[str, Any]:
     """Metadata of a recording: which engine made it, and its size."""
@@ -29,10 +32,17 @@ def run_meta(n_steps: int, batch: int) -> dict[str, Any]:
     }
 
 
+def _dtype(program: Program, name: str, variable: str) -> np.dtype[Any]:
+    return SIGNED_SPIKES if variable == "s" and name in program.graded else DTYPES[variable]
+
+
 class Recorder:
     """What a run leaves behind: probes of some nodes, spike counts and last v of all nodes.
 
     Probes are arrays in memory, or in a ``folder`` on disk.
+
+    Attributes:
+        with_u: nodes whose u the run needs: it is recorded, or stays from step to step.
 
     Args:
         program: the compiled graph.
@@ -53,38 +63,43 @@ class Recorder:
         wanted: Mapping[str, tuple[str, ...]],
         folder: RecordingFolder | None = None,
     ) -> None:
-        self._shapes = {name: program.shapes[name] for name in program.compartments}
-        self._wanted = wanted
-        keys = [(name, variable) for name, variables in wanted.items() for variable in variables]
+        self._program, self._wanted = program, wanted
         sizes = program.sizes
-        signed = {**DTYPES, "s": SIGNED_SPIKES}
-        kinds = {name: signed if name in program.graded else DTYPES for name in self._shapes}
+        types = {
+            (name, variable): _dtype(program, name, variable)
+            for name, variables in wanted.items()
+            for variable in variables
+        }
         if folder is None:
-            row = sum(sizes[name] * kinds[name][variable].itemsize for name, variable in keys)
+            row = sum([sizes[name] * dtype.itemsize for (name, _), dtype in types.items()])
             check_memory(batch * n_steps * row)
             self._arrays = {
-                (name, variable): np.empty((batch, n_steps, sizes[name]), kinds[name][variable])
-                for name, variable in keys
+                key: np.empty((batch, n_steps, sizes[key[0]]), dtype)
+                for key, dtype in types.items()
             }
         else:
             self._arrays = {
-                (name, variable): folder.allocate(
-                    name, variable, sizes[name], kinds[name][variable]
-                )
-                for name, variable in keys
+                (name, variable): folder.allocate(name, variable, sizes[name], dtype)
+                for (name, variable), dtype in types.items()
             }
-        self._probes = {
-            name: Probes(
-                *(
-                    self._arrays.get((name, v), np.empty((0, 0, 0), kinds[name][v]))
-                    for v in VARIABLES
-                )
-            )
-            for name in self._shapes
-        }
-        self._last = {name: np.empty((batch, sizes[name]), np.int32) for name in self._shapes}
-        self._n_spikes = dict.fromkeys(self._shapes, 0)
+        self.with_u = tuple(
+            [
+                name
+                for name, node in program.compartments.items()
+                if not node.memoryless or (name, "u") in types
+            ]
+        )
+        self._probes = {name: self._probes_of(name) for name in program.compartments}
+        self._last = {name: np.empty((batch, sizes[name]), np.int32) for name in self._probes}
+        self._n_spikes = dict.fromkeys(self._probes, 0)
         self._lock = threading.Lock()
+
+    def _probes_of(self, name: str) -> Probes:
+        found = [
+            self._arrays.get((name, variable), NOTHING[_dtype(self._program, name, variable)])
+            for variable in VARIABLES
+        ]
+        return Probes(*found)
 
     def probes(self, name: str) -> Probes:
         """Arrays for s, u and v of a node, empty where not recorded."""
@@ -106,12 +121,12 @@ class Recorder:
 
     def v_last(self) -> dict[str, Array]:
         """Last membrane potential per node, (batch, *shape)."""
-        return {name: torch_view(v, self._shapes[name]) for name, v in self._last.items()}
+        return {name: torch_view(v, self._program.shapes[name]) for name, v in self._last.items()}
 
     def rows(self, name: str) -> dict[str, Array]:
         """What was recorded of a node, as views (batch, n_steps, *shape)."""
         return {
-            variable: torch_view(self._arrays[name, variable], self._shapes[name])
+            variable: torch_view(self._arrays[name, variable], self._program.shapes[name])
             for variable in self._wanted[name]
         }
 

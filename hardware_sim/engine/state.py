@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biril_nm.arrays import Array
-from biril_nm.hardware_sim.engine.feeds import Feed
 from biril_nm.hardware_sim.engine.program import Program
-from biril_nm.hardware_sim.kernels.lanes import MASK
+from biril_nm.hardware_sim.kernels.lanes import GROUP, MASK
+from biril_nm.hardware_sim.kernels.records import Scratch
 
-__all__ = ["Chunk", "State", "make_state", "row_length"]
+__all__ = ["Chunk", "Memory", "State", "make_memory", "make_state", "row_length"]
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,8 @@ class State:
         """Bring the neurons to rest."""
         for word in (self.u, self.v, self.more):
             for array in word.values():
-                array[...] = 0
+                if array.size:
+                    array.fill(0)
 
     def move_on(self, n_steps: int) -> None:
         """Make the last of ``n_steps`` rows the past of the next chunk."""
@@ -95,26 +96,22 @@ def row_length(program: Program, name: str) -> int:
 
 def make_state(
     program: Program,
-    feeds: Mapping[str, Feed],
     shape: tuple[int, int],
     chip_time: bool,
     with_u: Collection[str],
+    constant: Collection[str] = (),
 ) -> State:
     """Memory for a run: no spikes, and neurons that are to be cleared.
 
     Args:
         program: the compiled graph.
-        feeds: its inputs.
         shape: steps and samples of a block.
         chip_time: whether connections take 1 + delay steps (else their slack).
         with_u: nodes whose u is kept.
+        constant: inputs that repeat one row.
     """
     steps, batch = shape
-    past = {
-        name: rows
-        for name, rows in program.history(chip_time).items()
-        if not (name in feeds and feeds[name].constant)
-    }
+    past = {name: n for name, n in program.history(chip_time).items() if name not in constant}
     spikes: dict[str, Array] = {
         name: np.zeros(
             (batch, past[name] + steps if name in past else 1, row_length(program, name)),
@@ -129,3 +126,44 @@ def make_state(
         v[name] = np.empty((batch, n), np.int32)
         more[name] = np.empty((batch, node.n_words, n), np.int64)
     return State(spikes, past, u, v, more)
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What a worker writes: the state of a block of samples, and what holds nothing from step to step.
+
+    Attributes:
+        n_steps: steps of a chunk.
+        state: of the block.
+        arriving: where connections meet, (batch, n_steps, n) by node.
+        inputs: what arrives at a node in one step, (n,).
+        scratch: of each connection.
+    """
+
+    n_steps: int
+    state: State
+    arriving: Mapping[str, NDArray[np.int32]]
+    inputs: Mapping[str, NDArray[np.int32]]
+    scratch: Mapping[str, Scratch]
+
+
+def make_memory(program: Program, state: State, n_steps: int) -> Memory:
+    """Memory of a worker for chunks of ``n_steps`` steps around the state of its block."""
+    sizes = program.sizes
+    return Memory(
+        n_steps,
+        state,
+        {
+            name: np.empty((state.batch, n_steps, sizes[name]), np.int32)
+            for name in program.meeting_points
+        },
+        {name: np.empty(sizes[name], np.int32) for name in program.compartments},
+        {
+            link.name: Scratch(
+                np.empty(link.n_sums, dtype=link.sum_type),
+                np.empty(link.n_pre + GROUP, dtype=np.int32),
+            )
+            for links in program.incoming.values()
+            for link in links
+        },
+    )

@@ -13,7 +13,7 @@ from biril_nm.hardware_sim.engine.blocks import Call, RunClock, Worker
 from biril_nm.hardware_sim.engine.feeds import Feed
 from biril_nm.hardware_sim.engine.program import Program
 from biril_nm.hardware_sim.engine.recorder import Recorder
-from biril_nm.hardware_sim.engine.state import Chunk, State
+from biril_nm.hardware_sim.engine.state import Chunk, Memory
 from biril_nm.hardware_sim.kernels.loops import load
 
 __all__ = ["Stepper"]
@@ -38,7 +38,7 @@ class Stepper:
     Args:
         program: the compiled graph.
         feeds: its inputs.
-        states: first instance and state of each block of the session, which keeps them.
+        blocks: first instance and memory of each block of the session, which keeps them.
         clock: of the session.
         outputs: populations whose spikes are returned.
         check: called with the input by name; raises where a value does not fit.
@@ -48,23 +48,23 @@ class Stepper:
         self,
         program: Program,
         feeds: Mapping[str, Feed],
-        states: Sequence[tuple[int, State]],
+        blocks: Sequence[tuple[int, Memory]],
         clock: RunClock,
         outputs: tuple[str, ...],
         check: Callable[[Mapping[str, NDArray[np.generic]]], None],
     ) -> None:
         self._blocks = []
-        for first, state in states:
-            size = state.batch
+        for first, memory in blocks:
+            size = memory.state.batch
             recorder = Recorder(program, 1, size, dict.fromkeys(outputs, ("s",)))
             far = replace(clock, n_steps=1, batch=size, age=FAR)
-            worker = Worker(program, feeds, far, recorder, (1, size), state=state)
+            worker = Worker(program, feeds, far, recorder, memory)
             chunk = Chunk(*worker.memory(size), 0, 0, 1)
             rows = {name: chunk.spikes(name, program.sizes[name]) for name in feeds}
             spikes = {name: recorder.rows(name)["s"][:, 0] for name in outputs}
             place = slice(first, first + size)
             self._blocks.append(_Block(place, chunk, worker.calls(chunk), rows, spikes))
-        past = states[0][1].past.values()
+        past = blocks[0][1].state.past.values()
         self._check, self._after = check, max(past, default=0)
         # No array has the shape None: graded input is never taken.
         self._shapes = {

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from biril_nm.arrays import Array
 from biril_nm.errors import ConfigError
-from biril_nm.hardware_sim.engine.blocks import Worker, block_shape
+from biril_nm.hardware_sim.engine.blocks import Worker, block_shape, new_memory
 from biril_nm.hardware_sim.engine.components import Component, execution_order
 from biril_nm.hardware_sim.engine.feeds import Feed
 from biril_nm.hardware_sim.engine.first_run import said_while_compiling
@@ -72,7 +72,8 @@ def simulate_learning(
         group.names: LearningLoop(group, stream, recorder, each)
         for group, each in zip(groups, kept)
     }
-    worker = Worker(program, stream.feeds, stream.clock, recorder, (steps, 1), loops, counter.watch)
+    memory = new_memory(program, stream.feeds, stream.clock, recorder, (steps, 1))
+    worker = Worker(program, stream.feeds, stream.clock, recorder, memory, loops, counter.watch)
     with said_while_compiling(run_group):
         worker.run(0)
 
