@@ -16,6 +16,7 @@ from numpy.testing import assert_array_equal
 from biril_nm.errors import ConfigError, RangeError
 from biril_nm.hardware_sim import simulate
 from biril_nm.hardware_sim.engine import blocks as engine
+from biril_nm.hardware_sim.engine.spare import Spare
 from biril_nm.hardware_sim.kernels import jit, loops
 from biril_nm.hw_graph import Dense, Input, LoihiGraph, Neurons
 from biril_nm.learning.rules import PAIR
@@ -73,6 +74,38 @@ def test_two_threads_equal_one(wiring):
     assert_same(one, simulate(graph, spikes, record="s,u,v", n_threads=2))
     assert_same(one, simulate(graph, spikes, record="s,u,v"))
     assert sum(one.n_spikes.values()) > 0
+
+
+@pytest.mark.parametrize("wiring", WIRINGS)
+def test_runs_that_take_over_memory_equal_the_first_run_of_a_graph(wiring):
+    """Whatever the run before left in it: other spikes, chip time, an error in the middle."""
+    for seed in range(3):
+        graph = random_graph([seed, 11], wiring)
+        one, other = (random_spikes(graph, 9, 2, seed) for seed in (seed, seed + 50))
+        fresh = simulate(LoihiGraph(graph.nodes, graph.edges), one, record="s,u,v", n_threads=1)
+        simulate(graph, other, record="s,u,v", n_threads=1).chip_time()
+        again = simulate(graph, one, record="s,u,v", n_threads=1)
+        name, values = next(iter(one.items())) if isinstance(one, dict) else (None, one)
+        wrong = np.array(values, dtype=np.int64)
+        wrong[-1, -1] = 1 << 20
+        with pytest.raises(RangeError, match="cannot carry"):
+            simulate(graph, {**one, name: wrong} if name else wrong, n_threads=1)
+        after = simulate(graph, one, record="s,u,v", n_threads=1)
+        assert_same(fresh, again)
+        assert_same(fresh, after)
+
+
+def test_an_object_that_is_taken_is_nobody_elses():
+    spare: Spare[list[int]] = Spare()
+    assert spare.take("shape") is None
+    one, other = [1], [2]
+    spare.give("shape", one)
+    assert spare.take("another") is None
+    assert spare.take("shape") is one
+    assert spare.take("shape") is None
+    spare.give("shape", one)
+    spare.give("another", other)
+    assert spare.take("shape") is None and spare.take("another") is other
 
 
 def test_concurrent_calls_from_threads_of_the_user():
