@@ -170,6 +170,13 @@ def _add(g, out):  # type: ignore[no-untyped-def]
         out[i] += g[i]
 
 
+@nb.njit(**OPTIONS)
+def _put(given, out):  # type: ignore[no-untyped-def]
+    """``out[:] = given``, whose error message of unequal shapes takes longer to compile than all of this."""
+    for i in range(len(out)):
+        out[i] = given[i]
+
+
 def _forward(x, constants, flags, block, start, spikes, last):  # type: ignore[no-untyped-def]
     """Spikes (n_steps, neurons), a quarter of them where flags[2], the width, is not 0; last (neurons,)."""
     threshold, width, size = constants[1], flags[2], x.shape[1]
@@ -178,7 +185,7 @@ def _forward(x, constants, flags, block, start, spikes, last):  # type: ignore[n
     for at in range(block[0], block[1], block[2]):
         n = min(block[2], size - at)
         _states(x, at, n, constants, flags, start, vs, ms)
-        last[at : at + n] = ms[n_steps - 1, :n]
+        _put(ms[n_steps - 1], last[at : at + n])
         for t in range(n_steps):
             if width == 0:
                 _fired(vs[t], threshold, spikes[t][at : at + n])
@@ -214,13 +221,13 @@ def _backward(x, constants, flags, block, given, grad, ends):  # type: ignore[no
         _states(x, at, n, constants, flags, start, vs, ms)
         carried[:] = ZERO
         if len(last) > 0:
-            carried[:n] = last[at : at + n]
+            _put(last[at : at + n], carried[:n])
         for t in range(n_steps - 1, -1, -1):
             _slopes(vs[t][:n], threshold, kind, k, psi)
             if given.shape[1] == 0:
                 spikes[:] = ZERO
             elif width == 0:
-                spikes[:n] = given[t][at : at + n]
+                _put(given[t][at : at + n], spikes[:n])
             else:
                 for i in range(n // width // 2):
                     up = 2 * i * width
@@ -240,7 +247,7 @@ def _backward(x, constants, flags, block, given, grad, ends):  # type: ignore[no
             if once and t < n_steps - 1:
                 _add(g[:n], grad[0][at : at + n])
             else:
-                grad[0 if once else t][at : at + n] = g[:n]
+                _put(g, grad[0 if once else t][at : at + n])
 
 
 @cache
