@@ -23,7 +23,6 @@ from biril_nm.arguments import checked
 from biril_nm.errors import BirilError, ConfigError, MissingDependencyError
 from biril_nm.export.backends import Target
 from biril_nm.export.design_rules import RULES, Finding, check_design
-from biril_nm.export.lava.bundle import lava_compat
 from biril_nm.export.lava.bundle import run_lava as runner
 from biril_nm.export.lava.bundle_files import RUNNER, write_bundle
 from biril_nm.export.lava.description import describe
@@ -265,6 +264,8 @@ def _trace(
 
 def _lava_version() -> str:
     from importlib.metadata import PackageNotFoundError, version
+
+    from biril_nm.export.lava.bundle import lava_compat  # imports Lava where it needs mending
 
     try:
         found = f"lava-nc {version('lava-nc')}"

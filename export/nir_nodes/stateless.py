@@ -54,7 +54,7 @@ def _linear(node: Any, name: str, shape: Shape) -> LinearMap:
     if int(np.prod(written)) != n_out:
         raise ConfigError(
             f"node '{name}' ({type(node).__name__}) has weights {node.weight.shape} and '{OUT_SHAPE}' "
-            f"{tuple(written)}; expected a shape of {n_out} values"
+            f"{tuple(map(int, written))}; expected a shape of {n_out} values"
         )
     return _shared(node, scipy.sparse.csr_matrix(node.weight), shape, written)
 

@@ -63,6 +63,7 @@ def test_crops_and_flips_are_parts_of_the_padded_picture():
     assert len(seen) > 10 and {mirror for *_, mirror in seen} == {1, -1}
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create 2 worker processes:UserWarning")
 @pytest.mark.parametrize("augment", [(name,) for name in ALL] + [ALL])
 def test_a_sample_changes_by_seed_and_epoch_alone(augment):
     state = torch.get_rng_state()

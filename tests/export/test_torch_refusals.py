@@ -159,6 +159,7 @@ class Raises(Between):
 
 
 @pytest.mark.filterwarnings("ignore:Lazy modules are a new feature")
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:FutureWarning")
 @pytest.mark.parametrize(
     ("make", "kind", "message"),
     [

@@ -22,7 +22,7 @@ PLIF = ModelConfig(
 
 
 def alphas(net):
-    return [float(p) for name, p in net.named_parameters() if name.endswith("alpha")]
+    return [p.item() for name, p in net.named_parameters() if name.endswith("alpha")]
 
 
 def test_alpha_gets_the_derivative_of_the_arcus_tangens():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 
 import h5py
@@ -12,6 +11,7 @@ import pytest
 from biril_nm.export import read_netx, with_input_bias, write_netx
 from biril_nm.hardware_sim import simulate
 from biril_nm.hw_graph import Conv, Dense, Input, LoihiGraph, Neurons, Output, Sparse
+from biril_nm.optional import installed
 from biril_nm.parity import check_parity
 from tests.support.lava_runs import load_lava
 from tests.support.netx_cases import CASES, even
@@ -23,9 +23,9 @@ pytestmark = pytest.mark.lava
 @pytest.fixture(autouse=True, scope="module")
 def lava_dl():
     """Required where Lava is: on Python 3.10 a missing lava-dl is a failure, not a skip."""
-    if sys.version_info[:2] == (3, 10) and importlib.util.find_spec("lava.lib.dl") is None:
-        pytest.fail('lava-dl is missing: pip install "biril-nm[dev]" (make venv)')
-    if importlib.util.find_spec("lava") is None or importlib.util.find_spec("lava.lib.dl") is None:
+    if not installed("lava") or not installed("lava.lib.dl"):
+        if sys.version_info[:2] == (3, 10):
+            pytest.fail('lava-dl is missing: pip install "biril-nm[dev]" (make venv)')
         pytest.skip("lava-dl 0.6.0 runs on Python 3.10 only; use that version to run these tests")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from biril_nm import build_model
 from biril_nm.coding import Coding
@@ -12,6 +13,7 @@ from biril_nm.export.lowering import LoweringOptions, lower_stages
 from biril_nm.models import ModelConfig
 from biril_nm.training.integers import QuantizedNet
 from biril_nm.training.integers.scales import FACTORS, GridLink, best_factors
+from biril_nm.training.integers.straight import clipped
 
 
 def error(rows, factor, low, high):
@@ -76,3 +78,11 @@ def test_channels_start_nearer_to_the_float_network_than_one_scale_is(bits):
     assert lost() < 0.9 * lost(one)
     scales = student.population("if_out").scale
     assert scales.numel() == 1, "classes are compared"
+
+
+def test_weights_at_a_limit_keep_their_gradient_and_those_beyond_lose_it():
+    x = torch.tensor([-2.5, -2.0, 0.3, 1.0, 1.5], requires_grad=True)
+    y = clipped(x, -2, 1)
+    assert y.tolist() == x.detach().clamp(-2, 1).tolist()
+    (y * torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0])).sum().backward()
+    assert x.grad.tolist() == [0.0, 2.0, 3.0, 4.0, 0.0]

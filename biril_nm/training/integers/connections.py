@@ -17,7 +17,7 @@ from biril_nm.loihi.fixed_point import prepare_weights, weight_limits, weight_st
 from biril_nm.loihi.integers import to_int32
 from biril_nm.training.integers.pooling import NO_POOL, Pool, find_pool, folded, geometry, repeated
 from biril_nm.training.integers.scales import GridLink
-from biril_nm.training.integers.straight import round_half_away, straight_through
+from biril_nm.training.integers.straight import clipped, round_half_away, straight_through
 
 __all__ = ["Arrival", "QuantizedConnection", "Sent", "Weights"]
 
@@ -137,7 +137,7 @@ class QuantizedConnection(nn.Module):
         """Stored weights, one of each block, straight through the rounding."""
         if self.weight is None:
             return self.fixed
-        wanted = (self.weight * (self.rows(scale) / self.unit)).clamp(self.low, self.high)
+        wanted = clipped(self.weight * (self.rows(scale) / self.unit), self.low, self.high)
         return straight_through(wanted, round_half_away(wanted.detach())) * self.step
 
     def weights(self, scale: Tensor) -> Weights:
@@ -198,7 +198,9 @@ class QuantizedConnection(nn.Module):
         if isinstance(node, Conv):
             return functional.conv2d(spikes, weight, None, *geometry(node, self.pool))
         if isinstance(node, Sparse):
-            matrix = torch.sparse_coo_tensor(self.places, weight, node.weight.shape)
+            matrix = torch.sparse_coo_tensor(
+                self.places, weight, node.weight.shape, check_invariants=False
+            )
             sums: Tensor = torch.sparse.mm(matrix, spikes.flatten(1).T).T
             return sums
         return functional.linear(spikes.flatten(1), weight)

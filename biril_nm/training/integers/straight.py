@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["round_half_away", "straight_through"]
+__all__ = ["clipped", "round_half_away", "straight_through"]
 
 
 class _Straight(torch.autograd.Function):
@@ -27,6 +27,26 @@ class _Straight(torch.autograd.Function):
 def straight_through(x: Tensor, y: Tensor) -> Tensor:
     """The value of ``y`` with the gradient of ``x``; both have one shape and dtype."""
     value: Tensor = _Straight.apply(x, y)  # type: ignore[no-untyped-call]
+    return value
+
+
+class _Clipped(torch.autograd.Function):
+    """``Tensor.clamp`` sends the gradient of a value at a limit back in some versions of torch only."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, low: float, high: float) -> Tensor:
+        ctx.save_for_backward((x >= low) & (x <= high))
+        return x.clamp(low, high)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        (inside,) = ctx.saved_tensors
+        return grad * inside, None, None
+
+
+def clipped(x: Tensor, low: float, high: float) -> Tensor:
+    """``x`` limited to ``low .. high``, with the gradient of x there, both limits included, and 0 outside."""
+    value: Tensor = _Clipped.apply(x, low, high)  # type: ignore[no-untyped-call]
     return value
 
 
