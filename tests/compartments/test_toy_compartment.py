@@ -253,6 +253,7 @@ def test_wrong_registers_are_refused_by_name():
 
 
 @pytest.mark.lava
+@pytest.mark.slow  # compiles learning for its step
 def test_it_takes_part_in_learning():
     """A connection into its neurons learns; those of the source and the loop behind are CUBA-LIF."""
     rule = replace(PAIR, t_epoch=2)

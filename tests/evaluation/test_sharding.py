@@ -249,6 +249,7 @@ def test_the_command_line_gives_the_same_with_workers(tmp_path):
     assert one == two and one["n_samples"] == 360 and two["firing_rates"]["out"] > 0
 
 
+@pytest.mark.slow
 def test_the_command_line_sweeps_over_files(tmp_path):
     paths = [tmp_path / f"g{seed}.loihi.npz" for seed in range(3)]
     for seed, path in enumerate(paths):

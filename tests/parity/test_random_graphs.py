@@ -27,7 +27,7 @@ from tests.support.sim_paths import PATHS, QUICK_PATHS, assert_every_path_gives
 pytestmark = pytest.mark.lava
 VARIABLES = ("s", "u", "v")
 WIRINGS = ("plain", "residual", "self", "loop", "inputs")
-QUICK, SLOW, TOGETHER = 15, 150, 5
+QUICK, SLOW, TOGETHER = 10, 150, 5
 KINDS = (
     *WIRINGS, "Dense", "Sparse", "Conv", "mixed", "excitatory", "inhibitory", "delay", "graded", "signed",
     "exponent < 0", "exponent > 0", "fewer bits", "stride", "dilation", "groups", "padding",

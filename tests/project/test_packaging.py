@@ -44,6 +44,7 @@ def test_the_wheel_has_one_top_level_name_and_all_data(wheel):
         assert f"biril_nm/{wanted}" in names
 
 
+@pytest.mark.slow  # make release-check runs it
 def test_the_installed_wheel_runs_the_command_line_elsewhere(wheel, tmp_path):
     target = tmp_path / "site"
     zipfile.ZipFile(wheel).extractall(target)  # all that an installation without scripts is

@@ -56,7 +56,9 @@ def test_notebooks_hold_no_outputs(path):
 @pytest.mark.parametrize(
     "path",
     [
-        pytest.param(path, marks=pytest.mark.slow) if path.stem == "onchip_learning" else path
+        pytest.param(path, marks=pytest.mark.slow)
+        if path.stem in ("onchip_learning", "own_network")
+        else path
         for path in NOTEBOOKS
     ],
     ids=lambda path: path.stem,
