@@ -14,14 +14,13 @@ from functools import cache
 from itertools import pairwise
 from typing import Any
 
-import numba as nb
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from biril_nm.neurons.recurrence import Reset
-from biril_nm.storage.machine_code import kept
+from biril_nm.storage.machine_code import kept, part
 
 __all__ = ["Layer", "backward", "forward"]
 
@@ -29,14 +28,20 @@ F = np.float32
 ZERO, ONE, HALF, QUARTER = F(0), F(1), F(0.5), F(0.25)
 SIGMOID, ATAN, FAST_SIGMOID, STRAIGHT, QGATE, RECTANGLE = range(6)
 BUFFER = 1 << 14  # numbers of state that a block of neurons may hold
+SCRATCH_ROWS = 4  # of the backward loop, beside two for each step
 SMALL = 1 << 15  # neurons times steps below which one thread does it
-OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
+# Loops allocate nothing, so reference counting is off.
+OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "_nrt": False}
+
+
+def _part(function: Callable[..., Any]) -> Callable[..., Any]:
+    return part(function, **OPTIONS)
 
 
 # Each loop is a function of its own: LLVM then knows what it needs to make vectors of it.
 
 
-@nb.njit(**OPTIONS)
+@_part
 def _sigmoid_slopes(v, threshold, k, psi):  # type: ignore[no-untyped-def]
     """k/4 (1 - tanh^2(k x / 2)), tanh as a quotient of polynomials."""
     for i in range(len(v)):
@@ -52,7 +57,7 @@ def _sigmoid_slopes(v, threshold, k, psi):  # type: ignore[no-untyped-def]
         psi[i] = QUARTER * k * (ONE - y * y)
 
 
-@nb.njit(**OPTIONS)
+@_part
 def _slopes(v, threshold, kind, k, psi):  # type: ignore[no-untyped-def]
     """Slope of the surrogate at v - threshold."""
     if kind == ATAN:
@@ -75,7 +80,7 @@ def _slopes(v, threshold, kind, k, psi):  # type: ignore[no-untyped-def]
         psi[:] = ONE
 
 
-@nb.njit(**OPTIONS)
+@_part
 def _first_step(x, threshold, soft_now, zero_now, v, m):  # type: ignore[no-untyped-def]
     for i in range(len(x)):
         y = x[i]
@@ -84,7 +89,7 @@ def _first_step(x, threshold, soft_now, zero_now, v, m):  # type: ignore[no-unty
         m[i] = ZERO if zero_now and s else y - (soft_now if s else ZERO)
 
 
-@nb.njit(**OPTIONS)
+@_part
 def _step(x, before, constants, zero_late, zero_now, v, m):  # type: ignore[no-untyped-def]
     beta, threshold, soft, soft_now = constants
     for i in range(len(x)):
@@ -98,7 +103,7 @@ def _step(x, before, constants, zero_late, zero_now, v, m):  # type: ignore[no-u
         m[i] = ZERO if zero_now and s else after
 
 
-@nb.njit(**OPTIONS)
+@_part
 def _states(x, at, n, constants, flags, start, vs, ms):  # type: ignore[no-untyped-def]
     """V and the membrane after each step, of n neurons from ``at`` on; x is (n_steps or 1, neurons)."""
     zero, now = flags[0] > 0, flags[1] > 0
@@ -115,13 +120,13 @@ def _states(x, at, n, constants, flags, start, vs, ms):  # type: ignore[no-untyp
             _step(current, ms[t - 1], numbers, zero and not now, zero and now, vs[t], ms[t])
 
 
-@nb.njit(**OPTIONS)
+@_part
 def _fired(v, threshold, out):  # type: ignore[no-untyped-def]
     for i in range(len(out)):
         out[i] = ONE if v[i] > threshold else ZERO
 
 
-@nb.njit(**OPTIONS)
+@_part
 def _average(upper, lower, threshold, out):  # type: ignore[no-untyped-def]
     """Spikes of two lines of a picture, averaged over 2x2."""
     for j in range(len(out)):
@@ -133,7 +138,7 @@ def _average(upper, lower, threshold, out):  # type: ignore[no-untyped-def]
         )
 
 
-@nb.njit(**OPTIONS)
+@_part
 def _spread(given, upper, lower):  # type: ignore[no-untyped-def]
     """The gradient of each spike of two lines from those of the averages."""
     for j in range(len(given)):
@@ -144,7 +149,7 @@ def _spread(given, upper, lower):  # type: ignore[no-untyped-def]
         lower[2 * j + 1] = g
 
 
-@nb.njit(**OPTIONS)
+@_part
 def _step_back(v, threshold, zero_now, soft_now, psi, given, carried, out):  # type: ignore[no-untyped-def]
     """Gradient of v from those of the spikes and of the membrane after the step."""
     for i in range(len(out)):
@@ -152,36 +157,36 @@ def _step_back(v, threshold, zero_now, soft_now, psi, given, carried, out):  # t
         out[i] = given[i] * psi[i] + carried[i] * (kept if zero_now else ONE - soft_now * psi[i])
 
 
-@nb.njit(**OPTIONS)
+@_part
 def _carry(g, before, beta, threshold, zero_late, carried):  # type: ignore[no-untyped-def]
     for i in range(len(g)):
         carried[i] = ZERO if zero_late and before[i] > threshold else beta * g[i]
 
 
-@nb.njit(**OPTIONS)
+@_part
 def _by_beta(g, before, threshold, zero_late, out):  # type: ignore[no-untyped-def]
     for i in range(len(g)):
         out[i] += ZERO if zero_late and before[i] > threshold else g[i] * before[i]
 
 
-@nb.njit(**OPTIONS)
+@_part
 def _add(g, out):  # type: ignore[no-untyped-def]
     for i in range(len(g)):
         out[i] += g[i]
 
 
-@nb.njit(**OPTIONS)
+@_part
 def _put(given, out):  # type: ignore[no-untyped-def]
     """``out[:] = given``, whose error message of unequal shapes takes longer to compile than all of this."""
     for i in range(len(out)):
         out[i] = given[i]
 
 
-def _forward(x, constants, flags, block, start, spikes, last):  # type: ignore[no-untyped-def]
+def _forward(x, constants, flags, block, scratch, start, spikes, last):  # type: ignore[no-untyped-def]
     """Spikes (n_steps, neurons), a quarter of them where flags[2], the width, is not 0; last (neurons,)."""
     threshold, width, size = constants[1], flags[2], x.shape[1]
     n_steps = spikes.shape[0]
-    vs, ms = np.empty((n_steps, block[2]), F), np.empty((n_steps, block[2]), F)
+    vs, ms = scratch[:n_steps], scratch[n_steps : 2 * n_steps]
     for at in range(block[0], block[1], block[2]):
         n = min(block[2], size - at)
         _states(x, at, n, constants, flags, start, vs, ms)
@@ -201,7 +206,7 @@ def _forward(x, constants, flags, block, start, spikes, last):  # type: ignore[n
                 )
 
 
-def _backward(x, constants, flags, block, given, grad, ends):  # type: ignore[no-untyped-def]
+def _backward(x, constants, flags, block, scratch, given, grad, ends):  # type: ignore[no-untyped-def]
     """Gradients of x, (n_steps or 1, neurons), start and beta; psi: formula flags[3] with constants[3]."""
     start, last, grad_start, by_beta = ends
     beta, threshold, k = constants[0], constants[1], constants[3]
@@ -209,13 +214,8 @@ def _backward(x, constants, flags, block, given, grad, ends):  # type: ignore[no
     soft_now = constants[2] if flags[1] > 0 else ZERO
     zero_late, zero_now = flags[0] > 0 and flags[1] == 0, flags[0] > 0 and flags[1] > 0
     n_steps, once = given.shape[0], grad.shape[0] == 1
-    vs, ms = np.empty((n_steps, block[2]), F), np.empty((n_steps, block[2]), F)
-    carried, spikes, psi, g = (
-        np.empty(block[2], F),
-        np.empty(block[2], F),
-        np.empty(block[2], F),
-        np.empty(block[2], F),
-    )
+    vs, ms, more = scratch[:n_steps], scratch[n_steps : 2 * n_steps], scratch[2 * n_steps :]
+    carried, spikes, psi, g = more[0], more[1], more[2], more[3]
     for at in range(block[0], block[1], block[2]):
         n = min(block[2], size - at)
         _states(x, at, n, constants, flags, start, vs, ms)
@@ -366,7 +366,10 @@ def _side_by_side(
     blocks = -(-size // block)
     n_threads = min(torch.get_num_threads(), blocks) if size * n_steps > SMALL else 1
     ends = [min(i * blocks // n_threads * block, size) for i in range(n_threads + 1)]
-    calls = [(*given, np.array([*pair, block]), *out) for pair in pairwise(ends)]
+    calls = [
+        (*given, np.array([*pair, block]), np.empty((2 * n_steps + SCRATCH_ROWS, block), F), *out)
+        for pair in pairwise(ends)
+    ]
     others = [_pool(n_threads, os.getpid()).submit(kernel, *call) for call in calls[1:]]
     kernel(*calls[0])
     for other in others:

@@ -18,7 +18,7 @@ import numba
 from numba.extending import intrinsic, overload
 
 from biril_nm import compartments, loihi
-from biril_nm.storage.machine_code import folder_of, kept
+from biril_nm.storage.machine_code import NO_WRAPPERS, folder_of, kept
 
 __all__ = [
     "BoundKernels",
@@ -34,12 +34,7 @@ __all__ = [
 F = TypeVar("F", bound=Callable[..., Any])
 
 OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "_nrt": False}
-# Python calls kernels only, so parts need no wrappers; compiling those takes a quarter of the time.
-PART_OPTIONS: dict[str, Any] = {
-    **OPTIONS,
-    "no_cpython_wrapper": True,
-    "no_cfunc_wrapper": True,
-}
+PART_OPTIONS: dict[str, Any] = {**OPTIONS, **NO_WRAPPERS}
 
 
 def kernel(function: F) -> F:

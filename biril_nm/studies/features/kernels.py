@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from biril_nm.loihi import LEARN_ACC_BITS, LEARN_ACC_SHIFT, WEIGHT_MAX
-from biril_nm.storage.machine_code import kept
+from biril_nm.storage.machine_code import kept, part
 
 __all__ = ["learn", "loop", "respond"]
 
@@ -27,7 +27,11 @@ def loop(function: Callable[..., Any]) -> Callable[..., Any]:
     return kept(function, nogil=True)
 
 
-@loop
+def _part(function: Callable[..., Any]) -> Callable[..., Any]:
+    return part(function, nogil=True)
+
+
+@_part
 def _integrate(times, step, weights, potential):  # type: ignore[no-untyped-def]
     """Add the weights of all inputs that spike in this step; 'same' padding."""
     channels, height, width = times.shape
@@ -67,7 +71,7 @@ def changed_weight(weight, trace, terms, random):  # type: ignore[no-untyped-def
     return min(rounded, WEIGHT_MAX)
 
 
-@loop
+@_part
 def _winner(potential, theta, closed, won):  # type: ignore[no-untyped-def]
     """Place and filter of the open neuron furthest above its threshold; filter -1 if there is none."""
     height, width, n_filters = potential.shape
@@ -83,7 +87,7 @@ def _winner(potential, theta, closed, won):  # type: ignore[no-untyped-def]
     return by, bx, bf
 
 
-@loop
+@_part
 def _update(image, step, place, weight, rule, draws):  # type: ignore[no-untyped-def]
     """Apply the rule to the filter ``weight`` (C, k, k) that spiked at ``place`` in this step.
 
@@ -104,7 +108,7 @@ def _update(image, step, place, weight, rule, draws):  # type: ignore[no-untyped
                 tap += 1
 
 
-@loop
+@_part
 def _compete(image, weights, theta, rule, draws, limits, state):  # type: ignore[no-untyped-def]
     """One sample: integrate step by step, let the winners learn; returns their number."""
     n_steps, winners, radius = limits

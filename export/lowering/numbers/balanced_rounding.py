@@ -23,7 +23,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from biril_nm.arrays import FloatArray, IntArray
-from biril_nm.export.lowering.numbers.rounding_kernels import correct_sums, share_equal
+from biril_nm.export.lowering.numbers.rounding_kernels import LARGEST, correct_sums, share_equal
 from biril_nm.storage.platform import usable_cpus
 
 __all__ = ["round_keeping_sums"]
@@ -49,10 +49,13 @@ def round_keeping_sums(ideal: FloatArray, step: int, low: int, high: int) -> Int
 
     def round_rows(first: int) -> None:
         rows = slice(first, first + height)
-        steps, out = np.asarray(ideal[rows] / step, dtype=np.float64), grid[rows]
-        share_equal(steps, low // step, high // step, out)
+        # Plus 0, since -0.0 is 0.0.
+        steps = np.ascontiguousarray(ideal[rows] / step, dtype=np.float64) + 0.0
+        out, limits = grid[rows], (low // step, high // step)
+        _share_equal(steps, limits, out)
         error = steps - out
-        correct_sums(error, error.sum(axis=1), low // step, high // step, out)
+        heap = np.empty(steps.shape[1], np.float64), np.empty(steps.shape[1], np.int64)
+        correct_sums(error, error.sum(axis=1), limits, heap, out)
         out *= step
 
     height = max(1, CHUNK // ideal.shape[1])
@@ -63,3 +66,31 @@ def round_keeping_sums(ideal: FloatArray, step: int, low: int, high: int) -> Int
     with ThreadPoolExecutor(usable_cpus(), "biril-round") as pool:
         list(pool.map(round_rows, starts))
     return grid
+
+
+def _share_equal(steps: FloatArray, limits: tuple[int, int], out: IntArray) -> None:
+    """Step 1 of all rows."""
+    n_rows, n = steps.shape
+    places = 1 << (2 * n - 1).bit_length()
+    owner, value = np.full(places, -1, np.int64), np.empty(places)
+    count, seen, place = (np.empty(size, np.int64) for size in (places, places, n))
+    crowded = np.zeros(n_rows, np.bool_)
+    table = (owner, value, count, seen, place)
+    share_equal(steps.view(np.uint64), steps, limits, table, out, crowded)
+    for r in np.flatnonzero(crowded):
+        out[r] = _shared_by_sorting(steps[r], limits)
+
+
+def _shared_by_sorting(row: FloatArray, limits: tuple[int, int]) -> IntArray:
+    """The same for one row, of any values."""
+    values, inverse, counts = np.unique(row, return_inverse=True, return_counts=True)
+    scaled = values * counts
+    total = np.copysign(np.minimum(np.floor(np.abs(scaled) + 0.5), LARGEST), scaled).astype(
+        np.int64
+    )
+    base = total // counts
+    order = np.argsort(inverse, kind="stable")
+    rank = np.empty_like(order)  # among its equals
+    rank[order] = np.arange(len(row)) - (np.cumsum(counts) - counts)[inverse[order]]
+    more = rank < (total - base * counts)[inverse]
+    return np.asarray(np.clip(base[inverse] + more, *limits))

@@ -8,22 +8,29 @@ from typing import Any
 
 import numpy as np
 
-from biril_nm.storage.machine_code import kept
+from biril_nm.storage.machine_code import kept, part
 
-__all__ = ["correct_sums", "deviations", "grid_error", "share_equal"]
+__all__ = ["LARGEST", "correct_sums", "deviations", "grid_error", "share_equal"]
 
 # Constants of splitmix64 (Steele, Lea and Flood 2014), which mixes all bits of a value.
 MIX = (np.uint64(30), np.uint64(0xBF58476D1CE4E5B9), np.uint64(27), np.uint64(0x94D049BB133111EB))
-PROBES = 64  # places that a value may be away from its own; a row that needs more is sorted
+PROBES = 64  # places that a value may be away from its own
 LARGEST = float(1 << 62)
+
+
+OPTIONS: dict[str, Any] = {"nogil": True, "_nrt": False}  # loops allocate nothing
 
 
 def _loop(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile a loop that lets other threads run."""
-    return kept(function, nogil=True)
+    return kept(function, **OPTIONS)
 
 
-@_loop
+def _part(function: Callable[..., Any]) -> Callable[..., Any]:
+    return part(function, **OPTIONS)
+
+
+@_part
 def _round(value: float) -> int:
     """Nearest integer, halves away from zero."""
     return int(math.copysign(min(np.floor(abs(value) + 0.5), LARGEST), value))
@@ -59,7 +66,7 @@ def deviations(values: Any, units: float, integers: Any, limit: float) -> tuple[
     return power, error, worst, float(largest), float(clipped), float(zeros), float(vanished)
 
 
-@_loop
+@_part
 def _mixed(key: Any) -> Any:
     """All bits of a number depend on all bits of the key."""
     key = (key ^ (key >> MIX[0])) * MIX[1]
@@ -68,39 +75,30 @@ def _mixed(key: Any) -> Any:
 
 
 @_loop
-def _places_by_sorting(row: Any, place: Any, count: Any, seen: Any) -> None:
-    """Give equal values of a row the same place, and count them."""
-    order = np.argsort(row)
-    at = -1
-    for k in range(row.size):
-        if k == 0 or row[order[k]] != row[order[k - 1]]:
-            at += 1
-            count[at], seen[at] = 0, 0
-        place[order[k]] = at
-        count[at] += 1
-
-
-@_loop
-def share_equal(steps: Any, low: int, high: int, grid: Any) -> None:
+def share_equal(keys: Any, steps: Any, limits: Any, table: Any, grid: Any, crowded: Any) -> None:
     """``grid[r, i]``: m equal values v of a row are ``round(m v)`` in all, the first ones one more, clipped.
 
-    A table of places by value counts the equal ones; only a row made to overfill a part of it is sorted.
+    A table of places by value counts the equal ones. A row made to overfill a part of it is left out, and
+    marked in ``crowded``.
+
+    Args:
+        keys: bits of ``steps``.
+        steps: (rows, n) values, none of them -0.0.
+        limits: smallest and largest result.
+        table: owner (-1 at first), value, count and seen of each place, whose number is a power of two and at
+            least 2 n; and the place of each value (n,).
+        grid, crowded: results (rows, n), (rows,).
     """
     n_rows, n = steps.shape
-    bits = 1
-    while 1 << bits < 2 * n:
-        bits += 1
-    mask, shift = (1 << bits) - 1, np.uint64(64 - bits)
-    owner = np.full(1 << bits, -1, np.int64)  # the row whose value stands at a place
-    value = np.empty(1 << bits, np.float64)
-    count = np.empty(1 << bits, np.int64)
-    seen = np.empty(1 << bits, np.int64)
-    place = np.empty(n, np.int64)
+    low, high = limits
+    owner, value, count, seen, place = table
+    mask, shift, size = owner.size - 1, np.uint64(64), 1
+    while size < owner.size:
+        size, shift = 2 * size, shift - np.uint64(1)
     for r in range(n_rows):
-        row = steps[r] + 0.0  # -0.0 is 0.0
-        keys = row.view(np.uint64)
+        row, away = steps[r], 0
         for i in range(n):
-            at, away = np.int64(_mixed(keys[i]) >> shift), 0
+            at, away = np.int64(_mixed(keys[r, i]) >> shift), 0
             while owner[at] == r and value[at] != row[i] and away < PROBES:
                 at, away = (at + 1) & mask, away + 1
             if away == PROBES:
@@ -109,10 +107,9 @@ def share_equal(steps: Any, low: int, high: int, grid: Any) -> None:
                 owner[at], value[at], count[at], seen[at] = r, row[i], 0, 0
             count[at] += 1
             place[i] = at
-        else:
-            away = 0
         if away == PROBES:
-            _places_by_sorting(row, place, count, seen)
+            crowded[r] = True
+            continue
         for i in range(n):
             at = place[i]
             total = _round(row[i] * count[at])
@@ -122,7 +119,7 @@ def share_equal(steps: Any, low: int, high: int, grid: Any) -> None:
             grid[r, i] = min(max(base + more, low), high)
 
 
-@_loop
+@_part
 def _sink(key: Any, index: Any, size: int) -> None:
     """Bring the root of a heap to its place; the worst is on top: small keys, and of equal ones the last."""
     at = 0
@@ -141,7 +138,7 @@ def _sink(key: Any, index: Any, size: int) -> None:
         at = worst
 
 
-@_loop
+@_part
 def _lift(key: Any, index: Any, at: int) -> None:
     """Bring a new last element of a heap to its place."""
     while at > 0:
@@ -154,14 +151,16 @@ def _lift(key: Any, index: Any, at: int) -> None:
 
 
 @_loop
-def correct_sums(error: Any, sums: Any, low: int, high: int, grid: Any) -> None:
+def correct_sums(error: Any, sums: Any, limits: Any, heap: Any, grid: Any) -> None:
     """Move weights of each row one step towards ``sums``, largest errors first, as long as that gains.
 
     With the sum of errors s, moving e to e - 1 changes ``e^2 + s^2`` by ``2 (1 - e - s)``. Only weights that
-    lie on the other side may move, else they would end beyond one step.
+    lie on the other side may move, else they would end beyond one step. ``heap`` has room for (n,) errors and
+    places.
     """
     n_rows, n = error.shape
-    key, index = np.empty(n, np.float64), np.empty(n, np.int64)
+    low, high = limits
+    key, index = heap
     for r in range(n_rows):
         wanted = abs(_round(sums[r]))
         if wanted == 0:
