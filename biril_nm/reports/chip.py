@@ -14,7 +14,7 @@ from biril_nm.hardware_sim import (
 )
 from biril_nm.hardware_sim.cost.energy import EnergyEstimate, energy_text
 from biril_nm.hardware_sim.cost.neurobench import NeuroBenchMetrics
-from biril_nm.hardware_sim.mapping.placement import Placement
+from biril_nm.hardware_sim.mapping.placement import COLUMNS, Placement
 from biril_nm.hw_graph import LoihiGraph
 from biril_nm.loihi import chip_profile
 from biril_nm.parity import ParityReport
@@ -91,12 +91,8 @@ def _mapping(graph: LoihiGraph, mapping: Placement) -> Section:
         )
         for core in mapping.cores
     ]
-    header = (
-        "population", "cores", "neurons", "synapse bits", "axons in", "axons out", "neuron groups",
-    )  # fmt: skip
-    table = Table(
-        header, mapping.rows(), "Largest block of each population (share of a core's limit)"
-    )
+    caption = "Largest block of each population (share of a core's limit)"
+    table = Table(COLUMNS, mapping.rows(), caption)
     sources = Table(
         ("limit", "per core", "source"),
         [

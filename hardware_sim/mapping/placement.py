@@ -22,6 +22,7 @@ from biril_nm.loihi import LOIHI2, ChipProfile
 from biril_nm.loihi.cores import CoreLimits, limits_of
 
 __all__ = [
+    "COLUMNS",
     "Core",
     "MappingFinding",
     "PlacedBlock",
@@ -31,6 +32,7 @@ __all__ = [
 
 OPEN_CORES = 8  # partly filled cores that a new block may join
 CORE_LIMITS = (*BLOCK_LIMITS, "synapse_formats")
+COLUMNS = ("population", "cores", *(limit.replace("_", " ") for limit in BLOCK_LIMITS))
 UNITS = {
     "neurons": "neurons",
     "synapse_bits": "bits of synapse memory",
@@ -156,7 +158,7 @@ class Placement:
             raise RangeError(bullet_list(f"the network does not fit {self.limits.chip}:", firm))
 
     def rows(self) -> list[tuple[str, ...]]:
-        """Per population: blocks, neurons, memory and axons of its fullest block, as text."""
+        """One row per population, as :data:`COLUMNS` names the cells: its cores, its fullest block."""
         found = []
         for name, parts in self.parts.items():
             worst = {key: max(getattr(part, key) for part in parts) for key in BLOCK_LIMITS}

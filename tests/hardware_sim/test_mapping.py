@@ -12,6 +12,7 @@ import scipy.sparse
 
 from biril_nm.errors import ConfigError, RangeError
 from biril_nm.hardware_sim import map_to_chip
+from biril_nm.hardware_sim.mapping.placement import COLUMNS
 from biril_nm.hardware_sim.mapping.splits import BlockGrid, synapse_demand
 from biril_nm.hw_graph import Conv, Dense, Input, LoihiGraph, Neurons, Output, Sparse
 from biril_nm.loihi import LOIHI1, LOIHI2
@@ -240,6 +241,7 @@ def test_a_resnet_18_maps_within_seconds():
     assert mapping.fits, mapping.findings
     assert sum(core.neurons for core in mapping.cores) == 557_066
     assert {row[0] for row in mapping.rows()} == set(graph.neurons)
+    assert {len(row) for row in mapping.rows()} == {len(COLUMNS)}
     first = map_to_chip(graph, "loihi1")
     assert not first.fits
     assert any("input axons" in str(f) or "cores needed" in str(f) for f in first.findings)
