@@ -27,6 +27,7 @@ from biril_nm.hardware_sim import map_to_chip, simulate
 from biril_nm.hw_graph import Conv, Dense, Input, LoihiGraph, Neurons, Output
 from biril_nm.learning.rules import PAIR
 from biril_nm.recording import Recording
+from biril_nm.reports.making import report
 from tests.support import toy_compartment
 
 STEPS, BATCH = 14, 3
@@ -214,6 +215,18 @@ def test_tables_and_docs_show_it():
     page = models_page()
     assert "CUBA-LIF with twice the threshold" in page and "its layers have one threshold" in page
     assert "| `toy_lif` | `gain` | 0 | 2047 | 0 | yes | growth of the threshold per spike |" in page
+
+
+def test_the_report_shows_its_registers_limits_and_cores(tmp_path):
+    pytest.importorskip("jinja2", reason='needs pip install "biril-nm[report]"')
+    pytest.importorskip("matplotlib", reason='needs pip install "biril-nm[report]"')
+    made = report(graph(), spikes(), out=tmp_path / "x.html", against=[])
+    assert [layer.name for layer in made.layers] == ["own", "last"]
+    text = made.path.read_text(encoding="utf-8")
+    for shown in ("toy_lif", ">gain</th>", "0..900", "fits loihi2: 1 of"):
+        assert shown in text, shown
+    other = report(graph("cuba_lif"), spikes(), out=tmp_path / "other.html", against=[])
+    assert "gain" not in other.path.read_text(encoding="utf-8")
 
 
 def test_limits_chips_and_netx_are_refused_by_name(tmp_path):
