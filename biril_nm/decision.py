@@ -20,10 +20,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["DECISIONS", "DEFAULT_DECISION", "class_scores"]
+__all__ = ["DECISIONS", "DEFAULT_DECISION", "OLD_DECISION", "class_scores"]
 
 DECISIONS = ("count", "score", "membrane")
 DEFAULT_DECISION = "count"
+OLD_DECISION = "score"  # of files of biril-nm 0.1, which do not say
 
 
 def class_scores(decision: str, spikes: Any, v_last: Any, threshold: Any) -> NDArray[np.float64]:

@@ -38,9 +38,8 @@ COUNT_MAX = (1 << 31) - 1  # more than any machine holds
 INT64_TOP = 1 << 63
 MAX_SEED = INT64_TOP - 1
 NUMBERS = "biuf"  # kinds of NumPy types that hold real numbers
-ARRAY_LIKE = frozenset(
-    get_args(ArrayLike)
-)  # empty where a type statement makes it, as in NumPy 2.5
+# Empty where a type statement makes it, as in NumPy 2.5.
+ARRAY_LIKE = frozenset(get_args(ArrayLike))
 # What to do where a class is expected and people often have something else.
 WAYS_OUT = {
     "LoihiGraph": "Read a file with LoihiGraph.load, or lower a network with biril_nm.export.lower",

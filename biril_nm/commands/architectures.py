@@ -39,9 +39,8 @@ def architecture_of(text: str) -> Callable[[], Any]:
         )
     folder = str(Path.cwd())
     if folder not in sys.path:
-        sys.path.append(
-            folder
-        )  # last, so that no file here hides a package; stays for later imports
+        # Last, so that no file here hides a package; it stays for later imports.
+        sys.path.append(folder)
     try:
         found: Any = importlib.import_module(module)
     except Exception as error:  # whatever the user's module raises

@@ -18,11 +18,11 @@ from biril_nm.commands.options import (
     DataRoot,
     DataSetName,
     Force,
-    Lowering,
+    LoweringChoice,
     Seed,
     Source,
 )
-from biril_nm.commands.sources import LoadedFile, load_source, lowered
+from biril_nm.commands.sources import CONFIG, LoadedFile, load_source, lowered, model_in
 from biril_nm.commands.unused import refuse_unused, unused_lowering, unused_root
 from biril_nm.errors import ConfigError
 from biril_nm.hw_graph import LoihiGraph
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 __all__ = ["card_command", "card_text", "escaped"]
 
-CONFIG = "config.toml"
 Rows = list[tuple[str, str]]
 SPECIAL = "\\`*_[]<>|#!~$"
 OPEN = "(fill in)"
@@ -61,7 +60,7 @@ def card_command(
     against: Against = None,
     lava: LavaChoice,
     data_root: DataRoot = None,
-    lowering: Lowering,
+    lowering: LoweringChoice,
     seed: Seed = 0,
     force: Force = False,
 ) -> None:
@@ -77,7 +76,7 @@ def card_command(
         raise ConfigError(f"--out '{out}' must end in .md")
     folder = src if src.is_dir() else src.parent
     target = check_output(out or folder / "README.md", force)
-    source = load_source(src / "model.pt" if src.is_dir() else src, lowering)
+    source = load_source(model_in(src), lowering)
     unused = unused_lowering([source], lowering, uses=("--chip",))
     refuse_unused([*unused, *unused_root(dataset, data_root)])
     engines_of = [*(["torch"] if source.net is not None else []), "sim"]

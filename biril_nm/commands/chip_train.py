@@ -12,7 +12,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from biril_nm.commands.console import print_json, print_progress, print_table, say, stderr
-from biril_nm.commands.options import MAX_COUNT, DataRoot, DataSetName, Force, Json, Seed
+from biril_nm.commands.options import BUILT_IN, MAX_COUNT, DataRoot, DataSetName, Force, Json, Seed
 from biril_nm.commands.samples import LABELS, SPIKES, OwnSamples, read_arrays, read_labels
 from biril_nm.errors import ConfigError, FileFormatError
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 __all__ = ["chip_train_command"]
 
-BUILT_IN = "digits"
 COLUMNS = ("pass", "samples", "validation", "test", "samples/s")
 Number = int | None
 Parts = tuple["Samples", "Samples | None", "Samples | None", int]

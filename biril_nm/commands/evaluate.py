@@ -15,12 +15,13 @@ from biril_nm.commands.console import print_json, print_table, say, stderr
 from biril_nm.commands.inputs import picture_input
 from biril_nm.commands.lava_choice import LavaPython, lava_in
 from biril_nm.commands.options import (
+    BUILT_IN,
     MAX_COUNT,
     Backend,
     DataRoot,
     DataSetName,
     Json,
-    Lowering,
+    LoweringChoice,
     Seed,
 )
 from biril_nm.commands.samples import OwnSamples, Recorded
@@ -41,7 +42,6 @@ __all__ = ["choose_engine", "evaluate_command"]
 
 FLOAT = "torch"  # evaluates models as they are, without lowering
 BATCH = 250
-BUILT_IN = "digits"  # the data set that needs no folder
 # Data set and its folder, or samples of a file; and how many of them.
 Chosen: TypeAlias = tuple[str | None, Path | None, OwnSamples, int | None]
 
@@ -81,7 +81,7 @@ def evaluate_command(
         typer.Option(min=1, max=MAX_COUNT, help="First N samples; default: all."),
     ] = None,
     data_root: DataRoot = None,
-    lowering: Lowering,
+    lowering: LoweringChoice,
     workers: Workers,
     seed: Seed = 0,
     json: Json = False,
@@ -118,7 +118,7 @@ def evaluate_command(
         _show_many(named)
 
 
-def _unused(sources: Sequence[LoadedFile], engine: Engine, lowering: Lowering) -> list[str]:
+def _unused(sources: Sequence[LoadedFile], engine: Engine, lowering: LoweringChoice) -> list[str]:
     """Options of a lowering that is not made."""
     if engine.name != FLOAT:
         return unused_lowering(sources, lowering)
@@ -177,7 +177,7 @@ def _show_many(results: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _floats(
-    sources: Sequence[LoadedFile], chosen: Chosen, seed: int, lowering: Lowering
+    sources: Sequence[LoadedFile], chosen: Chosen, seed: int, lowering: LoweringChoice
 ) -> list[dict[str, Any]]:
     """One result of each torch network."""
     from biril_nm.data import Batches, load_data
@@ -199,7 +199,7 @@ def _floats(
     return results
 
 
-def _decision(source: LoadedFile, lowering: Lowering) -> str:
+def _decision(source: LoadedFile, lowering: LoweringChoice) -> str:
     from biril_nm.export.nir_nodes.decision import decision_of_nir
 
     return lowering.decision or decision_of_nir(cast(Any, source.nir_graph).metadata)

@@ -14,7 +14,7 @@ from biril_nm.commands.options import (
     DataRoot,
     Force,
     Json,
-    Lowering,
+    LoweringChoice,
     NetxReading,
     Seed,
     To,
@@ -83,7 +83,7 @@ class Plasticity:
 
 
 @dataclass(frozen=True)
-class Samples:
+class BundleSamples:
     """Samples that are written beside a bundle."""
 
     dataset: Annotated[
@@ -107,11 +107,11 @@ def export_command(
     to: To,
     *,
     out: Out = None,
-    lowering: Lowering,
+    lowering: LoweringChoice,
     quantisation: Quantisation,
     plasticity: Plasticity,
     netx: NetxReading,
-    samples: Samples,
+    samples: BundleSamples,
     round_bias: Annotated[
         bool, typer.Option("--round-bias", help="netx: round biases to multiples of 64.")
     ] = False,
@@ -171,7 +171,7 @@ def _check_learns(target: Target, to: str, rules: list[str]) -> None:
 
 
 def _unused_by_target(
-    target: Target, to: str, lowering: Lowering, round_bias: bool, samples: Samples
+    target: Target, to: str, lowering: LoweringChoice, round_bias: bool, samples: BundleSamples
 ) -> list[str]:
     found = unused_root(samples.dataset, samples.data_root)
     if round_bias and "round_bias" not in target.options:
@@ -187,7 +187,7 @@ def _unused_by_target(
 
 
 def _unused_by_source(
-    source: LoadedFile, target: Target, lowering: Lowering, quantisation: Quantisation
+    source: LoadedFile, target: Target, lowering: LoweringChoice, quantisation: Quantisation
 ) -> list[str]:
     """Options of a lowering that is not made: the source holds integers, or the target takes floats."""
     uses = ("--chip", *(("--dt",) if "dt_s" in target.options else ()))
@@ -210,7 +210,7 @@ def _default_output(src: Path, to: str, target: Target) -> Path:
     return src.with_name(f"{stem}{target.suffix}" if target.suffix else to)
 
 
-def _integers(source: LoadedFile, lowering: Lowering, choices: Quantisation) -> LoihiGraph:
+def _integers(source: LoadedFile, lowering: LoweringChoice, choices: Quantisation) -> LoihiGraph:
     data: Any = None
     if choices.calibration is not None:
         data = _calibration(choices.calibration, source)
@@ -266,7 +266,7 @@ def _warn(graph: LoihiGraph, chip: str) -> None:
         note(str(finding))
 
 
-def _beside(graph: LoihiGraph, samples: Samples) -> dict[str, Any]:
+def _beside(graph: LoihiGraph, samples: BundleSamples) -> dict[str, Any]:
     """A few samples to run the bundle with: test samples, those of a file, or random ones."""
     if samples.spikes is not None:
         OwnSamples(samples.spikes).check({"--dataset": samples.dataset})

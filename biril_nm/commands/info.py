@@ -12,7 +12,7 @@ import typer
 
 import biril_nm
 from biril_nm.commands.console import note, print_json, print_table, say
-from biril_nm.commands.options import Json, Lowering, OwnModule
+from biril_nm.commands.options import Json, LoweringChoice, OwnModule
 from biril_nm.commands.sources import LoadedFile, load_source
 from biril_nm.commands.unused import given
 from biril_nm.engines import available_engines, get_engine
@@ -43,10 +43,10 @@ def info_command(
             raise ConfigError(f"{', '.join(flags)}: no file is named; expected a model.pt. Name it")
         _show_installation(json)
     else:
-        _show_file(load_source(file, Lowering(**vars(own))), json)
+        _show_file(load_source(file, LoweringChoice(**vars(own))), json)
 
 
-def _installed(package: str) -> str | None:
+def _version_of(package: str) -> str | None:
     try:
         return version(package)
     except PackageNotFoundError:
@@ -73,7 +73,7 @@ def _engines() -> dict[str, str | None]:
 
 
 def _show_installation(json: bool) -> None:
-    versions = {package: _installed(package) for package in PACKAGES}
+    versions = {package: _version_of(package) for package in PACKAGES}
     facts = {
         "biril-nm": biril_nm.__version__,
         "python": platform.python_version(),

@@ -16,6 +16,7 @@ from typing import Annotated, Any, cast, get_args, get_type_hints
 
 import typer
 
+from biril_nm.arguments import MAX_SEED
 from biril_nm.coding import DECISIONS
 from biril_nm.data.datasets import DATASETS
 from biril_nm.data.sources import DATA_ROOT_VARIABLE
@@ -27,8 +28,8 @@ from biril_nm.loihi import CHIPS, WEIGHT_BITS
 from biril_nm.recipes import recipe_names
 
 __all__ = [
+    "BUILT_IN",
     "MAX_COUNT",
-    "MAX_SEED",
     "Against",
     "Backend",
     "CodingName",
@@ -37,7 +38,7 @@ __all__ = [
     "Force",
     "Json",
     "Learn",
-    "Lowering",
+    "LoweringChoice",
     "NetxReading",
     "NeuronName",
     "OwnModule",
@@ -51,8 +52,8 @@ __all__ = [
     "refuse_empty",
 ]
 
-MAX_SEED = (1 << 63) - 1
 MAX_COUNT = (1 << 31) - 1
+BUILT_IN = "digits"  # the data set that needs no folder
 
 
 def one_of(values: Iterable[str], text: str, *flags: str, several: bool = False) -> Any:
@@ -153,7 +154,7 @@ class OwnModule:
 
 
 @dataclass(frozen=True)
-class Lowering(OwnModule):
+class LoweringChoice(OwnModule):
     """How a float network becomes an integer network, where the source is not one already."""
 
     dt: Annotated[

@@ -23,7 +23,7 @@ from biril_nm.commands.options import (
     DataSetName,
     Json,
     Learn,
-    Lowering,
+    LoweringChoice,
     Seed,
 )
 from biril_nm.commands.samples import OwnSamples, Recorded
@@ -55,7 +55,7 @@ def parity_command(
     ] = False,
     learn: Learn = False,
     lava: LavaChoice,
-    lowering: Lowering,
+    lowering: LoweringChoice,
     seed: Seed = 0,
     json: Json = False,
 ) -> None:

@@ -17,7 +17,7 @@ from biril_nm.commands.options import (
     DataRoot,
     DataSetName,
     Force,
-    Lowering,
+    LoweringChoice,
     Seed,
     Source,
 )
@@ -28,6 +28,7 @@ from biril_nm.commands.sources import (
     lowered,
     lowered_stages,
     lowering_options,
+    model_in,
 )
 from biril_nm.commands.unused import refuse_unused, unused_lowering, unused_root
 from biril_nm.evaluation.labelled import message_coding
@@ -56,7 +57,7 @@ def report_command(
     against: Against = None,
     lava: LavaChoice,
     data_root: DataRoot = None,
-    lowering: Lowering,
+    lowering: LoweringChoice,
     seed: Seed = 0,
     force: Force = False,
 ) -> None:
@@ -73,7 +74,7 @@ def report_command(
     own.check({"--dataset": dataset, "--data-root": data_root})
     folder = src if src.is_dir() else src.parent
     target = check_page(out or folder / "report.html", force)
-    source = load_source(src / "model.pt" if src.is_dir() else src, lowering)
+    source = load_source(model_in(src), lowering)
     unused = unused_lowering([source], lowering, uses=("--chip",))
     refuse_unused([*unused, *unused_root(dataset, data_root)])
     others = [*(["torch"] if source.net is not None else []), "sim"]
@@ -89,7 +90,7 @@ def report_command(
     say(f"wrote {target}")
 
 
-def _subject(source: LoadedFile, lowering: Lowering) -> Subject:
+def _subject(source: LoadedFile, lowering: LoweringChoice) -> Subject:
     """The integer network, and what it came from."""
     from biril_nm.reports.making import Subject
 

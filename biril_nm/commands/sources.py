@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from biril_nm.coding import Coding, check_decision
 from biril_nm.commands.architectures import architecture_of, own_net, sample_for
-from biril_nm.commands.options import Lowering, NetxReading
+from biril_nm.commands.options import LoweringChoice, NetxReading
 from biril_nm.commands.unused import given
 from biril_nm.errors import ConfigError, FileFormatError
 from biril_nm.export.loihi_file import GRAPH_SUFFIX
@@ -18,19 +18,23 @@ from biril_nm.hw_graph import LoihiGraph
 if TYPE_CHECKING:
     import nir
 
-    from biril_nm.export.lowering import Lowering as LoweredStages
-    from biril_nm.export.lowering import LoweringOptions
+    from biril_nm.export.lowering import Lowering, LoweringOptions
     from biril_nm.models import SpikingNet
 
 TORCH = (".pt", ".pth")
+CONFIG, MODEL, GRAPH = "config.toml", "model.pt", "model.loihi.npz"  # in the folder of a run
 
 __all__ = [
+    "CONFIG",
+    "GRAPH",
     "GRAPH_SUFFIX",
+    "MODEL",
     "LoadedFile",
     "load_source",
     "lowered",
     "lowered_stages",
     "lowering_options",
+    "model_in",
 ]
 
 
@@ -53,8 +57,13 @@ class LoadedFile:
     graph: LoihiGraph | None = None
 
 
+def model_in(src: Path) -> Path:
+    """The model of a folder that biril train has written, or the file itself."""
+    return src / MODEL if src.is_dir() else src
+
+
 def load_source(
-    path: Path, options: Lowering | None = None, netx: NetxReading | None = None
+    path: Path, options: LoweringChoice | None = None, netx: NetxReading | None = None
 ) -> LoadedFile:
     """Read a ``.pt`` (``.pth``), ``.nir``, ``.net`` or ``.loihi.npz`` file.
 
@@ -67,7 +76,7 @@ def load_source(
         ConfigError: a coding for a file that has its own, or an unknown decision.
         FileFormatError: unknown ending, damaged or hostile file.
     """
-    how = options or Lowering()
+    how = options or LoweringChoice()
     found = _read(path, how, netx or NetxReading())
     if how.decision is None:
         return found
@@ -79,7 +88,7 @@ def load_source(
     return replace(found, graph=cast(LoihiGraph, found.graph).with_metadata(decision=chosen))
 
 
-def _read(path: Path, how: Lowering, netx: NetxReading) -> LoadedFile:
+def _read(path: Path, how: LoweringChoice, netx: NetxReading) -> LoadedFile:
     """The file as it is, with what the options say of its input."""
     if path.suffix in TORCH:
         return _read_torch(path, how)
@@ -112,7 +121,7 @@ def _read(path: Path, how: Lowering, netx: NetxReading) -> LoadedFile:
     )
 
 
-def _read_torch(path: Path, how: Lowering) -> LoadedFile:
+def _read_torch(path: Path, how: LoweringChoice) -> LoadedFile:
     """A network of this package, or a user's module that ``--architecture`` makes."""
     from biril_nm.export import to_nir
     from biril_nm.models import BirilNet
@@ -134,7 +143,9 @@ def _read_torch(path: Path, how: Lowering) -> LoadedFile:
     return LoadedFile(path, "pt", net=net, nir_graph=to_nir(net, sample, **width))
 
 
-def lowered(source: LoadedFile, options: Lowering | None = None, **choices: Any) -> LoihiGraph:
+def lowered(
+    source: LoadedFile, options: LoweringChoice | None = None, **choices: Any
+) -> LoihiGraph:
     """The integer network of a file, lowered where it is not one already.
 
     Args:
@@ -148,8 +159,8 @@ def lowered(source: LoadedFile, options: Lowering | None = None, **choices: Any)
 
 
 def lowered_stages(
-    source: LoadedFile, options: Lowering | None = None, **choices: Any
-) -> LoweredStages:
+    source: LoadedFile, options: LoweringChoice | None = None, **choices: Any
+) -> Lowering:
     """All stages from the NIR graph of a file to its integer network; arguments of :func:`lowered`."""
     from biril_nm.export.lowering import lower_stages
 
@@ -158,12 +169,12 @@ def lowered_stages(
 
 
 def lowering_options(
-    source: LoadedFile, options: Lowering | None = None, **choices: Any
+    source: LoadedFile, options: LoweringChoice | None = None, **choices: Any
 ) -> LoweringOptions:
     """How a file is lowered; arguments of :func:`lowered`."""
     from biril_nm.export.lowering import LoweringOptions
 
-    how = options or Lowering()
+    how = options or LoweringChoice()
     return LoweringOptions(
         chip=how.chip,
         dt_s=None if source.kind == "pt" else how.dt,

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from biril_nm.arguments import MAX_SEED
 from biril_nm.commands.console import print_json, print_progress, print_table, say, stderr
 from biril_nm.commands.options import (
     MAX_COUNT,
-    MAX_SEED,
     CodingName,
     DataRoot,
     DataSetName,
@@ -32,6 +32,7 @@ from biril_nm.commands.parent import (
     with_parent,
 )
 from biril_nm.commands.print_config import PrintConfig, printed
+from biril_nm.commands.sources import CONFIG, GRAPH, MODEL
 from biril_nm.commands.unused import refuse_unused
 from biril_nm.errors import BirilError, ConfigError, bullet_list
 
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
 
 __all__ = ["train_command"]
 
-CONFIG, MODEL, GRAPH = "config.toml", "model.pt", "model.loihi.npz"
 NO_CHANGES = "none"
 LOCAL_PHASES = frozenset("SH")  # that follow a local rule
 

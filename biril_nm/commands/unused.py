@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from biril_nm.errors import ConfigError, bullet_list
 
 if TYPE_CHECKING:
-    from biril_nm.commands.options import Lowering
+    from biril_nm.commands.options import LoweringChoice
     from biril_nm.commands.sources import LoadedFile
 
 __all__ = ["LOWERS", "given", "refuse_unused", "unused_lowering", "unused_root"]
@@ -28,7 +28,7 @@ def given(group: Any) -> list[str]:
 
 
 def unused_lowering(
-    sources: Iterable[LoadedFile], lowering: Lowering, uses: Collection[str] = ()
+    sources: Iterable[LoadedFile], lowering: LoweringChoice, uses: Collection[str] = ()
 ) -> list[str]:
     """What is wrong with options of the lowering where every source holds integers already.
 

@@ -20,6 +20,7 @@ from biril_nm.arguments import Seed, checked, unknown_name
 from biril_nm.data.batches import Batches, Loaders, make_loaders
 from biril_nm.data.downloads import library
 from biril_nm.data.event_sets import EVENT_SOURCES
+from biril_nm.data.labels import N_DIGITS
 from biril_nm.data.mnist import MNIST
 from biril_nm.data.pictures import PICTURE_SOURCES
 from biril_nm.data.sources import DATA_ROOT_VARIABLE, DataSource, Request, parse_name
@@ -41,7 +42,6 @@ __all__ = [
 DIGITS_TEST_SHARE = 0.2
 SMALL_SEED = (1 << 32) - 1  # largest seed that scikit-learn takes as it is
 DIGITS_TOP = 16  # values of scikit-learn's digits are 0..16
-N_DIGITS = 10
 MIXING_SEED = 0
 
 

@@ -17,6 +17,7 @@ from biril_nm.data.downloads import fetch, library
 from biril_nm.data.event_files import HDF5, READERS, check_events, read_events
 from biril_nm.data.folders import class_names, find_files
 from biril_nm.data.frames import BY, RESIZE, FrameSettings, as_events, count_frames, windows
+from biril_nm.data.labels import N_DIGITS
 from biril_nm.data.sources import DataSource, Option, Request, missing
 from biril_nm.data.splits import DataSet, Split
 from biril_nm.errors import BirilError, FileFormatError
@@ -25,7 +26,6 @@ __all__ = ["EVENT_SOURCES"]
 
 PARTS = ("train", "test")
 NMNIST_PARTS = {"train": "Train", "test": "Test"}
-N_DIGITS = 10
 HELD_OUT = 0.1  # of each class, where a set has no test part
 MICROSECONDS = 1000  # of a millisecond
 Sample = tuple[NDArray[np.uint8], int]

@@ -9,7 +9,9 @@ from numpy.typing import NDArray
 
 from biril_nm.errors import ConfigError
 
-__all__ = ["check_labels"]
+__all__ = ["N_DIGITS", "check_labels"]
+
+N_DIGITS = 10  # classes of data sets of digits
 
 
 def check_labels(

@@ -13,16 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biril_nm.data.downloads import fetch
+from biril_nm.data.labels import N_DIGITS
 from biril_nm.data.sources import DataSource, Request, missing
-from biril_nm.data.splits import DataSet, Split
+from biril_nm.data.splits import BYTE_TOP, DataSet, Split
 from biril_nm.errors import FileFormatError
 from biril_nm.storage import open_regular
 
 __all__ = ["MNIST", "read_idx"]
 
-BYTE_TOP = 255
 SIDE = 28
-N_DIGITS = 10
 MNIST_FILES = {"train": ("train", 60_000), "test": ("t10k", 10_000)}
 IDX_IMAGES, IDX_LABELS = 2051, 2049  # magic numbers of the IDX format (yann.lecun.com)
 KINDS = ("images-idx3-ubyte", "labels-idx1-ubyte")

@@ -15,13 +15,12 @@ from biril_nm.data.cache import files_key, packed
 from biril_nm.data.downloads import fetch, library
 from biril_nm.data.folders import class_names, find_files
 from biril_nm.data.sources import DataSource, Option, Request, missing
-from biril_nm.data.splits import DataSet, Split
+from biril_nm.data.splits import BYTE_TOP, DataSet, Split
 from biril_nm.errors import ConfigError, FileFormatError
 from biril_nm.storage import open_regular
 
 __all__ = ["PICTURE_SOURCES"]
 
-BYTE_TOP = 255
 MAX_PIXELS = 1 << 26  # of one picture
 ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
 # Pillow looks at the content, not at the ending; some of its other formats start programs (EPS: Ghostscript).

@@ -13,10 +13,11 @@ from biril_nm.data.labels import check_labels
 from biril_nm.display import brief_fields
 from biril_nm.errors import ConfigError
 
-__all__ = ["DataSet", "FloatArray", "LabelArray", "Split"]
+__all__ = ["BYTE_TOP", "DataSet", "FloatArray", "LabelArray", "Split"]
 
 FloatArray = NDArray[np.float32]
 LabelArray = NDArray[np.int64]
+BYTE_TOP = 255  # the largest value of a byte
 
 
 @checked

@@ -22,8 +22,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from biril_nm.data.labels import N_DIGITS
 from biril_nm.data.sources import DataSource, Option, Request, missing
-from biril_nm.data.splits import DataSet, Split
+from biril_nm.data.splits import BYTE_TOP, DataSet, Split
 from biril_nm.errors import FileFormatError
 from biril_nm.storage import open_regular, read_npz
 
@@ -35,8 +36,6 @@ RATE = 8000  # samples per second
 MAX_SAMPLES = 10 * RATE  # of one recording
 MAX_RECORDINGS = 1 << 16
 N_TEST = 5  # recordings of each speaker and digit
-N_DIGITS = 10
-BYTE_TOP = 255
 FLOOR_DB = 60.0
 QUIET = 1e-12
 LOW_HZ = 20.0

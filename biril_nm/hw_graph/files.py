@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from numpy.typing import NDArray
 
 from biril_nm.compartments import COMPARTMENTS
+from biril_nm.decision import OLD_DECISION
 from biril_nm.errors import BirilError, FileFormatError
 from biril_nm.hw_graph.metadata import check_metadata
 from biril_nm.hw_graph.nodes import NODE_KINDS, Node
@@ -22,7 +23,6 @@ __all__ = ["load_graph", "save_graph"]
 
 FORMAT = "biril-nm LoihiGraph"
 VERSION = 2
-OLD_DECISION = "score"  # of version 1
 READABLE = (1, VERSION)
 ITEM_BYTES = 4  # a graph holds every value as an integer of 32 bits
 DAMAGED = (

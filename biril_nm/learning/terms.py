@@ -24,15 +24,14 @@ from biril_nm.loihi import (
     TRACE_BITS,
 )
 
-__all__ = ["DEPENDENCIES", "MAX_FACTORS", "TRACES", "Factor", "Term", "Trace"]
+__all__ = ["DEPENDENCIES", "MAX_FACTORS", "SYNAPTIC", "TRACES", "Factor", "Term", "Trace"]
 
 DEPENDENCIES = ("x0", "y0", "u")
 TRACES = ("x1", "x2", "y1", "y2", "y3")
-SYNAPTIC = ("w", "d", "t")
+SYNAPTIC = ("w", "t", "d")  # variables of a synapse, which have one shape
 MAX_FACTORS = 16  # our guard; Lava itself sets no limit
-NO_DECAY = (
-    2.0**60
-)  # a tau that Lava takes, whose exp(-1/tau) is 1.0 in float64; it takes no infinity
+# A tau that Lava takes, which takes no infinity: its exp(-1/tau) is 1.0 in float64.
+NO_DECAY = 2.0**60
 CONSTANT_MAX = (1 << LEARN_CONSTANT_BITS) - 1
 
 _WIDTHS = {

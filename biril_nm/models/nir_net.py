@@ -15,10 +15,8 @@ from biril_nm.errors import ConfigError
 __all__ = ["CONSTANTS", "NirNet", "Part", "make_net"]
 
 Signals = dict[str, torch.Tensor]
-CONSTANTS: dict[str, Any] = {
-    "gain": torch.mul,
-    "drive": torch.add,
-}  # suffix of the buffer -> what it does to the input
+# Suffix of the buffer -> what it does to the input.
+CONSTANTS: dict[str, Any] = {"gain": torch.mul, "drive": torch.add}
 
 
 @dataclass(frozen=True)

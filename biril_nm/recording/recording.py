@@ -16,6 +16,7 @@ from biril_nm.arguments import checked
 from biril_nm.display import brief, brief_fields, html_table
 from biril_nm.errors import ConfigError, FileFormatError
 from biril_nm.hw_graph import LoihiGraph
+from biril_nm.learning.terms import SYNAPTIC, TRACES
 from biril_nm.recording.channels_last import torch_view
 from biril_nm.recording.folder import read_folder
 from biril_nm.recording.plots import plot_raster, plot_voltage
@@ -41,8 +42,7 @@ __all__ = [
 VERSION = 1  # of the file; files without a version are of version 1
 VARIABLES = ("s", "u", "v")
 NUMBERS = "biuf"  # kinds of NumPy types
-LEARNING_VARIABLES = ("w", "t", "d", "x1", "x2", "y1", "y2", "y3")
-SYNAPTIC = ("w", "t", "d")  # those of a synapse, which have one shape
+LEARNING_VARIABLES = (*SYNAPTIC, *TRACES)
 
 
 @checked

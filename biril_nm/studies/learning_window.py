@@ -24,11 +24,8 @@ from biril_nm.loihi import TRACE_BITS, SignMode
 __all__ = ["Protocol", "measure_window"]
 
 STRIDE = 37  # steps between runs: all synapses round by one stream; runs must not overlap
-WAKE_WEIGHT, WAKE_EXP, VTH = (
-    254,
-    6,
-    8000,
-)  # one driving spike fires the post-neuron; plastic ones never
+# One driving spike fires the target; spikes over the plastic connection never do.
+WAKE_WEIGHT, WAKE_EXP, VTH = 254, 6, 8000
 
 
 @checked

@@ -19,7 +19,7 @@ from torch import Tensor
 from biril_nm.models.links import Link
 from biril_nm.models.spiking_net import NetOutput, SpikingNet
 from biril_nm.training.local_rule.plasticity import Grid
-from biril_nm.training.local_rule.torch_engine import Activity
+from biril_nm.training.local_rule.torch_engine import LayerSpikes
 from biril_nm.training.losses import LOSSES
 from biril_nm.training.phase import Batch, Metrics, PhaseState, gradient_step, metrics_of
 from biril_nm.training.plastic import plastic_links
@@ -67,7 +67,7 @@ def stdp_stbp(
 
 
 @torch.no_grad()
-def _turn(link: Link, activity: Activity, state: PhaseState) -> None:
+def _turn(link: Link, activity: LayerSpikes, state: PhaseState) -> None:
     """Add the rule's change to float weights, within ``w_clip``."""
     weight = link.weight
     grid = Grid.of(weight)
@@ -78,7 +78,7 @@ def _turn(link: Link, activity: Activity, state: PhaseState) -> None:
 
 
 @torch.no_grad()
-def _move_on_grid(link: Link, activity: Activity, state: PhaseState) -> None:
+def _move_on_grid(link: Link, activity: LayerSpikes, state: PhaseState) -> None:
     """Apply the rule to grid integers; the first call of an epoch puts the kernel on its grid."""
     weight = link.weight
     grid = state.grids.setdefault(link.name, Grid.of(weight))
@@ -89,15 +89,14 @@ def _move_on_grid(link: Link, activity: Activity, state: PhaseState) -> None:
 
 def _activity(
     link: Link, out: NetOutput, state: PhaseState, samples: Tensor | None = None
-) -> Activity:
+) -> LayerSpikes:
     whole = state.world.whole
-    post = state.learner.gate(
-        whole(out.recorded[link.post])
-    )  # draws random numbers for the whole batch
+    # The gate draws random numbers for the whole batch.
+    post = state.learner.gate(whole(out.recorded[link.post]))
     if samples is not None:
         chosen = whole(samples.to(post.dtype).view(1, -1))
         post = post * chosen.view(1, -1, *[1] * (post.ndim - 2))
-    return Activity(whole(out.recorded[link.pre]), post, link.between)
+    return LayerSpikes(whole(out.recorded[link.pre]), post, link.between)
 
 
 def _populations(links: Sequence[Link]) -> tuple[str, ...]:

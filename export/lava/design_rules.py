@@ -8,11 +8,11 @@ from biril_nm.export.design_rules import Finding
 from biril_nm.hw_graph import Dense, LoihiGraph, Sparse
 from biril_nm.hw_graph.metadata import PER_CONNECTION, rounding_of
 from biril_nm.learning.rule import VARIABLES, LearningRule
+from biril_nm.learning.terms import SYNAPTIC
 from biril_nm.loihi import ChipProfile, SignMode
 
 __all__ = ["has_tag", "rounding_fits_lava", "sparse_learning_fits_lava"]
 
-SYNAPTIC = {"w", "t", "d"}
 USE_DENSE = (
     "Make it a Dense connection, or learn in biril_nm.hardware_sim, which has no such limit."
 )

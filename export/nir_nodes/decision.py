@@ -8,13 +8,12 @@ from typing import Any
 import nir
 
 from biril_nm.coding import check_decision
-from biril_nm.decision import DEFAULT_DECISION
+from biril_nm.decision import DEFAULT_DECISION, OLD_DECISION
 
 __all__ = ["DECISION", "decision_of_nir", "with_decision"]
 
 DECISION = "decision"  # key of the metadata
 OURS = "biril-nm"  # producers whose name starts so
-OLD_DECISION = "score"  # of files of version 0.1, which do not say
 
 
 def decision_of_nir(metadata: Mapping[str, Any]) -> str:

@@ -28,11 +28,8 @@ from biril_nm.loihi import LEARN_EXP_MIN, TRACE_FRACTION_UNITS, TRACE_MAX
 
 __all__ = ["DEPENDENCY", "VARIABLE", "RuleTables", "compile_rule"]
 
-VARIABLE = {
-    "dw": CHANGE_W,
-    "dt": CHANGE_T,
-    "dd": CHANGE_D,
-}  # the order in which Lava evaluates them
+# In the order in which Lava evaluates them.
+VARIABLE = {"dw": CHANGE_W, "dt": CHANGE_T, "dd": CHANGE_D}
 DEPENDENCY = {"x0": ON_X0, "y0": ON_Y0, "u": ON_U}
 PRE, POST, SYNAPSE = 0, 1, 2
 _CODES = {

@@ -23,7 +23,7 @@ from biril_nm.training import (
     plastic_links,
 )
 from biril_nm.training.local_rule.plasticity import LocalLearner, PlasticityConfig
-from biril_nm.training.local_rule.torch_engine import Activity
+from biril_nm.training.local_rule.torch_engine import LayerSpikes
 from biril_nm.training.losses import mean_squared
 from biril_nm.training.phases import Batch
 from tests.support.digits import DIGITS, SMALL
@@ -142,7 +142,7 @@ def test_h_is_b_plus_the_rule(confident: bool) -> None:
     (link,) = plastic_links(twin)
     unit = float(link.weight.detach().abs().max()) / 254
     lsb = link.weight.detach() / unit
-    activity = Activity(out.recorded["if1"], post, link.between)
+    activity = LayerSpikes(out.recorded["if1"], post, link.between)
     change = learner.change(link.layer, lsb, bnm.loihi.SignMode.MIXED, activity) - lsb
     assert change.abs().max() > 0.1
     assert torch.equal(net.layers.conv2.weight, link.weight + change * unit)

@@ -15,7 +15,7 @@ from biril_nm.learning.rules import DELTA, OFFSET, OJA, PAIR
 from biril_nm.loihi import SignMode
 from biril_nm.training.local_rule.gating import rate_gate, winner_gate
 from biril_nm.training.local_rule.plasticity import Grid, LocalLearner, PlasticityConfig
-from biril_nm.training.local_rule.torch_engine import Activity, TorchEngine, run_trace
+from biril_nm.training.local_rule.torch_engine import LayerSpikes, TorchEngine, run_trace
 
 STEPS, BATCH = 5, 3
 
@@ -101,7 +101,7 @@ def test_dense_rule_against_a_loop(rule: LearningRule) -> None:
     weight = torch.randint(-100, 100, (3, 4), generator=generator()).float()
     pre, post = spikes(4, seed=1), spikes(3, seed=2)
     post[:, :, 1] = 0  # a silent neuron
-    delta = TorchEngine(rule, generator()).delta(layer, weight, Activity(pre, post))
+    delta = TorchEngine(rule, generator()).delta(layer, weight, LayerSpikes(pre, post))
     events = post.sum(dim=(0, 1)).clamp(min=1).view(-1, 1)
     torch.testing.assert_close(delta, reference_dense(rule, weight, pre, post) / events)
     assert delta.abs().sum() > 0
@@ -147,7 +147,7 @@ def test_conv_rule_is_the_tied_average_of_an_unrolled_one(
     index, example = unrolled(layer, shape)
     kernel = torch.randint(-60, 60, layer.weight.shape, generator=generator(3)).float()
     pre, post = spikes(*shape, seed=4), spikes(*example.shape, seed=5, rate=0.2)
-    delta = TorchEngine(rule, generator()).delta(layer, kernel, Activity(pre, post))
+    delta = TorchEngine(rule, generator()).delta(layer, kernel, LayerSpikes(pre, post))
 
     used = index >= 0
     dense_weight = torch.where(used, kernel.flatten()[index.clamp(min=0)], torch.zeros(()))
@@ -161,7 +161,7 @@ def test_conv_rule_is_the_tied_average_of_an_unrolled_one(
 def reference_free_dense(rule: LearningRule, w: Tensor, pre: Tensor, post: Tensor) -> Tensor:
     """Sum over steps and batch of the rule on a Linear layer of the same size, not averaged."""
     layer = nn.Linear(w.shape[1], w.shape[0])
-    delta = TorchEngine(rule, generator()).delta(layer, w, Activity(pre, post))
+    delta = TorchEngine(rule, generator()).delta(layer, w, LayerSpikes(pre, post))
     return delta * post.sum(dim=(0, 1)).clamp(min=1).view(-1, 1)
 
 
@@ -172,8 +172,8 @@ def test_pooling_between_averages_the_traces() -> None:
     pooled = pool(pre.flatten(0, 1)).reshape(STEPS, BATCH, 2, 4, 4)
     zeros = torch.zeros(layer.weight.shape)
     engine = TorchEngine(rule, generator())
-    inside = engine.delta(layer, zeros, Activity(pre, post, (pool,)))
-    outside = engine.delta(layer, zeros, Activity(pooled, post))
+    inside = engine.delta(layer, zeros, LayerSpikes(pre, post, (pool,)))
+    outside = engine.delta(layer, zeros, LayerSpikes(pooled, post))
     torch.testing.assert_close(inside, outside)
 
 
@@ -183,8 +183,8 @@ def test_two_trace_terms_lose_three_bits() -> None:
     layer, zeros = nn.Linear(4, 3), torch.zeros(3, 4)
     two = LearningRule("two", (Term(1, 0, ("y0", "x1", "x2")),), traces=traces)
     one = LearningRule("one", (Term(1, 4, ("y0", "x1")),), traces=traces)  # 16*8/8 = 16 = 2^4
-    delta = TorchEngine(two, generator()).delta(layer, zeros, Activity(pre, post))
-    expected = TorchEngine(one, generator()).delta(layer, zeros, Activity(pre, post)) / 16
+    delta = TorchEngine(two, generator()).delta(layer, zeros, LayerSpikes(pre, post))
+    expected = TorchEngine(one, generator()).delta(layer, zeros, LayerSpikes(pre, post)) / 16
     torch.testing.assert_close(delta, expected)
 
 
@@ -195,7 +195,7 @@ def test_decimated_and_signed_terms() -> None:
     )
     pre, post = spikes(4), spikes(3, seed=1)
     weight = torch.tensor([[-5.0, 0, 1, 7]] * 3)
-    delta = TorchEngine(rule, generator()).delta(nn.Linear(4, 3), weight, Activity(pre, post))
+    delta = TorchEngine(rule, generator()).delta(nn.Linear(4, 3), weight, LayerSpikes(pre, post))
     due = post[1::2].sum(dim=(0, 1)) / post.sum(dim=(0, 1)).clamp(min=1)  # steps 2 and 4
     expected = -8 * due.view(-1, 1) * weight.sign() * (weight + 2) / 2 ** rule.dw[0].shift
     assert rule.dw[0].shift > 0
@@ -212,7 +212,7 @@ def test_what_the_engine_refuses() -> None:
     with pytest.raises(ConfigError, match="t_epoch 4"):
         TorchEngine(slow, generator())
     engine = TorchEngine(OFFSET, generator())
-    activity = Activity(spikes(4), spikes(3))
+    activity = LayerSpikes(spikes(4), spikes(3))
     with pytest.raises(UnsupportedNodeError, match="expected Linear, or Conv2d padded with zeros"):
         engine.delta(nn.Conv1d(1, 1, 1), torch.zeros(1, 1, 1), activity)
     with pytest.raises(UnsupportedNodeError, match="Give the padding as numbers"):
@@ -272,7 +272,7 @@ def test_grid() -> None:
 def learn(config: PlasticityConfig, weight: Tensor, mode: SignMode) -> Tensor:
     learner = LocalLearner(config, seed=1)
     pre, post = spikes(*weight.shape[1:], seed=6), spikes(weight.shape[0], seed=7)
-    return learner.change(nn.Linear(*weight.shape[::-1]), weight, mode, Activity(pre, post))
+    return learner.change(nn.Linear(*weight.shape[::-1]), weight, mode, LayerSpikes(pre, post))
 
 
 def test_signed_update_turns_and_keeps_the_norm() -> None:
@@ -298,7 +298,7 @@ def test_host_normalised_and_oja_norms_agree() -> None:
     pre, post = spikes(30, seed=6), spikes(4, seed=7)
     new = weight
     for _ in range(200):
-        new = learner.change(nn.Linear(30, 4), new, SignMode.EXCITATORY, Activity(pre, post))
+        new = learner.change(nn.Linear(30, 4), new, SignMode.EXCITATORY, LayerSpikes(pre, post))
     trace = run_trace(pre, OJA.trace("x1"), generator(9))
     aim = 2 * torch.einsum("tbo,tbi->oi", post, trace) / post.sum(dim=(0, 1)).view(-1, 1)
     ratio = new.sum(dim=1) / aim.sum(dim=1)
@@ -313,7 +313,7 @@ def test_zero_coefficients_and_silence_change_nothing(normalize: bool) -> None:
     config = PlasticityConfig(rule=inert, normalize=normalize)
     assert torch.equal(learn(config, weight, SignMode.MIXED), weight)
     learner = LocalLearner(PlasticityConfig(normalize=normalize))
-    silent = Activity(spikes(30), torch.zeros(STEPS, BATCH, 6))
+    silent = LayerSpikes(spikes(30), torch.zeros(STEPS, BATCH, 6))
     assert torch.equal(learner.change(nn.Linear(30, 6), weight, SignMode.MIXED, silent), weight)
 
 

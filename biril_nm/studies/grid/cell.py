@@ -205,10 +205,11 @@ def _parts(plan: StudyPlan, data: DataSet, seed: int) -> DataSet:
             f"study '{plan.name}' takes {plan.n_test} test samples; expected at most {len(data.test)} "
             f"('{plan.dataset}'). Lower n_test"
         )
+    # Files may be sorted by class.
     train, test = (
         part.take(np.random.default_rng([seed, draw]).permutation(len(part))[:n])
         for draw, (part, n) in enumerate(((data.train, wanted), (data.test, plan.n_test)), start=4)
-    )  # files may be sorted by class
+    )
     return replace(data, train=train, test=test)
 
 

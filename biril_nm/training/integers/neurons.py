@@ -62,9 +62,8 @@ class _Advance(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         keep_u, keep_v, model, _ = fixed
         constants = tuple(x.long() for x in (keep_u, keep_v, bias, theta))
-        zero_at_once = (
-            model is CUBA_LIF
-        )  # whose potential before the spike its step does not return
+        # The step of CUBA_LIF does not return the potential before the spike.
+        zero_at_once = model is CUBA_LIF
         step = (_UNRESET if zero_at_once else model).step
         state = (u.long(), v.long())
         spikes, us, vs, before = [], [], [], []

@@ -26,7 +26,7 @@ from biril_nm.learning.rules import OFFSET
 from biril_nm.loihi import WEIGHT_BITS, SignMode
 from biril_nm.loihi.fixed_point import weight_limits, weight_step
 from biril_nm.training.local_rule.gating import rate_gate, winner_gate
-from biril_nm.training.local_rule.torch_engine import Activity, TorchEngine, stochastic_round
+from biril_nm.training.local_rule.torch_engine import LayerSpikes, TorchEngine, stochastic_round
 
 __all__ = ["Grid", "LocalLearner", "PlasticityConfig"]
 
@@ -140,7 +140,7 @@ class LocalLearner:
         layer: nn.Module,
         weight: Tensor,
         mode: SignMode,
-        activity: Activity,
+        activity: LayerSpikes,
         eta_scale: float = 1.0,
     ) -> Tensor:
         """Weights after one application of the rule, in LSB, not yet rounded to the grid.

@@ -23,15 +23,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn.grad import conv2d_weight
 
+from biril_nm._moved import renamed
 from biril_nm.errors import ConfigError, UnsupportedNodeError
 from biril_nm.learning.rule import TRACES, Factor, LearningRule, Term, Trace
 from biril_nm.loihi import TRACE_FRACTION_UNITS, TRACE_MAX, TRACE_RANDOM_UNITS
 
-__all__ = ["Activity", "TorchEngine", "run_trace", "stochastic_round"]
+__all__ = ["LayerSpikes", "TorchEngine", "run_trace", "stochastic_round"]
 
 
 @dataclass(frozen=True)
-class Activity:
+class LayerSpikes:
     """What a plastic layer saw and caused in one forward pass.
 
     Shape:
@@ -130,7 +131,7 @@ class TorchEngine:
         """Whether all coefficients are 0, so that the rule changes nothing."""
         return not any(term.mantissa for term in self.rule.dw)
 
-    def delta(self, layer: nn.Module, weight: Tensor, activity: Activity) -> Tensor:
+    def delta(self, layer: nn.Module, weight: Tensor, activity: LayerSpikes) -> Tensor:
         """Averaged change of the weights in weight LSB, before rounding and saturation.
 
         Args:
@@ -150,7 +151,7 @@ class TorchEngine:
                 result += self._term(term, layer, weight, states)
         return result / events.clamp(min=1.0).view(-1, *[1] * (weight.ndim - 1))
 
-    def _states(self, activity: Activity) -> dict[str, Tensor]:
+    def _states(self, activity: LayerSpikes) -> dict[str, Tensor]:
         """Spikes and traces of both sides; the pre side as the weight layer sees it."""
         used = self.rule.used()
         states: dict[str, Tensor] = {"x0": activity.pre, "y0": activity.post}
@@ -229,3 +230,6 @@ def _correlate(layer: nn.Module, pre: Tensor, post: Tensor, shape: torch.Size) -
         )
         return gradient
     return y.t() @ x
+
+
+__getattr__ = renamed(__name__, {"Activity": LayerSpikes})

@@ -20,8 +20,9 @@ import torch
 from torch import Tensor
 
 from biril_nm.arrays import FloatArray
+from biril_nm.data.labels import N_DIGITS
 from biril_nm.data.sources import DATA_ROOT_VARIABLE
-from biril_nm.data.spoken import N_DIGITS, RATE, mel_filters, read_recordings
+from biril_nm.data.spoken import RATE, mel_filters, read_recordings
 from biril_nm.data.spoken import SPOKEN as SOURCE
 from biril_nm.errors import ConfigError
 from biril_nm.training.online.layer import layer_of
