@@ -9,9 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
-from biril_nm.commands.console import print_json, print_progress, print_table, say, stderr
+from biril_nm.commands.console import (
+    print_json,
+    print_progress,
+    print_table,
+    progress_bar,
+    say,
+)
 from biril_nm.commands.options import BUILT_IN, MAX_COUNT, DataRoot, DataSetName, Force, Json, Seed
 from biril_nm.commands.samples import LABELS, SPIKES, OwnSamples, read_arrays, read_labels
 from biril_nm.errors import ConfigError, FileFormatError
@@ -174,16 +180,8 @@ class _Bar:
     """Progress on stderr: a bar on a terminal, one line per point of the curve elsewhere."""
 
     def __init__(self) -> None:
-        self._bar = Progress(
-            TextColumn("samples"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            console=stderr,
-            transient=True,
-            disable=not stderr.is_terminal,
-        )
-        self._bar.start()
+        columns = (TextColumn("samples"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        self._bar = progress_bar(*columns)
         self._task = self._bar.add_task("", total=None)
 
     def close(self) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import typer
 from rich.console import Console
+from rich.progress import Progress, ProgressColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -21,6 +22,7 @@ __all__ = [
     "print_json",
     "print_progress",
     "print_table",
+    "progress_bar",
     "say",
     "shown",
     "stderr",
@@ -117,3 +119,10 @@ def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]
         table.add_row(*(Text(shown(cell, lines=False)) for cell in row))
     console = Console()
     (console if console.is_terminal else Console(width=PIPE_WIDTH)).print(table)
+
+
+def progress_bar(*columns: ProgressColumn) -> Progress:
+    """A bar on stderr, where that is a terminal; it vanishes when it stops."""
+    bar = Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal)
+    bar.start()
+    return bar

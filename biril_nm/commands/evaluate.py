@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, cast
 
 import typer
-from rich.progress import Progress
 
-from biril_nm.commands.console import print_json, print_table, say, stderr
+from biril_nm.commands.console import print_json, print_table, progress_bar, say
 from biril_nm.commands.inputs import picture_input
 from biril_nm.commands.lava_choice import LavaPython, lava_in
 from biril_nm.commands.options import (
@@ -256,7 +255,7 @@ def _integers(
     def facts(network: Network) -> dict[str, str]:
         return {"decision": decision_of(network.graph)}
 
-    with Progress(console=stderr, transient=True, disable=not stderr.is_terminal) as bar:
+    with progress_bar() as bar:
         task = bar.add_task(engine, total=len(samples) * len(networks))
 
         def show(done: int, before: int = 0) -> None:

@@ -9,10 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
 from biril_nm.arguments import MAX_SEED
-from biril_nm.commands.console import print_json, print_progress, print_table, say, stderr
+from biril_nm.commands.console import (
+    print_json,
+    print_progress,
+    print_table,
+    progress_bar,
+    say,
+)
 from biril_nm.commands.options import (
     MAX_COUNT,
     CodingName,
@@ -321,17 +327,13 @@ class _Bar:
     """Progress on stderr: a bar on a terminal, one line per epoch elsewhere."""
 
     def __init__(self) -> None:
-        self.progress = Progress(
+        self.progress = progress_bar(
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("loss {task.fields[loss]}"),
             TimeRemainingColumn(),
-            console=stderr,
-            transient=True,
-            disable=not stderr.is_terminal,
         )
-        self.progress.start()
         self.task = self.progress.add_task("", total=None, loss="-")
 
     def close(self) -> None:

@@ -34,6 +34,7 @@ class AveragingLeaky(snn.Leaky):  # type: ignore[misc]  # snnTorch has no types
     w: Tensor
 
     def _beta_buffer(self, beta: float, learn_beta: bool) -> None:
+        """What ``Leaky`` calls where it makes its own ``beta``: w takes its place."""
         w = torch.tensor(math.log((1.0 - beta) / beta))
         if learn_beta:
             self.w = nn.Parameter(w)

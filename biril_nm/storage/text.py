@@ -23,6 +23,7 @@ else:
 __all__ = [
     "MAX_LINES",
     "MAX_TEXT_BYTES",
+    "as_text",
     "check_plain",
     "is_unicode",
     "parse_json",
@@ -114,6 +115,11 @@ def read_toml(path: str | Path) -> dict[str, Any]:
         raise FileFormatError(f"'{path}' is not TOML: {error}") from error
     check_plain(values, f"'{path}'")
     return dict(values)
+
+
+def as_text(value: Any) -> str:
+    """A text, where HDF5 may give its bytes."""
+    return value.decode("utf-8") if isinstance(value, bytes) else str(value)
 
 
 def check_plain(value: Any, what: str, allowed: Callable[[Any], bool] | None = None) -> None:

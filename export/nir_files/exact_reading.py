@@ -48,6 +48,7 @@ from biril_nm.loihi import (
     SignMode,
 )
 from biril_nm.storage import parse_json
+from biril_nm.storage.text import as_text
 
 __all__ = ["EXACT", "REGISTERS", "VERSION", "exact_graph"]
 
@@ -109,7 +110,7 @@ def _restore(graph: nir.NIRGraph, dt: float) -> LoihiGraph:
         after[a].append(b)
     nodes: dict[str, Node] = {}
     edges: list[tuple[str, str]] = []
-    names = parse_json(_text(graph.metadata["nodes"]), "the list of nodes")
+    names = parse_json(as_text(graph.metadata["nodes"]), "the list of nodes")
     for name in names:
         node = graph.nodes[name]
         if isinstance(node, nir.Input):
@@ -133,7 +134,7 @@ def _restore(graph: nir.NIRGraph, dt: float) -> LoihiGraph:
     new = [n for n in graph.nodes if n not in known and not isinstance(graph.nodes[n], nir.Output)]
     if new:
         raise _ChangedError(f"node '{new[0]}' is new")
-    metadata = parse_json(_text(graph.metadata["loihi"]), "the metadata")
+    metadata = parse_json(as_text(graph.metadata["loihi"]), "the metadata")
     check_metadata(metadata)
     decision = decision_of_nir(graph.metadata)
     if decision != metadata.get(DECISION, DEFAULT_DECISION):
@@ -155,10 +156,6 @@ def _added_inputs(
         if alone and isinstance(graph.nodes[added], nir.Input):
             found.append(added)
     return found
-
-
-def _text(value: Any) -> str:
-    return value.decode("utf-8") if isinstance(value, bytes) else str(value)
 
 
 def _integer(facts: Mapping[str, Any], key: str) -> int:
@@ -215,7 +212,7 @@ def _connection(node: Any, delay: int) -> Connection:
     common: dict[str, Any] = {
         "weight_exp": exponent,
         "weight_bits": _integer(facts, "weight_bits"),
-        "sign_mode": SignMode(_text(facts["sign_mode"])),
+        "sign_mode": SignMode(as_text(facts["sign_mode"])),
         "delay": delay,
     }
     if isinstance(node, nir.Conv2d):
@@ -227,7 +224,7 @@ def _connection(node: Any, delay: int) -> Connection:
             if weight is None:
                 raise _ChangedError("a weight between groups is not 0")
         return Conv(weight, groups=groups, **geometry, **common)
-    if _text(facts["kind"]) == "Dense":
+    if as_text(facts["kind"]) == "Dense":
         return Dense(weight, **common)
     return Sparse(_sparse(weight, facts), **common)
 
@@ -276,7 +273,7 @@ def _neurons(node: Any, dt: float) -> Neurons:
     if np.any(total % (1 << exponent)):
         raise _ChangedError(f"a bias is not a multiple of 2**{exponent}")
 
-    per_neuron = _text(facts["per_neuron"]).split(",")
+    per_neuron = as_text(facts["per_neuron"]).split(",")
     values = {"vth": threshold, "du": du, "dv": dv, "bias_mant": total >> exponent}
     registers: dict[str, Any] = {
         key: np.broadcast_to(value.reshape(shape) if value.ndim else value, shape)

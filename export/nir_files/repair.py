@@ -15,6 +15,7 @@ import numpy as np
 
 from biril_nm.arrays import Shape
 from biril_nm.errors import FileFormatError
+from biril_nm.storage.text import as_text
 
 __all__ = ["REPAIRS", "mended_graph"]
 
@@ -54,7 +55,7 @@ def _graph(
 ) -> Node:
     """One graph and those in it; ``outside``: what the graph around it sends and expects."""
     nodes: dict[str, Node] = dict(image["nodes"])
-    edges = [(_text(a), _text(b)) for a, b in image["edges"]]
+    edges = [(as_text(a), as_text(b)) for a, b in image["edges"]]
     if prefix:
         edges = _mend_edges(source, prefix, nodes, edges, repairs)
         _mend_ends(source, prefix, (nodes, edges), outside, repairs)
@@ -66,10 +67,6 @@ def _graph(
             }
             nodes[name] = _graph(source, node, f"{prefix}{name}.", around, repairs)
     return {**image, "nodes": nodes, "edges": edges}
-
-
-def _text(value: Any) -> str:
-    return value.decode("utf-8") if isinstance(value, bytes) else str(value)
 
 
 # --- edges --------------------------------------------------------------------------------------

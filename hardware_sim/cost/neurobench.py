@@ -26,7 +26,6 @@ from biril_nm.recording import Recording
 
 __all__ = ["LayerOperations", "NeuroBenchMetrics", "neurobench_metrics"]
 
-STATE_ARRAYS = 2  # u and v
 STATE_BYTES = 4  # the simulator keeps both as int32
 BYTE = 8
 
