@@ -115,7 +115,7 @@ def _is_memory(error: BaseException) -> bool:
 
 def _message(error: BaseException) -> str:
     if _is_memory(error):
-        return "out of memory; use fewer samples or steps, or a smaller net"
+        return "out of memory. Use fewer samples or steps, or a smaller net"
     if isinstance(error, OSError):
         return f"{error}. Nothing was written to that path"
     return str(error)

@@ -258,7 +258,7 @@ def regular_spikes(grey: NDArray[np.uint8], n_steps: Count) -> NDArray[np.uint8]
 def _check_between(kind: str, x: NDArray[Any], low: int, high: int) -> None:
     if x.size and not (low <= x.min() and x.max() <= high):
         raise ConfigError(
-            f"{kind} coding needs values in {low}..{high}, found {x.min()} to {x.max()}. Scale them "
+            f"values are {x.min()} to {x.max()}; expected {low} to {high} for {kind} coding. Scale them "
             f"first, or choose another coding (biril_nm.coding.Coding)"
         )
 

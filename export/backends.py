@@ -74,7 +74,9 @@ class Target:
         if not self.suffix:
             return check_output(path, force, folder_with=self.marker or None)
         if not path.name.endswith(self.suffix):
-            raise ConfigError(f"output '{path}' must end in {self.suffix} with --to {name}")
+            raise ConfigError(
+                f"output is '{path}'; expected a name that ends in {self.suffix} with --to {name}"
+            )
         return check_output(path, force)
 
 

@@ -52,7 +52,7 @@ class Finding:
     way_out: str
 
     def __str__(self) -> str:
-        return f"'{self.node}': {self.found}; allowed: {self.allowed}. {self.way_out}"
+        return f"'{self.node}': {self.found}; expected {self.allowed}. {self.way_out}"
 
 
 Rule = Callable[[LoihiGraph, ChipProfile], Iterator[Finding]]

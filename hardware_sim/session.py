@@ -109,7 +109,7 @@ class Simulator:
             raise ConfigError(f"batch is {batch}; expected at least 1")
         if learn and not graph.plastic:
             raise ConfigError(
-                "learn=True, but no connection of the graph has a learning rule; make one plastic with "
+                "learn=True, but no connection of the graph has a learning rule. Make one plastic with "
                 "graph.with_node(name, rule=...)"
             )
         if learn and batch > 1:

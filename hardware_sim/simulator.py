@@ -78,7 +78,7 @@ def simulate(
     feeds = make_feeds(graph, spikes, learn)
     if learn:
         if record_to is not None:
-            raise ConfigError("a run that learns records to memory only; leave record_to out")
+            raise ConfigError("a run that learns records to memory only. Leave record_to out")
         return simulate_learning(graph, feeds, variables, learning_variables, recorded)
     program = compile_graph(graph)
     wanted = dict.fromkeys(recorded, variables)
@@ -134,7 +134,7 @@ def _chip_time(
 def _check_learn(graph: LoihiGraph, learn: bool) -> None:
     if learn and not graph.plastic:
         raise ConfigError(
-            "learn=True, but no connection of the graph has a learning rule; make one plastic with "
+            "learn=True, but no connection of the graph has a learning rule. Make one plastic with "
             "graph.with_node(name, rule=...) or biril export --plastic NAME=RULE"
         )
 

@@ -73,7 +73,7 @@ def card_command(
     from biril_nm.storage import atomic_file, check_output
 
     if out is not None and out.suffix != ".md":
-        raise ConfigError(f"--out '{out}' must end in .md")
+        raise ConfigError(f"--out is '{out}'; expected a name that ends in .md")
     folder = src if src.is_dir() else src.parent
     target = check_output(out or folder / "README.md", force)
     source = load_source(model_in(src), lowering)

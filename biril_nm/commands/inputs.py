@@ -97,7 +97,7 @@ def waking_input(
 
 
 def silent_layers(graph: LoihiGraph, n_spikes: Mapping[str, int]) -> list[str]:
-    """Nodes without a spike, but for those that never send one on purpose."""
+    """Nodes without a spike, except those that never send one on purpose."""
     never = integrators(graph)
     return [name for name in graph.neurons if not n_spikes[name] and name not in never]
 

@@ -70,7 +70,7 @@ def default_engines(
         chosen = against.split(",")
         if choice.require_lava and "lava" not in chosen:
             raise ConfigError(
-                f"--require-lava stands beside --against '{against}'; expected lava among the engines. "
+                f"--require-lava is given with --against '{against}'; expected lava among the engines. "
                 f"Add it, or leave --require-lava out"
             )
         return chosen

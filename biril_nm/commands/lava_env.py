@@ -70,7 +70,7 @@ def _refuse_beside_here(*given: Any) -> None:
     found = [flag for flag, value in zip(("--python", "--out", "--force"), given) if value]
     if found:
         raise ConfigError(
-            f"--here stands beside {', '.join(found)}; expected it alone. Leave one of them out"
+            f"--here is given with {', '.join(found)}; expected it alone. Leave one of them out"
         )
 
 
@@ -91,11 +91,11 @@ def _make(folder: Path, python: Path | None, force: bool) -> str:
     if folder.exists():
         if not force:
             raise OutputExistsError(
-                f"'{folder}' exists already; pass --force to replace it, or --out to choose another folder"
+                f"'{folder}' exists already. Pass --force to replace it, or --out to choose another folder"
             )
         if not (folder / "pyvenv.cfg").is_file() or folder.resolve() == Path(sys.prefix).resolve():
             raise ConfigError(
-                f"'{folder}' is no environment for Lava alone; expected one. Choose another --out"
+                f"'{folder}' is not an environment for Lava alone; expected one. Choose another --out"
             )
         shutil.rmtree(folder)
     print_progress(f"making '{folder}' with Python {'.'.join(map(str, version))}")
@@ -127,7 +127,7 @@ def _program(python: Path | None) -> str:
     found = shutil.which(str(python.expanduser()))
     if found is None:
         raise ConfigError(
-            f"--python is '{python}', which is no program; expected a Python 3.10 or later"
+            f"--python is '{python}', which is not a program; expected a Python 3.10 or later"
         )
     return found
 

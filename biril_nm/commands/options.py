@@ -242,7 +242,7 @@ def expand_groups(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def refuse_empty(arguments: Sequence[str], commands: Iterable[Callable[..., None]]) -> None:
-    """Refuse empty words, which would stand for the working folder, but for options that take any text.
+    """Refuse empty words, which would mean the working folder, except in options that take any text.
 
     Args:
         arguments: the command line.

@@ -60,11 +60,11 @@ class Drive:
             raise typer.BadParameter("give the input by one of --spikes and --pictures")
         if self.steps is not None and self.pictures is None:
             raise ConfigError(
-                "--steps has no meaning beside --spikes, which has the steps; leave it out"
+                "--steps has no meaning beside --spikes, which has the steps. Leave it out"
             )
         if self.pictures is not None and (learn or outputs.record_to is not None):
             raise ConfigError(
-                "--pictures runs each sample with biases of its own; leave out --learn and --record-to"
+                "--pictures runs each sample with biases of its own. Leave out --learn and --record-to"
             )
 
 
@@ -97,16 +97,18 @@ class Outputs:
             OutputExistsError: a file exists, and ``force`` is False.
         """
         if self.out is not None and self.out.suffix != ".npz":
-            raise ConfigError(f"--out '{self.out}' must end in .npz")
+            raise ConfigError(f"--out is '{self.out}'; expected a name that ends in .npz")
         if self.out is not None and self.record_to is not None:
             raise ConfigError(
-                "--out and --record-to both say where the recording goes; give one of them"
+                "--out and --record-to both say where the recording goes. Give one of them"
             )
         if self.learned_out is not None:
             if not learn:
                 raise ConfigError("--learned-out needs --learn: nothing is learned without it")
             if not self.learned_out.name.endswith(GRAPH_SUFFIX):
-                raise ConfigError(f"--learned-out '{self.learned_out}' must end in {GRAPH_SUFFIX}")
+                raise ConfigError(
+                    f"--learned-out is '{self.learned_out}'; expected a name that ends in {GRAPH_SUFFIX}"
+                )
         for path in (self.out, self.learned_out):
             if path is not None:
                 check_output(path, self.force)

@@ -276,7 +276,7 @@ def _check_same(run: Any, before: Any, folder: Path) -> None:
     if findings:
         raise ConfigError(
             bullet_list(
-                f"'{folder}' belongs to another run; resume with the same settings or choose another "
+                f"'{folder}' belongs to another run. Resume with the same settings or choose another "
                 f"output folder:",
                 findings,
             )

@@ -62,5 +62,5 @@ def refuse_unused(findings: Collection[str]) -> None:
     """
     if findings:
         raise ConfigError(
-            bullet_list("these options would change nothing; leave them out:", list(findings))
+            bullet_list("these options would change nothing. Leave them out:", list(findings))
         )

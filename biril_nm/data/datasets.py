@@ -112,7 +112,7 @@ def _options(source: DataSource, given: Mapping[str, str]) -> dict[str, Any]:
     unknown = [key for key in given if key not in source.options]
     if unknown and not source.options:
         raise ConfigError(
-            f"data set '{source.name}' takes no options, found {', '.join(unknown)}. Leave them out"
+            f"data set '{source.name}' is given options {', '.join(unknown)}; expected none. Leave them out"
         )
     for key in unknown:
         raise ConfigError(unknown_name(f"option of data set '{source.name}'", key, source.options))

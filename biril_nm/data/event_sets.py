@@ -176,7 +176,7 @@ def _open(request: Request, name: str, arguments: Mapping[str, Any]) -> Any:
         except Exception as error:  # readers raise anything on damaged files
             raise FileFormatError(
                 f"{request.source.title} in '{request.folder()}' cannot be read: {error}. Get its files "
-                f"anew"
+                f"again"
             ) from error
     return made[0]
 

@@ -127,7 +127,7 @@ def _wave(path: Path) -> NDArray[np.int16]:
             length = sound.getnframes()
             data = sound.readframes(min(length, MAX_SAMPLES + 1))
     except (wave.Error, EOFError, OSError) as error:
-        raise FileFormatError(f"'{path}' is no WAV file: {error}") from error
+        raise FileFormatError(f"'{path}' is not a WAV file: {error}") from error
     if form != (1, 2, RATE) or len(data) < 2 or len(data) % 2:
         raise FileFormatError(
             f"'{path}' has {form[0]} channels of {form[1]} bytes at {form[2]} Hz, {len(data)} bytes in all; "

@@ -120,6 +120,6 @@ def _join_or_start(ray: Any, n_workers: Count) -> None:
         ray.init(**quiet)
     except OSError as error:
         raise WorkerError(
-            f"no Ray cluster answers at RAY_ADDRESS '{address}'; start one with `ray start --head`, or "
+            f"no Ray cluster answers at RAY_ADDRESS '{address}'. Start one with `ray start --head`, or "
             f"unset RAY_ADDRESS to use this machine"
         ) from error

@@ -74,10 +74,11 @@ def load_graph(path: str | Path, build: Callable[[Any, Any, Any], Graph]) -> Gra
     try:
         check_metadata(header["metadata"])
         names = [record["name"] for record in header["nodes"]]
-        if not all(isinstance(name, str) and name for name in names) or len(set(names)) < len(
-            names
-        ):
-            raise FileFormatError(f"'{path}': node names must be texts that occur once")
+        texts = {name for name in names if isinstance(name, str) and name}
+        if len(texts) < len(names):
+            raise FileFormatError(
+                f"'{path}' has node names that are not texts or occur twice; expected texts, each once"
+            )
         _check_models(path, header["nodes"])
         own = _by_node(arrays)
         nodes = {

@@ -252,7 +252,7 @@ def _integer_way_out(node: Input, n_steps: int, low: int, high: int) -> str:
 
 
 def _float_way_out(array: NDArray[Any]) -> str:
-    """What to do with floats, which are no messages yet."""
+    """What to do with floats, which are not messages yet."""
     blocks = list(_blocks(array))
     if not all(np.isfinite(block).all() for block in blocks):
         return "Remove what is not finite"

@@ -227,7 +227,7 @@ class Dense(ByValue):
         object.__setattr__(self, "weight", as_integers(self.weight, "Dense weights"))
         object.__setattr__(self, "sign_mode", SignMode(self.sign_mode))
         if self.weight.ndim != 2:
-            raise ConfigError(f"Dense weights must be (post, pre), found shape {self.weight.shape}")
+            raise ConfigError(f"Dense weights have shape {self.weight.shape}; expected (post, pre)")
         _set_integers(self, *_SYNAPSE_INTEGERS)
         _set_plasticity(self, self.weight.shape)
 
@@ -354,7 +354,7 @@ class Conv(ByValue):
         _set_integers(self, "groups", *_SYNAPSE_INTEGERS)
         if self.weight.ndim != 4:
             raise ConfigError(
-                f"Conv weights must be (out, in/groups, kH, kW), found shape {self.weight.shape}"
+                f"Conv weights have shape {self.weight.shape}; expected (out, in/groups, kH, kW)"
             )
 
     def to_arrays(self) -> tuple[Record, Arrays]:

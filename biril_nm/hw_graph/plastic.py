@@ -59,7 +59,7 @@ def make_plastic(
     if isinstance(node, Conv):
         if not unroll:
             raise ConfigError(
-                f"'{name}' is a convolution, whose shared weights cannot learn on the chip; pass "
+                f"'{name}' is a convolution, whose shared weights cannot learn on the chip. Pass "
                 f"--unroll (unroll=True) to make it a Sparse connection with a kernel per position"
             )
         graph = unroll_convolution(graph, name)
@@ -85,7 +85,7 @@ def rule_of(text: str) -> LearningRule:
     if Path(text).suffix in (".toml", ".json"):
         return read_rule(Path(text))
     raise ConfigError(
-        f"learning rule '{text}' is unknown; known rules: {', '.join(RULES)}, or a .toml or .json file"
+        f"learning rule '{text}' is unknown; expected one of {', '.join(RULES)}, or a .toml or .json file"
     )
 
 

@@ -82,7 +82,7 @@ def _shortest(
     if late:
         raise ConfigError(
             f"connections {', '.join(late)} come from nodes that no input reaches and that feed nodes "
-            f"of different latency through a loop; give each target its own source"
+            f"of different latency through a loop. Give each target its own source"
         )
     return latency
 

@@ -43,13 +43,15 @@ def as_shape(value: Any) -> Shape:
     try:
         lengths = np.atleast_1d(np.asarray(value))
     except (ValueError, OverflowError) as error:
-        raise ConfigError(f"shape {shown(value)} must be one or more positive lengths") from error
+        raise ConfigError(
+            f"shape is {shown(value)}; expected one or more positive lengths"
+        ) from error
     if lengths.ndim != 1 or not lengths.size or lengths.dtype.kind not in "iu":
-        raise ConfigError(f"shape {value!r:.80} must be one or more positive lengths")
+        raise ConfigError(f"shape is {value!r:.80}; expected one or more positive lengths")
     shape = tuple(int(n) for n in lengths)
     if min(shape) < 1 or math.prod(shape) > MAX_NEURONS:
         raise ConfigError(
-            f"shape {value!r:.80} must be one or more positive lengths of at most {MAX_NEURONS} neurons"
+            f"shape is {value!r:.80}; expected positive lengths of at most {MAX_NEURONS} neurons in all"
         )
     return shape
 
@@ -58,7 +60,7 @@ def as_integer(value: Any, what: str) -> int:
     """One whole number of 32 bits; nothing is rounded."""
     number = as_integers(value, what)
     if number.ndim:
-        raise ConfigError(f"{what} must be one integer, found shape {number.shape}")
+        raise ConfigError(f"{what}: shape is {number.shape}; expected one integer")
     return int(number)
 
 
@@ -77,20 +79,18 @@ def as_integers(value: Any, what: str) -> NDArray[np.int32]:
     """Read-only 32-bit integers; whole floats are taken, nothing is rounded."""
     try:
         array = np.asarray(value)
-    except (
-        ValueError,
-        TypeError,
-        RuntimeError,
-    ) as error:  # unequal lengths, tensors with a gradient
-        raise ConfigError(f"{what} must be integers: {error}") from error
+    except (ValueError, TypeError, RuntimeError) as error:  # unequal lengths, a gradient
+        raise ConfigError(f"{what}: {error}; expected integers") from error
     whole = array.dtype.kind in "iub" or (
         array.dtype.kind == "f" and np.array_equal(array, np.rint(array))
     )
     if not whole:
-        raise ConfigError(f"{what} must be integers, found dtype {array.dtype}")
+        raise ConfigError(f"{what}: dtype is {array.dtype}; expected integers")
     low, high = (array.min(), array.max()) if array.size else (0, 0)
     if low < INT32.min or high > INT32.max:
-        raise ConfigError(f"{what} do not fit 32 bits: {low:.0f} to {high:.0f}")
+        raise ConfigError(
+            f"{what}: values are {low:.0f} to {high:.0f}; expected integers of 32 bits"
+        )
     frozen = array.astype(np.int32)  # a copy, and no wider one: files may hold millions of weights
     frozen.setflags(write=False)
     return frozen
@@ -109,7 +109,7 @@ def as_csr(value: Any, tagged: bool) -> Any:
     if not matrix.has_canonical_format:
         if tagged:
             raise ConfigError(
-                "tags need a CSR matrix with sorted indices that occur once each; call its "
+                "tags need a CSR matrix with sorted indices that occur once each. Call its "
                 "sum_duplicates() before the tags are made"
             )
         matrix.data = data.astype(np.int64)
@@ -144,7 +144,7 @@ def as_pair(value: Any, what: str) -> tuple[int, int]:
     """(h, w) of one number or two."""
     pair = as_integers(value, what)
     if pair.shape not in ((), (1,), (2,)):
-        raise ConfigError(f"{what} must be one integer or two, found shape {pair.shape}")
+        raise ConfigError(f"{what}: shape is {pair.shape}; expected one integer or two")
     return int(pair.flat[0]), int(pair.flat[-1])
 
 

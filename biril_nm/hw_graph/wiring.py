@@ -63,29 +63,29 @@ def _output_findings(
     graph: LoihiGraph, name: str, sources: list[str], targets: list[str]
 ) -> Iterator[str]:
     if len(sources) != 1 or not isinstance(graph.nodes[sources[0]], Neurons):
-        yield f"Output '{name}' needs exactly one Neurons source, found {sources}"
+        yield f"Output '{name}' has sources {sources}; expected one Neurons node"
     if targets:
-        yield f"Output '{name}' cannot have targets, found {targets}"
+        yield f"Output '{name}' has targets {targets}; expected none"
 
 
 def _population_findings(
     graph: LoihiGraph, name: str, kind: str, sources: list[str], targets: list[str]
 ) -> Iterator[str]:
     if isinstance(graph.nodes[name], Input) and sources:
-        yield f"Input '{name}' cannot have sources, found {sources}"
+        yield f"Input '{name}' has sources {sources}; expected none"
     ends = [b for b in targets if not isinstance(graph.nodes[b], Output)]
     wrong = [b for b in (*sources, *ends) if b not in graph.connections]
     if wrong:
-        yield f"{kind} '{name}' must be joined through connections, found {wrong}"
+        yield f"{kind} '{name}' is joined to {wrong}; expected connections"
 
 
 def _ends_findings(
     graph: LoihiGraph, name: str, kind: str, sources: list[str], targets: list[str]
 ) -> Iterator[str]:
     if len(sources) != 1 or not isinstance(graph.nodes[sources[0]], (Input, Neurons)):
-        yield f"{kind} '{name}' needs exactly one source (Input or Neurons), found {sources}"
+        yield f"{kind} '{name}' has sources {sources}; expected one Input or Neurons node"
     if len(targets) != 1 or not isinstance(graph.nodes[targets[0]], Neurons):
-        yield f"{kind} '{name}' needs exactly one destination (Neurons), found {targets}"
+        yield f"{kind} '{name}' has targets {targets}; expected one Neurons node"
     delay = graph.connections[name].delay
     if delay < 0:
         yield f"{kind} '{name}' has delay {delay}; expected whole steps from 0"
@@ -110,7 +110,7 @@ def _conv_findings(name: str, node: Conv, pre: Shape, post: Shape) -> Iterator[s
         yield f"Conv '{name}': stride, dilation and groups start at 1, padding at 0"
         return
     if len(pre) != 3 or len(post) != 3:
-        yield f"Conv '{name}' joins shapes {pre} and {post}; both must be (C, H, W)"
+        yield f"Conv '{name}' joins shapes {pre} and {post}; expected (C, H, W) for both"
         return
     if pre[0] != in_channels * node.groups or out_channels % node.groups:
         yield (

@@ -83,7 +83,7 @@ class _Product:
             if value.denominator != 1 << halves:
                 near = " or ".join(_neighbours(value))
                 raise ConfigError(
-                    f"the number {base} is no multiple of a power of two; expected n*2^e. Write {near}"
+                    f"the number {base} is not a multiple of a power of two; expected n*2^e. Write {near}"
                 )
             self.mantissa *= value.numerator
             self.exp -= halves
@@ -218,7 +218,7 @@ def _take(product: _Product, match: re.Match[str]) -> None:
         product.multiply(match["power"] or match["number"])
     elif name[0] == "u":
         if len(name) != 2:
-            raise ConfigError(f"'{name:.20}' is no dependency. {_WAYS_OUT['u']}")
+            raise ConfigError(f"'{name:.20}' is not a dependency. {_WAYS_OUT['u']}")
         product.decimations.add(int(name[1]))
         product.factors.append("u")
     else:
@@ -243,7 +243,8 @@ def _take_brackets(product: _Product, inner: str, is_sgn: bool) -> None:
         return
     if name is None or (is_sgn and (negative or name not in "wdt")):
         raise ConfigError(
-            f"'{text}' is no sign that Lava knows; expected sgn of w, d or t. Change the sign of the product"
+            f"'{text}' is not a sign that Lava knows; expected sgn of w, d or t. Change the sign of the "
+            f"product"
         )
     if name in DEPENDENCIES:
         raise ConfigError(
@@ -264,7 +265,7 @@ def _constant(text: str) -> int:
     number = _Product()
     number.multiply(text)
     if number.exp < 0 or number.exp > MAX_DIGITS:
-        raise ConfigError(f"the constant {text} is no whole number of 8 bits; expected one")
+        raise ConfigError(f"the constant {text} is not a whole number of 8 bits; expected one")
     return number.mantissa << number.exp
 
 

@@ -276,6 +276,6 @@ def get_rule(rule: Any) -> LearningRule:
 def _from_mapping(rule: Mapping[Any, Any]) -> LearningRule:
     if not all(isinstance(key, str) for key in rule):
         raise ConfigError(
-            "rule is a dict whose keys are no texts; expected dw, x1_impulse and so on"
+            "rule is a dict whose keys are not texts; expected dw, x1_impulse and so on"
         )
     return LearningRule.from_expressions(**rule)

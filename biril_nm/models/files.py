@@ -91,7 +91,7 @@ def read_parts(
     try:
         return header, {name: torch.from_numpy(array) for name, array in arrays.items()}
     except (TypeError, ValueError) as error:  # text, or bytes in another order
-        raise FileFormatError(f"'{source}' holds arrays that are no tensors: {error}") from error
+        raise FileFormatError(f"'{source}' holds arrays that are not tensors: {error}") from error
 
 
 def net_from_parts(
@@ -119,7 +119,7 @@ def net_from_parts(
     try:
         net.load_state_dict(state)
     except RuntimeError as error:  # complex numbers of the right shape
-        raise FileFormatError(f"'{source}' holds weights that are no plain numbers") from error
+        raise FileFormatError(f"'{source}' holds weights that are not plain numbers") from error
     return net
 
 

@@ -2,7 +2,7 @@
 
 The step is a graph (:mod:`biril_nm.models.tracing`). Operations without memory see time folded into
 the samples, ``(n_steps * batch, ...)``, and a value that is the same at every step only once; neurons
-see all steps in a row. Equal to calling the network step by step, but for BatchNorm in train mode: its
+see all steps in a row. Equal to calling the network step by step, except BatchNorm in train mode: its
 statistics are those of all steps together.
 
 An operation that mixes samples would mix steps too. :func:`plan` finds those with random numbers, and

@@ -166,5 +166,5 @@ def _tensors(record: Mapping[str, Any]) -> dict[str, Tensor]:
         tensors |= {f"optimizer/{index}/{key}": value for key, value in entry.items()}
     wrong = [key for key, value in tensors.items() if not isinstance(value, Tensor)]
     if wrong:
-        raise TypeError(f"{wrong[:4]} are no tensors")
+        raise TypeError(f"{wrong[:4]} are not tensors")
     return tensors

@@ -7,7 +7,7 @@ block of each stage but the first halves the size. Then the average over the pic
 with neurons, and the spiking readout.
 
 Source: algorithm and channel plan of the published code of BIRIL, whose default has 12,630,858 parameters
-for 10 classes and pictures of 3 channels, but for 100 outputs and an unused layer, which it has for any data
+for 10 classes and pictures of 3 channels, except 100 outputs and an unused layer, which it has for any data
 set. Our readout spikes; theirs is read without threshold.
 """
 

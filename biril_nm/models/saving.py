@@ -66,13 +66,13 @@ def save(
 
     Raises:
         OutputExistsError: the file exists and ``force`` is False.
-        ConfigError: a state other than tensors, a shape that is none, or facts beside a BirilNet.
+        ConfigError: a state other than tensors, a shape that is not one, or facts given with a BirilNet.
     """
     inner = unwrapped(net)
     if isinstance(inner, BirilNet):
         if coding is not None or input_shape is not None:
             raise ConfigError(
-                "coding and input_shape stand beside a BirilNet, which has its own; expected none. Leave "
+                "coding and input_shape are given with a BirilNet, which has its own; expected none. Leave "
                 "them out"
             )
         files.save_net(inner, path, force)
@@ -110,7 +110,7 @@ def load(
 
     Raises:
         FileFormatError: truncated, hostile, of another format, or weights of another module.
-        ConfigError: the architecture is missing, fails, makes no module, or stands beside a BirilNet.
+        ConfigError: the architecture is missing, fails, makes no module, or is given with a BirilNet.
     """
     return read_network(path, architecture).net
 

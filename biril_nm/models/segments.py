@@ -4,7 +4,7 @@ The steps are cut into segments. The forward pass keeps the membranes with which
 nothing inside it; the backward pass runs a segment again when it needs it. Memory grows with the number of
 segments and the length of one, instead of with the number of steps, for one more forward pass.
 
-Equal to the run without segments, but for two kinds of layers in train mode: BatchNorm has the statistics of
+Equal to the run without segments, except two kinds of layers in train mode: BatchNorm has the statistics of
 a segment, and Dropout draws its masks segment by segment.
 """
 

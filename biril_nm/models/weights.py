@@ -32,7 +32,7 @@ def weight_arrays(module: nn.Module) -> dict[str, NDArray[Any]]:
     other = [name for name, value in state.items() if not isinstance(value, Tensor)]
     if other:
         raise ConfigError(
-            f"the state of {type(module).__name__} holds {other[:8]}, which are no tensors; expected "
+            f"the state of {type(module).__name__} holds {other[:8]}, which are not tensors; expected "
             f"tensors. Leave out get_extra_state"
         )
     return {f"{WEIGHTS}{name}": as_array(value) for name, value in state.items()}
@@ -51,7 +51,7 @@ def take_weights(module: nn.Module, tensors: Mapping[str, Tensor], path: str | P
     try:
         module.load_state_dict(state)
     except RuntimeError as error:  # complex numbers of the right shape
-        raise FileFormatError(f"'{source}' holds weights that are no plain numbers") from error
+        raise FileFormatError(f"'{source}' holds weights that are not plain numbers") from error
 
 
 @checked

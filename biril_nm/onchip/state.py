@@ -69,7 +69,7 @@ class RunFolder:
         if findings:
             raise ConfigError(
                 bullet_list(
-                    f"'{self.path}' belongs to another run; resume with the same settings or choose another "
+                    f"'{self.path}' belongs to another run. Resume with the same settings or choose another "
                     f"folder:",
                     findings,
                 )
@@ -116,7 +116,7 @@ def open_run_folder(path: Path, resume: bool = False, force: bool = False) -> It
     Raises:
         OutputExistsError: the folder holds a run, and neither resume nor force is set.
         OutputInUseError: another process learns into the folder.
-        ConfigError: there is no run to go on with.
+        ConfigError: the folder holds no run to continue.
     """
     if resume and not (path / STATE).is_file():
         raise ConfigError(
@@ -126,7 +126,7 @@ def open_run_folder(path: Path, resume: bool = False, force: bool = False) -> It
     found = [name for name in (STATE, METRICS, LEARNED, PLASTIC) if (path / name).exists()]
     if found and not (resume or force):
         raise OutputExistsError(
-            f"'{path}' holds a run already ({found[0]}); continue it with --resume (resume=True), replace "
+            f"'{path}' holds a run already ({found[0]}). Continue it with --resume (resume=True), replace "
             f"it with --force (force=True), or choose another folder"
         )
     with lock_folder(path):

@@ -23,7 +23,7 @@ def check_teaching(graph: LoihiGraph, n_steps: int, window: tuple[int, int]) -> 
         window: first teaching step of a sample, and the one after the last.
 
     Raises:
-        ConfigError: a period that is no whole number of learning phases, a modulator whose answer to the
+        ConfigError: a period that is not a whole number of learning phases, a modulator whose answer to the
             last teaching step comes after the phase, or a trace that is 0 one step after its spike.
     """
     findings = list(_findings(graph, n_steps, window))

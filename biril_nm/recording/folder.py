@@ -177,6 +177,6 @@ def check_memory(needed: int) -> None:
     memory = memory_bytes()
     if needed > memory:
         raise ConfigError(
-            f"what is recorded takes {needed / GIB:.1f} GiB and the machine has {memory / GIB:.1f} GiB; "
-            f"record fewer nodes or variables, or pass record_to=FOLDER (--record-to) to record to disk"
+            f"what is recorded takes {needed / GIB:.1f} GiB and the machine has {memory / GIB:.1f} GiB. "
+            f"Record fewer nodes or variables, or pass record_to=FOLDER (--record-to) to record to disk"
         )

@@ -79,7 +79,7 @@ def _split(given: tuple[str, ...], learn: bool) -> tuple[tuple[str, ...], tuple[
     learning = tuple([name for name in LEARNING_VARIABLES if name in given])
     if learning and not learn:
         raise ConfigError(
-            f"cannot record {', '.join(learning)} of a run without learning; pass learn=True (--learn)"
+            f"cannot record {', '.join(learning)} of a run without learning. Pass learn=True (--learn)"
         )
     rest = tuple([name for name in given if name not in learning])
     try:
@@ -187,7 +187,7 @@ class Recording(Mapping[str, NodeRecording]):
             return self.nodes[name]
         except KeyError:
             raise KeyError(
-                f"no trace of node '{name}'; recorded: {', '.join(self.nodes)}"
+                f"node '{name}' was not recorded; expected one of {', '.join(self.nodes)}"
             ) from None
 
     def __iter__(self) -> Iterator[str]:
@@ -282,7 +282,9 @@ class Recording(Mapping[str, NodeRecording]):
         of shape ``(*shape,)``. What neurons do before a sample reaches them is included.
         """
         if self.chip is None:
-            raise ConfigError("this trace was loaded from a file, which keeps node time only")
+            raise ConfigError(
+                "the recording was loaded from a file, which keeps node time only; expected one of a run"
+            )
         return self.chip()
 
     @checked

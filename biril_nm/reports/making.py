@@ -202,7 +202,7 @@ def check_page(path: Path, force: bool) -> Path:
         OutputExistsError: the file exists and ``force`` is False.
     """
     if path.suffix not in (".html", ".htm"):
-        raise ConfigError(f"--out '{path}' must end in .html")
+        raise ConfigError(f"--out is '{path}'; expected a name that ends in .html")
     return check_output(path, force)
 
 

@@ -19,7 +19,7 @@ __all__ = ["bits_png", "confusion_png", "samples_png", "voltages_png"]
 
 MAX_NUMBERS = 12  # classes up to which cells hold their number
 PER_ROW = 4
-MAX_FEATURES = 256  # rows of a sample that is no picture
+MAX_FEATURES = 256  # rows of a sample that is not a picture
 NEURONS = 3  # whose voltage is drawn
 MAX_LAYERS = 8
 MAX_STEPS = 400

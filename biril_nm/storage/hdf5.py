@@ -139,7 +139,7 @@ def _dataset_bytes(source: Path, item: Any, path: str) -> int:
     if size > HOLLOW_BYTES + HOLLOW_RATIO * item.id.get_storage_size():
         raise FileFormatError(
             f"'{source}': '{path}' declares {size} bytes, of which the file holds only "
-            f"{item.id.get_storage_size()}; write it again, whole"
+            f"{item.id.get_storage_size()}. Write it again, whole"
         )
     if item.chunks is not None:
         _check_chunks(source, item, path, size)
@@ -159,7 +159,7 @@ def _check_chunks(source: Path, item: Any, path: str, size: int) -> None:
     if chunk > max(size, MAX_CHUNK_BYTES) or item.id.get_num_chunks() > MAX_CHUNKS:
         raise FileFormatError(
             f"'{source}': '{path}' of {size} bytes has {item.id.get_num_chunks()} chunks of {chunk} "
-            f"bytes; write it again without chunks"
+            f"bytes. Write it again without chunks"
         )
     if h5py.h5z.FILTER_DEFLATE in filters:
         _check_deflated(source, item, path, chunk)
@@ -201,7 +201,7 @@ def _check_texts(
     """
     if file.id.get_create_plist().get_sizes() != (ADDRESS_BYTES, ADDRESS_BYTES):
         raise FileFormatError(
-            f"'{source}' has addresses of unusual width; write it again with h5py"
+            f"'{source}' has addresses of unusual width. Write it again with h5py"
         )
     heaps: dict[int, list[tuple[int, int]]] = {}
     with source.open("rb") as raw:
@@ -249,7 +249,7 @@ def _places(source: Path, path: str, item: Any) -> list[tuple[int, int]]:
     whole = math.prod(item.chunks or ()) * HEAP_REFERENCE.size
     if item.chunks is None or item.id.get_create_plist().get_nfilters():
         raise FileFormatError(
-            f"'{source}': '{path}' ({item.dtype}) is neither numbers nor plain text, or packed; write it "
+            f"'{source}': '{path}' ({item.dtype}) is neither numbers nor plain text, or packed. Write it "
             f"again with h5repack -f NONE"
         )
     item.id.chunk_iter(lambda chunk: found.append((chunk.byte_offset, chunk.size)))

@@ -85,7 +85,9 @@ def locked(lock_file: Path, what: str, wait_s: float = 0.0) -> Iterator[bool]:
             raise no_place(what, error) from error
         regular = True  # what is wrong with it comes out below
     if not regular:
-        raise StorageError(f"{what} cannot be locked: '{lock_file}' is no regular file. Remove it")
+        raise StorageError(
+            f"{what} cannot be locked: '{lock_file}' is not a regular file. Remove it"
+        )
     lock = filelock.FileLock(str(lock_file), timeout=wait_s, fallback_to_soft=False)
     try:
         lock.acquire()

@@ -78,7 +78,7 @@ def is_private(folder: Path) -> bool:
     private = owner_of(folder) in ours and not _mode(folder) & open_to
     if not private:
         log.warning(
-            "the folder of compiled kernels '%s' can be written by others, so kernels are compiled anew in "
+            "the folder of compiled kernels '%s' can be written by others, so kernels are compiled again in "
             "each process; expected a folder that only you can write. Set NUMBA_CACHE_DIR to one",
             folder,
         )
@@ -98,7 +98,7 @@ def _compile_damaged_anew(index: Any) -> None:
     """Let the files of a cache that are cut off or altered count as missing.
 
     numba raises what unpickling them raises, and altered machine code would run. So each file ends in its
-    digest; what numba wrote without one is compiled anew as well.
+    digest; what numba wrote without one is compiled again as well.
     """
     read, save, write = index._load_index, index.save, index._save_data
     path_of, unpickle = index._data_path, index._load_data

@@ -54,18 +54,18 @@ def check_output(path: str | Path, force: bool, folder_with: str | None = None) 
         return target
     if not force:
         raise OutputExistsError(
-            f"output '{target}' exists already; pass --force (force=True) to replace it, or choose "
+            f"output '{target}' exists already. Pass --force (force=True) to replace it, or choose "
             f"another path"
         )
     if folder_with is None and target.exists() and not target.is_file():
         raise OutputExistsError(
-            f"output '{target}' is a folder or device, which a file never replaces; choose another "
+            f"output '{target}' is a folder or device, which a file never replaces. Choose another "
             f"path"
         )
     if folder_with is not None and not _is_ours(target, folder_with):
         raise OutputExistsError(
-            f"output '{target}' exists and is not a folder with {folder_with}, so it is not replaced; "
-            f"choose another path, or remove it yourself"
+            f"output '{target}' exists and is not a folder with {folder_with}, so it is not replaced. "
+            f"Choose another path, or remove it yourself"
         )
     return target
 
@@ -83,7 +83,7 @@ def _check_place(target: Path) -> None:
     folder = next((place for place in target.parents if os.path.lexists(place)), target.parent)
     if not folder.is_dir():
         raise StorageError(
-            f"output '{target}' leads through '{folder}', which is no folder. Choose another path"
+            f"output '{target}' leads through '{folder}', which is not a folder. Choose another path"
         )
     if not os.access(folder, os.W_OK | os.X_OK):
         raise StorageError(

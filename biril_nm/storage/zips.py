@@ -65,7 +65,9 @@ def file_size(archive: zipfile.ZipFile) -> int:
 
 def _check_directory(path: str | Path, members: list[zipfile.ZipInfo]) -> None:
     if len(members) > MAX_MEMBERS:
-        raise FileFormatError(f"'{path}' has {len(members)} members; allowed: {MAX_MEMBERS}")
+        raise FileFormatError(
+            f"'{path}' has {len(members)} members; expected at most {MAX_MEMBERS}"
+        )
     seen: set[str] = set()
     for member in members:
         name = member.filename[:80]

@@ -68,7 +68,7 @@ def samples_per_class(
     """Indices of ``per_class`` random samples of each class; larger sets hold the smaller ones.
 
     Raises:
-        ConfigError: a class has fewer samples, or labels that are no classes.
+        ConfigError: a class has fewer samples, or labels that are not classes.
     """
     labels = check_labels(labels, np.size(labels), n_classes)
     chosen = []

@@ -133,7 +133,7 @@ def plastic_readout(
     config = config or DeltaConfig()
     name = readout_connection(graph)
     if TARGET in graph.nodes:
-        raise ConfigError(f"the graph has a node '{TARGET}' already; freeze it first, or rename it")
+        raise ConfigError(f"the graph has a node '{TARGET}' already. Freeze it first, or rename it")
     output = graph.ends[name][1]
     rule = _slowed(delta_rule(config.exp, config.tau, config.impulse, seed=seed), config.halvings)
     plastic = replace(dense_of(graph, name), rule=rule, modulators={"y2": TARGET, "y3": output})

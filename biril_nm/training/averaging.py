@@ -29,7 +29,7 @@ def average(nets: Sequence[Net]) -> Net:
     """
     if not len(nets) or not all(isinstance(net, nn.Module) for net in nets):
         raise ConfigError(
-            "nets are no networks to average; expected a sequence of at least one module"
+            "nets are not networks to average; expected a sequence of at least one module"
         )
     states = [net.state_dict() for net in nets]
     shapes = [{name: value.shape for name, value in state.items()} for state in states]

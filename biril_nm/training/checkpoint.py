@@ -90,7 +90,7 @@ def read_checkpoint(
     if findings:
         raise ConfigError(
             bullet_list(
-                f"'{path}' belongs to another run; resume with the same settings or choose another "
+                f"'{path}' belongs to another run. Resume with the same settings or choose another "
                 f"output folder:",
                 findings,
             )

@@ -28,7 +28,7 @@ MAX_EPOCHS = MAX_LINES  # metrics.jsonl has a line for each
 MAX_LR = 1e6
 WARMUP_LR = 1e-6  # at the start of the warm-up
 MAX_DEVICES = 1 << 16
-# Where a run runs is no part of what it computes.
+# Where a run runs does not change what it computes.
 PLACES = {"device", "devices", "nodes", "engine", "tensorboard", "curves"}
 
 

@@ -111,7 +111,7 @@ def fit(
             the end, model.pt; of other modules weights.pt (``bnm.load(path, architecture=...)``), of a
             :class:`biril_nm.training.integers.QuantizedNet` its graph, model.loihi.npz.
         resume: continue from ``out_dir/checkpoint.pt`` if it is there.
-        force: remove the run that is there and start anew.
+        force: remove the run that is there and start again.
         coding: how values become the input of a module that does not know it.
 
     Raises:
@@ -326,7 +326,7 @@ def _train(task: Task, optimizer: torch.optim.Optimizer, epoch: int) -> dict[str
 def _diverged(found: str, epoch: int, settings: TrainConfig) -> DivergedError:
     return DivergedError(
         f"epoch {epoch + 1} of {settings.epochs} diverged: {found}; expected finite numbers. Lower lr "
-        f"({settings.lr:g}) and start anew"
+        f"({settings.lr:g}) and start again"
     )
 
 

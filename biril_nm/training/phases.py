@@ -2,7 +2,7 @@
 
 Upper-case letters make cycles without commas (``"BBSBBH"``), names stand between commas
 (:mod:`biril_nm.training.schedule`). To add a phase: its function, and one entry here; its name is of small
-letters, digits and hyphens, begins with a letter, and is no cycle of letters.
+letters, digits and hyphens, begins with a letter, and is not a cycle of letters.
 """
 
 from __future__ import annotations

@@ -94,7 +94,7 @@ def feedback_weights(state: PhaseState, name: str, shape: tuple[int, ...], like:
     if found.shape != shape or not found.is_floating_point():
         raise ConfigError(
             f"the feedback weights of '{name}' have shape {tuple(found.shape)} and type {found.dtype}; "
-            f"expected {tuple(shape)}. Start the run anew"
+            f"expected {tuple(shape)}. Start the run again"
         )
     state.kept[key] = found.to(like)
     return state.kept[key]

@@ -183,18 +183,18 @@ def _check_fields(values: Mapping[str, Any], where: str) -> None:
     known = {f.name for f in fields(RunConfig)}
     unknown = sorted(set(values) - known)
     if unknown:
-        raise ConfigError(f"{where} has unknown fields {unknown}; known: {sorted(known)}")
+        raise ConfigError(f"{where} has unknown fields {unknown}; expected some of {sorted(known)}")
     for name in TABLES:
         if not isinstance(values.get(name, {}), dict):
-            raise ConfigError(f"{where}: {name} must be a table")
+            raise ConfigError(f"{where}: {name} is {values[name]!r:.80}; expected a table")
     kinds = {"dataset": str, "model": str, "seed": int, "batch_size": int, "crop_pad": int}
     kinds |= {"parent": str, "integers": str}
     for name, kind in kinds.items():
         if name in values and type(values[name]) is not kind:
-            raise ConfigError(f"{where}: {name} must be {kind.__name__}, found {values[name]!r}")
+            raise ConfigError(f"{where}: {name} is {values[name]!r:.80}; expected {kind.__name__}")
     augment, validation = values.get("augment", []), values.get("validation", 0)
     if not isinstance(augment, list) or not all(isinstance(text, str) for text in augment):
-        raise ConfigError(f"{where}: augment must be a list of texts, found {augment!r:.80}")
+        raise ConfigError(f"{where}: augment is {augment!r:.80}; expected a list of texts")
     if type(validation) not in (int, float) or not 0 <= validation < 1:
         raise ConfigError(
             f"{where}: validation is {validation!r:.80}; expected a share from 0, below 1"

@@ -52,6 +52,6 @@ def refuse_run(folder: Path) -> None:
     for name in (CHECKPOINT, MODEL, WEIGHTS, GRAPH):
         if (folder / name).exists():
             raise OutputExistsError(
-                f"'{folder}' holds a run already ({name}); continue it with --resume (resume=True), "
+                f"'{folder}' holds a run already ({name}). Continue it with --resume (resume=True), "
                 f"replace it with --force (force=True), or choose another folder"
             )

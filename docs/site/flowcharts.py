@@ -62,7 +62,7 @@ def parse(text: str) -> Chart:
 def _add(chart: Chart, text: str) -> str:
     found = NODE.fullmatch(text.strip())
     if found is None:
-        raise ValueError(f"'{text}' is no node of a flowchart; expected NAME or NAME[\"label\"]")
+        raise ValueError(f"'{text}' is not a node of a flowchart; expected NAME or NAME[\"label\"]")
     name, label = found.groups()
     if label or name not in chart.labels:
         chart.labels[name] = (label or name).split("<br>")

@@ -93,7 +93,7 @@ def _is_unknown(call: Tracked, signal: torch.Tensor) -> bool:
 
 
 def _takes_steps(call: Tracked, signal: torch.Tensor) -> bool:
-    """Whether steps may be taken out of a whole input, which is no linear map of one step."""
+    """Whether steps may be taken out of a whole input, which is not a linear map of one step."""
     expr = call.origins.expr(signal)
     found = () if expr is None else leaves(expr)
     whole = any(isinstance(leaf, InputStep) and leaf.step == STATIC for leaf in found)

@@ -127,7 +127,7 @@ def _function(step: Applied | Scaled, wiring: Wiring) -> Callable[[torch.Tensor]
 def copies(
     expr: Expr, is_spikes: Callable[[Expr], Shape | None], wiring: Wiring
 ) -> FloatArray | None:
-    """How many spikes each value of a signal is the sum of; None where it is no plain sum of spikes.
+    """How many spikes each value of a signal is the sum of; None where it is not a plain sum of spikes.
 
     Args:
         expr: the signal.

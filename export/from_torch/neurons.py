@@ -124,7 +124,7 @@ def _refuse_two_resets(module: Any, reset: str) -> None:
     if int(module.reset_mechanism_val) != value or module.state_function.__name__ != update:
         raise UnsupportedNodeError(
             f"reset_mechanism of a {type(module).__name__} became '{reset}' after it was made, so that it "
-            f"resets in two ways; expected one. Make it anew with reset_mechanism='{reset}'"
+            f"resets in two ways; expected one. Make it again with reset_mechanism='{reset}'"
         )
 
 

@@ -179,7 +179,7 @@ def _forward(
         raise ConfigError(
             f"the network does not accept a sample_input of shape {shapes} ({type(error).__name__}{where}: "
             f"{error}); expected one step (batch, *shape), or (n_steps, batch, *shape) if forward loops over "
-            f"time itself. Further arguments of forward are filled with None; pass a tuple to give all of "
+            f"time itself. Further arguments of forward are filled with None. Pass a tuple to give all of "
             f"them"
         ) from error
 

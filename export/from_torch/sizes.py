@@ -83,7 +83,7 @@ def _resized(sample: torch.Tensor, index: int, wiring: Wiring, batch: int) -> to
 
 
 def _repeated(sample: torch.Tensor, axis: int, length: int) -> torch.Tensor:
-    """The first ``length`` slices of the sample, which begins anew at its end."""
+    """The first ``length`` slices of the sample, which begins again at its end."""
     return sample.index_select(axis, torch.arange(length) % sample.shape[axis])
 
 

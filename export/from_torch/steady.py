@@ -58,7 +58,7 @@ def stored_weights(layers: Mapping[str, nn.Module]) -> dict[str, torch.Tensor]:
 def weights_of(
     layers: Mapping[str, nn.Module], plain: Sequence[str] = WEIGHTS
 ) -> dict[str, torch.Tensor]:
-    """Copies of all that the layers compute with, but for the states of neurons."""
+    """Copies of all that the layers compute with, except the states of neurons."""
     found = {}
     for path, layer in layers.items():
         values: dict[str, Any] = dict((*layer.named_parameters(), *layer.named_buffers()))
@@ -73,7 +73,7 @@ def weights_of(
 
 
 def check_weights(before: Mapping[str, torch.Tensor], after: Mapping[str, torch.Tensor]) -> None:
-    """Refuse weights that a forward changes, or that are drawn anew each time they are read.
+    """Refuse weights that a forward changes, or that are drawn again each time they are read.
 
     Raises:
         UnsupportedNodeError: weights differ; all are listed.

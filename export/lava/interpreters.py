@@ -122,7 +122,7 @@ def probe(path: str) -> Interpreter:
     where = Path(path).expanduser()
     if not (where.is_file() and os.access(where, os.X_OK)):
         raise ConfigError(
-            f"the Python for Lava is '{path}', which is no program; expected the path of a Python with "
+            f"the Python for Lava is '{path}', which is not a program; expected the path of a Python with "
             f"lava-nc. Correct {VARIABLE}, or run biril lava-env"
         )
     command = [str(where.absolute()), "-c", PROBE]

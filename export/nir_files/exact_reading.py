@@ -97,7 +97,7 @@ def exact_graph(graph: nir.NIRGraph) -> LoihiGraph | None:
         return _restore(restored(graph), float(metadata["dt"]))
     except (_ChangedError, BirilError, *DAMAGED) as error:
         log.warning(
-            "the graph was changed since its integers were written, and is lowered anew: %s", error
+            "the graph was changed since its integers were written, and is lowered again: %s", error
         )
         return None
 

@@ -96,7 +96,7 @@ def _mend_edges(
 def _candidates(
     unknown: str, missing: Sequence[str], nodes: Mapping[str, Node], edges: Edges
 ) -> list[str]:
-    """Nodes of the same name but for a number, and nodes without any edge that no other name means."""
+    """Nodes whose names differ in a number only, and nodes without any edge that no other name means."""
     named = {end for edge in edges for end in edge}
     others = {_stem(name) for name in missing if name != unknown}
     return [

@@ -47,7 +47,7 @@ def typed(nodes: Nodes, edges: Edges) -> tuple[Nodes, Edges]:
 
 
 def _replaced(node: Any, **changes: Any) -> Any:
-    """``dataclasses.replace`` that computes the types anew."""
+    """``dataclasses.replace`` that computes the types again."""
     return replace(node, metadata={**node.metadata, **changes.pop("metadata", {})}, **changes)
 
 

@@ -95,7 +95,7 @@ class Image:
     """A picture.
 
     Attributes:
-        name: what it shows, for who cannot see it.
+        name: what it shows, for those who cannot see it.
         png: base64 PNG.
         rem: largest width, in units of the letters.
     """

@@ -50,16 +50,16 @@ class Activity:
         missing = [n for n in graph.neurons if n not in trace.nodes or trace.nodes[n].s is None]
         if missing:
             raise ConfigError(
-                f"the trace has no spikes of {', '.join(missing)}; simulate with record=('s',) and "
-                f"without nodes="
+                f"the recording has no spikes of {', '.join(missing)}; expected those of all neurons. "
+                f"Simulate with record=('s',) and without nodes="
             )
         first = np.asarray(trace[next(iter(graph.neurons))].s).shape
         spikes = {name: _count(np.asarray(trace[name].s)) for name in graph.neurons}
         for name, array in input_arrays(graph, inputs).items():
             if array.shape[:2] != first[:2]:
                 raise ConfigError(
-                    f"input '{name}' has {array.shape[0]} steps of {array.shape[1]} samples, the trace "
-                    f"{first[0]} of {first[1]}; pass the input of the same run"
+                    f"input '{name}' has {array.shape[0]} steps of {array.shape[1]} samples, the "
+                    f"recording {first[0]} of {first[1]}; expected the same. Pass the input of the same run"
                 )
             spikes[name] = _count(array)
         return Activity(int(first[0]), int(first[1]), spikes)

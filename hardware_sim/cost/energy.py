@@ -191,7 +191,7 @@ def estimate_energy(
         table: energies per event.
 
     Raises:
-        ConfigError: the trace lacks spikes, or the mapping is of another graph.
+        ConfigError: the recording lacks spikes, or the mapping is of another graph.
     """
     activity = trace if isinstance(trace, Activity) else Activity.of(graph, trace, inputs)
     if mapping is not None and set(mapping.parts) != set(graph.neurons):

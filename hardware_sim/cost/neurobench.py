@@ -58,7 +58,7 @@ class NeuroBenchMetrics:
         activation_sparsity: share of (neuron, step, sample) without a spike; 1 is silent.
         layers: connection -> operations per sample.
         membrane_updates: changed membrane potentials per sample, the first step counting every
-            neuron; None if the trace has no "v".
+            neuron; None if the recording has no "v".
         n_samples: samples of the run.
         n_steps: steps per sample.
     """
@@ -115,7 +115,7 @@ def neurobench_metrics(graph: LoihiGraph, trace: Recording, inputs: Any) -> Neur
         inputs: what was simulated, (n_steps, batch, *shape) or a dict by input name.
 
     Raises:
-        ConfigError: the trace holds no spikes of some node, or the input is of another run.
+        ConfigError: the recording holds no spikes of some node, or the input is of another run.
     """
     sources = _sources(graph, trace, inputs)
     n_steps, n_samples = next(iter(sources.values())).shape[:2]
@@ -140,18 +140,20 @@ def neurobench_metrics(graph: LoihiGraph, trace: Recording, inputs: Any) -> Neur
 def _sources(graph: LoihiGraph, trace: Recording, inputs: Any) -> dict[str, NDArray[Any]]:
     found = input_arrays(graph, inputs)
     if set(found) != set(driving_inputs(graph)):
-        raise ConfigError("NeuroBench counts the input too; pass the simulated spikes as inputs")
+        raise ConfigError("NeuroBench counts the input too. Pass the simulated spikes as inputs")
     for name in graph.neurons:
         spikes = trace.nodes[name].s if name in trace.nodes else None
         if spikes is None:
             raise ConfigError(
-                f"the trace has no spikes of '{name}'; simulate with record=('s', 'v')"
+                f"the recording has no spikes of '{name}'; expected those of all neurons. Simulate with "
+                f"record=('s', 'v')"
             )
         found[name] = np.asarray(spikes)
     shapes = {array.shape[:2] for array in found.values()}
     if len(shapes) > 1:
         raise ConfigError(
-            f"input and trace are of different runs: (steps, samples) are {sorted(shapes)}"
+            f"input and recording have (steps, samples) {sorted(shapes)}; expected one of them. Pass both "
+            f"of one run"
         )
     return found
 

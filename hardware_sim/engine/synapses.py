@@ -196,7 +196,7 @@ def _conv(graph: LoihiGraph, name: str, node: Conv) -> Parts:
     if bound >> EXACT_FLOAT_BITS:
         raise RangeError(
             f"Conv '{name}' can sum up to {bound}, beyond the 2**{EXACT_FLOAT_BITS} that Lava adds "
-            f"exactly; use smaller weights or message_bits"
+            f"exactly. Use smaller weights or message_bits"
         )
     stored, shift, sum_type = _narrow(kernel, bound, int(message_bits > 0), keep_all=True)
     shapes = graph.shape_of(source), graph.shape_of(target)
@@ -222,7 +222,7 @@ def _shifted_kernel(name: str, node: Conv) -> IntArray:
     if kernel.size and (kernel.min() < info.min or kernel.max() > info.max):
         raise RangeError(
             f"Conv '{name}': weights << weight_exp reach {int(np.abs(kernel).max())}, more than "
-            f"32 bits; use smaller weights or weight_exp"
+            f"32 bits. Use smaller weights or weight_exp"
         )
     return kernel
 

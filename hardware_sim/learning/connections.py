@@ -161,7 +161,7 @@ def new_impulses(each: Plastic, changes: Mapping[str, float]) -> list[float]:
     """Impulses of x1, x2, y1, y2, y3 after changes to some of them.
 
     Where a host sets one impulse of Lava's connection, Lava (0.10.0, ``on_var_update``) takes all taus and
-    impulses anew, from integers; filters of third factors are the host's own.
+    impulses again, from integers; filters of third factors are the host's own.
 
     Raises:
         ConfigError: a trace that the rule does not declare, or fractions that Lava would cut.
@@ -218,8 +218,8 @@ def _initial_weights(name: str, node: Dense | Sparse) -> NDArray[np.int64]:
     info = np.iinfo(np.int16)
     if weights.size and (weights.min() < info.min or weights.max() > info.max):
         raise RangeError(
-            f"plastic connection '{name}' has weights from {weights.min()} to {weights.max()}; allowed "
-            f"are {info.min} to {info.max} (the first learning phase clips them to 8 bits anyway)"
+            f"plastic connection '{name}' has weights from {weights.min()} to {weights.max()}; expected "
+            f"{info.min} to {info.max} (the first learning phase clips them to 8 bits anyway)"
         )
     return weights
 

@@ -71,7 +71,7 @@ class MappingFinding:
 
     def __str__(self) -> str:
         kind = "" if self.firm else "warning (unconfirmed limit): "
-        return f"{kind}'{self.node}': {self.found}; allowed: {self.allowed}. {self.way_out}"
+        return f"{kind}'{self.node}': {self.found}; expected {self.allowed}. {self.way_out}"
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,7 @@ def test_a_card_says_what_is_known_and_leaves_the_rest_open(folder):
     assert after["accuracy"] == "not measured; give --dataset"
     assert after["result"] == "not compared"
     assert before != text or "test samples" not in after
-    refused(biril("card", folder, "-o", folder / "card.txt"), "must end in .md")
+    refused(biril("card", folder, "-o", folder / "card.txt"), "ends in .md")
     other = ("card", folder, "-o", folder / "other.md")
     refused(biril(*other, "--against", "sim"), "expected at least two of")
     assert not (folder / "other.md").exists()

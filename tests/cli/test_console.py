@@ -144,7 +144,7 @@ def test_exhausted_memory_is_one_line(error, monkeypatch):
     monkeypatch.setattr("biril_nm.commands.info.platform.python_version", fail)
     done = in_process("info")
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith("error: out of memory; use fewer samples")
+    assert done.stderr.startswith("error: out of memory. Use fewer samples")
     error = RuntimeError("a bug")
     with pytest.raises(RuntimeError, match="a bug"):
         in_process("info")

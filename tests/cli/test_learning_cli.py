@@ -79,7 +79,7 @@ def test_an_unrolled_convolution_is_the_same_network_and_the_report_says_so(grap
     assert_array_equal(
         simulate(graph, spikes, record="v")["n2"].v, simulate(before, spikes, record="v")["n2"].v
     )
-    assert "pass --unroll" in refused(
+    assert "Pass --unroll" in refused(
         "export",
         graph_file,
         "--to",
@@ -127,7 +127,7 @@ def test_third_factors_get_inputs(graph_file, tmp_path):
 
 def test_what_is_refused(graph_file, tmp_path):
     export = ("export", graph_file, "--to", "loihi", "-o", tmp_path / "p.loihi.npz", "--plastic")
-    assert "known rules: " in refused(*export, "fc2=hebb")
+    assert "is unknown; expected one of " in refused(*export, "fc2=hebb")
     assert "is not a connection of the graph" in refused(*export, "fc9=pair")
     assert "not of the form CONNECTION=RULE" in refused(*export, "fc2")
     assert "cannot express learning rules" in refused(

@@ -27,7 +27,7 @@ def test_mapped_input_is_recorded_to_a_folder(tmp_path):
     assert wanted.n_spikes["lif"] > 0
     refused(biril(*call, "--record-to", tmp_path / "trace"), "exists already", "--force")
     assert biril(*call, "--record-to", tmp_path / "trace", "--force").returncode == 0
-    refused(biril(*call, "--record-to", tmp_path / "a", "-o", tmp_path / "b.npz"), "give one of")
+    refused(biril(*call, "--record-to", tmp_path / "a", "-o", tmp_path / "b.npz"), "Give one of")
 
 
 def test_a_damaged_npy_is_refused(tmp_path):

@@ -16,7 +16,7 @@ GOLDEN = Path(__file__).parents[1] / "golden" / "v0_1_0"
 GRAPH, NIR, NET, MODEL = (
     GOLDEN / n for n in ("chain.loihi.npz", "chain.nir", "chain.net", "model.pt")
 )
-HEAD = "these options would change nothing; leave them out:"
+HEAD = "these options would change nothing. Leave them out:"
 INTEGERS = "holds integers, which are not lowered again"
 AS_IT_IS = "a float network is written as it is, without lowering"
 CASES = {

@@ -135,7 +135,7 @@ def test_programs_learn():
 @pytest.mark.parametrize("model", PROGRAMS)
 def test_what_cannot_run_them_says_so(model, tmp_path):
     check_design(graph(model), "loihi2")
-    with pytest.raises(RangeError, match=f"'{model}' does not run on loihi1; allowed: cuba_lif\\."):
+    with pytest.raises(RangeError, match=f"'{model}' does not run on loihi1; expected cuba_lif\\."):
         check_design(graph(model), "loihi1")
     with pytest.raises(UnsupportedNodeError, match=f"'one': has the compartment model '{model}'"):
         write_netx(graph(model), tmp_path / "x.net")

@@ -124,12 +124,12 @@ def test_what_cannot_run_them_says_so(tmp_path):
     net = graph(loop=False)
     check_design(net, "loihi2")
     with pytest.raises(
-        RangeError, match=r"'ternary_lif' does not run on loihi1; allowed: cuba_lif\."
+        RangeError, match=r"'ternary_lif' does not run on loihi1; expected cuba_lif\."
     ):
         check_design(net, "loihi1")
     with pytest.raises(RangeError, match="spikes of 'ternary_lif' have 1 message bits and a sign"):
         check_design(net, "loihi1")
-    with pytest.raises(RangeError, match="vth_lo is 1 .*allowed: -131071 to 0"):
+    with pytest.raises(RangeError, match="vth_lo is 1 .*expected -131071 to 0"):
         check_design(net.with_node("one", vth_lo=1), "loihi2")
     with pytest.raises(UnsupportedNodeError, match="two thresholds and spikes with a sign"):
         write_netx(net, tmp_path / "x.net")

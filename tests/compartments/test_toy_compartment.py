@@ -232,12 +232,12 @@ def test_the_report_shows_its_registers_limits_and_cores(tmp_path):
 def test_limits_chips_and_netx_are_refused_by_name(tmp_path):
     check_design(graph(), "loihi2")
     with pytest.raises(
-        RangeError, match=r"'own': gain is 2048 \(1 of 5 values\); allowed: 0 to 2047"
+        RangeError, match=r"'own': gain is 2048 \(1 of 5 values\); expected 0 to 2047"
     ):
         check_design(graph(gain=[2048, 0, 0, 0, 0]), "loihi2")
-    with pytest.raises(RangeError, match=r"'own': vth is -1 .*allowed: 0 to 131071"):
+    with pytest.raises(RangeError, match=r"'own': vth is -1 .*expected 0 to 131071"):
         check_design(graph(vth=-1), "loihi2")
-    with pytest.raises(RangeError, match="'toy_lif' does not run on loihi1; allowed: cuba_lif"):
+    with pytest.raises(RangeError, match="'toy_lif' does not run on loihi1; expected cuba_lif"):
         check_design(graph(), "loihi1")
     with pytest.raises(
         UnsupportedNodeError, match="'own': has the compartment model 'toy_lif'.*one threshold"

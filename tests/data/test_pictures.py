@@ -252,7 +252,7 @@ def test_missing_folders_say_what_to_put_where(root, tmp_path):
             "pictures:size=3",
             "option of data set 'pictures' 'size' is unknown; expected one of side",
         ),
-        ("digits:side=3", "data set 'digits' takes no options, found side"),
+        ("digits:side=3", "data set 'digits' is given options side; expected none"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(name, message):

@@ -106,7 +106,7 @@ def test_missing_and_foreign_recordings_say_what_to_get(tmp_path):
         load_data("spoken", tmp_path)
     path = write_folder(tmp_path) / "3_bob_0.wav"
     path.write_bytes(b"RIFF")
-    with pytest.raises(FileFormatError, match=r"3_bob_0\.wav' is no WAV file"):
+    with pytest.raises(FileFormatError, match=r"3_bob_0\.wav' is not a WAV file"):
         load_data("spoken", tmp_path)
     with wave.open(str(path), "wb") as file:
         file.setnchannels(2)

@@ -42,7 +42,7 @@ def test_export_writes_their_target(graph_file, tmp_path):
     assert written.read_text() == "in\nfc\nlif\nout\n['in']"
     assert f"read it: less {written}" in done.stdout
     refused(biril("export", graph_file, "--to", "text"), "exists already", "--force")
-    refused(biril("export", graph_file, "--to", "text", "-o", tmp_path / "x"), "must end in .txt")
+    refused(biril("export", graph_file, "--to", "text", "-o", tmp_path / "x"), "ends in .txt")
     assert biril("export", graph_file, "--to", "plain", "-o", tmp_path / "f").returncode == 0
     assert (tmp_path / "f").is_dir()
 

@@ -149,7 +149,7 @@ def test_ray_equals_one_process():
 
 @pytest.mark.slow
 @needs_ray
-def test_a_killed_ray_worker_is_told():
+def test_a_killed_ray_worker_is_reported():
     import ray
 
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers lack this file
@@ -162,25 +162,25 @@ def test_a_killed_ray_worker_is_told():
 @pytest.mark.slow
 @needs_ray
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "auto"])
-def test_a_cluster_that_does_not_answer_is_told(monkeypatch, address):
+def test_a_cluster_that_does_not_answer_is_reported(monkeypatch, address):
     monkeypatch.setenv("RAY_ADDRESS", address)
-    with pytest.raises(WorkerError, match=rf"RAY_ADDRESS '{address}'; start one with .ray start"):
+    with pytest.raises(WorkerError, match=rf"RAY_ADDRESS '{address}'. Start one with .ray start"):
         evaluate_sharded(classifier(), ArraySamples(*samples()), RATE, cluster=True)
 
 
-def test_a_missing_ray_is_told(monkeypatch):
+def test_a_missing_ray_is_reported(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(MissingDependencyError, match=r"biril-nm\[cluster\]"):
         evaluate_sharded(classifier(), ArraySamples(*samples()), RATE, cluster=True)
 
 
 @pytest.mark.timeout(600)  # on a machine that may be busy
-def test_a_killed_worker_is_told_and_hangs_nothing():
+def test_a_killed_worker_is_reported_and_hangs_nothing():
     with pytest.raises(WorkerError, match=r"a worker process ended before .*Use fewer workers"):
         evaluate_sharded(classifier(), Misfortune("killed"), RATE, options=TENS)
 
 
-def test_data_that_a_worker_cannot_read_is_told():
+def test_data_that_a_worker_cannot_read_is_reported():
     with pytest.raises(ConfigError, match=r"its shard: FileNotFoundError: no folder 'MNIST'"):
         evaluate_sharded(classifier(), Misfortune("unreadable"), RATE, options=TENS)
 
@@ -222,7 +222,7 @@ def alive(pid):
 
 def test_a_worker_that_refuses_is_heard():
     values, labels = samples(20)
-    with pytest.raises(ConfigError, match=r"could not evaluate its shard: .*needs values in 0..1"):
+    with pytest.raises(ConfigError, match=r"could not evaluate its shard: .*expected 0 to 1"):
         evaluate_sharded(classifier(), ArraySamples(values + 2, labels), RATE, options=TENS)
 
 

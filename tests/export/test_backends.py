@@ -64,7 +64,9 @@ def test_built_in_targets_build_write_and_keep_existing_files(name: str, tmp_pat
 
 
 def test_targets_check_the_name_of_the_output(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"output 'x.txt' must end in .nir with --to nir"):
+    with pytest.raises(
+        ConfigError, match=r"output is 'x.txt'; expected a name that ends in .nir with --to nir"
+    ):
         get_target("nir").check_path(Path("x.txt"), "nir", force=False)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").touch()

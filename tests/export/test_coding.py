@@ -228,14 +228,14 @@ def test_codings_of_another_form_are_refused(text):
     ("coding", "values", "message"),
     [
         (Coding("direct", 3), np.ones((2, 3), np.int64), "may be values or messages.*uint8"),
-        (Coding("direct", 3, 4), np.full((2, 3), 16, np.uint8), "needs values in 0..15, found 16 to 16"),
-        (Coding("direct", 3), np.full((2, 3), -0.1), "needs values in 0..1, found -0.1"),
-        (Coding("counts", 3, 4), np.full((3, 2, 3), 16), "needs values in 0..15, found 16"),
+        (Coding("direct", 3, 4), np.full((2, 3), 16, np.uint8), "values are 16 to 16; expected 0 to 15 for"),
+        (Coding("direct", 3), np.full((2, 3), -0.1), "values are -0.1.* to -0.1.*; expected 0 to 1"),
+        (Coding("counts", 3, 4), np.full((3, 2, 3), 16), "values are 16 to 16; expected 0 to 15"),
         (Coding("counts", 3, 4), np.full((3, 2, 3), 0.5), r"hold fractions.*Coding\(kind='direct'"),
-        (Coding("signed", 3, 4), np.full((2, 3), 1.1), "needs values in -1..1, found 1.1"),
-        (Coding("signed", 3, 1), np.full((3, 2, 3), -2), "needs values in -1..1, found -2"),
-        (Coding("spikes", 3), np.full((3, 2, 3), 2), "needs values in 0..1, found 2"),
-        (Coding("rate", 3), np.full((2, 3), np.nan), "needs values in 0..1, found nan"),
+        (Coding("signed", 3, 4), np.full((2, 3), 1.1), "values are 1.1.* to 1.1.*; expected -1 to 1"),
+        (Coding("signed", 3, 1), np.full((3, 2, 3), -2), "values are -2 to -2; expected -1 to 1"),
+        (Coding("spikes", 3), np.full((3, 2, 3), 2), "values are 2 to 2; expected 0 to 1"),
+        (Coding("rate", 3), np.full((2, 3), np.nan), "values are nan to nan; expected 0 to 1"),
     ],
 )  # fmt: skip
 def test_values_that_a_coding_does_not_take_are_refused(coding, values, message):

@@ -37,17 +37,17 @@ def test_a_legal_graph_passes_without_a_word() -> None:
 
 
 VIOLATIONS: list[tuple[str, dict[str, Any], str]] = [
-    ("lif1", {"du": -1}, r"'lif1': du is -1 \(1 of 1 values\); allowed: 0 to 4095"),
+    ("lif1", {"du": -1}, r"'lif1': du is -1 \(1 of 1 values\); expected 0 to 4095"),
     ("lif1", {"du": 4096}, r"du is 4096 .*Use du = round\(4096 \* decay\) - 1"),
-    ("lif1", {"dv": -1}, r"dv is -1 .*allowed: 0 to 4096"),
+    ("lif1", {"dv": -1}, r"dv is -1 .*expected 0 to 4096"),
     ("lif2", {"dv": [0, 4097, 5000, 1, 2]}, r"'lif2': dv is 4097 to 5000 \(2 of 5 values\)"),
-    ("lif1", {"vth": -1}, r"vth is -1 .*allowed: 0 to 131071"),
+    ("lif1", {"vth": -1}, r"vth is -1 .*expected 0 to 131071"),
     ("lif2", {"vth": 131072}, r"'lif2': vth is 131072 .*rescale the layer"),
     ("lif2", {"bias_mant": 4096}, r"bias_mant is 4096 .*-4095 to 4095.*into bias_exp"),
     ("lif2", {"bias_mant": -4096}, r"bias_mant is -4096"),
     ("lif1", {"bias_exp": 8}, r"bias_exp is 8 .*0 to 7.*Fold the exponent"),
     ("lif1", {"bias_exp": -1}, r"bias_exp is -1"),
-    ("fc", {"weight_bits": 9}, r"'fc': weight_bits is 9; allowed: 1 to 8"),
+    ("fc", {"weight_bits": 9}, r"'fc': weight_bits is 9; expected 1 to 8"),
     ("sp", {"weight_bits": 0}, r"'sp': weight_bits is 0"),
     (
         "fc",
@@ -56,25 +56,25 @@ VIOLATIONS: list[tuple[str, dict[str, Any], str]] = [
     ),
     ("fc", {"weight": np.full((5, 12), 256)}, r"from 256 to 254"),
     ("fc", {"weight": np.full((5, 12), -258)}, r"from -258 to -256"),
-    ("fc", {"sign_mode": "inhibitory"}, r"from 4 to 0; allowed: what inhibitory weights of 8 bits"),
+    ("fc", {"sign_mode": "inhibitory"}, r"from 4 to 0; expected what inhibitory weights of 8 bits"),
     ("fc", {"weight_bits": 6}, r"from 4 to 0"),
     ("sp", {"weight": scipy.sparse.eye(3, 5, dtype=int)}, r"'sp': 3 weights would change"),
     ("conv", {"weight": np.full((2, 2, 2, 2), 256)}, r"16 kernel values are 256; .*-256 to 255"),
-    ("conv", {"sign_mode": "inhibitory"}, r"'conv': 16 kernel values are 6; allowed: -255 to 0"),
+    ("conv", {"sign_mode": "inhibitory"}, r"'conv': 16 kernel values are 6; expected -255 to 0"),
     (
         "conv",
         {"weight_exp": -1},
-        r"'conv': weight_exp is -1; allowed: 0 to 7. Choose another scale",
+        r"'conv': weight_exp is -1; expected 0 to 7. Choose another scale",
     ),
-    ("fc", {"weight_exp": -9}, r"'fc': weight_exp is -9; allowed: -8 to 7"),
+    ("fc", {"weight_exp": -9}, r"'fc': weight_exp is -9; expected -8 to 7"),
     ("sp", {"weight_exp": 8}, r"'sp': weight_exp is 8"),
-    ("conv", {"delay": 63}, r"'conv': delay is 63; allowed: 0 to 62. Insert a relay"),
-    ("in", {"message_bits": 25}, r"'in': message_bits is 25; allowed: 0 to 24 on loihi2"),
+    ("conv", {"delay": 63}, r"'conv': delay is 63; expected 0 to 62. Insert a relay"),
+    ("in", {"message_bits": 25}, r"'in': message_bits is 25; expected 0 to 24 on loihi2"),
 ]
 
 
 @pytest.mark.parametrize(("node", "change", "message"), VIOLATIONS)
-def test_each_limit_is_told(node: str, change: dict[str, Any], message: str) -> None:
+def test_each_limit_is_reported(node: str, change: dict[str, Any], message: str) -> None:
     with pytest.raises(RangeError, match="(?s)the graph does not fit loihi2:.*" + message):
         check_design(graph().with_node(node, **change))
 
@@ -89,7 +89,7 @@ def test_every_rule_has_a_violation_above() -> None:
     assert named == {rule.__name__ for rule in RULES}
 
 
-def test_all_violations_are_told_together() -> None:
+def test_all_violations_are_reported_together() -> None:
     wrong = graph().with_node("lif1", du=9999, vth=-5).with_node("fc", weight_exp=20)
     with pytest.raises(RangeError) as caught:
         check_design(wrong)

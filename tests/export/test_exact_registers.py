@@ -1,4 +1,4 @@
-"""Integer graphs as NIR and back: a file that was changed since is noticed and lowered anew."""
+"""Integer graphs as NIR and back: a file that was changed since is noticed and lowered again."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def scaled(name, field, factor):
 )
 def test_changes_are_noticed(change, found, caplog):
     lowered = lower(edited(change), reset="zero")
-    assert "was changed since its integers were written, and is lowered anew" in caplog.text
+    assert "was changed since its integers were written, and is lowered again" in caplog.text
     assert re.search(found, caplog.text), caplog.text
     assert set(network().neurons) <= set(lowered.neurons)
 

@@ -163,7 +163,7 @@ def test_delays_split_by_length():
     np.testing.assert_array_equal(simulate(lowered, x, record=("s",))["n"].s, floats)
 
 
-def test_delays_are_rounded_and_told_and_limited():
+def test_delays_are_rounded_and_reported_and_limited():
     body = [("fc", nir.Linear(grid((8, 10)))), ("n", neurons("IF", (8,)))]
     graph = chain((10,), ("delay", nir.Delay(np.full(10, 2.4 * DT))), *body)
     notes = lower(graph, reset="zero").metadata["notes"]

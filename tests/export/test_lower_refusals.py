@@ -139,7 +139,7 @@ CONV = {"stride": (1, 1), "padding": (0, 0), "dilation": (1, 1), "groups": 1, "b
         (nir.Linear(np.ones((3, 4))), (4,), r"'n' has parameters of shape \(2,\); expected \(3,\)"),
     ],
 )
-def test_shapes_that_do_not_fit_are_told(node, shape, message):
+def test_shapes_that_do_not_fit_are_reported(node, shape, message):
     with pytest.raises((ConfigError, UnsupportedNodeError), match=message):
         lower(single(node, shape, (2,)), reset="zero")
 

@@ -135,7 +135,7 @@ def test_a_layer_without_neurons_integrates(netx):
     np.testing.assert_array_equal(v, np.cumsum(x @ weight.T, axis=0) * 64)
 
 
-def test_ignored_settings_and_corrupted_layers_are_told(netx, caplog):
+def test_ignored_settings_and_corrupted_layers_are_reported(netx, caplog):
     graph = read_netx(netx(dense(neuron=neuron(refDelay=3), weight=[[-128, 0, 0], [0, 0, 0]])))
     trouble = graph.metadata["netx"]
     assert trouble["notes"] == {"layer0": ["neuron/refDelay is 3, which netx ignores"]}

@@ -109,7 +109,7 @@ def test_options_that_contradict_each_other(eyes, tmp_path):
     refused(biril("sim", graph, *given), "arrays ['images']", "'pictures' of shape (batch, *shape)")
     refused(
         biril("sim", graph, *given, "--record-to", tmp_path / "f"),
-        "leave out --learn and --record-to",
+        "Leave out --learn and --record-to",
     )
     refused(
         biril("sim", graph, "--spikes", tmp_path / "s.npy", "--steps", "3"),
@@ -149,5 +149,5 @@ def test_other_neurons_need_a_register_for_du(tmp_path, change):
     layers, _ = CASES["integrator_with_bias"](np.random.default_rng(4))
     graph = read_netx(write_file(tmp_path / "x.net", layers))
     (name,) = graph.neurons
-    with pytest.raises(RangeError, match="du is -1 .*allowed: 0 to 4095"):
+    with pytest.raises(RangeError, match="du is -1 .*expected 0 to 4095"):
         check_design(graph.with_node(name, **change))

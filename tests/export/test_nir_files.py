@@ -85,7 +85,7 @@ def hollow(file):
         ),
         (
             hollow,
-            r"fc/weight' declares 8000000000000 bytes, of which the file holds only 0; write it again",
+            r"fc/weight' declares 8000000000000 bytes, of which the file holds only 0. Write it again",
         ),
     ],
 )
@@ -151,7 +151,7 @@ def test_names_that_files_cannot_hold_are_refused_when_written(tmp_path, name):
     assert not (tmp_path / "x.nir").exists()
 
 
-def test_open_shapes_are_told_before_writing(tmp_path):
+def test_open_shapes_are_reported_before_writing(tmp_path):
     conv = nir.Conv2d(None, np.ones((2, 1, 3, 3)), 1, 0, 1, 1, np.zeros(2))
     nodes = {"input": nir.Input({"input": np.array([1, 5, 5])}), "c": conv}
     graph = nir.NIRGraph(nodes, [("input", "c")], type_check=False)

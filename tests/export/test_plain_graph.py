@@ -225,7 +225,7 @@ def test_padding_in_words(padding):
     assert a.neurons == b.neurons
 
 
-def test_very_small_connections_are_told():
+def test_very_small_connections_are_reported():
     graph = small(fc__weight=np.full((4, 6), 1e-12))
     lowered = lower(graph, reset="zero")
     assert lowered.metadata["notes"] == [

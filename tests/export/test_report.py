@@ -74,7 +74,7 @@ def test_the_report_is_one_file_with_all_parts(page, graph):
     ("package", "purpose"),
     [("jinja2", "write HTML reports"), ("matplotlib.figure", "draw figures")],
 )
-def test_a_missing_package_is_told(graph, tmp_path, monkeypatch, package, purpose):
+def test_a_missing_package_is_reported(graph, tmp_path, monkeypatch, package, purpose):
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(MissingDependencyError, match=rf"{purpose}.*biril-nm\[report\]"):
         write_report(tmp_path / "r.html", graph)

@@ -116,7 +116,7 @@ def test_a_network_that_takes_one_sample_only_is_translated():
 def test_a_reset_that_was_changed_afterwards_is_refused(became):
     net = nn.Sequential(nn.Linear(4, 4), snn.Leaky(0.9, reset_mechanism="zero", **HIDDEN))
     net[1].reset_mechanism = became
-    with pytest.raises(UnsupportedNodeError, match=f"became '{became}' .*Make it anew"):
+    with pytest.raises(UnsupportedNodeError, match=f"became '{became}' .*Make it again"):
         to_nir(net, TWO)
 
 

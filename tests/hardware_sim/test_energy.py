@@ -107,7 +107,7 @@ def test_loihi_2_is_never_presented_as_measured():
     assert all(source for _, _, source in DAVIES_2018.rows())
 
 
-def test_what_is_left_out_is_told():
+def test_what_is_left_out_is_reported():
     graph, inputs, trace = run(1)
     bare = estimate_energy(graph, trace)
     assert any("no input was given" in note for note in bare.notes)
@@ -152,15 +152,17 @@ def test_a_repeated_image_counts_once_per_step():
 def test_errors_name_the_node_and_the_way_out():
     graph = tiny()
     inputs = np.ones((3, 1, 4), dtype=np.int32)
-    with pytest.raises(ConfigError, match=r"no spikes of out; simulate with record=\('s',\)"):
+    with pytest.raises(ConfigError, match=r"no spikes of out; expected .* with record=\('s',\)"):
         estimate_energy(graph, simulate(graph, inputs, record=()), inputs=inputs)
-    with pytest.raises(ConfigError, match=r"3 of 1; pass the input of the same run"):
+    with pytest.raises(
+        ConfigError, match=r"3 of 1; expected the same. Pass the input of the same run"
+    ):
         estimate_energy(graph, simulate(graph, inputs), inputs=inputs[:2])
     with pytest.raises(ConfigError, match="mapping is of another graph"):
         estimate_energy(graph, simulate(graph, inputs), map_to_chip(random_graph(0)), inputs=inputs)
 
 
-def test_inputs_and_activities_that_do_not_match_are_told():
+def test_inputs_and_activities_that_do_not_match_are_reported():
     graph = tiny()
     inputs = np.ones((3, 1, 4), dtype=np.int32)
     trace = simulate(graph, inputs)

@@ -119,7 +119,7 @@ def test_kernels_are_shared_within_a_core():
     assert (axons.item(), bits.item()) == (72, 2 * once)
 
 
-def test_too_many_inputs_per_neuron_is_told_with_the_source():
+def test_too_many_inputs_per_neuron_is_reported_with_the_source():
     graph = chain(Dense(np.full((10, 5000), 2)), (5000,), (10,))
     mapping = map_to_chip(graph, LOIHI1)
     assert not mapping.fits
@@ -149,12 +149,12 @@ def test_too_many_cores_name_the_board():
     assert map_to_chip(graph, "loihi1", n_chips=2).fits
 
 
-def test_what_needs_the_cores_is_told_with_its_limit():
+def test_what_needs_the_cores_is_reported_with_its_limit():
     graph = chain(Dense(np.full((1024, 4096), 2)), (4096,), (1024,))
     limits = replace(LOIHI1_LIMITS, cores=Limit(10, "test"))
     with pytest.raises(RangeError, match=r"35 cores needed, most by 'n' \(35\) because of its "
                        r"bits of synapse memory \(1,048,576 per core: nengo/nengo-loihi .*"
-                       r"allowed: 10 on 1 chip \(test\)\. Make 'n' smaller\. Use fewer inputs per "
+                       r"expected 10 on 1 chip \(test\)\. Make 'n' smaller\. Use fewer inputs per "
                        r"neuron, fewer weight bits .* Or use a board of 4 chips"):  # fmt: skip
         map_to_chip(graph, limits).raise_if_unfit()
 
@@ -166,7 +166,7 @@ def test_more_chips_than_any_board_has_are_no_advice():
         map_to_chip(graph, limits).raise_if_unfit()
 
 
-def test_a_limit_that_single_neurons_break_is_told_with_their_need():
+def test_a_limit_that_single_neurons_break_is_reported_with_their_need():
     """Each neuron of "n" reaches the 5 blocks of "far"; the number is that of one neuron."""
     nodes = {"in": Input((3,)), "c": Dense(np.full((5, 3), 2)), "n": Neurons((5,), vth=9)}
     nodes |= {"d": Dense(np.full((40, 5), 2)), "far": Neurons((40,), vth=9), "out": Output()}
@@ -205,7 +205,7 @@ def test_a_connection_without_synapses_takes_nothing():
     assert (core.neurons, core.synapse_bits, core.axons_in) == (40, 0, 0)
 
 
-def test_too_many_connections_at_one_population_are_told():
+def test_too_many_connections_at_one_population_are_reported():
     nodes, edges = {"n": Neurons((4,), vth=9), "out": Output()}, [("n", "out")]
     for i in range(9):
         nodes |= {f"in{i}": Input((2,)), f"c{i}": Dense(np.full((4, 2), 2))}

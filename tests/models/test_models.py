@@ -356,8 +356,8 @@ FC1 = "weights/layers.fc1.weight"
         (lambda h, a: h["config"].update(beta=10**30), "header .* an integer of 31 digits"),
         (lambda h, a: a.pop(FC1), r"missing \['layers.fc1.weight'\]"),
         (lambda h, a: a.update({"weights/x": np.zeros(1)}), r"unknown \['x'\]"),
-        (lambda h, a: a.update({FC1: np.array("text")}), "arrays that are no tensors"),
-        (lambda h, a: a.update({FC1: a[FC1].astype(">f4")}), "arrays that are no tensors"),
+        (lambda h, a: a.update({FC1: np.array("text")}), "arrays that are not tensors"),
+        (lambda h, a: a.update({FC1: a[FC1].astype(">f4")}), "arrays that are not tensors"),
         (
             lambda h, a: a.update({FC1: a[FC1].astype(complex)}),
             r"layers.fc1.weight is torch.complex",

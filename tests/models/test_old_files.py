@@ -219,7 +219,7 @@ def shared_lists() -> list[Any]:
         (lambda r: r.update(format="other"), r"\('other', 1\); expected a 'biril-nm model'"),
         (lambda r: r.update(version=shared_lists()), "more than [0-9]+ values"),
         (lambda r: r.update(state_dict=[1]), "is not a complete file"),
-        (lambda r: r["state_dict"].update(x=1), r"\['weights/x'\] are no tensors"),
+        (lambda r: r["state_dict"].update(x=1), r"\['weights/x'\] are not tensors"),
         (
             lambda r: r["state_dict"].update(x=torch.zeros(2).to_sparse()),
             "which is not a plain tensor",

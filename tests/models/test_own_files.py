@@ -142,7 +142,7 @@ def test_any_name_is_shown_in_one_short_line(path, name):
 
 def test_facts_beside_a_network_of_the_package_are_refused(tmp_path):
     net = bnm.build_model("mlp", bnm.ModelConfig(hidden=(4,)))
-    with pytest.raises(ConfigError, match="stand beside a BirilNet, which has its own"):
+    with pytest.raises(ConfigError, match="are given with a BirilNet, which has its own"):
         bnm.save(net, tmp_path / "x.pt", coding=net.config.coding)
     bnm.save(net, tmp_path / "x.pt")
     with pytest.raises(ConfigError, match="holds a network of biril-nm, and an architecture is"):

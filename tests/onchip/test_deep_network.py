@@ -65,7 +65,7 @@ def test_regular_coding_takes_floats_and_grey_values():
     assert_array_equal(coding.encode(grey / 255.0), coding.encode(grey))
     with pytest.raises(ConfigError, match=r"integers of type int64; expected floats in 0\.\.1"):
         coding.encode(np.array([[3]]))
-    with pytest.raises(ConfigError, match="regular coding needs values in 0..1"):
+    with pytest.raises(ConfigError, match="expected 0 to 1 for regular coding"):
         grey_values([1.5])
 
 

@@ -152,8 +152,8 @@ def test_wrong_files_and_options_are_refused(bundle: Path, refuse: Any) -> None:
     out.write_bytes(b"precious")
     for args, code, message in (
         (("--spikes", junk), 1, "is not a readable .npz archive"),
-        (("--spikes", bundle / "missing.npz"), 1, "does not exist; pass --spikes X.npz"),
-        (("--out", out), 1, "exists already; pass --force"),
+        (("--spikes", bundle / "missing.npz"), 1, "does not exist. Pass --spikes X.npz"),
+        (("--out", out), 1, "exists already. Pass --force"),
         (("--record", "w"), 1, "expected s, u, v"),
         (("--samples", "0"), 2, "0 is not above 0"),
         (("--nonsense",), 2, "unrecognized arguments"),
@@ -164,7 +164,7 @@ def test_wrong_files_and_options_are_refused(bundle: Path, refuse: Any) -> None:
     assert out.read_bytes() == b"precious"
 
 
-def test_missing_lava_is_told_with_the_way_out(bundle: Path) -> None:
+def test_missing_lava_is_reported_with_the_way_out(bundle: Path) -> None:
     hook = bundle.parent / "hook"
     hook.mkdir()
     (hook / "sitecustomize.py").write_text(
@@ -216,7 +216,7 @@ def test_nothing_is_overwritten_or_half_written(bundle: Path) -> None:
     graph, _ = make("dense_if_without_bias")
     before = {path.name: path.read_bytes() for path in bundle.iterdir()}
     write = get_backend("lava").write
-    with pytest.raises(OutputExistsError, match=r"exists already; pass --force"):
+    with pytest.raises(OutputExistsError, match=r"exists already. Pass --force"):
         write(graph, bundle)
     wrong = graph.with_node("lif1", vth=1 << 17)
     with pytest.raises(RangeError, match=r"'lif1': vth is 131072"):
@@ -239,5 +239,5 @@ def test_an_archive_with_a_member_that_is_no_array_is_refused(bundle: Path, tmp_
     path = tmp_path / "network.npz"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("network", b"{}")
-    with pytest.raises(runner.InputError, match=r"\['network'\] are no arrays"):
+    with pytest.raises(runner.InputError, match=r"\['network'\] are not arrays"):
         runner.load_network(path)

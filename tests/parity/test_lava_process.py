@@ -140,7 +140,7 @@ def network_and_spikes() -> tuple[Any, dict[str, Any]]:
     return build(graph, len(spikes)), {"in": np.not_equal(spikes, 0)}
 
 
-def test_an_exception_inside_lava_is_told_and_ends_the_run() -> None:
+def test_an_exception_inside_lava_is_reported_and_ends_the_run() -> None:
     network, spikes = network_and_spikes()
     before = shared_memory()
     network.populations["lif1"].vth.init = 19.5  # left_shift of a float raises in the process

@@ -242,18 +242,18 @@ def test_check_parity_names_the_plastic_connection(monkeypatch: pytest.MonkeyPat
         check_parity(graph, spikes, ("torch", "sim"), net=nn.Identity(), learn=True)
 
 
-def test_what_lava_s_learning_sparse_cannot_do_is_told() -> None:
+def test_what_lava_s_learning_sparse_cannot_do_is_reported() -> None:
     graph = random_network([3, 1], "sparse", False)
     rule = LearningRule("w", (Term(-1, -3, ("x0", "w")),))
     spikes = random_input(graph, 5, 1, 0)
     for changes, message in (
         (
             {"rule": rule},
-            "'c1': LearningSparse with factors w; allowed: products of spikes and traces",
+            "'c1': LearningSparse with factors w; expected products of spikes and traces",
         ),
         (
             {"sign_mode": "excitatory"},
-            "'c1': LearningSparse with excitatory weights; allowed: mixed",
+            "'c1': LearningSparse with excitatory weights; expected mixed",
         ),
     ):
         node = graph.plastic["c1"]

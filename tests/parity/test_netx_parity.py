@@ -170,7 +170,7 @@ CORRUPTED = {
 
 
 @pytest.mark.parametrize("name", CORRUPTED)
-def test_what_netx_corrupts_is_kept_and_told(name, tmp_path, caplog):
+def test_what_netx_corrupts_is_kept_and_reported(name, tmp_path, caplog):
     weight, run = (np.array(w) for w in CORRUPTED[name])
     layer = {"type": "dense", "shape": [1], "weight": weight, "neuron": neuron(vth=131071)}
     path = write_file(tmp_path / "x.net", [layer])

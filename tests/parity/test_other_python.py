@@ -91,7 +91,7 @@ def test_a_run_that_fails_elsewhere_says_why(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize(("text", "message"), [
-    ("/no/such/python", "which is no program"),
+    ("/no/such/python", "which is not a program"),
     ("/bin/true", "does not have lava-nc and numpy"),
     ("/bin/ls", "does not have lava-nc and numpy"),
 ])  # fmt: skip
@@ -115,7 +115,7 @@ def test_what_was_remembered_is_used_and_may_be_gone(nowhere, tmp_path):
         interpreters.find_interpreter()
     interpreters.remember(tmp_path / "gone")
     with pytest.raises(
-        MissingDependencyError, match="the one that it made: .*'.*gone', which is no program"
+        MissingDependencyError, match="the one that it made: .*'.*gone', which is not a program"
     ):
         interpreters.find_interpreter()
 
@@ -146,7 +146,7 @@ def test_without_lava_the_commands_go_on_and_say_so(command, nowhere, tmp_path):
 def test_lava_env_refuses_what_is_no_python(tmp_path):
     refused(
         biril("lava-env", "--python", tmp_path / "x", "--out", tmp_path / "env"),
-        "which is no program",
+        "which is not a program",
     )
     refused(
         biril("lava-env", "--python", "/bin/true", "--out", tmp_path / "env"),
@@ -155,7 +155,7 @@ def test_lava_env_refuses_what_is_no_python(tmp_path):
     (tmp_path / "kept").mkdir()
     (tmp_path / "kept" / "file").write_text("x")
     refused(biril("lava-env", "--out", tmp_path / "kept"), "exists already")
-    refused(biril("lava-env", "--out", tmp_path / "kept", "--force"), "is no environment")
+    refused(biril("lava-env", "--out", tmp_path / "kept", "--force"), "is not an environment")
     assert (tmp_path / "kept" / "file").is_file() and not (tmp_path / "env").exists()
 
 
@@ -197,7 +197,7 @@ def test_lava_comes_beside_biril_where_pip_refuses_it(version, installs, nowhere
 @pytest.mark.parametrize("words", [("--python", sys.executable), ("--out", "x"), ("--force",)])
 def test_here_stands_alone(words):
     refused(
-        biril("lava-env", "--here", *words), f"--here stands beside {words[0]}; expected it alone"
+        biril("lava-env", "--here", *words), f"--here is given with {words[0]}; expected it alone"
     )
 
 

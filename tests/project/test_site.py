@@ -206,7 +206,7 @@ def test_flowcharts_are_drawn_and_refused():
     picture = flowcharts.svg(chart)
     assert picture.count("<rect") == 4 and picture.count('marker-end="url(#arrow)"') == 4
     assert ">one</text>" in picture and ">to</text>" in picture
-    with pytest.raises(ValueError, match="'A{choice}' is no node of a flowchart"):
+    with pytest.raises(ValueError, match="'A{choice}' is not a node of a flowchart"):
         flowcharts.parse("flowchart TD\n  A{choice} --> B")
     for page in [*PAGES, ROOT / "README.md"]:
         for text in re.findall(r"```mermaid\n(.*?)```", page.read_text("utf-8"), re.DOTALL):

@@ -88,7 +88,7 @@ def test_a_failed_run_leaves_nothing_and_force_replaces_traces_only(tmp_path, mo
     graph, spikes = one_layer(), np.ones((3, 1, 40), np.uint8)
     folder = tmp_path / "trace"
     simulate(graph, spikes, record_to=folder)
-    with pytest.raises(OutputExistsError, match="pass --force"):
+    with pytest.raises(OutputExistsError, match="Pass --force"):
         simulate(graph, spikes, record_to=folder)
     assert simulate(graph, spikes[:2], record_to=folder, force=True)["lif"].s.shape[0] == 2
     other = tmp_path / "photos"
@@ -151,7 +151,7 @@ def test_learning_does_not_record_to_disk(tmp_path):
 
     rule = next(rule for rule in RULES.values() if not rule.three_factor)
     graph = one_layer().with_node("fc", rule=rule)
-    with pytest.raises(ConfigError, match="leave record_to out"):
+    with pytest.raises(ConfigError, match="Leave record_to out"):
         simulate(graph, np.ones((3, 1, 40), np.uint8), learn=True, record_to=tmp_path / "x")
 
 

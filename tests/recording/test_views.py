@@ -139,7 +139,7 @@ def test_a_drawing_names_every_node(graph: Any, tmp_path: Path) -> None:
     assert (tmp_path / "net.svg").read_text(encoding="utf-8") == drawing.svg
     with pytest.raises(OutputExistsError):
         drawing.save(tmp_path / "net.svg")
-    with pytest.raises(ConfigError, match="expected one that ends in .svg"):
+    with pytest.raises(ConfigError, match="expected a name that ends in .svg"):
         drawing.save(tmp_path / "net.txt")
     with pytest.raises(ConfigError, match="rates name nobody; expected names of inputs"):
         graph.draw({"nobody": 1.0})

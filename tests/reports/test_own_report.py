@@ -134,7 +134,7 @@ def test_a_state_at_its_limit_is_named():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"out": "r.txt"}, "must end in .html"),
+        ({"out": "r.txt"}, "ends in .html"),
         ({"labels": LABELS[:3]}, "there are 3 labels for 40 samples"),
         ({"labels": LABELS + 1}, "labels are 1 to 4; expected 0 to 3"),
         ({"spikes": SPIKES[:, :0], "labels": None}, "expected one sample or more"),

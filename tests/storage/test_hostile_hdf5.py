@@ -116,7 +116,7 @@ def test_addresses_of_unusual_width(reader):
     file = h5py.File(h5py.h5f.create(bytes(path), h5py.h5f.ACC_TRUNC, sizes))
     file["text"] = "of variable length"
     file.close()
-    with pytest.raises(FileFormatError, match="unusual width; write it again with h5py"):
+    with pytest.raises(FileFormatError, match="unusual width. Write it again with h5py"):
         read(path)
 
 
@@ -136,7 +136,7 @@ def test_sequences_of_numbers_are_read_where_they_are_asked_for(chunks, tmp_path
     with pytest.raises(FileFormatError, match="'/a' .object. is neither numbers nor plain text"):
         _open(tmp_path / "x.h5")
     _sequences(tmp_path / "y.h5", chunks=(2,), compression="gzip")
-    with pytest.raises(FileFormatError, match="or packed; write it again with h5repack -f NONE"):
+    with pytest.raises(FileFormatError, match="or packed. Write it again with h5repack -f NONE"):
         _open(tmp_path / "y.h5", sequences=True)
 
 

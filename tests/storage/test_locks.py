@@ -216,6 +216,6 @@ def test_folders_are_locked_from_inside(tmp_path):
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes are POSIX")
 def test_a_lock_that_is_no_file_is_refused(tmp_path):
     os.mkfifo(tmp_path / LOCK)
-    expected = pytest.raises(StorageError, match="is no regular file. Remove it")
+    expected = pytest.raises(StorageError, match="is not a regular file. Remove it")
     with expected, lock_folder(tmp_path):
         pass

@@ -91,7 +91,7 @@ def test_objects_are_not_written(tmp_path):
 def test_too_many_members(tmp_path, monkeypatch):
     monkeypatch.setattr(zips, "MAX_MEMBERS", 2)
     path = archive(tmp_path / "x.npz", {f"{i}.npy": npy([1]) for i in range(3)})
-    with pytest.raises(FileFormatError, match="x.npz' has 3 members; allowed: 2"):
+    with pytest.raises(FileFormatError, match="x.npz' has 3 members; expected at most 2"):
         read_npz(path)
 
 
@@ -105,7 +105,7 @@ def test_outputs_replace_their_own_kind_only(tmp_path):
     link = tmp_path / "link"
     link.symlink_to(tmp_path / "nowhere")
     for path in (file, folder, bundle, link):
-        with pytest.raises(OutputExistsError, match=f"{path.name}' exists already; pass --force"):
+        with pytest.raises(OutputExistsError, match=f"{path.name}' exists already. Pass --force"):
             check_output(path, force=False)
     with pytest.raises(OutputExistsError, match="folder' is a folder or device"):
         check_output(folder, force=True)

@@ -205,5 +205,7 @@ def test_frames_hold_counts_of_a_byte():
     coding = gesture_net(SHAPE, 2, SMALL).coding
     frame = np.full((1, 1, *SHAPE), 255, np.uint8)
     assert coding.encode(frame).max() == coding.to_float(frame).max() == 255
-    with pytest.raises(ConfigError, match="counts coding needs values in 0..255, found 256"):
+    with pytest.raises(
+        ConfigError, match="values are 256 to 256; expected 0 to 255 for counts coding"
+    ):
         coding.encode(frame.astype(int) + 1)

@@ -233,7 +233,7 @@ def test_torch_simulator_and_lava_agree_in_every_integer(trained):
     assert found.n_compared > 2 * 2 * 5 * 3 * 300
 
 
-def test_another_network_is_told_from_it(trained):
+def test_another_network_is_not_taken_for_it(trained):
     nir_graph, images, _ = trained
     net = QuantizedNet(lower_stages(nir_graph))
     graph = net.graph()

@@ -117,7 +117,7 @@ class CellResult:
             not all(type(n) in (int, float) for n in numbers)
             or result.frozen.keys() != result.learned.keys()
         ):
-            raise ValueError("values are no numbers")
+            raise ValueError("values are not numbers")
         return result
 
 

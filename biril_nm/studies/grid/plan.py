@@ -194,7 +194,7 @@ class StudyPlan:
             part.write_text(str(tomli_w.dumps(plain)), encoding="utf-8")
 
     def digest(self, method: Method, seed: int) -> str:
-        """Names what a cell's result depends on; a cell of another plan is run anew."""
+        """Names what a cell's result depends on; a cell of another plan is run again."""
         facts = {**self.to_dict(), "methods": asdict(method), "seeds": seed}
         facts["run"] = self.run_config(method, seed).to_toml()  # with the recipe of the data set
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]

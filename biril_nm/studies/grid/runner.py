@@ -95,7 +95,7 @@ def _check_folder(folder: Path, plan: StudyPlan, resume: bool) -> None:
         return
     if not resume:
         raise OutputExistsError(
-            f"'{folder}' holds a study already ({PLAN}); continue it with --resume (resume=True), or choose "
+            f"'{folder}' holds a study already ({PLAN}). Continue it with --resume (resume=True), or choose "
             f"another folder"
         )
     before = StudyPlan.read(path)

@@ -119,8 +119,8 @@ class TorchEngine:
             chip_only.append("third factors from outside")
         if chip_only:
             raise ConfigError(
-                f"learning rule '{rule.name}' cannot be used in training: {', '.join(chip_only)}; "
-                f"run it in hardware_sim or Lava"
+                f"learning rule '{rule.name}' cannot be used in training: {', '.join(chip_only)}. "
+                f"Run it in hardware_sim or Lava"
             )
         self.rule = rule
         self.generator = generator

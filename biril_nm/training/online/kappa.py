@@ -27,7 +27,7 @@ def readout_decay(layer: OnlineLayer) -> float:
     """The one decay of a leaky readout, 0 of one without memory.
 
     Raises:
-        ConfigError: its neurons have different decays, or such that learn; or they are no leaky readout.
+        ConfigError: its neurons have different decays, or such that learn; or it is not a leaky readout.
     """
     al = layer.values().get("al")
     if al is not None and (al.requires_grad or float(al.min()) != float(al.max())):

@@ -179,7 +179,7 @@ def online_gradients(
         x: input ``(n_steps, batch, ...)``.
         rule: the settings; ``max_norm`` works step by step.
         loss: the loss of a step.
-        block: steps that are taken in at once; the result does not depend on it but for rounding.
+        block: steps that are taken in at once; apart from rounding the result does not depend on it.
     """
     learner = OnlineLearner(net, rule, x.shape[1])
     outputs, total = [], 0.0

@@ -53,7 +53,7 @@ def read_arrays(path: Path) -> dict[str, Any]:
             arrays = {name: archive[name] for name in archive.files}
         others = [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]
         if others:
-            raise ValueError(f"{others} are no arrays")
+            raise ValueError(f"{others} are not arrays")
         return arrays
     except Exception as error:  # numpy, zipfile and zlib raise whatever a damaged file provokes
         raise InputError(
@@ -68,7 +68,7 @@ def load_spikes(path: Path, description: dict[str, Any], n_samples: int | None) 
         InputError: arrays are missing, or do not fit the inputs of the network.
     """
     if not path.is_file():
-        raise InputError(f"file '{path}' does not exist; pass --spikes X.npz")
+        raise InputError(f"file '{path}' does not exist. Pass --spikes X.npz")
     found = read_arrays(path)
     nodes = description["inputs"]
     spikes = {}

@@ -261,7 +261,7 @@ def save_trace(
 def run(args: argparse.Namespace) -> None:
     """Load, stream, print, save."""
     if not hasattr(os, "fork"):
-        raise InputError("this system cannot fork, as Lava does; run it on Linux (on Windows: WSL)")
+        raise InputError("this system cannot fork, as Lava does. Run it on Linux (on Windows: WSL)")
     description, arrays = load_network(HERE / "network.npz")
     allowed = (*VARIABLE_TYPES, *(LEARNING if args.learn else ()))
     record = tuple(key for key in allowed if key in args.record.split(","))
@@ -270,7 +270,7 @@ def run(args: argparse.Namespace) -> None:
     if args.learn and not any(node.get("rule") for node in description["connections"]):
         raise InputError("--learn: no connection of this network has a learning rule")
     if args.out is not None and args.out.exists() and not args.force:
-        raise InputError(f"output '{args.out}' exists already; pass --force to replace it")
+        raise InputError(f"output '{args.out}' exists already. Pass --force to replace it")
     spikes = load_spikes(args.spikes, description, args.samples)
     n_steps, batch = next(iter(spikes.values())).shape[:2]
 

@@ -52,7 +52,7 @@ def with_filters(graph: nir.NIRGraph, dt_s: float) -> nir.NIRGraph:
     An integrator that an output reads as well stays, and the filter ``NAME.filter`` stands beside it.
 
     Raises:
-        UnsupportedNodeError: an integrator that is no filter of one time constant; all are listed.
+        UnsupportedNodeError: an integrator that is not a filter of one time constant; all are listed.
     """
     nodes, edges = dict(graph.nodes), list(graph.edges)
     findings = []
