@@ -23,13 +23,13 @@ from biril_nm.commands.samples import LABELS, SPIKES, OwnSamples, read_arrays, r
 from biril_nm.errors import ConfigError, FileFormatError
 
 if TYPE_CHECKING:
-    from biril_nm.onchip import Samples
+    from biril_nm.onchip import SpikeSamples
 
 __all__ = ["chip_train_command"]
 
 COLUMNS = ("pass", "samples", "validation", "test", "samples/s")
 Number = int | None
-Parts = tuple["Samples", "Samples | None", "Samples | None", int]
+Parts = tuple["SpikeSamples", "SpikeSamples | None", "SpikeSamples | None", int]
 
 
 def chip_train_command(

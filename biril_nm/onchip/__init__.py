@@ -1,6 +1,6 @@
 """Deep learning on the chip itself: networks whose hidden layers learn too, in integers only."""
 
-from biril_nm.onchip.lessons import Samples, lessons, pictures, recorded
+from biril_nm.onchip.lessons import SpikeSamples, lessons, pictures, recorded
 from biril_nm.onchip.network import METHODS, DeepConfig, dfa_network, halved_impulse
 from biril_nm.onchip.state import RunFolder, open_run_folder
 from biril_nm.onchip.training import ChipPlan, ChipResult, accuracy, learn_on_chip
@@ -12,7 +12,7 @@ __all__ = [
     "ChipResult",
     "DeepConfig",
     "RunFolder",
-    "Samples",
+    "SpikeSamples",
     "accuracy",
     "dfa_network",
     "halved_impulse",

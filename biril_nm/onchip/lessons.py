@@ -18,14 +18,14 @@ from biril_nm.data.labels import check_labels
 from biril_nm.errors import ConfigError
 from biril_nm.onchip.network import LABEL, WINDOW
 
-__all__ = ["Samples", "lessons", "pictures", "recorded"]
+__all__ = ["SpikeSamples", "lessons", "pictures", "recorded"]
 
 FULL = 255  # grey value of white
 BLOCK = 256  # samples that are spikes at a time
 
 
 @dataclass(frozen=True)
-class Samples:
+class SpikeSamples:
     """Labelled samples that become spikes a few at a time.
 
     Attributes:
@@ -62,15 +62,15 @@ class Samples:
             total.update(np.packbits(self.spikes(rows)).tobytes())
         return total.hexdigest()
 
-    def take(self, rows: NDArray[np.int64]) -> Samples:
+    def take(self, rows: NDArray[np.int64]) -> SpikeSamples:
         """The samples ``rows``; nothing is copied."""
-        return Samples(
+        return SpikeSamples(
             self.labels[rows], self.shape, self.n_steps, lambda some: self.spikes(rows[some])
         )
 
 
 @checked
-def pictures(part: Split, n_steps: Count) -> Samples:
+def pictures(part: Split, n_steps: Count) -> SpikeSamples:
     """Pictures as regular spikes at the rate of their grey values.
 
     Raises:
@@ -87,11 +87,11 @@ def pictures(part: Split, n_steps: Count) -> Samples:
         grey = stored if part.top == FULL else grey_values(part.scaled(stored))
         return regular_spikes(grey, n_steps)
 
-    return Samples(part.labels, part.shape, n_steps, spikes)
+    return SpikeSamples(part.labels, part.shape, n_steps, spikes)
 
 
 @checked
-def recorded(spikes: NDArray[Any], labels: ArrayLike) -> Samples:
+def recorded(spikes: NDArray[Any], labels: ArrayLike) -> SpikeSamples:
     """Samples that are spikes already, ``(n_steps, n, *shape)``, with their labels.
 
     Raises:
@@ -109,7 +109,7 @@ def recorded(spikes: NDArray[Any], labels: ArrayLike) -> Samples:
     def some(rows: NDArray[np.int64]) -> NDArray[np.uint8]:
         return spikes[:, rows].astype(np.uint8)
 
-    return Samples(known, spikes.shape[2:], len(spikes), some)
+    return SpikeSamples(known, spikes.shape[2:], len(spikes), some)
 
 
 @checked

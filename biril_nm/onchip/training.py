@@ -16,7 +16,7 @@ from biril_nm.arguments import Count, Seed, checked
 from biril_nm.errors import ConfigError
 from biril_nm.hardware_sim import Simulator, simulate
 from biril_nm.hw_graph import LoihiGraph
-from biril_nm.onchip.lessons import Samples, lessons
+from biril_nm.onchip.lessons import SpikeSamples, lessons
 from biril_nm.onchip.network import DeepConfig, dfa_network, halved_impulse
 from biril_nm.onchip.state import RunFolder
 from biril_nm.onchip.weights import learned_layers
@@ -80,7 +80,7 @@ class ChipResult:
 
 
 @checked
-def accuracy(layers: LoihiGraph, samples: Samples) -> float:
+def accuracy(layers: LoihiGraph, samples: SpikeSamples) -> float:
     """Share of samples that :func:`biril_nm.onchip.learned_layers` classify as they should."""
     right = 0
     for start in range(0, len(samples), TEST_BATCH):
@@ -92,9 +92,9 @@ def accuracy(layers: LoihiGraph, samples: Samples) -> float:
 
 @checked
 def learn_on_chip(
-    train: Samples,
-    test: Samples | None = None,
-    validation: Samples | None = None,
+    train: SpikeSamples,
+    test: SpikeSamples | None = None,
+    validation: SpikeSamples | None = None,
     plan: ChipPlan | None = None,
     n_classes: Count | None = None,
     folder: RunFolder | None = None,
@@ -152,10 +152,10 @@ class _Run:
 
     def __init__(
         self,
-        train: Samples,
+        train: SpikeSamples,
         plan: ChipPlan,
         n_classes: int,
-        parts: Mapping[str, Samples | None],
+        parts: Mapping[str, SpikeSamples | None],
     ) -> None:
         self._parts = parts
         self._train, self._plan, self._n_classes = train, plan, n_classes
@@ -236,7 +236,7 @@ class _Run:
         at = self.session_done % len(self._train)
         return at % self._plan.every == 0
 
-    def record(self, test: Samples | None, validation: Samples | None) -> Record:
+    def record(self, test: SpikeSamples | None, validation: SpikeSamples | None) -> Record:
         """The point of the curve."""
         done, n = self.session_done, len(self._train)
         layers = learned_layers(self.session.graph)

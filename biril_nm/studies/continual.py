@@ -22,7 +22,7 @@ from biril_nm.hardware_sim import Simulator
 from biril_nm.hw_graph import LoihiGraph
 from biril_nm.onchip import (
     DeepConfig,
-    Samples,
+    SpikeSamples,
     accuracy,
     halved_impulse,
     learned_layers,
@@ -83,11 +83,11 @@ def shifted(
     shift: Shift | None,
     seed: Seed,
     draw: Seed,
-) -> Samples:
+) -> SpikeSamples:
     """Images in 0..1 as the chip receives them, seen through a change."""
     values = images if shift is None else shift(images, seed, draw)
     grey = grey_values(np.asarray(values, np.float32))
-    return Samples(
+    return SpikeSamples(
         labels, grey.shape[1:], n_steps, lambda rows: regular_spikes(grey[rows], n_steps)
     )
 
