@@ -61,12 +61,15 @@ class RunOptions:
         nodes: Neurons nodes to record; None: all.
         learn: whether plastic connections learn.
         n_threads: threads, for engines that have them; None: all CPUs.
+        device: device of torch, for engines that run there: "cpu", "cuda:1"; "auto": CUDA where there is
+            one, else the CPU.
     """
 
     record: tuple[str, ...] = ("s",)
     nodes: tuple[str, ...] | None = None
     learn: bool = False
     n_threads: Count | None = None
+    device: str = "auto"
 
 
 @runtime_checkable
@@ -177,6 +180,7 @@ ENGINES: Registry[Engine] = Registry(
         "torch": "biril_nm.engines.torch:TORCH",
         "sim": "biril_nm.engines.sim:SIM",
         "lava": "biril_nm.engines.lava:LAVA",
+        "torch-int": "biril_nm.engines.torch_int:TORCH_INT",
     },
     accept=_accept,
     expected="a biril_nm.engines.Engine",

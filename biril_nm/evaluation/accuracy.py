@@ -122,7 +122,7 @@ def evaluate_graph(
             they hold every step.
         labels: classes ``(n,)``.
         coding: how values become chip input.
-        backend: engine by name: ``"sim"``, ``"lava"`` or one of another package.
+        backend: engine by name: ``"sim"``, ``"lava"``, ``"torch-int"`` or one of another package.
         batch_size: samples per run of the engine.
         seed: seed of rate coding; batch i uses ``seed + i``, as the torch evaluation does.
         progress: called with the number of samples done.

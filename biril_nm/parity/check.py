@@ -49,7 +49,8 @@ def check_parity(
         spikes: chip input, integers ``(n_steps, batch, *shape)``; a dict for several inputs. With a coding
             also floats of that shape, as the torch network sees them.
         against: engines by name, at least two, of
-            :func:`biril_nm.engines.available_engines`: torch, sim, lava and those of other packages.
+            :func:`biril_nm.engines.available_engines`: torch, sim, lava, torch-int and those of other
+            packages.
         variables: what to compare between integer engines.
         net: the torch network behind ``graph``, for engines that run it.
         min_agreement: share of samples for which torch must predict the same class.

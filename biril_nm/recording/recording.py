@@ -283,7 +283,8 @@ class Recording(Mapping[str, NodeRecording]):
         """
         if self.chip is None:
             raise ConfigError(
-                "the recording was loaded from a file, which keeps node time only; expected one of a run"
+                "the recording has node time only, as those of files, sessions and torch; expected one that "
+                "a simulation has just made. Call simulate(graph, spikes).chip_time()"
             )
         return self.chip()
 

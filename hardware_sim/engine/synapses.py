@@ -22,7 +22,7 @@ from biril_nm.hw_graph import Connection, Conv, Dense, LoihiGraph, Sparse
 from biril_nm.loihi import CONV_SUM_BITS
 from biril_nm.loihi.fixed_point import prepare_weights
 
-__all__ = ["Synapses", "make_synapses"]
+__all__ = ["Synapses", "common_shift", "make_synapses", "prepared_weights", "shifted_kernel"]
 
 INT32_BITS = 32
 EXACT_FLOAT_BITS = 53  # Lava convolves in float64
@@ -89,7 +89,7 @@ def make_synapses(graph: LoihiGraph, name: str) -> Synapses:
 Parts = dict[str, Any]
 
 
-def _common_shift(weights: IntArray) -> int:
+def common_shift(weights: IntArray) -> int:
     """Power of two that divides all weights."""
     bits = int(np.bitwise_or.reduce(np.abs(weights), axis=None)) if weights.size else 0
     return (bits & -bits).bit_length() - 1 if bits else 0
@@ -106,9 +106,7 @@ def _narrow(
         first: narrowest of :data:`TYPES` to use.
         keep_all: whether 64-bit sums are needed where 32 bits wrap.
     """
-    shift = (
-        0 if first and keep_all else _common_shift(weights)
-    )  # products may wrap before the shift
+    shift = 0 if first and keep_all else common_shift(weights)  # products may wrap before the shift
     stored = weights >> shift
     bound >>= shift
     low, high = (int(stored.min()), int(stored.max())) if stored.size else (0, 0)
@@ -119,7 +117,7 @@ def _narrow(
     return stored.astype(weight_type), shift, sum_type
 
 
-def _prepared(node: Dense | Sparse, weights: Array) -> IntArray:
+def prepared_weights(node: Dense | Sparse, weights: Array) -> IntArray:
     """Weights after Lava's preparation; zeros if the exponent shifts every bit of a sum out."""
     prepared = prepare_weights(weights, node.weight_bits, node.sign_mode)
     return prepared if node.weight_exp < INT32_BITS else np.zeros_like(prepared)
@@ -149,7 +147,7 @@ def _orders(graph: LoihiGraph, name: str) -> tuple[IntArray, IntArray]:
 
 def _dense(graph: LoihiGraph, name: str, node: Dense) -> Parts:
     message_bits = graph.message_bits_into(name)
-    prepared = _prepared(node, node.weight)
+    prepared = prepared_weights(node, node.weight)
     bound = int(np.abs(prepared).sum(axis=1).max(initial=0)) << message_bits
     # Graded sums: Lava's DelayDense adds in 64 bits and shifts then; its Dense wraps the sum first.
     keep_all = node.weight_exp < 0 and (node.delay > 0 or message_bits == 0)
@@ -170,7 +168,7 @@ def _sparse(graph: LoihiGraph, name: str, node: Sparse) -> Parts:
     import scipy.sparse
 
     message_bits = graph.message_bits_into(name)
-    prepared = _prepared(node, node.weight.data)
+    prepared = prepared_weights(node, node.weight.data)
     places = (node.weight.indices, node.weight.indptr)
     magnitudes = scipy.sparse.csr_matrix((np.abs(prepared), *places), shape=node.weight.shape)
     bound = int(np.asarray(magnitudes.sum(axis=1)).max(initial=0)) << message_bits
@@ -190,7 +188,7 @@ def _sparse(graph: LoihiGraph, name: str, node: Sparse) -> Parts:
 
 def _conv(graph: LoihiGraph, name: str, node: Conv) -> Parts:
     message_bits, (source, target) = graph.message_bits_into(name), graph.ends[name]
-    kernel = _shifted_kernel(name, node)
+    kernel = shifted_kernel(name, node)
     bound = int(np.abs(kernel).sum(axis=(1, 2, 3)).max(initial=0))
     bound *= (1 << message_bits) - 1 if message_bits else 1
     if bound >> EXACT_FLOAT_BITS:
@@ -210,7 +208,7 @@ def _conv(graph: LoihiGraph, name: str, node: Conv) -> Parts:
     }
 
 
-def _shifted_kernel(name: str, node: Conv) -> IntArray:
+def shifted_kernel(name: str, node: Conv) -> IntArray:
     """``weight << weight_exp``: Lava's Conv has no exponent and takes 32-bit weights as they are."""
     if node.weight_exp < 0:
         raise ConfigError(

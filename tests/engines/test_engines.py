@@ -31,7 +31,7 @@ from tests.support.third_party import registries_restored, write_package
 
 GRAPH = random_graph(3, "plain")
 SPIKES = (np.random.default_rng(0).random((6, 4, *GRAPH.inputs["in"].shape)) < 0.5).astype(np.uint8)
-BUILT_IN = ("torch", "sim", "lava")
+BUILT_IN = ("torch", "sim", "lava", "torch-int")
 
 
 @pytest.fixture(autouse=True)
@@ -54,9 +54,9 @@ def test_listing_engines_imports_none_of_their_packages():
 def test_the_built_in_engines_say_what_they_are():
     assert available_engines() == BUILT_IN
     kinds = {name: get_engine(name) for name in BUILT_IN}
-    assert [each.integers for each in kinds.values()] == [False, True, True]
-    assert [each.needs_net for each in kinds.values()] == [True, False, False]
-    assert [each.learns for each in kinds.values()] == [False, True, True]
+    assert [each.integers for each in kinds.values()] == [False, True, True, True]
+    assert [each.needs_net for each in kinds.values()] == [True, False, False, False]
+    assert [each.learns for each in kinds.values()] == [False, True, True, False]
 
 
 def test_sim_records_what_it_is_asked_for():

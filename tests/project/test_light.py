@@ -24,7 +24,9 @@ from tests.support.without_torch import BLOCKED, Absent
 
 NIR_FILE = ROOT / "tests" / "golden" / "norse_mlp.nir"
 # What is made of torch. Each of these packages has one error for its absence.
-OF_TORCH = ("models", "neurons", "training", "export.from_torch", "export.to_torch")
+OF_TORCH = (
+    "models", "neurons", "training", "export.from_torch", "export.to_torch", "engines.torch_integers",
+)  # fmt: skip
 ALONE = ("engines.torch_net",)  # which imports two of them
 FIRST = "biril_nm._torch"
 
