@@ -5,29 +5,29 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from dataclasses import dataclass
+from functools import cached_property, lru_cache, partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from biril_nm.arguments import Count, checked, unknown_name
 from biril_nm.arrays import Array
 from biril_nm.errors import ConfigError
 from biril_nm.hardware_sim.engine.blocks import RunClock, Worker, block_shape
 from biril_nm.hardware_sim.engine.program import Program, compile_graph
-from biril_nm.hardware_sim.engine.recorder import Recorder, run_meta
+from biril_nm.hardware_sim.engine.recorder import Recorder, Wanted, run_meta
 from biril_nm.hardware_sim.engine.session_feed import SessionFeed, sample_rows
-from biril_nm.hardware_sim.engine.state import Chunk, Memory, State, make_memory, make_state
+from biril_nm.hardware_sim.engine.state import Memory, State, make_memory, make_state
 from biril_nm.hardware_sim.engine.stepper import Stepper
 from biril_nm.hardware_sim.engine.stream import Stream
 from biril_nm.hardware_sim.learning.connections import new_impulses
 from biril_nm.hardware_sim.learning.group import Group
 from biril_nm.hardware_sim.learning.stream import (
     ConnectionRecorder,
-    LearningLoop,
+    GroupCounter,
     learned_graph,
+    learning_loops,
     learning_program,
     make_groups,
 )
@@ -53,6 +53,23 @@ class _Block:
     def state(self) -> State:
         """What goes on from call to call."""
         return self.memory.state
+
+
+def _wanted(
+    graph: LoihiGraph,
+    program: Program,
+    learn: bool,
+    record: tuple[str, ...] | str,
+    nodes: tuple[str, ...] | str | None,
+) -> tuple[Wanted, tuple[str, ...]]:
+    """What is recorded of neurons, and which variables of learning."""
+    variables, of_learning = split_variables(record, learn)
+    wanted = dict.fromkeys(recorded_nodes(graph, nodes), variables)
+    return Wanted.of(program, wanted), of_learning
+
+
+def _hashable(names: Any) -> Any:
+    return names if names is None or isinstance(names, str) else tuple(names)
 
 
 class Simulator:
@@ -93,12 +110,13 @@ class Simulator:
         gate = sample_steps if sample_steps and program.max_slack else 0
         self._clock = RunClock(LONG, batch, chip_time or learn, period, gate or 0)
         self._steps, size = block_shape(program, self._clock, 1)
-        kept = [name for name, node in program.compartments.items() if not node.memoryless]
+        kept = Wanted.of(program, {}).with_u
         self._blocks = [
             _Block(first, self._memory(min(size, batch - first), kept))
             for first in range(0, batch, size)
         ]
         self._outputs = tuple(output_neurons(graph))
+        self._wanted = lru_cache(maxsize=64)(partial(_wanted, graph, program, learn))
         self.reset()
 
     @staticmethod
@@ -169,31 +187,20 @@ class Simulator:
             ConfigError: names, shapes or dtypes that do not fit.
             RangeError: values that an input does not carry. The state is as before.
         """
-        variables, of_learning = split_variables(record, self.learns)
-        wanted = dict.fromkeys(recorded_nodes(self._graph, nodes), variables)
-        arrays = self._arrays(spikes)
-        n_steps = len(next(iter(arrays.values())))
-        clock = replace(self._clock, n_steps=n_steps, age=self._age)
-        feeds = {name: self._feed(name, array) for name, array in arrays.items()}
-        recorder = Recorder(self._program, n_steps, self.batch, wanted)
+        wanted, of_learning = self._wanted(_hashable(record), _hashable(nodes))
+        feeds = self._feeds(spikes)
+        n_steps = len(next(iter(feeds.values())).values)
+        clock = self._clock.part(n_steps, self._age)
+        recorder = Recorder(wanted, n_steps, self.batch)
         kept = [ConnectionRecorder(group, of_learning, n_steps) for group in self._groups]
-        stream = Stream(feeds, clock)
-        loops = {
-            group.names: LearningLoop(group, stream, recorder, each)
-            for group, each in zip(self._groups, kept)
-        }
-
-        learning = [name for group in self._groups for name in group.names]
-
-        def count(chunk: Chunk) -> None:  # what kernels count, but for groups
-            for name in learning:
-                found = chunk.spikes(name, self._program.sizes[name])
-                recorder.count(name, int(np.count_nonzero(found)))
+        learning: tuple[Any, ...] = ()
+        if self._groups:
+            loops = learning_loops(self._groups, Stream(feeds, clock), recorder, kept)
+            learning = loops, GroupCounter(self._groups, recorder).watch
 
         def go_on(block: _Block) -> None:
-            memory = self._with_u(block.memory, recorder)
-            worker = Worker(self._program, feeds, clock, recorder, memory, loops, count)
-            worker.go_on(block.first)
+            memory = block.memory.with_u(recorder.with_u, self._program.sizes)
+            Worker(self._program, feeds, clock, recorder, memory, *learning).go_on(block.first)
 
         self._each_block(go_on, n_threads)
         self._age += n_steps
@@ -233,8 +240,11 @@ class Simulator:
         """The quick way of single steps, where there is one."""
         if self.learns or self._clock.period:
             return None
-        feeds = {name: self._feed(name, None) for name in self._graph.inputs}
-        check = partial(check_values, self._graph.inputs)
+        inputs = self._graph.inputs
+        feeds = self._feeds(
+            {k: np.zeros((1, self.batch, *i.shape), np.uint8) for k, i in inputs.items()}
+        )
+        check = partial(check_values, inputs)
         blocks = [(block.first, block.memory) for block in self._blocks]
         return Stepper(self._program, feeds, blocks, self._clock, self._outputs, check)
 
@@ -258,25 +268,22 @@ class Simulator:
             )
         return {name: sample_rows(array, period) for name, array in arrays.items()}
 
-    def _arrays(self, spikes: Any) -> dict[str, NDArray[Any]]:
-        optional = () if self.learns else self._graph.modulator_inputs
-        arrays = check_arrays(self._graph.inputs, spikes, optional)
-        found = {a.shape[1] for a in arrays.values()}
-        if found != {self.batch}:
+    def _feeds(self, spikes: Any) -> dict[str, SessionFeed]:
+        """Inputs of a run; values are checked here unless all are read before anything moves on."""
+        inputs = self._graph.inputs
+        arrays = check_arrays(inputs, spikes, () if self.learns else self._graph.modulator_inputs)
+        n_steps, batch = next(iter(arrays.values())).shape[:2]
+        if batch != self.batch:
             raise ConfigError(
-                f"the spikes have {sorted(found)} samples; expected {self.batch}, the instances of this "
-                f"session"
+                f"the spikes have {batch} samples; expected {self.batch}, the instances of this session"
             )
-        check_values(self._graph.inputs, arrays)
-        return arrays
-
-    def _feed(self, name: str, values: NDArray[Any] | None) -> SessionFeed:
-        node = self._graph.inputs[name]
-        if values is None:
-            values = np.zeros((1, self.batch, *node.shape), np.int32)
-            return SessionFeed(values, node, lambda: None)
-        refuse = partial(check_values, self._graph.inputs, {name: values})
-        return SessionFeed(values, node, refuse, self._past[name])
+        refuse = partial(check_values, inputs, arrays)
+        if self.learns or len(self._blocks) > 1 or n_steps > self._steps:
+            refuse()
+        return {
+            name: SessionFeed(array, inputs[name], refuse, self._past[name])
+            for name, array in arrays.items()
+        }
 
     def _keep(self, feeds: Mapping[str, SessionFeed]) -> None:
         """The last rows of the inputs, which connections of learning groups still read."""
@@ -290,18 +297,6 @@ class Simulator:
         shape = (self._steps, n)
         state = make_state(self._program, shape, self._clock.chip_time, with_u)
         return make_memory(self._program, state, self._steps)
-
-    def _with_u(self, memory: Memory, recorder: Recorder) -> Memory:
-        """U of neurons that forget it has room only while it is recorded."""
-        state = memory.state
-        changed = {
-            name: np.empty((state.batch, self._program.sizes[name]), np.int32)
-            for name in recorder.with_u
-            if not state.u[name].size
-        }
-        return (
-            replace(memory, state=replace(state, u={**state.u, **changed})) if changed else memory
-        )
 
     def _each_block(self, work: Any, n_threads: int) -> None:
         if n_threads == 1 or len(self._blocks) == 1:

@@ -13,7 +13,7 @@ from biril_nm.hardware_sim.engine.blocks import RunClock, run
 from biril_nm.hardware_sim.engine.feeds import Feed, make_feeds
 from biril_nm.hardware_sim.engine.first_run import said_while_compiling
 from biril_nm.hardware_sim.engine.program import Program, compile_graph
-from biril_nm.hardware_sim.engine.recorder import Recorder, run_meta
+from biril_nm.hardware_sim.engine.recorder import Recorder, Wanted, run_meta
 from biril_nm.hardware_sim.engine.stream import chip_stream
 from biril_nm.hardware_sim.kernels import loops
 from biril_nm.hardware_sim.learning.stream import simulate_learning
@@ -108,7 +108,7 @@ def _record(
     n_steps, batch = next(iter(feeds.values())).values.shape[:2]
     meta = run_meta(n_steps, batch)
     folder = None if path is None else RecordingFolder(path, (batch, n_steps))
-    recorder = Recorder(program, n_steps, batch, wanted, folder)
+    recorder = Recorder(Wanted.of(program, wanted), n_steps, batch, folder)
     run(program, feeds, RunClock(n_steps, batch), recorder, n_threads)
     if folder is not None:
         folder.close(program.shapes, {"n_spikes": recorder.n_spikes, "meta": meta})
@@ -123,7 +123,7 @@ def _chip_time(
 ) -> dict[str, NodeRecording]:
     """All samples in one stream: (n_chip_steps, *shape) per variable."""
     stream = chip_stream(graph, program, feeds)
-    recorder = Recorder(program, stream.clock.n_steps, 1, wanted)
+    recorder = Recorder(Wanted.of(program, wanted), stream.clock.n_steps, 1)
     run(program, stream.feeds, stream.clock, recorder, n_threads=1)
     return {
         name: NodeRecording(**{key: array[0] for key, array in recorder.rows(name).items()})

@@ -22,6 +22,7 @@ __all__ = ["checked"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 P = inspect.Parameter
+_Kinds = list[tuple[Any, Kind]]
 KNOWN: dict[Any, dict[str, tuple[Kind, Any]]] = {}  # function -> what its annotations say
 # Modules that files import for type checkers only, by the names that annotations use.
 MODULES = {"nir": "nir", "nn": "torch.nn", "scipy": "scipy", "snn": "snntorch", "torch": "torch"}
@@ -40,16 +41,67 @@ def checked(target: F) -> F:
 
 
 def _wrapped(function: Any, name: str) -> Any:
-    named, bind = _binder(function)
+    plan = _Plan(function, name)
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
+        known = plan.known.get((len(args), *kwargs))
+        if known is None or not _fits(known, args, kwargs):
+            args, kwargs = plan.checked(args, kwargs)
+        return function(*args, **kwargs)
+
+    return call
+
+
+def _fits(known: tuple[_Kinds, _Kinds], args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Whether all arguments are taken as they are."""
+    places, keywords = known
+    for place, kind in places:
+        value = args[place]
+        if type(value) not in kind.exact and kind.take(value) is not value:
+            return False
+    for key, kind in keywords:
+        value = kwargs[key]
+        if type(value) not in kind.exact and kind.take(value) is not value:
+            return False
+    return True
+
+
+class _Plan:
+    """How the arguments of a function are checked.
+
+    Attributes:
+        known: places and keywords that have a kind, of calls that fitted, by the number of their places and
+            the names of their keywords.
+    """
+
+    def __init__(self, function: Any, name: str) -> None:
+        self._function, self._name = function, name
+        self._signature = inspect.signature(function)
+        parameters = self._signature.parameters.values()
+        named = (P.POSITIONAL_ONLY, P.POSITIONAL_OR_KEYWORD)
+        self._places = tuple(p.name for p in parameters if p.kind in named)
+        keywords = (P.POSITIONAL_OR_KEYWORD, P.KEYWORD_ONLY)
+        self._keywords = {p.name for p in parameters if p.kind in keywords}
+        self._needed = {
+            p.name for p in parameters if p.name in self._keywords and p.default is P.empty
+        }
+        self.known: dict[tuple[Any, ...], tuple[_Kinds, _Kinds]] = {}
+
+    def checked(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The arguments as the function takes them.
+
+        Raises:
+            ConfigError: an argument that is missing, unknown or of the wrong kind.
+        """
         try:
-            bound = bind(args, kwargs)
+            bound = self._bound(args, kwargs)
         except TypeError as error:
-            raise ConfigError(_unbound(name, function, kwargs, error)) from None
+            raise ConfigError(_unbound(self._name, self._function, kwargs, error)) from None
         findings, changed = [], {}
-        for key, (kind, default) in _kinds(function).items():
+        for key, (kind, default) in _kinds(self._function).items():
             value = bound.get(key, default)
             if value is not default and type(value) not in kind.exact:
                 taken = kind.take(value)
@@ -59,40 +111,36 @@ def _wrapped(function: Any, name: str) -> Any:
                     changed[key] = taken
         if findings:
             raise ConfigError(
-                f"{name}: {findings[0]}"
+                f"{self._name}: {findings[0]}"
                 if len(findings) == 1
-                else bullet_list(f"{name}:", findings)
+                else bullet_list(f"{self._name}:", findings)
             )
         if not changed:
-            return function(*args, **kwargs)
-        places = [changed.get(key, value) for key, value in zip(named, args)]
+            return args, kwargs
+        places = [changed.get(key, value) for key, value in zip(self._places, args)]
         keywords = {key: changed.get(key, value) for key, value in kwargs.items()}
-        return function(*places, *args[len(places) :], **keywords)
+        return (*places, *args[len(places) :]), keywords
 
-    return call
-
-
-def _binder(
-    function: Any,
-) -> tuple[tuple[str, ...], Callable[[tuple[Any, ...], dict[str, Any]], dict[str, Any]]]:
-    """Names of places, and how arguments get their names; ``inspect`` is asked only where they do not fit."""
-    signature = inspect.signature(function)
-    parameters = signature.parameters.values()
-    places = (P.POSITIONAL_ONLY, P.POSITIONAL_OR_KEYWORD)
-    named = tuple(p.name for p in parameters if p.kind in places)
-    known = {p.name for p in parameters if p.kind in (P.POSITIONAL_OR_KEYWORD, P.KEYWORD_ONLY)}
-    needed = {p.name for p in parameters if p.name in known and p.default is P.empty}
-
-    def bind(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-        bound = dict(zip(named, args))
-        fits = len(args) <= len(named) and bound.keys().isdisjoint(kwargs)
+    def _bound(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        """Arguments by name; ``inspect`` is asked only where they do not fit."""
+        bound = dict(zip(self._places, args))
+        fits = len(args) <= len(self._places) and bound.keys().isdisjoint(kwargs)
         bound.update(kwargs)
-        if not (fits and needed <= bound.keys() <= known):
-            # Other names than these are taken, or are an error, which inspect words.
-            signature.bind(*args, **kwargs)
+        if fits and self._needed <= bound.keys() <= self._keywords:
+            self._learn(args, kwargs)
+        else:  # other names than these are taken, or are an error, which inspect words
+            self._signature.bind(*args, **kwargs)
         return bound
 
-    return named, bind
+    def _learn(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        kinds = _kinds(self._function)
+        if self._function in KNOWN:
+            places = [
+                (i, kinds[n][0]) for i, n in enumerate(self._places[: len(args)]) if n in kinds
+            ]
+            keywords = [(key, kinds[key][0]) for key in kwargs if key in kinds]
+            shape = (len(args), *kwargs)
+            self.known[shape] = places, keywords
 
 
 def _kinds(function: Any) -> dict[str, tuple[Kind, Any]]:

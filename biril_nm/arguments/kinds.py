@@ -236,8 +236,11 @@ def _union(args: tuple[Any, ...]) -> Kind | None:
     known = [kind for kind in kinds if kind is not None]
 
     def take(value: Any) -> Any:
-        found = (kind.take(value) for kind in known)
-        return next((each for each in found if each is not MISFIT), MISFIT)
+        for kind in known:
+            found = kind.take(value)
+            if found is not MISFIT:
+                return found
+        return MISFIT
 
     words = " or ".join(kind.words for kind in known)
     way_out = next((kind.way_out for kind in known if kind.way_out), "")

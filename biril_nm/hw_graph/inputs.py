@@ -137,9 +137,10 @@ def check_arrays(
     arrays = {name: _as_array(name, given[name]) for name in inputs}
     found = [_problem(name, node, arrays[name], kinds) for name, node in inputs.items()]
     problems = [problem for problem in found if problem is not None]
-    lengths = {name: array.shape[:2] for name, array in arrays.items()}
-    if not problems and len(set(lengths.values())) > 1:
-        problems = [f"inputs differ in (n_steps, batch): {lengths}"]
+    if not problems and len(arrays) > 1:
+        lengths = {name: array.shape[:2] for name, array in arrays.items()}
+        if len(set(lengths.values())) > 1:
+            problems = [f"inputs differ in (n_steps, batch): {lengths}"]
     if problems:
         raise ConfigError(bullet_list("the spikes do not fit the graph:", problems))
     return arrays
@@ -157,6 +158,9 @@ def _by_name(
                 f"for each"
             )
         values = {names[0]: values}
+    given: Mapping[str, Any] = values
+    if given.keys() == inputs.keys():
+        return given
     missing = [name for name in optional if name not in values]
     if set(values) | set(missing) != set(inputs):
         raise ConfigError(
@@ -183,8 +187,8 @@ def _as_array(name: str, values: Any) -> NDArray[Any]:
 
 
 def _problem(name: str, node: Input, array: NDArray[Any], kinds: str) -> str | None:
-    expected = f"(n_steps, batch, {', '.join(map(str, node.shape))})"
     if array.ndim != 2 + len(node.shape) or array.shape[2:] != node.shape:
+        expected = f"(n_steps, batch, {', '.join(map(str, node.shape))})"
         return f"input '{name}' has shape {array.shape}; expected {expected}"
     if min(array.shape[:2]) < 1:
         return f"input '{name}' has shape {array.shape}; expected at least one step and one sample"

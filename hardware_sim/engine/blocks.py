@@ -67,6 +67,10 @@ class RunClock:
     active: int = 0
     age: int = 0
 
+    def part(self, n_steps: int, age: int) -> RunClock:
+        """The clock of the next steps of a session."""
+        return RunClock(n_steps, self.batch, self.chip_time, self.period, self.active, age)
+
 
 class Loop(Protocol):
     """Advances the nodes of one component instead of the worker's own loop: nodes that learn."""

@@ -31,13 +31,16 @@ class SessionFeed(Feed):
 
     def load(self, out: NDArray[Any], b0: int, t0: int) -> None:
         """Write the samples from b0 and steps from t0, which may be negative, that fit ``out``."""
-        n_past = min(max(0, -t0), out.shape[1])
+        if t0 >= 0:
+            super().load(out, b0, t0)
+            return
+        n_past = min(-t0, out.shape[1])
         if n_past:
             first = len(self.past) + t0
             rows = self.past[first : first + n_past, b0 : b0 + len(out)]
             out[:, :n_past] = rows.swapaxes(0, 1)
         if out.shape[1] > n_past:
-            super().load(out[:, n_past:], b0, max(t0, 0))
+            super().load(out[:, n_past:], b0, 0)
 
 
 def sample_rows(samples: NDArray[Any], period: int) -> Array:

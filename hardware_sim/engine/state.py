@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -145,6 +145,18 @@ class Memory:
     arriving: Mapping[str, NDArray[np.int32]]
     inputs: Mapping[str, NDArray[np.int32]]
     scratch: Mapping[str, Scratch]
+
+    def with_u(self, names: Collection[str], sizes: Mapping[str, int]) -> Memory:
+        """The same, with room for u of these nodes; itself where it has it."""
+        state = self.state
+        changed = {
+            name: np.empty((state.batch, sizes[name]), np.int32)
+            for name in names
+            if not state.u[name].size
+        }
+        if not changed:
+            return self
+        return replace(self, state=replace(state, u={**state.u, **changed}))
 
 
 def make_memory(program: Program, state: State, n_steps: int) -> Memory:

@@ -12,7 +12,7 @@ from biril_nm.arrays import Array
 from biril_nm.hardware_sim.engine.blocks import Call, RunClock, Worker
 from biril_nm.hardware_sim.engine.feeds import Feed
 from biril_nm.hardware_sim.engine.program import Program
-from biril_nm.hardware_sim.engine.recorder import Recorder
+from biril_nm.hardware_sim.engine.recorder import Recorder, Wanted
 from biril_nm.hardware_sim.engine.state import Chunk, Memory
 from biril_nm.hardware_sim.kernels.loops import load
 
@@ -54,9 +54,10 @@ class Stepper:
         check: Callable[[Mapping[str, NDArray[np.generic]]], None],
     ) -> None:
         self._blocks = []
+        wanted = Wanted.of(program, dict.fromkeys(outputs, ("s",)))
         for first, memory in blocks:
             size = memory.state.batch
-            recorder = Recorder(program, 1, size, dict.fromkeys(outputs, ("s",)))
+            recorder = Recorder(wanted, 1, size)
             far = replace(clock, n_steps=1, batch=size, age=FAR)
             worker = Worker(program, feeds, far, recorder, memory)
             chunk = Chunk(*worker.memory(size), 0, 0, 1)

@@ -23,7 +23,7 @@ from biril_nm.hardware_sim.engine.components import Component, execution_order
 from biril_nm.hardware_sim.engine.feeds import Feed
 from biril_nm.hardware_sim.engine.first_run import said_while_compiling
 from biril_nm.hardware_sim.engine.program import Program, compile_graph
-from biril_nm.hardware_sim.engine.recorder import Recorder, run_meta
+from biril_nm.hardware_sim.engine.recorder import Recorder, Wanted, run_meta
 from biril_nm.hardware_sim.engine.state import Chunk
 from biril_nm.hardware_sim.engine.stream import ChipStream, Stream, chip_stream
 from biril_nm.hardware_sim.kernels.learning.plan import GroupProbes
@@ -37,8 +37,9 @@ from biril_nm.recording import ConnectionRecording, NodeRecording, Recording
 
 __all__ = [
     "ConnectionRecorder",
-    "LearningLoop",
+    "GroupCounter",
     "learned_graph",
+    "learning_loops",
     "learning_program",
     "make_groups",
     "simulate_learning",
@@ -63,15 +64,12 @@ def simulate_learning(
     wanted = dict.fromkeys(nodes, variables)
     for name in output_neurons(graph):  # the last v of the readout is part of the result
         wanted[name] = tuple(dict.fromkeys((*wanted.get(name, ()), "v")))
-    recorder = Recorder(program, length, 1, wanted)
+    recorder = Recorder(Wanted.of(program, wanted), length, 1)
     groups = make_groups(graph, program)
     kept = [ConnectionRecorder(group, learning_variables, length) for group in groups]
     counter = SampleCounter(stream, program.compartments)
     steps, _ = block_shape(program, stream.clock, 1)
-    loops = {
-        group.names: LearningLoop(group, stream, recorder, each)
-        for group, each in zip(groups, kept)
-    }
+    loops = learning_loops(groups, stream, recorder, kept)
     memory = new_memory(program, stream.feeds, stream.clock, recorder, (steps, 1))
     worker = Worker(program, stream.feeds, stream.clock, recorder, memory, loops, counter.watch)
     with said_while_compiling(run_group):
@@ -206,6 +204,29 @@ class LearningLoop:
                 probe.u[0, steps] = u[:, columns]
             if probe.v.size:
                 probe.v[0, steps] = v[:, columns]
+
+
+def learning_loops(
+    groups: Iterable[Group],
+    stream: Stream,
+    recorder: Recorder,
+    kept: Iterable[ConnectionRecorder],
+) -> dict[tuple[str, ...], LearningLoop]:
+    """What advances each group, by the names of its nodes."""
+    return {g.names: LearningLoop(g, stream, recorder, each) for g, each in zip(groups, kept)}
+
+
+class GroupCounter:
+    """Counts the spikes of groups for a recorder; kernels count those of other nodes."""
+
+    def __init__(self, groups: Iterable[Group], recorder: Recorder) -> None:
+        self._names = [name for group in groups for name in group.names]
+        self._recorder = recorder
+
+    def watch(self, chunk: Chunk) -> None:
+        """Count the spikes of a chunk."""
+        for name in self._names:
+            self._recorder.count(name, int(np.count_nonzero(chunk.spikes(name))))
 
 
 class SampleCounter:

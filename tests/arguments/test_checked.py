@@ -208,3 +208,20 @@ def test_a_union_is_checked_where_array_like_is_an_alias(monkeypatch):
     kind = kinds.kind_of(str | None)
     assert kind.take(3) is kinds.MISFIT and kind.take("text") == "text"
     assert kinds.kind_of(NDArray[np.int64]).take("text") is kinds.MISFIT
+
+
+def test_a_call_like_an_earlier_one_is_checked_too():
+    @checked
+    def add(a: int, names: Sequence[str] = (), b: Any = 0) -> Any:
+        return a, names, b
+
+    for value in (1, np.int64(1), 1):
+        assert type(add(value, names=("x",), b=None)[0]) is int
+    for _ in range(2):
+        with pytest.raises(ConfigError, match="add: a is 'one'; expected an integer"):
+            add("one", names=("x",), b=None)
+        with pytest.raises(ConfigError, match="add: names is "):
+            add(1, names=(1,), b=None)
+        with pytest.raises(ConfigError, match="add has no argument 'c'"):
+            add(1, names=("x",), c=None)
+    assert add(1, names=np.array(["x"]))[1][0] == "x"

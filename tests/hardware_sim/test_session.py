@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import scipy.sparse
 from biril_nm.errors import ConfigError, RangeError
 from biril_nm.export.lava import run_lava
 from biril_nm.hardware_sim import Simulator, simulate
+from biril_nm.hardware_sim.engine import blocks
 from biril_nm.hardware_sim.engine.stepper import Stepper
 from biril_nm.hw_graph import Conv, Dense, Input, LoihiGraph, Neurons, Output, Sparse
 from biril_nm.learning.rule import LearningRule, Term, Trace
@@ -342,7 +344,7 @@ def test_blocks_of_instances_in_threads_give_the_same(monkeypatch):
     (lambda g: Simulator(g, batch=0), "batch is 0"),
     (lambda g: Simulator(g, learn=True), "no connection of the graph has a learning rule"),
     (lambda g: Simulator(g, sample_steps=4), "sample_steps is 4; expected at least 1, and chip_time=True"),
-    (lambda g: Simulator(g, batch=2).run(np.zeros((3, 1, 1, 5, 5), int)), "have .1. samples; expected 2"),
+    (lambda g: Simulator(g, batch=2).run(np.zeros((3, 1, 1, 5, 5), int)), "have 1 samples; expected 2"),
     (lambda g: Simulator(g).in_chip_time(np.zeros((3, 1, 1, 5, 5), int)), "a period of 0"),
     (lambda g: Simulator(g).run(np.zeros((3, 1, 4), int)), "do not fit the graph"),
 ])  # fmt: skip
@@ -359,6 +361,29 @@ def test_values_that_the_input_does_not_carry_leave_the_state_alone():
     with pytest.raises(RangeError):
         session.run(2 * np.ones_like(spikes[:2]))
     assert np.array_equal(session.run(spikes[3:])["b"].s, simulate(graph, spikes)["b"].s[3:])
+
+
+@pytest.mark.parametrize(
+    "scratch", [1, blocks.SCRATCH_BYTES]
+)  # 1: a block for each sample and step
+@pytest.mark.parametrize("dtype", [np.uint8, np.int64])
+def test_a_refused_value_of_the_last_step_leaves_the_state_as_it_was(scratch, dtype):
+    graph = random_graph([0, 6], "inputs")
+    spikes = {k: np.array(x, dtype) for k, x in random_spikes(graph, 9, 2, 6).items()}
+    bad = {key: x[3:].copy() for key, x in spikes.items()}
+    bad["in2"][-1, -1, -1] = 3
+    with mock.patch.object(blocks, "SCRATCH_BYTES", scratch):
+        session = Simulator(graph, batch=2)
+        session.run({key: x[:3] for key, x in spikes.items()})
+        before = session.state
+        with pytest.raises(RangeError, match="'in2' has values from 0 to 3"):
+            session.run(bad)
+        assert all(np.array_equal(x, before[key]) for key, x in session.state.items())
+        rest = session.run({key: x[3:] for key, x in spikes.items()}, VARIABLES)
+    whole = simulate(graph, spikes, record=VARIABLES)
+    for name in graph.neurons:
+        for variable in VARIABLES:
+            assert np.array_equal(getattr(rest[name], variable), getattr(whole[name], variable)[3:])
 
 
 def test_the_snippet_of_the_page_runs():
