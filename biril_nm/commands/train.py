@@ -155,7 +155,7 @@ def train_command(
     start = parent_of(run, folder if resume else None)
     given = {"--model": model, "--neuron": neuron, "--coding": coding, "--steps": steps}
     run = with_parent(run, start, given)
-    run = printed(_with_net_options(run, neuron, coding, steps, rule), print_config)
+    run = printed(_with_net_options(run, neuron, coding, steps, rule, recipe), print_config)
     folder = folder or _default_folder(run.dataset, run.model, run.integers)
     chosen = [flag for flag in ("--coding", "--steps") if given[flag] is not None]
     run, data = _with_data(run, load_data(run.dataset, data_root, run.seed, download), chosen)
@@ -300,7 +300,7 @@ def _kept(folder: Path, epochs: int) -> str:
 
 
 def _with_net_options(
-    run: Any, neuron: str | None, coding: str | None, steps: int | None, rule: str | None
+    run: Any, neuron: Text, coding: Text, steps: int | None, rule: Text, recipe: Text
 ) -> Any:
     from biril_nm.coding import Coding
     from biril_nm.learning.rules import get_rule
@@ -320,7 +320,7 @@ def _with_net_options(
             refuse_unused([f"--rule: schedule '{run.train.schedule}' has no phase S or H"])
         plasticity = replace(run.train.plasticity, rule=get_rule(rule))
         run = replace(run, train=replace(run.train, plasticity=plasticity))
-    return run
+    return run if recipe is None else run.without_ignored()
 
 
 class _Bar:

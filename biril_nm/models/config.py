@@ -30,13 +30,15 @@ class ModelConfig:
         n_classes: number of output neurons.
         neuron: ``"if"``; ``"lif"``; ``"lif_tau"``, whose input counts ``1 - beta``; or ``"plif"``, the same
             with a learned beta for each layer.
-        beta: membrane decay per step, of ``"plif"`` at first; ``tau = 1 / (1 - beta)``.
+        beta: membrane decay per step, of ``"plif"`` at first; ``tau = 1 / (1 - beta)``. ``"if"`` refuses all
+            but 0.9.
         threshold: firing threshold.
         batch_norm: BatchNorm between each weight layer and its neurons, except before the readout.
         bias: biases in the weight layers (those followed by BatchNorm need none).
         surrogate: name of the surrogate gradient, or name and slope as ``"qgate:2"``.
         coding: how values enter the network.
-        channels: output channels of the convolutions, or of the stages of a network that has stages.
+        channels: output channels of the convolutions, or of the stages of a network that has stages; networks
+            without convolutions refuse all but the default.
         kernel: side of the kernels of convnet and vgg, an odd number; other networks refuse all but 3.
         init: how weights start: ``"kaiming"``, normal; or ``"torch"``, uniform in ±1 / sqrt(inputs). Readouts
             and loops keep their own; residual networks have their own and refuse all but the default.

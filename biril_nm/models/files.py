@@ -19,6 +19,7 @@ from biril_nm.errors import BirilError, FileFormatError
 from biril_nm.models.config import ModelConfig
 from biril_nm.models.net import BirilNet
 from biril_nm.models.old_files import is_torch_archive, read_torch_archive
+from biril_nm.models.plans import without_ignored
 from biril_nm.models.registry import build_model
 from biril_nm.storage import check_output, read_document, write_document
 
@@ -106,7 +107,7 @@ def net_from_parts(
     state = {k.removeprefix(WEIGHTS): v for k, v in tensors.items() if k.startswith(WEIGHTS)}
     try:
         name = str(header["model"])
-        config = ModelConfig.from_dict(header["config"])
+        config = without_ignored(name, ModelConfig.from_dict(header["config"]))
         check_tensors(source, state)
         with torch.device("meta"):
             expected = build_model(name, config).state_dict()

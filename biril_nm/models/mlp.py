@@ -26,7 +26,7 @@ def fully_connected(name: str, chain: Chain) -> nn.Sequential:
     Raises:
         ConfigError: settings of convolutions are given.
     """
-    refuse_ignored(name, chain.config, ("kernel", "depths"))
+    refuse_ignored(name, chain.config)
     chain.flatten()
     for features in chain.config.hidden:
         chain.linear(features)

@@ -20,6 +20,7 @@ from biril_nm.models.config import ModelConfig
 from biril_nm.models.convnet import convnet, vgg
 from biril_nm.models.mlp import mlp
 from biril_nm.models.net import BirilNet
+from biril_nm.models.plans import refuse_ignored_by_neurons
 from biril_nm.models.recurrent import recurrent
 from biril_nm.models.resnet import biril, biril_xs, resnet
 
@@ -27,6 +28,7 @@ __all__ = ["MODELS", "build_model"]
 
 MAX_PARAMETERS = 1 << 28  # twice the synapses of a Loihi 2 chip; 1 GiB of float32
 
+# Name of an architecture -> what builds its layers from a configuration.
 MODELS: dict[str, Callable[[ModelConfig], nn.Module]] = {
     "convnet": convnet,
     "vgg": vgg,
@@ -48,12 +50,14 @@ def build_model(name: str, config: ModelConfig | None = None, seed: Seed = 0) ->
     """A freshly initialised network; equal arguments give equal weights.
 
     Raises:
-        ConfigError: unknown architecture, or a config that does not fit it or is too large.
+        ConfigError: unknown architecture; or a config that does not fit it, is too large, or has a setting
+            that it has no use for.
     """
     if name not in MODELS:
         raise ConfigError(unknown_name("model", name, MODELS))
     settings = config or ModelConfig()
     _check_size(name, settings)
+    refuse_ignored_by_neurons(settings)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return BirilNet(name, settings, MODELS[name](settings))

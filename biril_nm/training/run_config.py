@@ -14,13 +14,14 @@ from biril_nm.coding import Coding
 from biril_nm.data import DataSet
 from biril_nm.errors import ConfigError, FileFormatError
 from biril_nm.models import ModelConfig
+from biril_nm.models.plans import without_ignored
 from biril_nm.recipes import read_recipe, recipe_names
 from biril_nm.storage import atomic_file, read_toml
 from biril_nm.training.config import TrainConfig
 
 __all__ = ["CONFIG", "RunConfig"]
 
-CONFIG = "config.toml"  # of a run, in its folder
+CONFIG = "config.toml"  # file of a run's settings, in its folder
 
 VERSION = 1  # of config.toml; files without a version are of version 1
 
@@ -69,6 +70,10 @@ class RunConfig:
             training["seed"] = given["seed"]
         ours = {key: value for key, value in given.items() if key in own}
         return replace(self, **ours, train=replace(self.train, **training))
+
+    def without_ignored(self) -> RunConfig:
+        """A copy without the settings that a recipe holds for another network or other neurons."""
+        return replace(self, net=without_ignored(self.model, self.net))
 
     def with_data(self, data: DataSet) -> RunConfig:
         """A copy with the shape and classes of the data; frames of events have their coding by themselves."""

@@ -12,6 +12,7 @@ from typer.main import get_command
 
 from biril_nm.cli import app
 from biril_nm.hardware_sim.engine import first_run
+from biril_nm.models import ModelConfig
 from biril_nm.training.commented import CLASSES, commented_toml, field_texts
 from biril_nm.training.run_config import RunConfig
 from tests.support.command_line import biril
@@ -37,6 +38,22 @@ def test_the_settings_of_a_training_are_printed_with_comments(tmp_path, monkeypa
     assert not [
         line for line in lines if line.startswith("#") and ("``" in line or ":mod:" in line)
     ]
+
+
+@pytest.mark.parametrize(
+    ("options", "net"),
+    [
+        ((), ModelConfig(neuron="lif", beta=0.5, channels=(16, 32, 32))),
+        (("--neuron", "if"), ModelConfig(channels=(16, 32, 32))),
+        (("--model", "mlp", "--neuron", "plif"), ModelConfig(neuron="plif", beta=0.5)),
+    ],
+)
+def test_a_recipe_with_another_network_leaves_out_what_that_ignores(options, net, tmp_path):
+    done = biril("train", "--recipe", "events", *options, "--print-config")
+    assert done.returncode == 0, done.stderr
+    (tmp_path / "c.toml").write_text(done.stdout, encoding="utf-8")
+    run = RunConfig.read(tmp_path / "c.toml")
+    assert (run.net.neuron, run.net.beta, run.net.channels) == (net.neuron, net.beta, net.channels)
 
 
 @pytest.mark.parametrize("table", CLASSES)

@@ -22,7 +22,8 @@ from biril_nm.neurons.surrogates import slope
 from biril_nm.neurons.unroll import can_unroll, unroll
 from biril_nm.storage import read_npz, write_npz
 
-SMALL = {"channels": (4, 6), "hidden": (20,)}
+FLAT = {"hidden": (20,)}
+SMALL = {"channels": (4, 6), **FLAT}
 
 
 def values(shape: tuple[int, ...], batch: int = 5, seed: int = 0) -> np.ndarray:
@@ -172,7 +173,8 @@ def test_configurations_that_do_not_fit() -> None:
 def test_all_at_once_equals_step_by_step(
     name: str, neuron: str, batch_norm: bool, coding: Coding
 ) -> None:
-    config = ModelConfig(neuron=neuron, batch_norm=batch_norm, coding=coding, **SMALL)  # type: ignore[arg-type]
+    sizes = SMALL if name == "convnet" else FLAT
+    config = ModelConfig(neuron=neuron, batch_norm=batch_norm, coding=coding, **sizes)  # type: ignore[arg-type]
     net = trained_norms(build_model(name, config, seed=2))
     x = net.encode(values((1, 8, 8)), seed=5)
     with torch.no_grad():
@@ -202,7 +204,7 @@ def test_all_at_once_equals_step_by_step(
 
 @pytest.mark.parametrize("surrogate", sorted(SURROGATES))
 def test_gradients_of_the_fast_path_are_bptt(surrogate: str) -> None:
-    config = ModelConfig(neuron="lif", surrogate=surrogate, **SMALL)  # type: ignore[arg-type]
+    config = ModelConfig(neuron="lif", surrogate=surrogate, **FLAT)  # type: ignore[arg-type]
     net = build_model("mlp", config).eval()
     x = net.encode(values((1, 8, 8)))
     net(x).scores.square().sum().backward()
@@ -220,7 +222,7 @@ def test_gradients_of_the_fast_path_are_bptt(surrogate: str) -> None:
 def test_other_neurons_take_the_slow_path() -> None:
     layer = snn.Leaky(beta=0.5, init_hidden=True, graded_spikes_factor=2.0)
     assert not can_unroll(layer)
-    net = build_model("mlp", ModelConfig(batch_norm=False, **SMALL))  # type: ignore[arg-type]
+    net = build_model("mlp", ModelConfig(batch_norm=False, **FLAT))  # type: ignore[arg-type]
     net.layers.if1 = layer
     x = net.encode(values((1, 8, 8)))
     out = net(x)
@@ -231,7 +233,7 @@ def test_other_neurons_take_the_slow_path() -> None:
 
 
 def test_state_starts_at_rest_each_time() -> None:
-    net = trained_norms(build_model("mlp", ModelConfig(**SMALL)))  # type: ignore[arg-type]
+    net = trained_norms(build_model("mlp", ModelConfig(**FLAT)))  # type: ignore[arg-type]
     x = net.encode(values((1, 8, 8)))
     first, second = net(x), net(x)
     assert torch.equal(first.scores, second.scores)
@@ -240,7 +242,7 @@ def test_state_starts_at_rest_each_time() -> None:
 
 
 def test_batch_of_one_can_be_trained() -> None:
-    net = build_model("mlp", ModelConfig(**SMALL)).train()  # type: ignore[arg-type]
+    net = build_model("mlp", ModelConfig(**FLAT)).train()  # type: ignore[arg-type]
     net(net.encode(values((1, 8, 8), batch=1))).scores.sum().backward()
     assert net.layers.fc2.bias.grad is not None
 

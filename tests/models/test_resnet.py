@@ -90,9 +90,9 @@ def test_settings_that_do_not_fit_are_refused(name, change, message):
         build_model(name, config)
 
 
-@pytest.mark.parametrize("neuron", ["if", "lif"])
-def test_a_spike_may_subtract_the_threshold(neuron):
-    config = ModelConfig(input_shape=(4,), hidden=(), reset="subtract", neuron=neuron, beta=0.5)
+@pytest.mark.parametrize("decay", [{"neuron": "if"}, {"neuron": "lif", "beta": 0.5}])
+def test_a_spike_may_subtract_the_threshold(decay):
+    config = ModelConfig(input_shape=(4,), hidden=(), reset="subtract", **decay)
     net = build_model("mlp", config)
     with torch.no_grad():
         net.layers.fc1.weight.zero_()

@@ -155,7 +155,7 @@ def exports(t: Things) -> Calls:
     """Functions of the way from torch to the chip."""
     graph, file = t.graph, t.folder
     found: dict[Any, dict[str, Any]] = {
-        models.build_model: {"name": "mlp", "config": t.config, "seed": 0},
+        models.build_model: {"name": "convnet", "config": t.config, "seed": 0},
         models.load: {"path": file / "own.pt", "architecture": t.module},
         models.save: {"net": t.module, "path": file / "again.pt", "force": True}
         | {"coding": t.coding, "input_shape": (3,)},

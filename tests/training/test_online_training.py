@@ -118,7 +118,7 @@ def test_phases_train_networks(schedule, model, tmp_path):
 def test_phases_refuse_what_they_cannot_train():
     loaders = make_loaders(DIGITS, 48)
     for name, found in (("mlp", "BatchNorm1d"), ("convnet", "Conv2d")):
-        net = build_model(name, ModelConfig(hidden=(8,), channels=(2, 2)), seed=0)
+        net = build_model(name, ModelConfig(hidden=(8,)), seed=0)
         with pytest.raises(ConfigError, match=rf"is a {found}; expected a Sequential of Flatten"):
             fit(net, (loaders.train, None), TrainConfig(schedule="d-rtrl", epochs=1))
     plain = build_model("mlp", ModelConfig(hidden=(8,), **PLAIN), seed=0)

@@ -34,7 +34,7 @@ from biril_nm.training import (
 from biril_nm.training import reporting as reporting_module
 from biril_nm.training.local_rule.plasticity import PlasticityConfig
 from biril_nm.training.phases import Batch, Phase
-from tests.support.digits import DIGITS, SMALL
+from tests.support.digits import DIGITS, FLAT, SMALL
 
 # --- the loop -----------------------------------------------------------------------------------
 
@@ -114,7 +114,7 @@ def test_callbacks_and_history() -> None:
         def on_train_end(self, records: list[dict[str, Any]]) -> None:
             calls.append(("done", len(records)))
 
-    net = build_model("mlp", SMALL)
+    net = build_model("mlp", FLAT)
     history = fit(net, make_loaders(DIGITS, 48), settings(schedule="B", epochs=1), [Log()])
     batches = [("batch", i, 2, ["accuracy", "loss"]) for i in range(2)]
     assert calls == [("start", 0, 1), ("epoch", 0, 1, "B", 2), *batches, ("end", 1), ("done", 1)]
@@ -128,12 +128,12 @@ def test_callbacks_and_history() -> None:
 def test_plain_loaders_and_no_test_set() -> None:
     values = DIGITS.train.values()
     train = [(torch.from_numpy(values[:32]), torch.from_numpy(DIGITS.train.labels[:32]))]
-    history = fit(build_model("mlp", SMALL), (train, None), settings(schedule="B", loss="mse"))
+    history = fit(build_model("mlp", FLAT), (train, None), settings(schedule="B", loss="mse"))
     assert len(history.records) == 4
     assert history.test_accuracy is None
     assert history.records[-1]["loss"] < history.records[0]["loss"]
     with pytest.raises(ConfigError, match="holds no samples"):
-        fit(build_model("mlp", SMALL), ([], None), settings(schedule="B"))
+        fit(build_model("mlp", FLAT), ([], None), settings(schedule="B"))
 
 
 def test_learning_rate_is_a_cosine() -> None:
@@ -146,12 +146,12 @@ def test_learning_rate_is_a_cosine() -> None:
 def test_a_run_is_not_overwritten(tmp_path: Path) -> None:
     config = settings(schedule="B", epochs=1)
     loaders = make_loaders(DIGITS, 48)
-    fit(build_model("mlp", SMALL), loaders, config, out_dir=tmp_path)
+    fit(build_model("mlp", FLAT), loaders, config, out_dir=tmp_path)
     before = (tmp_path / "model.pt").read_bytes()
     with pytest.raises(OutputExistsError, match="--resume"):
-        fit(build_model("mlp", SMALL), loaders, config, out_dir=tmp_path)
+        fit(build_model("mlp", FLAT), loaders, config, out_dir=tmp_path)
     assert (tmp_path / "model.pt").read_bytes() == before
-    fit(build_model("mlp", SMALL), loaders, config, out_dir=tmp_path, force=True)
+    fit(build_model("mlp", FLAT), loaders, config, out_dir=tmp_path, force=True)
     names = sorted(p.name for p in tmp_path.iterdir())
     assert names == ["checkpoint.pt", "metrics.jsonl", "model.pt"]
 
@@ -159,10 +159,10 @@ def test_a_run_is_not_overwritten(tmp_path: Path) -> None:
 def test_checkpoints_of_another_run_and_damaged_ones(tmp_path: Path) -> None:
     config = settings(schedule="B", epochs=1)
     loaders = make_loaders(DIGITS, 48)
-    fit(build_model("mlp", SMALL), loaders, config, out_dir=tmp_path)
+    fit(build_model("mlp", FLAT), loaders, config, out_dir=tmp_path)
     with pytest.raises(ConfigError, match=r"lr: 0\.002 before, 0\.1 now"):
         changed_lr = settings(schedule="B", epochs=1, lr=0.1)
-        fit(build_model("mlp", SMALL), loaders, changed_lr, out_dir=tmp_path, resume=True)
+        fit(build_model("mlp", FLAT), loaders, changed_lr, out_dir=tmp_path, resume=True)
     with pytest.raises(ConfigError, match="model: mlp"):
         fit(build_model("convnet", SMALL), loaders, config, out_dir=tmp_path, resume=True)
     checkpoint = tmp_path / "checkpoint.pt"
@@ -171,11 +171,11 @@ def test_checkpoints_of_another_run_and_damaged_ones(tmp_path: Path) -> None:
     for wrong in (np.zeros(2, np.float32), arrays[key] * np.nan, arrays[key].astype(int)):
         write_npz(checkpoint, {**arrays, key: wrong})
         with pytest.raises(FileFormatError, match="no valid optimiser state.*exp_avg"):
-            fit(build_model("mlp", SMALL), loaders, config, out_dir=tmp_path, resume=True)
+            fit(build_model("mlp", FLAT), loaders, config, out_dir=tmp_path, resume=True)
     for index in (-1, 99, "x", ""):
         write_npz(checkpoint, {**arrays, f"optimizer/{index}/exp_avg": arrays[key]})
         with pytest.raises(FileFormatError, match="no valid optimiser state"):
-            fit(build_model("mlp", SMALL), loaders, config, out_dir=tmp_path, resume=True)
+            fit(build_model("mlp", FLAT), loaders, config, out_dir=tmp_path, resume=True)
     header = json.loads(arrays["header"].tobytes())
     record = header["records"][0]
     for records in (
@@ -189,10 +189,10 @@ def test_checkpoints_of_another_run_and_damaged_ones(tmp_path: Path) -> None:
         text = json.dumps({**header, "records": records}).encode()
         write_npz(checkpoint, {**arrays, "header": np.frombuffer(text, np.uint8)})
         with pytest.raises(FileFormatError, match="no valid training state"):
-            fit(build_model("mlp", SMALL), loaders, config, out_dir=tmp_path, resume=True)
+            fit(build_model("mlp", FLAT), loaders, config, out_dir=tmp_path, resume=True)
     checkpoint.write_bytes(checkpoint.read_bytes()[:500])
     with pytest.raises(FileFormatError, match=r"checkpoint\.pt' is not a readable model"):
-        fit(build_model("mlp", SMALL), loaders, config, out_dir=tmp_path, resume=True)
+        fit(build_model("mlp", FLAT), loaders, config, out_dir=tmp_path, resume=True)
 
 
 def test_reports(tmp_path: Path) -> None:
@@ -208,7 +208,7 @@ def test_reports_without_the_extra(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(reporting_module.importlib.util, "find_spec", lambda name: None)
-    net, loaders = build_model("mlp", SMALL), make_loaders(DIGITS, 48)
+    net, loaders = build_model("mlp", FLAT), make_loaders(DIGITS, 48)
     wanted = TrainConfig(schedule="B", epochs=1, tensorboard=True)
     with pytest.raises(MissingDependencyError, match=r'pip install "biril-nm\[report\]"'):
         fit(net, loaders, wanted, out_dir=tmp_path)
@@ -240,7 +240,7 @@ def test_train_config_round_trip_and_errors() -> None:
 
 
 def test_evaluate_counts() -> None:
-    net = build_model("mlp", SMALL)
+    net = build_model("mlp", FLAT)
     loader = make_loaders(DIGITS, 48, test_batch_size=25).test
     result = evaluate(net, loader)
     assert result.n_samples == 60

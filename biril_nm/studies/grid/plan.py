@@ -218,7 +218,6 @@ def _ratios(*ratios: str) -> tuple[Method, ...]:
 SMALL_BRAINCOG: dict[str, Any] = {
     "batch_size": 32,
     "net": {
-        "beta": 0.5,
         "threshold": 0.5,
         "surrogate": "qgate",
         "channels": [16, 32, 32],
@@ -249,6 +248,7 @@ BRP_SNN: dict[str, Any] = {
     "train": {"lr": 1e-3, "loss": "mse"},
 }
 CYCLE = TrainConfig(schedule=BIRIL).cycle
+# Name -> plan of a study.
 STUDIES: dict[str, StudyPlan] = {
     plan.name: plan
     for plan in (
@@ -271,8 +271,8 @@ STUDIES: dict[str, StudyPlan] = {
             "neurons",
             (
                 Method("IF", "B", "control", net={"neuron": "if"}),
-                Method("LIF", "B", net={"neuron": "lif_tau"}),
-                Method("PLIF", "B", net={"neuron": "plif"}),
+                Method("LIF", "B", net={"neuron": "lif_tau", "beta": 0.5}),
+                Method("PLIF", "B", net={"neuron": "plif", "beta": 0.5}),
             ),
             dataset="nmnist:steps=10,by=time,side=17",
             model="braincog_convnet",
