@@ -4,7 +4,8 @@
     python examples/onchip_adaptation.py --data-root DATA --model out/mnist/model.pt --plot out.png
 
 Images are rotated, noisy, inverted, or seen through dead input lines. Only the readout learns, by the delta
-rule on 8-bit weights. Controls: the same network frozen, and the same learning on random features.
+rule on 8-bit weights; samples that it holds out choose the rate and the passes (--one-rate: none are).
+Controls: the same network frozen, and the same learning on random features.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from onchip_networks import arguments, data_and_network, random_network
 
 from biril_nm.data import SHIFTS
 from biril_nm.studies.adaptation import Adaptation, measure_adaptation, plot_adaptation
+from biril_nm.studies.readout import DeltaConfig
 
 
 def spread(values: list[float]) -> str:
@@ -47,10 +49,12 @@ def main() -> None:
     parser.add_argument("--shifts", nargs="+", default=list(SHIFTS), choices=list(SHIFTS))
     parser.add_argument("--test", type=int, default=2500, help="test images to measure on")
     parser.add_argument("--plot", default=None)
+    parser.add_argument("--one-rate", action="store_true", help="all passes, no samples held out")
     args = parser.parse_args()
     args.seeds = args.seeds or (1 if args.quick else 3)
     data, graph, coding = data_and_network(args)
     data = replace(data, test=data.test.head(args.test))
+    config = DeltaConfig(validate=not args.one_rate)
     print(
         f"{data.name}, {len(data.test)} test images, {args.seeds} seeds; accuracy in %, mean (range)"
     )
@@ -58,7 +62,13 @@ def main() -> None:
     for name in args.shifts:
         results[name] = [
             measure_adaptation(
-                graph, random_network(data, coding, seed), data, coding, SHIFTS[name], seed=seed
+                graph,
+                random_network(data, coding, seed),
+                data,
+                coding,
+                SHIFTS[name],
+                seed=seed,
+                config=config,
             )
             for seed in range(args.seeds)
         ]
