@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,6 +22,7 @@ from biril_nm.commands.options import (
     Seed,
     Source,
 )
+from biril_nm.commands.samples import OwnSamples, Recorded
 from biril_nm.commands.sources import CONFIG, LoadedFile, load_source, lowered, model_in
 from biril_nm.commands.unused import refuse_unused, unused_lowering, unused_root
 from biril_nm.errors import ConfigError
@@ -43,7 +44,7 @@ PEOPLE = (
     ("intended use, and use to avoid", OPEN),
     ("known weaknesses", OPEN),
 )
-NOT_MEASURED = "not measured; give --dataset"
+NOT_MEASURED = "not measured; give --dataset, or --spikes and --labels"
 
 
 def card_command(
@@ -54,6 +55,7 @@ def card_command(
         typer.Option("--out", "-o", help="Markdown file; default: README.md beside SRC."),
     ] = None,
     dataset: DataSetName = None,
+    own: OwnSamples,
     samples: Annotated[
         int, typer.Option(min=1, max=MAX_COUNT, help="Samples to run and compare engines on.")
     ] = 8,
@@ -66,7 +68,8 @@ def card_command(
 ) -> None:
     """Write a model card: data, training, figures, fit to the chip, parity, and fields for the licence.
 
-    Accuracy is measured where --dataset is given. Engines are compared as biril report does.
+    Accuracy is measured where --dataset or samples with labels are given. Engines are compared as in
+    biril report.
 
     Example: biril card out --dataset digits
     """
@@ -74,6 +77,7 @@ def card_command(
 
     if out is not None and out.suffix != ".md":
         raise ConfigError(f"--out is '{out}'; expected a name that ends in .md")
+    own.check({"--dataset": dataset, "--data-root": data_root})
     folder = src if src.is_dir() else src.parent
     target = check_output(out or folder / "README.md", force)
     source = load_source(model_in(src), lowering)
@@ -88,15 +92,18 @@ def card_command(
         from biril_nm.data import load_data
 
         test = load_data(dataset, data_root, seed).test
-    values = _values(graph, test, samples, seed)
+    mine = own.read(graph)
+    values = _values(graph, test, seed, samples) if mine is None else mine.head(samples).spikes
     parity = "not compared"
     if against or (against is None and len(engines) > 1):
         with lava_in(lava.lava_python):
             parity = _parity(source, graph, values, engines)
     sections = {
         "Network": _network(source, graph),
-        "Data and training": _training(folder, dataset),
-        "Figures": _figures(source, graph, test, seed),
+        "Data and training": _training(folder, own.spikes.name if own.spikes else dataset),
+        "Figures": _figures(source, graph, test, seed)
+        if mine is None
+        else _own(source, graph, mine),
         "On the chip": _chip(graph, values, lowering.chip),
         "Parity": [("engines", ", ".join(engines) or "none"), ("result", parity)],
         "Licence and use": list(PEOPLE),
@@ -143,7 +150,7 @@ def _network(source: LoadedFile, graph: LoihiGraph) -> Rows:
     if source.net is not None:
         count = sum(p.numel() for p in source.net.parameters())
         rows.append(("architecture", f"{source.net.name}, {count:,} parameters"))
-        rows.append(("input coding", f"{source.net.config.coding}"))
+        rows.append(("input coding", f"{source.net.coding}"))
     return [
         *rows,
         ("inputs", ", ".join(inputs)),
@@ -193,7 +200,22 @@ def _figures(source: LoadedFile, graph: LoihiGraph, test: Split | None, seed: in
     return [*rows, ("accuracy, integers (simulator)", f"{found:.2%}")]
 
 
-def _values(graph: LoihiGraph, test: Split | None, samples: int, seed: int) -> dict[str, Any]:
+def _own(source: LoadedFile, graph: LoihiGraph, mine: Recorded) -> Rows:
+    """Accuracy on samples of one's own."""
+    from biril_nm.evaluation.labelled import accuracy
+
+    if mine.labels is None or len(mine.spikes) != 1:
+        return [("accuracy", NOT_MEASURED)]
+    (spikes,) = mine.spikes.values()
+    rows = [("test samples", f"{len(mine):,}")]
+    if source.net is not None:
+        found = accuracy(source.net, spikes, mine.labels, decision=decision_of(graph))
+        rows.append(("accuracy, float (torch)", f"{found:.2%}"))
+    found = accuracy(graph, spikes, mine.labels)
+    return [*rows, ("accuracy, integers (simulator)", f"{found:.2%}")]
+
+
+def _values(graph: LoihiGraph, test: Split | None, seed: int, samples: int) -> Any:
     if test is None:
         return random_input(graph, STEPS, samples, seed)
     return sample_input(graph, test.head(samples), seed)
@@ -205,7 +227,7 @@ def _parity(source: LoadedFile, graph: LoihiGraph, values: Any, engines: Sequenc
     return check_parity(graph, values, against=list(engines), net=source.net).summary()
 
 
-def _chip(graph: LoihiGraph, values: dict[str, Any], chip: str) -> Rows:
+def _chip(graph: LoihiGraph, values: Mapping[str, Any], chip: str) -> Rows:
     """Cores and modelled energy."""
     from biril_nm.hardware_sim import Activity, estimate_energy, map_to_chip, simulate
     from biril_nm.hardware_sim.cost.energy import energy_text

@@ -12,6 +12,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
 from biril_nm.commands.console import (
+    note,
     print_json,
     print_progress,
     print_table,
@@ -170,6 +171,13 @@ def _recorded(path: Path, labels: Path | None, share: float, first: int | None, 
             f"'{path}' holds arrays {sorted(arrays)[:8]}; expected '{SPIKES}' (steps, samples, ...), 0 and 1"
         )
     samples = recorded(arrays[SPIKES], read_labels(labels, arrays.get(LABELS), path))
+    n_steps = 1 << (samples.n_steps - 1).bit_length()  # from one learning phase to the next
+    if n_steps != samples.n_steps:
+        silent = n_steps - samples.n_steps
+        note(
+            f"a sample takes {samples.n_steps} steps; {silent} silent ones go before it, to make {n_steps}"
+        )
+        samples = samples.after_silence(n_steps)
     rows = np.random.default_rng([seed, 2]).permutation(len(samples))[: first or len(samples)]
     cut = round(share * len(rows))
     held = samples.take(rows[:cut]) if cut else None

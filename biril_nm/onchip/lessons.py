@@ -68,6 +68,22 @@ class SpikeSamples:
             self.labels[rows], self.shape, self.n_steps, lambda some: self.spikes(rows[some])
         )
 
+    def after_silence(self, n_steps: int) -> SpikeSamples:
+        """The samples behind silent steps, so that each takes ``n_steps``.
+
+        Raises:
+            ConfigError: the samples are longer.
+        """
+        more = n_steps - self.n_steps
+        if more < 0:
+            raise ConfigError(
+                f"n_steps is {n_steps}; expected {self.n_steps} or more, the steps of a sample"
+            )
+        silence = ((more, 0), *[(0, 0)] * (1 + len(self.shape)))
+        return SpikeSamples(
+            self.labels, self.shape, n_steps, lambda rows: np.pad(self.spikes(rows), silence)
+        )
+
 
 @checked
 def pictures(part: Split, n_steps: Count) -> SpikeSamples:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 
+import numpy as np
 import pytest
 
 import biril_nm as bnm
 from biril_nm.coding import Coding
 from biril_nm.commands.card import card_text, escaped
 from tests.support.command_line import biril, refused
+from tests.support.own_nets import Loop, samples
 
 
 @pytest.fixture(scope="module")
@@ -47,13 +49,38 @@ def test_a_card_says_what_is_known_and_leaves_the_rest_open(folder):
     before = text
     assert biril("card", folder, "--against", "", "--force").returncode == 0
     after = rows((folder / "README.md").read_text(encoding="utf-8"))
-    assert after["accuracy"] == "not measured; give --dataset"
+    assert after["accuracy"] == "not measured; give --dataset, or --spikes and --labels"
     assert after["result"] == "not compared"
     assert before != text or "test samples" not in after
     refused(biril("card", folder, "-o", folder / "card.txt"), "ends in .md")
     other = ("card", folder, "-o", folder / "other.md")
     refused(biril(*other, "--against", "sim"), "expected at least two of")
     assert not (folder / "other.md").exists()
+
+
+def test_the_card_of_an_own_network_has_figures_of_own_samples(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    bnm.save(Loop.strong(), "model.pt", coding=Coding("spikes", 8), input_shape=(12,))
+    spikes, labels = samples(6)
+    np.save("x.npy", spikes)
+    np.savez("mine.npz", spikes=spikes, labels=labels)
+    how = ("--architecture", "tests.support.own_nets:Loop", "--against", "torch,sim", "--force")
+    for own in (("--spikes", "mine.npz"), ("--spikes", "x.npy"), ()):
+        done = biril("card", "model.pt", *how, *own)
+        assert done.returncode == 0, done.stderr
+        found = rows((tmp_path / "README.md").read_text(encoding="utf-8"))
+        assert found["architecture"].startswith("Loop, ")
+        assert found["data"] == escaped(own[1] if own else "(fill in)")
+        assert ("test samples" in found) == (own == ("--spikes", "mine.npz"))
+        if "test samples" in found:
+            assert found["test samples"] == "6"
+            assert re.fullmatch(r"\d+\.\d\d%", found["accuracy, float (torch)"])
+        else:
+            assert found["accuracy"].startswith("not measured; give --dataset, or --spikes")
+    refused(
+        biril("card", "model.pt", *how, "--spikes", "x.npy", "--dataset", "digits"),
+        "--spikes holds",
+    )
 
 
 def test_names_from_files_are_text():

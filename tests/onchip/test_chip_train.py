@@ -216,6 +216,27 @@ def test_spikes_of_a_file_are_learned_from(tmp_path, monkeypatch):
     assert a.inputs["input"].shape == (3, 4)
 
 
+def test_spikes_of_any_length_are_learned_from(tmp_path, monkeypatch):
+    """Silence before a sample makes it as long as the time from one learning phase to the next."""
+    monkeypatch.chdir(tmp_path)
+    r = np.random.default_rng(0)
+    spikes, labels = r.integers(0, 2, (13, 20, 4)).astype(np.uint8), r.integers(0, 3, 20)
+    np.savez("odd.npz", spikes=spikes, labels=labels)
+    np.savez("even.npz", spikes=np.pad(spikes, ((3, 0), (0, 0), (0, 0))), labels=labels)
+    said = []
+    for name in ("odd", "even"):
+        done = biril("chip-train", "--hidden", "6", "--spikes", f"{name}.npz", "--out", name)
+        assert done.returncode == 0, done.stderr
+        said.append("a sample takes 13 steps; 3 silent ones go before it" in done.stderr)
+    assert said == [True, False]
+    a, b = (LoihiGraph.load(f"{name}/learned.loihi.npz") for name in ("odd", "even"))
+    assert a == b
+    samples = recorded(spikes, labels)
+    assert samples.after_silence(13).digest() == samples.digest()
+    with pytest.raises(ConfigError, match="n_steps is 12; expected 13 or more"):
+        samples.after_silence(12)
+
+
 REFUSED = [
     (("--hidden", "1,2,3"), "expected inputs, one or two hidden layers"),
     (("--hidden", "x"), "expected one or two numbers of neurons"),
