@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import html
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
 from docutils import nodes
 
-__all__ = ["Chart", "parse", "setup", "svg"]
+__all__ = ["Chart", "frame", "parse", "setup", "svg"]
 
 ARROW = re.compile(r"\s*(<?-->)(?:\|([^|]*)\|)?\s*")
 NODE = re.compile(r'(\w+)(?:\["([^"]*)"\])?')
@@ -186,19 +186,21 @@ def _box(chart: Chart, name: str, at: tuple[float, float]) -> str:
     return f'<rect x="{left:.0f}" y="{top:.0f}" {size} rx="6"/>{text}'
 
 
-def svg(chart: Chart) -> str:
-    """The chart as an SVG element."""
+def svg(chart: Chart, arrow: str = "arrow") -> str:
+    """The chart as an SVG element; ``arrow`` is the id of its arrowhead in the page."""
     ways = _ways(chart)
     at = _coordinates(chart, ways)
     parts = []
     for way, (_, _, label, both) in zip(ways, chart.edges):
         points = _line(chart, way, at)
         across = (chart.direction == "LR") != (chart.rows[way[0]] == chart.rows[way[-1]])
-        start = ' marker-start="url(#arrow)"' if both else ""
-        parts.append(f'<path d="{_curve(points, across)}" marker-end="url(#arrow)"{start}/>')
+        start = f' marker-start="url(#{arrow})"' if both else ""
+        parts.append(f'<path d="{_curve(points, across)}" marker-end="url(#{arrow})"{start}/>')
         if label:
             (x, y), (to_x, to_y) = points[0], points[-1]
             lift = -7 if across else 5
+            if across and chart.direction != "LR":  # below the boxes: there is no room between them
+                lift = max(_size(chart, end)[1] for end in (way[0], way[-1])) / 2 + 14
             place = f'x="{(x + to_x) / 2:.0f}" y="{(y + to_y) / 2 + lift:.0f}"'
             parts.append(f'<text class="label" {place}>{html.escape(label)}</text>')
     parts += [_box(chart, name, at[name]) for name in chart.labels]
@@ -208,7 +210,7 @@ def svg(chart: Chart) -> str:
     width = max(at[place][0] + sizes[place][0] / 2 for place in at) + MARGIN - left
     height = max(at[place][1] + sizes[place][1] / 2 for place in at) + MARGIN - top
     marker = (
-        '<marker id="arrow" viewBox="0 0 10 10" refX="8" refY="5" markerWidth="7" markerHeight="7" '
+        f'<marker id="{arrow}" viewBox="0 0 10 10" refX="8" refY="5" markerWidth="7" markerHeight="7" '
         'orient="auto-start-reverse"><path d="M0,0L10,5L0,10z"/></marker>'
     )
     return (
@@ -219,12 +221,20 @@ def svg(chart: Chart) -> str:
     )
 
 
+def frame(chart: Chart) -> str:
+    """The chart as pages show it: one that goes to the right goes down on a narrow screen."""
+    picture = svg(chart)
+    if chart.direction == "LR":
+        down = svg(replace(chart, direction="TD"), "arrow-down")
+        picture = f'<div class="wide">{picture}</div><div class="narrow">{down}</div>'
+    return f'<div class="flowchart-frame">{picture}</div>'
+
+
 def _draw(app: Any, doctree: nodes.document, name: str) -> None:
     """Replace Mermaid text by its picture."""
     for block in list(doctree.findall(nodes.literal_block)):
         if block.get("language") == "mermaid":
-            picture = f'<div class="flowchart-frame">{svg(parse(block.astext()))}</div>'
-            block.replace_self(nodes.raw("", picture, format="html"))
+            block.replace_self(nodes.raw("", frame(parse(block.astext())), format="html"))
 
 
 def setup(app: Any) -> None:

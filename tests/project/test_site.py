@@ -20,6 +20,7 @@ import pytest
 
 import biril_nm
 from biril_nm.cli import app
+from tests.support.browser import needs_browser, probe
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -165,29 +166,84 @@ def inventory(path: Path) -> dict[str, str]:
     return {row[0]: row[3].replace("$", row[0]) for row in rows if row[1].startswith("py:")}
 
 
-@pytest.mark.slow
-def test_the_site_builds_without_warnings(tmp_path, site):
-    """Without running the notebooks, which test_tutorials does."""
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """The site, without running the notebooks, which test_tutorials does."""
     for package in ("furo", "myst_nb"):
         pytest.importorskip(package, reason='pip install "biril-nm[docs]" brings it')
+    folder = tmp_path_factory.mktemp("site")
     command = [sys.executable, "-m", "sphinx", "-qW", "--keep-going", "-D", "nb_execution_mode=off"]
     done = subprocess.run(
-        [*command, "-d", str(tmp_path / "trees"), str(DOCS), str(tmp_path / "html")],
+        [*command, "-d", str(folder / "trees"), str(DOCS), str(folder / "html")],
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    known = inventory(tmp_path / "html" / "objects.inv")
+    return folder / "html"
+
+
+@pytest.mark.slow
+def test_the_site_builds_without_warnings(built, site):
+    known = inventory(built / "objects.inv")
     for module in public_packages():
         for name in importlib.import_module(module).__all__:
             entry = known[f"{module}.{name}"]
-            assert (tmp_path / "html" / entry.partition("#")[0]).is_file()
-    for path in (tmp_path / "html").glob("*.html"):
+            assert (built / entry.partition("#")[0]).is_file()
+    for path in built.glob("*.html"):
         text = path.read_text(encoding="utf-8")
         assert not re.search(r"<(?:script|link|img)[^>]+(?:src|href)=\"(?:https?:)?//", text), path
         assert "flowchart LR" not in text or path.stem in ("changelog", "contributing")
-    assert '<svg class="flowchart"' in (tmp_path / "html" / "index.html").read_text("utf-8")
+    assert '<svg class="flowchart"' in (built / "index.html").read_text("utf-8")
+
+
+# How wide the page is beyond the screen; what sticks out and does not scroll; pictures that are seen.
+PROBE = """
+const box = e => e.getBoundingClientRect(), text = document.querySelector("article");
+const scrolls = e => e && (/auto|scroll/.test(getComputedStyle(e).overflowX) || scrolls(e.parentElement));
+const wide = [...text.querySelectorAll("*")].filter(e => box(e).width > 0 && !scrolls(e))
+  .filter(e => box(e).right > innerWidth + 1 || box(e).left < -1);
+const charts = [...document.querySelectorAll("svg.flowchart")].filter(e => box(e).width > 0);
+return {beyond: document.documentElement.scrollWidth - innerWidth,
+  wide: wide.map(e => e.tagName + "." + e.textContent.slice(0, 20)), charts: charts.map(e => box(e).width),
+  screen: innerWidth};
+"""
+
+
+@needs_browser
+def test_what_is_wider_than_the_screen_is_found(tmp_path):
+    """In a window of this width, and not in one of Chromium's smallest width, 500."""
+    page = tmp_path / "page.html"
+    wide = '<p style="width: 450px">wide</p>'
+    page.write_text(f"<html><body><article>{wide}</article></body></html>", encoding="utf-8")
+    found = probe(page, tmp_path, 390, PROBE)
+    assert found["screen"] == 390 and found["beyond"] > 50 and found["wide"] == ["P.wide"]
+    scrolled = f'<div style="overflow-x: auto">{wide}</div>'
+    page.write_text(f"<html><body><article>{scrolled}</article></body></html>", encoding="utf-8")
+    found = probe(page, tmp_path, 390, PROBE)
+    assert found["beyond"] == 0 and found["wide"] == []
+
+
+@pytest.mark.slow
+@needs_browser
+@pytest.mark.parametrize("width", [1200, 390])
+@pytest.mark.parametrize(
+    "page",
+    [
+        "index",
+        "tutorials/own_network",
+        "results",
+        "reference/api/biril_nm",
+        "reference/command_line",
+    ],
+)
+def test_pages_fit_the_screen(built, tmp_path, page, width):
+    found = probe(built / f"{page}.html", tmp_path, width, PROBE)
+    assert found["screen"] == width
+    assert found["beyond"] <= 0 and found["wide"] == []
+    if page == "index":
+        (chart,) = found["charts"]  # one of the two pictures, whole
+        assert 0.5 * min(width, 700) < chart < width
 
 
 def test_flowcharts_are_drawn_and_refused():
@@ -206,6 +262,9 @@ def test_flowcharts_are_drawn_and_refused():
     picture = flowcharts.svg(chart)
     assert picture.count("<rect") == 4 and picture.count('marker-end="url(#arrow)"') == 4
     assert ">one</text>" in picture and ">to</text>" in picture
+    frame = flowcharts.frame(chart)
+    assert frame.count("<svg") == 2 and frame.count('marker-end="url(#arrow-down)"') == 4
+    assert flowcharts.frame(flowcharts.parse("flowchart TD\n  A --> B")).count("<svg") == 1
     with pytest.raises(ValueError, match="'A{choice}' is not a node of a flowchart"):
         flowcharts.parse("flowchart TD\n  A{choice} --> B")
     for page in [*PAGES, ROOT / "README.md"]:

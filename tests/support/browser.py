@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import html
+import json
+import re
 import shutil
 import subprocess
 
 import pytest
 
-__all__ = ["browse", "needs_browser"]
+__all__ = ["browse", "needs_browser", "probe"]
 
 CHROMIUM = next(
     (
@@ -33,3 +36,27 @@ def browse(page, folder, width, height, *wanted):
     call = [CHROMIUM, *flags, *wanted, page.as_uri()]
     done = subprocess.run(call, check=True, capture_output=True, timeout=600)
     return done.stdout.decode("utf-8")
+
+
+def probe(page, folder, width, script):
+    """What a function of JavaScript returns in a page that is ``width`` pixels wide.
+
+    The page is in a frame, since windows of Chromium are never narrower than 500 pixels.
+    """
+    call = f"parent.postMessage(JSON.stringify((() => {{{script}}})()), '*')"
+    copy = page.with_name(f"probe_{page.name}")
+    text = page.read_text(encoding="utf-8")
+    assert "</body>" in text
+    copy.write_text(
+        text.replace("</body>", f"<script>addEventListener('load', () => {call})</script></body>"),
+        encoding="utf-8",
+    )
+    outer = folder / "frame.html"
+    outer.write_text(
+        f'<iframe src="{copy.as_uri()}" style="width: {width}px; height: 900px; border: 0"></iframe>'
+        "<script>addEventListener('message', e => document.title = e.data)</script>",
+        encoding="utf-8",
+    )
+    shown = browse(outer, folder, width + 100, 1000, "--dump-dom", "--virtual-time-budget=10000")
+    copy.unlink()
+    return json.loads(html.unescape(re.search(r"<title>(.*?)</title>", shown)[1]))
