@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
+import os
+import subprocess
+import sys
 import time
 from types import SimpleNamespace
+from unittest import mock
 
 import click
 import pytest
 from typer.main import get_command
 
+from biril_nm import cli
 from biril_nm.cli import app
 from biril_nm.hardware_sim.engine import first_run
 from biril_nm.models import ModelConfig
@@ -54,6 +60,39 @@ def test_a_recipe_with_another_network_leaves_out_what_that_ignores(options, net
     (tmp_path / "c.toml").write_text(done.stdout, encoding="utf-8")
     run = RunConfig.read(tmp_path / "c.toml")
     assert (run.net.neuron, run.net.beta, run.net.channels) == (net.neuron, net.beta, net.channels)
+
+
+def test_the_help_of_the_program_has_the_first_line_of_each_command():
+    lines = {
+        each.name: inspect.getdoc(each.callback).split("\n\n")[0]
+        for each in app.registered_commands
+    }
+    assert {name: line for name, (_, line) in cli.COMMANDS.items()} == {
+        name: " ".join(line.split()) for name, line in lines.items()
+    }
+    shown = biril("--help").stdout
+    assert all(f" {name} " in shown for name in lines)
+
+
+def test_the_help_of_the_program_imports_no_command():
+    code = (
+        "import sys; from biril_nm import cli; sys.argv[1:] = ['--help']\n"
+        "try: cli.main()\n"
+        "except SystemExit: pass\n"
+        "print([x for x in ('numpy', 'numba', 'torch', 'biril_nm.commands.options') if x in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_command_line_imports_the_command_that_it_names():
+    assert cli._named(["--debug", "eval", "info"]) == ("eval",)
+    assert cli._named(["--help"]) == ()
+    with mock.patch.dict(os.environ, _BIRIL_COMPLETE="complete_bash"):
+        assert cli._named(["eval"]) == tuple(cli.COMMANDS)
+    done = biril("exprot", "x.nir")
+    assert done.returncode == 2
+    assert "No such command" in done.stderr and "export" in done.stderr
 
 
 @pytest.mark.parametrize("table", CLASSES)

@@ -147,7 +147,7 @@ def test_a_bundle_never_replaces_a_folder_or_file_of_another_kind(folder, tmp_pa
         done = biril("export", model, "--to", "lava", "-o", tmp_path / "lava", "--force")
         assert done.returncode == 0, done.stderr
     refused(
-        biril("export", model, "--to", "nir", "-o", tmp_path / "lava", "--force"), "end in .nir"
+        biril("export", model, "--to", "nir", "-o", tmp_path / "lava", "--force"), "ends in .nir"
     )
 
 
