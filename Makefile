@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 OUT ?= out/demo
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: venv demo test test-newest test-slow fuzz lint bench pages docs lock release-check clean
+.PHONY: venv demo test test-newest test-slow fuzz lint bench bench-quick pages docs lock release-check clean
 
 venv:
 	@requirements/find_python.sh $(VENV) $(PYTHON) >/dev/null
@@ -61,6 +61,11 @@ MNIST ?= $(if $(BIRIL_DATA),$(wildcard out/mnist/model.loihi.npz))
 
 bench: venv
 	env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(BIN)/python benchmarks/simulator.py $(if $(MNIST),--mnist-graph $(MNIST))
+
+# Half a minute: ratios to a NumPy loop against those in benchmarks/quick.json; an error at a loss of 30 %.
+bench-quick: venv
+	env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 \
+	$(BIN)/python benchmarks/quick.py $(QUICK)
 
 # The generated parts of the documentation.
 pages: venv

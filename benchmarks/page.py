@@ -24,12 +24,17 @@ def table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def machine() -> list[str]:
-    """Processor, caches, memory, system, versions, load."""
+def processor() -> str:
+    """Name of the processor."""
     info = Path("/proc/cpuinfo")
     text = info.read_text() if info.exists() else ""
-    model = next((line.split(":", 1)[1].strip() for line in text.splitlines() if "model name" in line),
-                 platform.processor() or "unknown")  # fmt: skip
+    found = (line.split(":", 1)[1].strip() for line in text.splitlines() if "model name" in line)
+    return next(found, platform.processor() or "unknown")
+
+
+def machine() -> list[str]:
+    """Processor, caches, memory, system, versions, load."""
+    model = processor()
     caches = []
     for index in sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*")):
         level, kind, size = (

@@ -32,7 +32,8 @@ Case = Callable[[], Callable[[], Any]]
 # --- in the process of one checkout -------------------------------------------------------------
 
 
-def _inference(name: str, n_samples: int) -> Callable[[], Any]:
+def inference(name: str, n_samples: int) -> Callable[[], Any]:
+    """A network of the benchmark."""
     from workloads import WORKLOADS
 
     from biril_nm.hardware_sim import simulate
@@ -42,7 +43,7 @@ def _inference(name: str, n_samples: int) -> Callable[[], Any]:
     return lambda: simulate(graph, spikes, record=("s",), n_threads=1)
 
 
-def _registers(looped: bool) -> Callable[[], Any]:
+def registers(looped: bool) -> Callable[[], Any]:
     """A CUBA layer with registers of its own for every neuron, with a loop or without."""
     import numpy as np
 
@@ -65,7 +66,8 @@ def _registers(looped: bool) -> Callable[[], Any]:
     return lambda: simulate(graph, spikes, record=("s", "v"), n_threads=1)
 
 
-def _learning(n_neurons: int, t_epoch: int) -> Callable[[], Any]:
+def learning(n_neurons: int, t_epoch: int, n_steps: int = 4096) -> Callable[[], Any]:
+    """A Dense that learns by pair STDP."""
     import numpy as np
     from learning import DENSITY, N_INPUTS, NEURONS, stdp
 
@@ -80,17 +82,18 @@ def _learning(n_neurons: int, t_epoch: int) -> Callable[[], Any]:
         "n": Neurons((n_neurons,), **NEURONS),
     }
     graph = LoihiGraph(nodes, (("in", "fc"), ("fc", "n")))
-    spikes = (random.random((4096, 1, N_INPUTS)) < DENSITY).astype(np.uint8)
+    spikes = (random.random((n_steps, 1, N_INPUTS)) < DENSITY).astype(np.uint8)
     return lambda: simulate(graph, spikes, record=(), learn=True)
 
 
-def _one_call_per_sample() -> Callable[[], Any]:
+def one_call_per_sample(n_samples: int = 400) -> Callable[[], Any]:
+    """The dense network, sample by sample."""
     from workloads import WORKLOADS
 
     from biril_nm.hardware_sim import simulate
 
     work = WORKLOADS["dense"]()
-    graph, spikes = work.graph(), work.spikes(work.density, 400)
+    graph, spikes = work.graph(), work.spikes(work.density, n_samples)
 
     def run() -> Any:
         for i in range(spikes.shape[1]):
@@ -101,13 +104,13 @@ def _one_call_per_sample() -> Callable[[], Any]:
 
 
 CASES: dict[str, Case] = {
-    "dense": lambda: _inference("dense", 8000),
-    "conv": lambda: _inference("conv", 400),
-    "cuba": lambda: _registers(looped=False),
-    "loop": lambda: _registers(looped=True),
-    "calls": _one_call_per_sample,
-    "learn1": lambda: _learning(400, 1),
-    "learn4": lambda: _learning(100, 4),
+    "dense": lambda: inference("dense", 8000),
+    "conv": lambda: inference("conv", 400),
+    "cuba": lambda: registers(looped=False),
+    "loop": lambda: registers(looped=True),
+    "calls": one_call_per_sample,
+    "learn1": lambda: learning(400, 1),
+    "learn4": lambda: learning(100, 4),
 }
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -64,6 +66,60 @@ def test_every_reset_has_a_row(workloads):
     text = resets.section(samples=2, rounds=1)
     for name in (*(model.name for model in RESET_MODELS), resets.FOLDED, resets.MAXIMUM):
         assert text.count(name) >= 1, name
+
+
+def test_the_loop_of_the_quick_look_gives_the_spikes_of_the_simulator(workloads):
+    import quick
+
+    work = workloads.dense(n_steps=8)
+    spikes = work.spikes(0.2, 2)
+    found = quick.numpy_loop(work, spikes.astype(np.float32))
+    assert np.array_equal(found, simulate(work.graph(), spikes)["n2"].s) and found.any()
+
+
+def test_a_loss_of_speed_is_an_error(workloads, tmp_path, monkeypatch, capsys):
+    import quick
+
+    path, ratios = tmp_path / "quick.json", {"dense": 2.0, "conv": 1.0}
+    monkeypatch.setattr(quick, "reference", lambda: None)
+    monkeypatch.setattr(quick, "CASES", {name: lambda: None for name in ratios})
+    monkeypatch.setattr(quick, "measure", lambda cases, loop, rounds: ratios)
+    quick.main(["--stored", str(path), "--store"])
+    ratios = {"dense": 1.42, "conv": 1.3}
+    quick.main(["--stored", str(path)])
+    assert "| dense | 1.420 | 2.000 | 0.71 |" in capsys.readouterr().out
+    ratios = {"dense": 1.39, "conv": 0.9}
+    with pytest.raises(SystemExit, match=r"^slower: dense by 3\d%$"):
+        quick.main(["--stored", str(path)])
+
+
+def test_every_case_of_the_quick_look_has_a_stored_ratio(workloads):
+    import quick
+
+    assert set(json.loads(quick.STORED.read_text())["ratios"]) == set(quick.CASES)
+
+
+def test_ratios_are_those_of_times(workloads):
+    import quick
+
+    def busy(seconds):
+        def run():
+            until = time.process_time() + seconds
+            while time.process_time() < until:
+                pass
+
+        return run
+
+    found = quick.measure({"half": busy(0.01), "double": busy(0.04)}, busy(0.02), rounds=3)
+    assert 1.6 < found["half"] < 2.4 and 0.4 < found["double"] < 0.6
+
+
+def test_a_stream_keeps_its_memory(workloads, capsys):
+    import stream
+
+    stream.main(["--steps", "20000", "--piece", "100"])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[1:]] == ["20", "200", "2,000", "20,000"]
 
 
 @pytest.mark.slow
