@@ -20,9 +20,8 @@ from biril_nm.hardware_sim import Simulator, simulate
 from biril_nm.hw_graph import Dense, Input, LoihiGraph, Neurons, Output
 
 TOP = 127  # of a message of 7 bits
-LARGEST = np.array(
-    [2.4, 3.0, 0.21, 3.0]
-)  # position, speed, angle (rad), turning speed that give TOP
+# Position, speed, angle (rad) and turning speed that give TOP.
+LARGEST = np.array([2.4, 3.0, 0.21, 3.0])
 WEIGHTS = (10, 20, 60, 60)  # even, as connections with both signs hold them
 STEPS = 200
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -41,8 +41,16 @@ __all__ = ["choose_engine", "evaluate_command"]
 
 FLOAT = "torch"  # evaluates models as they are, without lowering
 BATCH = 250
-# Data set and its folder, or samples of a file; and how many of them.
-Chosen: TypeAlias = tuple[str | None, Path | None, OwnSamples, int | None]
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A data set and its folder, or samples of a file; and how many of them."""
+
+    dataset: str | None
+    data_root: Path | None
+    own: OwnSamples
+    samples: int | None
 
 
 @dataclass(frozen=True)
@@ -100,12 +108,13 @@ def evaluate_command(
         sources = [load_source(path, lowering) for path in src]
         engine = choose_engine(sources, backend, workers.several)
         refuse_unused(_unused(sources, engine, lowering))
+        chosen = Chosen(dataset, data_root, own, samples)
         if engine.name == FLOAT:
-            results = _floats(sources, (dataset, data_root, own, samples), seed, lowering)
+            results = _floats(sources, chosen, seed, lowering)
         else:
             networks = [Network(lowered(source, lowering), source.net) for source in sources]
-            place, codings = _place(networks, (dataset, data_root, own, samples), seed)
-            results = _integers(networks, place, codings, engine.name, (seed, workers))
+            place, codings = _place(networks, chosen, seed)
+            results = _integers(networks, place, codings, engine.name, seed, workers)
     named_by = {"dataset": dataset} if own.spikes is None else {"spikes": str(own.spikes)}
     facts = {**named_by, "backend": engine.name}
     named = [{"source": str(path), **facts, **found} for path, found in zip(src, results)]
@@ -182,13 +191,12 @@ def _floats(
     from biril_nm.data import Batches, load_data
     from biril_nm.training import evaluate
 
-    dataset, data_root, own, samples = chosen
     decisions = [_decision(source, lowering) for source in sources]
-    if own.spikes is not None:
+    if chosen.own.spikes is not None:
         graphs = [lowered(source, lowering) for source in sources]
-        return [_float_on(*each, own, samples) for each in zip(sources, graphs, decisions)]
-    test = load_data(dataset or BUILT_IN, data_root, seed).test
-    split = test.head(samples) if samples else test
+        return [_float_on(*each, chosen) for each in zip(sources, graphs, decisions)]
+    test = load_data(chosen.dataset or BUILT_IN, chosen.data_root, seed).test
+    split = test.head(chosen.samples) if chosen.samples else test
     results = []
     for source, decision in zip(sources, decisions):
         began = time.perf_counter()
@@ -205,10 +213,10 @@ def _decision(source: LoadedFile, lowering: LoweringChoice) -> str:
 
 
 def _float_on(
-    source: LoadedFile, graph: LoihiGraph, decision: str, own: OwnSamples, samples: int | None
+    source: LoadedFile, graph: LoihiGraph, decision: str, chosen: Chosen
 ) -> dict[str, Any]:
     """A torch network on samples of a file."""
-    found = _recorded(graph, own, samples)
+    found = _recorded(graph, chosen)
     name = single_input(graph)
     coding = input_coding(graph, name)
     result = evaluate_net(
@@ -217,8 +225,8 @@ def _float_on(
     return {**asdict(result), "decision": decision}
 
 
-def _recorded(graph: LoihiGraph, own: OwnSamples, samples: int | None) -> Recorded:
-    return cast(Recorded, own.read(graph, need_labels=True)).head(samples)
+def _recorded(graph: LoihiGraph, chosen: Chosen) -> Recorded:
+    return cast(Recorded, chosen.own.read(graph, need_labels=True)).head(chosen.samples)
 
 
 def _place(
@@ -227,13 +235,13 @@ def _place(
     """The samples, and how each network takes them."""
     from biril_nm.evaluation.sharding import ArraySamples, DataSetSamples
 
-    dataset, data_root, own, samples = chosen
     graphs = [network.graph for network in networks]
-    if own.spikes is None:
-        place = DataSetSamples.of(dataset or BUILT_IN, data_root, seed, samples)
+    if chosen.own.spikes is None:
+        name = chosen.dataset or BUILT_IN
+        place = DataSetSamples.of(name, chosen.data_root, seed, chosen.samples)
         split = place.split()
         return place, [picture_input(graph, split)[1] for graph in graphs]
-    found = [_recorded(graph, own, samples) for graph in graphs]
+    found = [_recorded(graph, chosen) for graph in graphs]
     values, labels = found[0].spikes[single_input(graphs[0])], found[0].classes
     inputs = [graph.inputs[single_input(graph)] for graph in graphs]
     return ArraySamples(values, labels, 1), [message_coding(node, len(values)) for node in inputs]
@@ -244,13 +252,12 @@ def _integers(
     samples: ArraySamples | DataSetSamples,
     codings: Sequence[Coding],
     engine: str,
-    how: tuple[int, Workers],
+    seed: int,
+    workers: Workers,
 ) -> list[dict[str, Any]]:
     """One result per network; ``seconds`` is the engine's time, of one network on workers wall time."""
     from biril_nm.evaluation.accuracy import EvaluationOptions, GraphEvaluation, evaluate_graph
     from biril_nm.evaluation.sharding import evaluate_graphs
-
-    seed, workers = how
 
     def facts(network: Network) -> dict[str, str]:
         return {"decision": decision_of(network.graph)}

@@ -83,7 +83,7 @@ def report_command(
         engines = engines if against is not None or len(engines) > 1 else ()
         subject = _subject(source, lowering)
         if dataset is not None:
-            drive = _of_data_set(source, subject.graph, (dataset, data_root, samples, seed))
+            drive = _of_data_set(source, subject.graph, dataset, data_root, samples, seed)
         else:
             drive = _of_samples(source, subject.graph, own, samples, seed)
         make_report(subject, replace(drive, engines=engines), target, folder, force)
@@ -126,14 +126,18 @@ def _of_samples(
 
 
 def _of_data_set(
-    source: LoadedFile, graph: LoihiGraph, chosen: tuple[str, Path | None, int, int]
+    source: LoadedFile,
+    graph: LoihiGraph,
+    dataset: str,
+    data_root: Path | None,
+    samples: int,
+    seed: int,
 ) -> Drive:
     """The test part of a data set."""
     from biril_nm.data import Batches, load_data
     from biril_nm.reports.classes import Labelled
     from biril_nm.reports.making import Drive
 
-    dataset, data_root, samples, seed = chosen
     test = load_data(dataset, data_root, seed).test
     _, coding = picture_input(graph, test)
     accuracy = None

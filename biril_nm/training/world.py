@@ -237,9 +237,8 @@ def make_world(device: str, devices: Count = 1, nodes: Count = 1) -> World:
         MissingDependencyError: lightning-fabric is not installed.
     """
     launched, here = (int(os.environ.get(name, "1")) for name in (LAUNCHED, LAUNCHED_HERE))
-    if (
-        launched > 1 and LAUNCHED_HERE in os.environ
-    ):  # Fabric sets the first in what it starts itself
+    # In what it starts itself, Fabric sets the first alone.
+    if launched > 1 and LAUNCHED_HERE in os.environ:
         given, wanted = (here, launched // here), (devices, nodes)
         if wanted not in ((1, 1), given):
             raise ConfigError(

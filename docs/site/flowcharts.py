@@ -78,9 +78,8 @@ def _place(chart: Chart) -> None:
                 chart.rows[target] = max(chart.rows.get(target, 0), low)
     chart.rows |= {name: 0 for name in chart.labels if name not in chart.rows}
     targets = {target for _, target, _, _ in chart.edges}
-    for name in (
-        chart.labels.keys() - targets
-    ):  # a beginning stands next to the first place where it leads
+    # A beginning stands next to the first place where it leads.
+    for name in chart.labels.keys() - targets:
         leads = [chart.rows[target] for source, target, _, _ in chart.edges if source == name]
         chart.rows[name] = max(chart.rows[name], min(leads, default=0) - 1)
 

@@ -187,10 +187,6 @@ def layer_node(kind: LayerKind, layer: nn.Module, name: str, in_shape: Shape) ->
         refusal = error
     try:
         return followed_layer(layer, name, in_shape)
-    except (
-        UnsupportedNodeError,
-        RuntimeError,
-        ValueError,
-        LookupError,
-    ):  # torch's own refusals too
+    # torch's own refusals too.
+    except (UnsupportedNodeError, RuntimeError, ValueError, LookupError):
         raise refusal from None

@@ -138,9 +138,10 @@ def test_conv1d_scale_sumpool_and_parameters_per_neuron():
 def test_thresholds_and_taus_per_neuron_have_registers_per_neuron():
     one = np.linspace(0.5, 2, 8)
     lif = neurons("LIF", (8,), tau=np.linspace(5, 50, 8) * DT, v_threshold=one * 3)
+    # Each row has a grid of its own.
     lowered = compare(
         chain((10,), ("fc", nir.Linear(grid((8, 10)))), ("n", lif)), spikes((10,)), 0.94
-    )  # each row has a grid of its own
+    )
     assert lowered.neurons["n"].dv.shape == (8,)
 
 

@@ -41,10 +41,8 @@ def lowered(script, name, n_steps):
     ("name", "models"),
     [
         ("dense", [FALLS, FALLS]),
-        (
-            "convolutional",
-            [FALLS, "cuba_lif", FALLS, "cuba_lif", FALLS],
-        ),  # pools are ORs of Lava's LIF
+        # Pools are ORs of Lava's LIF.
+        ("convolutional", [FALLS, "cuba_lif", FALLS, "cuba_lif", FALLS]),
         ("recurrent", [FALLS, FALLS]),
     ],
 )

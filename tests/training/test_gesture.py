@@ -68,9 +68,8 @@ def test_online_gradients_of_the_unit(frames):
     net = hidden_egru(False)
     found, wanted = online(net, batch, OnlineRule()), exact(net, batch)
     reset = {name for name in wanted if name.endswith(("W1.weight", "V1.weight", "b_r"))}
-    assert len(reset) == 3 and not any(
-        bool(found[name].any()) for name in reset
-    )  # nothing to reset
+    # There is nothing to reset.
+    assert len(reset) == 3 and not any(bool(found[name].any()) for name in reset)
     kept = wanted.keys() - reset
     assert error({k: found[k] for k in kept}, {k: wanted[k] for k in kept}) < 1e-10
     net = hidden_egru(True)  # the way through the loop is left out

@@ -94,9 +94,8 @@ def test_s_changes_the_plastic_kernels_only(
         np.testing.assert_array_equal(nearest.numpy() % grid.step, 0)
         assert nearest.abs().max() <= 256
         on_grid = grid.integers(before[kernel]) * grid.unit
-        assert not torch.equal(
-            net.state_dict()[kernel], on_grid
-        )  # more than putting it on the grid
+        # More than putting it on the grid.
+        assert not torch.equal(net.state_dict()[kernel], on_grid)
 
 
 @pytest.mark.parametrize("phase", ["S", "H"])
