@@ -169,7 +169,7 @@ def test_initial_weights_out_of_range_act_until_the_first_phase():
     assert (run.connections["fc"].w[2] == 400).all()
     assert (run.connections["fc"].w[3] <= 255).all()
     too_large = graph.with_node("fc", weight=np.full((4, 6), 40_000))
-    with pytest.raises(RangeError, match="'fc' has weights from 40000 to 40000; allowed"):
+    with pytest.raises(RangeError, match="'fc' has weights from 40000 to 40000; expected"):
         simulate(too_large, spikes_of(graph), learn=True)
 
 

@@ -243,7 +243,7 @@ def test_frozen_weights_run_and_learning_needs_a_rule():
     plastic = plain.with_node("c1", rule=PAIR)
     spikes = np.random.default_rng(5).integers(0, 2, (9, 5, 12))
     assert_same(simulate(plain, spikes), simulate(plastic, spikes))
-    with pytest.raises(ConfigError, match=r"no connection .* has a learning rule; .*--plastic"):
+    with pytest.raises(ConfigError, match=r"no connection .* has a learning rule. .*--plastic"):
         simulate(plain, spikes, learn=True)
     with pytest.raises(ConfigError, match=r"cannot record w of a run without learning"):
         simulate(plastic, spikes, record="s,w")
