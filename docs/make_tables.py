@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from biril_nm.compartments.table import chips_page, models_page
-from biril_nm.export.supported import policy_table
+from biril_nm.export.supported import STORED, policy_table, supported_json
 
 PAGE = Path(__file__).parent / "supported_nodes.md"
 COMPARTMENTS = Path(__file__).parent / "compartments.md"
@@ -13,5 +13,6 @@ CHIPS = Path(__file__).parent / "chips.md"
 
 if __name__ == "__main__":
     PAGE.write_text(policy_table(), encoding="utf-8")
+    STORED.write_text(supported_json(), encoding="utf-8")
     COMPARTMENTS.write_text(models_page(), encoding="utf-8")
     CHIPS.write_text(chips_page(), encoding="utf-8")

@@ -7,6 +7,8 @@ metadata where it happened), *refused* (with the reason).
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 from biril_nm.errors import MissingDependencyError
@@ -16,12 +18,15 @@ __all__ = [
     "POLICIES",
     "policy_rows",
     "policy_table",
+    "stored_nodes",
+    "supported_json",
     "supported_nodes",
     "supported_table",
     "torch_problem",
 ]
 
 Row = tuple[str, str, str, str]
+STORED = Path(__file__).with_name("supported.json")  # written by docs/make_tables.py
 
 
 def policy_rows() -> list[Row]:
@@ -58,6 +63,17 @@ def _torch_sides() -> tuple[tuple[str, tuple[Any, ...]], ...]:
 def supported_nodes() -> list[tuple[str, str, str]]:
     """Rows (from, node, becomes) of what is supported."""
     return [(side, name, text) for side, name, policy, text in policy_rows() if policy != REFUSED]
+
+
+def stored_nodes() -> list[tuple[str, str, str]]:
+    """The same rows from a file of the package, for which neither torch nor NIR is imported."""
+    return [(side, name, text) for side, name, text in json.loads(STORED.read_text("utf-8"))]
+
+
+def supported_json() -> str:
+    """That file, a row on a line."""
+    rows = (json.dumps(row, ensure_ascii=False) for row in supported_nodes())
+    return "[\n" + ",\n".join(rows) + "\n]\n"
 
 
 def supported_table() -> str:

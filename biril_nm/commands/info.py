@@ -22,6 +22,7 @@ from biril_nm.hw_graph.table import CONNECTION_HEADER, connection_rows, neuron_t
 
 __all__ = ["info_command", "supported_rows"]
 
+OF_TORCH = ("torch", "snnTorch")  # sides of the table of supported nodes
 PACKAGES = ("numpy", "numba", "torch", "snntorch", "nir", "lava-nc", "lava-dl")
 
 
@@ -54,10 +55,16 @@ def _version_of(package: str) -> str | None:
 
 
 def supported_rows() -> list[tuple[str, str, str]]:
-    """Rows (layer or node, side, becomes) of the supported-node table, read from the registries."""
-    from biril_nm.export.supported import supported_nodes
+    """Rows (side, layer or node, becomes) of the supported-node table; without torch those of NIR only."""
+    from biril_nm.export.supported import stored_nodes
 
-    return supported_nodes()
+    listed = _torch_problem() is None
+    return [row for row in stored_nodes() if listed or row[0] not in OF_TORCH]
+
+
+def _torch_problem() -> BirilError | None:
+    """Which package is missing for layers of torch; none of them is imported."""
+    return get_engine("torch").why_not()
 
 
 def _engines() -> dict[str, str | None]:
@@ -74,30 +81,28 @@ def _engines() -> dict[str, str | None]:
 
 def _show_installation(json: bool) -> None:
     versions = {package: _version_of(package) for package in PACKAGES}
-    facts = {
-        "biril-nm": biril_nm.__version__,
-        "python": platform.python_version(),
-        "packages": versions,
-        "backends": list(available_backends()),
-        "engines": _engines(),
-        "supported": supported_rows(),
-    }
+    backends, engines = list(available_backends()), _engines()
     if json:
+        facts = {
+            "biril-nm": biril_nm.__version__,
+            "python": platform.python_version(),
+            "packages": versions,
+            "backends": backends,
+            "engines": engines,
+            "supported": supported_rows(),
+        }
         print_json(facts)
         return
     say(f"biril-nm {biril_nm.__version__}, Python {platform.python_version()}")
     rows = [(name, found or "not installed") for name, found in versions.items()]
     print_table("", ("package", "version"), rows)
-    say(f"can be written here (biril export --to): {', '.join(available_backends())}")
-    engines = _engines()
+    say(f"can be written here (biril export --to): {', '.join(backends)}")
     ready = [name for name, problem in engines.items() if problem is None]
     say(f"can run here (--against, --backend): {', '.join(ready) or 'nothing'}")
     rows = [(name, problem or "ready") for name, problem in engines.items()]
     print_table("", ("engine", "state"), rows)
     print_table("supported nodes", ("from", "node", "becomes"), supported_rows())
-    from biril_nm.export.supported import torch_problem
-
-    problem = torch_problem()
+    problem = _torch_problem()
     if problem is not None:
         note(f"layers of torch are not listed: {problem}")
 

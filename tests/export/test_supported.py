@@ -18,7 +18,15 @@ from biril_nm.export.from_torch.layers import LAYERS
 from biril_nm.export.from_torch.neurons import NEURONS
 from biril_nm.export.nir_nodes.fixed_map import FixedMap
 from biril_nm.export.nir_nodes.registry import NODE_KINDS
-from biril_nm.export.supported import POLICIES, policy_rows, policy_table, supported_nodes
+from biril_nm.export.supported import (
+    POLICIES,
+    STORED,
+    policy_rows,
+    policy_table,
+    stored_nodes,
+    supported_json,
+    supported_nodes,
+)
 
 DOCS = Path(__file__).parents[2] / "docs"
 # Types of what passes an edge, and shapes that are inferred.
@@ -56,6 +64,11 @@ def test_supported_layers_are_those_of_the_records():
 def test_the_documented_table_is_the_generated_one():
     written = (DOCS / "supported_nodes.md").read_text(encoding="utf-8")
     assert written == policy_table(), "run: python docs/make_tables.py"
+
+
+def test_the_rows_that_info_reads_are_the_current_ones():
+    assert STORED.read_text(encoding="utf-8") == supported_json(), "run: python docs/make_tables.py"
+    assert stored_nodes() == supported_nodes()
 
 
 class Doubled(nn.Module):

@@ -14,8 +14,9 @@ from types import ModuleType, SimpleNamespace
 import pytest
 
 from biril_nm import optional
+from biril_nm.commands.info import supported_rows
 from biril_nm.data.downloads import library
-from biril_nm.engines import get_engine
+from biril_nm.engines import get_engine, registry
 from biril_nm.errors import MissingDependencyError
 from biril_nm.export.supported import policy_rows, torch_problem
 from tests.support.command_line import biril
@@ -190,7 +191,7 @@ def test_a_missing_package_is_handed_from_process_to_process(reason):
         assert (again.package, again.extra) == ("torch", "torch")
 
 
-def test_info_says_why_torch_does_not_load(monkeypatch):
+def test_the_table_says_why_torch_does_not_load(monkeypatch):
     broken = "biril_nm.export.from_torch.layers"
 
     class Broken:
@@ -202,9 +203,29 @@ def test_info_says_why_torch_does_not_load(monkeypatch):
     assert torch_problem() is None
     monkeypatch.delitem(sys.modules, broken)
     monkeypatch.setattr(sys, "meta_path", [Broken(), *sys.meta_path])
+    text = torch_problem()
+    assert text.startswith("package 'torch' is needed to fly")
+    assert "cannot be imported (OSError: no libtorch.so)" in text
+    assert {side for side, *_ in policy_rows()} == {"NIR"}
+
+
+def test_info_says_that_torch_is_missing(monkeypatch):
+    monkeypatch.setattr(registry, "installed", lambda package: package != "torch")
     done = biril("info")
     assert done.returncode == 0
     text = " ".join(done.stderr.split())
     assert "layers of torch are not listed: package 'torch' is needed" in text
-    assert "cannot be imported (OSError: no libtorch.so)" in text
-    assert {side for side, *_ in policy_rows()} == {"NIR"}
+    assert "LIF" in done.stdout
+    assert {side for side, *_ in supported_rows()} == {"NIR"}
+
+
+def test_info_imports_no_network():
+    code = (
+        "import sys; from biril_nm import cli; sys.argv[1:] = ['info']\n"
+        "try: cli.main()\n"
+        "except SystemExit: pass\n"
+        "print([x for x in ('torch', 'snntorch', 'nir', 'numba', 'scipy', 'lava') if x in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+    assert "Leaky" in done.stdout

@@ -39,7 +39,8 @@ def test_the_wheel_has_one_top_level_name_and_all_data(wheel):
     tops = {name.split("/")[0] for name in names if ".dist-info" not in name}
     assert tops == {"biril_nm"}
     for wanted in (
-        "py.typed", "export/report/report.html", "export/lava/bundle/run_lava.py", "recipes/mnist.toml"
+        "py.typed", "export/report/report.html", "export/lava/bundle/run_lava.py", "recipes/mnist.toml",
+        "export/supported.json",
     ):  # fmt: skip
         assert f"biril_nm/{wanted}" in names
 
