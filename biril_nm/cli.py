@@ -19,7 +19,7 @@ import biril_nm
 from biril_nm.commands.console import SafeFormatter, complain, prepare_streams, say
 from biril_nm.errors import BirilError
 
-__all__ = ["export_main", "main"]
+__all__ = ["export_main", "main", "named_commands"]
 
 EXIT_REFUSED = 1
 # Threads of torch that wait otherwise keep their core from kernels and other programs. Read when torch loads.
@@ -143,7 +143,7 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-def _named(arguments: list[str]) -> tuple[str, ...]:
+def named_commands(arguments: list[str]) -> tuple[str, ...]:
     """The subcommand of a command line: its first word that is no option. All where a shell completes."""
     if any(
         variable.startswith("_BIRIL") and variable.endswith(COMPLETES) for variable in os.environ
@@ -192,7 +192,7 @@ def _refuse_empty(program: typer.Typer, arguments: list[str]) -> None:
 
 def main() -> None:
     """Entry point of ``biril``."""
-    _run(lambda arguments: _program(_named(arguments)), "biril")
+    _run(lambda arguments: _program(named_commands(arguments)), "biril")
 
 
 def export_main() -> None:

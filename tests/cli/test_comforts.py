@@ -86,10 +86,10 @@ def test_the_help_of_the_program_imports_no_command():
 
 
 def test_a_command_line_imports_the_command_that_it_names():
-    assert cli._named(["--debug", "eval", "info"]) == ("eval",)
-    assert cli._named(["--help"]) == ()
+    assert cli.named_commands(["--debug", "eval", "info"]) == ("eval",)
+    assert cli.named_commands(["--help"]) == ()
     with mock.patch.dict(os.environ, _BIRIL_COMPLETE="complete_bash"):
-        assert cli._named(["eval"]) == tuple(cli.COMMANDS)
+        assert cli.named_commands(["eval"]) == tuple(cli.COMMANDS)
     done = biril("exprot", "x.nir")
     assert done.returncode == 2
     assert "No such command" in done.stderr and "export" in done.stderr
