@@ -32,6 +32,7 @@ __all__ = [
 
 MAX_STEPS = 1 << 20  # of one sample
 MAX_BITS = 16
+# Kinds of :class:`Coding`.
 CODINGS = ("direct", "counts", "signed", "rate", "regular", "spikes")
 FIELDS = ("kind", "n_steps", "message_bits")
 GRADED = ("direct", "counts", "signed")  # kinds whose spikes carry integers

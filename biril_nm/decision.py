@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 
 __all__ = ["DECISIONS", "DEFAULT_DECISION", "OLD_DECISION", "class_scores"]
 
+# How output neurons decide (:mod:`biril_nm.decision`).
 DECISIONS = ("count", "score", "membrane")
-DEFAULT_DECISION = "count"
+DEFAULT_DECISION = "count"  # where a caller says nothing
 OLD_DECISION = "score"  # of files of biril-nm 0.1, which do not say
 
 

@@ -85,6 +85,7 @@ def _accept(_name: str, loaded: object) -> Backend | None:
     return candidate if isinstance(candidate, Backend) else None
 
 
+# Back ends by name; entry points of other packages are among them.
 BACKENDS: Registry[Backend] = Registry(
     kind="back end",
     group=ENTRY_POINT_GROUP,

@@ -349,6 +349,7 @@ def programs_need_microcode(graph: LoihiGraph, chip: ChipProfile) -> Iterator[Fi
             )
 
 
+# What a chip refuses: each rule yields what breaks it.
 RULES: tuple[Rule, ...] = (
     compartments_fit_the_chip,
     weight_bits_are_1_to_8,
@@ -359,6 +360,7 @@ RULES: tuple[Rule, ...] = (
     messages_fit_the_chip,
 )
 
+# What a chip takes, though seldom as it was meant.
 CAUTIONS: tuple[Rule, ...] = (
     low_thresholds_are_coarse,
     small_dv_is_coarse,

@@ -36,7 +36,7 @@ MAX_ITEMS = 1 << 16  # of a sequence that are looked at
 MAX_NAME = 255  # bytes of a name in a path, on all common file systems
 COUNT_MAX = (1 << 31) - 1  # more than any machine holds
 INT64_TOP = 1 << 63
-MAX_SEED = INT64_TOP - 1
+MAX_SEED = INT64_TOP - 1  # the largest seed that torch and NumPy both take
 NUMBERS = "biuf"  # kinds of NumPy types that hold real numbers
 # Empty where a type statement makes it, as in NumPy 2.5.
 ARRAY_LIKE = frozenset(get_args(ArrayLike))
@@ -73,10 +73,12 @@ class Unchecked:
     """Marks a value that its class checks itself, since it takes more than its annotation says."""
 
 
+# An array of finite numbers, or what becomes one.
 Numbers = Annotated[ArrayLike, Finite()]
+# An array of whole numbers, or what becomes one.
 Integers = Annotated[ArrayLike, Finite(whole=True)]
-Seed = Annotated[int, Between(0, MAX_SEED)]
-Count = Annotated[int, Between(1, COUNT_MAX)]
+Seed = Annotated[int, Between(0, MAX_SEED)]  # where random numbers start
+Count = Annotated[int, Between(1, COUNT_MAX)]  # a number of things, at least one
 
 
 @dataclass(frozen=True)

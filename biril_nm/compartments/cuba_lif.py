@@ -26,8 +26,9 @@ __all__ = ["CUBA_LIF", "U_STEP", "V_GROWTH", "integrate"]
 IntArray = NDArray[np.int64]
 
 
-# The step in words: what u becomes, and what v does before the threshold.
+# The step in words: what u becomes.
 U_STEP = "u = wrap(trunc0(u * (4096 - (du + 1)) / 4096) + (a << 6))"
+# The step in words: v before the threshold.
 V_GROWTH = "trunc0(v * (4096 - dv) / 4096) + u + (bias_mant << bias_exp)"
 
 
@@ -66,6 +67,7 @@ def _threshold(registers: Registers) -> IntArray:
     return np.asarray(np.clip(vth.astype(np.int64) << VTH_SHIFT, info.min, info.max))
 
 
+# Leaky integrate and fire with synaptic current, as the silicon has it; v becomes 0 at a spike.
 CUBA_LIF = CompartmentModel(
     name="cuba_lif",
     doc="leaky integrate and fire with synaptic current; IF, LIF, CUBA-LIF and integrator by its registers",

@@ -101,6 +101,7 @@ def _model(
 _FIRES = "s = v > (vth << 6)"
 _FALLS = f"{_FIRES}; v = v - s * (vth << 6)"
 
+# CUBA-LIF with the other resets of snnTorch, each a program of Loihi 2.
 RESET_MODELS: tuple[CompartmentModel, ...] = (
     _model(
         "subtract", "CUBA-LIF whose spikes take the threshold from v", subtract,

@@ -74,7 +74,7 @@ class SpikeReset:
         return ", ".join(words)
 
 
-ZERO_AT_ONCE = SpikeReset()
+ZERO_AT_ONCE = SpikeReset()  # v becomes 0 in the step of the spike
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ PAYLOADS = ((0, 1), (-1, 1))  # that engines and recordings carry
 
 _models: dict[str, CompartmentModel] = {}
 _modules: dict[str, str] = {}
+# Name -> compartment model, in the order in which they were registered.
 COMPARTMENTS: Mapping[str, CompartmentModel] = MappingProxyType(_models)
 
 

@@ -161,6 +161,7 @@ def _one_by_one(transform: Any, stored: Bytes, draws: Floats) -> Bytes:
     return changed
 
 
+# Name of a random change of training samples -> the change.
 CHANGES: dict[str, Change] = {
     change.name: change
     for change in (

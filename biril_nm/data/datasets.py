@@ -159,6 +159,7 @@ DIGITS = DataSource(
     classes=N_DIGITS,
 )
 
+# Name of a data set -> its source.
 DATASETS: dict[str, Any] = {
     source.name: source for source in (DIGITS, MNIST, SPOKEN, *PICTURE_SOURCES, *EVENT_SOURCES)
 }

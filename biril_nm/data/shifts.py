@@ -79,6 +79,7 @@ def _dead(values: Images, share: float, seed: Seed, draw: int) -> Images:
     return values * (random.random(values.shape[1:]) >= share)
 
 
+# Name of a change of the world -> the change.
 SHIFTS = {
     shift.name: shift
     for shift in (

@@ -40,7 +40,7 @@ FLOOR_DB = 60.0
 QUIET = 1e-12
 LOW_HZ = 20.0
 
-Recording = tuple[NDArray[np.int16], int, int]  # samples, digit, number
+Recording = tuple[NDArray[np.int16], int, int]  # samples, the digit, and its number among them
 
 
 def mel_energies(
@@ -177,6 +177,7 @@ def _check_packed(path: Path, audio: Any, offsets: Any, labels: Any, index: Any)
         )
 
 
+# The source of the spoken digits: 8 kHz recordings as spikes of frequency bands.
 SPOKEN = DataSource(
     "spoken",
     "spoken digits (FSDD)",

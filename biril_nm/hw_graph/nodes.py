@@ -368,8 +368,8 @@ class Conv(ByValue):
         return cls(arrays["weight"], **values)
 
 
-Connection = Union[Dense, Sparse, Conv]
-Node = Union[Input, Neurons, Output, Dense, Sparse, Conv]
+Connection = Union[Dense, Sparse, Conv]  # what takes spikes from one node to another
+Node = Union[Input, Neurons, Output, Dense, Sparse, Conv]  # any node of a graph
 CONNECTIONS = (Dense, Sparse, Conv)
 NODE_KINDS: dict[str, Any] = {
     kind.__name__: kind for kind in (Input, Neurons, Output, Dense, Sparse, Conv)

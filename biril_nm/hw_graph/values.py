@@ -30,7 +30,7 @@ __all__ = [
     "same_value",
 ]
 
-Shape = tuple[int, ...]
+Shape = tuple[int, ...]  # size of each axis
 Pair = Annotated[tuple[int, int], Unchecked()]  # one integer is taken for both
 
 MAX_NEURONS = 1 << 26  # of one population: 64 Loihi 2 chips

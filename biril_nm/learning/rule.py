@@ -39,9 +39,9 @@ __all__ = [
 ]
 
 RECORD_VERSION = 1  # of to_dict; records without a version are of version 1
-VARIABLES = ("dw", "dt", "dd")
-PRE_TRACES = tuple(name for name in TRACES if name.startswith("x"))
-POST_TRACES = tuple(name for name in TRACES if name.startswith("y"))
+VARIABLES = ("dw", "dt", "dd")  # what a rule may change: weight, tag, delay
+PRE_TRACES = tuple(name for name in TRACES if name.startswith("x"))  # traces of sources
+POST_TRACES = tuple(name for name in TRACES if name.startswith("y"))  # traces of targets
 DECIMATION_MAX = 9  # Lava reads one digit after u: "u10" silently becomes u1 times 0
 
 

@@ -239,6 +239,7 @@ THREE_FACTOR = three_factor_rule(exp=-4, tau=8)
 # (EMSTDP), whose chip rule is 2^-7 u7 y1 x1 - 2^-7 u7 y0 x1.
 DELTA = delta_rule(exp=-7, tau=3)
 
+# Name -> learning rule.
 RULES = {rule.name: rule for rule in (OFFSET, PAIR, OJA, PROP, REWARD_STDP, DELTA, THREE_FACTOR)}
 
 

@@ -26,8 +26,9 @@ from biril_nm.loihi import (
 
 __all__ = ["DEPENDENCIES", "MAX_FACTORS", "SYNAPTIC", "TRACES", "Factor", "Term", "Trace"]
 
+# When a product counts: at a spike of the source (x0) or of the target (y0), or every ``2**k`` steps (u).
 DEPENDENCIES = ("x0", "y0", "u")
-TRACES = ("x1", "x2", "y1", "y2", "y3")
+TRACES = ("x1", "x2", "y1", "y2", "y3")  # synaptic traces of source (x) and target (y)
 SYNAPTIC = ("w", "t", "d")  # variables of a synapse, which have one shape
 MAX_FACTORS = 16  # our guard; Lava itself sets no limit
 # A tau that Lava takes, which takes no infinity: its exp(-1/tau) is 1.0 in float64.

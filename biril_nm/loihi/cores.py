@@ -131,6 +131,7 @@ _FORMAT_1 = SynapseFormat(
     source=f"{_NENGO_BLOCK} (SynapseConfig.bits_per_axon); tag and learning state 8 + 6 bits planned",
 )
 
+# What a core of Loihi 1 holds, each number with its source.
 LOIHI1_LIMITS = CoreLimits(
     chip="loihi1",
     cores=Limit(128, _DAVIES),
@@ -152,6 +153,7 @@ LOIHI1_LIMITS = CoreLimits(
     mesh_columns=8,
     mesh_source=f"{_DAVIES}: 128 cores in tiles of 4; the arrangement as 8 x 4 tiles is assumed",
 )
+# What a core of Loihi 2 holds; most numbers are inferred, as their sources say.
 LOIHI2_LIMITS = CoreLimits(
     chip="loihi2",
     cores=Limit(128, f"{_BRIEF}; some boards expose 120"),

@@ -59,6 +59,8 @@ class ChipProfile:
 # 0..62 as nengo-loihi and lava-dl netx limit them (6-bit field). Loihi 1 sends binary spikes, Loihi 2
 # graded ones (Intel Labs, "Taking Neuromorphic Computing to the Next Level with Loihi 2", 2021);
 # lava-nc carries 24 bits of payload.
+
+# Registers of Loihi 1: binary spikes.
 LOIHI1 = ChipProfile(
     name="loihi1",
     vth_bits=17,
@@ -70,6 +72,7 @@ LOIHI1 = ChipProfile(
     graded_spikes=False,
     message_bits_max=0,
 )
+# Registers of Loihi 2: spikes can carry integers.
 LOIHI2 = ChipProfile(
     name="loihi2",
     vth_bits=17,
@@ -82,6 +85,7 @@ LOIHI2 = ChipProfile(
     message_bits_max=24,
 )
 
+# Name -> chip.
 CHIPS = {chip.name: chip for chip in (LOIHI1, LOIHI2)}
 
 

@@ -21,7 +21,7 @@ from torch import Tensor
 
 __all__ = ["Reset", "Slope", "backward_steps", "forward_steps"]
 
-Slope = Callable[[Tensor], Tensor]
+Slope = Callable[[Tensor], Tensor]  # the surrogate derivative, of v - threshold
 
 
 class Reset(NamedTuple):

@@ -20,7 +20,8 @@ __all__ = ["NEURONS", "RESETS", "make_neuron"]
 
 RESETS = ("zero", "subtract")  # what a spike does to the membrane
 
-NEURONS: dict[str, Callable[..., snn.Leaky]] = {  # (beta, threshold, surrogate[, reset])
+# Kind of neurons -> what makes a layer of them from (beta, threshold, surrogate[, reset]).
+NEURONS: dict[str, Callable[..., snn.Leaky]] = {
     "if": integrate_and_fire,
     "lif": leaky,
     "lif_tau": averaging_leaky,

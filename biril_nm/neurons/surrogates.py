@@ -174,7 +174,8 @@ class LearnedAtan(nn.Module):
         return spikes
 
 
-SURROGATES: dict[str, Callable[..., Surrogate]] = {  # [alpha] -> spike function
+# Name of a surrogate gradient -> what makes the spike function, from its slope if one is given.
+SURROGATES: dict[str, Callable[..., Surrogate]] = {
     "sigmoid": SigmoidSurrogate,
     "fast_sigmoid": snn_surrogate.fast_sigmoid,
     "atan": snn_surrogate.atan,

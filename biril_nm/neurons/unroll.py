@@ -28,9 +28,9 @@ from biril_nm.neurons.surrogates import LearnedAtan, Surrogate, formula, slope, 
 
 __all__ = ["ENGINES", "LEAKY", "can_pool", "can_unroll", "current_engine", "engine", "unroll"]
 
-ENGINES = ("auto", "numba", "compiled", "eager", "loop")
+ENGINES = ("auto", "numba", "compiled", "eager", "loop")  # names that :func:`engine` takes
 HALF = (torch.bfloat16, torch.float16)
-LEAKY = (snn.Leaky, AveragingLeaky)
+LEAKY = (snn.Leaky, AveragingLeaky)  # layers that are computed over all steps at once
 CHUNK = 16  # steps that torch compiles into one loop
 
 log = logging.getLogger(__name__)

@@ -35,6 +35,7 @@ from biril_nm.onchip.timing import check_teaching
 
 __all__ = ["LABEL", "METHODS", "WINDOW", "DeepConfig", "Halvings", "dfa_network", "halved_impulse"]
 
+# How hidden layers learn on the chip: from the error, from the label, or not.
 METHODS = ("dfa", "label", "untrained")
 Halvings = Annotated[int, Between(0, MAX_SEED)]  # a count that may be 0
 LABEL, WINDOW = "label", "teaching"  # inputs of the host: one line per class, and one

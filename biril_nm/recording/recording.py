@@ -40,8 +40,9 @@ __all__ = [
 ]
 
 VERSION = 1  # of the file; files without a version are of version 1
-VARIABLES = ("s", "u", "v")
+VARIABLES = ("s", "u", "v")  # spikes, synaptic current and membrane potential of neurons
 NUMBERS = "biuf"  # kinds of NumPy types
+# Weight, tag, delay and synaptic traces of connections that learn.
 LEARNING_VARIABLES = (*SYNAPTIC, *TRACES)
 
 

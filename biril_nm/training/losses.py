@@ -29,6 +29,7 @@ def smoothed_cross_entropy(scores: Tensor, labels: Tensor, n_steps: int) -> Tens
     return functional.cross_entropy(scores / n_steps, labels, label_smoothing=SMOOTHING)
 
 
+# Name of a loss -> function of (scores, labels, n_steps).
 LOSSES: dict[str, Callable[[Tensor, Tensor, int], Tensor]] = {
     "ce": cross_entropy,
     "mse": mean_squared,

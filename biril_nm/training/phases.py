@@ -39,6 +39,7 @@ def _projection(signal: str, title: str, one_step: bool = False) -> Phase:
     return Phase(run, title, updates, check_projection)
 
 
+# Letter of a schedule -> the phase.
 PHASES: dict[str, Phase] = {
     "B": Phase(stbp, "STBP", "all"),
     "S": Phase(stdp, "STDP", "plastic", _check_plastic),

@@ -76,7 +76,7 @@ class World:
         yield
 
 
-ALONE = World()
+ALONE = World()  # the one process of a training that is not shared
 
 
 class Together(World):

@@ -8,15 +8,16 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from functools import cache
 from itertools import chain
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, get_args
 
-__all__ = ["GROUPS", "aliases", "modules", "page", "pages", "write"]
+__all__ = ["GROUPS", "aliases", "is_constant", "modules", "page", "pages", "sentence", "write"]
 
 GROUPS = {
     "The package": ("",),
@@ -125,6 +126,9 @@ GROUPS = {
     "Underneath": ("arguments", "errors", "storage"),
 }
 MAX_VALUE = 60  # characters of a constant that is shown
+DIRECTIVE = re.compile(r"#\s*(?:fmt|noqa|type)\b:?")  # a comment for tools, not for readers
+FIRST_WORD = re.compile(r"^[a-z]{3,}(?=[ ,:])")  # of a comment; u and v stay as they are
+CODE = re.compile(r"(``.*?``|:\w+:`.*?`)")
 
 
 @cache
@@ -172,48 +176,88 @@ def aliases() -> dict[str, str]:
 
 
 @cache
-def _comments(module: str) -> dict[str, str]:
-    """Constant -> the comment on its line, or in the lines before it."""
+def _assignments(module: str) -> dict[str, tuple[str, str]]:
+    """Constant -> (the comment on its line, or in the lines before it; the text of its value)."""
     lines = inspect.getsource(importlib.import_module(module)).split("\n")
     found = {}
     for node in ast.parse("\n".join(lines)).body:
-        if not isinstance(node, ast.Assign | ast.AnnAssign):
+        if not isinstance(node, ast.Assign | ast.AnnAssign) or node.value is None:
             continue
         target = node.targets[0] if isinstance(node, ast.Assign) else node.target
         same = lines[node.end_lineno - 1][node.end_col_offset :].strip()  # type: ignore[operator]
-        above = []
+        above: list[str] = []
         for line in reversed(lines[: node.lineno - 1]):
             if not line.startswith("# ") or line.startswith("# ---"):
                 break
             above.insert(0, line[2:])
-        found[ast.unparse(target)] = same.lstrip("# ") or " ".join(above)
+        comment = "" if DIRECTIVE.match(same) else same.lstrip("# ")
+        found[ast.unparse(target)] = comment or " ".join(above), ast.unparse(node.value)
     return found
 
 
-def _comment(module: str, name: str) -> str:
-    """What the source says of a constant, in the module or in one that it takes it from."""
-    source = importlib.import_module(module)
-    for node in ast.parse(inspect.getsource(source)).body:
-        if isinstance(node, ast.ImportFrom) and name in {each.name for each in node.names}:
-            return _comment(str(node.module), name)
-    return _comments(module).get(name, "")
+@cache
+def _imported(module: str) -> dict[str, str]:
+    """Name -> the module that it is taken from, for type checkers alone too."""
+    nodes = ast.walk(ast.parse(inspect.getsource(importlib.import_module(module))))
+    found = (node for node in nodes if isinstance(node, ast.ImportFrom))
+    return {each.name: str(node.module) for node in found for each in node.names}
+
+
+def _assigned(module: str, name: str) -> tuple[str, str]:
+    """Comment and value of a constant, in the module or in one that it takes it from."""
+    taken = _imported(module).get(name)
+    return _assigned(taken, name) if taken else _assignments(module).get(name, ("", ""))
+
+
+def is_constant(value: Any) -> bool:
+    """Whether a name is documented by a comment: it is no class, no function and no module."""
+    is_alias = bool(get_args(value))  # Python 3.10 takes some for classes
+    return is_alias or not (
+        inspect.isclass(value) or inspect.isroutine(value) or isinstance(value, ModuleType)
+    )
+
+
+def sentence(module: str, name: str) -> str:
+    """What the reference says of a name: the comment of a constant, else the docstring's first line."""
+    value = getattr(importlib.import_module(module), name)
+    if is_constant(value):
+        return _assigned(module, name)[0]
+    text = (vars(value) if inspect.isclass(value) else {"__doc__": value.__doc__}).get("__doc__")
+    return (text or "").strip().partition("\n")[0]
+
+
+def _fields(value: Any) -> Iterator[str]:
+    """The fields of a record; functions have no text."""
+    for field in fields(value):
+        shown = repr(getattr(value, field.name))
+        if not _is_nameless(shown):
+            yield f"``{field.name} = {shown}``"
+
+
+def _is_nameless(shown: str) -> bool:
+    return " at 0x" in shown
 
 
 def _constant(module: str, name: str, value: Any) -> Iterator[str]:
+    comment, source = _assigned(module, name)
+    shown = source if get_args(value) else repr(value)
     yield f".. py:data:: {name}"
-    shown = repr(value)
-    if len(shown) <= MAX_VALUE and " at 0x" not in shown:
+    if not get_args(value):
+        yield f"   :type: {type(value).__name__}"
+    if len(shown) <= MAX_VALUE and not _is_nameless(shown):
         yield f"   :value: {shown}"
     yield ""
-    comment = _comment(module, name).replace("*", "\\*").replace("|", "\\|")
     if comment:
-        yield from (f"   {comment.rstrip('.')}.", "")
+        comment = FIRST_WORD.sub(lambda word: word[0].capitalize(), comment)
+        escaped = "".join(
+            part if i % 2 else part.replace("*", "\\*").replace("|", "\\|")
+            for i, part in enumerate(CODE.split(comment.rstrip(".")))
+        )
+        yield from (f"   {escaped}.", "")
     if len(shown) > MAX_VALUE and is_dataclass(value):
-        texts = (f"``{field.name} = {getattr(value, field.name)!r}``" for field in fields(value))
-        yield from (f"   {', '.join(texts)}.", "")
+        yield from (f"   {', '.join(_fields(value))}.", "")
     if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
         yield from (f"   Keys: {', '.join(f'``{key}``' for key in value)}.", "")
-    yield from (f"   Type: ``{type(value).__name__}``.", "")
 
 
 def _entry(module: str, name: str, value: Any) -> Iterator[str]:
@@ -222,15 +266,15 @@ def _entry(module: str, name: str, value: Any) -> Iterator[str]:
         yield f"- :doc:`{name} <{full}>`, a module"
     elif home(module, name) != module:
         yield f"- :py:obj:`{name} <{home(module, name)}.{name}>`, as in ``{home(module, name)}``"
+    elif is_constant(value):
+        yield from _constant(module, name, value)
     elif inspect.isclass(value):
         yield from (f".. autoclass:: {full}", "   :members:", "   :undoc-members:")
         if value.__bases__ != (object,):
             yield "   :show-inheritance:"
         yield ""
-    elif inspect.isroutine(value):
-        yield from (f".. autofunction:: {full}", "")
     else:
-        yield from _constant(module, name, value)
+        yield from (f".. autofunction:: {full}", "")
 
 
 def page(module: str) -> str:

@@ -165,6 +165,7 @@ _KINDS = (
         )
     ),
 )  # fmt: skip
+# Class of a layer without memory -> its record.
 LAYERS: dict[type, LayerKind] = {kind.type: kind for kind in (*_KINDS, *FIXED, *LARGEST)}
 
 

@@ -48,6 +48,7 @@ def _kind(names: str, reason: str, way_out: str) -> RefusedKind:
     return RefusedKind(tuple(names.split()), reason, way_out)
 
 
+# Layers of torch that no export takes, with the reason and the way out.
 REFUSED_LAYERS = (
     _kind(
         "ReLU ReLU6 LeakyReLU PReLU RReLU ELU SELU CELU GELU SiLU Mish Hardswish Softplus Hardtanh "
@@ -117,6 +118,7 @@ REFUSED_LAYERS = (
     ),
 )  # fmt: skip
 
+# Neurons of snnTorch that no export takes, with the reason and the way out.
 REFUSED_NEURONS = (
     _kind(
         "Alpha",

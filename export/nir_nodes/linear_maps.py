@@ -77,6 +77,7 @@ class Matrix:
     out_shape: Shape
 
 
+# What a node without memory does to its input.
 LinearMap = Union[Convolution, Matrix]
 
 

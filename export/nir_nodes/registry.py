@@ -13,11 +13,13 @@ from biril_nm.export.nir_nodes.stateless import STATELESS
 
 __all__ = ["CASES", "NESTED", "NODE_KINDS", "kind_names"]
 
+# The record of graphs inside of graphs.
 NESTED = NodeKind(
     nir.NIRGraph,
     "dissolved, inner nodes called `outer.inner`; one input and one output each",
     metadata={"producer": text(), DECISION: text(*DECISIONS)},
 )
+# Class of a NIR node -> its record.
 NODE_KINDS: dict[type, NodeKind] = {**STATELESS, **NEURON_KINDS, NESTED.type: NESTED}
 
 # What holds for several types of nodes.

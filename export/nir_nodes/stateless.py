@@ -163,4 +163,5 @@ _KINDS = (
     StatelessKind(nir.Input, "Input; several inputs are possible", EXACT, {}, _INPUT),
     StatelessKind(nir.Output, "Output; several outputs are possible", EXACT, {}, {"readout": text()}),
 )  # fmt: skip
+# Class of a NIR node without memory -> its record.
 STATELESS: dict[type, StatelessKind] = {kind.type: kind for kind in _KINDS}

@@ -76,6 +76,7 @@ class EnergyTable:
 
 
 _PAPER = "Davies et al., IEEE Micro 38(1), 2018 (pre-silicon simulation)"
+# Energy of events on Loihi 1, as its paper gives it.
 DAVIES_2018 = EnergyTable(
     name="Loihi 1 constants (Davies et al. 2018)",
     chip=LOIHI1.name,

@@ -80,6 +80,48 @@ def test_every_public_name_has_an_entry(site):
     assert f"{biril_nm.__name__}.LoihiGraph" in pages["biril_nm.rst"]
 
 
+def test_every_public_name_is_explained(site):
+    api, unexplained = site["api"], []
+    for module in api.modules():
+        loaded = importlib.import_module(module)
+        for name in loaded.__all__ if hasattr(loaded, "__all__") else ():
+            value = getattr(loaded, name)
+            text = "a module" if isinstance(value, ModuleType) else api.sentence(module, name)
+            signature = f"{name}("  # what a dataclass without a docstring has
+            if len(text.split()) < 2 or text.startswith(("Source", signature)):
+                unexplained.append(f"{module}.{name}: {text!r}")
+    assert not unexplained, "a comment on the line of a constant, or above it, says what it is"
+
+
+@pytest.mark.parametrize(
+    ("source", "text"),
+    [
+        ("SIZE = 3  # bits of a weight", "bits of a weight"),
+        ("# Kinds of\n# coding.\nSIZE: int = 3", "Kinds of coding."),
+        ("# Kinds of coding.\nSIZE = (\n    3,\n)  # fmt: skip", "Kinds of coding."),
+        ("# --- sizes ---\nSIZE = 3", ""),
+        ("SIZE = 3  # noqa: E501", ""),
+        ("# of something else\nOTHER = 3\nSIZE = 3", ""),
+        ("SIZE = list[int]  # some numbers", "some numbers"),
+    ],
+)
+def test_comments_explain_constants(site, tmp_path, monkeypatch, source, text):
+    (tmp_path / "constants_of_a_test.py").write_text(source + "\n", encoding="utf-8")
+    (tmp_path / "takes_constants.py").write_text("from constants_of_a_test import SIZE\n", "utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    api = site["api"]
+    try:
+        for module in ("constants_of_a_test", "takes_constants"):
+            assert api.sentence(module, "SIZE") == text
+            shown = "\n".join(api._constant(module, "SIZE", importlib.import_module(module).SIZE))
+            assert text.strip(".").lower() in shown.lower()
+    finally:
+        for module in ("constants_of_a_test", "takes_constants"):
+            sys.modules.pop(module, None)
+        api._assignments.cache_clear()
+        api._imported.cache_clear()
+
+
 def test_what_the_pages_import_has_a_page(site):
     texts = [path.read_text(encoding="utf-8") for path in [*PAGES, *ROOT.glob("[!C]*.md")]]
     texts += [path.read_text(encoding="utf-8") for path in (ROOT / "examples").rglob("*.py")]

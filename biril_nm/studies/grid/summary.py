@@ -15,7 +15,7 @@ from biril_nm.studies.grid.cell import CellResult
 
 __all__ = ["CONFIDENCE", "Difference", "Interval", "Summary", "compare", "interval", "summarise"]
 
-CONFIDENCE = 0.95
+CONFIDENCE = 0.95  # of the intervals of a summary
 MIN_SEEDS = 3  # two that agree by chance have an interval of no width
 
 

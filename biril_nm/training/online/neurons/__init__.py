@@ -12,4 +12,5 @@ from biril_nm.training.online.neurons.readout import LEAKY_READOUT, LINEAR_READO
 __all__ = ["ADLIF", "EGRU", "GIF", "LEAKY_READOUT", "LIF", "LINEAR_READOUT", "NEURONS"]
 
 _KINDS = (LIF, ADLIF, GIF, GIF_CUT, COBA_GIF, COBA_GIF_CUT, EGRU, LEAKY_READOUT, LINEAR_READOUT)
+# Name -> kind of neurons that learn online.
 NEURONS: dict[str, OnlineNeuron] = {kind.name: kind for kind in _KINDS}

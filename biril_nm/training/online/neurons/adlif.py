@@ -33,6 +33,7 @@ def _spikes(state: State, p: Values) -> Tensor:
     return boxcar(state[0] - 1)
 
 
+# LIF with an adaptation current.
 ADLIF = OnlineNeuron(
     "adlif",
     ("u", "w"),

@@ -40,6 +40,7 @@ def _step(state: State, inputs: State, p: Values) -> State:
     return (gate * z + (1 - gate) * state[0] - _sent(state, p),)
 
 
+# Event-driven GRU.
 EGRU = OnlineNeuron(
     "egru",
     ("c",),

@@ -73,6 +73,8 @@ def _kind(name: str, step: Step, channels: int = 1) -> OnlineNeuron:
     return OnlineNeuron(name, ("u", "i"), step, _spikes, sends=_standardised, channels=channels)
 
 
-GIF, GIF_CUT = _kind("gif", _gif(cut=False)), _kind("gif_cut", _gif(cut=True))
+# Generalised integrate and fire: a slow current follows the spikes.
+GIF = _kind("gif", _gif(cut=False))
+GIF_CUT = _kind("gif_cut", _gif(cut=True))
 COBA_GIF = _kind("coba_gif", _coba(cut=False), channels=2)
 COBA_GIF_CUT = _kind("coba_gif_cut", _coba(cut=True), channels=2)

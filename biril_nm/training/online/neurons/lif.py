@@ -27,4 +27,5 @@ def _spikes(state: State, p: Values) -> Tensor:
     return boxcar(state[0] - 1)
 
 
+# LIF with soft reset.
 LIF = OnlineNeuron("lif", ("u",), _step, _spikes, learned={"al": AL})

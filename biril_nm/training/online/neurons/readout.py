@@ -24,5 +24,7 @@ def _potential(state: State, p: Values) -> Tensor:
     return state[0]
 
 
+# A readout that leaks and has no spikes.
 LEAKY_READOUT = OnlineNeuron("leaky_readout", ("u",), _leaky, _potential, learned={"al": AL})
+# A readout without memory and spikes.
 LINEAR_READOUT = OnlineNeuron("linear_readout", ("u",), _linear, _potential)

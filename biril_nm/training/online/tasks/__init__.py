@@ -10,4 +10,5 @@ from biril_nm.training.online.tasks.training import TaskResult, train_task
 
 __all__ = ["METHODS", "TASKS", "OnlineTask", "TaskResult", "train_task"]
 
+# Name -> task.
 TASKS: dict[str, OnlineTask] = {task.name: task for task in (DELAYED_MATCH, EVIDENCE, SPOKEN)}

@@ -19,6 +19,7 @@ from biril_nm.training.online.rules import D_RTRL, ES_D_RTRL, OnlineRule
 __all__ = ["BPTT", "METHODS", "Method", "OnlineTask", "leaky_readout", "step_gradients"]
 
 BPTT = "bptt"
+# Ways to compute the gradient of a task.
 METHODS = (BPTT, D_RTRL, ES_D_RTRL)
 
 
