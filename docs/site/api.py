@@ -100,6 +100,7 @@ GROUPS = {
         "parity.agreement",
         "testing",
         "engines",
+        "engines.torch_integers",
         "evaluation",
         "evaluation.accuracy",
         "evaluation.labelled",
