@@ -103,7 +103,7 @@ def chip_train_command(
         name = dataset or BUILT_IN
         parts = _pictures(name, data_root, seed, n_steps, validation, (train_samples, test_samples))
     train, test, held, n_classes = parts
-    config = DeepConfig(method, n_steps, (n_steps - 1).bit_length(), rounding=rounding)
+    config = DeepConfig(method, n_steps, _decimation(n_steps), rounding=rounding)
     plan = ChipPlan(_sizes(hidden), passes, every=every, seed=seed, config=config)
     sizes = (math.prod(train.shape), *plan.hidden, n_classes)
     dfa_network(sizes, config)  # refuses what could not learn before anything is written
@@ -119,6 +119,19 @@ def chip_train_command(
     finally:
         bar.close()
     _report(result.records, folder, json)
+
+
+def _decimation(n_steps: int) -> int:
+    """Of learning phases that come ``n_steps`` apart, or at the next power of two."""
+    from biril_nm.learning.rule import DECIMATION_MAX
+
+    found = (n_steps - 1).bit_length()
+    if found > DECIMATION_MAX:
+        raise ConfigError(
+            f"a sample takes {n_steps} steps; expected at most {1 << DECIMATION_MAX}, as many as there can "
+            f"be between two learning phases. Cut the samples, or make one step of several"
+        )
+    return found
 
 
 def _kept(folder: Path) -> str:
@@ -171,7 +184,7 @@ def _recorded(path: Path, labels: Path | None, share: float, first: int | None, 
             f"'{path}' holds arrays {sorted(arrays)[:8]}; expected '{SPIKES}' (steps, samples, ...), 0 and 1"
         )
     samples = recorded(arrays[SPIKES], read_labels(labels, arrays.get(LABELS), path))
-    n_steps = 1 << (samples.n_steps - 1).bit_length()  # from one learning phase to the next
+    n_steps = 1 << _decimation(samples.n_steps)
     if n_steps != samples.n_steps:
         silent = n_steps - samples.n_steps
         note(

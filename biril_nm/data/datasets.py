@@ -91,7 +91,9 @@ def find_data(
     """
     bare, given = parse_name(name, DATASETS)
     if bare not in DATASETS:
-        raise ConfigError(unknown_name("data set", bare, DATASETS))
+        unknown = unknown_name("data set", bare, DATASETS)
+        own = ". Train on samples of your own by biril_nm.fit; commands that run them have --spikes"
+        raise ConfigError(unknown + own if Path(bare).suffix else unknown)
     source = _as_source(bare, DATASETS[bare])
     if data_root is not None and not source.files:
         raise ConfigError(

@@ -70,6 +70,8 @@ def test_random_crop_only_shifts() -> None:
 
 
 def test_wrong_arguments() -> None:
+    with pytest.raises(ConfigError, match=r"'mine.npz' is unknown; .* by biril_nm.fit; commands"):
+        load_data("mine.npz")
     with pytest.raises(
         ConfigError,
         match="data set 'cifar' is unknown; expected one of digits, mnist, spoken, cifar10",

@@ -242,6 +242,8 @@ REFUSED = [
     (("--hidden", "x"), "expected one or two numbers of neurons"),
     (("--steps", "4"), "the teaching window is steps 1 to -1"),
     (("--steps", "12"), "learns every 16 steps, and a sample takes 12"),
+    (("--steps", "1024"), "a sample takes 1024 steps; expected at most 512, as many"),
+    (("--spikes", "long.npz"), "a sample takes 513 steps; expected at most 512"),
     (("--method", "bp"), "method 'bp' is unknown"),
     (("--labels", "x.npz"), "--spikes is not given"),
     (("--spikes", "spikes.npz"), "'spikes.npz' holds no 'labels'; expected"),
@@ -256,6 +258,7 @@ REFUSED = [
 def test_what_does_not_fit_is_refused(options, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     np.savez("spikes.npz", spikes=np.ones((16, 2, 3), np.uint8))
+    np.savez("long.npz", spikes=np.ones((513, 2, 3), np.uint8), labels=[0, 1])
     np.savez("whole.npz", spikes=np.ones((16, 1, 3), np.uint8), labels=[0])
     base = ("chip-train", "--out", "run")
     sample = () if "--spikes" in options else ("--train-samples", "4")
