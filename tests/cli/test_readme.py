@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import runpy
+import shlex
 import sys
 from pathlib import Path
 
@@ -31,18 +32,54 @@ def test_quick_start_runs(tmp_path, monkeypatch):
     assert (tmp_path / "lava_bundle" / "run_lava.py").is_file()
 
 
-def test_commands_in_readme_exist():
+PAGES = [
+    ROOT / "README.md",
+    *(p for p in (ROOT / "docs").rglob("*.md") if p.parent.name != "reference"),
+]
+LINE = re.compile(r"^(?: {4})?(biril [a-z-]+(?: .*)?)$", re.MULTILINE)
+INLINE = re.compile(r"`(biril [a-z-]+[^`]*)`")
+
+
+def words_of(line: str) -> list[str]:
+    """The words of a command, up to a comment or another command."""
+    words = shlex.split(line, comments=True)
+    ends = [i for i, word in enumerate(words) if word in ("&&", "|", ">", ";")]
+    return words[: min(ends, default=len(words))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_commands_on_pages_exist(page):
+    assert not wrong_commands(page.read_text(encoding="utf-8"))
+
+
+def test_wrong_commands_are_found():
+    text = "see `biril sing`\n    biril info --loud\nbiril sim\nbiril eval x.nir --workers two  # two\n"
+    assert [line.partition(":")[0] for line in wrong_commands(text)] == [
+        "biril eval x.nir --workers two  # two", "biril info --loud", "biril sim", "biril sing"
+    ]  # fmt: skip
+
+
+def wrong_commands(text: str) -> list[str]:
+    """Those that do not parse, of whole lines; or, within sentences, that have options of no command."""
+    from typer import BadParameter
     from typer.main import get_command
 
     from biril_nm.cli import app
 
-    known = get_command(app).commands
-    block = re.search(r"## Command line\n\n```bash\n(.*?)```", README, re.S).group(1)
-    for line in block.splitlines():
-        words = line.split("#")[0].split()
-        command = known[words[1]]
-        options = {name for p in command.params for name in (*p.opts, *p.secondary_opts)}
-        assert {w for w in words if re.fullmatch(r"-{1,2}[a-z][a-z-]*", w)} <= options, line
+    known, wrong = get_command(app).commands, []
+    for line in {*LINE.findall(text), *INLINE.findall(text)}:
+        _, name, *rest = words_of(line)
+        command = known.get(name)
+        options = {o for p in getattr(command, "params", ()) for o in (*p.opts, *p.secondary_opts)}
+        used = {word for word in rest if re.fullmatch(r"-{1,2}[a-z][a-z-]*", word)} - {"--help"}
+        if command is None or not used <= options:
+            wrong.append(line)
+        elif line in LINE.findall(text):
+            try:
+                command.make_context(name, rest)
+            except BadParameter.__base__ as error:  # any wrong use
+                wrong.append(f"{line}: {error}")
+    return sorted(wrong)
 
 
 # What is not here is run without options.
