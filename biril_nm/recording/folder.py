@@ -174,7 +174,7 @@ def check_memory(needed: int) -> None:
     Raises:
         ConfigError: they take more than all memory of the machine.
     """
-    if needed <= CHUNK_BYTES:  # every machine has them
+    if not needed:
         return
     memory = memory_bytes()
     if needed > memory:
