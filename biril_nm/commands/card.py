@@ -23,7 +23,7 @@ from biril_nm.commands.options import (
     Source,
 )
 from biril_nm.commands.samples import OwnSamples, Recorded
-from biril_nm.commands.sources import CONFIG, LoadedFile, load_source, lowered, model_in
+from biril_nm.commands.sources import CONFIG, LoadedFile, load_source, lowered
 from biril_nm.commands.unused import refuse_unused, unused_lowering, unused_root
 from biril_nm.errors import ConfigError
 from biril_nm.hw_graph import LoihiGraph
@@ -80,7 +80,7 @@ def card_command(
     own.check({"--dataset": dataset, "--data-root": data_root})
     folder = src if src.is_dir() else src.parent
     target = check_output(out or folder / "README.md", force)
-    source = load_source(model_in(src), lowering)
+    source = load_source(src, lowering)
     unused = unused_lowering([source], lowering, uses=("--chip",))
     refuse_unused([*unused, *unused_root(dataset, data_root)])
     engines_of = [*(["torch"] if source.net is not None else []), "sim"]

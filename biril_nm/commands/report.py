@@ -28,7 +28,6 @@ from biril_nm.commands.sources import (
     lowered,
     lowered_stages,
     lowering_options,
-    model_in,
 )
 from biril_nm.commands.unused import refuse_unused, unused_lowering, unused_root
 from biril_nm.evaluation.labelled import message_coding
@@ -74,7 +73,7 @@ def report_command(
     own.check({"--dataset": dataset, "--data-root": data_root})
     folder = src if src.is_dir() else src.parent
     target = check_page(out or folder / "report.html", force)
-    source = load_source(model_in(src), lowering)
+    source = load_source(src, lowering)
     unused = unused_lowering([source], lowering, uses=("--chip",))
     refuse_unused([*unused, *unused_root(dataset, data_root)])
     others = [*(["torch"] if source.net is not None else []), "sim"]

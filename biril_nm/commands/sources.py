@@ -34,7 +34,6 @@ __all__ = [
     "lowered",
     "lowered_stages",
     "lowering_options",
-    "model_in",
 ]
 
 
@@ -57,9 +56,20 @@ class LoadedFile:
     graph: LoihiGraph | None = None
 
 
-def model_in(src: Path) -> Path:
-    """The model of a folder that biril train has written, or the file itself."""
-    return src / MODEL if src.is_dir() else src
+def _model_in(src: Path) -> Path:
+    """The model of a folder that biril train has written, or the file itself.
+
+    Raises:
+        FileFormatError: a folder of another kind.
+    """
+    if not src.is_dir():
+        return src
+    if not (src / MODEL).is_file():
+        raise FileFormatError(
+            f"'{src}' is a folder without {MODEL}; expected a folder of biril train, or model.pt, x.nir, "
+            f"x.net or x{GRAPH_SUFFIX}. Name a file"
+        )
+    return src / MODEL
 
 
 def load_source(
@@ -68,7 +78,7 @@ def load_source(
     """Read a ``.pt`` (``.pth``), ``.nir``, ``.net`` or ``.loihi.npz`` file.
 
     Args:
-        path: the file.
+        path: the file, or the folder of a training.
         options: width of a step, for models; coding, for NIR graphs; decision.
         netx: what a ``.net`` file does not say.
 
@@ -77,7 +87,7 @@ def load_source(
         FileFormatError: unknown ending, damaged or hostile file.
     """
     how = options or LoweringChoice()
-    found = _read(path, how, netx or NetxReading())
+    found = _read(_model_in(path), how, netx or NetxReading())
     if how.decision is None:
         return found
     if found.nir_graph is not None:

@@ -71,6 +71,13 @@ def test_the_examples_of_the_help_run_one_after_the_other(tmp_path, monkeypatch)
             assert done.stdout
 
 
+def test_the_folder_of_a_training_stands_for_its_model(folder):
+    for command in ("info", "eval"):
+        done = biril(command, folder, "--json")
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help_exits_with_0_and_a_wrong_option_with_2(name):
     done = biril(name, "--help")
@@ -118,7 +125,8 @@ REFUSALS = [
     (("train", "--coding", "spikes"), ["expected direct, rate or signed"]),
     (("train", "--model", "mlp", "--schedule", "S"), ["none that a local rule may change"]),
     (("train", "FOLDER"), ["is a folder; expected a regular file"]),
-    (("info", "FOLDER"), ["unknown ending"]),
+    (("info", "."), ["'.' is a folder without model.pt; expected a folder of biril train, or model.pt"]),
+    (("report", "."), ["is a folder without model.pt"]),
 ]  # fmt: skip
 
 
