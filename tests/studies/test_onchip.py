@@ -278,7 +278,7 @@ def test_nothing_lost_is_nothing_recovered() -> None:
     ("name", "options", "wanted"),
     [
         ("onchip_readout.py", (), "learned on the chip from nothing"),
-        ("onchip_adaptation.py", ("--seeds", "1"), "share of the loss recovered"),
+        ("onchip_adaptation.py", ("--seeds", "1", "--one-rate"), "share of the loss recovered"),
     ],
 )
 def test_examples_run(name: str, options: tuple[str, ...], wanted: str) -> None:
