@@ -43,6 +43,8 @@ __all__ = ["Call", "Loop", "RunClock", "Worker", "block_shape", "new_memory", "r
 
 # Of one block: enough steps that the call of a kernel, which holds the GIL, is little beside its run.
 SCRATCH_BYTES = 4 << 20
+# Of the memory that stays with a graph for its next run; beside a longer run, new memory costs little.
+KEPT_BYTES = 1 << 20
 Call = Callable[[], object]
 MIN_BLOCKS_PER_THREAD = 8  # smaller blocks even out samples that spike more than others
 
@@ -108,7 +110,8 @@ def run(
         except Empty:
             return
         finally:
-            program.spare.give(key, memory)
+            if memory.nbytes <= KEPT_BYTES:
+                program.spare.give(key, memory)
 
     n_workers = min(n_threads, starts.qsize())
     if n_workers == 1:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -145,6 +147,14 @@ class Memory:
     arriving: Mapping[str, NDArray[np.int32]]
     inputs: Mapping[str, NDArray[np.int32]]
     scratch: Mapping[str, Scratch]
+
+    @cached_property
+    def nbytes(self) -> int:
+        """Bytes of all arrays."""
+        state = self.state
+        words = (state.spikes, state.u, state.v, state.more, self.arriving, self.inputs)
+        arrays = [array for by_name in words for array in by_name.values()]
+        return sum(a.nbytes for a in (*arrays, *chain.from_iterable(self.scratch.values())))
 
     def with_u(self, names: Collection[str], sizes: Mapping[str, int]) -> Memory:
         """The same, with room for u of these nodes; itself where it has it."""

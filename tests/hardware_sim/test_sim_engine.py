@@ -108,6 +108,24 @@ def test_an_object_that_is_taken_is_nobody_elses():
     assert spare.take("shape") is None and spare.take("another") is other
 
 
+def test_only_little_memory_stays_for_the_next_run(monkeypatch):
+    spikes = np.random.default_rng(1).integers(0, 2, (20, 8, 12))
+    given = []
+    monkeypatch.setattr(Spare, "give", lambda spare, key, used: given.append(used))
+    simulate(two_layers(), spikes, n_threads=1)
+    (memory,) = given
+    state = memory.state
+    parts = (state.spikes, state.u, state.v, state.more, memory.arriving, memory.inputs)
+    listed = sum(array.nbytes for part in parts for array in part.values())
+    assert 0 < sum(a.nbytes for a in state.v.values()) < listed < memory.nbytes
+    monkeypatch.setattr(engine, "KEPT_BYTES", memory.nbytes - 1)
+    simulate(two_layers(), spikes, n_threads=1)
+    assert len(given) == 1
+    monkeypatch.setattr(engine, "KEPT_BYTES", memory.nbytes)
+    simulate(two_layers(), spikes, n_threads=1)
+    assert len(given) == 2
+
+
 def test_concurrent_calls_from_threads_of_the_user():
     graph, results = two_layers(), {}
     spikes = np.random.default_rng(1).integers(0, 2, (20, 8, 12))
