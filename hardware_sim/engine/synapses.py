@@ -22,7 +22,14 @@ from biril_nm.hw_graph import Connection, Conv, Dense, LoihiGraph, Sparse
 from biril_nm.loihi import CONV_SUM_BITS
 from biril_nm.loihi.fixed_point import prepare_weights
 
-__all__ = ["Synapses", "common_shift", "make_synapses", "prepared_weights", "shifted_kernel"]
+__all__ = [
+    "Synapses",
+    "common_shift",
+    "conv_bound",
+    "make_synapses",
+    "prepared_weights",
+    "shifted_kernel",
+]
 
 INT32_BITS = 32
 EXACT_FLOAT_BITS = 53  # Lava convolves in float64
@@ -189,13 +196,7 @@ def _sparse(graph: LoihiGraph, name: str, node: Sparse) -> Parts:
 def _conv(graph: LoihiGraph, name: str, node: Conv) -> Parts:
     message_bits, (source, target) = graph.message_bits_into(name), graph.ends[name]
     kernel = shifted_kernel(name, node)
-    bound = int(np.abs(kernel).sum(axis=(1, 2, 3)).max(initial=0))
-    bound *= (1 << message_bits) - 1 if message_bits else 1
-    if bound >> EXACT_FLOAT_BITS:
-        raise RangeError(
-            f"Conv '{name}' can sum up to {bound}, beyond the 2**{EXACT_FLOAT_BITS} that Lava adds "
-            f"exactly. Use smaller weights or message_bits"
-        )
+    bound = conv_bound(name, kernel, message_bits)
     stored, shift, sum_type = _narrow(kernel, bound, int(message_bits > 0), keep_all=True)
     shapes = graph.shape_of(source), graph.shape_of(target)
     weights, n_sums = conv_tables(node, stored, *shapes, channel_first=source in graph.inputs)
@@ -223,6 +224,18 @@ def shifted_kernel(name: str, node: Conv) -> IntArray:
             f"32 bits. Use smaller weights or weight_exp"
         )
     return kernel
+
+
+def conv_bound(name: str, kernel: IntArray, message_bits: int) -> int:
+    """Largest magnitude of a sum of a Conv."""
+    bound = int(np.abs(kernel).sum(axis=(1, 2, 3)).max(initial=0))
+    bound *= (1 << message_bits) - 1 if message_bits else 1
+    if bound >> EXACT_FLOAT_BITS:
+        raise RangeError(
+            f"Conv '{name}' can sum up to {bound}, beyond the 2**{EXACT_FLOAT_BITS} that Lava adds "
+            f"exactly. Use smaller weights or message_bits"
+        )
+    return bound
 
 
 _PARTS: dict[type[Connection], Any] = {Dense: _dense, Sparse: _sparse, Conv: _conv}

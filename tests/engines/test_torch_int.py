@@ -15,7 +15,7 @@ from biril_nm.coding import Coding
 from biril_nm.compartments import CUBA_LIF, register, unregister
 from biril_nm.engines import Network, RunOptions, get_engine
 from biril_nm.engines.torch_integers import run, sums
-from biril_nm.errors import ConfigError
+from biril_nm.errors import ConfigError, RangeError
 from biril_nm.evaluation import evaluate_graph
 from biril_nm.hardware_sim import simulate
 from biril_nm.hw_graph import Conv, Dense, Input, LoihiGraph, Neurons, Output, Sparse
@@ -160,6 +160,33 @@ def test_float32_is_left_where_torch_may_round_its_products():
     assert sums.make_sums(graph, "c1", CPU, float32=False).weight.dtype == torch.float64
 
 
+def test_precisions_that_torch_refuses_to_name_leave_float32(monkeypatch):
+    """As in torch 2.9 and later, after ``torch.backends.cuda.matmul.fp32_precision = "tf32"``."""
+
+    def mixed():
+        raise RuntimeError("mix of the legacy and new APIs")
+
+    monkeypatch.setattr(torch, "get_float32_matmul_precision", mixed)
+    graph, chosen = random_graph(3, "plain"), []
+    made = run.make_sums
+    monkeypatch.setattr(run, "make_sums", lambda *a: chosen.append(made(*a)) or chosen[-1])
+    assert assert_same(graph, random_spikes(graph, 6, 2, 3)) > 0
+    assert {each.weight.dtype for each in chosen} == {torch.float64}
+
+
+def test_blocks_fit_what_a_cuda_device_has_free(monkeypatch):
+    free = 1 << 30
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 1 << 40))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 5 << 20)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 3 << 20)
+    few = list(run._blocks(1000, (10, 50_000), torch.device("cuda:0")))
+    size, steps = few[0][1:]
+    assert steps == 10 and size == ((1 << 30) + (2 << 20)) // run.FREE_SHARE // run.BYTES // 10_000
+    assert sum(each[1] for each in few) == 50_000
+    free = 1 << 40
+    assert next(run._blocks(1000, (10, 50_000), torch.device("cuda:0")))[1] > size
+
+
 def test_a_repeated_image_is_summed_once():
     graph = random_graph(3, "plain")
     image = (np.random.default_rng(2).random((2, *graph.inputs["in"].shape)) < 0.5).astype(np.uint8)
@@ -186,8 +213,17 @@ def halving(a, state, constants):
     return (a, a / 2), 1 * (a > 0)
 
 
+def choosing(a, state, constants):
+    bias = constants[2]
+    return (a, a), a > 3 if bias > 20 else a > 2
+
+
+def storing(a, state, constants):
+    return (constants[2], a), a > 3
+
+
 def one_population(model, **registers):
-    node = Neurons((4,), model=model, vth=4, dv=9, bias_mant=30, **registers)
+    node = Neurons((4,), model=model, **{"vth": 4, "dv": 9, "bias_mant": 30, **registers})
     nodes = {"in": Input((4,)), "c": Dense(2 * np.eye(4, dtype=int)), "n": node}
     return LoihiGraph(nodes, (("in", "c"), ("c", "n")))
 
@@ -210,6 +246,53 @@ def test_a_model_that_torch_cannot_run_is_refused_by_name(step, reason):
             run.make_population(one_population("odd"), "n", CPU)
     finally:
         unregister("odd")
+
+
+def test_a_step_meets_the_constants_of_its_own_population():
+    """A branch on a constant that all neurons share is none; words may be constants."""
+    biases = np.array([30, 10, 20, 25])
+    register(replace(CUBA_LIF, name="odd", step=choosing), __name__)
+    register(replace(CUBA_LIF, name="stored", step=storing), __name__)
+    try:
+        run.make_population(one_population("odd"), "n", CPU)
+        with pytest.raises(ConfigError, match="'n' has compartment model 'odd'.*Boolean value"):
+            run.make_population(one_population("odd", bias_mant=biases), "n", CPU)
+        for given in (30, biases):
+            made = run.make_population(one_population("stored", bias_mant=given), "n", CPU)
+            a = torch.arange(8, dtype=torch.int32).reshape(2, 4)
+            (u, v), spikes = made.step(a, made.at_rest(2))
+            assert_array_equal(u, np.broadcast_to(given, (2, 4)))
+            assert_array_equal(v, a)
+            assert spikes.shape == (2, 4)
+    finally:
+        unregister("odd")
+        unregister("stored")
+
+
+def only_small(a, state, constants):
+    """Other integers where the bias is above 20, as in halves that floats round."""
+    return (a, a + (constants[2] > 20) / 2), a > 3
+
+
+def test_integers_that_differ_for_one_neuron_are_found():
+    register(replace(CUBA_LIF, name="odd", step=only_small), __name__)
+    try:
+        run.make_population(one_population("odd", bias_mant=np.array([9, 10, 20, 5])), "n", CPU)
+        with pytest.raises(ConfigError, match="'odd'.*it gives other integers"):
+            run.make_population(one_population("odd", bias_mant=np.array([9, 10, 30, 5])), "n", CPU)
+    finally:
+        unregister("odd")
+
+
+def test_sums_that_the_simulator_refuses_are_refused_alike():
+    conv = Conv(np.full((1, 3, 3, 3), 1 << 30))
+    graph = one_connection(conv, 0, (1, 3, 3), 25, source=(3, 5, 5))
+    spikes = np.full((2, 1, 3, 5, 5), (1 << 25) - 1)
+    with pytest.raises(RangeError, match=r"Conv 'c' can sum up to .* beyond the 2\*\*53") as one:
+        simulate(graph, spikes)
+    with pytest.raises(RangeError) as other:
+        get_engine("torch-int").run(Network(graph), spikes, RunOptions(device="cpu"))
+    assert str(one.value) == str(other.value)
 
 
 def test_what_floats_cannot_hold_is_refused():
@@ -269,6 +352,7 @@ def test_evaluation_classifies_as_the_simulator_does():
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device is here")
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_gpu_gives_the_integers_of_the_kernels(kind):
+    assert run._device("cuda").index is not None
     for seed in range(12):
         graph = KINDS[kind](random_graph(seed), seed)
         assert_same(graph, random_spikes(graph, 7, 3, seed), "cuda")

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from biril_nm.arrays import Shape
+from biril_nm.arrays import IntArray, Shape
 from biril_nm.compartments import CompartmentModel
 from biril_nm.errors import ConfigError
 from biril_nm.hw_graph import LoihiGraph
@@ -47,8 +47,8 @@ class Population:
         """New state words, and spikes as bytes, for what arrives, int32 ``(batch, *shape)``."""
         wide = tuple(word.to(torch.int64) for word in state)
         after, spikes = self.model.step(a.to(torch.int64), wide, self.constants)
-        kept = tuple(word.to(before.dtype) for word, before in zip(after, state))
-        return kept, spikes.to(torch.int8)
+        kept = (word.to(old.dtype).expand(a.shape) for word, old in zip(after, state))
+        return tuple(kept), spikes.to(torch.int8).expand(a.shape)
 
 
 def make_population(graph: LoihiGraph, name: str, device: torch.device) -> Population:
@@ -60,39 +60,55 @@ def make_population(graph: LoihiGraph, name: str, device: torch.device) -> Popul
     node = graph.neurons[name]
     model = node.compartment
     arrays = [np.asarray(each, dtype=np.int64) for each in model.prepare(node.registers)]
-    _check_step(name, model, [int(each.flat[0]) for each in arrays if each.size])
-    constants = (torch.from_numpy(np.array(each)).to(device) for each in arrays)
-    return Population(node.shape, model, tuple(constants))
+    constants = tuple(torch.from_numpy(np.array(each)).to(device) for each in arrays)
+    _check_step(name, model, arrays, device)
+    return Population(node.shape, model, constants)
 
 
-def _check_step(name: str, model: CompartmentModel, constants: list[int]) -> None:
-    """Hold some steps on tensors against the same on Python integers."""
+def _check_step(
+    name: str, model: CompartmentModel, arrays: list[IntArray], device: torch.device
+) -> None:
+    """Hold some steps of some neurons on tensors against the same on Python integers."""
+    places = _extremes(arrays)
+    chosen = [each if each.ndim == 0 else each.ravel()[places] for each in arrays]
     try:
-        same = _on_tensors(model, constants) == _on_integers(model, constants)
+        found = _on_tensors(model, chosen, len(places), device)
+        same = found == _on_integers(model, chosen, len(places))
     except Exception as error:  # a step is code of users, and may do anything
         raise ConfigError(_refusal(name, model, f"{type(error).__name__}: {error}")) from error
     if not same:
         raise ConfigError(_refusal(name, model, "it gives other integers"))
 
 
-def _on_integers(model: CompartmentModel, constants: list[int]) -> list[list[int]]:
+def _extremes(arrays: list[IntArray]) -> list[int]:
+    """Neurons with the smallest and the largest of each constant; the first where all are alike."""
+    found = {int(at) for each in arrays if each.ndim for at in (each.argmin(), each.argmax())}
+    return sorted(found) or [0]
+
+
+def _on_integers(model: CompartmentModel, constants: list[IntArray], n: int) -> list[list[int]]:
     found = []
     for a in PROBES:
-        state: tuple[Any, ...] = (0,) * len(model.state)
+        states: list[tuple[Any, ...]] = [(0,) * len(model.state)] * n
         for _ in range(2):
-            state, spike = model.step(a, state, tuple(constants))
-            found.append([*map(int, state), int(spike)])
+            for i, state in enumerate(states):
+                own = tuple(int(each if each.ndim == 0 else each[i]) for each in constants)
+                states[i], spike = model.step(a, state, own)
+                found.append([*map(int, states[i]), int(spike)])
     return found
 
 
-def _on_tensors(model: CompartmentModel, constants: list[int]) -> list[list[int]]:
-    a = torch.tensor(PROBES)
+def _on_tensors(
+    model: CompartmentModel, constants: list[IntArray], n: int, device: torch.device
+) -> list[list[int]]:
+    a = torch.tensor(PROBES, device=device)[:, None].expand(-1, n).contiguous()
+    known = tuple(torch.from_numpy(np.array(each)).to(device) for each in constants)
     state: tuple[Any, ...] = tuple(torch.zeros_like(a) for _ in model.state)
     rows = []
     for _ in range(2):
-        state, spike = model.step(a, state, tuple(torch.tensor(each) for each in constants))
+        state, spike = model.step(a, state, known)
         rows.append(torch.stack([word.expand(a.shape) for word in (*state, spike)], dim=-1))
-    return torch.stack(rows, dim=1).flatten(0, 1).tolist()
+    return torch.stack(rows, dim=1).flatten(0, 2).tolist()
 
 
 def _refusal(name: str, model: CompartmentModel, reason: str) -> str:

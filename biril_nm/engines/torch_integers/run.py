@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 import biril_nm
+from biril_nm._torch import float32_is_exact
 from biril_nm.arrays import Array
 from biril_nm.engines.torch_integers.populations import Population, make_population
 from biril_nm.engines.torch_integers.sums import Sums, make_sums
@@ -31,6 +32,7 @@ __all__ = ["run_integers"]
 
 BLOCK_BYTES = {"cpu": 1 << 26}  # of the rows of a block
 DEVICE_BYTES = 1 << 31  # the same on other devices
+FREE_SHARE = 8  # of what is free on a CUDA device: sums and their copies take some times the rows
 BYTES = 16  # of a neuron in a block: spikes, what arrives, u and v
 
 
@@ -93,23 +95,21 @@ def run_integers(
 def _device(name: str) -> torch.device:
     """``"auto"`` is CUDA where there is one, else the CPU."""
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        device = torch.device(name)
-        torch.zeros(
-            1, dtype=torch.float64, device=device
-        ).item()  # "meta" holds nothing, "mps" no float64
+        probe = torch.zeros(1, dtype=torch.float64, device=torch.device(name))
+        probe.item()  # "meta" holds nothing, "mps" no float64
     except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
         reason = (str(error).splitlines() or [""])[0]
         raise ConfigError(
             f"device '{name}' cannot be used: {reason}. Choose auto or cpu"
         ) from error
-    return device
+    return probe.device  # "cuda" with its index, which may be another one in the next run
 
 
 def _prepare(graph: LoihiGraph, device: torch.device) -> _Prepared:
     """The graph on a device; a graph (which is immutable) is prepared once for each."""
-    float32 = torch.get_float32_matmul_precision() == "highest"
+    float32 = float32_is_exact()
     key = id(graph), str(device), float32
     known = _prepared.get(key)
     if known is not None and known[0]() is graph:
@@ -132,10 +132,19 @@ def _prepare(graph: LoihiGraph, device: torch.device) -> _Prepared:
 def _blocks(row: int, length: tuple[int, int], device: torch.device) -> Any:
     """First sample, samples and steps at a time of each block."""
     n_steps, batch = length
-    fits = max(1, BLOCK_BYTES.get(device.type, DEVICE_BYTES) // (BYTES * row))
+    fits = max(1, _room(device) // (BYTES * row))
     steps = min(n_steps, fits)
     size = max(1, fits // steps)
     return ((first, min(size, batch - first), steps) for first in range(0, batch, size))
+
+
+def _room(device: torch.device) -> int:
+    """Bytes for the rows of a block."""
+    if device.type != "cuda":
+        return BLOCK_BYTES.get(device.type, DEVICE_BYTES)
+    free, _ = torch.cuda.mem_get_info(device)
+    unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return min(DEVICE_BYTES, (free + unused) // FREE_SHARE)
 
 
 class _Block:

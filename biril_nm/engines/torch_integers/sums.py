@@ -18,7 +18,12 @@ from torch.nn import functional
 
 from biril_nm.arrays import IntArray, Shape
 from biril_nm.errors import ConfigError
-from biril_nm.hardware_sim.engine.synapses import common_shift, prepared_weights, shifted_kernel
+from biril_nm.hardware_sim.engine.synapses import (
+    common_shift,
+    conv_bound,
+    prepared_weights,
+    shifted_kernel,
+)
 from biril_nm.hw_graph import Connection, Conv, Dense, LoihiGraph, Sparse
 from biril_nm.loihi import CONV_SUM_BITS
 from biril_nm.loihi.integers import to_int32
@@ -112,13 +117,15 @@ def make_sums(graph: LoihiGraph, name: str, device: torch.device, float32: bool 
 
     Raises:
         ConfigError: sums that no float holds; a Conv that the simulator refuses.
-        RangeError: weights that do not fit what Lava's Conv takes.
+        RangeError: weights that do not fit what Lava's Conv takes, or sums beyond what it adds exactly.
     """
     node, (source, target) = graph.connections[name], graph.ends[name]
     bits, exponent = graph.message_bits_into(name), node.weight_exp
     integers = _integers(name, node)
     keeps_all = False
-    if not isinstance(node, Conv):
+    if isinstance(node, Conv):
+        conv_bound(name, integers, bits)  # raises
+    else:
         late = isinstance(node, Dense) and node.delay > 0
         keeps_all = exponent < 0 and (late or bits == 0)
     shift = common_shift(integers)

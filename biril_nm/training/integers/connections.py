@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from biril_nm._torch import float32_is_exact
 from biril_nm.hw_graph import Connection, Conv, Sparse
 from biril_nm.loihi import CONV_SUM_BITS, SignMode
 from biril_nm.loihi.fixed_point import prepare_weights, weight_limits, weight_step
@@ -147,7 +148,7 @@ class QuantizedConnection(nn.Module):
         if not self._fits(bound):
             bound = self._bound(values)
         # Sums are multiples of the step; other precisions of products, and other devices, round.
-        plain = values.device.type == "cpu" and torch.get_float32_matmul_precision() == "highest"
+        plain = values.device.type == "cpu" and float32_is_exact()
         kind = torch.float32 if plain and self._fits(bound) else torch.float64
         top = bound * 2.0 ** max(self.node.weight_exp, 0)
         wraps = top >= self._range
