@@ -179,12 +179,12 @@ def test_blocks_fit_what_a_cuda_device_has_free(monkeypatch):
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 1 << 40))
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 5 << 20)
     monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 3 << 20)
-    few = list(run._blocks(1000, (10, 50_000), torch.device("cuda:0")))
+    few = list(run.blocks(1000, (10, 50_000), torch.device("cuda:0")))
     size, steps = few[0][1:]
     assert steps == 10 and size == ((1 << 30) + (2 << 20)) // run.FREE_SHARE // run.BYTES // 10_000
     assert sum(each[1] for each in few) == 50_000
     free = 1 << 40
-    assert next(run._blocks(1000, (10, 50_000), torch.device("cuda:0")))[1] > size
+    assert next(run.blocks(1000, (10, 50_000), torch.device("cuda:0")))[1] > size
 
 
 def test_a_repeated_image_is_summed_once():
@@ -352,7 +352,9 @@ def test_evaluation_classifies_as_the_simulator_does():
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device is here")
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_gpu_gives_the_integers_of_the_kernels(kind):
-    assert run._device("cuda").index is not None
+    spikes = random_spikes(random_graph(3, "plain"), 2, 1, 3)
+    found = run.run_integers(random_graph(3, "plain"), spikes, device="cuda")
+    assert found.meta["device"].startswith("cuda:")
     for seed in range(12):
         graph = KINDS[kind](random_graph(seed), seed)
         assert_same(graph, random_spikes(graph, 7, 3, seed), "cuda")

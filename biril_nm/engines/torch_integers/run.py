@@ -28,7 +28,7 @@ from biril_nm.hw_graph.inputs import check_inputs
 from biril_nm.recording import NodeRecording, Recording, check_variables, recorded_nodes
 from biril_nm.recording.folder import DTYPES, SIGNED_SPIKES, check_memory
 
-__all__ = ["run_integers"]
+__all__ = ["blocks", "run_integers"]
 
 BLOCK_BYTES = {"cpu": 1 << 26}  # of the rows of a block
 DEVICE_BYTES = 1 << 31  # the same on other devices
@@ -86,7 +86,7 @@ def run_integers(
     recorder = _Recorder(graph, length, recorded_nodes(graph, nodes), check_variables(record))
     with torch.inference_mode(), torch.autocast(place.type, enabled=False):
         prepared = _prepare(graph, place)
-        for first, size, steps in _blocks(prepared.row, length, place):
+        for first, size, steps in blocks(prepared.row, length, place):
             part = {name: array[:, first : first + size] for name, array in arrays.items()}
             _Block(prepared, part, recorder, first, place).run(steps)
     return recorder.result(str(place))
@@ -129,7 +129,7 @@ def _prepare(graph: LoihiGraph, device: torch.device) -> _Prepared:
     return found
 
 
-def _blocks(row: int, length: tuple[int, int], device: torch.device) -> Any:
+def blocks(row: int, length: tuple[int, int], device: torch.device) -> Any:
     """First sample, samples and steps at a time of each block."""
     n_steps, batch = length
     fits = max(1, _room(device) // (BYTES * row))
