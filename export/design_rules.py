@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from biril_nm.compartments import COMPARTMENTS
+from biril_nm.compartments import COMPARTMENTS, PROGRAM
 from biril_nm.errors import RangeError, bullet_list
 from biril_nm.hw_graph import Connection, Conv, LoihiGraph, Neurons
 from biril_nm.loihi import (
@@ -30,7 +30,6 @@ from biril_nm.loihi.fixed_point import prepare_weights, weight_limits
 
 __all__ = ["CAUTIONS", "RULES", "Finding", "check_design", "findings", "warnings"]
 
-PROGRAM = "program"  # how a chip runs a compartment model that is not its own
 COARSE_VTH = 50  # below this, rounding vth to an integer shifts it by more than 1 %
 SHORT_DV = 50  # below this, rounding dv shifts the time constant by more than 1 %
 

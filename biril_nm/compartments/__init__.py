@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from biril_nm.compartments.cuba_lif import CUBA_LIF
 from biril_nm.compartments.cuba_lif_resets import RESET_MODELS
-from biril_nm.compartments.model import ZERO_AT_ONCE, CompartmentModel, Register, SpikeReset
+from biril_nm.compartments.model import (
+    NATIVE,
+    PROGRAM,
+    ZERO_AT_ONCE,
+    CompartmentModel,
+    Register,
+    SpikeReset,
+)
 from biril_nm.compartments.registry import (
     COMPARTMENTS,
     compartment,
@@ -16,6 +23,8 @@ from biril_nm.compartments.registry import (
 __all__ = [
     "COMPARTMENTS",
     "CUBA_LIF",
+    "NATIVE",
+    "PROGRAM",
     "RESET_MODELS",
     "ZERO_AT_ONCE",
     "CompartmentModel",

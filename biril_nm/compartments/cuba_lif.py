@@ -10,7 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from biril_nm.compartments.model import ZERO_AT_ONCE, CompartmentModel, Register, Registers
+from biril_nm.compartments.model import (
+    NATIVE,
+    ZERO_AT_ONCE,
+    CompartmentModel,
+    Register,
+    Registers,
+)
 from biril_nm.loihi.fixed_point import shift_left
 from biril_nm.loihi.integers import clip, decay, to_int32, wrap
 from biril_nm.loihi.registers import (
@@ -114,6 +120,6 @@ CUBA_LIF = CompartmentModel(
     step=step,
     threshold=lambda registers: np.asarray(registers["vth"], dtype=np.int64),
     reset=ZERO_AT_ONCE,
-    chips={"loihi1": "native", "loihi2": "native"},
+    chips={"loihi1": NATIVE, "loihi2": NATIVE},
     lava_process="LIF",
 )

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from biril_nm.compartments.cuba_lif import CUBA_LIF, U_STEP, V_GROWTH, integrate
-from biril_nm.compartments.model import Register, Registers
+from biril_nm.compartments.model import PROGRAM, Register, Registers
 
 __all__ = ["CUBA_LIF_REFRACTORY"]
 
@@ -55,7 +55,7 @@ CUBA_LIF_REFRACTORY = replace(
     ),
     prepare=prepare,
     step=step,
-    chips={"loihi2": "program"},
+    chips={"loihi2": PROGRAM},
     netx_refusal="its neurons wait after a spike",
     lava_process="",
     state=("u", "v", "wait"),

@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import Any
 
 from biril_nm.compartments.cuba_lif import CUBA_LIF, U_STEP, V_GROWTH, integrate
-from biril_nm.compartments.model import CompartmentModel, SpikeReset
+from biril_nm.compartments.model import PROGRAM, CompartmentModel, SpikeReset
 from biril_nm.loihi.integers import to_int32
 from biril_nm.loihi.registers import ResetMode
 
@@ -92,7 +92,7 @@ def _model(
         equation=f"{U_STEP}; {v}; {s}",
         step=step,
         reset=reset,
-        chips={"loihi2": "program"},
+        chips={"loihi2": PROGRAM},
         netx_refusal="its neurons reset v to 0 at once",
         lava_process="",
     )

@@ -17,11 +17,21 @@ from numpy.typing import NDArray
 from biril_nm.errors import ConfigError
 from biril_nm.loihi import ChipProfile, ResetMode
 
-__all__ = ["ZERO_AT_ONCE", "CompartmentModel", "Register", "Registers", "SpikeReset"]
+__all__ = [
+    "NATIVE",
+    "PROGRAM",
+    "ZERO_AT_ONCE",
+    "CompartmentModel",
+    "Register",
+    "Registers",
+    "SpikeReset",
+]
 
 Registers = Mapping[str, Any]
 IntArray = NDArray[np.int64]
 STATE = ("u", "v")
+NATIVE = "native"  # how a chip runs a model that is its own neuron
+PROGRAM = "program"  # how a chip runs a model of which it needs microcode
 
 
 @dataclass(frozen=True)
@@ -98,7 +108,7 @@ class CompartmentModel:
         threshold: from registers to the potential that one spike stands for, in units of
             ``1 << VTH_SHIFT`` of v: the weight of a spike in scores of a readout.
         reset: what a spike does to v.
-        chips: name of a chip to how it runs there, "native" or "program"; others refuse it.
+        chips: name of a chip to how it runs there, :data:`NATIVE` or :data:`PROGRAM`; others refuse it.
         netx_refusal: why a netx file cannot hold it; empty where it can.
         lava_process: name of Lava's own Process for it; empty: the generic one runs the step.
         state: names of the state words.

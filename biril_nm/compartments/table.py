@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from biril_nm.compartments.model import CompartmentModel
+from biril_nm.compartments.model import PROGRAM, CompartmentModel
 from biril_nm.compartments.registry import COMPARTMENTS
 from biril_nm.loihi import CHIPS, LOIHI2
 
@@ -40,9 +40,8 @@ PROGRAMS_HEAD = """\
 What the microcode of each program does in a step, in this order. `a` is the summed input, `s` the
 spike; v on the right of its own line is that of the step before.
 """
-PROGRAM = "program"
-MODELS = ("model", "what it is", "state", "a spike resets v", "chips", "Lava", "netx")
-REGISTERS = ("model", "register", "from", "to", "default", "per neuron", "what it does")
+MODEL_COLUMNS = ("model", "what it is", "state", "a spike resets v", "chips", "Lava", "netx")
+REGISTER_COLUMNS = ("model", "register", "from", "to", "default", "per neuron", "what it does")
 
 
 def models_page(models: Iterable[CompartmentModel] | None = None) -> str:
@@ -50,7 +49,7 @@ def models_page(models: Iterable[CompartmentModel] | None = None) -> str:
     known = tuple(COMPARTMENTS.values() if models is None else models)
     steps = "".join(f"\n`{m.name}`: `{m.equation}`\n" for m in known)
     registers = [row for model in known for row in _register_rows(model)]
-    return f"{HEAD}\n{_table(MODELS, map(_row, known))}{steps}\n{_table(REGISTERS, registers)}"
+    return f"{HEAD}\n{_table(MODEL_COLUMNS, map(_row, known))}{steps}\n{_table(REGISTER_COLUMNS, registers)}"
 
 
 def chips_page(models: Iterable[CompartmentModel] | None = None) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biril_nm.compartments.cuba_lif import CUBA_LIF, U_STEP, V_GROWTH, integrate
-from biril_nm.compartments.model import Register, Registers
+from biril_nm.compartments.model import PROGRAM, Register, Registers
 from biril_nm.loihi.fixed_point import shift_left
 from biril_nm.loihi.registers import VTH_SHIFT
 
@@ -66,7 +66,7 @@ TERNARY_LIF = replace(
     prepare=prepare,
     step=step,
     threshold=lambda registers: np.asarray(registers["vth_hi"], dtype=np.int64),
-    chips={"loihi2": "program"},
+    chips={"loihi2": PROGRAM},
     netx_refusal="its neurons have two thresholds and spikes with a sign",
     lava_process="TernaryLIF",
     spikes=(-1, 1),

@@ -19,6 +19,7 @@ from biril_nm.loihi.integers import wrap
 from biril_nm.loihi.registers import (
     DECAY_UNITY,
     DU_OFFSET,
+    INT32_BITS,
     MIXED_STEP,
     MIXED_WEIGHT_MIN,
     WEIGHT_BITS,
@@ -44,7 +45,6 @@ __all__ = [
 
 IntArray = NDArray[np.int64]
 Exponent = Annotated[int, Between(-63, 63)]
-INT32_BITS = 32
 
 
 @checked

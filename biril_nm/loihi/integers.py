@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from biril_nm.loihi.registers import DECAY_BITS, STATE_LIMIT, STATE_SPAN
+from biril_nm.loihi.registers import DECAY_BITS, INT32_BITS, INT32_HALF, STATE_LIMIT, STATE_SPAN
 
 __all__ = ["clip", "decay", "to_int32", "wrap"]
 
-INT32_HALF = 1 << 31
-INT32_MASK = (1 << 32) - 1
+INT32_MASK = (1 << INT32_BITS) - 1
 
 
 def to_int32(x: Any) -> Any:

@@ -49,6 +49,9 @@ MIXED_WEIGHT_MIN = -(1 << WEIGHT_BITS)  # smallest MIXED weight; the largest is 
 MIXED_STEP = 2  # MIXED weights lose their lowest bit: even integers only
 # Source: lava-nc 0.10.0 src/lava/proc/conv/models.py (PyConvModelBitAcc): result modulo 2**24.
 CONV_SUM_BITS = 24  # the sum of a convolution wraps modulo 2**24
+CONV_SUM_HALF = 1 << (CONV_SUM_BITS - 1)  # sums of a convolution are below it
+INT32_BITS = 32  # width of the input of neurons, and of sums of Dense and Sparse
+INT32_HALF = 1 << (INT32_BITS - 1)  # integers of 32 bits are below it
 
 # --- learning engine --------------------------------------------------------------------------
 # Source: lava-nc 0.10.0 src/lava/magma/core/learning/constants.py.

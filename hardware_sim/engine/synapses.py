@@ -19,7 +19,7 @@ from biril_nm.hardware_sim.engine.layout import node_order
 from biril_nm.hardware_sim.kernels.lanes import LANES
 from biril_nm.hardware_sim.kernels.records import DenseWeights, Finish, SparseWeights, Weights
 from biril_nm.hw_graph import Connection, Conv, Dense, LoihiGraph, Sparse
-from biril_nm.loihi import CONV_SUM_BITS
+from biril_nm.loihi import CONV_SUM_BITS, INT32_BITS
 from biril_nm.loihi.fixed_point import prepare_weights
 
 __all__ = [
@@ -31,7 +31,6 @@ __all__ = [
     "shifted_kernel",
 ]
 
-INT32_BITS = 32
 EXACT_FLOAT_BITS = 53  # Lava convolves in float64
 # Types of weights and of their sums, narrowest first: few pairs, because each is compiled.
 TYPES: tuple[tuple[type, type], ...] = (

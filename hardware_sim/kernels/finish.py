@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 
 from biril_nm.hardware_sim.kernels.jit import part
-from biril_nm.loihi import CONV_SUM_BITS
+from biril_nm.loihi import CONV_SUM_BITS, CONV_SUM_HALF, INT32_HALF
 
 __all__ = ["deliver"]
 
-CONV_HALF = np.int64(1 << (CONV_SUM_BITS - 1))
+CONV_HALF = np.int64(CONV_SUM_HALF)
 CONV_MASK = np.int64((1 << CONV_SUM_BITS) - 1)
-INT32_MIN = np.int64(-(1 << 31))
-INT32_MAX = np.int64((1 << 31) - 1)
+INT32_MIN = np.int64(-INT32_HALF)
+INT32_MAX = np.int64(INT32_HALF - 1)
 WIDE = 8  # bytes
 
 

@@ -40,8 +40,8 @@ PART_OPTIONS: dict[str, Any] = {**OPTIONS, **NO_WRAPPERS}
 def kernel(function: F) -> F:
     """Compile a loop that Python calls, and keep the machine code on disk between runs.
 
-    :func:`biril_nm.storage.machine_code.kept` says where. Code that could not be told from that of other
-    sources is not kept.
+    :func:`biril_nm.storage.machine_code.kept` says where. Code is not kept where nothing would show that it
+    was made from other sources.
     """
     compiled: Any = kept(function, **OPTIONS)
     if folder_of(compiled) is None:
@@ -89,7 +89,7 @@ def part(function: F) -> F:
 def inlined(function: F) -> F:
     """A part whose statements are compiled with those of its caller.
 
-    For short loops over many arrays, which take no longer than a call that hands over all of them. numba
+    For short loops over many arrays, which take no longer than a call with all of them as arguments. numba
     copies the statements, and is slow where many parts become one function.
     """
     return cast(F, numba.njit(function, inline="always", **PART_OPTIONS))

@@ -17,30 +17,27 @@ from numpy.typing import NDArray
 from biril_nm.arguments import unknown_name
 from biril_nm.errors import ConfigError, RangeError
 from biril_nm.hardware_sim.engine.layout import node_order
-from biril_nm.hardware_sim.kernels.learning.plan import CHANGE_W, PLAN, Rules, Store
+from biril_nm.hardware_sim.kernels.learning.plan import CHANGE_W, N_X, N_Y, PLAN, Rules, Store
 from biril_nm.hardware_sim.learning.rule_tables import DEPENDENCY, RuleTables, compile_rule
 from biril_nm.hw_graph import Dense, LoihiGraph, Sparse
 from biril_nm.hw_graph.metadata import PER_SYNAPSE, rounding_of
-from biril_nm.learning.rule import POST_TRACES, PRE_TRACES, TRACES, LearningRule
-from biril_nm.loihi import TRACE_MAX, SignMode
+from biril_nm.learning.rule import POST_TRACES, TRACES, LearningRule
+from biril_nm.loihi import INT32_BITS, TRACE_MAX, SignMode
 from biril_nm.loihi.fixed_point import truncate_weights, weight_limits
 
 __all__ = [
     "Arena",
     "Plastic",
     "dependencies",
+    "lay_out",
     "lie_outside",
-    "make_plastic",
     "new_impulses",
     "stack_tables",
     "with_impulses",
 ]
 
-INT32_BITS = 32
-N_X, N_Y = len(PRE_TRACES), len(POST_TRACES)
 
-
-class Limit(NamedTuple):
+class ValueRange(NamedTuple):
     """What the integers ``start .. stop - 1`` of an arena may be: 0 to ``top``, None: what they are."""
 
     start: int
@@ -56,7 +53,7 @@ class Arena:
     synapses: list[NDArray[np.int16]] = field(default_factory=list)
     n_ints: int = 0
     n_synapses: int = 0
-    limits: list[Limit] = field(default_factory=list)
+    limits: list[ValueRange] = field(default_factory=list)
 
     def put_ints(self, values: Any, top: int | None = None) -> int:
         """Append 32-bit integers (or that many zeros) and return where they begin.
@@ -69,7 +66,7 @@ class Arena:
         self.ints.append(array.astype(np.int32))
         self.n_ints += array.size
         if fixed or top is not None:
-            self.limits.append(Limit(start, self.n_ints, None if fixed else top))
+            self.limits.append(ValueRange(start, self.n_ints, None if fixed else top))
         return start
 
     def put_synapses(self, values: NDArray[Any]) -> int:
@@ -122,7 +119,7 @@ class Plastic:
         return own.reshape(*internal.shape[:-1], *self.shape)
 
 
-def make_plastic(graph: LoihiGraph, name: str, arena: Arena, term_0: int) -> Plastic:
+def lay_out(graph: LoihiGraph, name: str, arena: Arena, term_0: int) -> Plastic:
     """Lay out one connection; sources, targets and modulators are placed by the group.
 
     Raises:

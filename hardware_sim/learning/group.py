@@ -33,8 +33,8 @@ from biril_nm.hardware_sim.kernels.learning.steps import run_group
 from biril_nm.hardware_sim.learning.connections import (
     Arena,
     Plastic,
+    lay_out,
     lie_outside,
-    make_plastic,
     stack_tables,
     with_impulses,
 )
@@ -42,11 +42,10 @@ from biril_nm.hw_graph import Conv, LoihiGraph, Sparse
 from biril_nm.hw_graph.convolutions import conv_matrix
 from biril_nm.learning.random_streams import RandomStreams
 from biril_nm.learning.rule import POST_TRACES, PRE_TRACES, TRACES
+from biril_nm.loihi import INT32_BITS
 from biril_nm.loihi.fixed_point import prepare_weights
 
 __all__ = ["Group", "GroupState"]
-
-INT32_BITS = 32
 
 
 @dataclass(frozen=True)
@@ -84,7 +83,7 @@ class Group:
         self.plastic: list[Plastic] = []
         for name in graph.plastic:
             if graph.ends[name][1] in names:
-                each = make_plastic(graph, name, arena, term_0)
+                each = lay_out(graph, name, arena, term_0)
                 term_0 += len(each.tables.terms)
                 self._wire(each, arena)
                 self.plastic.append(each)

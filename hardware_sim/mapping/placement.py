@@ -32,6 +32,7 @@ __all__ = [
 
 OPEN_CORES = 8  # partly filled cores that a new block may join
 CORE_LIMITS = (*BLOCK_LIMITS, "synapse_formats")
+# Headings of the rows of a placement.
 COLUMNS = ("population", "cores", *(limit.replace("_", " ") for limit in BLOCK_LIMITS))
 UNITS = {
     "neurons": "neurons",

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from biril_nm._torch import float32_is_exact
 from biril_nm.hw_graph import Connection, Conv, Sparse
-from biril_nm.loihi import CONV_SUM_BITS, SignMode
+from biril_nm.loihi import CONV_SUM_HALF, INT32_HALF, SignMode
 from biril_nm.loihi.fixed_point import prepare_weights, weight_limits, weight_step
 from biril_nm.loihi.integers import to_int32
 from biril_nm.training.integers.pooling import NO_POOL, Pool, find_pool, folded, geometry, repeated
@@ -23,8 +23,6 @@ from biril_nm.training.integers.straight import clipped, round_half_away, straig
 __all__ = ["Arrival", "QuantizedConnection", "Sent", "Weights"]
 
 EXACT = 1 << 24  # below it float32 holds every integer
-INT32_HALF = 1 << 31
-CONV_HALF = 1 << (CONV_SUM_BITS - 1)
 
 
 class Sent(NamedTuple):
@@ -157,7 +155,7 @@ class QuantizedConnection(nn.Module):
     @property
     def _range(self) -> int:
         """Finished sums of a smaller magnitude do not wrap."""
-        return CONV_HALF if isinstance(self.node, Conv) else INT32_HALF
+        return CONV_SUM_HALF if isinstance(self.node, Conv) else INT32_HALF
 
     def _fits(self, bound: float) -> bool:
         """Whether float32 holds all sums, none of which wraps."""
@@ -219,7 +217,7 @@ class QuantizedConnection(nn.Module):
         exponent = self.node.weight_exp
         whole = sums.detach().long()
         if isinstance(self.node, Conv):
-            value = ((whole << exponent) + CONV_HALF & (2 * CONV_HALF - 1)) - CONV_HALF
+            value = ((whole << exponent) + CONV_SUM_HALF & (2 * CONV_SUM_HALF - 1)) - CONV_SUM_HALF
         else:
             whole = to_int32(whole)
             value = to_int32(whole << exponent) if exponent >= 0 else whole >> -exponent

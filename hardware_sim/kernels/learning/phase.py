@@ -2,7 +2,7 @@
 
 Integers are those of lava-nc 0.10.0 ``LearningConnectionModelBitApproximate``. A synapse is visited only
 if a product can differ from 0 there: rows whose source spiked in the epoch, and targets that spiked; or
-all where products depend on ``u``, but for rows whose source has no trace. Skipping the others is exact:
+all where products depend on ``u``, except rows whose source has no trace. Skipping the others is exact:
 without a product the accumulator ``w << 7`` has no fraction, so that rounding leaves w alone. Only weights or
 tags that start outside their range are clipped by the first phase wherever they are (``touch_all``).
 """

@@ -25,6 +25,8 @@ __all__ = [
     "MOD_EXTERNAL",
     "MOD_NEURONS",
     "MOD_NONE",
+    "N_X",
+    "N_Y",
     "ON_U",
     "ON_X0",
     "ON_Y0",
@@ -49,7 +51,7 @@ CHANGE_W, CHANGE_T, CHANGE_D = range(3)
 ON_X0, ON_Y0, ON_U = range(3)
 MOD_NONE, MOD_EXTERNAL, MOD_NEURONS = range(3)
 
-N_MODULATORS = 3
+N_X, N_Y = 2, 3  # traces of a source and of a target
 
 
 def _integers(*names: str, kind: type = np.int64) -> list[tuple[str, type]]:
@@ -126,8 +128,8 @@ PLAN = np.dtype(
             "masks",  # t_epoch * n_post: which targets spiked in each step of the epoch
         ),
         # Modulators y1, y2, y3: kind, and the place in ints of the element for each target.
-        ("mod_kind", np.int64, (N_MODULATORS,)),
-        ("mod_places", np.int64, (N_MODULATORS,)),
+        ("mod_kind", np.int64, (N_Y,)),
+        ("mod_places", np.int64, (N_Y,)),
     ]
 )
 

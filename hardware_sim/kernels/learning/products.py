@@ -24,7 +24,11 @@ from biril_nm.hardware_sim.kernels.learning.traces import clip, pre_part
 from biril_nm.loihi import LEARN_ACC_MAX, LEARN_ACC_MIN, LEARN_ACC_SHIFT, TAG_MAX, TAG_T_MIN
 
 __all__ = [
+    "ACC_SHIFT",
+    "HIGH",
+    "LOW",
     "PLACES_ROW",
+    "UNIT",
     "fill_column",
     "fill_row",
     "first_number",
@@ -33,6 +37,7 @@ __all__ = [
     "update",
 ]
 
+# The accumulator: one weight LSB in its units, and its range.
 UNIT = np.int32(1 << LEARN_ACC_SHIFT)
 ACC_SHIFT = np.int32(LEARN_ACC_SHIFT)
 LOW = np.int32(LEARN_ACC_MIN)

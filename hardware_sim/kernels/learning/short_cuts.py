@@ -13,18 +13,19 @@ import numpy as np
 
 from biril_nm.hardware_sim.kernels.jit import part
 from biril_nm.hardware_sim.kernels.learning.plan import ON_Y0
-from biril_nm.hardware_sim.kernels.learning.products import first_number, rounding_up
-from biril_nm.hardware_sim.kernels.learning.traces import clip, factor_value, pre_part
-from biril_nm.loihi import LEARN_ACC_MAX, LEARN_ACC_MIN, LEARN_ACC_SHIFT, TRACE_MAX
+from biril_nm.hardware_sim.kernels.learning.products import (
+    ACC_SHIFT,
+    HIGH,
+    LOW,
+    UNIT,
+    first_number,
+    rounding_up,
+)
+from biril_nm.hardware_sim.kernels.learning.traces import N_VALUES, clip, factor_value, pre_part
 
 __all__ = ["delta_rows", "finish_x0", "mask_targets", "pair_row", "shift_rows", "shift_table"]
 
-UNIT = np.int32(1 << LEARN_ACC_SHIFT)
-ACC_SHIFT = np.int32(LEARN_ACC_SHIFT)
-LOW = np.int32(LEARN_ACC_MIN)
-HIGH = np.int32(LEARN_ACC_MAX)
 FAR = np.int32(1 << 30)
-N_VALUES = TRACE_MAX + 1
 SHIFT_ENTRIES = 4  # add, low, high of a weight; total of the accumulator
 ONE, TWO = np.uint64(1), np.uint64(2)
 SCATTER = 16  # below one target in so many, visiting them one by one is quicker than a masked row

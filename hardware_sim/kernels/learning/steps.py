@@ -16,15 +16,12 @@ import numpy as np
 from biril_nm.hardware_sim.kernels.finish import deliver
 from biril_nm.hardware_sim.kernels.jit import clear, inlined, kernel, part
 from biril_nm.hardware_sim.kernels.learning.phase import learning_phase
-from biril_nm.hardware_sim.kernels.learning.plan import MOD_EXTERNAL, MOD_NONE, Draws
+from biril_nm.hardware_sim.kernels.learning.plan import MOD_EXTERNAL, MOD_NONE, N_X, N_Y, Draws
 from biril_nm.hardware_sim.kernels.learning.populations import advance_kinds
+from biril_nm.hardware_sim.kernels.learning.traces import TRACE_TOP
 from biril_nm.hardware_sim.kernels.records import Finish
-from biril_nm.loihi import TRACE_MAX
 
 __all__ = ["run_group"]
-
-N_X, N_Y = 2, 3
-TRACE_TOP = np.int32(TRACE_MAX)
 
 
 @part

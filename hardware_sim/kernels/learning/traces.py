@@ -11,12 +11,20 @@ from typing import Any
 import numpy as np
 
 from biril_nm.hardware_sim.kernels.jit import clear, part
-from biril_nm.hardware_sim.kernels.learning.plan import ON_X0, ON_Y0
+from biril_nm.hardware_sim.kernels.learning.plan import N_X, N_Y, ON_X0, ON_Y0
 from biril_nm.loihi import TRACE_MAX
 
-__all__ = ["clip", "factor_value", "histories", "list_active_post", "post_parts", "pre_part"]
+__all__ = [
+    "N_VALUES",
+    "TRACE_TOP",
+    "clip",
+    "factor_value",
+    "histories",
+    "list_active_post",
+    "post_parts",
+    "pre_part",
+]
 
-N_X, N_Y = 2, 3
 TRACE_TOP = np.int32(TRACE_MAX)
 N_VALUES = TRACE_MAX + 1
 
