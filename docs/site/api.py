@@ -177,7 +177,7 @@ def aliases() -> dict[str, str]:
 
 
 @cache
-def _assignments(module: str) -> dict[str, tuple[str, str]]:
+def assignments(module: str) -> dict[str, tuple[str, str]]:
     """Constant -> (the comment on its line, or in the lines before it; the text of its value)."""
     lines = inspect.getsource(importlib.import_module(module)).split("\n")
     found = {}
@@ -197,7 +197,7 @@ def _assignments(module: str) -> dict[str, tuple[str, str]]:
 
 
 @cache
-def _imported(module: str) -> dict[str, str]:
+def imported(module: str) -> dict[str, str]:
     """Name -> the module that it is taken from, for type checkers alone too."""
     nodes = ast.walk(ast.parse(inspect.getsource(importlib.import_module(module))))
     found = (node for node in nodes if isinstance(node, ast.ImportFrom))
@@ -206,8 +206,8 @@ def _imported(module: str) -> dict[str, str]:
 
 def _assigned(module: str, name: str) -> tuple[str, str]:
     """Comment and value of a constant, in the module or in one that it takes it from."""
-    taken = _imported(module).get(name)
-    return _assigned(taken, name) if taken else _assignments(module).get(name, ("", ""))
+    taken = imported(module).get(name)
+    return _assigned(taken, name) if taken else assignments(module).get(name, ("", ""))
 
 
 def is_constant(value: Any) -> bool:
@@ -239,7 +239,7 @@ def _is_nameless(shown: str) -> bool:
     return " at 0x" in shown
 
 
-def _constant(module: str, name: str, value: Any) -> Iterator[str]:
+def constant(module: str, name: str, value: Any) -> Iterator[str]:
     comment, source = _assigned(module, name)
     shown = source if get_args(value) else repr(value)
     yield f".. py:data:: {name}"
@@ -268,7 +268,7 @@ def _entry(module: str, name: str, value: Any) -> Iterator[str]:
     elif home(module, name) != module:
         yield f"- :py:obj:`{name} <{home(module, name)}.{name}>`, as in ``{home(module, name)}``"
     elif is_constant(value):
-        yield from _constant(module, name, value)
+        yield from constant(module, name, value)
     elif inspect.isclass(value):
         yield from (f".. autoclass:: {full}", "   :members:", "   :undoc-members:")
         if value.__bases__ != (object,):

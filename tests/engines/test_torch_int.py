@@ -20,13 +20,13 @@ from biril_nm.evaluation import evaluate_graph
 from biril_nm.hardware_sim import simulate
 from biril_nm.hw_graph import Conv, Dense, Input, LoihiGraph, Neurons, Output, Sparse
 from biril_nm.parity import check_parity
+from tests.support import toy_compartment
 from tests.support.random_graphs import (
     random_graph,
     random_spikes,
     with_programs,
     with_ternary_neurons,
 )
-from tests.support.toy_compartment import TOY
 
 CPU = torch.device("cpu")
 
@@ -228,8 +228,15 @@ def one_population(model, **registers):
     return LoihiGraph(nodes, (("in", "c"), ("c", "n")))
 
 
-def test_a_model_of_ones_own_runs():
-    graph = one_population(TOY.name, gain=100)
+@pytest.fixture
+def toy():
+    """Registered, whatever other tests left of it."""
+    yield register(toy_compartment.TOY, toy_compartment.__name__, replace=True)
+    unregister(toy_compartment.TOY.name)
+
+
+def test_a_model_of_ones_own_runs(toy):
+    graph = one_population(toy_compartment.TOY.name, gain=100)
     assert assert_same(graph, np.ones((9, 2, 4), np.uint8)) > 0
 
 

@@ -113,13 +113,13 @@ def test_comments_explain_constants(site, tmp_path, monkeypatch, source, text):
     try:
         for module in ("constants_of_a_test", "takes_constants"):
             assert api.sentence(module, "SIZE") == text
-            shown = "\n".join(api._constant(module, "SIZE", importlib.import_module(module).SIZE))
+            shown = "\n".join(api.constant(module, "SIZE", importlib.import_module(module).SIZE))
             assert text.strip(".").lower() in shown.lower()
     finally:
         for module in ("constants_of_a_test", "takes_constants"):
             sys.modules.pop(module, None)
-        api._assignments.cache_clear()
-        api._imported.cache_clear()
+        api.assignments.cache_clear()
+        api.imported.cache_clear()
 
 
 def test_what_the_pages_import_has_a_page(site):
