@@ -90,7 +90,7 @@ def test_what_does_not_fit_is_refused_of_both(graph, spikes, labels, message):
 
 
 def test_values_that_the_input_does_not_carry_are_refused(graph):
-    with pytest.raises((RangeError, ConfigError), match="0 to 1|0\\.\\.1"):
+    with pytest.raises((RangeError, ConfigError), match="0 to 1"):
         bnm.accuracy(graph, 3 * SPIKES, LABELS)
-    with pytest.raises(ConfigError, match="0\\.\\.1"):
+    with pytest.raises(ConfigError, match="values are 0 to 3; expected 0 to 1 for spikes coding"):
         bnm.accuracy(Loop.strong(), 3 * SPIKES, LABELS)

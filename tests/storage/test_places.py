@@ -17,7 +17,7 @@ def test_an_output_that_cannot_be_made_is_refused_before_anything_is_computed(
     monkeypatch.chdir(tmp_path)
     Path("file").write_text("")
     for folder_with in (None, "network.npz"):
-        with pytest.raises(StorageError, match=r"output '.*(no folder|no name|at most 255)"):
+        with pytest.raises(StorageError, match=r"output '.*(not a folder|no name|at most 255)"):
             check_output(name, force=True, folder_with=folder_with)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
     assert check_output("new/x", force=False) == Path("new/x")
