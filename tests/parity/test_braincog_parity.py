@@ -51,7 +51,7 @@ def trained() -> BirilNet:
 
 def test_learned_taus_are_decay_registers(trained):
     graph = lower(to_nir(trained))
-    taus = [float(1 / layer.gain) for layer in list(trained.neurons.values())[:-1]]
+    taus = [float(1 / layer.gain.detach()) for layer in list(trained.neurons.values())[:-1]]
     assert len(set(taus)) == 3 and all(abs(tau - 2) > 1e-2 for tau in taus), "they have learned"
     registers = [int(np.unique(graph.neurons[f"plif{i}"].dv)[0]) for i in (1, 2, 3)]
     assert registers == [round(4096 / tau) for tau in taus]

@@ -15,6 +15,10 @@ if sys.version_info[:2] != (3, 10):  # there it must not be missing
     pytest.importorskip("lava.magma", reason="needs lava-nc (make venv)")
 pytestmark = pytest.mark.lava
 
+from biril_nm.export.lava.bundle import lava_compat
+
+lava_compat.mend()  # on Python 3.11 and later before Lava
+
 from lava.magma.core.decorator import implements, requires, tag
 from lava.magma.core.model.py.model import PyLoihiProcessModel
 from lava.magma.core.model.py.ports import PyInPort, PyOutPort

@@ -64,6 +64,7 @@ def test_notebooks_hold_no_outputs(path):
     ids=lambda path: path.stem,
 )
 @pytest.mark.filterwarnings("ignore:FigureCanvasAgg is non-interactive")
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:FutureWarning")  # of norse
 def test_tutorials_run(path, monkeypatch, capsys):
     for package in NEEDED.get(path.stem, ("matplotlib",)):
         pytest.importorskip(package, reason="pip install 'biril-nm[report,control]' brings it")

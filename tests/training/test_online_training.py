@@ -75,7 +75,7 @@ def test_integers_follow_the_online_network(trained):
     assert graph.neurons["lif1"].model == "cuba_lif_subtract"
     run = check_rates(graph, x)
     spikes = net(torch.from_numpy(x).float(), record=True).recorded["layers.0"]
-    assert abs(run - float(spikes.mean())) < 0.02
+    assert abs(run - spikes.mean().item()) < 0.02
     assert run > 0.05
 
 

@@ -172,7 +172,8 @@ def _tensor(node: Connection, rows: Any) -> Tensor:
         coo = rows.tocoo()
         places = torch.from_numpy(np.stack([coo.row, coo.col]).astype(np.int64))
         values = torch.from_numpy(coo.data.astype(np.float64))
-        return torch.sparse_coo_tensor(places, values, rows.shape).coalesce()
+        matrix = torch.sparse_coo_tensor(places, values, rows.shape, check_invariants=False)
+        return matrix.coalesce()
     weight = torch.from_numpy(rows.astype(np.float64))
     if isinstance(node, Conv):
         weight = weight.reshape(node.groups, -1, rows.shape[1]).transpose(1, 2).contiguous()
