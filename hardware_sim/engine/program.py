@@ -25,11 +25,9 @@ from biril_nm.hardware_sim.kernels.jit import BoundKernels
 from biril_nm.hardware_sim.kernels.models import model_registers
 from biril_nm.hardware_sim.kernels.records import Registers, ResetMasks
 from biril_nm.hw_graph import LoihiGraph, Neurons, Shape
-from biril_nm.loihi import DECAY_UNITY, STATE_LIMIT, WEIGHT_SHIFT, ResetMode
+from biril_nm.loihi import DECAY_UNITY, INT32_BITS, STATE_LIMIT, WEIGHT_SHIFT, ResetMode
 
 __all__ = ["Compartments", "Program", "compile_graph"]
-
-INT32_BITS = 32
 
 
 @dataclass(frozen=True)

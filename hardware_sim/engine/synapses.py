@@ -19,7 +19,7 @@ from biril_nm.hardware_sim.engine.layout import node_order
 from biril_nm.hardware_sim.kernels.lanes import LANES
 from biril_nm.hardware_sim.kernels.records import DenseWeights, Finish, SparseWeights, Weights
 from biril_nm.hw_graph import Connection, Conv, Dense, LoihiGraph, Sparse
-from biril_nm.loihi import CONV_SUM_BITS, INT32_BITS
+from biril_nm.loihi import CONV_SUM_BITS, INT32_BITS, INT32_HALF
 from biril_nm.loihi.fixed_point import prepare_weights
 
 __all__ = [
@@ -136,7 +136,7 @@ def _finish(exponent: int, shift: int, sum_type: type, bound: int, modulo: bool 
     """
     widest = INT32_BITS * (2 if sum_type is np.int64 else 1) - 1
     left, right = max(min(exponent, INT32_BITS - 1), 0) + shift, max(-exponent, 0)
-    both = min(left, right) if bound < 1 << (INT32_BITS - 1) else 0
+    both = min(left, right) if bound < INT32_HALF else 0
     finish = Finish(min(left - both, widest), min(right - both, widest), modulo)
     return {"finish": finish, "sum_type": sum_type}
 

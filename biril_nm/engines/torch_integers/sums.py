@@ -25,15 +25,13 @@ from biril_nm.hardware_sim.engine.synapses import (
     shifted_kernel,
 )
 from biril_nm.hw_graph import Connection, Conv, Dense, LoihiGraph, Sparse
-from biril_nm.loihi import CONV_SUM_BITS
+from biril_nm.loihi import CONV_SUM_HALF, INT32_BITS, INT32_HALF
 from biril_nm.loihi.integers import to_int32
 
 __all__ = ["Sums", "make_sums"]
 
 FLOAT32_BITS, FLOAT64_BITS = 24, 53  # integers of a smaller magnitude than 2**bits are exact
-INT32_BITS, INT64_BITS = 32, 64
-INT32_HALF = 1 << (INT32_BITS - 1)
-CONV_HALF = 1 << (CONV_SUM_BITS - 1)
+INT64_BITS = 64
 PATCH_BYTES = 1 << 28  # of the patches that one product takes
 
 
@@ -98,11 +96,11 @@ class Sums:
 
     def _modulo(self, sums: Tensor) -> Tensor:
         """Modulo 2**24, signed; sums beyond 32 bits are 0, as Lava casts them on x86."""
-        if self.bound << self.left < CONV_HALF:
+        if self.bound << self.left < CONV_SUM_HALF:
             return sums.to(torch.int32) << self.left
         whole = sums.to(torch.int64) << self.left
         whole = whole * ((whole >= -INT32_HALF) & (whole < INT32_HALF))
-        whole = ((whole + CONV_HALF) & (2 * CONV_HALF - 1)) - CONV_HALF
+        whole = ((whole + CONV_SUM_HALF) & (2 * CONV_SUM_HALF - 1)) - CONV_SUM_HALF
         return whole.to(torch.int32)
 
 
