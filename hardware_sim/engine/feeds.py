@@ -59,8 +59,8 @@ class Feed:
     def _write(self, out: NDArray[Any], values: NDArray[Any]) -> None:
         """Copy (steps, batch, *shape) into rows (batch, steps, size): payloads, or whether there is one."""
         flat = values.reshape(*values.shape[:2], math.prod(self.node.shape))
-        if not self.graded and flat.dtype.itemsize == 1:
-            if load(flat if flat.dtype == np.uint8 else flat.view(np.uint8), out) > 1:
+        if not self.graded and flat.dtype.isnative:
+            if not load(flat.view(f"u{flat.dtype.itemsize}"), out):
                 self.refuse()
             return
         if flat.size and (flat.max() > self.node.high or flat.min() < self.node.low):

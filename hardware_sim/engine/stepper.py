@@ -99,7 +99,7 @@ class Stepper:
         for name, array in arrays.items():
             flat = array.reshape(1, len(array), -1)
             for block in self._blocks:
-                if load(flat[:, block.place], block.rows[name]) > 1:
+                if not load(flat[:, block.place], block.rows[name]):
                     self._check({key: each[None] for key, each in arrays.items()})
         for block in self._blocks:
             for call in block.calls:

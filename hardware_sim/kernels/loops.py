@@ -13,8 +13,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from biril_nm.hardware_sim.kernels.finish import deliver
 from biril_nm.hardware_sim.kernels.jit import kernel
 from biril_nm.hardware_sim.kernels.neuron import advance_row
@@ -24,19 +22,20 @@ __all__ = ["accumulate", "advance", "load", "run"]
 
 
 @kernel
-def load(values: Any, out: Any) -> int:
-    """``out[b, t] = values[t, b] != 0`` for bytes; out (batch, steps, n or more).
+def load(values: Any, out: Any) -> bool:
+    """``out[b, t] = values[t, b] != 0`` for unsigned integers; out (batch, steps, n or more).
 
-    Returns the bits that are set in any of them: more than 1 if there is another value than 0 and 1.
+    Returns whether all of them are 0 or 1.
     """
-    bits = np.uint8(0)
+    none = values.dtype.type(0)
+    bits = none
     for b in range(values.shape[1]):
         for t in range(values.shape[0]):
             row, given = out[b, t], values[t, b]
             for i in range(given.size):
-                bits = np.uint8(bits | given[i])
-                row[i] = given[i] != 0
-    return int(bits)
+                bits |= given[i]
+                row[i] = given[i] != none
+    return bool(bits <= values.dtype.type(1))
 
 
 @kernel

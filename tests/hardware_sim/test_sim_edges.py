@@ -161,11 +161,21 @@ def test_illegal_registers_run_as_in_lava():
         assert_equals_reference(graph, r.integers(0, 1 << 12, (9, 2, 4)))
 
 
-def test_binary_inputs_take_any_type_of_ones():
+@pytest.mark.parametrize("kind", ["?", "i1", "u1", "<i2", ">i2", "<u4", ">i4", "<i8", ">i8", ">u8"])
+def test_binary_inputs_take_any_integers_that_are_0_or_1(kind):
     graph = one_layer(Dense([[2, 4, 8]]), (3,), (1,), vth=1000, dv=0)
-    for kind in (bool, np.int8, np.uint8, np.int16, np.int64, np.uint64):
-        ones = np.array([[[1, 1, 0]]], dtype=kind)
-        assert simulate(graph, ones, record="u")["n"].u.item() == 6 * 64
+    spikes = np.random.default_rng(0).integers(0, 2, (5, 40, 3))
+    expected = simulate(graph, spikes.astype(np.uint8), record="u")["n"].u
+    assert np.unique(expected).size > 4
+    for given in (spikes.astype(kind), np.asfortranarray(spikes.astype(kind))[:, ::-1][:, ::-1]):
+        assert_array_equal(simulate(graph, given, record="u")["n"].u, expected)
+    if kind == "?":
+        return
+    for wrong in {2, 1 << (8 * np.dtype(kind).itemsize - 2), -1 if "i" in kind else 3}:
+        bad = spikes.astype(kind)
+        bad[4, 39, 2] = wrong
+        with pytest.raises(RangeError, match="allows 0 to 1"):
+            simulate(graph, bad)
 
 
 def test_no_input_spikes_and_a_node_without_connections():
