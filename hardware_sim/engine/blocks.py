@@ -7,6 +7,7 @@ Blocks of different samples run in threads: they share nothing, and kernels rele
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -45,6 +46,7 @@ __all__ = ["Call", "Loop", "RunClock", "Worker", "block_shape", "new_memory", "r
 SCRATCH_BYTES = 4 << 20
 # Of the memory that stays with a graph for its next run; beside a longer run, new memory costs little.
 KEPT_BYTES = 1 << 20
+BLOCKS = {"one": (1, 1), "few": (3, 2)}  # steps and samples, by the name of a path
 Call = Callable[[], object]
 MIN_BLOCKS_PER_THREAD = 8  # smaller blocks even out samples that spike more than others
 
@@ -95,6 +97,7 @@ def run(
     """Run all samples; results go to ``recorder``."""
     steps, batch = block_shape(program, clock, n_threads)
     key = (steps, batch, clock.chip_time, recorder.with_u, _constant(feeds))
+    kept = math.inf if program.paths.memory == "kept" else KEPT_BYTES
     starts: SimpleQueue[int] = SimpleQueue()
     for b0 in range(0, clock.batch, batch):
         starts.put(b0)
@@ -110,7 +113,7 @@ def run(
         except Empty:
             return
         finally:
-            if memory.nbytes <= KEPT_BYTES:
+            if program.paths.memory != "new" and memory.nbytes <= kept:
                 program.spare.give(key, memory)
 
     n_workers = min(n_threads, starts.qsize())
@@ -139,7 +142,10 @@ def _constant(feeds: Mapping[str, Feed]) -> tuple[str, ...]:
 
 
 def block_shape(program: Program, clock: RunClock, n_threads: int) -> tuple[int, int]:
-    """Steps and samples of a block that keep its scratch below SCRATCH_BYTES."""
+    """Steps and samples of a block that keep its scratch below SCRATCH_BYTES, or those of the paths."""
+    if program.paths.block is not None:
+        steps, batch = BLOCKS[program.paths.block]
+        return min(steps, clock.n_steps), min(batch, clock.batch)
     row = sum(row_length(program, name) for name in program.shapes)
     row += np.dtype(np.int32).itemsize * sum(program.sizes[name] for name in program.meeting_points)
     steps = max(1, min(clock.n_steps, SCRATCH_BYTES // row))

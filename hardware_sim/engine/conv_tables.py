@@ -13,7 +13,7 @@ other side ends in single values.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import gcd
 from typing import Any
 
@@ -21,14 +21,45 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biril_nm.arrays import IntArray
+from biril_nm.hardware_sim.engine.paths import Paths, refuse_path
 from biril_nm.hardware_sim.kernels.lanes import FEW, LANES
 from biril_nm.hardware_sim.kernels.records import PIXEL, ConvOrder, ConvSteps, ConvWeights
 from biril_nm.hw_graph import Conv, Shape
 from biril_nm.hw_graph.convolutions import axis_geometry, tap_table
 
-__all__ = ["conv_tables"]
+__all__ = ["ConvForm", "conv_tables"]
 
 POSITIVE_BITS = 63  # of a signed 64-bit product
+
+
+@dataclass(frozen=True)
+class ConvForm:
+    """How the tables of a convolution are made.
+
+    Attributes:
+        channel_first: whether sources are numbered (C, H, W), else (H, W, C).
+        paths: of the graph.
+        part: the connection, as errors call it.
+    """
+
+    channel_first: bool
+    paths: Paths = field(default_factory=Paths)
+    part: str = "Conv"
+
+    def joined(self, possible: bool) -> bool:
+        """Whether the taps of a line are one run."""
+        if self.paths.taps == "joined" and not possible:
+            reason = "its groups, or its dilation, leave gaps between taps"
+            raise refuse_path(self.part, "taps", "joined", reason)
+        return possible and self.paths.taps != "alone"
+
+    def reciprocal(self, divisor: int, n: int) -> tuple[int, int]:
+        """Factor and shift that divide numbers below n; (0, 0) for a division."""
+        found = _reciprocal(divisor, n)
+        if self.paths.pixel == "product" and found == (0, 0):
+            reason = f"no factor of 63 bits divides {n} sources by {divisor}"
+            raise refuse_path(self.part, "pixel", "product", reason)
+        return found if self.paths.pixel != "division" else (0, 0)
 
 
 @dataclass(frozen=True)
@@ -91,7 +122,7 @@ def _reciprocal(divisor: int, n: int) -> tuple[int, int]:
 
 
 def conv_tables(
-    node: Conv, kernel: IntArray, pre: Shape, post: Shape, channel_first: bool
+    node: Conv, kernel: IntArray, pre: Shape, post: Shape, form: ConvForm
 ) -> tuple[ConvWeights, int]:
     """Weights of a convolution as its sum takes them, and the length of its sums.
 
@@ -100,12 +131,12 @@ def conv_tables(
         kernel: its weights, (out, in/groups, kH, kW).
         pre: source shape (C, H, W).
         post: target shape.
-        channel_first: whether sources are numbered (C, H, W), else (H, W, C).
+        form: order of the sources, and paths.
     """
     out_channels, group_in, k_height, k_width = kernel.shape
     n_group = out_channels // node.groups
     y, x = (_axis(node, axis, pre, post) for axis in (0, 1))
-    joined = node.groups == 1 and x.gap == 1
+    joined = form.joined(node.groups == 1 and x.gap == 1)
     if joined:
         place = np.arange(k_width) * n_group + x.phase * LANES
         width = int(place[-1]) + n_group + LANES
@@ -132,11 +163,11 @@ def conv_tables(
     run = 0 if joined else int(length[0])
     steps = ConvSteps(y.gap * line, width, x.gap * out_channels, run)
     channels = group_in * node.groups
-    divisor = pre[1] * pre[2] if channel_first else channels
+    divisor = pre[1] * pre[2] if form.channel_first else channels
     order = ConvOrder(
         divisor,
-        *_reciprocal(divisor, int(np.prod(pre))),
-        int(channel_first),
+        *form.reciprocal(divisor, int(np.prod(pre))),
+        int(form.channel_first),
         k_height * width,
         group_in,
         n_group if node.groups > 1 else 0,

@@ -14,8 +14,9 @@ import numpy as np
 
 from biril_nm.arrays import Array, IntArray
 from biril_nm.errors import ConfigError, RangeError
-from biril_nm.hardware_sim.engine.conv_tables import conv_tables
+from biril_nm.hardware_sim.engine.conv_tables import ConvForm, conv_tables
 from biril_nm.hardware_sim.engine.layout import node_order
+from biril_nm.hardware_sim.engine.paths import Paths, refuse_path
 from biril_nm.hardware_sim.kernels.lanes import LANES
 from biril_nm.hardware_sim.kernels.records import DenseWeights, Finish, SparseWeights, Weights
 from biril_nm.hw_graph import Connection, Conv, Dense, LoihiGraph, Sparse
@@ -71,16 +72,16 @@ class Synapses:
     n_pre: int
 
 
-def make_synapses(graph: LoihiGraph, name: str) -> Synapses:
+def make_synapses(graph: LoihiGraph, name: str, paths: Paths) -> Synapses:
     """Compile one connection.
 
     Raises:
-        ConfigError: a Conv with a negative weight_exp.
+        ConfigError: a Conv with a negative weight_exp, or a path that the connection cannot take.
         RangeError: weights that do not fit what Lava's Conv takes.
     """
     node = graph.connections[name]
     source, target = graph.ends[name]
-    parts = _PARTS[type(node)](graph, name, node)
+    parts = _PARTS[type(node)](graph, name, node, paths)
     return Synapses(
         name=name,
         source=source,
@@ -101,26 +102,60 @@ def common_shift(weights: IntArray) -> int:
     return (bits & -bits).bit_length() - 1 if bits else 0
 
 
-def _narrow(
-    weights: IntArray, bound: int, first: int, keep_all: bool
-) -> tuple[IntArray, int, type]:
-    """Stored weights, the shift that they lost, and the type of their sums.
+@dataclass(frozen=True)
+class _Sums:
+    """What the sums of a connection need.
 
-    Args:
-        weights: all weights of a connection.
-        bound: largest magnitude of a sum of them, payloads included.
-        first: narrowest of :data:`TYPES` to use.
+    Attributes:
+        part: the connection, as errors call it.
+        bound: largest magnitude of a sum, payloads included.
+        first: narrowest of :data:`TYPES` that kernels of this kind of connection take.
         keep_all: whether 64-bit sums are needed where 32 bits wrap.
+        wrap: whether a sum must wrap in 32 bits before it is shifted to the right.
+        paths: of the graph.
     """
-    shift = 0 if first and keep_all else common_shift(weights)  # products may wrap before the shift
-    stored = weights >> shift
-    bound >>= shift
-    low, high = (int(stored.min()), int(stored.max())) if stored.size else (0, 0)
-    for weight_type, sum_type in TYPES[first:]:
-        fits = np.iinfo(weight_type).min <= low and high <= np.iinfo(weight_type).max
-        if fits and (bound <= np.iinfo(sum_type).max or (sum_type is np.int32 and not keep_all)):
-            break
-    return stored.astype(weight_type), shift, sum_type
+
+    part: str
+    bound: int
+    first: int
+    keep_all: bool
+    wrap: bool
+    paths: Paths
+
+    def narrow(self, weights: IntArray) -> tuple[IntArray, int, type]:
+        """Stored weights, the shift that they lost, and the type of their sums."""
+        shift = self._shift(weights)
+        stored = weights >> shift
+        bound = self.bound >> shift
+        low, high = (int(stored.min()), int(stored.max())) if stored.size else (0, 0)
+        for weight_type, sum_type in TYPES[self.first :] if self.paths.types is None else TYPES:
+            fits = np.iinfo(weight_type).min <= low and high <= np.iinfo(weight_type).max
+            holds = bound <= np.iinfo(sum_type).max or (sum_type is np.int32 and not self.keep_all)
+            if self.paths.types == np.dtype(weight_type).name:
+                self._check_type(weight_type, fits and holds)
+                break
+            if self.paths.types is None and fits and holds:
+                break
+        return stored.astype(weight_type), shift, sum_type
+
+    def _shift(self, weights: IntArray) -> int:
+        found = common_shift(weights)
+        allowed = not (self.first and self.keep_all)  # else products may wrap before the shift
+        if self.paths.power == "moved" and found and not allowed:
+            raise refuse_path(self.part, "power", "moved", "its products may wrap before the shift")
+        return found if allowed and self.paths.power != "kept" else 0
+
+    def _check_type(self, weight_type: type, holds: bool) -> None:
+        place = [each for each, _ in TYPES].index(weight_type)
+        reason = ""
+        if place < self.first:
+            reason = "its kernels take wider types only"
+        elif not holds:
+            reason = f"sums reach {self.bound}"
+        elif self.wrap and weight_type is np.int32 and self.bound >= INT32_HALF:
+            reason = "its sums wrap in 32 bits"
+        if reason:
+            raise refuse_path(self.part, "types", self.paths.types, reason)
 
 
 def prepared_weights(node: Dense | Sparse, weights: Array) -> IntArray:
@@ -151,13 +186,15 @@ def _orders(graph: LoihiGraph, name: str) -> tuple[IntArray, IntArray]:
     return node_order(graph, source), node_order(graph, target)
 
 
-def _dense(graph: LoihiGraph, name: str, node: Dense) -> Parts:
+def _dense(graph: LoihiGraph, name: str, node: Dense, paths: Paths) -> Parts:
     message_bits = graph.message_bits_into(name)
     prepared = prepared_weights(node, node.weight)
     bound = int(np.abs(prepared).sum(axis=1).max(initial=0)) << message_bits
     # Graded sums: Lava's DelayDense adds in 64 bits and shifts then; its Dense wraps the sum first.
     keep_all = node.weight_exp < 0 and (node.delay > 0 or message_bits == 0)
-    stored, shift, sum_type = _narrow(prepared, bound, int(message_bits > 0), keep_all)
+    wrap = node.weight_exp < 0 and not keep_all
+    sums = _Sums(f"Dense '{name}'", bound, int(message_bits > 0), keep_all, wrap, paths)
+    stored, shift, sum_type = sums.narrow(prepared)
     pre, post = _orders(graph, name)
     width = -(-post.size // LANES) * LANES
     rows = np.zeros((pre.size + 1, width), dtype=stored.dtype)
@@ -170,7 +207,7 @@ def _dense(graph: LoihiGraph, name: str, node: Dense) -> Parts:
     }
 
 
-def _sparse(graph: LoihiGraph, name: str, node: Sparse) -> Parts:
+def _sparse(graph: LoihiGraph, name: str, node: Sparse, paths: Paths) -> Parts:
     import scipy.sparse
 
     message_bits = graph.message_bits_into(name)
@@ -179,7 +216,9 @@ def _sparse(graph: LoihiGraph, name: str, node: Sparse) -> Parts:
     magnitudes = scipy.sparse.csr_matrix((np.abs(prepared), *places), shape=node.weight.shape)
     bound = int(np.asarray(magnitudes.sum(axis=1)).max(initial=0)) << message_bits
     keep_all = node.weight_exp < 0 and message_bits == 0
-    stored, shift, sum_type = _narrow(prepared, bound, 1, keep_all)
+    wrap = node.weight_exp < 0 and not keep_all
+    sums = _Sums(f"Sparse '{name}'", bound, 1, keep_all, wrap, paths)
+    stored, shift, sum_type = sums.narrow(prepared)
     matrix = scipy.sparse.csr_matrix((stored, *places), shape=node.weight.shape)
     pre, post = _orders(graph, name)
     ordered = matrix[post][:, pre].tocsc()
@@ -192,19 +231,24 @@ def _sparse(graph: LoihiGraph, name: str, node: Sparse) -> Parts:
     }
 
 
-def _conv(graph: LoihiGraph, name: str, node: Conv) -> Parts:
+def _conv(graph: LoihiGraph, name: str, node: Conv, paths: Paths) -> Parts:
     message_bits, (source, target) = graph.message_bits_into(name), graph.ends[name]
     kernel = shifted_kernel(name, node)
     bound = conv_bound(name, kernel, message_bits)
-    stored, shift, sum_type = _narrow(kernel, bound, int(message_bits > 0), keep_all=True)
+    part = f"Conv '{name}'"
+    sums = _Sums(part, bound, int(message_bits > 0), True, False, paths)
+    stored, shift, sum_type = sums.narrow(kernel)
     shapes = graph.shape_of(source), graph.shape_of(target)
-    weights, n_sums = conv_tables(node, stored, *shapes, channel_first=source in graph.inputs)
+    form = ConvForm(source in graph.inputs, paths, part)
+    weights, n_sums = conv_tables(node, stored, *shapes, form)
     modulo = bound >= 1 << (CONV_SUM_BITS - 1)
+    if modulo and paths.modulo == "skipped":
+        raise refuse_path(part, "modulo", "skipped", f"sums reach {bound}")
     return {
         "weights": weights,
         "n_sums": n_sums,
         "bound": bound,
-        **_finish(0, shift, sum_type, bound, modulo),
+        **_finish(0, shift, sum_type, bound, modulo or paths.modulo == "passed"),
     }
 
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from biril_nm.arguments import unknown_name
 from biril_nm.errors import ConfigError, RangeError
 from biril_nm.hardware_sim.engine.layout import node_order
+from biril_nm.hardware_sim.engine.paths import Paths, refuse_path
 from biril_nm.hardware_sim.kernels.learning.plan import CHANGE_W, N_X, N_Y, PLAN, Rules, Store
 from biril_nm.hardware_sim.learning.rule_tables import DEPENDENCY, RuleTables, compile_rule
 from biril_nm.hw_graph import Dense, LoihiGraph, Sparse
@@ -119,10 +120,11 @@ class Plastic:
         return own.reshape(*internal.shape[:-1], *self.shape)
 
 
-def lay_out(graph: LoihiGraph, name: str, arena: Arena, term_0: int) -> Plastic:
+def lay_out(graph: LoihiGraph, name: str, arena: Arena, term_0: int, paths: Paths) -> Plastic:
     """Lay out one connection; sources, targets and modulators are placed by the group.
 
     Raises:
+        ConfigError: a path that the connection cannot take.
         RangeError: initial weights that 16 bits do not hold.
     """
     node = graph.plastic[name]
@@ -142,6 +144,7 @@ def lay_out(graph: LoihiGraph, name: str, arena: Arena, term_0: int) -> Plastic:
     per_synapse = rounding_of(graph.metadata) == PER_SYNAPSE
     _place_switches(plan, node, rule, tables, weights, per_synapse)
     _place_short_cuts(plan, tables, term_0)
+    _choose_short_cuts(plan, name, paths)
     _place_state(plan, rule, tables, arena, term_0)
     plan["weights"] = arena.put_synapses(weights.ravel()[places])
     for column, switch, tags in (
@@ -305,8 +308,34 @@ def _place_short_cuts(plan: np.void, tables: RuleTables, term_0: int) -> None:
         for row in by["y0"]
         for code in factors["code"][terms["pre_0"][row] : terms["pre_1"][row]]
     }
-    if len(codes) <= 1 and codes <= {1, 2} and plan["n_pre"] > TRACE_MAX:
+    if len(codes) <= 1 and codes <= {1, 2}:
         plan["table_trace"] = codes.pop() if codes else 1
+
+
+def _choose_short_cuts(plan: np.void, name: str, paths: Paths) -> None:
+    """Leave out the short cuts that do not pay, or that the paths exclude."""
+    part = f"plastic connection '{name}'"
+    switch = {"pair": "is_pair", "shifts": "is_additive", "delta": "is_delta"}.get(
+        str(paths.learned)
+    )
+    if switch is not None and (plan["is_sparse"] or not plan[switch]):
+        reason = "the products of its rule have no such short cut"
+        raise refuse_path(part, "learned", paths.learned, reason)
+    left_out = {
+        "shifts": ("is_pair", "is_delta"),
+        "products": ("is_additive", "is_pair", "is_delta"),
+    }
+    for each in left_out.get(str(paths.learned), ()):
+        plan[each] = 0
+    possible = plan["is_additive"] and plan["table_trace"]
+    if paths.shifts == "table" and not possible:
+        reason = "its products with y0 take other factors than one trace of the source"
+        raise refuse_path(part, "shifts", "table", reason)
+    pays = plan["n_pre"] > TRACE_MAX or paths.shifts == "table"
+    if not pays or paths.shifts == "single":
+        plan["table_trace"] = 0
+    if paths.first_phase == "all":
+        plan["touch_all"] = 1
 
 
 def _place_state(

@@ -83,7 +83,7 @@ class Group:
         self.plastic: list[Plastic] = []
         for name in graph.plastic:
             if graph.ends[name][1] in names:
-                each = lay_out(graph, name, arena, term_0)
+                each = lay_out(graph, name, arena, term_0, program.paths)
                 term_0 += len(each.tables.terms)
                 self._wire(each, arena)
                 self.plastic.append(each)

@@ -22,7 +22,7 @@ from biril_nm.hardware_sim.engine.blocks import Worker, block_shape, new_memory
 from biril_nm.hardware_sim.engine.components import Component, execution_order
 from biril_nm.hardware_sim.engine.feeds import Feed
 from biril_nm.hardware_sim.engine.first_run import said_while_compiling
-from biril_nm.hardware_sim.engine.program import Program, compile_graph
+from biril_nm.hardware_sim.engine.program import Program, compile_graph, ordered
 from biril_nm.hardware_sim.engine.recorder import Recorder, Wanted, run_meta
 from biril_nm.hardware_sim.engine.state import Chunk
 from biril_nm.hardware_sim.engine.stream import ChipStream, Stream, chip_stream
@@ -101,7 +101,7 @@ def learning_program(graph: LoihiGraph) -> Program:
     targets = {graph.ends[name][1] for name in graph.plastic}
     order = tuple(
         Component(component.names, component.looped or bool(targets & set(component.names)))
-        for component in execution_order(graph, dependencies(graph))
+        for component in ordered(execution_order(graph, dependencies(graph)), program.paths)
     )
     for component in order:
         signed = [name for name in component.names if name in program.graded]

@@ -7,7 +7,7 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from biril_nm.hardware_sim.engine.components import execution_order
-from biril_nm.hardware_sim.engine.conv_tables import conv_tables
+from biril_nm.hardware_sim.engine.conv_tables import ConvForm, conv_tables
 from biril_nm.hardware_sim.engine.layout import internal_order
 from biril_nm.hardware_sim.engine.program import compile_graph
 from biril_nm.hardware_sim.kernels.lanes import FEW, LANES, MASK
@@ -109,7 +109,7 @@ def test_conv_tables_hold_every_synapse_once(stride, dilation, groups, channel_f
     node = Conv(weight, stride, (1, 2), dilation, groups)
     pre = (4, 5, 8)
     post = conv_output_shape(node, pre)
-    weights, n_sums = conv_tables(node, weight.astype(np.int64), pre, post, channel_first)
+    weights, n_sums = conv_tables(node, weight.astype(np.int64), pre, post, ConvForm(channel_first))
     values, pixels, steps, order = weights
     found = np.zeros((int(np.prod(pre)), int(np.prod(post))), dtype=np.int64)
     divisor, factor, shift, first, kernel, group_in, n_group = order

@@ -8,12 +8,12 @@ import scipy.sparse
 from numpy.testing import assert_array_equal
 
 from biril_nm.hardware_sim import simulate
+from biril_nm.hardware_sim.engine.paths import Paths
 from biril_nm.hardware_sim.engine.program import compile_graph
 from biril_nm.hw_graph import Conv, Dense, Input, LoihiGraph, Neurons, Sparse
 from tests.support.random_graphs import random_graph, random_spikes, with_programs
 from tests.support.reference import run_chip, to_node_time
 from tests.support.sim_checks import assert_equals_reference
-from tests.support.sim_paths import OTHER_TYPES, QUICK_PATHS, forced
 
 WIRINGS = ("plain", "residual", "self", "loop", "inputs")
 
@@ -30,27 +30,10 @@ def test_random_graphs_equal_the_reference(wiring):
 
 
 @pytest.mark.parametrize(
-    "path", [*QUICK_PATHS, *(pytest.param(path, marks=pytest.mark.slow) for path in OTHER_TYPES)]
+    ("types", "message_bits"), [("int16", 0), ("int32", 0), ("int16", 4), ("int32", 4)]
 )
-def test_every_path_through_the_kernels_equals_the_reference(path):
-    n_spikes, short = 0, 0
-    for seed in range(30):
-        graph = random_graph([seed, 9])
-        if path == "as chosen" and seed % 2:
-            graph = with_programs(graph, seed)
-        with forced(path) as n_threads:
-            spikes = random_spikes(graph, 1 + seed % 7, 1 + seed % 3, seed)
-            n_spikes += assert_equals_reference(graph, spikes, n_threads)
-            short += sum(c.memoryless for c in compile_graph(graph).compartments.values())
-    assert n_spikes > 100
-    assert (short > 0) == (path != "no short step")
-
-
-@pytest.mark.parametrize(
-    ("path", "message_bits"), [*((path, 0) for path in OTHER_TYPES), (OTHER_TYPES[-1], 4)]
-)
-def test_other_types_of_weights_and_sums_equal_the_reference(path, message_bits):
-    """Each kind of connection in each type; binary spikes also by the short step."""
+def test_other_types_of_weights_and_sums_equal_the_reference(types, message_bits):
+    """Each kind of connection in wider types than it needs; binary spikes also by the short step."""
     r = np.random.default_rng(message_bits)
     nodes = {
         "in": Input((2, 4, 5), message_bits),
@@ -65,12 +48,9 @@ def test_other_types_of_weights_and_sums_equal_the_reference(path, message_bits)
     edges += [(name, "n") for name in ("dense", "sparse", "conv")]
     graph = LoihiGraph(nodes, (*edges, ("n", "fc"), ("fc", "last")))
     values = r.integers(0, 1 << max(message_bits, 1), (5, 2, 2, 4, 5))
-    with forced(path):
-        assert assert_equals_reference(graph, values) > 20
-        links = compile_graph(graph).incoming.values()
-    types = {link.sum_type for node in links for link in node}
-    assert (np.int32 if path == OTHER_TYPES[0] else np.int64) in types
-    assert np.int16 not in types
+    links = compile_graph(graph, Paths(types=types)).incoming.values()
+    assert {link.weights.values.dtype.name for node in links for link in node} == {types}
+    assert assert_equals_reference(graph, values) > 20
 
 
 @pytest.mark.parametrize("wiring", WIRINGS)

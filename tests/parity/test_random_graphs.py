@@ -22,7 +22,7 @@ from biril_nm.hardware_sim import simulate
 from biril_nm.hw_graph import Conv, LoihiGraph
 from tests.support.lava_runs import any_integers
 from tests.support.random_graphs import random_graph, random_spikes, with_programs
-from tests.support.sim_paths import PATHS, QUICK_PATHS, assert_every_path_gives
+from tests.support.sim_paths import QUICK_PATHS, STATIC_PATHS, assert_every_path_gives
 
 pytestmark = pytest.mark.lava
 VARIABLES = ("s", "u", "v")
@@ -100,7 +100,7 @@ class Tally:
                     assert_array_equal(a, b, err_msg=f"{node}.{variable}")
                     self.integers += a.size
         assert lava.n_spikes == sim.n_spikes
-        paths = PATHS if self.programs else QUICK_PATHS
+        paths = STATIC_PATHS if self.programs else QUICK_PATHS
         assert_every_path_gives(graph, spikes, lava, paths)
         self.graphs += len(parts)
         self.runs += 1

@@ -24,9 +24,10 @@ from biril_nm.compartments import RESET_MODELS
 from biril_nm.export import lower
 from biril_nm.export.lava.backend import run_lava
 from biril_nm.hardware_sim import simulate
+from biril_nm.hardware_sim.engine.paths import Paths
 from biril_nm.hw_graph import LoihiGraph
 from tests.support.random_nets import WIRINGS, random_input, random_nir, with_resets
-from tests.support.sim_paths import PATHS, assert_every_path_gives
+from tests.support.sim_paths import STATIC_PATHS, assert_every_path_gives
 
 pytestmark = pytest.mark.lava
 VARIABLES = ("s", "u", "v")
@@ -87,7 +88,7 @@ def features(source: nir.NIRGraph, graph: LoihiGraph) -> Iterator[str]:
 class Tally:
     """What was compared, each graph by these paths through the simulator."""
 
-    def __init__(self, paths: tuple[str, ...]) -> None:
+    def __init__(self, paths: tuple[Paths, ...]) -> None:
         self.paths = paths
         self.graphs = self.integers = self.spikes = self.spiking = 0
         self.kinds: Counter[str] = Counter()
@@ -133,7 +134,7 @@ def cases(draw) -> Case:
 
 
 def run_many(n: int) -> Tally:
-    tally = Tally(tuple(PATHS))
+    tally = Tally(STATIC_PATHS)
 
     @settings(
         max_examples=n, deadline=None, derandomize=True, database=None,
@@ -157,7 +158,7 @@ def check(tally: Tally, n: int, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_few_random_graphs(capsys: pytest.CaptureFixture[str]) -> None:
-    tally = Tally(("as chosen", "no short step"))
+    tally = Tally((Paths(step="32 bits"),))
     for number, what in enumerate(QUICK):
         tally.add(*case(*what, n_steps=(6, 5)[number % 2], batch=(2, 1)[number // 2 % 2]))
     check(tally, len(QUICK), capsys)

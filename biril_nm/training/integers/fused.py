@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from biril_nm.compartments import CUBA_LIF, CompartmentModel
-from biril_nm.hardware_sim.engine.program import reset_masks
+from biril_nm.hardware_sim.engine.populations import reset_masks
 from biril_nm.loihi import DECAY_UNITY
 from biril_nm.neurons.surrogates import slope
 from biril_nm.training.integers import records
