@@ -59,8 +59,9 @@ lint: venv
 # The MNIST rows need BIRIL_DATA and a trained network: README says how out/mnist is made.
 MNIST ?= $(if $(BIRIL_DATA),$(wildcard out/mnist/model.loihi.npz))
 
+# BENCH="--only dense sessions": some sections, printed; BENCH=--quick: tests the scripts.
 bench: venv
-	env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(BIN)/python benchmarks/simulator.py $(if $(MNIST),--mnist-graph $(MNIST))
+	env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(BIN)/python benchmarks/simulator.py $(if $(MNIST),--mnist-graph $(MNIST)) $(BENCH)
 
 # Half a minute: ratios to a NumPy loop against those in benchmarks/quick.json; an error at a loss of 30 %.
 bench-quick: venv

@@ -12,6 +12,8 @@ from __future__ import annotations
 import argparse
 
 import numpy as np
+from measuring import say
+from section import Section, Size, table
 
 import biril_nm as bnm
 from biril_nm.coding import Coding
@@ -21,6 +23,7 @@ from biril_nm.export import lower, to_nir
 from biril_nm.studies.adaptation import samples_per_class
 from biril_nm.studies.finetuning import adapt
 
+STEPS, PER_CLASS, EPOCHS = (4, 16, 50), 10, 10
 # Name -> shift and its amount; None leaves the pictures as they are.
 WORLDS: dict[str, tuple[str, float | None] | None] = {
     "unchanged": None,
@@ -40,33 +43,53 @@ def seen(world: str, values: np.ndarray, draw: int) -> np.ndarray:
     return SHIFTS[name](values, 0, draw=draw, **more)
 
 
-def main() -> None:
+def accuracies(n_steps: int, per_class: int, seed: int, epochs: int = EPOCHS) -> list[str]:
+    """Accuracy in each world in %, frozen and adapted."""
+    data = load_data("digits")
+    coding = Coding("direct", n_steps)
+    config = bnm.ModelConfig(input_shape=data.input_shape, hidden=(64,), coding=coding)
+    net = bnm.build_model("mlp", config, seed=seed)
+    plain = bnm.TrainConfig(schedule="B", epochs=epochs, tensorboard=False, curves=False)
+    bnm.fit(net, make_loaders(data), plain)
+    graph = lower(to_nir(net))
+    cells = []
+    for world in WORLDS:
+        test = seen(world, data.test.values(), 1)
+        known = samples_per_class(data.train.labels, per_class, 10, seed)
+        spikes = coding.encode(seen(world, data.train.values(known), 0))
+        adapted, _ = adapt(graph, spikes, data.train.labels[known], seed=seed)
+        scores = [
+            100 * evaluate_graph(each, test, data.test.labels, coding).accuracy
+            for each in (graph, adapted)
+        ]
+        cells.append(f"{scores[0]:.1f}, {scores[1]:.1f}")
+    return cells
+
+
+def section(size: Size) -> Section:
     """One row for each number of steps."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, nargs="+", default=[4, 16, 50])
-    parser.add_argument("--per-class", type=int, default=10)
+    epochs = size.of(EPOCHS, 1)
+    rows = []
+    for n_steps in size.of(STEPS, STEPS[:1]):
+        say(f"  adaptation: {n_steps} steps")
+        rows.append((str(n_steps), *accuracies(n_steps, PER_CLASS, 0, epochs)))
+    text = (
+        f"scikit-learn's digits, 64 hidden neurons, {PER_CLASS} labelled samples per class of each world; "
+        "accuracy on test digits in %: frozen, adapted.\n\n"
+    )
+    return Section("Adaptation", (), text + table(("steps", *WORLDS), rows))
+
+
+def main() -> None:
+    """Print one row for each number of steps."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--steps", type=int, nargs="+", default=STEPS)
+    parser.add_argument("--per-class", type=int, default=PER_CLASS)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    data = load_data("digits")
     print(f"{'steps':>5}", *(f"{world:>22}" for world in WORLDS), "  (frozen, adapted; %)")
     for n_steps in options.steps:
-        coding = Coding("direct", n_steps)
-        config = bnm.ModelConfig(input_shape=data.input_shape, hidden=(64,), coding=coding)
-        net = bnm.build_model("mlp", config, seed=options.seed)
-        plain = bnm.TrainConfig(schedule="B", epochs=10, tensorboard=False, curves=False)
-        bnm.fit(net, make_loaders(data), plain)
-        graph = lower(to_nir(net))
-        cells = []
-        for world in WORLDS:
-            test = seen(world, data.test.values(), 1)
-            known = samples_per_class(data.train.labels, options.per_class, 10, options.seed)
-            spikes = coding.encode(seen(world, data.train.values(known), 0))
-            adapted, _ = adapt(graph, spikes, data.train.labels[known], seed=options.seed)
-            scores = [
-                100 * evaluate_graph(each, test, data.test.labels, coding).accuracy
-                for each in (graph, adapted)
-            ]
-            cells.append(f"{scores[0]:.1f}, {scores[1]:.1f}")
+        cells = accuracies(n_steps, options.per_class, options.seed)
         print(f"{n_steps:5d}", *(f"{cell:>22}" for cell in cells), flush=True)
 
 

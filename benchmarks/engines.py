@@ -163,14 +163,14 @@ class LavaNetx(LavaEngine):
 
         with tempfile.TemporaryDirectory() as folder:
             path = str(Path(folder) / "network.net")
-            n_layers = _write_net(path, work)
+            n_layers = write_net(path, work)
             with contextlib.redirect_stdout(io.StringIO()):
                 net = Network(net_config=path, reset_interval=work.n_steps, reset_offset=1)
         source.s_out.connect(net.inp)
         return net.out, n_layers
 
 
-def _write_net(path: str, work: Workload) -> int:
+def write_net(path: str, work: Workload) -> int:
     """The .net layout of lava-dl; a dense layer behind a convolution needs a flatten between."""
     import h5py
 

@@ -9,12 +9,12 @@ is images per second, and how many times the loop's that is.
 from __future__ import annotations
 
 import argparse
-import statistics
-import time
 from collections.abc import Callable
 
 import numpy as np
 import torch
+from measuring import Measured, ratios, take_turns
+from section import Section, Size, table
 from torch import Tensor
 from torch.nn import functional
 
@@ -49,18 +49,12 @@ def trainer(
     return step
 
 
-def main() -> None:
-    """Print a table of the ways and bits."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--bits", default="8,3,ternary")
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
+def measure(threads: int, batch: int, rounds: int, bits: str) -> dict[str, list[float]]:
+    """Seconds of a step of each way in each round."""
+    torch.set_num_threads(threads)
     random = np.random.default_rng(0)
-    values = (random.random((args.batch, *SHAPE)) ** 3).astype(np.float32)
-    labels = torch.as_tensor(random.integers(0, 10, args.batch))
+    values = (random.random((batch, *SHAPE)) ** 3).astype(np.float32)
+    labels = torch.as_tensor(random.integers(0, 10, batch))
     coding = Coding("direct", 4, 8)
     loop, folded = (build_model("convnet", ModelConfig(SHAPE, coding=coding), 0) for _ in range(2))
     x = folded.encode(values)
@@ -73,21 +67,48 @@ def main() -> None:
     for _ in range(3):
         ways["fit, float"]()
     folded.eval()
-    for bits in args.bits.split(","):
-        net = quantized(folded, bits)
+    for each in bits.split(","):
+        net = quantized(folded, each)
         message = net.encode(values)
-        ways[f"integers, {bits}"] = trainer(
+        ways[f"integers, {each}"] = trainer(
             lambda net=net, message=message: net(message).scores, list(net.parameters()), labels
         )
     folded.train()
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
-    for turn in range(args.rounds + 2):
-        for name, step in ways.items():
-            start = time.perf_counter()
-            step()
-            if turn > 1:  # the first compile, and fill caches
-                seconds[name].append(time.perf_counter() - start)
-    medians = {name: statistics.median(values) for name, values in seconds.items()}
+    for way in ways.values():
+        way()  # compiles; the first round fills caches
+    return take_turns(ways, rounds)
+
+
+def section(size: Size) -> Section:
+    """Images per second of each way."""
+    batch = size.of(64, 4)
+    found = measure(size.threads, batch, size.of(15, 1), "8,3,ternary")
+    loop = found["snnTorch loop"]
+    lines = [
+        (
+            name,
+            Measured.of([batch / s for s in seconds]).text(1, 0),
+            ratios(loop, seconds).text(1, 2),
+        )
+        for name, seconds in found.items()
+    ]
+    text = (
+        f"The convnet for MNIST, 4 steps, batch {batch}, {size.threads} threads: forward, backward, Adam.\n\n"
+        + table(("way", "images/s", "times snnTorch's loop"), lines)
+    )
+    return Section("A step of training", (), text)
+
+
+def main() -> None:
+    """Print a table of the ways and bits."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--bits", default="8,3,ternary")
+    args = parser.parse_args()
+    found = measure(args.threads, args.batch, args.rounds, args.bits)
+    medians = {name: Measured.of(seconds).middle for name, seconds in found.items()}
     base = medians["snnTorch loop"]
     print(f"{args.threads} threads, batch {args.batch}, torch {torch.__version__}")
     for name, median in medians.items():

@@ -1,104 +1,161 @@
-"""Large networks and single steps: CPU time and memory of lowering, mapping and ``Simulator.step``.
+"""Large networks: time and memory of lowering and of mapping, and cores beside the least that could do.
 
-    python benchmarks/large.py                                   # all of them; 1.5 GB, a minute or two
-    python benchmarks/large.py --only lower step
+    python benchmarks/large.py [--only lower map] [--quick]           # 2.5 GB, some minutes
 
-``lower``: a layer of 4096 x 4096 normal weights. ``map``: BIRIL's residual network (untrained) on both chips,
-and a recurrent Sparse of 139,000 neurons and 15 million synapses. ``step``: 784-512-10 at 10 % input.
+Each network has a process of its own. ``lower``: a layer of 4096 x 4096 normal weights, BIRIL's residual
+network (untrained) and a network of the size of those for DVS Gesture. ``map``: these two, the networks of
+the benchmark, and a recurrent Sparse of 139,000 neurons and 15 million synapses.
 """
 
 from __future__ import annotations
 
 import argparse
-import resource
-import time
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from typing import Any
 
-import nir
-import numpy as np
-import scipy.sparse
+from large_networks import LOWERED, STEP_S, layer, lowered, random_matrix, random_network
+from measuring import Costs, Measured, costs, in_child, say
+from profiling import hottest
+from section import Row, Section, Size, at_most, table, timed
 from workloads import WORKLOADS
 
-from biril_nm.export import lower, to_nir
-from biril_nm.hardware_sim import Simulator, map_to_chip
-from biril_nm.hw_graph import Dense, Input, LoihiGraph, Neurons, Output, Sparse
+from biril_nm.hardware_sim import map_to_chip
+from biril_nm.hw_graph import LoihiGraph
 
-T = TypeVar("T")
-
-
-def timed(work: Callable[[], T]) -> tuple[float, T]:
-    """CPU seconds, and what the work gave."""
-    start = time.process_time()
-    found = work()
-    return time.process_time() - start, found
+CHIPS, N_CHIPS = ("loihi2", "loihi1"), 64
+SPARSE = "recurrent Sparse, 139,000 neurons"
+SECONDS = {"4096 x 4096 layer": 1.0, "ResNet-18-sized net": 2.0}
+TIMES_WEIGHTS = 3.0  # highest memory of lowering over that of the float weights
+MAP_SECONDS = {"ResNet-18-sized net": 3.0, "DVS-Gesture-sized net": 3.0, SPARSE: 10.0}
+ONE_CHIP = {"DVS-Gesture-sized net": CHIPS[:1], SPARSE: CHIPS[:1]}
+Facts = dict[str, Any]
 
 
-def layer(n: int) -> nir.NIRGraph:
-    """``n`` inputs onto ``n`` LIF neurons."""
-    weight = np.random.default_rng(0).normal(size=(n, n)).astype(np.float32) / 64
-    neurons = nir.LIF(*(np.full(n, value) for value in (0.02, 200.0, 0.0, 1.0)))
-    return nir.NIRGraph.from_list(nir.Linear(weight), neurons)
+# --- in processes of their own --------------------------------------------------------------------
 
 
-def lowering(n: int = 4096) -> None:
-    """Time and memory above that before."""
-    lower(layer(8), dt_s=1e-3, reset="zero")  # loads the code
-    graph = layer(n)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    seconds, _ = timed(lambda: lower(graph, dt_s=1e-3, reset="zero"))
-    mib = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-    print(f"lowering {n} x {n}: {seconds:.2f} s CPU, {mib:.0f} MiB above the network")
+def lowering(name: str, quick: bool, rounds: int) -> Facts:
+    """Costs of each call of ``lower``, size of the float weights, and where time goes."""
+    from biril_nm.export import lower
+
+    make, less = LOWERED[name]
+    lower(layer(8), dt_s=STEP_S, reset="zero")  # loads the code
+    graph = make(*(less if quick else ()))
+
+    def work() -> LoihiGraph:
+        return lower(graph, dt_s=STEP_S, reset="zero")
+
+    found = [asdict(costs(work)[0]) for _ in range(rounds)]
+    weights = sum(node.weight.size for node in work().connections.values())
+    return {"costs": found, "weights_mib": 4 * weights / 2**20, "reason": hottest(work)}
 
 
-def random_network(n: int = 139_000, per_neuron: int = 108) -> LoihiGraph:
-    """Neurons that each receive from ``per_neuron`` others, drawn at random."""
-    random = np.random.default_rng(0)
-    sources = np.sort(random.integers(0, n, (n, per_neuron)), axis=1).ravel()
-    values = 2 * random.integers(-60, 60, sources.size)
-    matrix = scipy.sparse.csr_matrix((values, sources, np.arange(n + 1) * per_neuron), shape=(n, n))
-    matrix.sum_duplicates()
-    nodes = {
-        "in": Input((10,)), "drive": Dense(np.full((n, 10), 2)), "n": Neurons((n,), vth=1000),
-        "loop": Sparse(matrix), "out": Output(),
+def mapping(name: str, quick: bool, rounds: int) -> list[Facts]:
+    """Costs of each call of ``map_to_chip`` on each chip, and the cores."""
+    if name == SPARSE:
+        graph = random_network(random_matrix(1000 if quick else 139_000))
+    else:
+        graph = WORKLOADS[name]().graph() if name in WORKLOADS else lowered(name, quick)
+    return [_mapped(graph, chip, rounds) for chip in ONE_CHIP.get(name, CHIPS)]
+
+
+def _mapped(graph: LoihiGraph, chip: str, rounds: int) -> Facts:
+    def work() -> Any:
+        return map_to_chip(graph, chip, n_chips=N_CHIPS)
+
+    found = [asdict(costs(work)[0]) for _ in range(rounds)]
+    placement = work()
+    least = getattr(placement, "least_cores", None)
+    bounds = least_cores(placement) if least is None else {"cores": least}
+    return {
+        "chip": chip, "costs": found, "cores": len(placement.cores), "chips": placement.chips_needed,
+        "bounds": bounds, "reason": hottest(work),
     }  # fmt: skip
-    edges = (("in", "drive"), ("drive", "n"), ("n", "loop"), ("loop", "n"), ("n", "out"))
-    return LoihiGraph(nodes, edges)
 
 
-def mapping() -> None:
-    """Time and cores on each chip."""
-    from resnet_on_chip import network
-
-    residual = lower(to_nir(network("biril")[0]))
-    for name, graph, chip in (
-        ("residual network", residual, "loihi2"),
-        ("residual network", residual, "loihi1"),
-        ("recurrent Sparse", random_network(), "loihi2"),
-    ):
-        seconds, placement = timed(lambda g=graph, c=chip: map_to_chip(g, c, n_chips=64))
-        print(f"mapping the {name} on {chip}: {seconds:.2f} s CPU, {len(placement.cores):,} cores")
+def least_cores(placement: Any) -> dict[str, int]:
+    """Cores that the sum of what the blocks take would fill, by limit."""
+    limits = ("neurons", "synapse_bits", "axons_in", "axons_out")
+    sums = {key: sum(getattr(core, key) for core in placement.cores) for key in limits}
+    return {key: -(-n // int(getattr(placement.limits, key).value)) for key, n in sums.items()}
 
 
-def stepping(n_steps: int = 2000) -> None:
-    """Time of a step, the least of five repetitions."""
-    work = WORKLOADS["dense"]()
-    spikes = work.spikes(work.density, 1)
-    session = Simulator(work.graph())
-    rows = [spikes[t % len(spikes)] for t in range(n_steps)]
-    best = min(timed(lambda: [session.step(row) for row in rows])[0] for _ in range(5))
-    print(f"Simulator.step on 784-512-10: {1e6 * best / n_steps:.1f} us CPU")
+# --- sections -------------------------------------------------------------------------------------
 
 
-PARTS = {"lower": lowering, "map": mapping, "step": stepping}
+def _walls(found: Facts) -> Measured:
+    return Measured.of([each["wall"] for each in found["costs"]])
+
+
+def lower_section(size: Size) -> Section:
+    """Lowering: time and memory."""
+    rows: list[Row] = []
+    lines = []
+    for name in LOWERED:
+        say(f"  lowering: {name}")
+        found = in_child(lowering, name, size.quick, size.of(3, 1))
+        most = max((Costs(**each) for each in found["costs"]), key=lambda each: each.mib)
+        cpu = min(each["cpu"] for each in found["costs"])
+        times = most.mib / found["weights_mib"]
+        if name in SECONDS:
+            label = f"lowering, {name}"
+            rows.append(at_most(label, _walls(found), SECONDS[name], " s", found["reason"]))
+            memory = Measured(times, times, times)
+            why = f"{most.mib:,.0f} MiB above the NIR graph; {found['reason']}"
+            rows.append(
+                at_most(f"{label}: memory over float weights", memory, TIMES_WEIGHTS, "x", why)
+            )
+        lines.append(
+            (name, _walls(found).text(1, 2), f"{cpu:.2f}", f"{found['weights_mib']:,.0f}",
+             f"{most.mib:,.0f}", f"{times:.1f}", found["reason"])
+        )  # fmt: skip
+    header = (
+        "network", "s", "CPU s, least", "float weights, MiB", "memory above the NIR graph, MiB",
+        "over weights", "where time goes",
+    )  # fmt: skip
+    return Section("Lowering", rows, table(header, lines))
+
+
+def map_section(size: Size) -> Section:
+    """Mapping: time, memory, cores."""
+    rows: list[Row] = []
+    lines = []
+    for name, found in _mappings(size):
+        cores = found["cores"]
+        limit, least = max(found["bounds"].items(), key=lambda item: item[1])
+        if name in MAP_SECONDS:
+            label = f"mapping, {name} on {found['chip']}"
+            rows.append(at_most(label, _walls(found), MAP_SECONDS[name], " s", found["reason"]))
+        most = max(each["mib"] for each in found["costs"])
+        lines.append(
+            (name, found["chip"], _walls(found).text(1, 2), f"{most:,.0f}", f"{cores:,}",
+             f"{least:,} ({limit.replace('_', ' ')})", f"{cores / max(1, least):.2f}", f"{found['chips']:,}")
+        )  # fmt: skip
+    header = (
+        "network", "chip", "s", "memory, MiB", "cores", "at least (what binds)", "over it", "chips"
+    )  # fmt: skip
+    return Section("Mapping", rows, table(header, lines))
+
+
+def _mappings(size: Size) -> Iterator[tuple[str, Facts]]:
+    for name in (*WORKLOADS, *list(LOWERED)[1:], SPARSE):
+        say(f"  mapping: {name}")
+        for found in in_child(mapping, name, size.quick, size.of(3, 1)):
+            yield name, found
+
+
+PARTS: dict[str, Callable[[Size], Section]] = {"lower": lower_section, "map": map_section}
 
 
 def main() -> None:
-    """Run the parts that are asked for."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    """Print the parts that are asked for."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
-    for name in parser.parse_args().only:
-        PARTS[name]()
+    parser.add_argument("--quick", action="store_true", help="tiny sizes: a test of the script")
+    given = parser.parse_args()
+    for name in given.only:
+        print(timed(PARTS[name], Size(given.quick)).markdown(), end="\n\n")
 
 
 if __name__ == "__main__":

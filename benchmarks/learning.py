@@ -12,22 +12,24 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import statistics
 import sys
 import time
+from functools import partial
 from typing import Any
 
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
 
 import numpy as np  # noqa: E402
+from measuring import Measured, installed, ratios, take_turns  # noqa: E402
+from section import Row, Section, Size, at_least, table  # noqa: E402
 
 from biril_nm.hardware_sim import simulate  # noqa: E402
 from biril_nm.hw_graph import Dense, Input, LoihiGraph, Neurons  # noqa: E402
 from biril_nm.learning.rule import LearningRule, Term, Trace  # noqa: E402
 
 N_INPUTS, DENSITY, PATTERN_STEPS = 784, 0.1, 256
-CASES = ((400, 1, 200.0), (100, 4, 60.0))  # neurons, steps per epoch, wanted ratio
+CASES = ((400, 1, 600.0), (100, 4, 150.0))  # neurons, steps per epoch, wanted ratio
 NEURONS = {"vth": 16000, "du": 4095, "dv": 400}
 
 
@@ -87,21 +89,24 @@ def simulated(graph: LoihiGraph, pattern: Any, n_steps: int) -> tuple[float, Any
     return time.perf_counter() - start, trace
 
 
-def measure(n_post: int, t_epoch: int, args: argparse.Namespace) -> dict[str, Any]:
-    """Paired rates of one network; raises if the weights differ."""
+def network(n_post: int, t_epoch: int) -> tuple[LoihiGraph, Any]:
+    """The graph, and the spikes of its inputs, which repeat."""
     random = np.random.default_rng(5)
     pattern = (random.random((N_INPUTS, PATTERN_STEPS)) < DENSITY).T.astype(np.uint8)
     pattern[-1] = 0  # a run of hardware_sim ends with the answer to its last input: one silent step
     weights = random.integers(0, 60, (n_post, N_INPUTS)) // 2 * 2
-    rule = stdp(t_epoch)
-    graph = LoihiGraph(
-        {
-            "in": Input((N_INPUTS,)),
-            "fc": Dense(weights, rule=rule),
-            "lif": Neurons((n_post,), **NEURONS),
-        },
-        (("in", "fc"), ("fc", "lif")),
-    )
+    nodes = {
+        "in": Input((N_INPUTS,)),
+        "fc": Dense(weights, rule=stdp(t_epoch)),
+        "lif": Neurons((n_post,), **NEURONS),
+    }
+    return LoihiGraph(nodes, (("in", "fc"), ("fc", "lif"))), pattern
+
+
+def measure(n_post: int, t_epoch: int, args: argparse.Namespace) -> dict[str, Any]:
+    """Paired rates of one network; raises if the weights differ."""
+    graph, pattern = network(n_post, t_epoch)
+    weights, rule = np.array(graph.plastic["fc"].weight), stdp(t_epoch)
     lava = LavaRun(weights, pattern, rule)
     lava.run(32)
     simulated(graph, pattern, 256)  # loads the compiled loops
@@ -119,16 +124,63 @@ def measure(n_post: int, t_epoch: int, args: argparse.Namespace) -> dict[str, An
         raise SystemExit(f"784x{n_post}: the weights differ after {lava.steps} steps")
     if np.array_equal(learned, weights) or rate == 0:
         raise SystemExit(f"784x{n_post}: nothing was learned")
-    ratios = [ours / theirs for theirs, ours in rates]
+    theirs, ours = ([pair[i] for pair in rates] for i in (0, 1))
     return {
         "network": f"{N_INPUTS}x{n_post}, t_epoch {t_epoch}",
-        "lava_steps_per_s": statistics.median(theirs for theirs, _ in rates),
-        "sim_steps_per_s": statistics.median(ours for _, ours in rates),
-        "ratio": statistics.median(ratios),
-        "ratios": ratios,
+        "lava_steps_per_s": Measured.of(theirs).middle,
+        "sim_steps_per_s": Measured.of(ours).middle,
+        "ratio": ratios(ours, theirs).middle,
+        "ratios": [a / b for a, b in zip(ours, theirs)],
         "post_rate": rate,
         "weights_equal_after_steps": lava.steps,
     }
+
+
+def profile(n_post: int, t_epoch: int, n_steps: int, rounds: int) -> str:
+    """What learning adds to a step, and synapses that it visits in a second."""
+    graph, pattern = network(n_post, t_epoch)
+    spikes = np.ascontiguousarray(pattern[np.arange(n_steps) % PATTERN_STEPS][:, np.newaxis])
+    run = partial(simulate, graph, spikes, record=(), n_threads=1)
+    seconds = take_turns({"learns": partial(run, learn=True), "fixed": run}, rounds)
+    learns, fixed = (1e6 * Measured.of(each).middle / n_steps for each in seconds.values())
+    recording = simulate(graph, spikes, record=("s",), n_threads=1, learn=True)
+    epochs = n_steps // t_epoch
+    rows = spikes[: epochs * t_epoch].reshape(epochs, t_epoch, -1).any(axis=1).sum()
+    fired = np.asarray(recording["lif"].s).reshape(len(recording["lif"].s), -1)
+    columns = fired[: epochs * t_epoch].reshape(epochs, t_epoch, -1).any(axis=1).sum()
+    visited = (int(rows) * n_post + int(columns) * N_INPUTS) / n_steps
+    return (
+        f"{learns:.2f} us a step, {fixed:.2f} without learning; {visited:,.0f} synapses visited a step, "
+        f"{visited / max(learns - fixed, 1e-9) / 1e3:.2f} G/s of what learning adds"
+    )
+
+
+def section(size: Size) -> Section:
+    """Both cases against Lava."""
+    title = "Learning by a rule, against Lava"
+    reps, lava_steps, sim_steps = size.of((5, 96, 4096), (1, 8, 64))
+    args = argparse.Namespace(reps=reps, lava_steps=lava_steps, sim_steps=sim_steps)
+    rows: list[Row] = []
+    lines, checks = [], []
+    for n_post, t_epoch, wanted in CASES:
+        why = profile(n_post, t_epoch, sim_steps, reps)
+        what = f"learning {N_INPUTS}x{n_post}, t_epoch {t_epoch}: one thread over Lava"
+        if not installed("lava"):
+            rows.append(at_least(what, None, wanted, "x", f"Lava is not installed; {why}"))
+            continue
+        found = measure(n_post, t_epoch, args)
+        reason = f"{why}; Lava {found['lava_steps_per_s']:,.1f} steps/s"
+        rows.append(at_least(what, Measured.of(found["ratios"]), wanted, "x", reason))
+        lines.append(
+            (found["network"], f"{found['sim_steps_per_s']:,.0f}", f"{found['lava_steps_per_s']:,.1f}",
+             Measured.of(found["ratios"]).text(1, 0), f"{found['post_rate']:.1%}", why)
+        )  # fmt: skip
+        steps = found["weights_equal_after_steps"]
+        checks.append(
+            f"learning {found['network']}: all weights equal Lava's after {steps:,} steps"
+        )
+    header = ("network", "steps/s", "Lava", "times Lava", "targets that spike", "where time goes")
+    return Section(title, rows, table(header, lines) if lines else "", checks)
 
 
 def main() -> int:

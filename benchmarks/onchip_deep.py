@@ -23,10 +23,13 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
 
 import numpy as np  # noqa: E402
+from measuring import Measured, installed  # noqa: E402
+from section import Mismatch, Section, Size, at_least, plain  # noqa: E402
 
-from biril_nm.data import load_data  # noqa: E402
+from biril_nm.data import Split, load_data  # noqa: E402
 from biril_nm.data.shifts import SHIFTS  # noqa: E402
-from biril_nm.hardware_sim import Simulator  # noqa: E402
+from biril_nm.errors import BirilError  # noqa: E402
+from biril_nm.hardware_sim import Simulator, simulate  # noqa: E402
 from biril_nm.onchip import (  # noqa: E402
     ChipPlan,
     DeepConfig,
@@ -69,41 +72,116 @@ def measure_accuracy(args: argparse.Namespace) -> None:
         )
 
 
+class Lessons:
+    """Pictures as the chip is taught them: MNIST where it is, random ones else."""
+
+    def __init__(self) -> None:
+        self.config = DeepConfig()
+        try:
+            part = load_data("mnist").train
+        except BirilError:
+            random = np.random.default_rng(0)
+            raw = random.integers(0, 256, (6000, 1, 28, 28), dtype=np.uint8)
+            part = Split(raw, random.integers(0, 10, len(raw)), top=255)
+        self.pictures = pictures(part, self.config.n_steps)
+        self.graph = dfa_network(SIZES, self.config, input_shape=(1, 28, 28))
+
+    def given(self, rows: Any) -> dict[str, Any]:
+        """Spikes and targets of some pictures."""
+        labels = self.pictures.labels[rows]
+        window = self.config.teaching_steps(1)
+        return lessons(self.pictures.spikes(rows), labels, SIZES[-1], window)
+
+
+def speed(taught: Lessons, samples: int, chunk: int = CHUNK) -> tuple[float, float, str]:
+    """Samples per CPU second and per second of one thread, coding included; and what coding takes of it."""
+    n_steps = taught.config.n_steps
+    session = Simulator(taught.graph, learn=True, sample_steps=n_steps)
+    session.run(
+        session.in_chip_time(taught.given(np.arange(chunk))), record=()
+    )  # loads the kernels
+    coding, cpu, wall = 0.0, time.process_time(), time.perf_counter()
+    for start in range(chunk, chunk + samples, chunk):
+        began = time.process_time()
+        values = session.in_chip_time(taught.given(np.arange(start, start + chunk)))
+        coding += time.process_time() - began
+        session.run(values, record=())
+    cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
+    still = Simulator(taught.graph, chip_time=True, sample_steps=n_steps)
+    names = still.graph.inputs
+    rest = {k: v for k, v in values.items() if k in names}
+    still.run(rest, record=())
+    began = time.process_time()
+    still.run(rest, record=())
+    fixed = (time.process_time() - began) * samples / chunk
+    share = [part / cpu for part in (coding, fixed, cpu - coding - fixed)]
+    why = (
+        f"{1e6 * cpu / samples:,.0f} us of the processor a sample: coding {share[0]:.0%}, the network "
+        f"without learning {share[1]:.0%}, learning {share[2]:.0%}"
+    )
+    return samples / cpu, samples / wall, why
+
+
+def speed_of_lava(taught: Lessons, samples: int) -> float:
+    """Samples per second; the difference of two runs leaves the start of Lava out."""
+    from biril_nm.export.lava.backend import run_lava
+
+    seconds = []
+    for n in (1, 1 + samples):
+        start = time.perf_counter()
+        run_lava(taught.graph, taught.given(np.arange(n)), record=(), learn=True)
+        seconds.append(time.perf_counter() - start)
+    return samples / max(seconds[1] - seconds[0], 1e-9)
+
+
 def measure_speed(args: argparse.Namespace) -> None:
     """Samples per second of one thread, and the ratio to Lava on the same network."""
-    data = load_data("mnist")
-    config = DeepConfig()
-    train = pictures(data.train, config.n_steps)
-    window = config.teaching_steps(1)
-
-    def given(rows: Any) -> dict[str, Any]:
-        return lessons(train.spikes(rows), train.labels[rows], 10, window)
-
-    graph = dfa_network(SIZES, config, input_shape=(1, 28, 28))
-    session = Simulator(graph, learn=True, sample_steps=config.n_steps)
-    session.run(session.in_chip_time(given(np.arange(CHUNK))), record=())  # loads the kernels
-    cpu, wall = time.process_time(), time.perf_counter()
-    for start in range(CHUNK, CHUNK + args.samples, CHUNK):
-        rows = np.arange(start, start + CHUNK)
-        session.run(session.in_chip_time(given(rows)), record=())
-    of_thread = args.samples / (time.process_time() - cpu)
-    ours = args.samples / (time.perf_counter() - wall)
+    taught = Lessons()
+    of_thread, ours, why = speed(taught, args.samples)
     say(
         f"hardware_sim: {of_thread:,.0f} samples per CPU second of one thread, coding included "
-        f"({ours:,.0f} in wall time), {args.samples} samples"
+        f"({ours:,.0f} in wall time), {args.samples} samples; {why}"
     )
     if args.lava_samples:
-        from biril_nm.export.lava.backend import run_lava
-
-        seconds = []
-        for n in (1, 1 + args.lava_samples):  # the difference leaves the start of Lava out
-            start = time.perf_counter()
-            run_lava(graph, given(np.arange(n)), record=(), learn=True)
-            seconds.append(time.perf_counter() - start)
-        theirs = args.lava_samples / (seconds[1] - seconds[0])
+        theirs = speed_of_lava(taught, args.lava_samples)
         say(
             f"Lava: {theirs:.2f} samples per second in wall time; ratio of both {ours / theirs:,.0f}"
         )
+
+
+def same_as_lava(taught: Lessons) -> str:
+    """The weights of one sample are those that Lava learns."""
+    from biril_nm.export.lava.backend import run_lava
+
+    given = taught.given(np.arange(1))
+    ours = simulate(taught.graph, given, record=(), learn=True).graph
+    theirs = run_lava(taught.graph, given, record=(), learn=True).graph
+    changed = 0
+    for name, before in taught.graph.plastic.items():
+        learned = np.asarray(ours.nodes[name].weight)
+        if not np.array_equal(learned, theirs.nodes[name].weight):
+            raise Mismatch(f"deep learning on the chip: weights of {name} differ from Lava's")
+        changed += int((learned != before.weight).sum())
+    return (
+        f"deep learning on the chip: all weights after a sample equal Lava's, {changed:,} changed"
+    )
+
+
+def section(size: Size) -> Section:
+    """Speed of learning from nothing."""
+    taught, (samples, chunk, of_lava) = Lessons(), size.of((2000, CHUNK, 3), (20, 10, 1))
+    found = [speed(taught, samples, chunk) for _ in range(size.of(3, 1))]
+    cpu, wall = (Measured.of([each[i] for each in found]) for i in (0, 1))
+    goal, what = 3000.0, "on-chip training of 784-300-10"
+    rows = [at_least(f"{what}, one thread", cpu, goal, " samples/s (CPU)", found[0][2])]
+    rows.append(plain(f"{what} in wall time", wall, " samples/s"))
+    checks = []
+    if installed("lava"):
+        theirs = speed_of_lava(taught, of_lava)
+        rows.append(plain(f"{what} over Lava", Measured(*[wall.middle / theirs] * 3), "x"))
+        checks.append(same_as_lava(taught))
+    text = f"{taught.config.n_steps} steps a sample, every sample shown once, coding included. {found[0][2]}."
+    return Section("Deep learning on the chip", rows, text, checks)
 
 
 def measure_continual(args: argparse.Namespace) -> None:

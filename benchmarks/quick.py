@@ -23,8 +23,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from page import processor, table
+from page import processor
 from paired import inference, learning, one_call_per_sample, registers
+from section import table
 from workloads import DV, Workload, dense
 
 from biril_nm.hardware_sim import Simulator, simulate

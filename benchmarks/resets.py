@@ -13,11 +13,12 @@ import argparse
 import time
 from collections.abc import Mapping
 from dataclasses import replace
-from statistics import median
+from functools import partial
 
 import numpy as np
+from measuring import ratios, take_turns
 from numpy.typing import NDArray
-from page import table
+from section import Section, Size, table
 from workloads import DU, DV, POOL, WORKLOADS, Workload
 
 from biril_nm.compartments import CUBA_LIF, RESET_MODELS
@@ -86,19 +87,15 @@ def rows(graphs: Mapping[str, LoihiGraph], spikes: NDArray[np.uint8], rounds: in
     sent = {
         name: sum(simulate(g, spikes, n_threads=1).n_spikes.values()) for name, g in graphs.items()
     }
-    seconds: dict[str, list[float]] = {name: [] for name in graphs}
-    for _ in range(rounds):
-        for name, graph in graphs.items():
-            start = time.process_time()
-            simulate(graph, spikes, n_threads=1)
-            seconds[name].append(time.process_time() - start)
+    calls = {name: partial(simulate, graph, spikes, n_threads=1) for name, graph in graphs.items()}
+    seconds = take_turns(calls, rounds, time.process_time)
     base = next(iter(graphs))
     sample_steps = spikes.shape[0] * spikes.shape[1]
     return [
         (
             name,
             f"{sent[name] / sent[base]:.2f}",
-            f"{median(own / other for own, other in zip(times, seconds[base])):.2f}",
+            f"{ratios(times, seconds[base]).middle:.2f}",
             f"{min(times) / min(seconds[base]):.2f}",
             f"{sample_steps / min(times):,.0f}",
         )
@@ -106,8 +103,13 @@ def rows(graphs: Mapping[str, LoihiGraph], spikes: NDArray[np.uint8], rounds: in
     ]
 
 
-def section(samples: int, rounds: int) -> str:
-    """Both tables as Markdown."""
+def section(size: Size) -> Section:
+    """Both tables."""
+    return measure(size.of(2048, 8), size.of(15, 2))
+
+
+def measure(samples: int, rounds: int) -> Section:
+    """The tables of so many samples and rounds."""
     dense, conv = WORKLOADS["dense"](), WORKLOADS["conv"]()
     resets = {f"`{m.name}`": with_model(dense.graph(), m.name) for m in (CUBA_LIF, *RESET_MODELS)}
     pools = {FOLDED: conv.graph(), MAXIMUM: pooled_by_maximum(conv)}
@@ -117,17 +119,20 @@ def section(samples: int, rounds: int) -> str:
     before = sum(node.size for node in pools[FOLDED].neurons.values())
     spikes = dense.spikes(dense.density, samples)
     head = ("spikes", "time, median of rounds", "time, shortest", "sample-steps/s, shortest")
-    return "\n\n".join(
+    text = "\n\n".join(
         (
-            "## Resets and pooling by maximum",
             f"`python benchmarks/resets.py --samples {samples} --rounds {rounds}`: one thread, times of the "
-            f"processor. Spikes and times are those of the first row times the figure.",
+            "processor. Spikes and times are those of the first row times the figure.",
             table(("dense net, 10% input", *head), rows(resets, spikes, rounds)),
             table(("conv net, 2% input", *head), rows(pools, images, rounds)),
-            f"Pooling by maximum adds {added:,} to {before:,} neurons, and a step per pool. On 8 samples its "
-            f"{windows:,} spikes are the largest of their windows, and it sends no other.",
+            f"Pooling by maximum adds {added:,} to {before:,} neurons, and a step per pool.",
         )
-    )  # fmt: skip
+    )
+    equal = (
+        f"pooling by maximum on {min(8, images.shape[1])} samples: its {windows:,} spikes are the largest of "
+        "their windows, and it sends no other"
+    )
+    return Section("Resets and pooling by maximum", (), text, [equal])
 
 
 def main() -> None:
@@ -136,7 +141,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=2000)
     parser.add_argument("--rounds", type=int, default=15)
     options = parser.parse_args()
-    print(section(options.samples, options.rounds))
+    print(measure(options.samples, options.rounds).markdown())
 
 
 if __name__ == "__main__":

@@ -6,14 +6,13 @@ weights, the bound is the rate at which rows can be added from where the weights
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from statistics import median
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import numba
 import numpy as np
+from measuring import Measured, ratios, take_turns
+from section import Section, Size, alone, table
 
 from biril_nm.hardware_sim.kernels.jit import kernel
 from biril_nm.hardware_sim.kernels.lanes import GROUP, LANES, add_rows
@@ -22,25 +21,6 @@ KIB = 1024
 SIZES = {"L1 (16 KiB)": 16 * KIB, "L2 (512 KiB)": 512 * KIB, "L3 (8 MiB)": 8192 * KIB,
          "memory (256 MiB)": 256 * KIB * KIB}  # fmt: skip
 ROW = 512  # weights of one input of the dense net
-
-
-@dataclass(frozen=True)
-class Measured:
-    """Median and range of a rate."""
-
-    middle: float
-    low: float
-    high: float
-
-    @staticmethod
-    def of(rates: list[float]) -> Measured:
-        """From repetitions."""
-        return Measured(median(rates), min(rates), max(rates))
-
-    def text(self, unit: float = 1.0, digits: int = 1) -> str:
-        """``median [low-high]`` in ``unit``."""
-        a, b, c = (f"{x / unit:,.{digits}f}" for x in (self.middle, self.low, self.high))
-        return f"{a} [{b}-{c}]"
 
 
 @kernel
@@ -80,13 +60,8 @@ def read_sum(values: Any, n_passes: int) -> int:
 
 
 def _rates(call: Callable[[], Any], work: float, repeats: int) -> Measured:
-    call()
-    rates = []
-    for _ in range(repeats):
-        began = time.perf_counter()
-        call()
-        rates.append(work / (time.perf_counter() - began))
-    return Measured.of(rates)
+    (seconds,) = take_turns({"": call}, repeats).values()
+    return Measured.of([work / each for each in seconds])
 
 
 def vector_adds(repeats: int = 7, seconds: float = 0.2) -> dict[str, Measured]:
@@ -122,6 +97,38 @@ def bandwidths(repeats: int = 7, seconds: float = 0.1, quick: bool = False) -> d
     return found
 
 
-def compiler() -> str:
-    """What compiled the loops above, and the simulator's."""
-    return f"numba {numba.__version__}"
+def best_add(size: Size) -> Measured:
+    """The highest of the rates of vector adds: what a thread could do if weights were all there is."""
+    found = vector_adds(size.rounds, size.of(0.05, 0.02))
+    return max(found.values(), key=lambda rate: rate.middle)
+
+
+def threads_gain(size: Size) -> Measured:
+    """Rate of all threads over that of one, each adding rows of its own: what a second core gives here."""
+    random = np.random.default_rng(0)
+    table = random.integers(-64, 64, 784 * ROW).astype(np.int8)
+    order = random.integers(0, 784, size.of(1 << 18, 1 << 12))
+    totals = [np.zeros(ROW, np.int16) for _ in range(size.threads)]
+
+    def add(total: Any) -> None:
+        add_groups(table, ROW, order, total)
+
+    with ThreadPoolExecutor(size.threads) as pool:
+        calls = {"one": lambda: add(totals[0]), "all": lambda: list(pool.map(add, totals))}
+        seconds = take_turns(calls, size.rounds)
+    found = ratios(seconds["one"], seconds["all"])
+    return Measured(*(size.threads * x for x in (found.middle, found.low, found.high)))
+
+
+def section(size: Size) -> Section:
+    """All rates of one thread."""
+    adds = vector_adds(size.rounds, size.of(0.2, 0.02))
+    reads = bandwidths(size.rounds, size.of(0.2, 0.02), size.quick)
+    rows = [(f"vector add, {k}", rate.text(1e9, 1) + " G events/s") for k, rate in adds.items()]
+    rows += [(f"read bandwidth, {k}", rate.text(1e9, 1) + " GB/s") for k, rate in reads.items()]
+    text = "One thread. A synaptic event is one weight added to one sum; the highest rate is the bound."
+    return Section("Roofline", (), f"{text}\n\n{table(('what', 'rate'), rows)}")
+
+
+if __name__ == "__main__":
+    alone(section, __doc__)

@@ -12,16 +12,15 @@ tenth of the steps.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cold import peak_kib
+from measuring import Measured, peak_kib, resident_kib
 from numpy.typing import NDArray
+from section import Section, Size, at_most, table
 
 from biril_nm.hardware_sim import Simulator, simulate
 from biril_nm.hw_graph import Dense, Input, LoihiGraph, Neurons
@@ -29,6 +28,7 @@ from biril_nm.hw_graph import Dense, Input, LoihiGraph, Neurons
 MAX_GROWTH_KIB = 8 << 10
 CHECKED = 20_000  # steps that are compared with one long run
 DENSITY = 0.1
+HEADER = ("steps", "resident MiB", "peak MiB", "spikes", "us per step")
 
 
 def network() -> LoihiGraph:
@@ -46,22 +46,14 @@ def network() -> LoihiGraph:
     return LoihiGraph(nodes, (*edges, ("late", "out")))
 
 
-def resident_kib() -> float:
-    """Memory that the process has now; its peak where the system does not say."""
-    path = Path("/proc/self/statm")
-    if not path.exists():
-        return peak_kib()
-    return int(path.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1024
-
-
-def run(steps: int, piece: int) -> float:
-    """Print the rows; returns the KiB by which memory grew behind the first tenth."""
+def run(steps: int, piece: int) -> tuple[float, list[tuple[str, ...]]]:
+    """KiB by which memory grew behind the first tenth, and the rows."""
     graph, random = network(), np.random.default_rng(1)
     session = Simulator(graph)
     done = n_spikes = 0
     pairs: list[tuple[NDArray[Any], NDArray[Any]]] = []  # the first events, and spikes
     memory = []
-    print(f"{'steps':>12} {'resident MiB':>14} {'peak MiB':>10} {'spikes':>12} {'us per step':>12}")
+    rows = []
     for mark in (steps // 1000, steps // 100, steps // 10, steps):
         began, before = time.perf_counter(), done
         while done < mark:
@@ -74,13 +66,27 @@ def run(steps: int, piece: int) -> float:
             done += len(events)
         memory.append(resident_kib())
         per_step = 1e6 * (time.perf_counter() - began) / max(1, done - before)
-        sizes = f"{memory[-1] / 1024:>14.1f} {peak_kib() / 1024:>10.1f}"
-        print(f"{done:>12,} {sizes} {n_spikes:>12,} {per_step:>12.2f}", flush=True)
+        sizes = f"{memory[-1] / 1024:.1f}", f"{peak_kib() / 1024:.1f}"
+        rows.append((f"{done:,}", *sizes, f"{n_spikes:,}", f"{per_step:.2f}"))
     given, spikes = (np.concatenate(each) for each in zip(*pairs))
     whole = simulate(graph, given, record=("s",), nodes=("out",), n_threads=1)
     if not np.array_equal(spikes, whole["out"].s) or not spikes.any():
         raise SystemExit("the pieces are not those of one long run")
-    return memory[-1] - memory[-2]
+    return memory[-1] - memory[-2], rows
+
+
+def section(size: Size) -> Section:
+    """The whole stream."""
+    steps, piece = size.of((10**7, 1000), (20_000, 100))
+    grown, rows = run(steps, piece)
+    mib = Measured(*[max(0.0, grown / 1024)] * 3)
+    what = f"growth of memory over a stream of {steps:,} steps, behind the first tenth"
+    check = f"a stream of {steps:,} steps: its first {min(steps, CHECKED):,} are those of one run"
+    text = (
+        f"8 inputs, 6 neurons, a loop and a delay, {piece:,} steps a call.\n\n{table(HEADER, rows)}"
+    )
+    goal = MAX_GROWTH_KIB >> 10
+    return Section("A stream through a session", [at_most(what, mib, goal, " MiB")], text, [check])
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -89,7 +95,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, default=10**7)
     parser.add_argument("--piece", type=int, default=1000, help="steps of one call")
     given = parser.parse_args(arguments)
-    grown = run(given.steps, given.piece)
+    grown, rows = run(given.steps, given.piece)
+    print(table(HEADER, rows))
     if grown > MAX_GROWTH_KIB:
         sys.exit(f"memory grew by {grown / 1024:.1f} MiB; expected at most {MAX_GROWTH_KIB >> 10}")
 

@@ -63,7 +63,7 @@ def test_neurons_that_pool_by_maximum_are_compared_with_it(workloads):
 def test_every_reset_has_a_row(workloads):
     import resets
 
-    text = resets.section(samples=2, rounds=1)
+    text = resets.measure(samples=2, rounds=1).markdown()
     for name in (*(model.name for model in RESET_MODELS), resets.FOLDED, resets.MAXIMUM):
         assert text.count(name) >= 1, name
 
@@ -119,14 +119,133 @@ def test_a_stream_keeps_its_memory(workloads, capsys):
 
     stream.main(["--steps", "20000", "--piece", "100"])
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines[1:]] == ["20", "200", "2,000", "20,000"]
+    assert [line.split()[1] for line in lines[2:]] == ["20", "200", "2,000", "20,000"]
+
+
+@pytest.fixture
+def section(workloads):
+    import section
+
+    return section
+
+
+def test_targets_are_met_by_the_median(section):
+    from measuring import Measured
+
+    found = Measured.of([1.0, 3.0, 2.0])
+    why = "half of it is spent elsewhere"
+    rows = [
+        section.at_least("speed", found, 2, "x", why),
+        section.at_least("more speed", found, 2.5, "x", why, stretch=3),
+        section.at_most("time", found, 1.5, " s", why),
+        section.at_most("nothing", None, 1, " s", "Lava is not installed"),
+    ]
+    assert [row.met for row in rows] == [True, False, False, None]
+    lines = section.targets(rows).splitlines()[2:]
+    assert lines[0] == "| speed | 2.00 [1.00-3.00]x | >= 2x | yes |  |"
+    assert lines[1].endswith(f">= 2.5x (stretch 3x) | **no** | {why} |")
+    assert lines[3] == "| nothing | not measured | <= 1 s |  | Lava is not installed |"
+
+
+def test_a_page_begins_with_all_targets(section, tmp_path):
+    from page import page, write_page
+
+    curve = {"engine": [(1.0, 2.0, 1.0, 3.0), (10.0, 3.0, 2.0, 4.0)]}
+    missed = section.Row("speed", "1x", ">= 2x", False, "half of it is spent elsewhere")
+    sections = {
+        "dense": section.Section("dense net", [missed], "Rates.", ["equal"], curve),
+        "scaling": section.Section("Cost", (), "Costs.", (), curve),
+    }
+    text = page(sections, "0.1, 0.1, 0.1", 60.0, quick=False)
+    assert "0 of 1 targets are met" in text
+    assert text.index("half of it is spent elsewhere") < text.index("## Machine")
+    assert text.index("- equal") < text.index("Rates.") < text.index("Costs.")
+    write_page(text, sections, tmp_path)
+    written = (tmp_path / "benchmarks.md").read_text("utf-8")
+    assert "Rates.\n\n![benchmarks_density](benchmarks_density.png)\n\n## Cost" in written
+    assert "Costs.\n\n![benchmarks_scaling](benchmarks_scaling.png)\n\n## Time" in written
+
+
+def test_the_run_has_a_plan(workloads):
+    import simulator
+
+    assert sum(plan.seconds for plan in simulator.SECTIONS.values()) < simulator.BUDGET_S
+    for name, plan in simulator.SECTIONS.items():
+        source = (BENCHMARKS / f"{plan.module}.py").read_text("utf-8")
+        assert f"def {plan.function}(size: Size) -> Section:" in source, name
+
+
+def test_packages_that_are_missing_leave_their_section_out(workloads, monkeypatch):
+    import simulator
+
+    monkeypatch.setattr(simulator, "installed", lambda name: False)
+    found = simulator.run(["torch-int"], quick=True, threads=1)
+    assert found["torch-int"].text == "Not measured: snntorch is not installed."
+
+
+def test_work_in_a_process_of_its_own(workloads):
+    import large
+    from measuring import in_child
+
+    (found,) = in_child(large.mapping, large.SPARSE, True, 1)
+    assert found["cores"] >= max(found["bounds"].values()) > 0
+    with pytest.raises(SystemExit, match=r"^large.mapping ended with exit code 1$"):
+        in_child(large.mapping, "no such network", True, 1)
+
+
+def test_memory_of_work_is_its_peak(workloads):
+    from measuring import costs
+
+    spent, total = costs(lambda: int(np.ones(1 << 22).sum()))  # freed again
+    assert total == 1 << 22
+    assert 30 < spent.mib < 64 and spent.cpu > 0
+
+
+def test_spikes_of_large_networks_are_compared(workloads):
+    import large_networks
+    import sparse
+
+    matrix = large_networks.random_matrix(200, 10)
+    graph = large_networks.random_network(matrix)
+    silence = np.zeros((6, 1, 1), np.uint8)
+    s = np.asarray(simulate(graph, silence, n_threads=1)["n"].s)
+    assert 0.4 < s.mean() < 0.8
+    assert sparse.check(matrix, s, graph) == s[: sparse.CHECKED].sum()
+    s[1, 0, 7] ^= 1
+    with pytest.raises(SystemExit, match=r"^1 spikes differ from SciPy's$"):
+        sparse.check(matrix, s, graph)
+
+
+def test_forms_of_a_network_are_compared(workloads, section):
+    import forms
+
+    work = workloads.dense(n_steps=8)
+    graph, spikes = work.graph(), work.spikes(0.3, 2)
+    row, equal = forms.pair(
+        "int64", section.Size(quick=True), (graph, spikes.astype(int)), (graph, spikes)
+    )
+    assert row.target == ">= 0.95x" and equal.startswith("int64: 160 output values equal")
+    other = graph.with_node("n2", vth=3)
+    with pytest.raises(SystemExit, match="^int64: .* output spikes differ"):
+        forms.pair("int64", section.Size(quick=True), (other, spikes), (graph, spikes))
+
+
+def test_a_profile_names_the_function_that_takes_the_time(workloads):
+    import profiling
+
+    def slow():
+        for i in range(10_000):
+            str(i)
+
+    assert "slow" in profiling.hottest(slow, shown=1)
+    assert profiling.imports(["-c", "import json"]).endswith(" s")
 
 
 @pytest.mark.slow
 @pytest.mark.lava
 def test_the_quick_benchmark_writes_its_page(tmp_path):
-    script = BENCHMARKS / "simulator.py"
-    call = [sys.executable, str(script), "--quick", "--only", "dense", "--out", str(tmp_path)]
+    script, names = BENCHMARKS / "simulator.py", ["dense", "scaling"]
+    call = [sys.executable, str(script), "--quick", "--out", str(tmp_path), "--only", *names]
     done = subprocess.run(call, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     page = (tmp_path / "benchmarks.md").read_text(encoding="utf-8")

@@ -1,0 +1,85 @@
+"""One network in other forms: read from a ``.net`` file against built by hand, input of int64 against uint8.
+
+Each pair takes turns, and must give the same spikes.
+
+    python benchmarks/forms.py [--quick]
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from engines import write_net
+from measuring import ratios, take_turns
+from numpy.typing import NDArray
+from section import Mismatch, Row, Section, Size, alone, at_least, table
+from workloads import WORKLOADS, Workload
+
+from biril_nm.export import read_netx
+from biril_nm.hardware_sim import simulate
+from biril_nm.hw_graph import LoihiGraph
+
+AS_FAST = 0.95
+N_SAMPLES = {"dense": (2048, 8), "conv": (128, 1)}
+
+
+def from_net(work: Workload) -> LoihiGraph:
+    """The network as ``read_netx`` reads it."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = str(Path(folder) / "network.net")
+        write_net(path, work)
+        return read_netx(path)
+
+
+def output(graph: LoihiGraph, spikes: NDArray[Any]) -> tuple[NDArray[Any], str]:
+    """Spikes of the readout, one thread, and how its connections store their weights."""
+    (readout,) = graph.outputs.values()
+    exponents = {str(node.weight_exp) for node in graph.connections.values()}
+    found = simulate(graph, spikes, nodes=(readout,), n_threads=1)[readout].s
+    return np.asarray(found), "exponents of weights " + ", ".join(sorted(exponents))
+
+
+def pair(
+    what: str,
+    size: Size,
+    one: tuple[LoihiGraph, NDArray[Any]],
+    other: tuple[LoihiGraph, NDArray[Any]],
+) -> tuple[Row, str]:
+    """Speed of ``one`` over that of ``other``, and that both give equal spikes."""
+    (mine, how), (theirs, theirs_how) = output(*one), output(*other)
+    if not np.array_equal(mine, theirs):
+        raise Mismatch(f"{what}: {int((mine != theirs).sum())} output spikes differ")
+    seconds = take_turns(
+        {"one": lambda: output(*one), "other": lambda: output(*other)}, size.rounds
+    )
+    reason = f"{how}; of the other {theirs_how}"
+    return (
+        at_least(what, ratios(seconds["other"], seconds["one"]), AS_FAST, "x", reason),
+        f"{what}: {mine.size:,} output values equal, {int(mine.sum()):,} spikes",
+    )
+
+
+def section(size: Size) -> Section:
+    """Both forms of both networks."""
+    found = []
+    for name, make in WORKLOADS.items():
+        work = make()
+        graph, spikes = work.graph(), work.spikes(work.density, size.of(*N_SAMPLES[name]))
+        read = from_net(work)
+        found.append(
+            pair(f"{name} net from a .net over by hand", size, (read, spikes), (graph, spikes))
+        )
+        wide = (graph, spikes.astype(np.int64))
+        found.append(pair(f"{name} net, int64 over uint8 input", size, wide, (graph, spikes)))
+    rows = [row for row, _ in found]
+    text = "Speed of the first form over that of the second, one thread, in pairs.\n\n" + table(
+        ("forms", "speed"), [(row.what, row.measured) for row in rows]
+    )
+    return Section("Other forms of a network", rows, text, [line for _, line in found])
+
+
+if __name__ == "__main__":
+    alone(section, __doc__)
