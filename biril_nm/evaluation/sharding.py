@@ -1,15 +1,18 @@
 """Evaluation on many processes: shards of a data set, on this machine or on a Ray cluster.
 
 Shards are whole batches, and batches keep their numbers (which seed rate coding), so that the sums
-equal those of a single process, spike by spike. A worker gets the graph as bytes and reads its
-samples itself.
+equal those of a single process, spike by spike. Workers read graphs and samples from files: samples in
+memory are written to a folder that is gone after the run, and mapped. Workers of a cluster that runs
+already, perhaps on other machines, get both as bytes.
 """
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -29,17 +32,28 @@ from biril_nm.evaluation.accuracy import (
     evaluate_shard,
     single_readout,
 )
-from biril_nm.evaluation.workers import run_jobs
+from biril_nm.evaluation.workers import run_jobs, shares_disk
 from biril_nm.hw_graph import LoihiGraph
+from biril_nm.storage import map_npy, reports_full_disk, write_npy
 from biril_nm.storage.platform import usable_cpus
 
 if TYPE_CHECKING:
     from biril_nm.data import Split
 
-__all__ = ["ArraySamples", "DataSetSamples", "Samples", "evaluate_graphs", "evaluate_sharded"]
+__all__ = [
+    "ArraySamples",
+    "DataSetSamples",
+    "MappedSamples",
+    "Samples",
+    "evaluate_graphs",
+    "evaluate_sharded",
+]
 
 
 GRAPH_FILE = "graph.loihi.npz"
+SHARDS_PER_WORKER = (
+    4  # even out samples that spike more than others, and what is lost with a worker
+)
 
 
 @runtime_checkable
@@ -147,11 +161,56 @@ class ArraySamples:
 
 
 @dataclass(frozen=True)
+class MappedSamples:
+    """Samples in a folder of this machine, of which a worker maps its part.
+
+    Attributes:
+        folder: of ``values.npy`` and ``labels.npy``.
+        axis: of the samples.
+        start: first sample.
+        stop: sample after the last one.
+    """
+
+    folder: str
+    axis: int
+    start: int
+    stop: int
+
+    @staticmethod
+    def write(samples: ArraySamples, folder: str | Path) -> MappedSamples:
+        """Write samples into a folder.
+
+        Raises:
+            StorageError: the disk is full.
+        """
+        home = Path(folder)
+        with reports_full_disk(home / "values.npy"):
+            write_npy(home / "values.npy", samples.values)
+            write_npy(home / "labels.npy", samples.labels)
+        return MappedSamples(str(home), samples.axis, 0, len(samples))
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    def part(self, start: int, stop: int) -> MappedSamples:
+        """Some samples of the same files."""
+        return replace(self, start=self.start + start, stop=min(self.start + stop, self.stop))
+
+    def read(self) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Samples, mapped, and labels."""
+        home, chosen = Path(self.folder), slice(self.start, self.stop)
+        values = map_npy(home / "values.npy")
+        return values[:, chosen] if self.axis else values[chosen], map_npy(home / "labels.npy")[
+            chosen
+        ]
+
+
+@dataclass(frozen=True)
 class _Job:
-    """One shard of one graph; plain data that can be sent to any process."""
+    """One shard of one graph; plain data that can be sent to any process: the graph as file or bytes."""
 
     index: int
-    graph: bytes
+    graph: str | bytes
     samples: Samples
     coding: Coding
     options: EvaluationOptions
@@ -219,46 +278,58 @@ def evaluate_graphs(
     for graph in graphs:
         single_readout(graph)
     how = replace(how, n_threads=1 if cluster else max(1, usable_cpus() // n_workers))
-    jobs = list(_jobs(graphs, samples, codings, n_workers, how))
     found: list[ShardCounts | None] = [None] * len(graphs)
     done = 0
-    for result in run_jobs(_work, jobs, n_workers, cluster):
-        index, counts = _counts(result)
-        before = found[index]
-        found[index] = counts if before is None else before + counts
-        done += counts.n_samples
-        if progress is not None:
-            progress(done)
+    with ExitStack() as stack:  # workers end before the files go
+        folder = stack.enter_context(
+            tempfile.TemporaryDirectory(prefix="biril-eval-", ignore_cleanup_errors=True)
+        )
+        on_disk = shares_disk(cluster)
+        given = [_stored(graph, Path(folder) / str(i), on_disk) for i, graph in enumerate(graphs)]
+        if on_disk and isinstance(samples, ArraySamples) and not samples.values.dtype.hasobject:
+            samples = MappedSamples.write(samples, folder)
+        jobs = list(_jobs(given, samples, codings, n_workers, how))
+        for result in stack.enter_context(closing(run_jobs(_work, jobs, n_workers, cluster))):
+            index, counts = _counts(result)
+            before = found[index]
+            found[index] = counts if before is None else before + counts
+            done += counts.n_samples
+            if progress is not None:
+                progress(done)
     return [counts.result(graph) for graph, counts in zip(graphs, found) if counts is not None]
 
 
 def _jobs(
-    graphs: Sequence[LoihiGraph],
+    graphs: Sequence[str | bytes],
     samples: Samples,
     codings: Sequence[Coding],
     n_workers: Count,
     options: EvaluationOptions,
 ) -> Iterator[_Job]:
-    """Shards of whole batches, as even as possible, one for each worker."""
+    """Shards of whole batches, as even as possible, some for each worker."""
     size = options.batch_size
     n_batches = -(-len(samples) // size)
-    n_shards = min(n_batches, n_workers)
+    n_shards = min(n_batches, SHARDS_PER_WORKER * n_workers)
     edges = [i * n_batches // n_shards for i in range(n_shards + 1)]
     for index, (graph, coding) in enumerate(zip(graphs, codings)):
-        data = _to_bytes(graph)
         for first, last in pairwise(edges):
             part = samples.part(first * size, last * size)
-            yield _Job(index, data, part, coding, options, first)
+            yield _Job(index, graph, part, coding, options, first)
 
 
-def _to_bytes(graph: LoihiGraph) -> bytes:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / GRAPH_FILE
-        graph.save(path)
-        return path.read_bytes()
+def _stored(graph: LoihiGraph, folder: Path, on_disk: bool) -> str | bytes:
+    """A graph for workers: its file in a new folder, or the bytes of that file."""
+    folder.mkdir()
+    path = folder / GRAPH_FILE
+    graph.save(path)
+    return str(path) if on_disk else path.read_bytes()
 
 
-def _from_bytes(data: bytes) -> LoihiGraph:
+@lru_cache(maxsize=2)
+def _graph(data: str | bytes) -> LoihiGraph:
+    """A graph as a worker gets it; that of the job before is not read and compiled again."""
+    if isinstance(data, str):
+        return LoihiGraph.load(data)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / GRAPH_FILE
         path.write_bytes(data)
@@ -269,9 +340,8 @@ def _work(job: _Job) -> tuple[int, ShardCounts | str]:
     """What a worker does; it returns an error as text, since not every error can be pickled."""
     try:
         values, labels = job.samples.read()
-        graph = _from_bytes(job.graph)
         counts = evaluate_shard(
-            graph, values, labels, job.coding, job.options, first_batch=job.first_batch
+            _graph(job.graph), values, labels, job.coding, job.options, first_batch=job.first_batch
         )
     except BirilError as error:
         return job.index, str(error)

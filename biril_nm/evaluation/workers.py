@@ -1,19 +1,30 @@
-"""Jobs on other processes: of this machine, or of a Ray cluster."""
+"""Jobs on other processes: of this machine, or of a Ray cluster.
+
+A process that ends before its job is done is replaced, and the job is done again, :data:`TRIES` times in all.
+"""
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import socket
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, TypeVar
+from collections import deque
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 from biril_nm.arguments import Count
 from biril_nm.errors import MissingDependencyError, WorkerError
 
-__all__ = ["run_jobs"]
+__all__ = ["TRIES", "run_jobs", "shares_disk"]
+
+logger = logging.getLogger(__name__)
 
 CONNECT_SECONDS = 10  # Ray itself tries for minutes
+TRIES = 3
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -22,48 +33,124 @@ Work = Callable[[Job], Result]
 
 def run_jobs(
     work: Work[Job, Result], jobs: Iterable[Job], n_workers: Count, cluster: bool
-) -> Iterator[Result]:
+) -> Generator[Result, None, None]:
     """Results as they come, in any order.
 
     Args:
         work: a function of a module, which a worker imports. It returns its errors, since not every
-            error can be sent.
+            error can be sent. A job whose worker ended is done again from its start.
         jobs: plain data.
         n_workers: processes.
         cluster: run on Ray (``pip install "biril-nm[cluster]"``) instead of local processes.
 
     Raises:
-        WorkerError: a worker was killed, or no cluster answers.
+        WorkerError: the workers of a job ended :data:`TRIES` times, or no cluster answers.
         MissingDependencyError: ``cluster`` without Ray.
     """
-    return (_on_ray if cluster else _on_processes)(work, jobs, n_workers)
+    waiting = [_Try(job) for job in jobs]
+    return (_on_ray if cluster else _on_processes)(work, waiting, n_workers)
+
+
+def shares_disk(cluster: bool) -> bool:
+    """Whether workers see the files of this process: not those of a cluster that runs already."""
+    if not cluster:
+        return True
+    try:
+        import ray
+    except ImportError:
+        return True  # run_jobs says so
+    return not (os.environ.get("RAY_ADDRESS") or ray.is_initialized())
+
+
+@dataclass
+class _Try(Generic[Job]):
+    """A job, and how often a worker began it."""
+
+    job: Job
+    count: int = 0
+
+    def begin(self) -> None:
+        """Count this try."""
+        self.count += 1
+
+    def failed(self, reason: str, cause: BaseException) -> None:
+        """Say that the job is done again.
+
+        Raises:
+            WorkerError: it was begun too often.
+        """
+        if self.count >= TRIES:
+            raise WorkerError(
+                f"a worker process ended before its part was done, {TRIES} times: {reason}. Use fewer "
+                f"workers, or fewer samples"
+            ) from cause
+        logger.warning(
+            "a worker process ended before its part was done (%s); the part is done again, try %d of %d",
+            reason,
+            self.count + 1,
+            TRIES,
+        )
 
 
 def _on_processes(
-    work: Work[Job, Result], jobs: Iterable[Job], n_workers: Count
-) -> Iterator[Result]:
-    """Run the jobs on new processes (spawn), which inherit no thread or lock of this one."""
+    work: Work[Job, Result], jobs: list[_Try[Job]], n_workers: Count
+) -> Generator[Result, None, None]:
+    """Run the jobs on new processes of this machine."""
     import multiprocessing
-    from concurrent.futures import ProcessPoolExecutor, as_completed
-    from concurrent.futures.process import BrokenProcessPool
 
     before = set(multiprocessing.active_children())
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(n_workers, mp_context=context, initializer=_leave_interrupts)
+    waiting, idle = deque(jobs), [_new_process() for _ in range(min(n_workers, len(jobs)))]
+    pools = list(idle)
+    running: dict[Future[Result], tuple[ProcessPoolExecutor, _Try[Job]]] = {}
     finished = False
     try:
-        for future in as_completed([pool.submit(work, job) for job in jobs]):
-            yield future.result()
+        while waiting or running:
+            while waiting and idle:
+                pool, job = idle.pop(), waiting.popleft()
+                job.begin()
+                running[_submitted(pool, work, job)] = pool, job
+            done, _ = wait(running, return_when=FIRST_COMPLETED)
+            results = []
+            for future in done:
+                pool, job = running.pop(future)
+                error = future.exception()
+                if isinstance(error, BrokenProcessPool):
+                    job.failed("it was killed, or memory ran out", error)
+                    waiting.append(job)
+                    pool = _new_process()
+                    pools.append(pool)
+                else:
+                    results.append(future.result())
+                idle.append(pool)
+            yield from results
         finished = True
-    except BrokenProcessPool as error:
-        raise WorkerError(
-            "a worker process ended before its part was done: it was killed, or memory ran out. "
-            "Use fewer workers, or fewer samples"
-        ) from error
     finally:  # after an interrupt or an error, workers end whatever they do
-        pool.shutdown(wait=finished, cancel_futures=True)
+        for pool in pools:
+            pool.shutdown(wait=finished, cancel_futures=True)
         for worker in set(multiprocessing.active_children()) - before:
             worker.terminate()
+
+
+def _new_process() -> ProcessPoolExecutor:
+    """A worker (spawn), which inherits no thread or lock of this process.
+
+    It is a pool of its own: the end of a process fails all jobs of its pool.
+    """
+    import multiprocessing
+
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(1, mp_context=context, initializer=_leave_interrupts)
+
+
+def _submitted(
+    pool: ProcessPoolExecutor, work: Work[Job, Result], job: _Try[Job]
+) -> Future[Result]:
+    try:
+        return pool.submit(work, job.job)
+    except BrokenProcessPool as error:  # the process ended while it had nothing to do
+        future: Future[Result] = Future()
+        future.set_exception(error)
+        return future
 
 
 def _leave_interrupts() -> None:
@@ -71,7 +158,9 @@ def _leave_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _on_ray(work: Work[Job, Result], jobs: Iterable[Job], n_workers: Count) -> Iterator[Result]:
+def _on_ray(
+    work: Work[Job, Result], jobs: list[_Try[Job]], n_workers: Count
+) -> Generator[Result, None, None]:
     """Run the jobs as Ray tasks, on a running cluster (RAY_ADDRESS) or on one started here."""
     try:
         import ray
@@ -80,24 +169,48 @@ def _on_ray(work: Work[Job, Result], jobs: Iterable[Job], n_workers: Count) -> I
     started = not ray.is_initialized()
     if started:
         _join_or_start(ray, n_workers)
-    waiting: list[Any] = []
+    running: dict[Any, _Try[Job]] = {}
     try:
-        task = ray.remote(num_cpus=1)(work)
-        waiting = [task.remote(job) for job in jobs]
-        while waiting:
-            (ready,), waiting = ray.wait(waiting, num_returns=1)
-            yield ray.get(ready)
+        task = ray.remote(num_cpus=1, max_retries=0)(work)  # tries are counted here
+
+        def submit(job: _Try[Job]) -> None:
+            job.begin()
+            running[task.remote(job.job)] = job
+
+        for job in jobs:
+            submit(job)
+        while running:
+            (ready,), _ = ray.wait(list(running), num_returns=1)
+            job = running.pop(ready)
+            result, lost = _outcome(ray, ready)
+            if lost is None:
+                yield result
+            else:
+                job.failed(f"{_last_line(lost)} It was killed, or memory ran out", lost)
+                submit(job)
     except ray.exceptions.RayError as error:
-        reason = str(error).strip().splitlines()[-1]
         raise WorkerError(
-            f"a Ray worker did not do its part: {reason} It was killed, memory ran out, or its machine is "
-            f"gone or lacks biril-nm"
+            f"a Ray worker did not do its part: {_last_line(error)} Its machine is gone or lacks biril-nm"
         ) from error
     finally:  # nothing runs on after an error
-        for part in waiting:
+        for part in running:
             ray.cancel(part, force=True)
         if started:
             ray.shutdown()
+
+
+def _outcome(ray: Any, reference: Any) -> tuple[Any, Exception | None]:
+    """The result of a task, or the error that says that its worker ended."""
+    try:
+        return ray.get(reference), None
+    except ray.exceptions.RayTaskError:
+        raise
+    except ray.exceptions.RayError as error:
+        return None, error
+
+
+def _last_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[-1]
 
 
 def _check_listening(address: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from biril_nm.storage.bounds import SMALL_BYTES, allowed_bytes, open_regular, read_bytes
 from biril_nm.storage.locks import lock_folder
-from biril_nm.storage.npy import map_npy
+from biril_nm.storage.npy import map_npy, write_npy
 from biril_nm.storage.npz import read_document, read_npz, write_document, write_npz
 from biril_nm.storage.paths import atomic_directory, atomic_file, check_output, reports_full_disk
 from biril_nm.storage.text import (
@@ -36,5 +36,6 @@ __all__ = [
     "read_toml",
     "reports_full_disk",
     "write_document",
+    "write_npy",
     "write_npz",
 ]

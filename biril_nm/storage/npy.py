@@ -15,17 +15,19 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
 from biril_nm.errors import FileFormatError
 from biril_nm.storage.bounds import open_regular
 
-__all__ = ["NpyHeader", "map_npy", "read_array", "read_header"]
+__all__ = ["NpyHeader", "map_npy", "read_array", "read_header", "write_npy"]
 
 MAGIC = b"\x93NUMPY"
 MAX_HEADER_BYTES = 10_000  # as numpy
 LENGTH_BYTES = {1: 2, 2: 4, 3: 4}  # major version -> bytes of the header's length
 CHUNK = 1 << 20
+_NPY: Any = npy_format  # numpy declares no types for it
 NAME, KIND = r"\w{0,40}", r"[<>|=]?(?:[?]|[biufcV][0-9]{1,4})"  # of a field
 FIELDS = re.compile(rf"\('({NAME})',\s*'({KIND})'\)", re.ASCII)
 FIELD = rf"\('{NAME}',\s*'{KIND}'\)"
@@ -192,6 +194,22 @@ def map_npy(path: str | Path, follow_links: bool = True, records: bool = False) 
             return _mapped(stream, header)
         except (ValueError, OverflowError, OSError) as error:
             raise FileFormatError(f"'{path}' is not a readable array: {error}") from error
+
+
+def write_npy(path: Path, array: NDArray[Any]) -> None:
+    """Write an array in pieces, C order; one that is mapped from a file takes no memory.
+
+    ``np.save`` leaves out the system's reason where a disk is full.
+
+    Raises:
+        OSError: as the system says.
+    """
+    header = {"descr": array.dtype.str, "fortran_order": False, "shape": array.shape}
+    rows = max(1, CHUNK // max(1, array[:1].nbytes))
+    with path.open("wb") as stream:
+        _NPY.write_array_header_1_0(stream, header)
+        for first in range(0, len(array), rows):
+            stream.write(np.ascontiguousarray(array[first : first + rows]).tobytes())
 
 
 def _mapped(stream: BinaryIO, header: NpyHeader) -> NDArray[Any]:
