@@ -74,9 +74,14 @@ def before(error: Array, sums: Array, low: int, high: int, grid: NDArray[np.int6
     grid += (movable & (position < np.abs(missing)[:, None])) * direction
 
 
-def nearest(ideal: Array, step: int, low: int, high: int) -> NDArray[np.int64]:
+def nearest(
+    ideal: Array, step: int, low: int, high: int, out: NDArray[np.int32] | None = None
+) -> NDArray[np.int32]:
     """Each weight by itself."""
-    return np.asarray(np.clip(round_half_away(ideal / step) * step, low, high), dtype=np.int64)
+    grid = np.clip(round_half_away(ideal / step) * step, low, high).astype(np.int32)
+    if out is not None:
+        out[...] = grid
+    return grid
 
 
 @contextmanager

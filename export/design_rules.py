@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from biril_nm.compartments import COMPARTMENTS, PROGRAM
 from biril_nm.errors import RangeError, bullet_list
@@ -24,9 +25,10 @@ from biril_nm.loihi import (
     NO_SYNAPTIC_MEMORY,
     WEIGHT_BITS,
     ChipProfile,
+    SignMode,
     chip_profile,
 )
-from biril_nm.loihi.fixed_point import prepare_weights, weight_limits
+from biril_nm.loihi.fixed_point import prepare_weights, weight_limits, weight_step
 
 __all__ = ["CAUTIONS", "RULES", "Finding", "check_design", "findings", "warnings"]
 
@@ -155,6 +157,8 @@ def weights_survive_preparation(graph: LoihiGraph, chip: ChipProfile) -> Iterato
         if isinstance(node, Conv) or not 1 <= node.weight_bits <= WEIGHT_BITS:
             continue
         weights = _weights(node)
+        if _are_prepared(weights, node.weight_bits, node.sign_mode):
+            continue
         prepared = prepare_weights(weights, node.weight_bits, node.sign_mode)
         if name in graph.plastic:  # learned weights may lie between the steps of fresh ones
             prepared = np.clip(weights, *weight_limits(node.sign_mode))
@@ -170,12 +174,25 @@ def weights_survive_preparation(graph: LoihiGraph, chip: ChipProfile) -> Iterato
             )
 
 
+def _are_prepared(weights: NDArray[np.int32], weight_bits: int, mode: SignMode) -> bool:
+    """Whether they lie within the limits, on multiples of their step, which is a power of two."""
+    if not _within(weights, weight_limits(mode)):
+        return False
+    return not np.bitwise_or.reduce(weights, axis=None) & (weight_step(weight_bits, mode) - 1)
+
+
+def _within(weights: NDArray[np.int32], limits: tuple[int, int]) -> bool:
+    return not weights.size or bool(limits[0] <= weights.min() and weights.max() <= limits[1])
+
+
 def kernels_stay_in_8_bits_and_sign(graph: LoihiGraph, chip: ChipProfile) -> Iterator[Finding]:
     """Conv: Lava neither clips nor truncates kernels, so that nothing else would notice."""
     for name, node in graph.connections.items():
         if not isinstance(node, Conv):
             continue
         low, high = weight_limits(node.sign_mode)
+        if _within(node.weight, (low, high)):
+            continue
         wrong = node.weight[(node.weight < low) | (node.weight > high)]
         if wrong.size:
             yield Finding(

@@ -35,20 +35,25 @@ def _of_connection(node: Connection) -> int:
     return _sum([*arrays, node.weight_exp])
 
 
-def _of_population(graph: LoihiGraph, name: str) -> int:
+def _of_population(graph: LoihiGraph, name: str, known: Mapping[str, int] | None = None) -> int:
+    """``known``: connection -> its checksum, where it was computed before."""
     node: Neurons = graph.neurons[name]
-    weights = [_of_connection(graph.connections[link]) for link in sorted(graph.incoming(name))]
+    weights = [
+        known[link] if known else _of_connection(graph.connections[link])
+        for link in sorted(graph.incoming(name))
+    ]
     return _sum([*node.registers.values(), *weights])
 
 
 def with_digests(graph: LoihiGraph) -> LoihiGraph:
     """The graph whose facts of connections and populations are bound to its weights and registers."""
+    known = {name: _of_connection(node) for name, node in graph.connections.items()}
     links = {
-        name: {**facts, DIGEST: _of_connection(graph.connections[name])}
+        name: {**facts, DIGEST: known[name]}
         for name, facts in graph.metadata.get("quantisation", {}).items()
     }
     populations = {
-        name: {**facts, DIGEST: _of_population(graph, name)}
+        name: {**facts, DIGEST: _of_population(graph, name, known)}
         for name, facts in graph.metadata.get("neurons", {}).items()
     }
     return graph.with_metadata(quantisation=links, neurons=populations)

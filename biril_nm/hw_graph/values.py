@@ -76,7 +76,10 @@ def as_message_bits(value: Any) -> int:
 
 
 def as_integers(value: Any, what: str) -> NDArray[np.int32]:
-    """Read-only 32-bit integers; whole floats are taken, nothing is rounded."""
+    """Read-only 32-bit integers; whole floats are taken, nothing is rounded.
+
+    An array that owns such integers and cannot be written is taken as it is.
+    """
     try:
         array = np.asarray(value)
     except (ValueError, TypeError, RuntimeError) as error:  # unequal lengths, a gradient
@@ -86,6 +89,8 @@ def as_integers(value: Any, what: str) -> NDArray[np.int32]:
     )
     if not whole:
         raise ConfigError(f"{what}: dtype is {array.dtype}; expected integers")
+    if array.dtype == np.int32 and array.flags.owndata and not array.flags.writeable:
+        return array
     low, high = (array.min(), array.max()) if array.size else (0, 0)
     if low < INT32.min or high > INT32.max:
         raise ConfigError(

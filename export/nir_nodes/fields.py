@@ -29,7 +29,9 @@ SHOWN_MAX = 80
 def real(what: str, value: Any) -> Any:
     """Finite numbers as a float64 array."""
     array = _floats(what, value)
-    _refuse(what, ~np.isfinite(array))
+    finite = np.isfinite(array)
+    if not finite.all():
+        _refuse(what, ~finite)
     return array
 
 

@@ -29,6 +29,7 @@ __all__ = [
     "diagonal",
     "identity",
     "naming",
+    "row_factors",
     "scale_rows",
     "sparse_or_dense",
     "stored",
@@ -135,16 +136,25 @@ def as_matrix(linear: LinearMap) -> Matrix:
 
 def scale_rows(linear: LinearMap, factor: FloatArray) -> LinearMap:
     """Multiply each output neuron by its own factor, shape ``out_shape``."""
-    full = np.broadcast_to(factor, linear.out_shape)
+    rows = row_factors(linear, factor)
     if isinstance(linear, Convolution):
-        per_channel = full.reshape(full.shape[0], -1)
-        if np.all(per_channel == per_channel[:, :1]):
-            return replace(linear, weight=linear.weight * per_channel[:, 0].reshape(-1, 1, 1, 1))
+        if rows is not None:
+            return replace(linear, weight=linear.weight * rows.reshape(-1, 1, 1, 1))
         linear = as_matrix(linear)
-    column = full.reshape(-1, 1)
+    column = np.broadcast_to(factor, linear.out_shape).reshape(-1, 1)
     if scipy.sparse.issparse(linear.weight):
         return replace(linear, weight=scipy.sparse.csr_matrix(linear.weight.multiply(column)))
     return replace(linear, weight=linear.weight * column)
+
+
+def row_factors(linear: LinearMap, factor: FloatArray) -> FloatArray | None:
+    """Factor of each row of a matrix or channel of a convolution; None where a channel has several."""
+    full = np.broadcast_to(factor, linear.out_shape)
+    if not isinstance(linear, Convolution):
+        return np.ascontiguousarray(full, dtype=np.float64).ravel()
+    channels = full.reshape(full.shape[0], -1)
+    same = np.all(channels == channels[:, :1])
+    return np.asarray(channels[:, 0], dtype=np.float64) if same else None
 
 
 def compose(first: LinearMap, second: LinearMap) -> LinearMap:

@@ -110,7 +110,7 @@ ROWS = {
 
 @pytest.mark.parametrize("kind", ROWS)
 def test_rows_are_rounded_by_the_definition(kind, monkeypatch):
-    monkeypatch.setattr(balanced_rounding, "CHUNK", 100)  # some threads, of some rows each
+    monkeypatch.setattr(balanced_rounding, "BLOCK", 100)  # some blocks, of some rows each
     random = np.random.default_rng(len(kind))
     for n in (1, 2, 9, 130):
         for step, low, high in ((2, -254, 254), (1, 0, 255), (64, -192, 192)):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import nir
 import numpy as np
 import pytest
@@ -158,6 +160,21 @@ def test_what_no_scale_can_hold_is_refused_with_all_limits():
         RangeError, match="'n': no scale keeps.*u .proven.: S <= .*v .proven.: S <="
     ):
         lower(graph)
+
+
+def test_lowering_takes_little_more_memory_than_the_weights_and_the_integers():
+    w = np.random.default_rng(0).normal(size=(1024, 1024)) / 64
+    graph = chain((1024,), ("fc", nir.Linear(w)), ("n", neurons("LIF", (1024,), 1.0)))
+    lower(
+        chain((2,), ("fc", nir.Linear(w[:2, :2])), ("n", neurons("LIF", (2,), 1.0))), reset="zero"
+    )
+    tracemalloc.start()
+    try:
+        lower(graph, reset="zero")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert w.nbytes < peak < 2.5 * w.nbytes
 
 
 def test_one_bit_cannot_hold_both_signs():

@@ -348,3 +348,13 @@ def test_no_archive_at_all(tmp_path):
     path.write_bytes(pickle.dumps(Bomb()))
     with pytest.raises(FileFormatError, match=r"not a readable \.npz"):
         LoihiGraph.load(path)
+
+
+def test_integers_that_nobody_can_write_are_not_copied():
+    weight = np.full((3, 2), 2)
+    first = Dense(weight).weight
+    assert Dense(first).weight is first
+    weight[:] = 4  # which the node must not see
+    assert first.max() == 2
+    view = first[:2]  # of memory that its owner could make writable
+    assert Dense(view).weight is not view

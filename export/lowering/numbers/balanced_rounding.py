@@ -18,67 +18,63 @@ saturates; with many weights the sum stays within half a step. Weights on the gr
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-
 import numpy as np
+from numpy.typing import NDArray
 
 from biril_nm.arrays import FloatArray, IntArray
 from biril_nm.export.lowering.numbers.rounding_kernels import LARGEST, correct_sums, share_equal
-from biril_nm.storage.platform import usable_cpus
 
 __all__ = ["round_keeping_sums"]
 
-CHUNK = 1 << 20  # weights that one thread rounds at a time
+BLOCK = 1 << 13  # weights that are rounded at a time, so that they stay in the cache
+BITS = 8  # for each place of the table, a multiple of 8
 
 
-def round_keeping_sums(ideal: FloatArray, step: int, low: int, high: int) -> IntArray:
+def round_keeping_sums(
+    ideal: FloatArray, step: int, low: int, high: int, out: NDArray[np.int32] | None = None
+) -> NDArray[np.int32]:
     """Grid integers for ``ideal``, row by row.
 
     Args:
         ideal: weights in integer units; each row is rounded by itself.
-        step: distance of grid points.
+        step: distance of grid points, a power of two.
         low: smallest allowed integer, a multiple of step.
         high: largest allowed integer, a multiple of step.
+        out: where the result goes, instead of a new array.
 
     Shape:
         ``(rows, weights)`` to the same.
     """
-    grid = np.zeros(ideal.shape, dtype=np.int64)
+    grid = np.empty(ideal.shape, dtype=np.int32) if out is None else out
     if ideal.size == 0:
         return grid
-
-    def round_rows(first: int) -> None:
+    n = ideal.shape[1]
+    height = max(1, BLOCK // n)
+    table, limits = _table(n), (low // step, high // step)
+    steps, error = np.empty((2, min(height, len(ideal)), n))
+    crowded, heap = np.zeros(len(steps), np.bool_), (np.empty(n), np.empty(n, np.int64))
+    for first in range(0, len(ideal), height):
         rows = slice(first, first + height)
-        # Plus 0, since -0.0 is 0.0.
-        steps = np.ascontiguousarray(ideal[rows] / step, dtype=np.float64) + 0.0
-        out, limits = grid[rows], (low // step, high // step)
-        _share_equal(steps, limits, out)
-        error = steps - out
-        heap = np.empty(steps.shape[1], np.float64), np.empty(steps.shape[1], np.int64)
-        correct_sums(error, error.sum(axis=1), limits, heap, out)
-        out *= step
-
-    height = max(1, CHUNK // ideal.shape[1])
-    starts = range(0, len(ideal), height)
-    if len(starts) == 1:
-        round_rows(0)
-        return grid
-    with ThreadPoolExecutor(usable_cpus(), "biril-round") as pool:
-        list(pool.map(round_rows, starts))
+        part, out = ideal[rows], grid[rows]
+        now, left = steps[: len(part)], error[: len(part)]
+        np.multiply(part, 1.0 / step, out=now)
+        now += 0.0  # since -0.0 is 0.0
+        table[2][:] = -1
+        share_equal(now.view(np.uint64), now, limits, table, out, left, crowded)
+        for r in np.flatnonzero(crowded):
+            out[r], crowded[r] = _shared_by_sorting(now[r], limits), False
+            left[r] = now[r] - out[r]
+        correct_sums(left, left.sum(axis=1), limits, heap, out)
+    grid *= np.int32(step)
     return grid
 
 
-def _share_equal(steps: FloatArray, limits: tuple[int, int], out: IntArray) -> None:
-    """Step 1 of all rows."""
-    n_rows, n = steps.shape
+def _table(n: int) -> tuple[IntArray | FloatArray, ...]:
+    """What :func:`share_equal` counts the equal values of n in."""
     places = 1 << (2 * n - 1).bit_length()
-    owner, value = np.full(places, -1, np.int64), np.empty(places)
-    count, seen, place = (np.empty(size, np.int64) for size in (places, places, n))
-    crowded = np.zeros(n_rows, np.bool_)
-    table = (owner, value, count, seen, place)
-    share_equal(steps.view(np.uint64), steps, limits, table, out, crowded)
-    for r in np.flatnonzero(crowded):
-        out[r] = _shared_by_sorting(steps[r], limits)
+    used, shared = np.empty((2, max(1, places * BITS // 64)), np.uint64)
+    counts = (np.empty(size, np.int64) for size in (places, places, n))
+    return (used, shared, np.empty(places, np.int64), np.empty(places), *counts)
 
 
 def _shared_by_sorting(row: FloatArray, limits: tuple[int, int]) -> IntArray:

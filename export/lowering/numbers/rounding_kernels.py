@@ -10,10 +10,14 @@ import numpy as np
 
 from biril_nm.storage.machine_code import kept, part
 
-__all__ = ["LARGEST", "correct_sums", "deviations", "grid_error", "share_equal"]
+__all__ = ["LARGEST", "correct_sums", "deviations", "grid_errors", "share_equal"]
 
 # Constants of splitmix64 (Steele, Lea and Flood 2014), which mixes all bits of a value.
 MIX = (np.uint64(30), np.uint64(0xBF58476D1CE4E5B9), np.uint64(27), np.uint64(0x94D049BB133111EB))
+GOLDEN = np.uint64(
+    0x9E3779B97F4A7C15
+)  # 2**64 / golden ratio: the upper bits of a product depend on all
+ONE = np.uint64(1)
 PROBES = 64  # places that a value may be away from its own
 LARGEST = float(1 << 62)
 
@@ -31,39 +35,48 @@ def _part(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @_part
+def _nearest(value: float) -> float:
+    """Nearest whole number, halves away from zero."""
+    return math.copysign(np.floor(abs(value) + 0.5), value)
+
+
+@_part
 def _round(value: float) -> int:
-    """Nearest integer, halves away from zero."""
+    """The same as an integer."""
     return int(math.copysign(min(np.floor(abs(value) + 0.5), LARGEST), value))
 
 
 @_loop
-def grid_error(values: Any, units: float, step: int, low: int, high: int) -> float:
-    """Sum of squares of what rounding ``values`` to the nearest grid point leaves; ``units`` per value."""
-    total = 0.0
-    for value in values:
-        nearest = min(max(_round(value * (units / step)) * step, low), high)
-        total += (nearest * (1.0 / units) - value) ** 2
-    return total
+def grid_errors(values: Any, units: Any, grid: Any, totals: Any) -> None:
+    """Add to ``totals`` the squares of what rounding ``values`` to the nearest grid point leaves, at each of
+    some ``units`` per value. ``grid``: step, smallest and largest integer.
+    """
+    step, low, high = grid
+    for k in range(units.size):
+        total, steps, size = totals[k], units[k] / step, 1.0 / units[k]
+        for value in values:
+            nearest = min(max(_nearest(value * steps) * step, low), high)
+            total += (nearest * size - value) ** 2
+        totals[k] = total
 
 
 @_loop
-def deviations(values: Any, units: float, integers: Any, limit: float) -> tuple[float, ...]:
-    """What a report says of integers: sums of squares of the ideal values and of the differences, the largest
-    difference and integer, and how many ideal values exceed ``limit``, integers are 0, and are so of a value.
+def deviations(ideal: Any, integers: Any, limit: float, found: Any) -> None:
+    """Add to ``found`` what a report says of integers: sums of squares of the ideal values and of the
+    differences, the largest difference and integer, and how many ideal values exceed ``limit``, integers are
+    0, and are so of a value.
     """
-    power = error = worst = 0.0
-    largest = clipped = zeros = vanished = 0
-    for value, integer in zip(values, integers):
-        ideal = value * units
-        difference = abs(integer - ideal)
-        power += ideal * ideal
+    power, error, worst, largest, clipped, zeros, vanished = found
+    for value, integer in zip(ideal, integers):
+        difference = abs(integer - value)
+        power += value * value
         error += difference * difference
         worst = max(worst, difference)
-        largest = max(largest, abs(integer))
-        clipped += abs(ideal) > limit
+        largest = max(largest, float(abs(integer)))
+        clipped += abs(value) > limit
         zeros += integer == 0
         vanished += integer == 0 and value != 0
-    return power, error, worst, float(largest), float(clipped), float(zeros), float(vanished)
+    found[:] = power, error, worst, largest, clipped, zeros, vanished
 
 
 @_part
@@ -74,30 +87,60 @@ def _mixed(key: Any) -> Any:
     return key ^ (key >> np.uint64(31))
 
 
+@_part
+def _unused_bits(size: int) -> Any:
+    """How far 64 bits are shifted to leave numbers below a power of two."""
+    shift, reached = np.uint64(64), 1
+    while reached < size:
+        reached, shift = 2 * reached, shift - np.uint64(1)
+    return shift
+
+
+@_part
+def _find_shared(keys: Any, used: Any, shared: Any, place: Any) -> None:
+    """``place[i]``: -1 where the bit of a key is that of no other one."""
+    shift = _unused_bits(64 * used.size)
+    used[:] = 0
+    shared[:] = 0
+    for i in range(keys.size):
+        at = np.int64((keys[i] * GOLDEN) >> shift)
+        bit = ONE << np.uint64(at & 63)
+        shared[at >> 6] |= used[at >> 6] & bit
+        used[at >> 6] |= bit
+        place[i] = at
+    for i in range(keys.size):
+        if not shared[place[i] >> 6] >> np.uint64(place[i] & 63) & ONE:
+            place[i] = -1
+
+
 @_loop
-def share_equal(keys: Any, steps: Any, limits: Any, table: Any, grid: Any, crowded: Any) -> None:
+def share_equal(
+    keys: Any, steps: Any, limits: Any, table: Any, grid: Any, error: Any, crowded: Any
+) -> None:
     """``grid[r, i]``: m equal values v of a row are ``round(m v)`` in all, the first ones one more, clipped.
 
-    A table of places by value counts the equal ones. A row made to overfill a part of it is left out, and
-    marked in ``crowded``.
+    A value whose bit no other one of the row has is rounded by itself. A table of places by value counts the
+    others. A row made to overfill a part of it is left out, and noted in ``crowded``.
 
     Args:
         keys: bits of ``steps``.
         steps: (rows, n) values, none of them -0.0.
         limits: smallest and largest result.
-        table: owner (-1 at first), value, count and seen of each place, whose number is a power of two and at
-            least 2 n; and the place of each value (n,).
-        grid, crowded: results (rows, n), (rows,).
+        table: bits that values have, and that several have, in words of 64; owner (-1 at first), value, count
+            and seen of each place; the place of each value (n,). The numbers of bits and of places are powers
+            of two, at least 2 n.
+        grid, error, crowded: results (rows, n), steps - grid, (rows,).
     """
     n_rows, n = steps.shape
     low, high = limits
-    owner, value, count, seen, place = table
-    mask, shift, size = owner.size - 1, np.uint64(64), 1
-    while size < owner.size:
-        size, shift = 2 * size, shift - np.uint64(1)
+    used, shared, owner, value, count, seen, place = table
+    mask, shift = owner.size - 1, _unused_bits(owner.size)
     for r in range(n_rows):
         row, away = steps[r], 0
+        _find_shared(keys[r], used, shared, place)
         for i in range(n):
+            if place[i] < 0:
+                continue
             at, away = np.int64(_mixed(keys[r, i]) >> shift), 0
             while owner[at] == r and value[at] != row[i] and away < PROBES:
                 at, away = (at + 1) & mask, away + 1
@@ -112,11 +155,15 @@ def share_equal(keys: Any, steps: Any, limits: Any, table: Any, grid: Any, crowd
             continue
         for i in range(n):
             at = place[i]
-            total = _round(row[i] * count[at])
-            base = total // count[at]
-            more = seen[at] < total - base * count[at]
-            seen[at] += 1
-            grid[r, i] = min(max(base + more, low), high)
+            if at < 0:
+                grid[r, i] = int(min(max(_nearest(row[i]), float(low)), float(high)))
+            else:
+                total = _round(row[i] * count[at])
+                base = total // count[at]
+                more = seen[at] < total - base * count[at]
+                seen[at] += 1
+                grid[r, i] = min(max(base + more, low), high)
+            error[r, i] = row[i] - grid[r, i]
 
 
 @_part
@@ -170,13 +217,15 @@ def correct_sums(error: Any, sums: Any, limits: Any, heap: Any, grid: Any) -> No
         size = 0
         for i in range(n):
             e = sign * error[r, i]
-            if not (e > 0 and (grid[r, i] < high if up else grid[r, i] > low)):
+            if e <= (key[0] if size == wanted else 0.0):
+                continue
+            if not (grid[r, i] < high if up else grid[r, i] > low):
                 continue
             if size < wanted:
                 key[size], index[size] = e, i
                 _lift(key, index, size)
                 size += 1
-            elif e > key[0]:
+            else:
                 key[0], index[0] = e, i
                 _sink(key, index, size)
         while size > 0:

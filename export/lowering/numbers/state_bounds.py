@@ -10,10 +10,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import scipy.sparse
 
 from biril_nm.arrays import FloatArray
 from biril_nm.export.lowering.numbers.normalised import Decays, NormalisedLink
@@ -38,7 +36,6 @@ HEADROOM_COST = 0.05
 HEADROOM_MARGIN = 1.25
 # Rounding of weights may exceed the float bound a little.
 PROOF_SLACK = 0.98
-CHUNK = 1 << 18  # weights that are summed at a time, so that they stay in the cache
 # Steps for which integrators are proven where the file does not say how long a sample is.
 STEPS_UNKNOWN = 256
 
@@ -135,13 +132,7 @@ def _growth(decay: FloatArray, n_steps: int) -> FloatArray:
 
 def _row_bound(link: NormalisedLink, sign: int, size: int) -> FloatArray:
     """Largest input of each neuron of one sign that a link can send in one step."""
-    weight: Any = abs(link.linear.weight) * sign if link.input_signed else link.linear.weight
+    per_row = link.survey.row_sums[sign]
     if isinstance(link.linear, Convolution):
-        per_row = np.maximum(sign * weight, 0).reshape(weight.shape[0], -1).sum(axis=1)
         per_row = np.repeat(per_row, size // len(per_row))
-    elif scipy.sparse.issparse(weight):
-        per_row = np.asarray((sign * weight).maximum(0).sum(axis=1)).ravel()
-    else:
-        parts = np.array_split(weight, max(1, weight.size // CHUNK))
-        per_row = np.concatenate([np.maximum(sign * part, 0).sum(axis=1) for part in parts])
-    return np.asarray(per_row, dtype=np.float64) * link.input_max
+    return per_row * link.input_max

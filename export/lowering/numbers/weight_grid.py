@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse
+from numpy.typing import NDArray
 
-from biril_nm.arrays import FloatArray, IntArray
+from biril_nm.arrays import FloatArray
 from biril_nm.errors import RangeError
 from biril_nm.export.lowering.numbers.balanced_rounding import round_keeping_sums
-from biril_nm.export.lowering.numbers.normalised import NormalisedLink
-from biril_nm.export.lowering.numbers.rounding_kernels import grid_error
-from biril_nm.export.nir_nodes.linear_maps import Convolution, LinearMap
+from biril_nm.export.lowering.numbers.normalised import BLOCK, NormalisedLink
+from biril_nm.export.lowering.numbers.rounding_kernels import deviations, grid_errors
+from biril_nm.export.lowering.numbers.units import row_peaks
+from biril_nm.export.nir_nodes.linear_maps import Convolution
 from biril_nm.loihi import MIXED_WEIGHT_MIN, WEIGHT_MAX, ChipProfile, SignMode
 from biril_nm.loihi.fixed_point import sign_mode_of, weight_step
 
-__all__ = ["AUTO", "SCALE_SEARCHES", "WeightGrid"]
+__all__ = ["AUTO", "SCALE_SEARCHES", "Deviations", "RoundedWeights", "WeightGrid"]
 
 AUTO = "auto"
 SCALE_SEARCHES = (AUTO, "max", "percentile", "mse")
@@ -33,6 +35,41 @@ CLIP_LOWEST = 0.3
 LEVELS_MAX = 2 * WEIGHT_MAX
 # Share of the largest weight that float32 cannot resolve.
 UNIT_TOLERANCE = 1e-6
+
+
+class Deviations(NamedTuple):
+    """How integers differ from the ideal values, over all weights.
+
+    Attributes:
+        power, error: sums of squares of the ideal values and of the differences.
+        worst: the largest difference.
+        largest: the largest integer.
+        clipped: ideal values beyond the grid.
+        zeros: integers that are 0.
+        vanished: those of weights that are not 0.
+    """
+
+    power: float
+    error: float
+    worst: float
+    largest: float
+    clipped: float
+    zeros: float
+    vanished: float
+
+
+class RoundedWeights(NamedTuple):
+    """Integers of a link, in a container like that of its weights, and what they keep of them.
+
+    Attributes:
+        weight: the integers.
+        row_peaks: the largest of each row of a matrix, or of each output channel.
+        deviations: from the ideal values.
+    """
+
+    weight: Any
+    row_peaks: FloatArray
+    deviations: Deviations
 
 
 @dataclass(frozen=True)
@@ -68,10 +105,10 @@ class WeightGrid:
         Raises:
             RangeError: one bit cannot hold weights of both signs.
         """
-        values, weight_bits = link.values, link.weight_bits
+        weights, weight_bits = link.survey, link.weight_bits
         if search == AUTO:
             search = "max" if weight_bits >= PLENTY_BITS else "mse"
-        mode = sign_mode_of(values)
+        mode = sign_mode_of(np.array([weights.low, weights.high]))
         step = weight_step(weight_bits, mode)
         top = -MIXED_WEIGHT_MIN - step if mode is SignMode.MIXED else (WEIGHT_MAX // step) * step
         low = 0 if isinstance(link.linear, Convolution) else chip.weight_exp_min
@@ -81,20 +118,17 @@ class WeightGrid:
                 f"only the negative ones; expected weights of one sign. Split it by sign, or use weight_bits "
                 f"of 2 or more"
             )
-        peak = float(np.abs(values).max()) if values.size else 0.0
-        power = float(np.sum(values**2))
-        grid = WeightGrid(mode, step, top, low, chip.weight_exp_max, peak, power)
-        if search == "max" or peak == 0.0:
+        grid = WeightGrid(mode, step, top, low, chip.weight_exp_max, weights.peak, weights.power)
+        if search == "max" or grid.peak == 0.0:
             return grid
-        return replace(grid, peak=grid._clip(values, search))
+        return replace(grid, peak=grid._clip(link, search))
 
-    def _clip(self, values: FloatArray, search: str) -> float:
-        magnitude = np.abs(values)
+    def _clip(self, link: NormalisedLink, search: str) -> float:
         if search == "percentile":
+            magnitude = np.abs(link.values)
             return float(np.percentile(magnitude[magnitude > 0], PERCENTILE))
         levels = self.peak * np.linspace(CLIP_LOWEST, 1.0, CLIP_LEVELS)
-        errors = [self.error(values, self.top / level, 0) for level in levels]
-        return float(levels[int(np.argmin(errors))])
+        return float(levels[int(np.argmin(self.errors(link, self.top / levels)))])
 
     def exponent(self, scale: float) -> int:
         """Smallest exponent at which the peak fits; may exceed ``exp_max``."""
@@ -107,11 +141,13 @@ class WeightGrid:
         exponents = range(self.exp_min, self.exp_max + 1)
         return [self.top * 2.0**k / self.peak for k in exponents] if self.peak > 0 else []
 
-    def exact_scales(self, values: FloatArray) -> list[float]:
+    def exact_scales(self, link: NormalisedLink) -> list[float]:
         """Scales at which every weight is a grid point; none where they share no common unit."""
-        if np.unique(np.abs(values[:LEVELS_MAX])).size * 2 > LEVELS_MAX:
+        first = next(link.blocks(), np.zeros(0))[:LEVELS_MAX]
+        if np.unique(np.abs(first)).size * 2 > LEVELS_MAX:
             return []
-        levels = np.unique(np.abs(values))
+        found = [np.unique(np.abs(block)) for block in link.blocks()]
+        levels = np.unique(np.concatenate(found)) if found else first
         levels = levels[levels > 0]
         if not levels.size or self.peak < levels[-1]:
             return []
@@ -137,21 +173,61 @@ class WeightGrid:
         """Largest integer of the grid."""
         return self.top if self.mode is not SignMode.INHIBITORY else 0
 
-    def error(self, values: FloatArray, scale: float, exponent: int) -> float:
-        """Squared error of rounding to the nearest grid point and clipping, summed."""
-        return float(grid_error(values, scale / 2.0**exponent, self.step, self.low, self.high))
+    def errors(self, link: NormalisedLink, units: FloatArray) -> FloatArray:
+        """Squared error of rounding to the nearest grid point and clipping, at some units per weight."""
+        totals = np.zeros(len(units))
+        for block in link.blocks():
+            grid_errors(block, units, (self.step, self.low, self.high), totals)
+        return totals
 
-    def round_map(self, linear: LinearMap, scale: float, exponent: int) -> IntArray:
-        """Grid integers of all stored weights of a map, flat, rows and kernels keeping their sums."""
-        weight: Any = linear.weight
-        units = scale / 2.0**exponent
-        if not scipy.sparse.issparse(weight):
-            rows = weight.reshape(-1, int(np.prod(weight.shape[weight.ndim // 2 :]))) * units
-            return round_keeping_sums(rows, self.step, self.low, self.high).ravel()
+    def rounded(self, link: NormalisedLink, units: float) -> RoundedWeights:
+        """Grid integers of all stored weights, rows and kernels keeping their sums."""
+        weight: Any = link.linear.weight
+        found = np.zeros(7)
+        if link.is_sparse:
+            integers = self._rounded_sparse(weight, units, found)
+            peaks = row_peaks(integers)
+        else:
+            integers, peaks = self._rounded_rows(link, units, found)
+        return RoundedWeights(integers, peaks, Deviations(*found.tolist()))
+
+    def _rounded_rows(
+        self, link: NormalisedLink, units: float, found: FloatArray
+    ) -> tuple[NDArray[np.int32], FloatArray]:
+        weight: Any = link.linear.weight
+        integers = np.empty(weight.shape, np.int32)
+        rows, peaks = integers.reshape(len(weight), -1), np.empty(len(weight))
+        kernel = int(np.prod(weight.shape[weight.ndim // 2 :]))
+        for part, block in link.row_blocks():
+            np.multiply(block, units, out=block)
+            ideal, grid = np.ascontiguousarray(block), rows[part]
+            kernels, out = ideal.reshape(-1, kernel), grid.reshape(-1, kernel)
+            round_keeping_sums(kernels, self.step, self.low, self.high, out)
+            deviations(ideal.ravel(), grid.ravel(), self.clipped_above, found)
+            peaks[part] = np.maximum(-grid.min(axis=1), grid.max(axis=1))
+        integers.setflags(write=False)
+        return integers, peaks
+
+    def _rounded_sparse(self, weight: Any, units: float, found: FloatArray) -> Any:
+        integers = np.empty(weight.nnz, np.int32)
         length = np.diff(weight.indptr)
-        row = np.repeat(np.arange(len(length)), length)
-        column = np.arange(weight.nnz) - np.repeat(weight.indptr[:-1], length)
-        padded = np.zeros((len(length), int(length.max(initial=1))))
-        padded[row, column] = weight.data * units
-        rounded = round_keeping_sums(padded, self.step, self.low, self.high)
-        return np.asarray(rounded[row, column], dtype=np.int64)
+        width = int(length.max(initial=1))
+        height = max(1, BLOCK // width)
+        for first in range(0, len(length), height):
+            counts = length[first : first + height]
+            start, stop = weight.indptr[first], weight.indptr[first + len(counts)]
+            row = np.repeat(np.arange(len(counts)), counts)
+            column = np.arange(start, stop) - np.repeat(
+                weight.indptr[first:][: len(counts)], counts
+            )
+            padded = np.zeros((len(counts), width))
+            padded[row, column] = weight.data[start:stop] * units
+            grid = round_keeping_sums(padded, self.step, self.low, self.high)[row, column]
+            deviations(padded[row, column], grid, self.clipped_above, found)
+            integers[start:stop] = grid
+        return scipy.sparse.csr_matrix((integers, weight.indices, weight.indptr), weight.shape)
+
+    @property
+    def clipped_above(self) -> float:
+        """Ideal values beyond it are clipped."""
+        return self.top + self.step / 2

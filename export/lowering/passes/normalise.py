@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import numpy as np
+import scipy.sparse
 
 from biril_nm.arrays import FloatArray
 from biril_nm.errors import RangeError
 from biril_nm.export.lowering.numbers.normalised import Decays, NormalisedLink, NormalisedNode
 from biril_nm.export.lowering.numbers.units import unit_of
 from biril_nm.export.lowering.passes.float_net import FloatLink, FloatNet
-from biril_nm.export.nir_nodes.linear_maps import naming, scale_rows
+from biril_nm.export.nir_nodes.linear_maps import LinearMap, naming, row_factors, scale_rows
 from biril_nm.loihi import ResetMode
 
 __all__ = ["level_of", "normalise"]
@@ -41,7 +42,8 @@ def _node(net: FloatNet, name: str) -> NormalisedNode:
         gain = np.asarray(dynamics.weight_gain / level)
         links = tuple(_link(net, link, gain) for link in net.links_into(name))
         bias = (dynamics.bias_gain * net.bias[name] + dynamics.drive) / level
-    _check_sizes(name, (*((link.name, link.values) for link in links), ("bias", bias)))
+    peaks = {link.name: link.survey.peak for link in links}
+    _check_sizes(name, (*peaks.items(), ("bias", float(np.abs(bias).max(initial=0.0)))))
     n_steps = max(metadata.get("n_steps", 1) for _, metadata in net.inputs.values())
     decays = Decays(
         u=np.asarray(dynamics.u_decay).ravel(),
@@ -63,20 +65,30 @@ def level_of(net: FloatNet, name: str) -> FloatArray:
 
 def _link(net: FloatNet, link: FloatLink, gain: FloatArray) -> NormalisedLink:
     with naming(link.name):
-        linear = scale_rows(link.linear, gain)
+        linear, gains = _with_gain(link.linear, gain)
     if link.source not in net.inputs:
-        return NormalisedLink(link.name, linear, 1, weight_bits=link.weight_bits)
+        return NormalisedLink(link.name, linear, 1, False, link.weight_bits, gains)
     scale = float(net.inputs[link.source][1].get("scale", 1))
     node = net.input_nodes[link.source]
-    if scale != 1:
+    if scale != 1 and gains:
+        gains = (*gains, np.full_like(gains[0], 1.0 / scale))
+    elif scale != 1:
         linear = scale_rows(linear, np.full(linear.out_shape, 1.0 / scale))
-    return NormalisedLink(link.name, linear, node.high, node.signed, link.weight_bits)
+    return NormalisedLink(link.name, linear, node.high, node.signed, link.weight_bits, gains)
 
 
-def _check_sizes(node: str, named: Iterable[tuple[str, FloatArray]]) -> None:
-    for name, values in named:
-        if not np.all(np.abs(values) < BEYOND_REGISTERS):
+def _with_gain(linear: LinearMap, gain: FloatArray) -> tuple[LinearMap, tuple[FloatArray, ...]]:
+    """The map, and the gain of each of its rows; of a sparse matrix, multiplied."""
+    rows = row_factors(linear, gain)
+    if rows is None or scipy.sparse.issparse(linear.weight):
+        return scale_rows(linear, gain), ()
+    return linear, (rows,)
+
+
+def _check_sizes(node: str, named: Iterable[tuple[str, float]]) -> None:
+    for name, peak in named:
+        if not peak < BEYOND_REGISTERS:
             raise RangeError(
-                f"node '{node}': '{name}' is {np.abs(values).max():.3g} thresholds in one step; expected "
+                f"node '{node}': '{name}' is {peak:.3g} thresholds in one step; expected "
                 f"less than {BEYOND_REGISTERS:.3g}. Reduce it, or raise the threshold"
             )

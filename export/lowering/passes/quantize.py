@@ -16,17 +16,15 @@ The error therefore has three parts: rounding (and clipping) of weights, roundin
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import scipy.sparse
 
 from biril_nm.arrays import IntArray
 from biril_nm.errors import RangeError
 from biril_nm.export.lowering.numbers.normalised import NormalisedLink, NormalisedNode
-from biril_nm.export.lowering.numbers.rounding_kernels import deviations
 from biril_nm.export.lowering.numbers.state_bounds import (
     MARGIN,
     Peaks,
@@ -36,8 +34,7 @@ from biril_nm.export.lowering.numbers.state_bounds import (
     proven_limits,
     register_limits,
 )
-from biril_nm.export.lowering.numbers.units import row_peaks
-from biril_nm.export.lowering.numbers.weight_grid import AUTO, WeightGrid
+from biril_nm.export.lowering.numbers.weight_grid import AUTO, RoundedWeights, WeightGrid
 from biril_nm.loihi import WEIGHT_MAX, WEIGHT_SHIFT, ChipProfile, SignMode
 from biril_nm.loihi.fixed_point import bias_registers, round_half_away
 
@@ -161,23 +158,31 @@ def _search(
     """Scale with the smallest error below all limits, and that error."""
     ceiling = min(limits.values(), default=math.inf)
     candidates = {scale for grid in grids.values() for scale in grid.scales()}
-    candidates |= {s for link in node.links for s in grids[link.name].exact_scales(link.values)}
+    candidates |= {s for link in node.links for s in grids[link.name].exact_scales(link)}
     if math.isfinite(ceiling):
         candidates.add(ceiling)
     if not candidates:
         candidates = {float(WEIGHT_MAX)}
+    possible = [
+        scale
+        for scale in sorted(candidates, reverse=True)
+        if SCALE_MIN <= scale <= ceiling
+        and all(g.exponent(scale) <= g.exp_max for g in grids.values())
+    ]
     best: float | None = None
     best_error = math.inf
-    known: dict[tuple[str, float], float] = {}
-    for scale in sorted(candidates, reverse=True):
-        if not SCALE_MIN <= scale <= ceiling or any(
-            g.exponent(scale) > g.exp_max for g in grids.values()
-        ):
-            continue
+    known = {link.name: _errors(link, grids[link.name], possible) for link in node.links}
+    for scale in possible:
         error = _error(node, grids, scale, peaks, known)
         if error < best_error * (1 - 1e-9):
             best, best_error = scale, error
     return best, best_error
+
+
+def _errors(link: NormalisedLink, grid: WeightGrid, scales: Sequence[float]) -> dict[float, float]:
+    """Squared error of the weights at each number of grid units per unit of v that the scales come to."""
+    units = list(dict.fromkeys(scale / 2.0 ** grid.exponent(scale) for scale in scales))
+    return dict(zip(units, grid.errors(link, np.array(units)).tolist()))
 
 
 def _error(
@@ -185,12 +190,9 @@ def _error(
     grids: Mapping[str, WeightGrid],
     scale: float,
     peaks: Peaks | None,
-    known: dict[tuple[str, float], float],
+    known: Mapping[str, Mapping[float, float]],
 ) -> float:
-    """Squared relative error of weights, threshold and negative shifts, and cost of headroom.
-
-    ``known``: errors of weights at grid units per unit of v that were seen before.
-    """
+    """Squared relative error of weights, threshold and negative shifts, and cost of headroom."""
     wrong = total = 0.0
     coarse = float(np.mean(node.threshold**-2.0))
     room = headroom_cost(scale, peaks, node.decays.keeps_surplus)
@@ -198,11 +200,8 @@ def _error(
     for link in node.links:
         grid = grids[link.name]
         exponent = grid.exponent(scale)
-        key = (link.name, scale / 2.0**exponent)
-        if key not in known:
-            known[key] = grid.error(link.values, scale, exponent)
         share = float(link.input_max) ** 2
-        wrong += share * known[key]
+        wrong += share * known[link.name][scale / 2.0**exponent]
         total += share * grid.power
         shift += (0.5 / scale) ** 2 if exponent < 0 else 0.0
     return (wrong / total if total else 0.0) + shift
@@ -210,13 +209,13 @@ def _error(
 
 def _quantize_link(link: NormalisedLink, grid: WeightGrid, scale: float) -> QuantizedLink:
     exponent = grid.exponent(scale)
-    integers = grid.round_map(link.linear, scale, exponent)
+    rounded = grid.rounded(link, scale / 2.0**exponent)
     return QuantizedLink(
-        weight=_refill(link.linear.weight, integers),
+        weight=rounded.weight,
         weight_exp=exponent,
         weight_bits=link.weight_bits,
         sign_mode=grid.mode,
-        facts=_link_facts(link, grid, scale, exponent, integers),
+        facts=_link_facts(link, grid, scale, exponent, rounded),
     )
 
 
@@ -256,29 +255,14 @@ def _thresholds(node: NormalisedNode, scale: float, chip: ChipProfile) -> IntArr
     return np.maximum(round_half_away(node.threshold * scale), 1)
 
 
-def _refill(weight: Any, integers: IntArray) -> Any:
-    if scipy.sparse.issparse(weight):
-        return scipy.sparse.csr_matrix(
-            (integers, weight.indices, weight.indptr), shape=weight.shape
-        )
-    return integers.reshape(weight.shape)
-
-
-def _row_bits(link: NormalisedLink, grid: WeightGrid, integers: IntArray) -> IntArray:
-    """Bits of the largest weight of each neuron (channel of a convolution) that has weights."""
-    peaks = row_peaks(_refill(link.linear.weight, integers)) // grid.step
-    bits = np.frexp(peaks)[1][row_peaks(link.linear.weight) > 0]
-    return np.asarray(bits, dtype=np.int64)
-
-
 def _link_facts(
-    link: NormalisedLink, grid: WeightGrid, scale: float, exponent: int, integers: IntArray
+    link: NormalisedLink, grid: WeightGrid, scale: float, exponent: int, rounded: RoundedWeights
 ) -> dict[str, Any]:
-    power, error, worst, top, clipped, zeros, lost = deviations(
-        link.values, scale / 2.0**exponent, integers, grid.top + grid.step / 2
-    )
-    largest = int(top)
-    rows = _row_bits(link, grid, integers)
+    found = rounded.deviations
+    largest = int(found.largest)
+    # Bits of the largest weight of each neuron (channel of a convolution) that has weights.
+    rows = np.frexp(rounded.row_peaks // grid.step)[1][link.survey.row_peaks > 0]
+    weights = int(rounded.weight.size)
     return {
         "scale": scale,
         "weight_exp": exponent,
@@ -288,10 +272,10 @@ def _link_facts(
         "bits_used": (largest // grid.step).bit_length(),
         "bits_worst": int(rows.min(initial=int(rows.max(initial=0)))),
         "neurons_below": int(np.sum(rows < min(FEW_BITS, (grid.top // grid.step).bit_length()))),
-        "clipped": int(clipped),
-        "max_error": worst,
-        "relative_error": math.sqrt(error / power) if power else 0.0,
-        "zeros": int(zeros),
-        "vanished": bool(lost > 0 and zeros == integers.size),
-        "weights": int(integers.size),
+        "clipped": int(found.clipped),
+        "max_error": found.worst,
+        "relative_error": math.sqrt(found.error / found.power) if found.power else 0.0,
+        "zeros": int(found.zeros),
+        "vanished": bool(found.vanished > 0 and found.zeros == weights),
+        "weights": weights,
     }
