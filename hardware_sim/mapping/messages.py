@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from biril_nm.hardware_sim.mapping.fanout import reach
 from biril_nm.hardware_sim.mapping.placement import Placement
-from biril_nm.hardware_sim.mapping.splits import reach
 from biril_nm.hw_graph import LoihiGraph
 
 __all__ = ["Messages", "messages"]

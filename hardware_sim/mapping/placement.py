@@ -8,8 +8,10 @@ the mesh row by row and chips stand side by side.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -75,8 +77,7 @@ class MappingFinding:
         return f"{kind}'{self.node}': {self.found}; expected {self.allowed}. {self.way_out}"
 
 
-@dataclass(frozen=True)
-class PlacedBlock:
+class PlacedBlock(NamedTuple):
     """One block of a population on its core.
 
     Attributes:
@@ -229,28 +230,32 @@ def _pack(
     caps = [int(getattr(limits, key).value) for key in CORE_LIMITS]
     bins: list[list[PlacedBlock]] = []
     loads: list[list[int]] = []
-    first_open = home = 0
+    # Cores that had no room for an equal block have none for this one.
+    homes: dict[tuple[int, ...], int] = {}
     for name in graph.timing.order:
         rows = np.stack([getattr(demands[name], key).ravel() for key in BLOCK_LIMITS], axis=1)
-        formats, before = len(graph.incoming(name)), None
+        formats = len(graph.incoming(name))
         for row, bounds in zip(rows.tolist(), splits[name].all_bounds()):
-            needs = [*row, formats]
-            # Cores that had no room for an equal block have none for this one.
-            first = max(first_open, home) if needs == before else first_open
-            home, before = _home(loads, needs, caps, first), needs
+            needs = (*row, formats)
+            first = max(0, len(bins) - OPEN_CORES, homes.get(needs, 0))
+            home = homes[needs] = _home(loads, needs, caps, first)
+            part = PlacedBlock(name, bounds, home, *needs)
             if home == len(bins):
-                bins.append([])
-                loads.append([0] * len(caps))
-                first_open = max(0, len(bins) - OPEN_CORES)
-            loads[home] = [have + need for have, need in zip(loads[home], needs)]
-            bins[home].append(PlacedBlock(name, bounds, home, *needs))
+                bins.append([part])
+                loads.append(list(needs))
+            else:
+                bins[home].append(part)
+                loads[home] = [have + need for have, need in zip(loads[home], needs)]
     return [Core(i, tuple(parts), *load) for i, (parts, load) in enumerate(zip(bins, loads))]
 
 
-def _home(loads: list[list[int]], needs: list[int], caps: list[int], first: int) -> int:
+def _home(loads: list[list[int]], needs: tuple[int, ...], caps: list[int], first: int) -> int:
     """The first core from ``first`` on that has room, or the next one."""
     for core in range(first, len(loads)):
-        if all(have + need <= cap for have, need, cap in zip(loads[core], needs, caps)):
+        for have, need, cap in zip(loads[core], needs, caps):
+            if have + need > cap:
+                break
+        else:
             return core
     return len(loads)
 
@@ -304,10 +309,8 @@ def _largest(
     demands: Mapping[str, Demand], cores: list[Core], limits: CoreLimits
 ) -> tuple[str, str, str]:
     """The population on the most cores, the limit that its blocks come closest to, and both as text."""
-    homes = {
-        name: sum(any(p.node == name for p in core.parts) for core in cores) for name in demands
-    }
-    name = max(homes, key=lambda key: homes[key])
+    homes = Counter(name for core in cores for name in {part.node for part in core.parts})
+    name = max(demands, key=lambda key: homes[key])
     share = {
         key: float(np.mean(getattr(demands[name], key))) / getattr(limits, key).value
         for key in BLOCK_LIMITS

@@ -6,32 +6,34 @@ target blocks make every source spike travel to many cores.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from biril_nm.arrays import IntArray
+from biril_nm.hardware_sim.mapping.fanout import axon_slots, reach
 from biril_nm.hardware_sim.mapping.splits import (
     BlockGrid,
+    SynapseLists,
+    Totals,
     as_volume,
-    axon_slots,
     least_bits,
-    reach,
     register_sets,
     synapse_demand,
+    synapse_lists,
 )
-from biril_nm.hw_graph import LoihiGraph
+from biril_nm.hw_graph import LoihiGraph, Sparse
 from biril_nm.loihi.cores import CoreLimits
 
-__all__ = ["BLOCK_LIMITS", "Demand", "demand_of", "find_splits"]
+__all__ = ["BLOCK_LIMITS", "Demand", "find_splits"]
+
+Parts = tuple[int, int, int]  # blocks per axis
 
 BLOCK_LIMITS = ("neurons", "synapse_bits", "axons_in", "axons_out", "neuron_groups")
 ROUNDS = 3  # feedback: a source's blocks depend on those of its targets
 FINE_STEPS = 12  # numbers of blocks tried one by one before they grow in steps
 GROWTH = 1.08
-# Input axons and synapse bits of a connection in each block of its target, by the blocks per axis.
-Known = dict[tuple[str, tuple[int, int, int]], tuple[IntArray, IntArray]]
 
 
 @dataclass(frozen=True)
@@ -49,27 +51,126 @@ class Demand:
         return int(np.max(getattr(self, limit)))
 
 
-def demand_of(
-    graph: LoihiGraph,
-    name: str,
-    split: BlockGrid,
-    slots: IntArray,
-    sets: IntArray,
-    limits: CoreLimits,
-    known: Known,
-) -> Demand:
-    """What the blocks of population ``name`` take.
+@dataclass(frozen=True)
+class _Network:
+    """A graph on a chip, and what its connections take in the blocks of splits that were looked at.
 
-    ``slots`` are output axons per neuron, ``sets`` the number of each neuron's set of registers, ``known``
-    what was computed before.
+    Attributes:
+        graph: the network.
+        limits: of a core.
+        known: (connection, blocks per axis) -> input axons, synapse bits, and for a Sparse the lists.
     """
-    axons, bits = np.zeros(split.parts, dtype=np.int64), np.zeros(split.parts, dtype=np.int64)
-    for connection in graph.incoming(name):
+
+    graph: LoihiGraph
+    limits: CoreLimits
+    known: dict[tuple[str, Parts], tuple[IntArray, IntArray, SynapseLists | None]] = field(
+        default_factory=dict
+    )
+
+    def value(self, limit: str) -> int:
+        """A limit of a core."""
+        return int(getattr(self.limits, limit).value)
+
+    def synapses(
+        self, connection: str, split: BlockGrid
+    ) -> tuple[IntArray, IntArray, SynapseLists | None]:
+        """What one connection takes in each block of its target."""
         key = (connection, split.parts)
-        if key not in known:
-            known[key] = synapse_demand(graph, connection, split, limits)
-        axons, bits = axons + known[key][0], bits + known[key][1]
-    return Demand(split.sizes, bits, axons, split.sums(slots), split.distinct(sets))
+        if key not in self.known:
+            node, lists = self.graph.connections[connection], None
+            if isinstance(node, Sparse):
+                lists = synapse_lists(node, split, self.limits)
+                self.known[key] = lists.axons, lists.bits, lists
+            else:
+                self.known[key] = *synapse_demand(self.graph, connection, split, self.limits), None
+        return self.known[key]
+
+    def into(self, name: str, split: BlockGrid) -> Iterator[tuple[IntArray, IntArray]]:
+        """Running sums, from 0, of what its connections take, those first that are quick to count."""
+        axons = bits = np.zeros(split.parts, dtype=np.int64)
+        yield axons, bits
+        incoming = self.graph.incoming(name)
+        slow = {c: isinstance(self.graph.connections[c], Sparse) for c in incoming}
+        for connection in sorted(incoming, key=slow.__getitem__):
+            more = self.synapses(connection, split)
+            axons, bits = axons + more[0], bits + more[1]
+            yield axons, bits
+
+    def reached(self, connection: str, split: BlockGrid) -> IntArray:
+        """Blocks of the target that each source neuron reaches."""
+        lists = self.synapses(connection, split)[2]
+        if lists is None:
+            return reach(self.graph, connection, split).per_neuron()
+        return lists.reached.reshape(as_volume(self.graph.shape_of(self.graph.ends[connection][0])))
+
+    def slots(self, name: str, splits: Mapping[str, BlockGrid]) -> IntArray:
+        """Output axon slots of each neuron: one or two per block of a target that it reaches."""
+        slots = np.zeros(splits[name].shape, dtype=np.int64)
+        for connection, (source, target) in self.graph.ends.items():
+            if source == name:
+                each = axon_slots(self.graph, connection, self.limits)
+                slots += each * self.reached(connection, splits[target])
+        return slots
+
+    def source_blocks(self, name: str, split: BlockGrid) -> float:
+        """Cores that the sources need for the output axons into ``split``, as a fraction."""
+        blocks = 0.0
+        for connection in self.graph.incoming(name):
+            source = self.graph.ends[connection][0]
+            if source in self.graph.neurons and source != name:
+                lists = self.synapses(connection, split)[2]
+                total = (
+                    reach(self.graph, connection, split).total()
+                    if lists is None
+                    else int(lists.reached.sum())
+                )
+                slots = axon_slots(self.graph, connection, self.limits)
+                blocks += slots * total / self.value("axons_out")
+        return blocks
+
+
+@dataclass(frozen=True)
+class _Population:
+    """What does not depend on the split of a population.
+
+    Attributes:
+        name: of the population.
+        slots: output axon slots of each neuron.
+        totals: their sums.
+        sets: the number of each neuron's set of registers.
+    """
+
+    name: str
+    slots: IntArray
+    totals: Totals
+    sets: IntArray
+
+    def demand(self, net: _Network, split: BlockGrid) -> Demand:
+        """What its blocks take."""
+        axons, bits = list(net.into(self.name, split))[-1]
+        out, groups = self.totals.over(split), split.distinct(self.sets)
+        return Demand(split.sizes, bits, axons, out, groups)
+
+    def single(self, net: _Network) -> dict[str, int]:
+        """The largest demand of one neuron on its own core: what no split can lower."""
+        shape = self.slots.shape
+        demand = self.demand(net, BlockGrid(shape, (shape[0], shape[1], shape[2])))
+        return {limit: demand.worst(limit) for limit in BLOCK_LIMITS}
+
+    def breaks(self, net: _Network, split: BlockGrid, wanted: Mapping[str, int]) -> bool:
+        """Whether some block exceeds a wanted limit; what is quick to know is looked at first."""
+        if split.largest > wanted.get("neurons", split.largest):
+            return True
+        out = wanted.get("axons_out")
+        if out is not None and self.totals.over(split).max() > out:
+            return True
+        for axons, bits in net.into(self.name, split):
+            if "axons_in" in wanted and axons.max() > wanted["axons_in"]:
+                return True
+            if "synapse_bits" in wanted and bits.max() > wanted["synapse_bits"]:
+                return True
+        groups = wanted.get("neuron_groups")
+        return groups is not None and bool(split.distinct(self.sets).max() > groups)
 
 
 def find_splits(
@@ -80,58 +181,43 @@ def find_splits(
     Returns:
         splits, demands, and per population what a single neuron needs of the limits that it breaks.
     """
+    net = _Network(graph, limits)
     splits = {
         name: BlockGrid(as_volume(node.shape), (1, 1, 1)) for name, node in graph.neurons.items()
     }
-    demands: dict[str, Demand] = {}
     broken: dict[str, dict[str, int]] = {}
-    known: Known = {}
     sets = {name: register_sets(node, limits) for name, node in graph.neurons.items()}
+    found: dict[str, _Population] = {}
     for _ in range(ROUNDS):
         before = dict(splits)
         for name in reversed(graph.timing.order):
-            slots = _output_slots(graph, name, splits, limits)
-            splits[name], broken[name] = _best(graph, name, slots, sets[name], limits, known)
+            slots = net.slots(name, splits)
+            if name in found and np.array_equal(found[name].slots, slots):
+                continue  # nothing that its split depends on has changed
+            found[name] = _Population(name, slots, Totals.of(slots), sets[name])
+            splits[name], broken[name] = _best(net, found[name])
         if splits == before:
             break
+    demands = {}
     for name, split in splits.items():
-        slots = _output_slots(graph, name, splits, limits)
-        demands[name] = demand_of(graph, name, split, slots, sets[name], limits, known)
+        slots = net.slots(name, splits)
+        demands[name] = _Population(name, slots, Totals.of(slots), sets[name]).demand(net, split)
     return splits, demands, broken
 
 
-def _output_slots(
-    graph: LoihiGraph, name: str, splits: dict[str, BlockGrid], limits: CoreLimits
-) -> IntArray:
-    """Output axon slots of each neuron: one or two per block of a target that it reaches."""
-    slots = np.zeros(splits[name].shape, dtype=np.int64)
-    for connection, (source, target) in graph.ends.items():
-        if source == name:
-            found = reach(graph, connection, splits[target]).per_neuron()
-            slots += axon_slots(graph, connection, limits) * found
-    return slots
-
-
-def _best(
-    graph: LoihiGraph,
-    name: str,
-    slots: IntArray,
-    sets: IntArray,
-    limits: CoreLimits,
-    known: Known,
-) -> tuple[BlockGrid, dict[str, int]]:
+def _best(net: _Network, population: _Population) -> tuple[BlockGrid, dict[str, int]]:
     """The cheapest split that keeps every limit which single neurons can keep."""
-    shape = as_volume(graph.neurons[name].shape)
-    finest = _single_neurons(graph, name, slots, sets, limits, known)
-    broken = {k: needs for k, needs in finest.items() if needs > _value(limits, k)}
-    wanted = [limit for limit in BLOCK_LIMITS if limit not in broken]
-    stored = sum(least_bits(graph.connections[c], limits) for c in graph.incoming(name))
-    lowest = max(
-        -(-int(np.prod(shape)) // _value(limits, "neurons")),
-        -(-int(slots.sum()) // _value(limits, "axons_out")) if "axons_out" in wanted else 1,
-        -(-(int(sets.max(initial=0)) + 1) // _value(limits, "neuron_groups")),
-        -(-stored // _value(limits, "synapse_bits")) if "synapse_bits" in wanted else 1,
-    )
+    name, shape = population.name, population.slots.shape
+    broken = {k: n for k, n in population.single(net).items() if n > net.value(k)}
+    wanted = {limit: net.value(limit) for limit in BLOCK_LIMITS if limit not in broken}
+    stored = sum(least_bits(net.graph.connections[c], net.limits) for c in net.graph.incoming(name))
+    totals = {
+        "neurons": population.slots.size,
+        "axons_out": population.totals.total,
+        "neuron_groups": int(population.sets.max(initial=0)) + 1,
+        "synapse_bits": stored,
+    }
+    lowest = max(-(-n // wanted[limit]) for limit, n in totals.items() if limit in wanted)
     best, best_cost = BlockGrid(shape, (shape[0], shape[1], shape[2])), float("inf")
     for parts in _candidates(shape, lowest):
         split = BlockGrid(shape, parts)
@@ -139,48 +225,17 @@ def _best(
             break
         if split.n_blocks < lowest:
             continue
-        demand = demand_of(graph, name, split, slots, sets, limits, known)
-        if any(demand.worst(limit) > _value(limits, limit) for limit in wanted):
+        if population.breaks(net, split, wanted):
             if shape[1] == shape[2] == 1 and "axons_in" in wanted:
                 # A smaller block lies in at most three of these, so all of them take a third at least.
-                total = -(-int(demand.axons_in.sum()) // 3)
-                lowest = max(lowest, -(-total // _value(limits, "axons_in")))
+                known = (net.known.get((c, parts)) for c in net.graph.incoming(name))
+                total = -(-sum(int(each[0].sum()) for each in known if each) // 3)
+                lowest = max(lowest, -(-total // wanted["axons_in"]))
             continue
-        cost = split.n_blocks + _source_blocks(graph, name, split, limits)
+        cost = split.n_blocks + net.source_blocks(name, split)
         if cost < best_cost:
             best, best_cost = split, cost
     return best, broken
-
-
-def _source_blocks(graph: LoihiGraph, name: str, split: BlockGrid, limits: CoreLimits) -> float:
-    """Cores that the sources need for the output axons into ``split``, as a fraction."""
-    blocks = 0.0
-    for connection in graph.incoming(name):
-        source = graph.ends[connection][0]
-        if source in graph.neurons and source != name:
-            slots = axon_slots(graph, connection, limits)
-            total = slots * int(reach(graph, connection, split).per_neuron().sum())
-            blocks += total / _value(limits, "axons_out")
-    return blocks
-
-
-def _value(limits: CoreLimits, limit: str) -> int:
-    return int(getattr(limits, limit).value)
-
-
-def _single_neurons(
-    graph: LoihiGraph,
-    name: str,
-    slots: IntArray,
-    sets: IntArray,
-    limits: CoreLimits,
-    known: Known,
-) -> dict[str, int]:
-    """The largest demand of one neuron on its own core: what no split can lower."""
-    shape = as_volume(graph.neurons[name].shape)
-    split = BlockGrid(shape, (shape[0], shape[1], shape[2]))
-    demand = demand_of(graph, name, split, slots, sets, limits, known)
-    return {limit: demand.worst(limit) for limit in BLOCK_LIMITS}
 
 
 def _candidates(shape: tuple[int, ...], lowest: int) -> Iterator[tuple[int, int, int]]:

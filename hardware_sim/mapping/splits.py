@@ -6,17 +6,17 @@ What a block needs is computed exactly, from one-dimensional tables per axis.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import pairwise, product
-from typing import Any
 
 import numpy as np
-import scipy.sparse
 from numpy.typing import NDArray
 
 from biril_nm.arrays import IntArray
+from biril_nm.hardware_sim.mapping.lists import count_lists
 from biril_nm.hw_graph import Connection, Conv, LoihiGraph, Neurons, Shape, Sparse
 from biril_nm.hw_graph.convolutions import AxisGeometry, axis_geometry, tap_table
 from biril_nm.loihi import WEIGHT_BITS
@@ -24,13 +24,15 @@ from biril_nm.loihi.cores import CoreLimits
 
 __all__ = [
     "BlockGrid",
-    "Reach",
+    "SynapseLists",
+    "Totals",
     "as_volume",
-    "axon_slots",
+    "axis_taps",
+    "group_overlap",
     "least_bits",
-    "reach",
     "register_sets",
     "synapse_demand",
+    "synapse_lists",
 ]
 
 Flags = NDArray[np.bool_]
@@ -96,12 +98,10 @@ class BlockGrid:
         """(start, stop) along each axis of all blocks, in the order of their flat index."""
         return product(*(list(pairwise(self.edges(axis).tolist())) for axis in range(3)))
 
-    def sums(self, values: IntArray) -> IntArray:
-        """Sums of one number per neuron over each block, shape ``parts``."""
-        found = values.reshape(self.shape)
-        for axis in range(3):
-            found = np.add.reduceat(found, self.edges(axis)[:-1], axis=axis)
-        return np.asarray(found, dtype=np.int64)
+    @property
+    def largest(self) -> int:
+        """Neurons of the largest block."""
+        return math.prod(-(-n // parts) for n, parts in zip(self.shape, self.parts))
 
     def distinct(self, values: IntArray) -> IntArray:
         """Different values (>= 0, one per neuron) within each block, shape ``parts``."""
@@ -111,6 +111,36 @@ class BlockGrid:
         pairs = np.unique(self.block_of * n + values.ravel())
         found = np.bincount(pairs // n, minlength=self.n_blocks)
         return found.reshape(self.parts).astype(np.int64)
+
+
+@dataclass(frozen=True)
+class Totals:
+    """One number per neuron, added up so that its sum over the blocks of any split is known at once.
+
+    Attributes:
+        below: sums over all neurons below an index along each axis, (C + 1, H + 1, W + 1).
+    """
+
+    below: IntArray
+
+    @staticmethod
+    def of(values: IntArray) -> Totals:
+        """Of values (C, H, W)."""
+        below = np.zeros([n + 1 for n in values.shape], dtype=np.int64)
+        below[1:, 1:, 1:] = values.cumsum(axis=0).cumsum(axis=1).cumsum(axis=2)
+        return Totals(below)
+
+    @property
+    def total(self) -> int:
+        """Over all neurons."""
+        return int(self.below[-1, -1, -1])
+
+    def over(self, split: BlockGrid) -> IntArray:
+        """Sums over each block, shape ``split.parts``."""
+        found = self.below[np.ix_(*(split.edges(axis) for axis in range(3)))]
+        for axis in range(3):
+            found = np.diff(found, axis=axis)
+        return np.asarray(found, dtype=np.int64)
 
 
 def register_sets(node: Neurons, limits: CoreLimits) -> IntArray:
@@ -169,7 +199,7 @@ class _Axis:
 
 
 @lru_cache(maxsize=4096)
-def _taps(geometry: AxisGeometry, parts: int) -> tuple[IntArray, IntArray]:
+def axis_taps(geometry: AxisGeometry, parts: int) -> tuple[IntArray, IntArray]:
     """Target index per (source index, kernel index) along the axis, and the edges of the blocks."""
     edges = np.arange(parts + 1, dtype=np.int64) * geometry.target // parts
     return tap_table(*geometry), edges
@@ -177,7 +207,7 @@ def _taps(geometry: AxisGeometry, parts: int) -> tuple[IntArray, IntArray]:
 
 @lru_cache(maxsize=4096)
 def _axis(geometry: AxisGeometry, parts: int) -> _Axis:
-    taps, edges = _taps(geometry, parts)
+    taps, edges = axis_taps(geometry, parts)
     n_kernel = taps.shape[1]
     weight = 1 << np.arange(n_kernel, dtype=np.int64)
     reached, lists = [], []
@@ -208,7 +238,8 @@ def synapse_demand(
         return _conv_demand(node, pre, split, limits)
     per_synapse = _synapse_bits(node, limits)
     if isinstance(node, Sparse):
-        return _sparse_demand(node, split, limits)
+        lists = synapse_lists(node, split, limits)
+        return lists.axons, lists.bits
     n_pre = int(np.prod(pre))
     bits = n_pre * _list_bits(split.sizes, per_synapse, limits)
     return np.full(split.parts, n_pre, dtype=np.int64), bits
@@ -223,24 +254,33 @@ def least_bits(node: Connection, limits: CoreLimits) -> int:
     return int(stored) * (_synapse_bits(node, limits) + index)
 
 
-def _sparse_demand(node: Sparse, split: BlockGrid, limits: CoreLimits) -> tuple[IntArray, IntArray]:
-    lists = _synapse_lists(node, split)
-    index = _index_bits(int(split.sizes.max()), limits)
-    lengths = np.arange(int(lists.data.max(initial=0)) + 1)
-    size = _list_bits(lengths, _synapse_bits(node, limits) + index, limits)
-    ends = np.concatenate(([0], np.cumsum(size[lists.data])))[lists.indptr]
-    axons, bits = np.diff(lists.indptr), np.diff(ends)
-    return axons.reshape(split.parts).astype(np.int64), bits.reshape(split.parts).astype(np.int64)
+@dataclass(frozen=True)
+class SynapseLists:
+    """Synapse lists of a Sparse connection into the blocks of its target.
+
+    Attributes:
+        axons: lists that end in each block, shape ``split.parts``.
+        bits: memory that they take.
+        reached: blocks that each source reaches, flat.
+    """
+
+    axons: IntArray
+    bits: IntArray
+    reached: IntArray
 
 
-def _synapse_lists(node: Sparse, split: BlockGrid) -> Any:
-    """Length of the synapse list of each source in each block, a CSR matrix (block, source)."""
-    weight, n = node.weight, split.block_of.size
-    ones = np.ones(weight.nnz, dtype=np.int32)
-    pattern = scipy.sparse.csr_matrix((ones, weight.indices, weight.indptr), shape=weight.shape)
-    place = (split.block_of, np.arange(n))
-    blocks = scipy.sparse.csr_matrix((np.ones(n, dtype=np.int32), place), (split.n_blocks, n))
-    return blocks @ pattern
+def synapse_lists(node: Sparse, split: BlockGrid, limits: CoreLimits) -> SynapseLists:
+    """Count the synapse lists of a Sparse connection."""
+    longest = min(split.largest, node.weight.nnz)
+    per_synapse = _synapse_bits(node, limits) + _index_bits(split.largest, limits)
+    growth = np.diff(_list_bits(np.arange(longest + 1), per_synapse, limits))
+    state = np.full((node.weight.shape[1], 2), -1, dtype=np.int64)
+    axons, bits = np.zeros((2, split.n_blocks), dtype=np.int64)
+    reached = np.zeros(len(state), dtype=np.int64)
+    rows = (node.weight.indptr, node.weight.indices)
+    edges = (split.edges(0), split.edges(1), split.edges(2))
+    count_lists(rows, edges, growth, state, axons, bits, reached)
+    return SynapseLists(axons.reshape(split.parts), bits.reshape(split.parts), reached)
 
 
 def _conv_demand(
@@ -249,7 +289,7 @@ def _conv_demand(
     rows, columns = (
         _axis(axis_geometry(node, axis, pre, split.shape), split.parts[1 + axis]) for axis in (0, 1)
     )
-    shared = _group_overlap(node, split)  # (channel block, group): output channels of both
+    shared = group_overlap(node, split)  # (channel block, group): output channels of both
     group_in = node.weight.shape[1]
     pixels = np.multiply.outer(rows.reached, columns.reached)
     channels = np.count_nonzero(shared, axis=1) * group_in
@@ -270,7 +310,7 @@ def _conv_demand(
     return axons, bits.astype(np.int64)
 
 
-def _group_overlap(node: Conv, split: BlockGrid) -> IntArray:
+def group_overlap(node: Conv, split: BlockGrid) -> IntArray:
     """Output channels that each channel block shares with each group, (block, group)."""
     size = node.weight.shape[0] // node.groups
     starts = np.arange(node.groups) * size
@@ -278,81 +318,3 @@ def _group_overlap(node: Conv, split: BlockGrid) -> IntArray:
     low = np.maximum(edges[:-1, None], starts[None, :])
     high = np.minimum(edges[1:, None], starts[None, :] + size)
     return np.asarray(np.maximum(high - low, 0), dtype=np.int64)
-
-
-# --- fan-out to blocks ---------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Reach:
-    """Which blocks of its target each source neuron of a connection sends to.
-
-    Either per axis (``full`` is None): neuron (c, y, x) reaches block (d, e, f) where
-    ``channels[d, c] & rows[e, y] & columns[f, x]``; or where the CSC matrix ``full`` (block, source) holds
-    a 1.
-    """
-
-    channels: Flags
-    rows: Flags
-    columns: Flags
-    shape: Shape
-    full: Any = None
-
-    def per_neuron(self) -> IntArray:
-        """Blocks that each source neuron reaches, (C, H, W)."""
-        if self.full is not None:
-            return np.asarray(np.diff(self.full.indptr), dtype=np.int64).reshape(self.shape)
-        c, y, x = (
-            part.sum(axis=0, dtype=np.int64) for part in (self.channels, self.rows, self.columns)
-        )
-        return np.asarray(c[:, None, None] * y[:, None] * x, dtype=np.int64)
-
-    def messages(self, spikes: IntArray, bounds: tuple[tuple[int, int], ...]) -> IntArray:
-        """Spikes from a block of sources (within ``bounds``) to each target block, flat."""
-        c, y, x = (slice(*bound) for bound in bounds)
-        part = spikes[c, y, x]
-        if self.full is not None:
-            senders = np.arange(np.prod(self.shape)).reshape(self.shape)[c, y, x]
-            return np.asarray(self.full[:, senders.ravel()] @ part.ravel(), dtype=np.int64)
-        found = np.tensordot(self.channels[:, c].astype(np.int64), part, 1)
-        found = np.tensordot(found, self.rows[:, y].astype(np.int64), (1, 1))
-        found = np.tensordot(found, self.columns[:, x].astype(np.int64), (1, 1))
-        return np.asarray(found, dtype=np.int64).ravel()
-
-
-def reach(graph: LoihiGraph, name: str, split: BlockGrid) -> Reach:
-    """Reach of connection ``name`` into the blocks of its target."""
-    node = graph.connections[name]
-    pre = as_volume(graph.shape_of(graph.ends[name][0]))
-    rows, columns = np.ones((1, pre[1]), dtype=bool), np.ones((1, pre[2]), dtype=bool)
-    if isinstance(node, Conv):
-        group = np.arange(pre[0]) // node.weight.shape[1]
-        return Reach(
-            _group_overlap(node, split)[:, group] > 0,
-            _reached(axis_geometry(node, 0, pre, split.shape), split.parts[1]),
-            _reached(axis_geometry(node, 1, pre, split.shape), split.parts[2]),
-            pre,
-        )
-    if isinstance(node, Sparse):
-        full = _synapse_lists(node, split).tocsc()
-        full.data = np.ones(full.nnz, dtype=np.int64)
-        return Reach(np.ones((1, pre[0]), bool), rows, columns, pre, full)
-    return Reach(np.ones((split.n_blocks, pre[0]), dtype=bool), rows, columns, pre)
-
-
-@lru_cache(maxsize=4096)
-def _reached(geometry: AxisGeometry, parts: int) -> Flags:
-    """(block, source position): whether any tap ends in the block."""
-    taps, edges = _taps(geometry, parts)
-    pairs = pairwise(edges)
-    return np.array([((taps >= a) & (taps < b)).any(axis=1) for a, b in pairs], dtype=bool)
-
-
-def axon_slots(graph: LoihiGraph, name: str, limits: CoreLimits) -> int:
-    """Output axon slots per spike target: 2 for population axons beyond the one-slot format."""
-    node = graph.connections[name]
-    if not isinstance(node, Conv) or not limits.population_axons:
-        return 1
-    channels, height, width = graph.shape_of(graph.ends[name][0])
-    small = channels <= limits.pop16_atoms and height * width <= limits.pop16_axons
-    return 1 if small else 2

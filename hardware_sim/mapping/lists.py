@@ -1,0 +1,44 @@
+"""Synapse lists of sparse connections, counted by compiled code."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from biril_nm.storage.machine_code import kept
+
+__all__ = ["count_lists"]
+
+
+@kept
+def count_lists(
+    rows: Any, edges: Any, growth: Any, state: Any, axons: Any, bits: Any, reached: Any
+) -> None:
+    """Count the lists into each block of a grid, one for each source with a target in it.
+
+    Args:
+        rows: row pointers and columns of a CSR matrix (target, source).
+        edges: where blocks start and end along each axis of the targets, seen as (C, H, W).
+        growth: bits that synapse k adds to a list.
+        state: for each source the last block that it reached, -1 at first, and the length of its list there.
+        axons, bits: of each block, flat; 0 at first.
+        reached: blocks that each source reaches; 0 at first.
+    """
+    pointers, sources = rows
+    c, h, w = edges
+    block = 0
+    for a in range(c.size - 1):
+        for b in range(h.size - 1):
+            for d in range(w.size - 1):
+                for line in range(c[a] * h[-1], c[a + 1] * h[-1]):
+                    if not h[b] <= line % h[-1] < h[b + 1]:
+                        continue
+                    first = line * w[-1]
+                    for at in range(pointers[first + w[d]], pointers[first + w[d + 1]]):
+                        source = sources[at]
+                        if state[source, 0] != block:
+                            state[source, 0], state[source, 1] = block, 0
+                            axons[block] += 1
+                            reached[source] += 1
+                        bits[block] += growth[state[source, 1]]
+                        state[source, 1] += 1
+                block += 1
