@@ -25,11 +25,11 @@ class Paths:
     Attributes:
         types: of weights; sums have twice the bits.
         power: whether a power of two that all weights share moves from the weights to their sums.
+        sparse: a Sparse adds the synapses of each source that spikes, or visits those of each target.
         taps: a Conv adds a line of a kernel as one run, or each tap alone.
         pixel: how a Conv finds the pixel of a source: a product with a reciprocal, or a division.
         modulo: whether sums of a Conv pass the modulo of Lava, where it changes nothing.
-        step: of populations: without memory of u, of 32 bits, of decays that no register holds, or the
-            declared step of the model in 64 bits.
+        step: of populations: without memory of u, of 32 bits, or the declared step of the model in 64 bits.
         registers: one value for all neurons, or one for each.
         receive: in one kernel with the step of the target, or through a buffer.
         order: node by node for all steps of a block, or all nodes step by step.
@@ -44,10 +44,11 @@ class Paths:
 
     types: Literal["int8", "int16", "int32"] | None = None
     power: Literal["moved", "kept"] | None = None
+    sparse: Literal["by source", "by target"] | None = None
     taps: Literal["joined", "alone"] | None = None
     pixel: Literal["product", "division"] | None = None
     modulo: Literal["passed", "skipped"] | None = None
-    step: Literal["short", "32 bits", "wide", "declared"] | None = None
+    step: Literal["short", "32 bits", "declared"] | None = None
     registers: Literal["shared", "each"] | None = None
     receive: Literal["fused", "buffered"] | None = None
     order: Literal["by node", "by step"] | None = None

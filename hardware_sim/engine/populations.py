@@ -78,17 +78,14 @@ def make_compartments(
             n_words=len(model.state) - 2,
             graded=model.message_bits > 0,
         )
-    wide = step == "wide"
-    keep_u, keep_v, bias, vth = (
-        _internal(c, node.shape, shared and not wide, np.int32) for c in constants
-    )
-    forgets = not wide and not keep_u.any() and bool(np.all(keep_v == keep_v[0]))
+    keep_u, keep_v, bias, vth = (_internal(c, node.shape, shared, np.int32) for c in constants)
+    forgets = not keep_u.any() and bool(np.all(keep_v == keep_v[0]))
     short = forgets and _stays_inside(links)
     if step == "short" and not short:
         reason = "it remembers u, its decays differ, or its input may wrap"
         raise refuse_path(f"population '{name}'", "step", "short", reason)
     masks = None if model is CUBA_LIF else reset_masks(model.reset)
-    registers = Registers(keep_u, keep_v, bias, vth, wide, masks)
+    registers = Registers(keep_u, keep_v, bias, vth, masks)
     return Compartments(name, node.shape, registers, memoryless=short and step != "32 bits")
 
 
@@ -96,16 +93,12 @@ def _step_of(
     name: str, model: CompartmentModel, constants: tuple[IntArray, ...], paths: Paths
 ) -> str | None:
     """The step of a population; None for the best of those with 32 bits."""
-    plain = model is CUBA_LIF
-    narrow = (plain or any(model is other for other in RESET_MODELS)) and not _is_wide(constants)
-    if paths.step is None:
-        return None if narrow else "wide" if plain else "declared"
-    if paths.step in ("short", "32 bits") and not narrow:
-        reason = f"neurons of model '{model.name}' with these decays have no such step"
-    elif paths.step == "wide" and not plain:
-        reason = f"neurons of model '{model.name}' have no such step"
-    else:
+    known = any(model is other for other in (CUBA_LIF, *RESET_MODELS))
+    if known and not _is_wide(constants):
         return paths.step
+    if paths.step in (None, "declared"):
+        return "declared"
+    reason = f"neurons of model '{model.name}' with these decays have no such step"
     raise refuse_path(f"population '{name}'", "step", paths.step, reason)
 
 

@@ -32,6 +32,8 @@ __all__ = [
     "shifted_kernel",
 ]
 
+BY_TARGET = 0.4  # share of the synapses from which on visiting all of them by target is quicker
+PIECE = 1 << 20  # weights that are prepared at a time
 EXACT_FLOAT_BITS = 53  # Lava convolves in float64
 # Types of weights and of their sums, narrowest first: few pairs, because each is compiled.
 TYPES: tuple[tuple[type, type], ...] = (
@@ -96,7 +98,7 @@ def make_synapses(graph: LoihiGraph, name: str, paths: Paths) -> Synapses:
 Parts = dict[str, Any]
 
 
-def common_shift(weights: IntArray) -> int:
+def common_shift(weights: Array) -> int:
     """Power of two that divides all weights."""
     bits = int(np.bitwise_or.reduce(np.abs(weights), axis=None)) if weights.size else 0
     return (bits & -bits).bit_length() - 1 if bits else 0
@@ -122,7 +124,7 @@ class _Sums:
     wrap: bool
     paths: Paths
 
-    def narrow(self, weights: IntArray) -> tuple[IntArray, int, type]:
+    def narrow(self, weights: Array) -> tuple[Array, int, type]:
         """Stored weights, the shift that they lost, and the type of their sums."""
         shift = self._shift(weights)
         stored = weights >> shift
@@ -138,7 +140,7 @@ class _Sums:
                 break
         return stored.astype(weight_type), shift, sum_type
 
-    def _shift(self, weights: IntArray) -> int:
+    def _shift(self, weights: Array) -> int:
         found = common_shift(weights)
         allowed = not (self.first and self.keep_all)  # else products may wrap before the shift
         if self.paths.power == "moved" and found and not allowed:
@@ -210,25 +212,71 @@ def _dense(graph: LoihiGraph, name: str, node: Dense, paths: Paths) -> Parts:
 def _sparse(graph: LoihiGraph, name: str, node: Sparse, paths: Paths) -> Parts:
     import scipy.sparse
 
-    message_bits = graph.message_bits_into(name)
-    prepared = prepared_weights(node, node.weight.data)
+    message_bits, part = graph.message_bits_into(name), f"Sparse '{name}'"
+    prepared = _in_pieces(node)
     places = (node.weight.indices, node.weight.indptr)
-    magnitudes = scipy.sparse.csr_matrix((np.abs(prepared), *places), shape=node.weight.shape)
-    bound = int(np.asarray(magnitudes.sum(axis=1)).max(initial=0)) << message_bits
+    bound = _largest_row(prepared, node.weight.indptr) << message_bits
     keep_all = node.weight_exp < 0 and message_bits == 0
     wrap = node.weight_exp < 0 and not keep_all
-    sums = _Sums(f"Sparse '{name}'", bound, 1, keep_all, wrap, paths)
+    sums = _Sums(part, bound, int(message_bits > 0), keep_all, wrap, paths)
     stored, shift, sum_type = sums.narrow(prepared)
-    matrix = scipy.sparse.csr_matrix((stored, *places), shape=node.weight.shape)
+    del prepared  # as large as the matrix
+    rows = scipy.sparse.csr_matrix((stored, *places), shape=node.weight.shape)
     pre, post = _orders(graph, name)
-    ordered = matrix[post][:, pre].tocsc()
-    pointers, targets = ordered.indptr.astype(np.int64), ordered.indices.astype(np.int32)
+    if not (_is_sorted(pre) and _is_sorted(post)):
+        rows = rows[post][:, pre]
+    if message_bits and paths.sparse == "by target":
+        raise refuse_path(part, "sparse", paths.sparse, "its spikes carry payloads")
     return {
-        "weights": SparseWeights(pointers, targets, ordered.data),
+        "weights": _sparse_weights(rows, bool(message_bits), paths),
         "n_sums": post.size,
         "bound": _delivered(bound, node.weight_exp),
         **_finish(node.weight_exp, shift, sum_type, bound),
     }
+
+
+def _sparse_weights(rows: Any, graded: bool, paths: Paths) -> SparseWeights:
+    """A matrix by source, and as it is, by target; payloads need the first alone."""
+    columns, by_target = rows.tocsc(), rows[:0] if graded else rows
+    sources = np.asarray(by_target.indices).astype(np.int32, copy=False).view()
+    sources.flags.writeable = False  # those of the node itself, where neurons have their order
+    least = {"by source": rows.nnz + 1, "by target": 0}.get(
+        str(paths.sparse), int(rows.nnz * BY_TARGET)
+    )
+    return SparseWeights(
+        columns.indptr.astype(np.int64),
+        columns.indices.astype(np.int32, copy=False),
+        columns.data,
+        by_target.indptr.astype(np.int64),
+        sources,
+        by_target.data,
+        rows.nnz + 1 if graded else least,
+    )
+
+
+def _in_pieces(node: Sparse) -> Array:
+    """All prepared weights, in as little memory as the matrix has."""
+    data = node.weight.data
+    found = np.empty(data.size, np.int32)
+    for first in range(0, data.size, PIECE):
+        found[first : first + PIECE] = prepared_weights(node, data[first : first + PIECE])
+    return found
+
+
+def _largest_row(weights: Array, pointers: IntArray) -> int:
+    """Largest sum of the magnitudes of a row."""
+    largest, step = 0, max(1, PIECE * (len(pointers) - 1) // max(1, weights.size))
+    for row in range(0, len(pointers) - 1, step):
+        edges = pointers[row : row + step + 1].astype(np.int64)
+        starts = edges[:-1][edges[1:] > edges[:-1]]
+        if starts.size:
+            values = np.abs(weights[edges[0] : edges[-1]].astype(np.int64))
+            largest = max(largest, int(np.add.reduceat(values, starts - edges[0]).max()))
+    return largest
+
+
+def _is_sorted(order: IntArray) -> bool:
+    return bool(np.array_equal(order, np.arange(order.size)))
 
 
 def _conv(graph: LoihiGraph, name: str, node: Conv, paths: Paths) -> Parts:

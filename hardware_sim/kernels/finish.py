@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from biril_nm.hardware_sim.kernels.jit import part
-from biril_nm.loihi import CONV_SUM_BITS, CONV_SUM_HALF, INT32_HALF
+from biril_nm.hardware_sim.kernels.jit import choice, part
+from biril_nm.loihi import CONV_SUM_BITS, CONV_SUM_HALF, INT32_BITS, INT32_HALF
 
 __all__ = ["deliver"]
 
@@ -18,27 +18,29 @@ CONV_HALF = np.int64(CONV_SUM_HALF)
 CONV_MASK = np.int64((1 << CONV_SUM_BITS) - 1)
 INT32_MIN = np.int64(-INT32_HALF)
 INT32_MAX = np.int64(INT32_HALF - 1)
-WIDE = 8  # bytes
 
 
-@part
-def deliver(sums: Any, out: Any, add: Any, finish: Any) -> None:
+@choice
+def deliver(sums: Any, out: Any, add: Any, finish: Any) -> Any:
     """``out (+)= finished sums`` for the length of ``out``."""
+    return _deliver_wide if sums.dtype.bitwidth > INT32_BITS else _deliver_narrow
+
+
+def _deliver_wide(sums: Any, out: Any, add: Any, finish: Any) -> None:
     if finish.modulo:
         _deliver_modulo(sums, out, add, finish.left)
-    elif sums.itemsize == WIDE:
+    else:
         for i in range(out.size):  # shifted before it is cut
             value = np.int32((sums[i] << finish.left) >> finish.right)
             out[i] = np.int32(out[i] + value) if add else value
-    else:
-        _deliver_narrow(sums, out, add, finish.left, finish.right)
 
 
-@part
-def _deliver_narrow(sums: Any, out: Any, add: Any, left: Any, right: Any) -> None:
+def _deliver_narrow(sums: Any, out: Any, add: Any, finish: Any) -> None:
     """A product, because shifts by a variable are not narrowed to 32 bits."""
-    scale = np.int32(1 << left)
-    if add:
+    scale, right = np.int32(1 << finish.left), finish.right
+    if finish.modulo:
+        _deliver_modulo(sums, out, add, finish.left)
+    elif add:
         for i in range(out.size):
             out[i] = np.int32(out[i] + np.int32(np.int32(np.int32(sums[i]) * scale) >> right))
     elif right == 0:

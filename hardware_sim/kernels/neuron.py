@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 from numba import types
 
-from biril_nm.compartments import CUBA_LIF
 from biril_nm.compartments.clearing import clearing
 from biril_nm.hardware_sim.kernels.finish import deliver
 from biril_nm.hardware_sim.kernels.jit import choice, clear, inlined, part
@@ -47,7 +46,6 @@ LIMIT = np.int32(STATE_LIMIT)
 SPAN = np.int32(STATE_SPAN)
 CLIP = np.int32(STATE_LIMIT - 1)
 
-_declared_step = compiled(CUBA_LIF.step)
 _clearing = compiled(clearing)
 
 
@@ -140,23 +138,9 @@ def _step_each(a: Any, u: Any, v: Any, s: Any, registers: Any) -> None:
 
 
 @part
-def _step_wide(a: Any, u: Any, v: Any, s: Any, registers: Any) -> None:
-    """One step of CUBA-LIF neurons whose decays fit no register, as the model declares it."""
-    keep_u, keep_v, bias, vth = registers.keep_u, registers.keep_v, registers.bias, registers.vth
-    for i in range(v.size):
-        constants = (np.int64(keep_u[i]), np.int64(keep_v[i]), np.int64(bias[i]), np.int64(vth[i]))
-        state, spike = _declared_step(np.int64(a[i]), (np.int64(u[i]), np.int64(v[i])), constants)
-        u[i] = state[0]
-        v[i] = state[1]
-        s[i] = spike
-
-
-@part
 def step(a: Any, u: Any, v: Any, s: Any, registers: Any) -> None:
     """One step with finished input ``a``, in the form that fits the registers."""
-    if registers.wide:
-        _step_wide(a, u, v, s, registers)
-    elif registers.keep_u.size > 1:
+    if registers.keep_u.size > 1:
         _step_each(a, u, v, s, registers)
     else:
         _step_shared(a, u, v, s, registers)

@@ -71,11 +71,23 @@ class DenseWeights(NamedTuple):
 
 
 class SparseWeights(NamedTuple):
-    """Weights of a Sparse connection: source j owns the synapses ``pointers[j]`` to ``pointers[j + 1]``."""
+    """Weights of a Sparse connection, by source, and, for binary spikes, the same by target.
+
+    Attributes:
+        pointers: source j owns the synapses ``pointers[j]`` to ``pointers[j + 1]``.
+        targets, values: of the synapses by source.
+        starts: target i owns the synapses ``starts[i]`` to ``starts[i + 1]``.
+        sources, row_values: of the synapses by target.
+        least: synapses of active sources from which on a step goes by target.
+    """
 
     pointers: NDArray[np.int64]
     targets: NDArray[np.int32]
     values: Array
+    starts: NDArray[np.int64]
+    sources: NDArray[np.int32]
+    row_values: Array
+    least: int
 
 
 class ConvSteps(NamedTuple):
@@ -208,10 +220,9 @@ class Registers(NamedTuple):
     Other compartment models have records of their own (:mod:`biril_nm.hardware_sim.kernels.models`).
 
     Attributes:
-        keep_u, keep_v: ``4096 - decay``.
+        keep_u, keep_v: ``4096 - decay``, 0 to 4096.
         bias: added to v at each step.
         vth: threshold, in units of v.
-        wide: whether decays lie outside 0..4096; CUBA-LIF only.
         masks: what a spike does; None: v becomes 0 at once, as in CUBA-LIF.
     """
 
@@ -219,7 +230,6 @@ class Registers(NamedTuple):
     keep_v: NDArray[np.int32]
     bias: NDArray[np.int32]
     vth: NDArray[np.int32]
-    wide: bool
     masks: ResetMasks | None = None
 
 

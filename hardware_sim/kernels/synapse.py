@@ -29,24 +29,20 @@ from biril_nm.hardware_sim.kernels.records import ConvWeights, DenseWeights, Spa
 __all__ = ["sum_spikes"]
 
 SINGLE = 2  # rows left over that are added one by one
-ONE, NONE = np.uint64(1), np.uint64(0)
+ONE, TWO, THREE, NONE = np.uint64(1), np.uint64(2), np.uint64(3), np.uint64(0)
+BYTE = 8  # bits of a binary spike
 
 
 @part
 def _list_active(spikes: Any, active: Any) -> Any:
-    """Write the indices of all elements that are not 0, return their number."""
+    """Write the indices of all bytes that are not 0, return their number."""
     n = 0
-    if spikes.itemsize == 1:
-        for first in range(0, spikes.size, MASK):
-            mask = spike_mask(spikes, first)
-            while mask != NONE:
-                active[n] = np.int32(first + lowest_bit(mask))
-                n += 1
-                mask &= mask - ONE
-    else:
-        for j in range(spikes.size):
-            active[n] = np.int32(j)
-            n += spikes[j] != 0
+    for first in range(0, spikes.size, MASK):
+        mask = spike_mask(spikes, first)
+        while mask != NONE:
+            active[n] = np.int32(first + lowest_bit(mask))
+            n += 1
+            mask &= mask - ONE
     return n
 
 
@@ -65,45 +61,84 @@ def _sum_dense(spikes: Any, weights: Any, sums: Any, active: Any) -> None:
     weight, width, none = weights.values, weights.width, weights.n_pre
     clear(sums)
     n = _list_active(spikes, active)
-    if spikes.itemsize == 1:
-        whole = n if n % GROUP > SINGLE else n - n % GROUP
-        for q in range(n, n + GROUP):
-            active[q] = none
-        for q in range(0, whole, GROUP):
-            rows = (
-                np.intp(active[q]) * width,
-                np.intp(active[q + 1]) * width,
-                np.intp(active[q + 2]) * width,
-                np.intp(active[q + 3]) * width,
-                np.intp(active[q + 4]) * width,
-                np.intp(active[q + 5]) * width,
-                np.intp(active[q + 6]) * width,
-                np.intp(active[q + 7]) * width,
-            )
-            for at in range(0, width, LANES):
-                add_rows(sums, at, weight, rows)
-        for q in range(whole, n):
-            row = np.intp(active[q]) * width
-            for at in range(0, width, LANES):
-                add_lanes(sums, at, weight, row + at)
-    else:
-        for q in range(n):
-            payload = np.int32(spikes[active[q]])
-            row = np.intp(active[q]) * width
+    whole = n if n % GROUP > SINGLE else n - n % GROUP
+    for q in range(n, n + GROUP):
+        active[q] = none
+    for q in range(0, whole, GROUP):
+        rows = (
+            np.intp(active[q]) * width,
+            np.intp(active[q + 1]) * width,
+            np.intp(active[q + 2]) * width,
+            np.intp(active[q + 3]) * width,
+            np.intp(active[q + 4]) * width,
+            np.intp(active[q + 5]) * width,
+            np.intp(active[q + 6]) * width,
+            np.intp(active[q + 7]) * width,
+        )
+        for at in range(0, width, LANES):
+            add_rows(sums, at, weight, rows)
+    for q in range(whole, n):
+        row = np.intp(active[q]) * width
+        for at in range(0, width, LANES):
+            add_lanes(sums, at, weight, row + at)
+
+
+def _sum_graded_dense(spikes: Any, weights: Any, sums: Any, active: Any) -> None:
+    """The same for spikes with payloads."""
+    weight, width = weights.values, weights.width
+    clear(sums)
+    for j in range(weights.n_pre):
+        payload, row = np.int32(spikes[j]), np.intp(j) * width
+        if payload:
             for i in range(sums.size):
                 sums[i] += np.int32(payload * np.int32(weight[row + i]))
 
 
 def _sum_sparse(spikes: Any, weights: Any, sums: Any, active: Any) -> None:
-    """``sums = W s``, visiting the synapses of what spiked."""
+    """``sums = W s``: synapse by synapse of what spiked, or, where most have, of each target."""
+    pointers, targets, weight = weights.pointers, weights.targets, weights.values
+    n = _list_active(spikes, active)
+    n_synapses = np.int64(0)
+    for q in range(n):
+        n_synapses += pointers[active[q] + 1] - pointers[active[q]]
+    if n_synapses >= weights.least:
+        _gather(spikes, weights, sums)
+        return
+    clear(sums)
+    for q in range(n):
+        for p in range(pointers[active[q]], pointers[active[q] + 1]):
+            sums[np.uint64(targets[p])] += weight[p]
+
+
+@part
+def _gather(spikes: Any, weights: Any, sums: Any) -> None:
+    """The sum of each target in four parts, which do not wait for each other; nothing is read and written."""
+    starts, sources, weight = weights.starts, weights.sources, weights.row_values
+    for i in range(sums.size):
+        first, last = starts[i], starts[i + 1]
+        whole = last - (last - first) % 4
+        a, b, c, d = np.int64(0), np.int64(0), np.int64(0), np.int64(0)
+        for place in range(first, whole, 4):
+            p = np.uint64(place)
+            a += -np.int64(spikes[np.uint64(sources[p])]) & np.int64(weight[p])
+            b += -np.int64(spikes[np.uint64(sources[p + ONE])]) & np.int64(weight[p + ONE])
+            c += -np.int64(spikes[np.uint64(sources[p + TWO])]) & np.int64(weight[p + TWO])
+            d += -np.int64(spikes[np.uint64(sources[p + THREE])]) & np.int64(weight[p + THREE])
+        for place in range(whole, last):
+            p = np.uint64(place)
+            a += -np.int64(spikes[np.uint64(sources[p])]) & np.int64(weight[p])
+        sums[i] = a + b + c + d
+
+
+def _sum_graded_sparse(spikes: Any, weights: Any, sums: Any, active: Any) -> None:
+    """Synapse by synapse of the sources whose spikes carry a payload."""
     pointers, targets, weight = weights.pointers, weights.targets, weights.values
     clear(sums)
-    n = _list_active(spikes, active)
-    for q in range(n):
-        j = active[q]
+    for j in range(pointers.size - 1):
         payload = np.int32(spikes[j])
-        for p in range(pointers[j], pointers[j + 1]):
-            sums[targets[p]] += np.int32(payload * np.int32(weight[p]))
+        if payload:
+            for p in range(pointers[j], pointers[j + 1]):
+                sums[np.uint64(targets[p])] += np.int32(payload * np.int32(weight[p]))
 
 
 @part
@@ -147,35 +182,55 @@ def _add_payload(
                 sums[np.uint64(to + i)] += payload * weight[np.uint64(at + i)]
 
 
+@part
+def _place(j: Any, weights: Any) -> Any:
+    """Pixel, first output and first weight of source j."""
+    order = weights.order
+    whole = (j * order.factor) >> order.shift if order.shift else j // order.divisor
+    rest = j - whole * order.divisor
+    c, pixel = (whole, rest) if order.channel_first else (rest, whole)
+    place = weights.pixels[pixel]
+    o, w = np.int64(place.out), place.weight + c * order.n_kernel
+    if order.n_group:
+        o += c // order.group_in * order.n_group
+    return pixel, o, w
+
+
 def _sum_conv(spikes: Any, weights: Any, sums: Any, active: Any) -> None:
     """Add the kernel of every spike, line by line and run by run; targets are channels last."""
-    weight, steps, order = weights.values, weights.steps, weights.order
     clear(sums)
     n = _list_active(spikes, active)
     for q in range(n):
-        j = np.int64(active[q])
-        whole = (j * order.factor) >> order.shift if order.shift else j // order.divisor
-        rest = j - whole * order.divisor
-        c, pixel = (whole, rest) if order.channel_first else (rest, whole)
+        pixel, o, w = _place(np.int64(active[q]), weights)
         place = weights.pixels[pixel]
-        o, w = np.int64(place.out), place.weight + c * order.n_kernel
-        if order.n_group:
-            o += c // order.group_in * order.n_group
-        if spikes.itemsize > 1:
-            _add_payload(sums, o, weight, w, place, steps, spikes[j])
-        elif place.runs == 1 and place.whole == place.length:
-            _add_lines(sums, o, weight, w, place, steps)
+        if place.runs == 1 and place.whole == place.length:
+            _add_lines(sums, o, weights.values, w, place, weights.steps)
         else:
-            _add_runs(sums, o, weight, w, place, steps)
+            _add_runs(sums, o, weights.values, w, place, weights.steps)
 
 
-SUMS = {DenseWeights: _sum_dense, SparseWeights: _sum_sparse, ConvWeights: _sum_conv}
+def _sum_graded_conv(spikes: Any, weights: Any, sums: Any, active: Any) -> None:
+    """The same for spikes with payloads."""
+    clear(sums)
+    for j in range(spikes.size):
+        if spikes[j]:
+            pixel, o, w = _place(np.int64(j), weights)
+            place = weights.pixels[pixel]
+            _add_payload(sums, o, weights.values, w, place, weights.steps, spikes[j])
+
+
+# By the class of weights: sums of binary spikes, and of payloads.
+SUMS = {
+    DenseWeights: (_sum_dense, _sum_graded_dense),
+    SparseWeights: (_sum_sparse, _sum_graded_sparse),
+    ConvWeights: (_sum_conv, _sum_graded_conv),
+}
 
 
 @choice
 def _sum(spikes: Any, weights: Any, sums: Any, active: Any) -> Any:
-    """The sum of a kind of connection, by the class of its weights."""
-    return SUMS[weights.instance_class]
+    """The sum of a kind of connection, by the class of its weights and the width of its spikes."""
+    return SUMS[weights.instance_class][spikes.dtype.bitwidth > BYTE]
 
 
 @inlined

@@ -156,7 +156,6 @@ class Group:
         table["first_register"] = np.cumsum([0, *sizes[:-1]])
         table["n_registers"] = sizes
         table["latency"] = [self._program.latency[name] for name in names]
-        table["wide"] = [getattr(each, "wide", False) for each in held]
         for row, each in zip(table, held):
             masks = getattr(each, "masks", None)
             if masks is not None:

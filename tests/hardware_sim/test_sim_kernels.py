@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
+from biril_nm.compartments import CUBA_LIF
 from biril_nm.hardware_sim.engine.components import execution_order
 from biril_nm.hardware_sim.engine.conv_tables import ConvForm, conv_tables
 from biril_nm.hardware_sim.engine.layout import internal_order
 from biril_nm.hardware_sim.engine.program import compile_graph
 from biril_nm.hardware_sim.kernels.lanes import FEW, LANES, MASK
 from biril_nm.hardware_sim.kernels.loops import advance
+from biril_nm.hardware_sim.kernels.models import model_registers
 from biril_nm.hardware_sim.kernels.records import Cells, Clock, Node, Probes, Registers
 from biril_nm.hw_graph import Conv, Dense, Input, LoihiGraph, Neurons, conv_output_shape
 from biril_nm.loihi.fixed_point import decay_toward_zero, wrap_state
@@ -25,7 +27,7 @@ NOTHING = Probes(
 )
 
 
-def one_step(a, u, v, du, dv, bias, vth, wide, shared):
+def one_step(a, u, v, du, dv, bias, vth, declared, shared):
     """One step of the kernel from a given state."""
     n = len(u)
     registers = [np.asarray(x, np.int32) for x in (4096 - du - 1, 4096 - dv, bias, vth)]
@@ -33,15 +35,16 @@ def one_step(a, u, v, du, dv, bias, vth, wide, shared):
     s = np.zeros((1, 1, -(-n // MASK) * MASK), np.uint8)
     u, v = np.array([u], np.int32), np.array([v], np.int32)
     a = np.array(a, np.int32).reshape(1, 1, n)
-    node = Node(
-        Cells(s, 0, u, v, NO_MORE), Registers(*registers, wide), NOTHING, Clock(0, 0, 0, 0, 0)
-    )
+    record = Registers(*registers)
+    if declared:
+        record = model_registers(CUBA_LIF, np.stack(registers).astype(np.int64))
+    node = Node(Cells(s, 0, u, v, NO_MORE), record, NOTHING, Clock(0, 0, 0, 0, 0))
     count = advance(a, 0, 1, node)
     assert count == s.sum()
     return s[0, 0, :n], u[0], v[0]
 
 
-@pytest.mark.parametrize("form", ["shared", "each", "wide"])
+@pytest.mark.parametrize("form", ["shared", "each", "declared"])
 @pytest.mark.parametrize("du", [0, 1, 999, 4094, 4095])
 @pytest.mark.parametrize("dv", [0, 1, 2047, 4096])
 def test_every_form_of_the_step_equals_the_integer_helpers(form, du, dv):
@@ -51,7 +54,7 @@ def test_every_form_of_the_step_equals_the_integer_helpers(form, du, dv):
     v = np.clip(r.permutation(u), -LIMIT + 1, LIMIT - 1)
     a = r.integers(-(1 << 18), 1 << 18, u.size) * (r.random(u.size) < 0.7)
     bias, vth = -777, 30_000 << 6
-    s, u_next, v_next = one_step(a, u, v, du, dv, bias, vth, form == "wide", form == "shared")
+    s, u_next, v_next = one_step(a, u, v, du, dv, bias, vth, form == "declared", form == "shared")
     x = wrap_state(decay_toward_zero(u, du + 1) + (a << 6))
     y = np.clip(decay_toward_zero(v, dv) + x + bias, -LIMIT + 1, LIMIT - 1)
     assert_array_equal(u_next, x)
@@ -66,7 +69,7 @@ def test_clearing_and_gate():
         v_rows = np.zeros((1, 9, 1), np.int32)
         s = np.zeros((1, 9, MASK), np.uint8)
         u, v = np.zeros((1, 1), np.int32), np.zeros((1, 1), np.int32)
-        registers = Registers(*(np.array([x], np.int32) for x in (0, 4096, 1, 99)), False)
+        registers = Registers(*(np.array([x], np.int32) for x in (0, 4096, 1, 99)))
         a, probes = np.zeros((1, 9, 1), np.int32), NOTHING._replace(v=v_rows)
         advance(
             a, 0, 9, Node(Cells(s, 0, u, v, NO_MORE), registers, probes, Clock(0, 0, 4, 1, active))
@@ -91,7 +94,7 @@ def test_sums_of_neurons_without_memory_need_no_u(shared, left, kind):
     registers = [np.asarray(x, np.int32) for x in (*registers, vth[:1] if shared else vth)]
     cells, clock = Cells(s, 0, np.empty((1, 0), np.int32), state, NO_MORE), Clock(0, 0, 0, 0, 0)
     a = (sums << left).astype(np.int32).reshape(1, 1, n)
-    count = advance(a, 0, 1, Node(cells, Registers(*registers, False), NOTHING, clock))
+    count = advance(a, 0, 1, Node(cells, Registers(*registers), NOTHING, clock))
     y = decay_toward_zero(v, dv) + (sums << left + 6) + bias
     y = np.clip(y, -LIMIT + 1, LIMIT - 1)
     assert_array_equal(s[0, 0, :n], y > vth)

@@ -7,6 +7,7 @@ from dataclasses import fields, replace
 
 import numpy as np
 import pytest
+import scipy.sparse
 
 from biril_nm.errors import ConfigError
 from biril_nm.export.lava.backend import run_lava
@@ -204,10 +205,15 @@ REFUSED = {
         Paths(step="short"),
         "population 'n' .* it remembers u",
     ),
-    "wide": (
-        one(Dense([[2, 4]]), Neurons((1,), vth=9, model="cuba_lif_none")),
-        Paths(step="wide"),
-        "model 'cuba_lif_none' have no",
+    "32 bits": (
+        one(Dense([[2, 4]]), Neurons((1,), vth=9, model="cuba_lif_refractory")),
+        Paths(step="32 bits"),
+        "model 'cuba_lif_refractory' with these decays have no",
+    ),
+    "payloads": (
+        one(Sparse(scipy.sparse.csr_matrix([[2, 4]])), Neurons((1,), vth=9), 3),
+        Paths(sparse="by target"),
+        "Sparse 'c' .* its spikes carry payloads",
     ),
     "shared": (
         one(Dense([[2, 4], [4, 4]]), Neurons((2,), vth=[1, 2])),

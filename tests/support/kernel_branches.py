@@ -17,13 +17,18 @@ LEFT_OUT = ("__init__.py", "jit.py", "records.py", "plan.py")
 
 BRANCHES = {
     # Sums of connections: graded or binary, many spikes or few, form of the tables.
-    "synapse._list_active": (1, "graded"),
     "synapse._known": (2, "delay, every row"),
-    "synapse._sum_dense": (2, "graded, many spikes"),
-    "synapse._sum_conv": (5, "pixel, taps, graded, groups"),
+    "synapse._sum_dense": (1, "many spikes"),
+    "synapse._sum_graded_dense": (1, "graded"),
+    "synapse._sum_sparse": (1, "sparse"),
+    "synapse._sum_graded_sparse": (1, "graded, sparse"),
+    "synapse._place": (3, "pixel, groups"),
+    "synapse._sum_conv": (1, "taps"),
+    "synapse._sum_graded_conv": (1, "graded"),
     "synapse.sum_spikes": (1, "every row"),
-    "finish.deliver": (3, "types, modulo, receive"),
-    "finish._deliver_narrow": (2, "receive, exponent"),
+    "finish.deliver": (1, "types"),
+    "finish._deliver_wide": (2, "modulo, receive"),
+    "finish._deliver_narrow": (3, "modulo, receive, exponent"),
     "finish._deliver_modulo": (2, "modulo, receive"),
     # Populations.
     "lanes._add": (1, "types"),
@@ -42,7 +47,7 @@ BRANCHES = {
     "neuron._fire": (1, "model"),
     "neuron._fire_plain": (1, "step"),
     "neuron._step_memoryless": (2, "registers"),
-    "neuron.step": (2, "step, registers"),
+    "neuron.step": (1, "registers"),
     "neuron._probe": (1, "u not recorded"),
     "neuron._advance": (1, "step"),
     "neuron._advance_cuba_lif": (3, "step, receive"),

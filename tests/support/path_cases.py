@@ -6,9 +6,10 @@ from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
+import scipy.sparse
 
 from biril_nm.compartments import COMPARTMENTS
-from biril_nm.hw_graph import Conv, Dense, Input, LoihiGraph, Neurons, Output
+from biril_nm.hw_graph import Conv, Dense, Input, LoihiGraph, Neurons, Output, Sparse
 from biril_nm.learning.rule import LearningRule, Term
 from biril_nm.learning.rules import DELTA, OJA, PAIR
 from biril_nm.loihi import LOIHI2
@@ -23,7 +24,7 @@ X0_ONLY = LearningRule("x0 only", (Term(-1, -3, ("x0", "y1")),), traces=PAIR.tra
 
 
 def quick_net(seed=0):
-    """Convolution, Dense, Dense, of populations that take every fast path."""
+    """Conv, Dense, Sparse, of populations that take every fast path."""
     r = np.random.default_rng([seed, 5])
     nodes = {
         "in": Input((2, 6, 7)),
@@ -31,7 +32,7 @@ def quick_net(seed=0):
         "n1": Neurons((4, 4, 5), vth=300, dv=100),
         "fc": Dense(2 * r.integers(-20, 30, (40, 80))),
         "n2": Neurons((40,), vth=250, dv=50),
-        "last": Dense(2 * r.integers(-30, 40, (5, 40))),
+        "last": Sparse(scipy.sparse.csr_matrix(2 * r.integers(-30, 40, (5, 40)))),
         "n3": Neurons((5,), vth=90),
         "out": Output(),
     }

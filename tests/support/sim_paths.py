@@ -17,8 +17,9 @@ from biril_nm.errors import ConfigError
 from biril_nm.hardware_sim import Simulator, simulate
 from biril_nm.hardware_sim.engine.paths import Paths
 from biril_nm.hardware_sim.engine.program import Program, compile_graph
+from biril_nm.hardware_sim.kernels.records import SparseWeights
 from biril_nm.hardware_sim.learning.stream import learning_program, make_groups
-from biril_nm.hw_graph import Conv, LoihiGraph
+from biril_nm.hw_graph import Conv, LoihiGraph, Sparse
 from biril_nm.recording import LEARNING_VARIABLES, Recording
 
 Integers = dict[str, np.ndarray]
@@ -39,6 +40,7 @@ QUICK_PATHS = tuple(
         "block": "one", "power": "kept", "taps": "alone", "pixel": "division", "modulo": "passed",
     }.items()
 )  # fmt: skip
+OF_SPARSE = {"sparse"}
 OF_CONV = {"taps", "pixel", "modulo"}
 OF_LEARNING = {"learned", "shifts", "first_phase"}
 # All that concern graphs that do not learn.
@@ -205,8 +207,13 @@ class Case:
     def matters(self, paths: Paths) -> bool:
         """Whether the fields that are set concern this graph."""
         given = {f.name for f in fields(paths) if getattr(paths, f.name)}
-        has_conv = any(isinstance(c, Conv) for c in self.graph.connections.values())
-        return not ((given & OF_CONV and not has_conv) or (given & OF_LEARNING and not self.learns))
+        kinds = {type(each) for each in self.graph.connections.values()}
+        needed = (
+            (OF_CONV, Conv in kinds),
+            (OF_SPARSE, Sparse in kinds),
+            (OF_LEARNING, self.learns),
+        )
+        return not any(given & names and not has for names, has in needed)
 
 
 def assert_same(found: Integers, wanted: Integers, where: str) -> None:
@@ -221,6 +228,8 @@ def spoil(program: Program) -> None:
     for links in program.incoming.values():
         for link in links:
             link.weights.values[...] += 1
+            if isinstance(link.weights, SparseWeights):
+                link.weights.row_values[...] += 1
 
 
 def assert_every_path_gives(

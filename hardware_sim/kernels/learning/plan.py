@@ -134,7 +134,7 @@ PLAN = np.dtype(
 )
 
 # A population of a group: its neurons in the group and among those of its kind, place and number of its
-# registers, latency, wide decays, whether a spike does more than set v to 0, and what.
+# registers, latency, whether a spike does more than set v to 0, and what.
 GROUP_NODE = np.dtype(
     [
         *_integers(
@@ -144,7 +144,6 @@ GROUP_NODE = np.dtype(
             "first_register",
             "n_registers",
             "latency",
-            "wide",
             "masked",
         ),
         *_integers(*ResetMasks._fields, kind=np.int32),

@@ -69,7 +69,6 @@ def _own_registers(registers: Any, node: Any) -> Any:
         registers.keep_v[r0:r1],
         registers.bias[r0:r1],
         registers.vth[r0:r1],
-        node.wide != 0,
         None,
     )
 
@@ -91,7 +90,7 @@ def _step_cuba_lif(a: Any, u: Any, v: Any, more: Any, s: Any, registers: Any, no
 def _step_masked(a: Any, u: Any, v: Any, s: Any, registers: Any, node: Any) -> None:
     masks = ResetMasks(node.zero, node.fall, node.late_zero, node.late_fall, node.lossy, node.guard)
     keep_u, keep_v, bias, vth = registers.keep_u, registers.keep_v, registers.bias, registers.vth
-    step(a, u, v, s, Registers(keep_u, keep_v, bias, vth, registers.wide, masks))
+    step(a, u, v, s, Registers(keep_u, keep_v, bias, vth, masks))
 
 
 def _step_model(a: Any, u: Any, v: Any, more: Any, s: Any, registers: Any, node: Any) -> None:
