@@ -10,9 +10,9 @@ the benchmark, and a recurrent Sparse of 139,000 neurons and 15 million synapses
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, TypeVar
 
 from large_networks import LOWERED, STEP_S, layer, lowered, random_matrix, random_network
 from measuring import Costs, Measured, costs, in_child, say
@@ -24,12 +24,14 @@ from biril_nm.hardware_sim import map_to_chip
 from biril_nm.hw_graph import LoihiGraph
 
 CHIPS, N_CHIPS = ("loihi2", "loihi1"), 64
+OVER_LEAST = 1.3
 SPARSE = "recurrent Sparse, 139,000 neurons"
 SECONDS = {"4096 x 4096 layer": 1.0, "ResNet-18-sized net": 2.0}
 TIMES_WEIGHTS = 3.0  # highest memory of lowering over that of the float weights
 MAP_SECONDS = {"ResNet-18-sized net": 3.0, "DVS-Gesture-sized net": 3.0, SPARSE: 10.0}
 ONE_CHIP = {"DVS-Gesture-sized net": CHIPS[:1], SPARSE: CHIPS[:1]}
 Facts = dict[str, Any]
+T = TypeVar("T")
 
 
 # --- in processes of their own --------------------------------------------------------------------
@@ -42,13 +44,11 @@ def lowering(name: str, quick: bool, rounds: int) -> Facts:
     make, less = LOWERED[name]
     lower(layer(8), dt_s=STEP_S, reset="zero")  # loads the code
     graph = make(*(less if quick else ()))
-
-    def work() -> LoihiGraph:
-        return lower(graph, dt_s=STEP_S, reset="zero")
-
-    found = [asdict(costs(work)[0]) for _ in range(rounds)]
-    weights = sum(node.weight.size for node in work().connections.values())
-    return {"costs": found, "weights_mib": 4 * weights / 2**20, "reason": hottest(work)}
+    found, integers = repeated(
+        lambda: lower(graph, dt_s=STEP_S, reset="zero"), name, SECONDS, rounds
+    )
+    weights = sum(node.weight.size for node in integers.connections.values())
+    return {**found, "weights_mib": 4 * weights / 2**20}
 
 
 def mapping(name: str, quick: bool, rounds: int) -> list[Facts]:
@@ -57,21 +57,30 @@ def mapping(name: str, quick: bool, rounds: int) -> list[Facts]:
         graph = random_network(random_matrix(1000 if quick else 139_000))
     else:
         graph = WORKLOADS[name]().graph() if name in WORKLOADS else lowered(name, quick)
-    return [_mapped(graph, chip, rounds) for chip in ONE_CHIP.get(name, CHIPS)]
+    return [_mapped(graph, name, chip, rounds) for chip in ONE_CHIP.get(name, CHIPS)]
 
 
-def _mapped(graph: LoihiGraph, chip: str, rounds: int) -> Facts:
+def _mapped(graph: LoihiGraph, name: str, chip: str, rounds: int) -> Facts:
     def work() -> Any:
         return map_to_chip(graph, chip, n_chips=N_CHIPS)
 
-    found = [asdict(costs(work)[0]) for _ in range(rounds)]
-    placement = work()
+    found, placement = repeated(work, name, MAP_SECONDS, rounds)
     least = getattr(placement, "least_cores", None)
     bounds = least_cores(placement) if least is None else {"cores": least}
     return {
-        "chip": chip, "costs": found, "cores": len(placement.cores), "chips": placement.chips_needed,
-        "bounds": bounds, "reason": hottest(work),
+        **found, "chip": chip, "cores": len(placement.cores), "chips": placement.chips_needed,
+        "bounds": bounds,
     }  # fmt: skip
+
+
+def repeated(
+    work: Callable[[], T], name: str, goals: Mapping[str, float], rounds: int
+) -> tuple[Facts, T]:
+    """Costs of some calls, where time goes if they miss their goal, and what the last one gave."""
+    runs = [costs(work) for _ in range(rounds)]
+    spent = [asdict(each) for each, _ in runs]
+    missed = _walls(spent).middle > goals.get(name, float("inf"))
+    return {"costs": spent, "reason": hottest(work) if missed else ""}, runs[-1][1]
 
 
 def least_cores(placement: Any) -> dict[str, int]:
@@ -84,8 +93,8 @@ def least_cores(placement: Any) -> dict[str, int]:
 # --- sections -------------------------------------------------------------------------------------
 
 
-def _walls(found: Facts) -> Measured:
-    return Measured.of([each["wall"] for each in found["costs"]])
+def _walls(spent: Sequence[Mapping[str, float]]) -> Measured:
+    return Measured.of([each["wall"] for each in spent])
 
 
 def lower_section(size: Size) -> Section:
@@ -100,19 +109,21 @@ def lower_section(size: Size) -> Section:
         times = most.mib / found["weights_mib"]
         if name in SECONDS:
             label = f"lowering, {name}"
-            rows.append(at_most(label, _walls(found), SECONDS[name], " s", found["reason"]))
+            rows.append(
+                at_most(label, _walls(found["costs"]), SECONDS[name], " s", found["reason"])
+            )
             memory = Measured(times, times, times)
-            why = f"{most.mib:,.0f} MiB above the NIR graph; {found['reason']}"
+            why = f"{most.mib:,.0f} MiB above the NIR graph"
             rows.append(
                 at_most(f"{label}: memory over float weights", memory, TIMES_WEIGHTS, "x", why)
             )
         lines.append(
-            (name, _walls(found).text(1, 2), f"{cpu:.2f}", f"{found['weights_mib']:,.0f}",
-             f"{most.mib:,.0f}", f"{times:.1f}", found["reason"])
+            (name, _walls(found["costs"]).text(1, 2), f"{cpu:.2f}", f"{found['weights_mib']:,.0f}",
+             f"{most.mib:,.0f}", f"{times:.1f}")
         )  # fmt: skip
     header = (
         "network", "s", "CPU s, least", "float weights, MiB", "memory above the NIR graph, MiB",
-        "over weights", "where time goes",
+        "over weights",
     )  # fmt: skip
     return Section("Lowering", rows, table(header, lines))
 
@@ -126,11 +137,18 @@ def map_section(size: Size) -> Section:
         limit, least = max(found["bounds"].items(), key=lambda item: item[1])
         if name in MAP_SECONDS:
             label = f"mapping, {name} on {found['chip']}"
-            rows.append(at_most(label, _walls(found), MAP_SECONDS[name], " s", found["reason"]))
+            rows.append(
+                at_most(label, _walls(found["costs"]), MAP_SECONDS[name], " s", found["reason"])
+            )
+        over = cores / max(1, least)
+        if found["chip"] == CHIPS[0]:
+            why = f"{cores:,} cores, at least {least:,} for their {limit.replace('_', ' ')}"
+            what = f"cores over the least that could do, {name} on {CHIPS[0]}"
+            rows.append(at_most(what, Measured(over, over, over), OVER_LEAST, "x", why))
         most = max(each["mib"] for each in found["costs"])
         lines.append(
-            (name, found["chip"], _walls(found).text(1, 2), f"{most:,.0f}", f"{cores:,}",
-             f"{least:,} ({limit.replace('_', ' ')})", f"{cores / max(1, least):.2f}", f"{found['chips']:,}")
+            (name, found["chip"], _walls(found["costs"]).text(1, 2), f"{most:,.0f}", f"{cores:,}",
+             f"{least:,} ({limit.replace('_', ' ')})", f"{over:.2f}", f"{found['chips']:,}")
         )  # fmt: skip
     header = (
         "network", "chip", "s", "memory, MiB", "cores", "at least (what binds)", "over it", "chips"

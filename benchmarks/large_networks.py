@@ -26,13 +26,13 @@ def layer(n: int = 4096) -> Any:
     return nir.NIRGraph.from_list(nir.Linear(weight), neurons)
 
 
-def residual(model: str = "biril") -> Any:
+def residual(model: str = "biril", side: int = 32) -> Any:
     """BIRIL's residual network, untrained: 12.6 million weights, as ResNet-18 has 11; as NIR."""
     from resnet_on_chip import network
 
     from biril_nm.export import to_nir
 
-    return to_nir(network(model)[0], dt_s=STEP_S)
+    return to_nir(network(model, (3, side, side))[0], dt_s=STEP_S)
 
 
 def gesture(side: int = 128, channels: int = 128, hidden: int = 512) -> Any:
@@ -57,7 +57,7 @@ def gesture(side: int = 128, channels: int = 128, hidden: int = 512) -> Any:
 
 LOWERED: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
     "4096 x 4096 layer": (layer, (256,)),
-    "ResNet-18-sized net": (residual, ("biril_xs",)),
+    "ResNet-18-sized net": (residual, ("biril_xs", 8)),
     "DVS-Gesture-sized net": (gesture, (32, 8, 32)),
 }  # what makes the NIR graph, and its arguments in quick sizes
 

@@ -23,8 +23,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from measuring import ONE_THREAD, UNWANTED
+
 HERE = Path(__file__).resolve()
-ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 RUNS = 4  # of a case in each process; the shortest counts
 Case = Callable[[], Callable[[], Any]]
 
@@ -151,7 +152,7 @@ class Checkout:
     def __init__(self, folder: Path) -> None:
         path = os.pathsep.join((str(folder.resolve()), str(HERE.parent)))
         environment = {**os.environ, **ONE_THREAD, "PYTHONPATH": path}
-        for name in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"):
+        for name in UNWANTED:
             environment.pop(name, None)
         self.process = subprocess.Popen(
             [sys.executable, str(HERE), "--serve"],

@@ -23,10 +23,10 @@ SHAPE = (3, 32, 32)
 N_PICTURES = 2
 
 
-def network(name: str) -> tuple[BirilNet, np.ndarray]:
+def network(name: str, shape: tuple[int, int, int] = SHAPE) -> tuple[BirilNet, np.ndarray]:
     """The network with statistics of random pictures, and the pictures."""
-    net = build_model(name, ModelConfig(input_shape=SHAPE))
-    values = np.random.default_rng(0).random((N_PICTURES, *SHAPE)).astype(np.float32)
+    net = build_model(name, ModelConfig(input_shape=shape))
+    values = np.random.default_rng(0).random((N_PICTURES, *shape)).astype(np.float32)
     for layer in net.modules():
         if isinstance(layer, torch.nn.BatchNorm2d):
             layer.momentum = None  # the statistics of what it has seen, not of its start

@@ -4,8 +4,9 @@
     python benchmarks/simulator.py --quick                # tests the scripts
     python benchmarks/simulator.py --only dense sessions  # some sections, printed
 
-Each section runs in a process of its own, in the order and with the seconds of ``SECTIONS``. What a section
-finds unequal ends the run. Sections whose packages are not installed are left out, and the page says so.
+Each section runs in a process of its own (``--quick``: all in one), in the order of ``SECTIONS``. What
+a section finds unequal ends the run. Sections whose packages are not installed are left out, and the page
+says so.
 """
 
 from __future__ import annotations
@@ -86,7 +87,9 @@ def run(names: Sequence[str], quick: bool, threads: int) -> dict[str, Section]:
         if missing:
             found[name] = Section(name, (), f"Not measured: {', '.join(missing)} is not installed.")
             continue
-        found[name] = Section.of(in_child(part, name, quick, threads, OMP_WAIT_POLICY="passive"))
+        found[name] = Section.of(
+            part(name, quick, threads) if quick else in_child(part, name, quick, threads)
+        )
         say(f"{name}: took {found[name].seconds:.0f} s")
     return found
 
@@ -111,6 +114,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     for name in UNWANTED:
         os.environ.pop(name, None)
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # spinning threads take time from others
     before, began = load(), time.perf_counter()
     found = run(options.only or list(SECTIONS), options.quick, options.threads)
     if options.mnist_graph:

@@ -150,7 +150,7 @@ def section(size: Size) -> Section:
         seconds = command(arguments, size.rounds)
         rows.append(at_most(name, seconds, goal, " s", imports(["-m", "biril_nm", *arguments])))
     with tempfile.TemporaryDirectory() as folder:
-        for name in FIRST:
+        for name in size.of(list(FIRST), [DIGITS]):
             say(f"  first simulation: {name}")
             rows.append(cold(name, Path(folder), size))
         text = "Fresh processes with compiled code at hand:\n\n" + warm(Path(folder), size)
