@@ -28,6 +28,8 @@ def hottest(work: Callable[[], Any], shown: int = SHOWN) -> str:
 
 def _place(path: str, line: int, name: str) -> str:
     del line
+    if "acquire" in name:
+        return "waiting for threads"
     return f"`{name}`" if path.startswith("~") else f"`{Path(path).stem}.{name}`"
 
 
