@@ -301,6 +301,16 @@ STUDIES: dict[str, StudyPlan] = {
             shifts=(),
             run=BRP_SNN,
         ),
+        StudyPlan(
+            "precision",
+            (
+                Method("bfloat16", "B", train={"precision": "bfloat16"}),
+                Method("float32", "B", "control", train={"precision": "float32"}),
+            ),
+            epochs=4,
+            bits=(8,),
+            shifts=(),
+        ),
     )
 }
-"""Studies by name, with controls: the paper's methods and ratios, BrainCog's neurons, projection."""
+"""Studies by name, with controls: the paper's methods and ratios, BrainCog's neurons, projection, precision."""
