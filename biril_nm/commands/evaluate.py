@@ -117,7 +117,10 @@ def evaluate_command(
             results = _integers(networks, place, codings, engine.name, seed, workers)
     named_by = {"dataset": dataset} if own.spikes is None else {"spikes": str(own.spikes)}
     facts = {**named_by, "backend": engine.name}
-    named = [{"source": str(path), **facts, **found} for path, found in zip(src, results)]
+    named = [
+        {"source": str(path), **facts, **found, "interval": _interval(found)}
+        for path, found in zip(src, results)
+    ]
     if json:
         print_json(named[0] if len(named) == 1 else {**facts, "results": named})
     elif len(named) == 1:
@@ -167,14 +170,21 @@ def choose_engine(sources: Sequence[LoadedFile], backend: str | None, shared: bo
 
 
 def _right(result: Mapping[str, Any]) -> str:
-    right = round(result["accuracy"] * result["n_samples"])
-    return f"{result['accuracy']:.2%} by {result['decision']} ({right} of {result['n_samples']} samples)"
+    right, (low, high) = round(result["accuracy"] * result["n_samples"]), result["interval"]
+    samples = f"({right} of {result['n_samples']} samples), 95% interval {low:.1%} to {high:.1%}"
+    return f"{result['accuracy']:.2%} by {result['decision']} {samples}"
+
+
+def _interval(result: Mapping[str, Any]) -> tuple[float, float]:
+    from biril_nm.evaluation.interval import accuracy_interval
+
+    return accuracy_interval(round(result["accuracy"] * result["n_samples"]), result["n_samples"])
 
 
 def _show_one(result: Mapping[str, Any]) -> None:
     rows = [(name, f"{rate:.4f}") for name, rate in result["firing_rates"].items()]
     print_table("", ("node", "spikes per neuron and step"), rows)
-    say(f"{result['backend']}: accuracy {_right(result)} in {result['seconds']:.1f} s")
+    say(f"{result['backend']}: accuracy {_right(result)}, in {result['seconds']:.1f} s")
 
 
 def _show_many(results: Sequence[Mapping[str, Any]]) -> None:

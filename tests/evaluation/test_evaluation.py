@@ -12,6 +12,7 @@ from biril_nm.commands.evaluate import choose_engine
 from biril_nm.commands.sources import LoadedFile
 from biril_nm.errors import ConfigError
 from biril_nm.evaluation.accuracy import evaluate_graph, single_readout
+from biril_nm.evaluation.interval import accuracy_interval
 from tests.support.random_graphs import random_graph
 
 RATE = Coding("rate", n_steps=3, message_bits=0)
@@ -56,3 +57,16 @@ def test_the_back_end_is_one_that_all_sources_run_on():
         choose_engine([model, graph], "torch", False)
     with pytest.raises(ConfigError, match="workers run integer networks only. Add --backend sim"):
         choose_engine([model], None, True)
+
+
+@pytest.mark.parametrize(("n_right", "n"), [(397, 470), (9945, 10_000), (0, 20), (20, 20), (1, 1)])
+def test_the_interval_holds_the_rates_that_the_count_does_not_rule_out(n_right, n):
+    """Wilson's ends are the rates q from which n_right / n is 1.96 standard deviations away."""
+    low, high = accuracy_interval(n_right, n)
+    assert 0 <= low < high <= 1 and low <= n_right / n <= high
+    for q, end in ((low, 0), (high, n)):
+        if n_right != end:
+            deviation = 1.959964 * np.sqrt(q * (1 - q) / n)
+            assert abs(n_right / n - q) == pytest.approx(deviation, rel=1e-6)
+    with pytest.raises(ConfigError, match=f"n_right is {n + 1} of {n} samples; expected 0 to"):
+        accuracy_interval(n + 1, n)

@@ -9,7 +9,7 @@ import numpy as np
 from biril_nm import data, engines, evaluation, loihi, parity, recording, reports, training
 from biril_nm.coding import check_decision, predictions
 from biril_nm.compartments import compartment, source_of
-from biril_nm.evaluation import sharding
+from biril_nm.evaluation import interval, sharding
 from biril_nm.evaluation.labelled import accuracy
 from biril_nm.export import backends, nir_files, report
 from biril_nm.export.lava import backend as lava
@@ -150,6 +150,7 @@ def studies(t: Things) -> Calls:
         evaluation.predict: {"graph": graph, "recording": t.run},
         evaluation.single_readout: {"graph": graph},
         sharding.evaluate_graphs: {"graphs": (graph,), "samples": samples, **shares},
+        interval.accuracy_interval: {"n_right": 3, "n_samples": 4},
         sharding.evaluate_sharded: {"graph": graph, "samples": samples, **shares},
         sharding.ArraySamples: {"values": t.spikes, "labels": t.labels, "axis": 1},
         readout.DeltaConfig: vars(readout.DeltaConfig()),
