@@ -313,4 +313,4 @@ STUDIES: dict[str, StudyPlan] = {
         ),
     )
 }
-"""Studies by name, with controls: the paper's methods and ratios, BrainCog's neurons, projection, precision."""
+"""Studies by name, with controls: the methods and ratios of the paper, neurons, projection, precision."""
