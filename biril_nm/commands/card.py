@@ -240,7 +240,7 @@ def _chip(graph: LoihiGraph, values: Mapping[str, Any], chip: str) -> Rows:
     samples = next(iter(values.values())).shape[1]
     return [
         ("chip", chip),
-        ("cores", f"{len(mapping.cores):,}" + ("" if mapping.fits else ", does not fit")),
+        ("cores", mapping.cores_text + ("" if mapping.fits else ", does not fit")),
         (
             "energy per sample, modelled",
             f"{energy_text(energy.joules)}, {energy.table.name}, mean of {samples} samples",

@@ -17,6 +17,7 @@ import numpy as np
 
 from biril_nm.arguments import Count, checked
 from biril_nm.errors import RangeError, bullet_list
+from biril_nm.hardware_sim.mapping.least import LeastCores, least_cores
 from biril_nm.hardware_sim.mapping.search import BLOCK_LIMITS, Demand, find_splits
 from biril_nm.hardware_sim.mapping.splits import BlockGrid
 from biril_nm.hw_graph import LoihiGraph
@@ -129,6 +130,7 @@ class Placement:
         cores: what each core holds.
         findings: what does not fit; empty if all is well.
         assumptions: what the model takes for granted.
+        least: cores that any placement takes, by population and limit.
     """
 
     limits: CoreLimits
@@ -138,6 +140,17 @@ class Placement:
     cores: tuple[Core, ...]
     findings: tuple[MappingFinding, ...]
     assumptions: tuple[str, ...]
+    least: LeastCores
+
+    @property
+    def least_cores(self) -> int:
+        """Cores that no placement can do without."""
+        return self.least.cores
+
+    @property
+    def cores_text(self) -> str:
+        """How many cores are used, and what any placement takes where that is less."""
+        return f"{len(self.cores):,}{_at_least(len(self.cores), self.least_cores)}"
 
     @property
     def fits(self) -> bool:
@@ -166,7 +179,8 @@ class Placement:
             worst = {key: max(getattr(part, key) for part in parts) for key in BLOCK_LIMITS}
             cells = [f"{worst[key]:,} ({self.use(key, worst[key]):.0%})" for key in BLOCK_LIMITS]
             cores = len({part.core for part in parts})
-            found.append((name, str(cores), *cells))
+            least = _at_least(cores, self.least.populations[name]["all"])
+            found.append((name, f"{cores}{least}", *cells))
         return found
 
     def use(self, limit: str, value: int) -> float:
@@ -182,7 +196,14 @@ class Placement:
         warned = sum(not finding.firm for finding in self.findings)
         tail = f", {warned} warning{'s' if warned > 1 else ''}" if warned else ""
         available = self.n_chips * self.limits.cores.value
-        return f"{fit} {self.limits.chip}: {len(self.cores):,} of {available:,} cores{tail}"
+        least = _at_least(len(self.cores), self.least_cores)
+        used = f"{len(self.cores):,} of {available:,} cores{least}"
+        return f"{fit} {self.limits.chip}: {used}{tail}"
+
+
+def _at_least(cores: int, least: int) -> str:
+    """What is added to a number of cores that another placement might not need."""
+    return f" (at least {least:,})" if least < cores else ""
 
 
 @checked
@@ -217,6 +238,7 @@ def map_to_chip(
         cores=tuple(cores),
         findings=tuple(_findings(graph, demands, broken, cores, limits, n_chips)),
         assumptions=_assumptions(limits),
+        least=least_cores(graph, limits, broken),
     )
 
 

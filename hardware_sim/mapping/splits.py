@@ -29,8 +29,11 @@ __all__ = [
     "as_volume",
     "axis_taps",
     "group_overlap",
+    "index_bits",
     "least_bits",
+    "list_bits",
     "register_sets",
+    "synapse_bits",
     "synapse_demand",
     "synapse_lists",
 ]
@@ -160,7 +163,7 @@ def register_sets(node: Neurons, limits: CoreLimits) -> IntArray:
 # --- memory --------------------------------------------------------------------------------------
 
 
-def _list_bits(n: IntArray, per_synapse: int, limits: CoreLimits) -> IntArray:
+def list_bits(n: IntArray, per_synapse: int, limits: CoreLimits) -> IntArray:
     """Bits of synapse lists of ``n`` synapses each: full blocks and a rest, in whole words."""
     form = limits.format
     n = np.asarray(n, dtype=np.int64)
@@ -173,14 +176,15 @@ def _list_bits(n: IntArray, per_synapse: int, limits: CoreLimits) -> IntArray:
     return np.asarray(total * form.word_bits, dtype=np.int64)
 
 
-def _synapse_bits(node: Connection, limits: CoreLimits) -> int:
+def synapse_bits(node: Connection, limits: CoreLimits) -> int:
     """Bits of one synapse without index."""
     bits = next((b for b in STORED_WEIGHT_BITS if b >= node.weight_bits), WEIGHT_BITS)
     bits += limits.format.delay_bits if node.delay else 0
     return bits + (limits.format.tag_bits if getattr(node, "rule", None) is not None else 0)
 
 
-def _index_bits(n_targets: int, limits: CoreLimits) -> int:
+def index_bits(n_targets: int, limits: CoreLimits) -> int:
+    """Bits of the index of one of some targets."""
     needed = max(1, int(n_targets - 1).bit_length())
     return next((b for b in limits.format.index_bits if b >= needed), limits.format.index_bits[-1])
 
@@ -236,12 +240,12 @@ def synapse_demand(
     pre = as_volume(graph.shape_of(graph.ends[name][0]))
     if isinstance(node, Conv):
         return _conv_demand(node, pre, split, limits)
-    per_synapse = _synapse_bits(node, limits)
+    per_synapse = synapse_bits(node, limits)
     if isinstance(node, Sparse):
         lists = synapse_lists(node, split, limits)
         return lists.axons, lists.bits
     n_pre = int(np.prod(pre))
-    bits = n_pre * _list_bits(split.sizes, per_synapse, limits)
+    bits = n_pre * list_bits(split.sizes, per_synapse, limits)
     return np.full(split.parts, n_pre, dtype=np.int64), bits
 
 
@@ -251,7 +255,7 @@ def least_bits(node: Connection, limits: CoreLimits) -> int:
         return 0  # blocks share kernels
     index = limits.format.index_bits[0] if isinstance(node, Sparse) else 0
     stored = node.weight.nnz if isinstance(node, Sparse) else node.weight.size
-    return int(stored) * (_synapse_bits(node, limits) + index)
+    return int(stored) * (synapse_bits(node, limits) + index)
 
 
 @dataclass(frozen=True)
@@ -272,8 +276,8 @@ class SynapseLists:
 def synapse_lists(node: Sparse, split: BlockGrid, limits: CoreLimits) -> SynapseLists:
     """Count the synapse lists of a Sparse connection."""
     longest = min(split.largest, node.weight.nnz)
-    per_synapse = _synapse_bits(node, limits) + _index_bits(split.largest, limits)
-    growth = np.diff(_list_bits(np.arange(longest + 1), per_synapse, limits))
+    per_synapse = synapse_bits(node, limits) + index_bits(split.largest, limits)
+    growth = np.diff(list_bits(np.arange(longest + 1), per_synapse, limits))
     state = np.full((node.weight.shape[1], 2), -1, dtype=np.int64)
     axons, bits = np.zeros((2, split.n_blocks), dtype=np.int64)
     reached = np.zeros(len(state), dtype=np.int64)
@@ -297,14 +301,14 @@ def _conv_demand(
     axons = np.multiply.outer(per_pixel, pixels).astype(np.int64)
     if limits.kernels_once:
         synapses = shared * int(np.prod(node.weight.shape[2:]))
-        lists = _list_bits(synapses, _synapse_bits(node, limits), limits).sum(axis=1)
+        lists = list_bits(synapses, synapse_bits(node, limits), limits).sum(axis=1)
         return axons, np.broadcast_to((lists * group_in)[:, None, None], split.parts)
-    per_synapse = _synapse_bits(node, limits) + _index_bits(int(split.sizes.max()), limits)
+    per_synapse = synapse_bits(node, limits) + index_bits(int(split.sizes.max()), limits)
     lengths = [np.arange(axis.lists.shape[1], dtype=np.int64) for axis in (rows, columns)]
     taps = np.multiply.outer(*lengths)
     widths = np.unique(shared[shared > 0])  # output channels behind a tap, in one group
     groups = (shared[:, :, None] == widths).sum(axis=1)  # how many groups have that width
-    size = _list_bits(taps * widths[:, None, None], per_synapse, limits) * group_in
+    size = list_bits(taps * widths[:, None, None], per_synapse, limits) * group_in
     per_list = np.einsum("aw,wij->aij", groups, size)
     bits = np.einsum("bi,cj,aij->abc", rows.lists, columns.lists, per_list)
     return axons, bits.astype(np.int64)
