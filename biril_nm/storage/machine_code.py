@@ -16,7 +16,7 @@ import numba
 
 from biril_nm.storage.platform import try_lock, unlock, user_id
 
-__all__ = ["NO_WRAPPERS", "folder_of", "is_private", "kept", "owner_of", "part"]
+__all__ = ["NO_WRAPPERS", "folder_of", "is_kept", "is_private", "kept", "owner_of", "part"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -62,6 +62,18 @@ def folder_of(compiled: Any) -> Path | None:
     index = getattr(getattr(compiled, "_cache", None), "_cache_file", None)
     path = getattr(index, "_index_path", None)
     return None if path is None else Path(path).parent
+
+
+def is_kept(compiled: Any, types: tuple[Any, ...]) -> bool | None:
+    """Whether the code of a function for arguments of these types is on disk; None if none is kept there."""
+    if folder_of(compiled) is None:
+        return None
+    held: Any = compiled._cache
+    try:
+        key = held._index_key(types, compiled.targetctx.codegen())
+        return key in held._cache_file._load_index()
+    except AttributeError:  # they have no public names
+        return None
 
 
 @cache

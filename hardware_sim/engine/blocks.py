@@ -8,17 +8,20 @@ Blocks of different samples run in threads: they share nothing, and kernels rele
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any, Protocol
 
+import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from biril_nm.arrays import Array
+from biril_nm.hardware_sim.engine.ahead import compiled_ahead
 from biril_nm.hardware_sim.engine.feeds import Feed
 from biril_nm.hardware_sim.engine.program import Program
 from biril_nm.hardware_sim.engine.recorder import Recorder
@@ -32,6 +35,7 @@ from biril_nm.hardware_sim.engine.state import (
 )
 from biril_nm.hardware_sim.engine.synapses import Synapses
 from biril_nm.hardware_sim.kernels import loops
+from biril_nm.hardware_sim.kernels.jit import is_loaded
 from biril_nm.hardware_sim.kernels.records import (
     Cells,
     Clock,
@@ -117,12 +121,24 @@ def run(
                 program.spare.give(key, memory)
 
     n_workers = min(n_threads, starts.qsize())
-    if n_workers == 1:
-        work()
-        return
-    with ThreadPoolExecutor(n_workers, "biril-sim") as pool:
-        for future in [pool.submit(work) for _ in range(n_workers)]:
-            future.result()
+    with _first_run(program, feeds, clock, recorder):
+        if n_workers == 1:
+            work()
+            return
+        with ThreadPoolExecutor(n_workers, "biril-sim") as pool:
+            for future in [pool.submit(work) for _ in range(n_workers)]:
+                future.result()
+
+
+def _first_run(
+    program: Program, feeds: Mapping[str, Feed], clock: RunClock, recorder: Recorder
+) -> AbstractContextManager[None]:
+    """Compile in two processes where this one has no code yet."""
+    if any(map(is_loaded, (loops.run, loops.accumulate, loops.advance))):
+        return nullcontext()
+    memory = new_memory(program, feeds, clock, recorder, (1, 1))
+    worker = Worker(program, feeds, clock, recorder, memory)
+    return compiled_ahead(worker.kernels(Chunk(*worker.memory(1), 0, 0, 1)))
 
 
 def new_memory(
@@ -211,7 +227,20 @@ class Worker:
 
         The chunk is far from the start of its run, and no component has a loop of its own.
         """
-        found: list[Call] = []
+        code = self._program.kernels.code
+        return [
+            partial(code(kernel, name, *arguments) if name else kernel, *arguments)
+            for kernel, name, *arguments in self._parts(chunk)
+        ]
+
+    def kernels(self, chunk: Chunk) -> list[tuple[Any, tuple[Any, ...]]]:
+        """The kernels that a chunk takes, each with the types of its arguments."""
+        parts = [(kernel, a) for kernel, name, *a in self._parts(chunk) if name]
+        found = [(kernel, tuple(map(numba.typeof, arguments))) for kernel, arguments in parts]
+        return list(dict.fromkeys(found))
+
+    def _parts(self, chunk: Chunk) -> Iterator[tuple[Any, ...]]:
+        """What a chunk of one step does: kernel, name and arguments; without a name no kernel."""
         for component in self._program.order:
             names = component.names
             inside = names if component.looped else ()
@@ -219,27 +248,19 @@ class Worker:
                 (synapses,) = self._program.incoming[names[0]]
                 link, node = self._link(chunk, synapses), self._node(chunk, names[0])
                 size = len(node.cells.v)
-                found.append(
-                    self._ready(
-                        loops.run, names[0], link, self._memory.inputs[names[0]], size, 1, node
-                    )
-                )
+                yield loops.run, names[0], link, self._memory.inputs[names[0]], size, 1, node
                 continue
             for name in names:
                 a, outside = chunk.arriving[name], self._links(chunk, name, outside=inside)
                 if not outside:
-                    found.append(partial(a.fill, 0))
+                    yield a.fill, "", 0
                 for i, (link_name, link) in enumerate(outside):
-                    found.append(self._ready(loops.accumulate, link_name, link, a, 0, 1, i > 0))
+                    yield loops.accumulate, link_name, link, a, 0, 1, i > 0
             for name in names:
                 a = chunk.arriving[name]
                 for link_name, link in self._links(chunk, name, inside=inside):
-                    found.append(self._ready(loops.accumulate, link_name, link, a, 0, 1, True))
-                found.append(self._ready(loops.advance, name, a, 0, 1, self._node(chunk, name)))
-        return found
-
-    def _ready(self, kernel: Any, name: str, *arguments: Any) -> Call:
-        return partial(self._program.kernels.code(kernel, name, *arguments), *arguments)
+                    yield loops.accumulate, link_name, link, a, 0, 1, True
+                yield loops.advance, name, a, 0, 1, self._node(chunk, name)
 
     def _run_chunk(self, chunk: Chunk) -> None:
         for name, feed in self._feeds.items():

@@ -1,0 +1,104 @@
+"""Kernels that no folder holds yet are compiled here and by another process at once."""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+import time
+
+import numba
+import pytest
+
+from biril_nm.hardware_sim.engine import ahead
+from biril_nm.storage.machine_code import is_kept
+
+KERNELS = """
+from biril_nm.hardware_sim.kernels.jit import kernel
+
+@kernel
+def one(x):
+    return x + 1
+
+@kernel
+def two(x):
+    return x + 2
+"""
+TYPES = (numba.int64,)
+
+
+@pytest.fixture
+def kernels(tmp_path, monkeypatch):
+    """A module of two kernels whose code is kept in a folder of its own."""
+    cache = tmp_path / "cache"
+    cache.mkdir(mode=0o700)
+    (tmp_path / "two_kernels.py").write_text(KERNELS)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(cache))
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(cache))
+    monkeypatch.setattr(ahead, "usable_cpus", lambda: 2)
+    yield importlib.import_module("two_kernels")
+    del sys.modules["two_kernels"]
+
+
+@pytest.fixture
+def nobody(monkeypatch):
+    """No other process may start."""
+
+    def refuse(*_, **__):
+        raise AssertionError("another process was started")
+
+    monkeypatch.setattr(subprocess, "Popen", refuse)
+
+
+def needed(module):
+    return [(module.one, TYPES), (module.two, TYPES)]
+
+
+def hits(kernel):
+    return sum(kernel.stats.cache_hits.values())
+
+
+def test_another_process_compiles_half(kernels):
+    assert is_kept(kernels.two, TYPES) is False
+    with ahead.compiled_ahead(needed(kernels)):
+        assert kernels.one.signatures and not kernels.two.signatures
+        end = time.monotonic() + 120
+        while not is_kept(kernels.two, TYPES) and time.monotonic() < end:
+            time.sleep(0.05)
+        assert (kernels.one(1), kernels.two(1)) == (2, 3)
+    assert (hits(kernels.one), hits(kernels.two)) == (0, 1)
+    assert is_kept(kernels.one, TYPES) is True
+
+
+def test_a_process_that_fails_is_done_without(kernels, tmp_path, monkeypatch):
+    broken = tmp_path / "python-broken"
+    broken.write_text("#!/bin/sh\nexit 1\n")
+    broken.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(broken))
+    with ahead.compiled_ahead(needed(kernels)):
+        assert (kernels.one(1), kernels.two(1)) == (2, 3)
+    assert (hits(kernels.one), hits(kernels.two)) == (0, 0)
+
+
+@pytest.mark.parametrize("why", ["one CPU", "one kernel", "frozen", "embedded", "all kept"])
+def test_no_process_is_started_where_none_helps(why, kernels, nobody, monkeypatch):
+    given = needed(kernels)
+    if why == "one CPU":
+        monkeypatch.setattr(ahead, "usable_cpus", lambda: 1)
+    elif why == "one kernel":
+        given = given[:1]
+    elif why == "frozen":
+        monkeypatch.setattr(sys, "frozen", True, raising=False)
+    elif why == "embedded":
+        monkeypatch.setattr(sys, "executable", "/usr/bin/a-program")
+    else:
+        assert (kernels.one(1), kernels.two(1)) == (2, 3)
+    with ahead.compiled_ahead(given):
+        assert (kernels.one(1), kernels.two(1)) == (2, 3)
+
+
+def test_a_new_process_is_started_where_one_helps(kernels, nobody):
+    started = pytest.raises(AssertionError, match="another process was started")
+    with started, ahead.compiled_ahead(needed(kernels)):
+        pass
