@@ -15,12 +15,15 @@ from biril_nm.arguments import Count, checked, unknown_name
 from biril_nm.arrays import Array
 from biril_nm.errors import ConfigError
 from biril_nm.hardware_sim.engine.blocks import RunClock, Worker, block_shape
+from biril_nm.hardware_sim.engine.first_run import said_while_compiling
 from biril_nm.hardware_sim.engine.program import Program, compile_graph
 from biril_nm.hardware_sim.engine.recorder import Recorder, Wanted, run_meta
 from biril_nm.hardware_sim.engine.session_feed import SessionFeed, sample_rows
 from biril_nm.hardware_sim.engine.state import Memory, State, make_memory, make_state
 from biril_nm.hardware_sim.engine.stepper import Stepper
 from biril_nm.hardware_sim.engine.stream import Stream
+from biril_nm.hardware_sim.kernels.learning.steps import run_group
+from biril_nm.hardware_sim.kernels.loops import advance, run
 from biril_nm.hardware_sim.learning.connections import new_impulses
 from biril_nm.hardware_sim.learning.group import Group
 from biril_nm.hardware_sim.learning.stream import (
@@ -202,7 +205,8 @@ class Simulator:
             memory = block.memory.with_u(recorder.with_u, self._program.sizes)
             Worker(self._program, feeds, clock, recorder, memory, *learning).go_on(block.first)
 
-        self._each_block(go_on, n_threads)
+        with said_while_compiling(*((run_group,) if self.learns else (advance, run))):
+            self._each_block(go_on, n_threads)
         self._age += n_steps
         self._keep(feeds)
         return Recording(
@@ -246,7 +250,8 @@ class Simulator:
         )
         check = partial(check_values, inputs)
         blocks = [(block.first, block.memory) for block in self._blocks]
-        return Stepper(self._program, feeds, blocks, self._clock, self._outputs, check)
+        with said_while_compiling(advance, run):
+            return Stepper(self._program, feeds, blocks, self._clock, self._outputs, check)
 
     @checked
     def in_chip_time(self, spikes: Any) -> dict[str, Array]:

@@ -8,10 +8,14 @@ import sys
 import time
 
 import numba
+import numpy as np
 import pytest
 
-from biril_nm.hardware_sim.engine import ahead
+from biril_nm.hardware_sim import Simulator, simulate
+from biril_nm.hardware_sim.engine import ahead, first_run
+from biril_nm.learning.rules import PAIR
 from biril_nm.storage.machine_code import is_kept
+from tests.support.path_cases import learning_case, random_case
 
 KERNELS = """
 from biril_nm.hardware_sim.kernels.jit import kernel
@@ -102,3 +106,30 @@ def test_a_new_process_is_started_where_one_helps(kernels, nobody):
     started = pytest.raises(AssertionError, match="another process was started")
     with started, ahead.compiled_ahead(needed(kernels)):
         pass
+
+
+class AtOnce:
+    """A timer that does not wait."""
+
+    def __init__(self, seconds, function):
+        self.start, self.seconds = function, seconds
+
+    def cancel(self):
+        """Too late."""
+
+
+@pytest.mark.parametrize("loaded", [False, True])
+@pytest.mark.parametrize("how", ["simulate", "learn", "run", "step", "run that learns"])
+def test_whatever_compiles_first_says_so(how, loaded, monkeypatch, caplog):
+    monkeypatch.setattr(first_run, "Timer", AtOnce)
+    monkeypatch.setattr(first_run, "is_loaded", lambda kernel: loaded)
+    learns = "learn" in how
+    graph = (learning_case(1, "dense", PAIR) if learns else random_case(0, "plain")).graph
+    spikes = {name: np.zeros((3, 1, *node.shape), int) for name, node in graph.inputs.items()}
+    if how in ("simulate", "learn"):
+        simulate(graph, spikes, learn=learns)
+    elif how == "step":
+        Simulator(graph).step({name: x[0] for name, x in spikes.items()})
+    else:
+        Simulator(graph, learn=learns).run(spikes)
+    assert ("compiling the kernels, once on this machine" in caplog.text) != loaded
