@@ -11,20 +11,24 @@ __all__ = ["count_lists"]
 
 @kept
 def count_lists(
-    rows: Any, edges: Any, growth: Any, state: Any, axons: Any, bits: Any, reached: Any
-) -> None:
+    rows: Any, edges: Any, growth: Any, state: Any, found: Any, reached: Any, most: Any
+) -> bool:
     """Count the lists into each block of a grid, one for each source with a target in it.
+
+    Returns whether all blocks were counted: it stops behind one that takes more than it may.
 
     Args:
         rows: row pointers and columns of a CSR matrix (target, source).
         edges: where blocks start and end along each axis of the targets, seen as (C, H, W).
         growth: bits that synapse k adds to a list.
         state: for each source the last block that it reached, -1 at first, and the length of its list there.
-        axons, bits: of each block, flat; 0 at first.
+        found: lists and bits of each block, (2, blocks); 0 at first.
         reached: blocks that each source reaches; 0 at first.
+        most: lists and bits that a block may take.
     """
     pointers, sources = rows
     c, h, w = edges
+    axons, bits = found[0], found[1]
     block = 0
     for a in range(c.size - 1):
         for b in range(h.size - 1):
@@ -41,4 +45,7 @@ def count_lists(
                             reached[source] += 1
                         bits[block] += growth[state[source, 1]]
                         state[source, 1] += 1
+                if axons[block] > most[0] or bits[block] > most[1]:
+                    return False
                 block += 1
+    return True

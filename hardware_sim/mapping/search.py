@@ -14,6 +14,7 @@ import numpy as np
 from biril_nm.arrays import IntArray
 from biril_nm.hardware_sim.mapping.fanout import axon_slots, reach
 from biril_nm.hardware_sim.mapping.splits import (
+    ENDLESS,
     BlockGrid,
     SynapseLists,
     Totals,
@@ -29,6 +30,7 @@ from biril_nm.loihi.cores import CoreLimits
 __all__ = ["BLOCK_LIMITS", "Demand", "find_splits"]
 
 Parts = tuple[int, int, int]  # blocks per axis
+Most = tuple[int, int]  # input axons and synapse bits of a block
 
 BLOCK_LIMITS = ("neurons", "synapse_bits", "axons_in", "axons_out", "neuron_groups")
 ROUNDS = 3  # feedback: a source's blocks depend on those of its targets
@@ -72,27 +74,32 @@ class _Network:
         return int(getattr(self.limits, limit).value)
 
     def synapses(
-        self, connection: str, split: BlockGrid
+        self, connection: str, split: BlockGrid, most: Most = (ENDLESS, ENDLESS)
     ) -> tuple[IntArray, IntArray, SynapseLists | None]:
-        """What one connection takes in each block of its target."""
+        """What one connection takes in each block of its target; up to one that takes more than ``most``."""
         key = (connection, split.parts)
-        if key not in self.known:
-            node, lists = self.graph.connections[connection], None
-            if isinstance(node, Sparse):
-                lists = synapse_lists(node, split, self.limits)
-                self.known[key] = lists.axons, lists.bits, lists
-            else:
-                self.known[key] = *synapse_demand(self.graph, connection, split, self.limits), None
-        return self.known[key]
+        if key in self.known:
+            return self.known[key]
+        node = self.graph.connections[connection]
+        if not isinstance(node, Sparse):
+            self.known[key] = *synapse_demand(self.graph, connection, split, self.limits), None
+            return self.known[key]
+        lists = synapse_lists(node, split, self.limits, most)
+        found = lists.axons, lists.bits, lists
+        if lists.complete:
+            self.known[key] = found
+        return found
 
-    def into(self, name: str, split: BlockGrid) -> Iterator[tuple[IntArray, IntArray]]:
+    def into(
+        self, name: str, split: BlockGrid, most: Most = (ENDLESS, ENDLESS)
+    ) -> Iterator[tuple[IntArray, IntArray]]:
         """Running sums, from 0, of what its connections take, those first that are quick to count."""
         axons = bits = np.zeros(split.parts, dtype=np.int64)
         yield axons, bits
         incoming = self.graph.incoming(name)
         slow = {c: isinstance(self.graph.connections[c], Sparse) for c in incoming}
         for connection in sorted(incoming, key=slow.__getitem__):
-            more = self.synapses(connection, split)
+            more = self.synapses(connection, split, most)
             axons, bits = axons + more[0], bits + more[1]
             yield axons, bits
 
@@ -164,10 +171,9 @@ class _Population:
         out = wanted.get("axons_out")
         if out is not None and self.totals.over(split).max() > out:
             return True
-        for axons, bits in net.into(self.name, split):
-            if "axons_in" in wanted and axons.max() > wanted["axons_in"]:
-                return True
-            if "synapse_bits" in wanted and bits.max() > wanted["synapse_bits"]:
+        most = wanted.get("axons_in", ENDLESS), wanted.get("synapse_bits", ENDLESS)
+        for axons, bits in net.into(self.name, split, most):
+            if axons.max() > most[0] or bits.max() > most[1]:
                 return True
         groups = wanted.get("neuron_groups")
         return groups is not None and bool(split.distinct(self.sets).max() > groups)

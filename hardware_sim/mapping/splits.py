@@ -23,6 +23,7 @@ from biril_nm.loihi import WEIGHT_BITS
 from biril_nm.loihi.cores import CoreLimits
 
 __all__ = [
+    "ENDLESS",
     "BlockGrid",
     "SynapseLists",
     "Totals",
@@ -38,6 +39,7 @@ __all__ = [
     "synapse_lists",
 ]
 
+ENDLESS = 1 << 62
 Flags = NDArray[np.bool_]
 STORED_WEIGHT_BITS = (1, 2, 3, 4, 5, 6, WEIGHT_BITS)  # nengo-loihi block.py, WEIGHT_BITS_MAP
 
@@ -266,25 +268,30 @@ class SynapseLists:
         axons: lists that end in each block, shape ``split.parts``.
         bits: memory that they take.
         reached: blocks that each source reaches, flat.
+        complete: False where a block takes more than it may, and those behind it were not counted.
     """
 
     axons: IntArray
     bits: IntArray
     reached: IntArray
+    complete: bool
 
 
-def synapse_lists(node: Sparse, split: BlockGrid, limits: CoreLimits) -> SynapseLists:
-    """Count the synapse lists of a Sparse connection."""
+def synapse_lists(
+    node: Sparse, split: BlockGrid, limits: CoreLimits, most: tuple[int, int] = (ENDLESS, ENDLESS)
+) -> SynapseLists:
+    """Count the synapse lists of a Sparse connection, up to a block of more than ``most`` (lists, bits)."""
     longest = min(split.largest, node.weight.nnz)
     per_synapse = synapse_bits(node, limits) + index_bits(split.largest, limits)
     growth = np.diff(list_bits(np.arange(longest + 1), per_synapse, limits))
-    state = np.full((node.weight.shape[1], 2), -1, dtype=np.int64)
-    axons, bits = np.zeros((2, split.n_blocks), dtype=np.int64)
+    state = np.full((node.weight.shape[1], 2), -1, dtype=np.int32)
+    found = np.zeros((2, split.n_blocks), dtype=np.int64)
     reached = np.zeros(len(state), dtype=np.int64)
     rows = (node.weight.indptr, node.weight.indices)
     edges = (split.edges(0), split.edges(1), split.edges(2))
-    count_lists(rows, edges, growth, state, axons, bits, reached)
-    return SynapseLists(axons.reshape(split.parts), bits.reshape(split.parts), reached)
+    complete = count_lists(rows, edges, growth, state, found, reached, most)
+    axons, bits = found.reshape(2, *split.parts)
+    return SynapseLists(axons, bits, reached, complete)
 
 
 def _conv_demand(
