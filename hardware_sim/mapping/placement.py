@@ -8,8 +8,10 @@ the mesh row by row and chips stand side by side.
 
 from __future__ import annotations
 
+import gc
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -104,7 +106,7 @@ class PlacedBlock(NamedTuple):
     synapse_formats: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Core:
     """What one core holds; the fields are sums over its parts."""
 
@@ -224,8 +226,9 @@ def map_to_chip(
         ConfigError: no chips, or no limits are known for the chip.
     """
     limits = limits_of(chip)
-    splits, demands, broken = find_splits(graph, limits)
-    cores = _pack(graph, splits, demands, limits)
+    with _no_search_for_garbage():
+        splits, demands, broken = find_splits(graph, limits)
+        cores = _pack(graph, splits, demands, limits)
     parts: dict[str, list[PlacedBlock]] = {name: [] for name in graph.neurons}
     for core in cores:
         for part in core.parts:
@@ -240,6 +243,18 @@ def map_to_chip(
         assumptions=_assumptions(limits),
         least=least_cores(graph, limits, broken),
     )
+
+
+@contextmanager
+def _no_search_for_garbage() -> Iterator[None]:
+    """Pause Python's search for cycles, which would go through all blocks again and again; they stay."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _pack(
