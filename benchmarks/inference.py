@@ -306,7 +306,7 @@ def network(name: str, size: Size) -> Section:
     """One network at all densities."""
     work = WORKLOADS[name]()
     checks, found = check_states(work), {}
-    densities = DENSITIES if not size.quick else (0.02, 0.10)
+    densities = size.of(DENSITIES, (work.density,))
     blocks = [compare(work, density, size, found) for density in densities]
     measured, bound = profile(work, size), best_add(size)
     near = nearest(blocks, work.density)
