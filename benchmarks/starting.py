@@ -112,7 +112,7 @@ def cold(name: str, folder: Path, size: Size) -> Row:
         found.append(in_child(first_simulation, str(path), 4, NUMBA_CACHE_DIR=str(cache)))
     one = found[0]
     reason = (
-        f"{one['count']} functions compiled, {one['compiling']:.1f} s of the first run's "
+        f"{one['count']} functions compiled in this process, {one['compiling']:.1f} s of the first run's "
         f"{one['seconds']:.1f} s ({one['longest']}); loading {one['loading']:.1f} s"
     )
     goal, stretch = FIRST[name]
