@@ -18,6 +18,8 @@ saturates; with many weights the sum stays within half a step. Weights on the gr
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -59,7 +61,7 @@ def round_keeping_sums(
         now, left = steps[: len(part)], error[: len(part)]
         np.multiply(part, 1.0 / step, out=now)
         now += 0.0  # since -0.0 is 0.0
-        table[2][:] = -1
+        table[1][0] = -1
         share_equal(now.view(np.uint64), now, limits, table, out, left, crowded)
         for r in np.flatnonzero(crowded):
             out[r], crowded[r] = _shared_by_sorting(now[r], limits), False
@@ -69,12 +71,11 @@ def round_keeping_sums(
     return grid
 
 
-def _table(n: int) -> tuple[IntArray | FloatArray, ...]:
+def _table(n: int) -> tuple[Any, ...]:
     """What :func:`share_equal` counts the equal values of n in."""
     places = 1 << (2 * n - 1).bit_length()
-    used, shared = np.empty((2, max(1, places * BITS // 64)), np.uint64)
-    counts = (np.empty(size, np.int64) for size in (places, places, n))
-    return (used, shared, np.empty(places, np.int64), np.empty(places), *counts)
+    bits = np.empty((2, max(1, places * BITS // 64)), np.uint64)
+    return bits, np.empty((3, places), np.int64), np.empty(places), np.empty(n, np.int64)
 
 
 def _shared_by_sorting(row: FloatArray, limits: tuple[int, int]) -> IntArray:

@@ -66,7 +66,8 @@ def deviations(ideal: Any, integers: Any, limit: float, found: Any) -> None:
     differences, the largest difference and integer, and how many ideal values exceed ``limit``, integers are
     0, and are so of a value.
     """
-    power, error, worst, largest, clipped, zeros, vanished = found
+    power, error, worst, largest = found[0], found[1], found[2], found[3]
+    clipped = zeros = vanished = 0
     for value, integer in zip(ideal, integers):
         difference = abs(integer - value)
         power += value * value
@@ -76,7 +77,10 @@ def deviations(ideal: Any, integers: Any, limit: float, found: Any) -> None:
         clipped += abs(value) > limit
         zeros += integer == 0
         vanished += integer == 0 and value != 0
-    found[:] = power, error, worst, largest, clipped, zeros, vanished
+    found[0], found[1], found[2], found[3] = power, error, worst, largest
+    found[4] += clipped
+    found[5] += zeros
+    found[6] += vanished
 
 
 @_part
@@ -126,18 +130,19 @@ def share_equal(
         keys: bits of ``steps``.
         steps: (rows, n) values, none of them -0.0.
         limits: smallest and largest result.
-        table: bits that values have, and that several have, in words of 64; owner (-1 at first), value, count
-            and seen of each place; the place of each value (n,). The numbers of bits and of places are powers
-            of two, at least 2 n.
+        table: bits that values have, and that several have, in words of 64; owner (-1 at first), count and
+            seen of each place; value of each place; the place of each value (n,). The numbers of bits and of
+            places are powers of two, at least 2 n.
         grid, error, crowded: results (rows, n), steps - grid, (rows,).
     """
     n_rows, n = steps.shape
     low, high = limits
-    used, shared, owner, value, count, seen, place = table
+    bits, counts, value, place = table
+    owner, count, seen = counts[0], counts[1], counts[2]
     mask, shift = owner.size - 1, _unused_bits(owner.size)
     for r in range(n_rows):
         row, away = steps[r], 0
-        _find_shared(keys[r], used, shared, place)
+        _find_shared(keys[r], bits[0], bits[1], place)
         for i in range(n):
             if place[i] < 0:
                 continue
