@@ -4,13 +4,8 @@ from __future__ import annotations
 
 from biril_nm._moved import renamed
 from biril_nm.hardware_sim.mapping.messages import Messages, messages
-from biril_nm.hardware_sim.mapping.placement import (
-    Core,
-    MappingFinding,
-    PlacedBlock,
-    Placement,
-    map_to_chip,
-)
+from biril_nm.hardware_sim.mapping.packing import Core, PlacedBlock
+from biril_nm.hardware_sim.mapping.placement import MappingFinding, Placement, map_to_chip
 
 __all__ = [
     "Core",

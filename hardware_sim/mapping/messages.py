@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from biril_nm.hardware_sim.mapping.fanout import reach
 from biril_nm.hardware_sim.mapping.placement import Placement
+from biril_nm.hardware_sim.mapping.traffic import tiles
 from biril_nm.hw_graph import LoihiGraph
 
 __all__ = ["Messages", "messages"]
@@ -58,8 +59,5 @@ def messages(
 
 def _positions(placement: Placement, name: str) -> NDArray[np.int64]:
     """(x, y) of the tile of each block, in block order."""
-    limits = placement.limits
     core = np.array([part.core for part in placement.parts[name]], dtype=np.int64)
-    chip, local = np.divmod(core, limits.cores.value)
-    y, x = np.divmod(local // limits.cores_per_tile, limits.mesh_columns)
-    return np.stack([x + chip * limits.mesh_columns, y], axis=1)
+    return tiles(core, placement.limits)

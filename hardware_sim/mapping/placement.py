@@ -13,30 +13,29 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from biril_nm.arguments import Count, checked
 from biril_nm.errors import RangeError, bullet_list
 from biril_nm.hardware_sim.mapping.least import LeastCores, least_cores
+from biril_nm.hardware_sim.mapping.packing import Core, PlacedBlock, by_population, pack
 from biril_nm.hardware_sim.mapping.search import BLOCK_LIMITS, Demand, find_splits
 from biril_nm.hardware_sim.mapping.splits import BlockGrid
+from biril_nm.hardware_sim.mapping.traffic import SECONDS, with_less_traffic
 from biril_nm.hw_graph import LoihiGraph
 from biril_nm.loihi import LOIHI2, ChipProfile
 from biril_nm.loihi.cores import CoreLimits, limits_of
 
 __all__ = [
     "COLUMNS",
-    "Core",
     "MappingFinding",
-    "PlacedBlock",
     "Placement",
     "map_to_chip",
 ]
 
-OPEN_CORES = 8  # partly filled cores that a new block may join
-CORE_LIMITS = (*BLOCK_LIMITS, "synapse_formats")
 # Headings of the rows of a placement.
 COLUMNS = ("population", "cores", *(limit.replace("_", " ") for limit in BLOCK_LIMITS))
 UNITS = {
@@ -80,46 +79,6 @@ class MappingFinding:
         return f"{kind}'{self.node}': {self.found}; expected {self.allowed}. {self.way_out}"
 
 
-class PlacedBlock(NamedTuple):
-    """One block of a population on its core.
-
-    Attributes:
-        node: Neurons node.
-        bounds: (start, stop) along each axis of the node seen as (C, H, W) or (N, 1, 1).
-        core: index of the core.
-        neurons: neurons in the block.
-        synapse_bits: synapse memory of all that arrives.
-        axons_in: input axons.
-        axons_out: output axon slots.
-        neuron_groups: different sets of du, dv and vth, where the chip keeps them in tables; else 1.
-        synapse_formats: connections that arrive.
-    """
-
-    node: str
-    bounds: tuple[tuple[int, int], ...]
-    core: int
-    neurons: int
-    synapse_bits: int
-    axons_in: int
-    axons_out: int
-    neuron_groups: int
-    synapse_formats: int
-
-
-@dataclass(frozen=True, slots=True)
-class Core:
-    """What one core holds; the fields are sums over its parts."""
-
-    index: int
-    parts: tuple[PlacedBlock, ...]
-    neurons: int
-    synapse_bits: int
-    axons_in: int
-    axons_out: int
-    neuron_groups: int
-    synapse_formats: int
-
-
 @dataclass(frozen=True)
 class Placement:
     """Result of :func:`map_to_chip`.
@@ -128,7 +87,7 @@ class Placement:
         limits: the limits that were used, with sources.
         n_chips: chips that were allowed.
         splits: population -> its blocks.
-        parts: population -> its blocks on their cores.
+        parts: population -> its blocks on their cores, in the order of ``splits``.
         cores: what each core holds.
         findings: what does not fit; empty if all is well.
         assumptions: what the model takes for granted.
@@ -210,7 +169,12 @@ def _at_least(cores: int, least: int) -> str:
 
 @checked
 def map_to_chip(
-    graph: LoihiGraph, chip: str | ChipProfile | CoreLimits = LOIHI2, n_chips: Count = 1
+    graph: LoihiGraph,
+    chip: str | ChipProfile | CoreLimits = LOIHI2,
+    n_chips: Count = 1,
+    optimise: Literal["cores", "traffic"] = "cores",
+    spikes: Mapping[str, NDArray[Any]] | None = None,
+    seconds: float = SECONDS,
 ) -> Placement:
     """Place a graph on the cores of a chip, and find what does not fit.
 
@@ -218,26 +182,30 @@ def map_to_chip(
         graph: the integer network.
         chip: chip or name, or limits of your own board.
         n_chips: chips that are there.
+        optimise: ``"cores"``: few cores, in the order of latency; ``"traffic"``: the same cores, exchanged
+            until the messages between them cross few tiles.
+        spikes: how often each neuron of a population spikes, as :attr:`.Activity.spikes` has it; None: all
+            equally often. Traffic only.
+        seconds: time limit of the exchanges.
 
     Returns:
         The placement, also of a network that does not fit: ``findings`` says why.
 
     Raises:
-        ConfigError: no chips, or no limits are known for the chip.
+        ConfigError: no chips, no limits are known for the chip, an unknown ``optimise``, or spikes of a
+            population in another shape.
     """
     limits = limits_of(chip)
     with _no_search_for_garbage():
         splits, demands, broken = find_splits(graph, limits)
-        cores = _pack(graph, splits, demands, limits)
-    parts: dict[str, list[PlacedBlock]] = {name: [] for name in graph.neurons}
-    for core in cores:
-        for part in core.parts:
-            parts[part.node].append(part)
+        cores = pack(graph, splits, demands, limits)
+        if optimise == "traffic":
+            cores = with_less_traffic(graph, splits, cores, limits, spikes or {}, seconds)
     return Placement(
         limits=limits,
         n_chips=n_chips,
         splits=splits,
-        parts={name: tuple(found) for name, found in parts.items()},
+        parts=by_population(graph, cores),
         cores=tuple(cores),
         findings=tuple(_findings(graph, demands, broken, cores, limits, n_chips)),
         assumptions=_assumptions(limits),
@@ -255,46 +223,6 @@ def _no_search_for_garbage() -> Iterator[None]:
     finally:
         if enabled:
             gc.enable()
-
-
-def _pack(
-    graph: LoihiGraph,
-    splits: Mapping[str, BlockGrid],
-    demands: Mapping[str, Demand],
-    limits: CoreLimits,
-) -> list[Core]:
-    """Blocks to cores in the order of latency; a block joins an open core where all limits allow."""
-    caps = [int(getattr(limits, key).value) for key in CORE_LIMITS]
-    bins: list[list[PlacedBlock]] = []
-    loads: list[list[int]] = []
-    # Cores that had no room for an equal block have none for this one.
-    homes: dict[tuple[int, ...], int] = {}
-    for name in graph.timing.order:
-        rows = np.stack([getattr(demands[name], key).ravel() for key in BLOCK_LIMITS], axis=1)
-        formats = len(graph.incoming(name))
-        for row, bounds in zip(rows.tolist(), splits[name].all_bounds()):
-            needs = (*row, formats)
-            first = max(0, len(bins) - OPEN_CORES, homes.get(needs, 0))
-            home = homes[needs] = _home(loads, needs, caps, first)
-            part = PlacedBlock(name, bounds, home, *needs)
-            if home == len(bins):
-                bins.append([part])
-                loads.append(list(needs))
-            else:
-                bins[home].append(part)
-                loads[home] = [have + need for have, need in zip(loads[home], needs)]
-    return [Core(i, tuple(parts), *load) for i, (parts, load) in enumerate(zip(bins, loads))]
-
-
-def _home(loads: list[list[int]], needs: tuple[int, ...], caps: list[int], first: int) -> int:
-    """The first core from ``first`` on that has room, or the next one."""
-    for core in range(first, len(loads)):
-        for have, need, cap in zip(loads[core], needs, caps):
-            if have + need > cap:
-                break
-        else:
-            return core
-    return len(loads)
 
 
 def _findings(

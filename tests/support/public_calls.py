@@ -217,7 +217,14 @@ def functions(t: Things) -> Calls:
             "learn": False,
             "sample_steps": 4,
         },
-        hardware_sim.map_to_chip: {"graph": graph, "chip": "loihi2", "n_chips": 1},
+        hardware_sim.map_to_chip: {
+            "graph": graph,
+            "chip": "loihi2",
+            "n_chips": 1,
+            "optimise": "traffic",
+            "spikes": None,
+            "seconds": 1.0,
+        },
         hardware_sim.neurobench_metrics: {"graph": graph, "trace": t.run, "inputs": t.spikes},
         hardware_sim.estimate_energy: {
             "graph": graph,
