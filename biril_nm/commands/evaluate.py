@@ -170,15 +170,20 @@ def choose_engine(sources: Sequence[LoadedFile], backend: str | None, shared: bo
 
 
 def _right(result: Mapping[str, Any]) -> str:
-    right, (low, high) = round(result["accuracy"] * result["n_samples"]), result["interval"]
-    samples = f"({right} of {result['n_samples']} samples), 95% interval {low:.1%} to {high:.1%}"
+    low, high = result["interval"]
+    samples = f"({_n_right(result)} of {result['n_samples']} samples), 95% interval {low:.1%} to {high:.1%}"
     return f"{result['accuracy']:.2%} by {result['decision']} {samples}"
 
 
 def _interval(result: Mapping[str, Any]) -> tuple[float, float]:
     from biril_nm.evaluation.interval import accuracy_interval
 
-    return accuracy_interval(round(result["accuracy"] * result["n_samples"]), result["n_samples"])
+    return accuracy_interval(_n_right(result), result["n_samples"])
+
+
+def _n_right(result: Mapping[str, Any]) -> int:
+    right: int = round(result["accuracy"] * result["n_samples"])
+    return right
 
 
 def _show_one(result: Mapping[str, Any]) -> None:

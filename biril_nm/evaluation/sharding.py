@@ -51,9 +51,7 @@ __all__ = [
 
 
 GRAPH_FILE = "graph.loihi.npz"
-SHARDS_PER_WORKER = (
-    4  # even out samples that spike more than others, and what is lost with a worker
-)
+SHARDS_PER_WORKER = 4  # small shards even out busy samples, and lose less with a worker
 
 
 @runtime_checkable
@@ -199,10 +197,8 @@ class MappedSamples:
     def read(self) -> tuple[NDArray[Any], NDArray[Any]]:
         """Samples, mapped, and labels."""
         home, chosen = Path(self.folder), slice(self.start, self.stop)
-        values = map_npy(home / "values.npy")
-        return values[:, chosen] if self.axis else values[chosen], map_npy(home / "labels.npy")[
-            chosen
-        ]
+        values, labels = map_npy(home / "values.npy"), map_npy(home / "labels.npy")
+        return values[:, chosen] if self.axis else values[chosen], labels[chosen]
 
 
 @dataclass(frozen=True)

@@ -210,7 +210,7 @@ def _outcome(ray: Any, reference: Any) -> tuple[Any, Exception | None]:
 
 
 def _last_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[-1]
+    return (str(error).strip() or type(error).__name__).splitlines()[-1]
 
 
 def _check_listening(address: str) -> None:

@@ -10,6 +10,7 @@ import torch
 
 import biril_nm as bnm
 from biril_nm.coding import Coding
+from biril_nm.evaluation.interval import accuracy_interval
 from biril_nm.export import lower, to_nir
 from tests.support.command_line import biril, refused
 from tests.support.own_nets import CALLED, Loop, samples
@@ -69,6 +70,7 @@ def test_eval_reads_samples_and_labels_in_any_form(given):
     graph = bnm.LoihiGraph.load("g.loihi.npz")
     assert found["accuracy"] == bnm.accuracy(graph, SPIKES, LABELS)
     assert found["n_samples"] == 30 and found["spikes"] == given[0] and "dataset" not in found
+    assert tuple(found["interval"]) == accuracy_interval(round(30 * found["accuracy"]), 30)
 
 
 def test_eval_runs_the_float_network_or_its_integers():

@@ -24,6 +24,7 @@ from biril_nm.engines import Network, RunOptions, get_engine
 from biril_nm.engines.torch_net import run_torch
 from biril_nm.errors import ConfigError, FileFormatError
 from biril_nm.evaluation import evaluate_graph
+from biril_nm.evaluation.interval import accuracy_interval
 from biril_nm.export import lower, to_nir
 from biril_nm.export.lava.bundle import run_lava as runner
 from biril_nm.export.lava.description import describe
@@ -294,6 +295,8 @@ def test_the_command_line_says_how_it_decided(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["biril", *map(str, call)])
     with pytest.raises(SystemExit):
         cli.main()
-    assert re.search(
-        r"torch: accuracy \S+% by count \(\d+ of 20 samples\)", capsys.readouterr().out
-    )
+    line = r"accuracy \S+% by count \((\d+) of 20 samples\), 95% interval (\S+)% to (\S+)%, in"
+    found = re.search(f"torch: {line}", capsys.readouterr().out)
+    assert found is not None
+    right, *ends = (float(text) for text in found.groups())
+    assert ends == pytest.approx([100 * end for end in accuracy_interval(int(right), 20)], abs=0.06)
