@@ -250,7 +250,11 @@ def _union(args: tuple[Any, ...]) -> Kind | None:
 
 
 def _literal(args: tuple[Any, ...]) -> Kind:
-    return Kind(f"one of {', '.join(map(repr, args))}", lambda v: v if v in args else MISFIT)
+    def take(value: Any) -> Any:
+        same = (arg for arg in args if isinstance(value, type(arg)) and value == arg)
+        return next(same, MISFIT)
+
+    return Kind(f"one of {', '.join(map(repr, args))}", take)
 
 
 def _function(args: tuple[Any, ...]) -> Kind:

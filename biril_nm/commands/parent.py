@@ -10,7 +10,7 @@ from biril_nm.commands.unused import refuse_unused
 from biril_nm.errors import ConfigError
 
 if TYPE_CHECKING:
-    from biril_nm.models import BirilNet
+    from biril_nm.models import BirilNet, ModelConfig
     from biril_nm.training.run_config import RunConfig
 
 __all__ = ["check_data", "integer_defaults", "network_of", "parent_of", "with_parent"]
@@ -49,13 +49,16 @@ def parent_of(run: RunConfig, resumed: Path | None) -> BirilNet | None:
     return None
 
 
-def with_parent(run: RunConfig, parent: BirilNet | None, given: dict[str, Any]) -> RunConfig:
+def with_parent(
+    run: RunConfig, parent: BirilNet | None, given: dict[str, Any], steps: int | None = None
+) -> RunConfig:
     """The configuration with the network of the parent.
 
     Args:
         run: the configuration.
         parent: what it starts from.
         given: options that would say something else of the network.
+        steps: time steps of a sample, where they are other than the parent's.
 
     Raises:
         ConfigError: there is such an option.
@@ -65,7 +68,12 @@ def with_parent(run: RunConfig, parent: BirilNet | None, given: dict[str, Any]) 
     refuse_unused(
         [f"{flag}: '{run.parent}' says it" for flag, value in given.items() if value is not None]
     )
-    return replace(run, model=parent.name, net=parent.config)
+    return replace(run, model=parent.name, net=_of_steps(parent.config, steps))
+
+
+def _of_steps(config: ModelConfig, steps: int | None) -> ModelConfig:
+    coding = config.coding
+    return replace(config, coding=replace(coding, n_steps=steps or coding.n_steps))
 
 
 def check_data(run: RunConfig, parent: BirilNet | None) -> None:
@@ -74,20 +82,24 @@ def check_data(run: RunConfig, parent: BirilNet | None) -> None:
     Raises:
         ConfigError: it does not.
     """
-    if parent is not None and run.net != parent.config:
+    if parent is not None and run.net != _of_steps(parent.config, run.net.coding.n_steps):
         theirs, ours = parent.config, run.net
         raise ConfigError(
-            f"'{run.parent}' takes samples of shape {theirs.input_shape} in {theirs.n_classes} classes, and "
-            f"'{run.dataset}' has {ours.input_shape} in {ours.n_classes}; expected the same. Choose the data "
-            f"set that it was trained on"
+            f"'{run.parent}' takes samples of shape {theirs.input_shape} in {theirs.n_classes} classes as "
+            f"{theirs.coding}, and '{run.dataset}' has {ours.input_shape} in {ours.n_classes} as "
+            f"{ours.coding}; expected the same but for the steps. Choose the data set that it was trained on"
         )
 
 
 def network_of(run: RunConfig, parent: BirilNet | None) -> Any:
-    """What is trained: a new network, the parent, or the parent on integers."""
+    """What is trained: a new network, the parent at the steps of the run, or this on integers."""
     from biril_nm.models import build_model
     from biril_nm.training.integers import quantized
 
     if parent is None:
         return build_model(run.model, run.net, run.seed)
+    if run.net != parent.config:
+        weights = parent.state_dict()
+        parent = build_model(run.model, run.net, run.seed)
+        parent.load_state_dict(weights)
     return quantized(parent, run.integers) if run.integers else parent

@@ -96,7 +96,10 @@ def train_command(
         ),
     ] = None,
     parent: Annotated[
-        Text, typer.Option("--from", help="model.pt to start from, instead of new weights.")
+        Text,
+        typer.Option(
+            "--from", help="model.pt to start from, instead of new weights; --steps may change."
+        ),
     ] = None,
     integers: Annotated[
         Text,
@@ -153,11 +156,13 @@ def train_command(
         before = _interrupted_run(folder)
     run = _settings(config, recipe, before if resume else None, options)
     start = parent_of(run, folder if resume else None)
-    given = {"--model": model, "--neuron": neuron, "--coding": coding, "--steps": steps}
-    run = with_parent(run, start, given)
+    given = {"--model": model, "--neuron": neuron, "--coding": coding}
+    run = with_parent(run, start, given, run.net.coding.n_steps if resume else steps)
     run = printed(_with_net_options(run, neuron, coding, steps, rule, recipe), print_config)
     folder = folder or _default_folder(run.dataset, run.model, run.integers)
-    chosen = [flag for flag in ("--coding", "--steps") if given[flag] is not None]
+    chosen = [
+        flag for flag, value in (("--coding", coding), ("--steps", steps)) if value is not None
+    ]
     run, data = _with_data(run, load_data(run.dataset, data_root, run.seed, download), chosen)
     check_data(run, start)
     if resume:

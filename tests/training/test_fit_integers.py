@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from biril_nm import build_model, save
+from biril_nm import build_model, load, save
 from biril_nm.coding import Coding
 from biril_nm.data import Batches, load_data
 from biril_nm.errors import ConfigError
@@ -139,6 +139,19 @@ def test_settings_that_integers_do_not_follow_are_refused(setting, parent):
     config = TrainConfig(schedule="B", epochs=1, device="cpu", **setting)
     with pytest.raises(ConfigError, match="computes in integers; expected 'auto', 'float32' and 0"):
         fit(quantized(parent, "4"), ([], None), config)
+
+
+def test_a_parent_trains_on_with_more_steps_and_resumes(parent, tmp_path):
+    save(parent, tmp_path / "model.pt")
+    out = tmp_path / "out"
+    words = ("--dataset", "digits", "--from", tmp_path / "model.pt", "--out", out)
+    done = biril("train", *words, "--steps", 6, "--lr", 1e-9, "--epochs", 1, "--schedule", "B")
+    assert done.returncode == 0, done.stderr
+    child = load(out / "model.pt")
+    assert parent.coding.n_steps != 6 and child.coding == replace(parent.coding, n_steps=6)
+    for name, value in parent.named_parameters():  # its own weights, not new ones
+        assert torch.allclose(value, child.state_dict()[name], atol=1e-5), name
+    assert biril("train", "--resume", "--out", out).returncode == 0
 
 
 def test_what_cannot_start_is_refused(parent, tmp_path):
