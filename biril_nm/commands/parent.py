@@ -50,7 +50,11 @@ def parent_of(run: RunConfig, resumed: Path | None) -> BirilNet | None:
 
 
 def with_parent(
-    run: RunConfig, parent: BirilNet | None, given: dict[str, Any], steps: int | None = None
+    run: RunConfig,
+    parent: BirilNet | None,
+    given: dict[str, Any],
+    steps: int | None = None,
+    stated: bool = False,
 ) -> RunConfig:
     """The configuration with the network of the parent.
 
@@ -59,15 +63,28 @@ def with_parent(
         parent: what it starts from.
         given: options that would say something else of the network.
         steps: time steps of a sample, where they are other than the parent's.
+        stated: the configuration comes from a file that describes the network too.
 
     Raises:
-        ConfigError: there is such an option.
+        ConfigError: there is such an option, or the file describes another network.
     """
     if parent is None:
         return run
     refuse_unused(
         [f"{flag}: '{run.parent}' says it" for flag, value in given.items() if value is not None]
     )
+    if stated:
+        old, new = (
+            parent.config.to_dict(),
+            _of_steps(run.net, parent.config.coding.n_steps).to_dict(),
+        )
+        other = [f"{key} is {new[key]!r}" for key in old if old[key] != new[key]]
+        if other:
+            raise ConfigError(
+                f"[net] of the settings: {', '.join(other)}; expected what '{run.parent}' has, but for the "
+                f"steps. Leave [net] out, or train a new network without a parent"
+            )
+        steps = steps or run.net.coding.n_steps
     return replace(run, model=parent.name, net=_of_steps(parent.config, steps))
 
 

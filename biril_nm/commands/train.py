@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -38,9 +37,16 @@ from biril_nm.commands.parent import (
     with_parent,
 )
 from biril_nm.commands.print_config import PrintConfig, printed
+from biril_nm.commands.run_folders import (
+    check_same,
+    default_folder,
+    interrupted_run,
+    kept,
+    refuse_existing,
+)
 from biril_nm.commands.sources import CONFIG, GRAPH, MODEL
 from biril_nm.commands.unused import refuse_unused
-from biril_nm.errors import BirilError, ConfigError, bullet_list
+from biril_nm.errors import ConfigError
 
 if TYPE_CHECKING:
     from biril_nm.data import DataSet
@@ -139,6 +145,7 @@ def train_command(
     Example: biril train --dataset mnist --from out/mnist/model.pt --integers 4 --out out/mnist-4
     """
     from biril_nm.data import load_data, make_loaders
+    from biril_nm.storage import read_toml
     from biril_nm.training import fit
     from biril_nm.training.run_config import RunConfig
     from biril_nm.training.world import leads
@@ -152,38 +159,33 @@ def train_command(
     folder = out
     if resume:
         names = (dataset or RunConfig.dataset, model or RunConfig.model, integers or "")
-        folder = out or _default_folder(*names)
-        before = _interrupted_run(folder)
+        folder = out or default_folder(*names)
+        before = interrupted_run(folder)
     run = _settings(config, recipe, before if resume else None, options)
     start = parent_of(run, folder if resume else None)
     given = {"--model": model, "--neuron": neuron, "--coding": coding}
-    run = with_parent(run, start, given, run.net.coding.n_steps if resume else steps)
+    stated = resume or (config is not None and "net" in read_toml(config))
+    run = with_parent(run, start, given, steps, stated)
     run = printed(_with_net_options(run, neuron, coding, steps, rule, recipe), print_config)
-    folder = folder or _default_folder(run.dataset, run.model, run.integers)
-    chosen = [
-        flag for flag, value in (("--coding", coding), ("--steps", steps)) if value is not None
-    ]
-    run, data = _with_data(run, load_data(run.dataset, data_root, run.seed, download), chosen)
+    folder = folder or default_folder(run.dataset, run.model, run.integers)
+    shown = {"--coding": coding, "--steps": steps}
+    run, data = _with_data(run, load_data(run.dataset, data_root, run.seed, download), shown)
     check_data(run, start)
     if resume:
-        _check_same(run, before, folder)
+        check_same(run, before, folder)
     net = network_of(run, start)
     changes = {"augment": run.augment, "workers": workers}
     loaders = make_loaders(data, run.batch_size, run.seed, run.crop_pad, **changes)
     bar = _Bar()
-    _refuse_existing(folder, resume, force)
+    refuse_existing(folder, resume, force)
     try:
         history = fit(
-            net,
-            loaders,
-            run.train,
+            net, loaders, run.train,
             callbacks=[bar.callback(lambda: _begin(run, start, folder))],
-            out_dir=folder,
-            resume=resume,
-            force=force,
-        )
+            out_dir=folder, resume=resume, force=force,
+        )  # fmt: skip
     except KeyboardInterrupt as stop:
-        stop.args = (_kept(folder, run.train.epochs),)
+        stop.args = (kept(folder, run.train.epochs),)
         raise
     finally:
         bar.close()
@@ -226,11 +228,12 @@ def _changes(text: str | None) -> list[str] | None:
     return [] if text == NO_CHANGES else text.split(",")
 
 
-def _with_data(run: Any, data: DataSet, flags: list[str]) -> tuple[Any, DataSet]:
+def _with_data(run: Any, data: DataSet, shown: dict[str, Any]) -> tuple[Any, DataSet]:
     """The configuration with the shape and classes of the data, and the data with a validation part.
 
-    Frames of events have their coding by themselves: ``flags`` of it would change nothing.
+    Frames of events have their coding by themselves: ``shown``, the options of it, would change nothing.
     """
+    flags = [flag for flag, value in shown.items() if value is not None]
     if run.validation:
         data = data.with_validation(run.validation, run.seed)
         run = run.with_options(keep="best")
@@ -250,58 +253,6 @@ def _test_once(net: Any, test: Any, seed: int) -> float:
     from biril_nm.training import evaluate
 
     return float(evaluate(net, Batches(test, 250), seed).accuracy)
-
-
-def _refuse_existing(folder: Path, resume: bool, force: bool) -> None:
-    from biril_nm.storage import check_output
-
-    if not resume:
-        for name in (CONFIG, MODEL, GRAPH, "checkpoint.pt"):
-            check_output(folder / name, force)
-
-
-def _default_folder(dataset: str, model: str, integers: str = "") -> Path:
-    return Path("out") / f"{dataset.partition(':')[0]}-{model}{'-integers' if integers else ''}"
-
-
-def _interrupted_run(folder: Path) -> Any:
-    """The configuration of the run in a folder."""
-    from biril_nm.training.run_config import RunConfig
-
-    if not (folder / CONFIG).is_file():
-        raise ConfigError(
-            f"'{folder}' does not hold a run: {CONFIG} is missing; expected a folder of biril train. Check "
-            f"--out, or leave --resume out to start a run"
-        )
-    return RunConfig.read(folder / CONFIG)
-
-
-def _check_same(run: Any, before: Any, folder: Path) -> None:
-    findings = run.differences(before)
-    if findings:
-        raise ConfigError(
-            bullet_list(
-                f"'{folder}' belongs to another run. Resume with the same settings or choose another "
-                f"output folder:",
-                findings,
-            )
-        )
-
-
-def _kept(folder: Path, epochs: int) -> str:
-    """What an interrupted run leaves, and how it goes on."""
-    from biril_nm.storage import read_json_lines
-
-    if not (folder / CONFIG).is_file():
-        return "Nothing was written"
-    resume = f"continue with: biril train --resume --out {shlex.quote(str(folder))}"
-    if not (folder / "checkpoint.pt").is_file():
-        return f"'{folder}' keeps {CONFIG}, and no epoch was finished; {resume}"
-    try:
-        done = len(read_json_lines(folder / "metrics.jsonl"))
-    except BirilError:
-        return f"'{folder}' keeps checkpoint.pt; {resume}"
-    return f"'{folder}' keeps checkpoint.pt after epoch {done} of {epochs}; {resume}"
 
 
 def _with_net_options(

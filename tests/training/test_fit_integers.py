@@ -152,6 +152,12 @@ def test_a_parent_trains_on_with_more_steps_and_resumes(parent, tmp_path):
     for name, value in parent.named_parameters():  # its own weights, not new ones
         assert torch.allclose(value, child.state_dict()[name], atol=1e-5), name
     assert biril("train", "--resume", "--out", out).returncode == 0
+    again = biril("train", out / "config.toml", "--out", tmp_path / "again", "--epochs", 1)
+    assert again.returncode == 0, again.stderr
+    assert load(tmp_path / "again" / "model.pt").coding == child.coding
+    text = (out / "config.toml").read_text().replace("kernel = 3", "kernel = 5")
+    (tmp_path / "other.toml").write_text(text)
+    refused(biril("train", tmp_path / "other.toml"), "kernel is 5", "Leave [net] out")
 
 
 def test_what_cannot_start_is_refused(parent, tmp_path):

@@ -1,0 +1,67 @@
+"""The folder of a run of ``biril train``: where it is, what it must not overwrite, how it goes on."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+from biril_nm.commands.sources import CONFIG, GRAPH, MODEL
+from biril_nm.errors import BirilError, ConfigError, bullet_list
+
+__all__ = ["check_same", "default_folder", "interrupted_run", "kept", "refuse_existing"]
+
+
+def refuse_existing(folder: Path, resume: bool, force: bool) -> None:
+    """Refuse to write over a run that is not resumed."""
+    from biril_nm.storage import check_output
+
+    if not resume:
+        for name in (CONFIG, MODEL, GRAPH, "checkpoint.pt"):
+            check_output(folder / name, force)
+
+
+def default_folder(dataset: str, model: str, integers: str = "") -> Path:
+    """Where a run goes that names no folder."""
+    return Path("out") / f"{dataset.partition(':')[0]}-{model}{'-integers' if integers else ''}"
+
+
+def interrupted_run(folder: Path) -> Any:
+    """The configuration of the run in a folder."""
+    from biril_nm.training.run_config import RunConfig
+
+    if not (folder / CONFIG).is_file():
+        raise ConfigError(
+            f"'{folder}' does not hold a run: {CONFIG} is missing; expected a folder of biril train. Check "
+            f"--out, or leave --resume out to start a run"
+        )
+    return RunConfig.read(folder / CONFIG)
+
+
+def check_same(run: Any, before: Any, folder: Path) -> None:
+    """Refuse to resume a run with other settings."""
+    findings = run.differences(before)
+    if findings:
+        raise ConfigError(
+            bullet_list(
+                f"'{folder}' belongs to another run. Resume with the same settings or choose another "
+                f"output folder:",
+                findings,
+            )
+        )
+
+
+def kept(folder: Path, epochs: int) -> str:
+    """What an interrupted run leaves, and how it goes on."""
+    from biril_nm.storage import read_json_lines
+
+    if not (folder / CONFIG).is_file():
+        return "Nothing was written"
+    resume = f"continue with: biril train --resume --out {shlex.quote(str(folder))}"
+    if not (folder / "checkpoint.pt").is_file():
+        return f"'{folder}' keeps {CONFIG}, and no epoch was finished; {resume}"
+    try:
+        done = len(read_json_lines(folder / "metrics.jsonl"))
+    except BirilError:
+        return f"'{folder}' keeps checkpoint.pt; {resume}"
+    return f"'{folder}' keeps checkpoint.pt after epoch {done} of {epochs}; {resume}"
