@@ -42,6 +42,7 @@ __all__ = [
     "NetxReading",
     "NeuronName",
     "OwnModule",
+    "PrecisionName",
     "RecipeName",
     "RuleName",
     "Seed",
@@ -119,6 +120,12 @@ RuleName = Annotated[
 ]
 NeuronName = Annotated[
     str | None, one_of(("if", "lif", "lif_tau", "plif"), "if, lif, lif_tau or plif.")
+]
+PrecisionName = Annotated[
+    str | None,
+    one_of(
+        ("float32", "bfloat16", "auto"), "Of the layers: float32; bfloat16; or auto, what is fast."
+    ),
 ]
 CodingName = Annotated[str | None, one_of(("direct", "rate", "signed"), "direct, rate or signed.")]
 

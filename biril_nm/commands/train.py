@@ -26,6 +26,7 @@ from biril_nm.commands.options import (
     Force,
     Json,
     NeuronName,
+    PrecisionName,
     RecipeName,
     RuleName,
 )
@@ -126,6 +127,7 @@ def train_command(
         Number, typer.Option(min=0, max=MAX_SEED, help="Seed of everything random.")
     ] = None,
     device: Annotated[Text, typer.Option(help="auto, cpu, cuda, ...")] = None,
+    precision: PrecisionName = None,
     devices: Annotated[
         Number,
         typer.Option(min=1, max=MAX_COUNT, help="Processes on each machine, one per device."),
@@ -152,7 +154,7 @@ def train_command(
 
     options: dict[str, Any] = {
         "dataset": dataset, "model": model, "seed": seed, "batch_size": batch_size,
-        "schedule": schedule, "epochs": epochs, "lr": lr, "device": device,
+        "schedule": schedule, "epochs": epochs, "lr": lr, "device": device, "precision": precision,
         "augment": _changes(augment), "validation": validation,
         "devices": devices, "nodes": nodes, "parent": parent, "integers": integers,
     }  # fmt: skip

@@ -29,15 +29,16 @@ COMMANDS = get_command(app).commands
 def test_the_settings_of_a_training_are_printed_with_comments(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     done = biril(
-        "train", "--dataset", "digits", "--schedule", "BBSH", "--epochs", 4, "--print-config"
-    )
+        "train", "--dataset", "digits", "--schedule", "BBSH", "--epochs", 4, "--precision", "auto",
+        "--print-config",
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert not list(tmp_path.iterdir())
     path = tmp_path / "c.toml"
     path.write_text(done.stdout, encoding="utf-8")
     run = RunConfig.read(path)
     assert run.train.schedule == "BBSH"
-    assert run.train.epochs == 4
+    assert (run.train.epochs, run.train.precision) == (4, "auto")
     assert RunConfig.read(path).to_toml() == run.to_toml()
     lines = done.stdout.splitlines()
     assert "# number of epochs." in lines[lines.index("epochs = 4") - 1]
