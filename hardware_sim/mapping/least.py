@@ -3,27 +3,25 @@
 A core that holds s neurons of a population in c channels at m places (s <= c m) takes at least the
 memory of the kernels of c channels or of the lists of s neurons, and at least the axons that m places
 reach. The largest s that a core has room for gives the cores of a population, sums over all populations
-those of the network. The numbers hold for any subsets of neurons, not only for the blocks of :mod:`splits`.
+those of the network. With C channels in all, each place lies on at least ceil(C / c) cores. Places at borders
+reach fewer sources; so all places are looked at, and those in the middle alone, and the larger number counts.
+The numbers hold for any subsets of neurons, not only for the blocks of :mod:`splits`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from biril_nm.arrays import IntArray
+from biril_nm.arrays import FloatArray, IntArray
 from biril_nm.hardware_sim.mapping.fanout import axon_slots
-from biril_nm.hardware_sim.mapping.neighbours import fan_out, places_reached
-from biril_nm.hardware_sim.mapping.splits import (
-    as_volume,
-    index_bits,
-    list_bits,
-    synapse_bits,
-)
-from biril_nm.hw_graph import Conv, Dense, LoihiGraph, Shape, Sparse
+from biril_nm.hardware_sim.mapping.links import Link, link_of
+from biril_nm.hardware_sim.mapping.neighbours import fan_out
+from biril_nm.hardware_sim.mapping.splits import as_volume
+from biril_nm.hw_graph import Conv, LoihiGraph, Shape, Sparse
 from biril_nm.loihi.cores import CoreLimits
 
 __all__ = ["LeastCores", "least_cores"]
@@ -51,23 +49,6 @@ class LeastCores:
         return max([*each, *self.network.values()], default=0)
 
 
-@dataclass(frozen=True)
-class _Link:
-    """What a connection takes at least on a core.
-
-    Attributes:
-        bits: (neurons, channels) -> memory.
-        axons: (neurons, places) -> input axons.
-        bits_in_all: (largest number of neurons, of places of a core) -> memory on all cores.
-        axons_in_all: (largest number of neurons, of channels, of places, cores) -> axons on all cores.
-    """
-
-    bits: Callable[[int, int], float]
-    axons: Callable[[int, int], float]
-    bits_in_all: Callable[[int, int], float]
-    axons_in_all: Callable[[int, int, int, int], float]
-
-
 def least_cores(
     graph: LoihiGraph, limits: CoreLimits, broken: Mapping[str, Mapping[str, int]]
 ) -> LeastCores:
@@ -78,7 +59,7 @@ def least_cores(
         limits: of a core.
         broken: population -> limits that a single neuron breaks, which do not count for it.
     """
-    found = {name: _Population(graph, name, limits, broken.get(name, {})) for name in graph.neurons}
+    found = {name: _Population(graph, name, limits, broken) for name in graph.neurons}
     slots = {name: np.zeros(1, dtype=np.int64) for name in found}
     rooms = {name: each.room(slots[name]) for name, each in found.items()}
     for _ in range(ROUNDS):
@@ -86,22 +67,112 @@ def least_cores(
         rooms = {name: each.room(slots[name]) for name, each in found.items()}
     sums = dict.fromkeys(LIMITS, 0.0)
     for name, each in found.items():
-        for limit, load in each.loads(rooms[name], slots[name]).items():
-            sums[limit] += load if limit in each.wanted else 0.0
+        load = each.load(rooms[name], _slots_into(graph, name, found, rooms, limits))
+        for limit in LIMITS:
+            sums[limit] += load.least(limit)
     network = {key: math.ceil(n / getattr(limits, key).value - 1e-9) for key, n in sums.items()}
     return LeastCores({n: each.cores(slots[n]) for n, each in found.items()}, network)
+
+
+@dataclass(frozen=True)
+class _Area:
+    """Some places of a population, and what any m of them take on a core.
+
+    Attributes:
+        n: places.
+        axons: m -> input axons, from m = 0.
+        slots: m -> output axon slots of the sources.
+    """
+
+    n: int
+    axons: FloatArray
+    slots: FloatArray
+
+
+def _areas(links: Sequence[Link], shape: Shape) -> list[_Area]:
+    """All places, and those at which all kernels lie on their sources as a whole."""
+    shared = [link.shared for link in links if link.shared is not None]
+    none = np.zeros(shape[1] * shape[2] + 1)
+    every = _Area(
+        len(none) - 1,
+        sum((each.reached for each in shared), none),
+        sum((each.reached * each.slots for each in shared), none),
+    )
+    rows, columns = np.ones(shape[1], dtype=bool), np.ones(shape[2], dtype=bool)
+    for each in shared:
+        rows, columns = rows & each.inner[0], columns & each.inner[1]
+    inner = _Area(
+        int(rows.sum() * columns.sum()),
+        sum((each.within for each in shared), none),
+        sum((each.within * each.slots for each in shared), none),
+    )
+    return [every, inner]
+
+
+@dataclass(frozen=True)
+class _Load:
+    """What a population takes on all cores together.
+
+    Attributes:
+        alone: limit -> what does not depend on places and channels: neurons, and synapses and axons that no
+            two neurons share. Output axons are those of the sources.
+        areas: areas, and the most places of each that a core has room for.
+        slots: output axon slots of the sources of convolutions, each taken alone.
+        n_channels: of the population.
+        room: neurons that a core has room for.
+        channels: channels that it has room for.
+        per_channel: memory of the kernels of a channel.
+    """
+
+    alone: Mapping[str, float]
+    areas: Sequence[tuple[_Area, int]]
+    slots: float
+    n_channels: int
+    room: int
+    channels: int
+    per_channel: float
+
+    def least(self, limit: str) -> float:
+        """The least sum over all cores."""
+        alone, shared = self.alone.get(limit, 0.0), [0.0]
+        if limit == "synapse_bits" and limit in self.alone:
+            copies = [-(-area.n // max(1, places)) for area, places in self.areas]
+            shared = [self.per_channel * self.n_channels * each for each in copies]
+        if limit == "axons_in" and limit in self.alone:
+            shared = [self._axons(area.n, area.axons, places) for area, places in self.areas]
+        if limit == "axons_out":
+            each = [self._axons(area.n, area.slots, places) for area, places in self.areas]
+            shared = [self.slots, *each]
+        return alone + max(shared)
+
+    def _axons(self, n: int, axons: FloatArray, places: int) -> float:
+        """Axons of all cores with some of ``n`` places, each with up to ``places`` of them."""
+        if not places:
+            return 0.0
+        m = np.arange(1, places + 1)
+        cores = -(-self.n_channels // self.channels)  # of each place, for all its channels
+        by_place = cores * n * (axons[m] / m).min()
+        by_neuron = (axons[m] / np.minimum(self.room, self.channels * m)).min()
+        return float(max(by_place, self.n_channels * n * by_neuron))
 
 
 class _Population:
     """A population, and what a core has room for."""
 
     def __init__(
-        self, graph: LoihiGraph, name: str, limits: CoreLimits, broken: Mapping[str, int]
+        self,
+        graph: LoihiGraph,
+        name: str,
+        limits: CoreLimits,
+        broken: Mapping[str, Mapping[str, int]],
     ) -> None:
+        own = broken.get(name, {})
         self.shape = as_volume(graph.neurons[name].shape)
         self.n, self.n_places = math.prod(self.shape), self.shape[1] * self.shape[2]
-        self.wanted = {key: int(getattr(limits, key).value) for key in LIMITS if key not in broken}
-        self.links = [_link(graph, c, limits) for c in graph.incoming(name)]
+        self.wanted = {key: int(getattr(limits, key).value) for key in LIMITS if key not in own}
+        full = {each for each, limits in broken.items() if "axons_out" in limits}
+        self.links = [link_of(graph, c, limits, full) for c in graph.incoming(name)]
+        self.areas = _areas(self.links, self.shape)
 
     def room(self, slots: IntArray, only: str | None = None) -> int:
         """The most neurons that a core has room for, by all limits or one."""
@@ -134,28 +205,43 @@ class _Population:
             lambda c: sum(link.bits(c, c) for link in self.links) <= bits, self.shape[0]
         )
 
-    def places(self, axons: float) -> int:
-        """The most places that the neurons of a core may have."""
-        return _largest(
-            lambda m: sum(link.axons(m, m) for link in self.links) <= axons, self.n_places
-        )
-
     def cores(self, slots: IntArray) -> dict[str, int]:
         """Cores for this population, by each limit and by all."""
         by_limit = {key: -(-self.n // self.room(slots, key)) for key in LIMITS}
-        return {**by_limit, "all": -(-self.n // self.room(slots))}
+        room, channels = self.room(slots), max(1, self.channel_room())
+        least = -(-self.n // room)
+        for area, places in self._areas_in_core():
+            each = -(-self.shape[0] // channels)  # cores of each place
+            least = max(least, -(-each * area.n // max(1, places)))
+            least = max(least, -(-self.shape[0] * area.n // min(room, channels * max(1, places))))
+        return {**by_limit, "all": least}
 
-    def loads(self, room: int, slots: IntArray) -> dict[str, float]:
-        """What the population takes of each limit on all cores together."""
-        c = max(1, self.channel_room())
-        m = max(1, self.places(self.wanted.get("axons_in", math.inf)))
-        cores = -(-self.n // room)
-        return {
+    def _areas_in_core(self) -> list[tuple[_Area, int]]:
+        most = self.wanted.get("axons_in", math.inf)
+        return [(area, _places(area, most)) for area in self.areas]
+
+    def load(self, room: int, slots: tuple[float, float]) -> _Load:
+        """What the population takes on all cores together, with the slots of its sources."""
+        alone = {
             "neurons": float(self.n),
-            "synapse_bits": sum(link.bits_in_all(room, m) for link in self.links),
-            "axons_in": sum(link.axons_in_all(room, c, m, cores) for link in self.links),
-            "axons_out": float(slots.sum()) if slots.size == self.n else 0.0,
+            "synapse_bits": sum(link.bits_in_all(room) for link in self.links),
+            "axons_in": sum(link.axons_in_all(room, -(-self.n // room)) for link in self.links),
         }
+        return _Load(
+            {k: n for k, n in alone.items() if k in self.wanted} | {"axons_out": slots[0]},
+            self._areas_in_core(),
+            slots[1],
+            self.shape[0],
+            room,
+            max(1, self.channel_room()),
+            sum(link.shared.per_channel for link in self.links if link.shared),
+        )
+
+
+def _places(area: _Area, axons: float) -> int:
+    """The most places of an area that a core has room for."""
+    found = int(np.searchsorted(area.axons, axons, side="right")) - 1
+    return max(1, min(found, area.n)) if area.n else 0
 
 
 def _largest(fits: Callable[[int], bool], high: int) -> int:
@@ -178,86 +264,35 @@ def _slots(
 ) -> IntArray:
     """Output axon slots that each neuron needs at least, flat."""
     slots = np.zeros(found[name].n, dtype=np.int64)
-    channels = {each: max(1, population.channel_room()) for each, population in found.items()}
     for connection, (source, target) in graph.ends.items():
         if source == name:
-            fan, own = fan_out(graph, connection)
-            cores = np.maximum(-(-fan // rooms[target]), -(-own // channels[target]))
-            slots += axon_slots(graph, connection, limits) * np.where(fan > 0, cores, 0)
+            slots += _slots_of(graph, connection, found[target], rooms[target], limits)
     return slots
 
 
-# --- connections ----------------------------------------------------------------------------------
+def _slots_of(
+    graph: LoihiGraph, connection: str, target: _Population, room: int, limits: CoreLimits
+) -> IntArray:
+    """The same for one connection."""
+    fan, own = fan_out(graph, connection)
+    cores = np.maximum(-(-fan // room), -(-own // max(1, target.channel_room())))
+    return axon_slots(graph, connection, limits) * np.where(fan > 0, cores, 0)
 
 
-def _link(graph: LoihiGraph, connection: str, limits: CoreLimits) -> _Link:
-    node = graph.connections[connection]
-    source, target = (as_volume(graph.shape_of(end)) for end in graph.ends[connection])
-    if isinstance(node, Conv):
-        return _conv(node, source, target, limits)
-    return _dense(node, limits) if isinstance(node, Dense) else _sparse(node, limits)
-
-
-def _rate(per_synapse: int, longest: int, limits: CoreLimits) -> float:
-    """Bits of a synapse at least, in lists of up to ``longest``."""
-    lengths = np.arange(1, min(longest, limits.format.block_synapses) + 1)
-    return float((list_bits(lengths, per_synapse, limits) / lengths).min(initial=math.inf))
-
-
-def _dense(node: Dense, limits: CoreLimits) -> _Link:
-    n, n_pre = node.weight.shape
-    per_synapse = synapse_bits(node, limits)
-    return _Link(
-        bits=lambda s, c: n_pre * int(list_bits(np.array(s), per_synapse, limits)),
-        axons=lambda s, m: n_pre,
-        bits_in_all=lambda room, m: n_pre * n * _rate(per_synapse, room, limits),
-        axons_in_all=lambda room, c, m, cores: n_pre * cores,
-    )
-
-
-def _sparse(node: Sparse, limits: CoreLimits) -> _Link:
-    lengths = np.sort(np.diff(node.weight.indptr)).astype(np.int64)
-    stored = np.cumsum(lengths)
-    fan = np.bincount(node.weight.indices, minlength=1)
-    most, total = max(1, int(fan.max())), int(node.weight.nnz)
-    per_synapse = synapse_bits(node, limits) + index_bits(1, limits)
-
-    def axons(s: int, m: int) -> float:
-        return max(int(lengths[s - 1]), int(stored[s - 1]) / min(s, most))
-
-    return _Link(
-        bits=lambda s, c: int(stored[s - 1]) * _rate(per_synapse, s, limits),
-        axons=axons,
-        bits_in_all=lambda room, m: total * _rate(per_synapse, room, limits),
-        axons_in_all=lambda room, c, m, cores: max(np.count_nonzero(fan), total / min(room, most)),
-    )
-
-
-def _conv(node: Conv, source: Shape, target: Shape, limits: CoreLimits) -> _Link:
-    channels, group_in = node.weight.shape[:2]
-    places = places_reached(node, source, target)
-    n, n_places = math.prod(target), target[1] * target[2]
-    per_axon = 1 if limits.population_axons else group_in
-    own = channels if node.groups == 1 else channels // node.groups
-    kernel = math.prod(node.weight.shape[2:])
-    if limits.kernels_once:
-        per_channel = kernel * _rate(synapse_bits(node, limits), channels * kernel, limits)
-    else:  # a list of some of the taps, of which the border may leave few
-        per_synapse = synapse_bits(node, limits) + index_bits(1, limits)
-        per_channel = places.fewest_taps * _rate(per_synapse, channels * kernel, limits)
-
-    def axons(s: int, m: int) -> float:
-        if node.groups > 1 and not limits.population_axons:
-            return per_axon * places.least_each * s / own
-        return per_axon * float(places.reached[min(m, n_places)])
-
-    def axons_in_all(room: int, c: int, m: int, cores: int) -> float:
-        each = float(places.each[: min(m, n_places) + 1].min())
-        return per_axon * each * n / min(c, own if not limits.population_axons else c)
-
-    return _Link(
-        bits=lambda s, c: group_in * per_channel * c,
-        axons=axons,
-        bits_in_all=lambda room, m: group_in * per_channel * max(channels, n / m),
-        axons_in_all=axons_in_all,
-    )
+def _slots_into(
+    graph: LoihiGraph,
+    name: str,
+    found: Mapping[str, _Population],
+    rooms: Mapping[str, int],
+    limits: CoreLimits,
+) -> tuple[float, float]:
+    """Output axon slots of all that sends to a population: without convolutions, and by those."""
+    sums = [0.0, 0.0]
+    for connection, link in zip(graph.incoming(name), found[name].links):
+        source = graph.ends[connection][0]
+        if source in found and "axons_out" in found[source].wanted:
+            node = graph.connections[connection]
+            each = _slots_of(graph, connection, found[name], rooms[name], limits)
+            lists = link.axons_in_all(rooms[name], 1) if isinstance(node, Sparse) else 0.0
+            sums[isinstance(node, Conv)] += max(float(each.sum()), lists)
+    return sums[0], sums[1]

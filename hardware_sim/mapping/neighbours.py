@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from biril_nm.arrays import FloatArray, IntArray
+from biril_nm.arrays import BoolArray, FloatArray, IntArray
 from biril_nm.hardware_sim.mapping.splits import as_volume
 from biril_nm.hw_graph import Conv, Dense, LoihiGraph, Shape
 from biril_nm.hw_graph.convolutions import AxisGeometry, axis_geometry, tap_table
@@ -21,10 +21,14 @@ class Places:
 
     Attributes:
         reached: m -> source places that they reach at least, from m = 0.
+        within: the same for places whose kernels lie on the source as a whole.
+        inner: which rows and columns of the target those are in.
         fewest_taps: taps of the place that has the fewest.
     """
 
     reached: FloatArray
+    within: FloatArray
+    inner: tuple[BoolArray, BoolArray]
     fewest_taps: int
 
     @property
@@ -58,28 +62,47 @@ def places_reached(node: Conv, source: Shape, target: Shape) -> Places:
     """The fewest source places that m target places reach.
 
     h places in a column reach ``s h + k(h)`` sources or more, k being what is left of the kernel beyond its
-    stride. With columns of up to h places in w columns, h w >= m, all m reach
+    stride. With columns of up to h places in w columns, h w >= m >= h and w, all m reach
     ``s_x (s_y m + k_y w) + k_x (s_y h + k_y)`` or more: all columns, and the longest one again.
     """
     n_places = target[1] * target[2]
     axes = [axis_geometry(node, axis, source, target) for axis in (0, 1)]
     taps = [_tap_counts(axis) for axis in axes]
     fewest = int(taps[0].min() * taps[1].min())
+    inner = _inner(axes[0]), _inner(axes[1])
     margins = [_margins(axis) for axis in axes]
+    within = np.zeros(n_places + 1)
+    if all(axis.dilation == 1 for axis in axes):
+        rests = [np.full(axis.target, axis.kernel - min(axis.stride, axis.kernel)) for axis in axes]
+        steps = [min(axis.stride, axis.kernel) for axis in axes]
+        within = _least_reached((steps[0], rests[0]), (steps[1], rests[1]))
     if margins[0] is None or margins[1] is None:
         reached = np.zeros(n_places + 1)
         if all(_has_common_tap(axis) for axis in axes):  # which takes every place to one of its own
             reached = np.arange(n_places + 1.0)
-        return Places(reached, fewest)
-    (step_y, rest_y), (step_x, rest_x) = margins[0], margins[1]
-    h, w = np.arange(1, target[1] + 1)[:, None], np.arange(1, target[2] + 1)[None, :]
+        return Places(reached, within, inner, fewest)
+    return Places(_least_reached(margins[0], margins[1]), within, inner, fewest)
+
+
+def _inner(axis: AxisGeometry) -> BoolArray:
+    """Target places whose kernels lie on the source as a whole."""
+    first = np.arange(axis.target) * axis.stride - axis.padding
+    last = first + (axis.kernel - 1) * axis.dilation
+    return np.asarray((first >= 0) & (last < axis.length))
+
+
+def _least_reached(rows: tuple[int, IntArray], columns: tuple[int, IntArray]) -> FloatArray:
+    """Source places that m = 0, 1, ... target places reach at least, from what rows of them do."""
+    (step_y, rest_y), (step_x, rest_x) = rows, columns
+    h, w = np.arange(1, len(rest_y) + 1)[:, None], np.arange(1, len(rest_x) + 1)[None, :]
     more = step_x * rest_y[:, None] * w + rest_x[None, :] * (step_y * h + rest_y[:, None])
-    least = np.full(n_places + 1, np.inf)
-    np.minimum.at(least, (h * w).ravel(), more.ravel())
-    least = np.minimum.accumulate(least[::-1])[::-1]
-    reached = step_x * step_y * np.arange(n_places + 1.0) + least
+    fewest, most = np.broadcast_to(np.maximum(h, w), more.shape).ravel(), (h * w).ravel()
+    least = np.zeros(more.size + 1)
+    for at in np.argsort(-more.ravel(), kind="stable").tolist():  # the least comes last and stays
+        least[fewest[at] : most[at] + 1] = more.flat[at]
+    reached = step_x * step_y * np.arange(more.size + 1.0) + least
     reached[0] = 0.0
-    return Places(reached, fewest)
+    return np.asarray(np.maximum.accumulate(reached), dtype=np.float64)
 
 
 def _tap_counts(axis: AxisGeometry) -> IntArray:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import combinations
 
 import numpy as np
 import pytest
 
 from biril_nm.hardware_sim import map_to_chip
+from biril_nm.hardware_sim.mapping.neighbours import places_reached
 from biril_nm.hw_graph import Conv, Dense, Input, LoihiGraph, Neurons, Output
 from biril_nm.loihi.cores import LOIHI1_LIMITS, LOIHI2_LIMITS, Limit
 from tests.support.cores import small_cores, stored_matrix
@@ -62,6 +64,30 @@ def test_input_axons_allow_no_larger_subset_than_the_bound_says(seed):
                 chosen.append(best)
                 left.remove(best)
             assert least.populations[name]["axons_in"] <= -(-node.size // len(chosen))
+
+
+@pytest.mark.parametrize(
+    ("kernel", "stride", "padding"), [(3, 1, 1), (4, 2, 1), (2, 3, 0), (5, 2, 2)]
+)
+def test_no_places_reach_fewer_sources_than_the_bound_says(kernel, stride, padding):
+    """All sets of up to four places, at the border and in the middle."""
+    weight = np.full((1, 1, kernel, kernel), 2)
+    node = Conv(weight, stride=stride, padding=padding)
+    side = (10 + 2 * padding - kernel) // stride + 1
+    source, target = (1, 10, 10), (1, min(side, 5), min(side, 5))
+    nodes = {"in": Input(source), "c": node, "n": Neurons((1, side, side), vth=9), "out": Output()}
+    graph = LoihiGraph(nodes, (("in", "c"), ("c", "n"), ("n", "out")))
+    found = places_reached(node, source, (1, side, side))
+    stored = stored_matrix(graph, "c").reshape(side, side, 100) > 0
+    inner = np.logical_and.outer(*found.inner)
+    assert (inner == (stored.sum(axis=2) == kernel * kernel)).all()
+    places = [(y, x) for y in range(target[1]) for x in range(target[2])]
+    for m in range(1, 5):
+        for chosen in combinations(places, m):
+            reached = int(np.any([stored[at] for at in chosen], axis=0).sum())
+            assert found.reached[m] <= reached
+            if all(inner[at] for at in chosen):
+                assert found.within[m] <= reached
 
 
 @pytest.mark.parametrize("chip", ["loihi1", "loihi2"])
