@@ -13,7 +13,13 @@ import scipy.sparse
 from numpy.typing import NDArray
 
 from biril_nm.arrays import IntArray
-from biril_nm.hardware_sim.mapping.splits import BlockGrid, as_volume, axis_taps, group_overlap
+from biril_nm.hardware_sim.mapping.splits import (
+    BlockGrid,
+    Cut,
+    as_volume,
+    axis_taps,
+    group_overlap,
+)
 from biril_nm.hw_graph import Conv, LoihiGraph, Shape, Sparse
 from biril_nm.hw_graph.convolutions import AxisGeometry, axis_geometry
 from biril_nm.loihi.cores import CoreLimits
@@ -74,9 +80,9 @@ def reach(graph: LoihiGraph, name: str, split: BlockGrid) -> Reach:
     if isinstance(node, Conv):
         group = np.arange(pre[0]) // node.weight.shape[1]
         return Reach(
-            group_overlap(node, split)[:, group] > 0,
-            _reached(axis_geometry(node, 0, pre, split.shape), split.parts[1]),
-            _reached(axis_geometry(node, 1, pre, split.shape), split.parts[2]),
+            group_overlap(node, split.cuts[0])[:, group] > 0,
+            _reached(axis_geometry(node, 0, pre, split.shape), split.cuts[1]),
+            _reached(axis_geometry(node, 1, pre, split.shape), split.cuts[2]),
             pre,
         )
     if isinstance(node, Sparse):
@@ -97,10 +103,9 @@ def _synapse_lists(node: Sparse, split: BlockGrid) -> Any:
 
 
 @lru_cache(maxsize=4096)
-def _reached(geometry: AxisGeometry, parts: int) -> Flags:
+def _reached(geometry: AxisGeometry, cut: Cut) -> Flags:
     """(block, source position): whether any tap ends in the block."""
-    taps, edges = axis_taps(geometry, parts)
-    pairs = pairwise(edges)
+    taps, pairs = axis_taps(geometry), pairwise(cut)
     return np.array([((taps >= a) & (taps < b)).any(axis=1) for a, b in pairs], dtype=bool)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from biril_nm.storage.machine_code import kept
 
-__all__ = ["count_lists"]
+__all__ = ["count_lists", "fill_runs"]
 
 
 @kept
@@ -49,3 +49,41 @@ def count_lists(
                     return False
                 block += 1
     return True
+
+
+@kept
+def fill_runs(rows: Any, memory: Any, slots: Any, state: Any, starts: Any, most: Any) -> int:
+    """Cut targets into runs, each as long as the limits allow; returns how many.
+
+    Args:
+        rows: row pointers and columns of a CSR matrix (target, source).
+        memory: kind of each source, bits that synapse k adds to a list (kind, k), and bits that k targets
+            take besides.
+        slots: output axon slots of each target.
+        state: for each source the last run that it reached, -1 at first, and the length of its list there.
+        starts: the first target of each run; written here.
+        most: targets, lists, bits and slots that a run of more than one target may take.
+    """
+    pointers, sources = rows
+    kinds, growth, fixed = memory
+    run = line = start = axons = bits = out = 0
+    starts[0] = 0
+    while line < slots.size:
+        size = line - start + 1
+        if size <= most[0]:
+            for at in range(pointers[line], pointers[line + 1]):
+                source = sources[at]
+                if state[source, 0] != run:
+                    state[source, 0], state[source, 1] = run, 0
+                    axons += 1
+                bits += growth[kinds[source], state[source, 1]]
+                state[source, 1] += 1
+            out += slots[line]
+            fits = axons <= most[1] and bits + fixed[size] <= most[2] and out <= most[3]
+            if fits or size == 1:
+                line += 1
+                continue
+        run += 1
+        start = starts[run] = line
+        axons = bits = out = 0
+    return run + 1

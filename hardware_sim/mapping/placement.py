@@ -1,7 +1,7 @@
 """``map_to_chip``: which neurons of a graph go to which core, and what does not fit.
 
 A model of the chip's resources, not Intel's compiler. Assumptions, all of which the result repeats:
-populations are cut into even blocks; kernels are shared within a core; every synapse format costs as
+populations are cut into blocks; kernels are shared within a block; every synapse format costs as
 on Loihi 1 (nengo-loihi); input arrives from outside and takes no output axons of a core; cores fill
 the mesh row by row and chips stand side by side.
 """
@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 
 from biril_nm.arguments import Count, checked
 from biril_nm.errors import RangeError, bullet_list
+from biril_nm.hardware_sim.mapping.demands import BLOCK_LIMITS, Demand
 from biril_nm.hardware_sim.mapping.least import LeastCores, least_cores
 from biril_nm.hardware_sim.mapping.packing import Core, PlacedBlock, by_population, pack
-from biril_nm.hardware_sim.mapping.search import BLOCK_LIMITS, Demand, find_splits
+from biril_nm.hardware_sim.mapping.search import find_splits
 from biril_nm.hardware_sim.mapping.splits import BlockGrid
 from biril_nm.hardware_sim.mapping.traffic import SECONDS, with_less_traffic
 from biril_nm.hw_graph import LoihiGraph
@@ -182,8 +183,8 @@ def map_to_chip(
         graph: the integer network.
         chip: chip or name, or limits of your own board.
         n_chips: chips that are there.
-        optimise: ``"cores"``: few cores, in the order of latency; ``"traffic"``: the same cores, exchanged
-            until the messages between them cross few tiles.
+        optimise: ``"cores"``: few cores, numbered in the order of latency; ``"traffic"``: the same cores,
+            exchanged until the messages between them cross few tiles.
         spikes: how often each neuron of a population spikes, as :attr:`.Activity.spikes` has it; None: all
             equally often. Traffic only.
         seconds: time limit of the exchanges.
@@ -310,7 +311,7 @@ def _assumptions(limits: CoreLimits) -> tuple[str, ...]:
         else "a population takes one neuron group on a core; du, dv and vth may differ by neuron"
     )
     return (
-        "populations are cut into even blocks; small blocks share a core",
+        "populations are cut into blocks; blocks that leave room share a core",
         kernels,
         axons,
         f"synapse lists cost as on Loihi 1 ({limits.format.source})",

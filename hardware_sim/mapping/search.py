@@ -6,177 +6,28 @@ target blocks make every source spike travel to many cores.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-
 import numpy as np
 
-from biril_nm.arrays import IntArray
-from biril_nm.hardware_sim.mapping.fanout import axon_slots, reach
+from biril_nm.hardware_sim.mapping.cuts import grids, runs
+from biril_nm.hardware_sim.mapping.demands import BLOCK_LIMITS, Demand, Network, Population
+from biril_nm.hardware_sim.mapping.packing import count_cores
 from biril_nm.hardware_sim.mapping.splits import (
-    ENDLESS,
     BlockGrid,
-    SynapseLists,
     Totals,
     as_volume,
     least_bits,
     register_sets,
-    synapse_demand,
-    synapse_lists,
 )
-from biril_nm.hw_graph import LoihiGraph, Sparse
+from biril_nm.hw_graph import Conv, LoihiGraph, Sparse
 from biril_nm.loihi.cores import CoreLimits
 
 __all__ = ["BLOCK_LIMITS", "Demand", "find_splits"]
 
-Parts = tuple[int, int, int]  # blocks per axis
-Most = tuple[int, int]  # input axons and synapse bits of a block
-
-BLOCK_LIMITS = ("neurons", "synapse_bits", "axons_in", "axons_out", "neuron_groups")
 ROUNDS = 3  # feedback: a source's blocks depend on those of its targets
-FINE_STEPS = 12  # numbers of blocks tried one by one before they grow in steps
-GROWTH = 1.08
-
-
-@dataclass(frozen=True)
-class Demand:
-    """What each block of a split takes on its core; arrays of shape ``split.parts``."""
-
-    neurons: IntArray
-    synapse_bits: IntArray
-    axons_in: IntArray
-    axons_out: IntArray
-    neuron_groups: IntArray
-
-    def worst(self, limit: str) -> int:
-        """The largest value over all blocks."""
-        return int(np.max(getattr(self, limit)))
-
-
-@dataclass(frozen=True)
-class _Network:
-    """A graph on a chip, and what its connections take in the blocks of splits that were looked at.
-
-    Attributes:
-        graph: the network.
-        limits: of a core.
-        known: (connection, blocks per axis) -> input axons, synapse bits, and for a Sparse the lists.
-    """
-
-    graph: LoihiGraph
-    limits: CoreLimits
-    known: dict[tuple[str, Parts], tuple[IntArray, IntArray, SynapseLists | None]] = field(
-        default_factory=dict
-    )
-
-    def value(self, limit: str) -> int:
-        """A limit of a core."""
-        return int(getattr(self.limits, limit).value)
-
-    def synapses(
-        self, connection: str, split: BlockGrid, most: Most = (ENDLESS, ENDLESS)
-    ) -> tuple[IntArray, IntArray, SynapseLists | None]:
-        """What one connection takes in each block of its target; up to one that takes more than ``most``."""
-        key = (connection, split.parts)
-        if key in self.known:
-            return self.known[key]
-        node = self.graph.connections[connection]
-        if not isinstance(node, Sparse):
-            self.known[key] = *synapse_demand(self.graph, connection, split, self.limits), None
-            return self.known[key]
-        lists = synapse_lists(node, split, self.limits, most)
-        found = lists.axons, lists.bits, lists
-        if lists.complete:
-            self.known[key] = found
-        return found
-
-    def into(
-        self, name: str, split: BlockGrid, most: Most = (ENDLESS, ENDLESS)
-    ) -> Iterator[tuple[IntArray, IntArray]]:
-        """Running sums, from 0, of what its connections take, those first that are quick to count."""
-        axons = bits = np.zeros(split.parts, dtype=np.int64)
-        yield axons, bits
-        incoming = self.graph.incoming(name)
-        slow = {c: isinstance(self.graph.connections[c], Sparse) for c in incoming}
-        for connection in sorted(incoming, key=slow.__getitem__):
-            more = self.synapses(connection, split, most)
-            axons, bits = axons + more[0], bits + more[1]
-            yield axons, bits
-
-    def reached(self, connection: str, split: BlockGrid) -> IntArray:
-        """Blocks of the target that each source neuron reaches."""
-        lists = self.synapses(connection, split)[2]
-        if lists is None:
-            return reach(self.graph, connection, split).per_neuron()
-        return lists.reached.reshape(as_volume(self.graph.shape_of(self.graph.ends[connection][0])))
-
-    def slots(self, name: str, splits: Mapping[str, BlockGrid]) -> IntArray:
-        """Output axon slots of each neuron: one or two per block of a target that it reaches."""
-        slots = np.zeros(splits[name].shape, dtype=np.int64)
-        for connection, (source, target) in self.graph.ends.items():
-            if source == name:
-                each = axon_slots(self.graph, connection, self.limits)
-                slots += each * self.reached(connection, splits[target])
-        return slots
-
-    def source_blocks(self, name: str, split: BlockGrid) -> float:
-        """Cores that the sources need for the output axons into ``split``, as a fraction."""
-        blocks = 0.0
-        for connection in self.graph.incoming(name):
-            source = self.graph.ends[connection][0]
-            if source in self.graph.neurons and source != name:
-                lists = self.synapses(connection, split)[2]
-                total = (
-                    reach(self.graph, connection, split).total()
-                    if lists is None
-                    else int(lists.reached.sum())
-                )
-                slots = axon_slots(self.graph, connection, self.limits)
-                blocks += slots * total / self.value("axons_out")
-        return blocks
-
-
-@dataclass(frozen=True)
-class _Population:
-    """What does not depend on the split of a population.
-
-    Attributes:
-        name: of the population.
-        slots: output axon slots of each neuron.
-        totals: their sums.
-        sets: the number of each neuron's set of registers.
-    """
-
-    name: str
-    slots: IntArray
-    totals: Totals
-    sets: IntArray
-
-    def demand(self, net: _Network, split: BlockGrid) -> Demand:
-        """What its blocks take."""
-        axons, bits = list(net.into(self.name, split))[-1]
-        out, groups = self.totals.over(split), split.distinct(self.sets)
-        return Demand(split.sizes, bits, axons, out, groups)
-
-    def single(self, net: _Network) -> dict[str, int]:
-        """The largest demand of one neuron on its own core: what no split can lower."""
-        shape = self.slots.shape
-        demand = self.demand(net, BlockGrid(shape, (shape[0], shape[1], shape[2])))
-        return {limit: demand.worst(limit) for limit in BLOCK_LIMITS}
-
-    def breaks(self, net: _Network, split: BlockGrid, wanted: Mapping[str, int]) -> bool:
-        """Whether some block exceeds a wanted limit; what is quick to know is looked at first."""
-        if split.largest > wanted.get("neurons", split.largest):
-            return True
-        out = wanted.get("axons_out")
-        if out is not None and self.totals.over(split).max() > out:
-            return True
-        most = wanted.get("axons_in", ENDLESS), wanted.get("synapse_bits", ENDLESS)
-        for axons, bits in net.into(self.name, split, most):
-            if axons.max() > most[0] or bits.max() > most[1]:
-                return True
-        groups = wanted.get("neuron_groups")
-        return groups is not None and bool(split.distinct(self.sets).max() > groups)
+REPAIRS = 6  # further rounds, where blocks that were cut since take a neuron more output axons
+DIVISIBLE = ("neurons", "axons_out")  # smaller blocks take less of them, in sum as much as before
+SHARES = (1 / 2, 1 / 3, 1 / 4, 1 / 6)  # of these limits, for blocks that share cores
+HALF_EMPTY = 0.5  # synapse memory and input axons of blocks that may share cores
 
 
 def find_splits(
@@ -187,54 +38,136 @@ def find_splits(
     Returns:
         splits, demands, and per population what a single neuron needs of the limits that it breaks.
     """
-    net = _Network(graph, limits)
-    splits = {
-        name: BlockGrid(as_volume(node.shape), (1, 1, 1)) for name, node in graph.neurons.items()
-    }
-    broken: dict[str, dict[str, int]] = {}
-    sets = {name: register_sets(node, limits) for name, node in graph.neurons.items()}
-    found: dict[str, _Population] = {}
-    for _ in range(ROUNDS):
-        before = dict(splits)
-        for name in reversed(graph.timing.order):
-            slots = net.slots(name, splits)
-            if name in found and np.array_equal(found[name].slots, slots):
-                continue  # nothing that its split depends on has changed
-            found[name] = _Population(name, slots, Totals.of(slots), sets[name])
-            splits[name], broken[name] = _best(net, found[name])
-        if splits == before:
-            break
-    demands = {}
-    for name, split in splits.items():
-        slots = net.slots(name, splits)
-        demands[name] = _Population(name, slots, Totals.of(slots), sets[name]).demand(net, split)
-    return splits, demands, broken
+    search = _Search(graph, limits)
+    search.settle()
+    search.fill_gaps()
+    return search.splits, search.demands, search.broken
 
 
-def _best(net: _Network, population: _Population) -> tuple[BlockGrid, dict[str, int]]:
-    """The cheapest split that keeps every limit which single neurons can keep."""
+class _Search:
+    """Splits of all populations of a graph, and what their blocks take."""
+
+    def __init__(self, graph: LoihiGraph, limits: CoreLimits) -> None:
+        self.net = Network(graph, limits)
+        self.order = graph.timing.order
+        self.splits = {
+            name: BlockGrid(as_volume(node.shape), (1, 1, 1))
+            for name, node in graph.neurons.items()
+        }
+        self.broken: dict[str, dict[str, int]] = {}
+        self.demands: dict[str, Demand] = {}
+        self._sets = {name: register_sets(node, limits) for name, node in graph.neurons.items()}
+        self._found: dict[str, Population] = {}
+        self._shares = dict.fromkeys(graph.neurons, 1.0)
+
+    def population(self, name: str) -> Population:
+        """A population with the output axons that the present splits of its targets ask for."""
+        slots = self.net.slots(name, self.splits)
+        found = self._found.get(name)
+        if found is None or not np.array_equal(found.slots, slots):
+            found = Population(name, slots, Totals.of(slots), self._sets[name])
+        return found
+
+    def settle(self) -> None:
+        """Cut every population, and again those whose targets have other blocks since."""
+        for step in range(ROUNDS + REPAIRS):
+            before = dict(self.splits)
+            for name in reversed(self.order):
+                now = self.population(name)
+                if self._found.get(name) is not now:
+                    self._found[name] = now
+                    self.splits[name], self.broken[name] = _best(self.net, now, self._shares[name])
+            if self.splits != before and step + 1 < ROUNDS:
+                continue
+            self.demands = {n: self._demand(n, self.splits[n]) for n in self.splits}
+            full = self._too_full()
+            if not full:
+                break
+            for name, share in full.items():
+                self._shares[name] *= share
+                del self._found[name]
+
+    def _demand(self, name: str, split: BlockGrid) -> Demand:
+        return self.population(name).demand(self.net, split)
+
+    def _too_full(self) -> dict[str, float]:
+        """Populations with more output axons than a core has, and the share of theirs that it has."""
+        most = self.net.value("axons_out")
+        worst = {name: demand.worst("axons_out") for name, demand in self.demands.items()}
+        return {
+            name: most / count
+            for name, count in worst.items()
+            if count > most and "axons_out" not in self.broken[name]
+        }
+
+    def fill_gaps(self) -> None:
+        """Cut populations into smaller blocks where they then fit beside those of others."""
+        cores = count_cores(self.net.graph, self.demands, self.net.limits)
+        for name in self.order:
+            if cores <= self._least():
+                return
+            demand = self.demands[name]
+            uses = [np.mean(getattr(demand, k)) / self.net.value(k) for k in BLOCK_LIMITS]
+            if max(uses[1:3]) > HALF_EMPTY or max(uses[0], uses[3]) < max(uses[1:3]):
+                continue
+            for share in SHARES:
+                cores = self._finer(name, share, cores)
+
+    def _least(self) -> int:
+        """Cores that the present blocks fill if they leave no gaps."""
+        sums = {k: sum(int(getattr(d, k).sum()) for d in self.demands.values()) for k in DIVISIBLE}
+        return max(-(-n // self.net.value(k)) for k, n in sums.items())
+
+    def _finer(self, name: str, share: float, cores: int) -> int:
+        """Take smaller blocks of a population if that saves cores; how many cores it then takes."""
+        split, broken = _best(self.net, self.population(name), share, DIVISIBLE)
+        if broken != self.broken[name] or split == self.splits[name]:
+            return cores
+        before = self.splits, self.demands
+        self.splits = {**self.splits, name: split}
+        ends = [self.net.graph.ends[c][0] for c in self.net.graph.incoming(name)]
+        changed = {name, *(source for source in ends if source in self.splits)}
+        new = {each: self._demand(each, self.splits[each]) for each in changed}
+        self.demands = {**self.demands, **new}
+        found = count_cores(self.net.graph, self.demands, self.net.limits)
+        if found < cores and not self._too_full():
+            return found
+        self.splits, self.demands = before
+        return cores
+
+
+def _best(
+    net: Network, population: Population, share: float, of: tuple[str, ...] = ("axons_out",)
+) -> tuple[BlockGrid, dict[str, int]]:
+    """The cheapest split that keeps every limit which single neurons can keep, of some limits a share."""
     name, shape = population.name, population.slots.shape
-    broken = {k: n for k, n in population.single(net).items() if n > net.value(k)}
+    single = population.single(net)
+    broken = {k: n for k, n in single.items() if n > net.value(k)}
     wanted = {limit: net.value(limit) for limit in BLOCK_LIMITS if limit not in broken}
-    stored = sum(least_bits(net.graph.connections[c], net.limits) for c in net.graph.incoming(name))
+    wanted |= {k: max(single[k], int(wanted[k] * share)) for k in of if k in wanted}
+    nodes = [net.graph.connections[c] for c in net.graph.incoming(name)]
+    alike = not population.sets.any()
+    in_row = shape[1] == shape[2] == 1
+    kinds = {type(node) for node in nodes}
+    if in_row and alike and Sparse in kinds and Conv not in kinds:
+        return runs(net.graph, name, population.slots, net.limits, wanted), broken
     totals = {
         "neurons": population.slots.size,
         "axons_out": population.totals.total,
         "neuron_groups": int(population.sets.max(initial=0)) + 1,
-        "synapse_bits": stored,
+        "synapse_bits": sum(least_bits(node, net.limits) for node in nodes),
     }
     lowest = max(-(-n // wanted[limit]) for limit, n in totals.items() if limit in wanted)
     best, best_cost = BlockGrid(shape, (shape[0], shape[1], shape[2])), float("inf")
-    for parts in _candidates(shape, lowest):
-        split = BlockGrid(shape, parts)
-        if split.n_blocks >= best_cost:
+    for least, split in grids(net.graph, name, net.limits, wanted, lowest):
+        if least >= best_cost:
             break
         if split.n_blocks < lowest:
             continue
         if population.breaks(net, split, wanted):
-            if shape[1] == shape[2] == 1 and "axons_in" in wanted:
+            if in_row and "axons_in" in wanted:
                 # A smaller block lies in at most three of these, so all of them take a third at least.
-                known = (net.known.get((c, parts)) for c in net.graph.incoming(name))
+                known = (net.known.get((c, split)) for c in net.graph.incoming(name))
                 total = -(-sum(int(each[0].sum()) for each in known if each) // 3)
                 lowest = max(lowest, -(-total // wanted["axons_in"]))
             continue
@@ -242,34 +175,3 @@ def _best(net: _Network, population: _Population) -> tuple[BlockGrid, dict[str, 
         if cost < best_cost:
             best, best_cost = split, cost
     return best, broken
-
-
-def _candidates(shape: tuple[int, ...], lowest: int) -> Iterator[tuple[int, int, int]]:
-    """Numbers of blocks per axis, the fewest blocks first; of equals, space is cut first."""
-    if shape[1] == shape[2] == 1:
-        for parts in _counts(shape[0], lowest):
-            yield parts, 1, 1
-        return
-    axes = [_cuts(n) for n in shape]
-    found = [(c, h, w) for c in axes[0] for h in axes[1] for w in axes[2] if c * h * w >= lowest]
-    yield from sorted(found, key=lambda p: (p[0] * p[1] * p[2], p[0], abs(p[1] - p[2])))
-
-
-def _counts(n: int, lowest: int) -> Iterator[int]:
-    """lowest, lowest + 1, ... and then in growing steps up to n."""
-    parts = min(max(1, lowest), n)
-    step = 0
-    while parts < n:
-        yield parts
-        step += 1
-        parts = parts + 1 if step < FINE_STEPS else max(parts + 1, int(parts * GROWTH))
-    yield n
-
-
-def _cuts(n: int) -> list[int]:
-    """Numbers of blocks worth trying along an axis: those that change the largest block's size."""
-    sizes = sorted({-(-n // parts) for parts in range(1, n + 1)}, reverse=True)
-    counts = sorted({-(-n // size) for size in sizes})
-    if len(counts) <= FINE_STEPS:
-        return counts
-    return sorted({1, n, *(c for c in counts if n % c == 0), *counts[:4]})

@@ -1,13 +1,13 @@
 """Splits of populations into blocks, and what the synapses into a block take on a core.
 
-Every population is seen as (C, H, W) (others as (N, 1, 1)) and cut into even blocks along each axis.
+Every population is seen as (C, H, W) (others as (N, 1, 1)) and cut into blocks along each axis.
 What a block needs is computed exactly, from one-dimensional tables per axis.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import pairwise, product
@@ -25,21 +25,27 @@ from biril_nm.loihi.cores import CoreLimits
 __all__ = [
     "ENDLESS",
     "BlockGrid",
+    "Cut",
+    "KernelDemand",
     "SynapseLists",
     "Totals",
     "as_volume",
     "axis_taps",
+    "even_cut",
     "group_overlap",
     "index_bits",
+    "kernel_demand",
     "least_bits",
     "list_bits",
     "register_sets",
+    "source_rows",
     "synapse_bits",
     "synapse_demand",
     "synapse_lists",
 ]
 
 ENDLESS = 1 << 62
+Cut = tuple[int, ...]  # where blocks start and end along an axis
 Flags = NDArray[np.bool_]
 STORED_WEIGHT_BITS = (1, 2, 3, 4, 5, 6, WEIGHT_BITS)  # nengo-loihi block.py, WEIGHT_BITS_MAP
 
@@ -49,17 +55,32 @@ def as_volume(shape: Shape) -> Shape:
     return shape if len(shape) == 3 else (int(np.prod(shape)), 1, 1)
 
 
+@lru_cache(maxsize=4096)
+def even_cut(n: int, parts: int) -> Cut:
+    """Where ``parts`` even blocks of ``n`` start and end."""
+    return tuple(i * n // parts for i in range(parts + 1))
+
+
 @dataclass(frozen=True)
 class BlockGrid:
-    """A population cut into ``parts`` even blocks per axis.
+    """A population cut into ``parts`` blocks per axis.
 
     Attributes:
         shape: (C, H, W).
         parts: blocks along each axis.
+        uneven: where they start and end along each axis, parts + 1 numbers each; empty: blocks are even.
     """
 
     shape: Shape
     parts: tuple[int, int, int]
+    uneven: tuple[Cut, ...] = ()
+
+    @staticmethod
+    def at(shape: Shape, cuts: Sequence[Cut]) -> BlockGrid:
+        """Blocks that start and end at given places along each axis."""
+        c, h, w = (len(cut) - 1 for cut in cuts)
+        even = BlockGrid(shape, (c, h, w))
+        return even if even.cuts == tuple(cuts) else BlockGrid(shape, (c, h, w), tuple(cuts))
 
     @property
     def n_blocks(self) -> int:
@@ -72,8 +93,12 @@ class BlockGrid:
 
     @cached_property
     def _edges(self) -> tuple[IntArray, ...]:
-        pairs = zip(self.shape, self.parts)
-        return tuple(np.arange(p + 1, dtype=np.int64) * n // p for n, p in pairs)
+        return tuple(np.array(cut, dtype=np.int64) for cut in self.cuts)
+
+    @cached_property
+    def cuts(self) -> tuple[Cut, ...]:
+        """Where blocks start and end along each axis."""
+        return self.uneven or tuple(even_cut(n, p) for n, p in zip(self.shape, self.parts))
 
     def owner(self, axis: int) -> IntArray:
         """Block index of each position along an axis."""
@@ -106,7 +131,9 @@ class BlockGrid:
     @property
     def largest(self) -> int:
         """Neurons of the largest block."""
-        return math.prod(-(-n // parts) for n, parts in zip(self.shape, self.parts))
+        if not self.uneven:
+            return math.prod(-(-n // parts) for n, parts in zip(self.shape, self.parts))
+        return math.prod(max(b - a for a, b in pairwise(cut)) for cut in self.uneven)
 
     def distinct(self, values: IntArray) -> IntArray:
         """Different values (>= 0, one per neuron) within each block, shape ``parts``."""
@@ -205,19 +232,18 @@ class _Axis:
 
 
 @lru_cache(maxsize=4096)
-def axis_taps(geometry: AxisGeometry, parts: int) -> tuple[IntArray, IntArray]:
-    """Target index per (source index, kernel index) along the axis, and the edges of the blocks."""
-    edges = np.arange(parts + 1, dtype=np.int64) * geometry.target // parts
-    return tap_table(*geometry), edges
+def axis_taps(geometry: AxisGeometry) -> IntArray:
+    """Target index per (source index, kernel index) along the axis, or -1."""
+    return tap_table(*geometry)
 
 
 @lru_cache(maxsize=4096)
-def _axis(geometry: AxisGeometry, parts: int) -> _Axis:
-    taps, edges = axis_taps(geometry, parts)
+def _axis(geometry: AxisGeometry, cut: Cut) -> _Axis:
+    taps = axis_taps(geometry)
     n_kernel = taps.shape[1]
     weight = 1 << np.arange(n_kernel, dtype=np.int64)
     reached, lists = [], []
-    for start, stop in pairwise(edges):
+    for start, stop in pairwise(cut):
         inside = (taps >= start) & (taps < stop)
         sets = np.unique((inside * weight).sum(axis=1))
         sizes = [int(s).bit_count() for s in sets if s]
@@ -294,22 +320,49 @@ def synapse_lists(
     return SynapseLists(axons, bits, reached, complete)
 
 
+@dataclass(frozen=True)
+class KernelDemand:
+    """What the kernels of a convolution take in blocks of channels, and at each source place they reach.
+
+    Attributes:
+        axons: input axons of a place, per block.
+        sources: source neurons of a place, per block.
+        bits: memory of the kernels kept once, per block.
+    """
+
+    axons: IntArray
+    sources: IntArray
+    bits: IntArray
+
+
+def kernel_demand(node: Conv, cut: Cut, limits: CoreLimits) -> KernelDemand:
+    """What each block of channels takes."""
+    shared = group_overlap(node, cut)  # (channel block, group): output channels of both
+    group_in = node.weight.shape[1]
+    sources = np.count_nonzero(shared, axis=1).astype(np.int64) * group_in
+    axons = np.ones_like(sources) if limits.population_axons else sources
+    synapses = shared * int(np.prod(node.weight.shape[2:]))
+    lists = list_bits(synapses, synapse_bits(node, limits), limits).sum(axis=1)
+    return KernelDemand(axons, sources, lists * group_in)
+
+
+def source_rows(geometry: AxisGeometry, cut: Cut) -> IntArray:
+    """Source rows (or columns) that each block of target rows reaches."""
+    return _axis(geometry, cut).reached
+
+
 def _conv_demand(
     node: Conv, pre: Shape, split: BlockGrid, limits: CoreLimits
 ) -> tuple[IntArray, IntArray]:
     rows, columns = (
-        _axis(axis_geometry(node, axis, pre, split.shape), split.parts[1 + axis]) for axis in (0, 1)
+        _axis(axis_geometry(node, axis, pre, split.shape), split.cuts[1 + axis]) for axis in (0, 1)
     )
-    shared = group_overlap(node, split)  # (channel block, group): output channels of both
-    group_in = node.weight.shape[1]
+    kernels = kernel_demand(node, split.cuts[0], limits)
     pixels = np.multiply.outer(rows.reached, columns.reached)
-    channels = np.count_nonzero(shared, axis=1) * group_in
-    per_pixel = np.ones_like(channels) if limits.population_axons else channels
-    axons = np.multiply.outer(per_pixel, pixels).astype(np.int64)
+    axons = np.multiply.outer(kernels.axons, pixels).astype(np.int64)
     if limits.kernels_once:
-        synapses = shared * int(np.prod(node.weight.shape[2:]))
-        lists = list_bits(synapses, synapse_bits(node, limits), limits).sum(axis=1)
-        return axons, np.broadcast_to((lists * group_in)[:, None, None], split.parts)
+        return axons, np.broadcast_to(kernels.bits[:, None, None], split.parts)
+    shared, group_in = group_overlap(node, split.cuts[0]), node.weight.shape[1]
     per_synapse = synapse_bits(node, limits) + index_bits(int(split.sizes.max()), limits)
     lengths = [np.arange(axis.lists.shape[1], dtype=np.int64) for axis in (rows, columns)]
     taps = np.multiply.outer(*lengths)
@@ -317,15 +370,16 @@ def _conv_demand(
     groups = (shared[:, :, None] == widths).sum(axis=1)  # how many groups have that width
     size = list_bits(taps * widths[:, None, None], per_synapse, limits) * group_in
     per_list = np.einsum("aw,wij->aij", groups, size)
-    bits = np.einsum("bi,cj,aij->abc", rows.lists, columns.lists, per_list)
+    by_row = np.tensordot(per_list, columns.lists, ([2], [1]))  # (block, taps of a row, column)
+    bits = np.tensordot(rows.lists, by_row, ([1], [1])).transpose(1, 0, 2)
     return axons, bits.astype(np.int64)
 
 
-def group_overlap(node: Conv, split: BlockGrid) -> IntArray:
+def group_overlap(node: Conv, cut: Cut) -> IntArray:
     """Output channels that each channel block shares with each group, (block, group)."""
     size = node.weight.shape[0] // node.groups
     starts = np.arange(node.groups) * size
-    edges = split.edges(0)
+    edges = np.array(cut, dtype=np.int64)
     low = np.maximum(edges[:-1, None], starts[None, :])
     high = np.minimum(edges[1:, None], starts[None, :] + size)
     return np.asarray(np.maximum(high - low, 0), dtype=np.int64)
