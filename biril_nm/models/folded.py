@@ -5,49 +5,45 @@ the samples, ``(n_steps * batch, ...)``, and a value that is the same at every s
 see all steps in a row. Equal to calling the network step by step, except BatchNorm in train mode: its
 statistics are those of all steps together.
 
-An operation that mixes samples would mix steps too. :func:`plan` finds those with random numbers, and
-they run step by step.
+An operation that mixes samples would mix steps too; those run step by step
+(:mod:`biril_nm.models.probing` finds them).
 """
 
 from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Collection, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-import snntorch as snn
 import torch
 from torch import Tensor, fx, nn
-from torch.nn import functional
 
+from biril_nm.models.pieces import can_cut, convolve
 from biril_nm.models.signals import EACH, FOLDED, ONCE, PLAIN, Rows, Signal, Size, tensors
 from biril_nm.models.taps import CLOSED, WEIGHTED, current_taps, forget, without_history
 from biril_nm.models.tracing import (
     StepGraph,
-    UntraceableError,
     is_neuron,
     module_path,
     operation_of,
     readout_name,
 )
-from biril_nm.neurons.unroll import can_pool, can_unroll, unroll
+from biril_nm.neurons.norms import can_normalise, normalise
+from biril_nm.neurons.unroll import (
+    LOOPS,
+    can_join,
+    can_pool,
+    can_unroll,
+    current_engine,
+    unroll,
+)
 
-__all__ = ["FoldedPlan", "StepsRun", "plan"]
+__all__ = ["NORMS", "RANDOM", "FoldedPlan", "Run", "StepsRun", "gives_tuple", "is_constant"]
 
-SAMPLES, STEPS = 3, 2  # of the run that looks for operations that mix samples
-CLOSE = {"rtol": 1e-4, "atol": 1e-5}  # sums over other sizes may round differently
 NORMS = (nn.modules.batchnorm._NormBase,)
 RANDOM = (nn.modules.dropout._DropoutNd,)
-RANDOM_FUNCTIONS = (
-    functional.dropout,
-    functional.dropout1d,
-    functional.dropout2d,
-    functional.dropout3d,
-    functional.alpha_dropout,
-    functional.feature_alpha_dropout,
-)
 
 
 @dataclass
@@ -96,7 +92,7 @@ class FoldedPlan:
             starts: membranes before the first step of neurons that :func:`can_unroll`; others are at rest.
             keep_spikes: keep spikes for the backward pass as bytes.
         """
-        run = _Run(self, net, x)
+        run = Run(self, net, x)
         run.names, run.starts, run.keep_spikes = record, starts or {}, keep_spikes
         run.taps = current_taps()
         found = run.result()
@@ -104,48 +100,12 @@ class FoldedPlan:
         return StepsRun(found.steps(run.size), run.membranes, run.recorded, readout)
 
 
-def plan(graph: StepGraph, net: nn.Module, x: Tensor) -> FoldedPlan:
-    """The plan for inputs such as ``x``, after a run on random numbers that leaves no mark.
-
-    Raises:
-        UntraceableError: the network cannot be run on these.
-    """
-    found = FoldedPlan(graph, frozenset())
-    if x.shape[0] == 1:
-        return found
-    sample = x[:1, :1].expand(STEPS, SAMPLES, *x.shape[2:])
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad(), torch.random.fork_rng(devices=[]), _unmoved_norms(net):
-        if x.is_floating_point():
-            steps = 1 if _is_constant(x) else STEPS
-            noise = torch.rand((steps, *sample.shape[1:]), generator=generator)
-            sample = noise.to(x.device, x.dtype).expand(sample.shape)
-        probe = _Probe(found, net, sample)
-        try:
-            probe.result()
-        except Exception as error:  # of the forward: the plain loop shows it to the user
-            raise UntraceableError(f"the forward fails on {tuple(sample.shape[1:])}") from error
-    return FoldedPlan(graph, frozenset(probe.mixing))
-
-
-def _is_constant(x: Tensor) -> bool:
+def is_constant(x: Tensor) -> bool:
+    """Whether the input ``(n_steps, ...)`` is the same at every step."""
     return x.shape[0] == 1 or x.stride(0) == 0
 
 
-@contextmanager
-def _unmoved_norms(net: nn.Module) -> Any:
-    """Layers that learn from what they see, or are random, in eval mode."""
-    training = [m for m in net.modules() if isinstance(m, NORMS + RANDOM) and m.training]
-    for module in training:
-        module.training = False
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
-
-
-class _Run:
+class Run:
     """One pass through the graph."""
 
     def __init__(self, plan: FoldedPlan, net: nn.Module, x: Tensor) -> None:
@@ -158,6 +118,7 @@ class _Run:
         self.keep_spikes = True
         self.binary: set[Any] = set()  # neurons whose result is 0 and 1
         self.pooled: set[fx.Node] = set()  # poolings that the neurons before them have done
+        self.norms: dict[fx.Node, nn.Module] = {}  # those that the neurons behind them do
         self.membranes: dict[str, Tensor] = {}
         self.recorded: dict[str, Tensor] = {}
 
@@ -175,8 +136,9 @@ class _Run:
         return Signal(found.form, found.value[0]) if isinstance(found.value, tuple) else found
 
     def evaluate(self, node: fx.Node) -> Signal:
+        """The value of a node, whose inputs have theirs."""
         if node.op == "placeholder":
-            constant = _is_constant(self.x)
+            constant = is_constant(self.x)
             return Signal(ONCE, self.x[0]) if constant else Signal(FOLDED, self.x.flatten(0, 1))
         if node.op == "get_attr" and node.target in self.plan.graph.constants:
             return Signal(PLAIN, self.plan.graph.constants[str(node.target)].to(self.x.device))
@@ -190,18 +152,20 @@ class _Run:
         )
 
     def neurons(self, node: fx.Node, neuron: nn.Module) -> Signal:
+        """Spikes of all steps, and the states if the neurons return them."""
         name = module_path(node)
         signal = self.values[cast(fx.Node, node.args[0])]
         pool = self.pool_behind(node)
         fused = pool is not None and name not in self.names and signal.form != EACH
         fused = fused and self.taps is CLOSED and can_pool(neuron, signal.value)
-        run = (self.size, self.needs_states(node), fused, self.starts.get(name))
+        norm = self.norms.get(cast(fx.Node, node.args[0]))
+        run = (self.size, self.needs_states(node), fused, self.starts.get(name), norm)
         one_step = self.taps.one_step
         found = _calls(neuron, signal, self.size, one_step) if one_step else None
         spikes, self.membranes[name], rest = found or _advance(neuron, signal, *run)
         if fused and pool is not None:
             self.pooled.add(pool)
-        elif can_unroll(cast(Any, neuron)) and not _gives_tuple(cast(Any, neuron)):
+        elif can_unroll(cast(Any, neuron)) and not gives_tuple(cast(Any, neuron)):
             self.binary.add(node)
         if name in self.names:
             self.recorded[name] = spikes.detach()
@@ -209,7 +173,7 @@ class _Run:
             spikes = self.taps.spikes(name, spikes)
             rest = rest if spikes.requires_grad else without_history(rest)
         folded = spikes.flatten(0, 1)
-        if not _gives_tuple(cast(Any, neuron)):
+        if not gives_tuple(cast(Any, neuron)):
             return Signal(FOLDED, folded)
         return Signal(FOLDED, (folded, *(state.flatten(0, 1) for state in rest)))
 
@@ -234,21 +198,61 @@ class _Run:
         )
 
     def operation(self, node: fx.Node, function: Callable[..., Any]) -> Signal:
+        """What an operation without memory gives."""
         forms = {self.values[n].form for n in node.all_input_nodes}
         if node.name in self.plan.stepwise or EACH in forms:
             return self.stepped(node, function)
+        if self.joins(node, function):
+            self.norms[node] = cast(nn.Module, function)
+            return self.values[cast(fx.Node, node.args[0])]
         if FOLDED not in forms and not self.differs_by_step(function):
             value = self.call(node, function, lambda signal: signal.value)
             constant = self.size.constant(value) if ONCE in forms else Signal(PLAIN, value)
             return _with_rows(node, constant)
-        with self.packed(node, function):
-            value = self.call(node, function, lambda signal: signal.folded(self.size))
+        value = self.in_loops(node, function)
+        if value is None:
+            with self.packed(node, function):
+                value = self.call(node, function, lambda signal: signal.folded(self.size))
         if not tensors(value):
             value = self.call(node, function, lambda signal: signal.at(0, self.size))
             return _with_rows(node, Signal(PLAIN, value))
         if self.size.rows_fit(value, self.size.n_steps * self.size.batch):
             return Signal(FOLDED, value)
         return self.stepped(node, function)
+
+    def layer_input(self, node: fx.Node, function: Callable[..., Any]) -> fx.Node | None:
+        """What a layer is called with, None for other operations and where taps hold the layer."""
+        source = node.args[0] if len(node.args) == 1 and not node.kwargs else None
+        plain = isinstance(function, nn.Module) and self.taps.weighted is None
+        return source if plain and isinstance(source, fx.Node) else None
+
+    def in_loops(self, node: fx.Node, function: Callable[..., Any]) -> Tensor | None:
+        """The result of a layer that has a faster way on the CPU, None for all others."""
+        source = self.layer_input(node, function)
+        if source is None or self.values[source].form != FOLDED:
+            return None
+        x, layer = self.values[source].value, cast(nn.Module, function)
+        if can_cut(layer, x):
+            return convolve(layer, x, self.keep_spikes and source in self.binary)
+        if isinstance(layer, NORMS) and current_engine() in LOOPS and can_normalise(layer, x):
+            return normalise(layer, x)
+        return None
+
+    def joins(self, node: fx.Node, function: Callable[..., Any]) -> bool:
+        """Whether the neurons that alone take the result of a norm do its work."""
+        source = self.layer_input(node, function)
+        if source is None or not isinstance(function, NORMS) or self.taps is not CLOSED:
+            return False
+        signal = self.values[source]
+        once = signal.form == ONCE and not self.differs_by_step(function)
+        users = [user for user in node.users if user in self.plan.graph.needed]
+        called = len(users) == 1 and users[0].op == "call_module"
+        if not called or node is self.plan.graph.result or not (once or signal.form == FOLDED):
+            return False
+        neuron: Any = operation_of(users[0], self.net)
+        if not is_neuron(neuron) or (gives_tuple(neuron) and self.needs_states(users[0])):
+            return False
+        return can_join(neuron, function, signal.value)
 
     def packed(self, node: fx.Node, function: Callable[..., Any]) -> AbstractContextManager[Any]:
         """Weight layers keep spikes for their backward pass as bytes."""
@@ -275,11 +279,14 @@ class _Run:
         return isinstance(function, RANDOM) or self.size.batch == 1
 
     def stepped(self, node: fx.Node, function: Callable[..., Any]) -> Signal:
+        """The same, step by step."""
         steps = range(self.size.n_steps)
         found = [self.call(node, function, lambda s, t=t: s.at(t, self.size)) for t in steps]
         return self.size.joined(found)
 
     def call(self, node: fx.Node, function: Callable[..., Any], take: Callable[..., Any]) -> Any:
+        """Call the function of a node with what ``take`` makes of its inputs."""
+
         def value(argument: fx.Node) -> Any:
             return take(self.values[argument])
 
@@ -288,66 +295,6 @@ class _Run:
             return function(*arguments, **named)
         (x,) = arguments
         return self.taps.weighted(function, x, function(x.detach()))
-
-
-class _Probe(_Run):
-    """A run on random numbers that compares each folded operation with the same step by step."""
-
-    def __init__(self, plan: FoldedPlan, net: nn.Module, x: Tensor) -> None:
-        super().__init__(plan, net, x)
-        self.mixing: set[str] = set()
-        self.generator = torch.Generator().manual_seed(1)
-
-    def neurons(self, node: fx.Node, neuron: nn.Module) -> Signal:
-        if type(neuron) in (snn.SLSTM, snn.SConv2dLSTM):  # their spikes have another shape
-            return super().neurons(node, neuron)
-        current = self.values[cast(fx.Node, node.args[0])].steps(self.size)
-        noise = torch.rand(current.shape, generator=self.generator)
-        spikes = (noise > 0.5).to(current).flatten(0, 1)
-        return Signal(FOLDED, (spikes,) * 4 if _gives_tuple(cast(Any, neuron)) else spikes)
-
-    def operation(self, node: fx.Node, function: Callable[..., Any]) -> Signal:
-        kept = {n: self.values[n] for n in node.all_input_nodes}
-        if isinstance(function, RANDOM) or function in RANDOM_FUNCTIONS:
-            return super().operation(node, function)
-        first = self.attempt(node, function, kept)
-        self.values |= {n: _cloned(signal) for n, signal in kept.items()}
-        stepped = self.stepped(node, function)
-        self.values |= kept
-        if first is None or not _agree(first, stepped, self.size):
-            self.mixing.add(node.name)
-            return stepped
-        return first
-
-    def attempt(
-        self, node: fx.Node, function: Callable[..., Any], kept: Mapping[fx.Node, Signal]
-    ) -> Signal | None:
-        """All steps at once, without effect on the arguments."""
-        self.values |= {n: _cloned(signal) for n, signal in kept.items()}
-        try:
-            return super().operation(node, function)
-        except (RuntimeError, ValueError, IndexError, TypeError):
-            return None
-
-
-def _cloned(signal: Signal) -> Signal:
-    """A copy that an operation in place may change."""
-    if isinstance(signal.value, Tensor):
-        return Signal(signal.form, signal.value.clone())
-    return signal
-
-
-def _agree(found: Signal, expected: Signal, size: Size) -> bool:
-    for t in range(size.n_steps):
-        ours, theirs = tensors(found.at(t, size)), tensors(expected.at(t, size))
-        if len(ours) != len(theirs):
-            return False
-        for a, b in zip(ours, theirs):
-            if a.shape != b.shape or not torch.allclose(
-                a.double(), b.double(), equal_nan=True, **CLOSE
-            ):
-                return False
-    return True
 
 
 def _with_rows(node: fx.Node, signal: Signal) -> Signal:
@@ -360,16 +307,23 @@ def _with_rows(node: fx.Node, signal: Signal) -> Signal:
     return signal
 
 
-def _gives_tuple(neuron: Any) -> bool:
+def gives_tuple(neuron: Any) -> bool:
+    """Whether a neuron returns its states beside the spikes."""
     return bool(neuron.output or not neuron.init_hidden)
 
 
 def _advance(
-    neuron: Any, current: Signal, size: Size, all_states: bool, pooled: bool, start: Tensor | None
+    neuron: Any,
+    current: Signal,
+    size: Size,
+    all_states: bool,
+    pooled: bool,
+    start: Tensor | None,
+    norm: nn.Module | None,
 ) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
     """Spikes of all steps, the last membrane, and further results of all steps."""
-    if can_unroll(neuron) and not (all_states and _gives_tuple(neuron)):
-        spikes, mem = unroll(neuron, current.given_steps(size), size.n_steps, pooled, start)
+    if can_unroll(neuron) and not (all_states and gives_tuple(neuron)):
+        spikes, mem = unroll(neuron, current.given_steps(size), size.n_steps, pooled, start, norm)
         return spikes, mem, ()
     return _calls(neuron, current, size)
 
@@ -383,7 +337,7 @@ def _calls(
         if one_step:
             forget(neuron)
         found.append(neuron(step))
-    if not _gives_tuple(neuron):
+    if not gives_tuple(neuron):
         return torch.stack(found), neuron.mem, ()
     spikes, *states = (torch.stack(series) for series in zip(*found))
     return spikes, states[-1][-1], tuple(states)

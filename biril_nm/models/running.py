@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from biril_nm.errors import ConfigError
-from biril_nm.models.folded import FoldedPlan, StepsRun, plan
+from biril_nm.models.folded import FoldedPlan, StepsRun
+from biril_nm.models.probing import plan
 from biril_nm.models.segments import run_in_segments, segment_steps
 from biril_nm.models.taps import CLOSED, WEIGHTED, Taps, current_taps, forget, without_history
 from biril_nm.models.tracing import (

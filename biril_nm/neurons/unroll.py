@@ -15,20 +15,31 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import snntorch as snn
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from biril_nm.neurons import kernels
+from biril_nm.neurons.norms import Moments, can_normalise, moments_of, through_norm
 from biril_nm.neurons.plif import AveragingLeaky
 from biril_nm.neurons.recurrence import Reset, backward_steps, forward_steps
 from biril_nm.neurons.surrogates import LearnedAtan, Surrogate, formula, slope, slope_function
 
-__all__ = ["ENGINES", "LEAKY", "can_pool", "can_unroll", "current_engine", "engine", "unroll"]
+__all__ = [
+    "ENGINES",
+    "LEAKY",
+    "can_join",
+    "can_pool",
+    "can_unroll",
+    "current_engine",
+    "engine",
+    "unroll",
+]
 
 ENGINES = ("auto", "numba", "compiled", "eager", "loop")  # names that :func:`engine` takes
+LOOPS = ("auto", "numba")  # those that compute in compiled loops on the CPU
 HALF = (torch.bfloat16, torch.float16)
 LEAKY = (snn.Leaky, AveragingLeaky)  # layers that are computed over all steps at once
 CHUNK = 16  # steps that torch compiles into one loop
@@ -71,21 +82,33 @@ def can_pool(neuron: Any, current: Tensor) -> bool:
     return even and can_unroll(neuron) and _loops(neuron, current) is not None
 
 
+def can_join(neuron: Any, norm: Any, current: Tensor) -> bool:
+    """Whether :func:`unroll` may apply BatchNorm to ``current``, ``(samples, channels, ...)``, as well."""
+    return (
+        type(neuron) is snn.Leaky
+        and can_unroll(neuron)
+        and can_normalise(norm, current)
+        and _loops(neuron, current) is not None
+    )
+
+
 def unroll(
     neuron: snn.Leaky,
     current: Tensor,
     n_steps: int | None = None,
     pooled: bool = False,
     start: Tensor | None = None,
+    norm: nn.Module | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Spikes of all steps and the membrane after the last one.
 
     Args:
         neuron: a layer that :func:`can_unroll`.
-        current: its input.
+        current: its input, that of the norm if there is one.
         n_steps: how often to show ``current`` if it holds one step for all.
         pooled: average the spikes over 2x2 (:func:`can_pool`).
         start: membrane before the first step; None: rest.
+        norm: BatchNorm between ``current`` and the neurons (:func:`can_join`).
 
     Shape:
         current ``(n_steps or 1, batch, *shape)`` and start ``(batch, *shape)`` to spikes ``(n_steps,
@@ -99,7 +122,11 @@ def unroll(
     node: Any
     arguments: tuple[Any, ...]
     if layer is not None:
-        node, arguments = _Loops, (current, beta, start, n_steps, layer, pooled)
+        current, owner = current.contiguous(), cast(Any, norm)
+        moments = None if norm is None else moments_of(norm, current.flatten(0, 1))
+        weights = (None, None) if norm is None else (owner.weight, owner.bias)
+        how = _How(n_steps, layer, pooled, moments)
+        node, arguments = _Loops, (current, beta, start, *weights, how)
     else:
         node = _Steps
         arguments = (current, beta, threshold, start, n_steps, _reset(neuron), neuron.spike_grad)
@@ -118,10 +145,10 @@ def _loops(neuron: Any, current: Tensor) -> kernels.Layer | None:
     """The layer for compiled loops of the CPU, None if they do not take it."""
     kind = formula(neuron.spike_grad)
     plain = (
-        _engine.get() in ("auto", "numba")
+        _engine.get() in LOOPS
         and kind is not None
         and current.device.type == "cpu"
-        and current.dtype in (torch.float32, *HALF)
+        and current.dtype in (torch.float32, torch.bfloat16)
         and neuron.beta.numel() == neuron.threshold.numel() == 1
         and not neuron.threshold.requires_grad
     )
@@ -132,6 +159,13 @@ def _loops(neuron: Any, current: Tensor) -> kernels.Layer | None:
     return kernels.Layer(float(beta), float(neuron.threshold), _reset(neuron), kind, learned)
 
 
+class _How(NamedTuple):
+    n_steps: int
+    layer: kernels.Layer
+    pooled: bool
+    moments: Moments | None  # of a norm before the neurons
+
+
 class _Loops(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -139,26 +173,30 @@ class _Loops(torch.autograd.Function):
         current: Tensor,
         beta: Tensor,
         start: Tensor | None,
-        n_steps: int,
-        layer: kernels.Layer,
-        pooled: bool,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        how: _How,
     ) -> tuple[Tensor, Tensor]:
-        current = current.contiguous()
         start = None if start is None else start.contiguous()
-        ctx.save_for_backward(current, start, beta)
-        ctx.layer, ctx.pooled, ctx.n_steps = layer, pooled, n_steps
+        ctx.save_for_backward(current, beta, start, weight)
+        ctx.how = how
         ctx.set_materialize_grads(False)
-        spikes, mem = kernels.forward(layer, current.float(), n_steps, pooled, start)
-        return spikes.to(current.dtype), mem
+        if how.moments is not None:
+            how.layer.affine = how.moments.affine(weight, bias)
+        return kernels.forward(how.layer, current, how.n_steps, how.pooled, start)
 
     @staticmethod
-    def backward(ctx: Any, grad_spikes: Tensor | None, grad_mem: Tensor | None) -> tuple[Any, ...]:
-        current, start, beta = ctx.saved_tensors
-        grads = (None if grad_spikes is None else grad_spikes.float(), grad_mem)
-        found = kernels.backward(ctx.layer, current.float(), grads, ctx.n_steps, ctx.pooled, start)
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
+        current, beta, start, weight = ctx.saved_tensors
+        how: _How = ctx.how
+        found = kernels.backward(how.layer, current, grads, how.n_steps, how.pooled, start)
         grad, at_start, by_beta = found
         summed = None if by_beta is None else _summed(by_beta, beta)
-        return grad.to(current.dtype), summed, at_start, None, None, None
+        shared: tuple[Any, Any] = (None, None)
+        if how.moments is not None:
+            x, g = current.flatten(0, 1), grad.flatten(0, 1)
+            shared = through_norm(g, x, weight, how.moments, g)
+        return grad, summed, at_start, *(shared if weight is not None else (None, None)), None
 
 
 class _Steps(torch.autograd.Function):

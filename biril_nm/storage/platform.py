@@ -5,11 +5,13 @@ No other module uses these functions of the system (a test looks).
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import signal
 import sys
 from contextlib import suppress
+from functools import cache
 from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ __all__ = [
     "can_fork",
     "codes",
     "end_group",
+    "in_large_pages",
     "in_own_group",
     "memory_bytes",
     "reserve",
@@ -67,6 +70,32 @@ def memory_bytes() -> int:
     if not hasattr(os, "sysconf"):  # Windows
         return 1 << 62
     return int(os.sysconf("SC_PHYS_PAGES")) * int(os.sysconf("SC_PAGE_SIZE"))
+
+
+PAGE = 4096  # bytes; memory is given out in multiples of it
+MADV_HUGEPAGE = 14  # Linux, include/uapi/asm-generic/mman-common.h
+
+
+def in_large_pages(address: int, n_bytes: int) -> None:
+    """Ask for pages of 2 MiB, one fault instead of 512, for memory not written yet. On Linux alone."""
+    advise = _madvise()
+    begin = -(-address // PAGE) * PAGE
+    end = (address + n_bytes) // PAGE * PAGE
+    if advise is not None and end > begin:
+        advise(begin, end - begin, MADV_HUGEPAGE)  # where there are none, it changes nothing
+
+
+@cache
+def _madvise() -> Any:
+    if sys.platform != "linux":
+        return None
+    advise = getattr(ctypes.CDLL(None), "madvise", None)
+    if advise is not None:
+        advise.argtypes, advise.restype = (
+            (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int),
+            ctypes.c_int,
+        )
+    return advise
 
 
 def user_id() -> int | None:

@@ -1,0 +1,139 @@
+"""Convolutions on the CPU in pieces of samples, so that a piece and its result stay in the cache.
+
+Time folded into the samples makes tensors far larger than the cache, and the layouts that the library of
+convolutions makes of them as large again, in fresh memory each time. In pieces only the input and the
+result are large. Results are those of the whole bit for bit; gradients of weights sum over the pieces.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch._ops import ops
+from torch.autograd.function import once_differentiable
+
+from biril_nm.neurons.memory import empty
+
+__all__ = ["can_cut", "convolve"]
+
+PIECE = 8 << 20  # bytes of input and result that a piece may have
+LEAST_ROWS = (
+    16  # samples of a piece; torch takes other algorithms for fewer (use_mkldnn in Convolution.cpp)
+)
+CUT = (nn.Conv1d, nn.Conv2d, nn.Conv3d)  # layers that are computed in pieces
+NARROW = 6  # least width for which the library has vectors for gradients of weights in bfloat16
+Settings = tuple[Any, ...]  # of torch.convolution, from the stride on
+
+
+def can_cut(layer: Any, x: Any) -> bool:
+    """Whether :func:`convolve` means the same as ``layer(x)`` and is faster."""
+    return (
+        type(layer) in CUT
+        and isinstance(x, Tensor)
+        and x.device.type == layer.weight.device.type == "cpu"
+        and x.is_floating_point()
+        and x.ndim == layer.weight.ndim
+        and layer.padding_mode == "zeros"
+        and isinstance(layer.padding, tuple)
+        and not (layer._forward_hooks or layer._forward_pre_hooks)
+        and (2 * x.numel() * x.element_size() > PIECE or _slow(x, layer.weight, layer.stride))
+    )
+
+
+def _slow(x: Tensor, weight: Tensor, stride: tuple[int, ...]) -> bool:
+    """Whether gradients of weights take 5 to 100 times as long in bfloat16 as in float32 (oneDNN 3.3)."""
+    wide = max(weight.shape[2:]) > 1 and (max(stride) > 1 or x.shape[-1] < NARROW)
+    return x.dtype == torch.bfloat16 and wide
+
+
+def convolve(layer: nn.Module, x: Tensor, spikes: bool = False) -> Tensor:
+    """``layer(x)`` of a layer that :func:`can_cut`.
+
+    Args:
+        layer: the convolution.
+        x: its input, ``(samples, channels, ...)``.
+        spikes: the input is 0 and 1, kept as bytes for the backward pass.
+    """
+    conv = cast(Any, layer)
+    settings = (conv.stride, conv.padding, conv.dilation, False, (0,) * len(conv.stride))
+    node: Any = _Pieces
+    found: Tensor = node.apply(x, conv.weight, conv.bias, (*settings, conv.groups), spikes)
+    return found
+
+
+def _pieces(n: int, row_bytes: int, weight: Tensor) -> Iterator[slice]:
+    """Pieces of ``n`` samples, of about equal size, and not small beside the weights."""
+    size = max(PIECE, 2 * weight.numel() * weight.element_size())
+    count = max(1, min(n // LEAST_ROWS, n * row_bytes // size))
+    for begin, end in pairwise(i * n // count for i in range(count + 1)):
+        yield slice(begin, end)
+
+
+def _row_bytes(*tensors: Tensor) -> int:
+    return sum(t[0].numel() * t.element_size() for t in tensors)
+
+
+class _Pieces(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, settings: Settings, spikes: bool
+    ) -> Tensor:
+        conv: Any = (torch.conv1d, torch.conv2d, torch.conv3d)[x.ndim - 3]
+        stride, padding, dilation, *_, groups = settings
+        further = (stride, padding, dilation, groups)
+        # Autocast keeps what it casts for later calls, and here nothing has a gradient: detached is not kept.
+        low = [None if t is None else t.detach() for t in (weight, bias)]
+        one = conv(x[:1], *low, *further)  # its shape, and autocast's type
+        low = [None if t is None else t.to(one.dtype) for t in low]
+        out = empty((len(x), *one.shape[1:]), one)
+        kept = empty(x.shape, x, torch.bool) if spikes else x
+        for piece in _pieces(len(x), _row_bytes(x, one), weight):
+            part = x[piece]
+            if spikes:
+                kept[piece] = part
+            out[piece] = conv(part.to(one.dtype), *low, *further)
+        ctx.save_for_backward(kept, weight)
+        ctx.settings, ctx.dtype, ctx.with_bias = settings, x.dtype, bias is not None
+        return out
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+        x, weight = ctx.saved_tensors
+        low, mask = weight.to(grad.dtype), list(ctx.needs_input_grad[:3])
+        sizes = list(weight.shape[:1]) if ctx.with_bias else None
+        at_x = empty(x.shape, grad, ctx.dtype) if mask[0] else None
+        sums: list[Tensor | None] = [None, None]
+        for piece in _pieces(len(x), _row_bytes(grad, grad), weight):
+            given = (grad[piece], x[piece].to(grad.dtype), low)
+            part, *shared = _gradients(given, sizes, ctx.settings, mask)
+            if at_x is not None:
+                at_x[piece] = cast(Tensor, part)
+            for i, found in enumerate(shared):
+                if found is not None and mask[i + 1]:
+                    before = sums[i]
+                    sums[i] = found.to(weight.dtype) if before is None else before.add_(found)
+        return at_x, *sums, None, None
+
+
+def _gradients(
+    given: tuple[Tensor, Tensor, Tensor],
+    sizes: list[int] | None,
+    settings: Settings,
+    mask: list[bool],
+) -> tuple[Tensor | None, ...]:
+    """Gradients of input, weights and bias; ``given``: gradient of the result, input and weights."""
+    backward: Any = ops.aten.convolution_backward
+    if not (mask[1] and _slow(*given[1:], settings[0])):
+        found: tuple[Tensor | None, ...] = backward(*given, sizes, *settings, mask)
+        return found
+    single = tuple(t.float() for t in given)
+    _, *shared = backward(*single, sizes, *settings, [False, *mask[1:]])
+    at_x = None
+    if mask[0]:
+        at_x, *_ = backward(*given, None, *settings, [True, False, False])
+    return at_x, *shared
