@@ -22,6 +22,8 @@ from section import Row, Section, Size, at_most, table, timed
 from workloads import WORKLOADS
 
 from biril_nm.hardware_sim import map_to_chip
+from biril_nm.hardware_sim.mapping import messages
+from biril_nm.hardware_sim.mapping.placement import Placement
 from biril_nm.hw_graph import LoihiGraph
 
 CHIPS, N_CHIPS = ("loihi2", "loihi1"), 64
@@ -31,6 +33,7 @@ SPARSE = "recurrent Sparse, 139,000 neurons"
 SECONDS = {"4096 x 4096 layer": 1.0, "ResNet-18-sized net": 2.0}
 TIMES_WEIGHTS = 3.0  # highest memory of lowering over that of the float weights
 MAP_SECONDS = {"ResNet-18-sized net": 3.0, "DVS-Gesture-sized net": 3.0, SPARSE: 10.0}
+TRAFFIC = "ResNet-18-sized net"  # whose cores change places too
 ONE_CHIP = {"DVS-Gesture-sized net": CHIPS[:1], SPARSE: CHIPS[:1]}
 Facts = dict[str, Any]
 T = TypeVar("T")
@@ -67,10 +70,24 @@ def _mapped(graph: LoihiGraph, name: str, chip: str, rounds: int) -> Facts:
     found, placement = repeated(work, name, MAP_SECONDS, rounds)
     least = placement.least
     largest = max((each["all"] for each in least.populations.values()), default=0)
+    moved = _moved(graph, placement) if (name, chip) == (TRAFFIC, CHIPS[0]) else {}
     return {
         **found, "chip": chip, "cores": len(placement.cores), "chips": placement.chips_needed,
-        "bounds": {**least.network, "one_population": largest},
+        "bounds": {**least.network, "one_population": largest}, **moved,
     }  # fmt: skip
+
+
+def _moved(graph: LoihiGraph, placement: Placement) -> Facts:
+    """Hops before and after cores change places, if every neuron spikes once, and the time it takes."""
+    spent, exchanged = costs(
+        lambda: map_to_chip(graph, placement.limits, n_chips=N_CHIPS, optimise="traffic")
+    )
+    ones = {name: np.ones(node.shape, dtype=np.int64) for name, node in graph.neurons.items()}
+    hops = []
+    for each in (placement, exchanged):
+        sent = [messages(graph, each, name, spikes) for name, spikes in ones.items()]
+        hops.append(sum(m.hops_x + m.hops_y for m in sent))
+    return {"hops": hops, "traffic_s": spent.wall}
 
 
 def repeated(
@@ -124,9 +141,10 @@ def lower_section(size: Size) -> Section:
 
 
 def map_section(size: Size) -> Section:
-    """Mapping: time, memory, cores."""
+    """Mapping: time, memory, cores, hops."""
     rows: list[Row] = []
     lines = []
+    traffic: list[str] = []
     for name, found in _mappings(size):
         cores = found["cores"]
         limit, least = max(found["bounds"].items(), key=lambda item: item[1])
@@ -142,6 +160,13 @@ def map_section(size: Size) -> Section:
             )
             what = f"cores over the least that could do, {name} on {CHIPS[0]}"
             rows.append(at_most(what, Measured(over, over, over), OVER_LEAST, "x", why))
+        if "hops" in found:
+            before, after = found["hops"]
+            traffic.append(
+                f'\nWith `optimise="traffic"`, {name} on {found["chip"]}: {after / max(1, before):.0%} of '
+                f"the hops ({after:,} of {before:,}, if every neuron spikes once), in "
+                f"{found['traffic_s']:.1f} s."
+            )
         most = max(each["mib"] for each in found["costs"])
         lines.append(
             (name, found["chip"], _walls(found["costs"]).text(1, 2), f"{most:,.0f}", f"{cores:,}",
@@ -150,7 +175,7 @@ def map_section(size: Size) -> Section:
     header = (
         "network", "chip", "s", "memory, MiB", "cores", "at least (what binds)", "over it", "chips"
     )  # fmt: skip
-    return Section("Mapping", rows, table(header, lines))
+    return Section("Mapping", rows, "\n".join([table(header, lines), *traffic]))
 
 
 def _mappings(size: Size) -> Iterator[tuple[str, Facts]]:
