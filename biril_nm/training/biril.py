@@ -90,7 +90,10 @@ def _move_on_grid(link: Link, activity: LayerSpikes, state: PhaseState) -> None:
 def _activity(
     link: Link, out: NetOutput, state: PhaseState, samples: Tensor | None = None
 ) -> LayerSpikes:
-    whole = state.world.whole
+    def whole(spikes: Tensor) -> Tensor:
+        """Of all processes, in the type of the weights: products of traces are no numbers of bfloat16."""
+        return state.world.whole(spikes).to(link.weight.dtype)
+
     # The gate draws random numbers for the whole batch.
     post = state.learner.gate(whole(out.recorded[link.post]))
     if samples is not None:

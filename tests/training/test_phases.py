@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 import biril_nm as bnm
+from biril_nm.coding import Coding
 from biril_nm.data import make_loaders
 from biril_nm.errors import (
     ConfigError,
@@ -17,6 +19,7 @@ from biril_nm.errors import (
 from biril_nm.learning.rule import LearningRule, Term
 from biril_nm.learning.rules import OFFSET, OJA, PAIR
 from biril_nm.models import BirilNet, ModelConfig, build_model
+from biril_nm.models.running import precision
 from biril_nm.training import (
     PHASES,
     PhaseState,
@@ -107,6 +110,25 @@ def test_zero_coefficients_change_nothing(phase: str) -> None:
     if phase == "H":
         PHASES["B"].run(twin, batch, twin_optimizer, PhaseState())
     assert changed(snapshot(twin, twin_optimizer), snapshot(net, optimizer)) == set()
+
+
+@pytest.mark.parametrize("rule", [OFFSET, PAIR, OJA], ids=lambda rule: rule.name)
+def test_the_rule_computes_in_the_type_of_the_weights(rule: LearningRule) -> None:
+    spikes = Coding("rate", n_steps=4, message_bits=0)
+    net, optimizer, batch = warm(config=replace(SMALL, batch_norm=False, bias=False, coding=spikes))
+    with torch.no_grad():  # sums that bfloat16 holds, so that the spikes are the same
+        for parameter in net.parameters():
+            parameter.copy_((parameter * 4).round() / 4)
+    before, found = copy.deepcopy(net.state_dict()), []
+    for name in ("float32", "bfloat16"):
+        net.load_state_dict(before)
+        state = PhaseState(plastic="conv", plasticity=PlasticityConfig(rule=rule, eta=0.05))
+        with precision(name):
+            metrics = PHASES["S"].run(net, batch, optimizer, state)
+        found.append((metrics["loss"], net.state_dict()["layers.conv2.weight"].clone()))
+    assert found[0][0] == found[1][0]
+    assert torch.equal(found[0][1], found[1][1])
+    assert not torch.equal(found[0][1], before["layers.conv2.weight"])
 
 
 def _twin(
