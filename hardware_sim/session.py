@@ -22,6 +22,7 @@ from biril_nm.hardware_sim.engine.session_feed import SessionFeed, sample_rows
 from biril_nm.hardware_sim.engine.state import Memory, State, make_memory, make_state
 from biril_nm.hardware_sim.engine.stepper import Stepper
 from biril_nm.hardware_sim.engine.stream import Stream
+from biril_nm.hardware_sim.engine.teams import team
 from biril_nm.hardware_sim.kernels.learning.steps import run_group
 from biril_nm.hardware_sim.kernels.loops import advance, run
 from biril_nm.hardware_sim.learning.connections import new_impulses
@@ -181,7 +182,7 @@ class Simulator:
             spikes: integers ``(n_steps, batch, *shape)``, or a dict of them by input name.
             record: variables, as :func:`biril_nm.hardware_sim.simulate` takes them.
             nodes: names of the Neurons nodes to record; all by default.
-            n_threads: threads over instances.
+            n_threads: threads over instances, and over targets, as :func:`biril_nm.hardware_sim.simulate`.
 
         Returns:
             What these steps gave, ``(n_steps, batch, *shape)``, and the spikes of these steps.
@@ -203,9 +204,12 @@ class Simulator:
 
         def go_on(block: _Block) -> None:
             memory = block.memory.with_u(recorder.with_u, self._program.sizes)
-            Worker(self._program, feeds, clock, recorder, memory, *learning).go_on(block.first)
+            worker = Worker(self._program, feeds, clock, recorder, memory, helped, *learning)
+            worker.go_on(block.first)
 
-        with said_while_compiling(*((run_group,) if self.learns else (advance, run))):
+        kernels = (run_group,) if self.learns else (advance, run)
+        n_workers = min(n_threads, len(self._blocks))
+        with said_while_compiling(*kernels), team(self._program, n_threads, n_workers) as helped:
             self._each_block(go_on, n_threads)
         self._age += n_steps
         self._keep(feeds)

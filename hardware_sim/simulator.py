@@ -52,7 +52,8 @@ def simulate(
         record: variables to record, of "s", "u", "v"; may be empty. With ``learn`` also "w", "t", "d"
             and "x1", "x2", "y1", "y2", "y3" of plastic connections, at every chip step.
         nodes: names of the Neurons nodes to record; all by default.
-        n_threads: threads over samples; all CPUs by default. Learning runs in one.
+        n_threads: threads over samples, and, where they are more than samples, over the targets of large
+            Sparse connections; all CPUs by default. Learning runs in one.
         learn: whether plastic connections change. If so, samples follow each other in one stream, in
             chip time (:mod:`biril_nm.hardware_sim.learning`); with False their weights are frozen.
         record_to: folder to record to instead of memory, complete or not there at all; the recording

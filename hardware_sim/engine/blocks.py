@@ -34,6 +34,7 @@ from biril_nm.hardware_sim.engine.state import (
     row_length,
 )
 from biril_nm.hardware_sim.engine.synapses import Synapses
+from biril_nm.hardware_sim.engine.teams import ALONE, Receiver, Team, team
 from biril_nm.hardware_sim.kernels import loops
 from biril_nm.hardware_sim.kernels.jit import is_loaded
 from biril_nm.hardware_sim.kernels.records import (
@@ -106,11 +107,11 @@ def run(
     for b0 in range(0, clock.batch, batch):
         starts.put(b0)
 
-    def work() -> None:
+    def work(team: Team) -> None:
         memory = program.spare.take(key) or new_memory(
             program, feeds, clock, recorder, (steps, batch)
         )
-        worker = Worker(program, feeds, clock, recorder, memory)
+        worker = Worker(program, feeds, clock, recorder, memory, team)
         try:
             while True:
                 worker.run(starts.get_nowait())
@@ -121,12 +122,13 @@ def run(
                 program.spare.give(key, memory)
 
     n_workers = min(n_threads, starts.qsize())
-    with _first_run(program, feeds, clock, recorder):
+    compiled = _first_run(program, feeds, clock, recorder)
+    with compiled, team(program, n_threads, n_workers) as helped:
         if n_workers == 1:
-            work()
+            work(helped)
             return
         with ThreadPoolExecutor(n_workers, "biril-sim") as pool:
-            for future in [pool.submit(work) for _ in range(n_workers)]:
+            for future in [pool.submit(work, helped) for _ in range(n_workers)]:
                 future.result()
 
 
@@ -179,6 +181,7 @@ class Worker:
         clock: of the run.
         recorder: takes the results.
         memory: what it writes.
+        team: threads that share its large connections.
         loops: components that something else advances, by their names.
         watch: called with each chunk when all its nodes have advanced.
     """
@@ -190,13 +193,14 @@ class Worker:
         clock: RunClock,
         recorder: Recorder,
         memory: Memory,
+        team: Team = ALONE,
         loops: Mapping[tuple[str, ...], Loop] | None = None,
         watch: Callable[[Chunk], None] = _ignore,
     ) -> None:
         self._program, self._feeds, self._clock, self._recorder = program, feeds, clock, recorder
         self._memory, self._state, self._steps = memory, memory.state, memory.n_steps
         self._loops, self._watch = loops or {}, watch
-        self._call = program.kernels.call
+        self._call, self._receiver = program.kernels.call, Receiver(program, team)
 
     def run(self, b0: int) -> None:
         """All chunks of the block of samples from b0, which start from rest."""
@@ -254,12 +258,12 @@ class Worker:
                 a, outside = chunk.arriving[name], self._links(chunk, name, outside=inside)
                 if not outside:
                     yield a.fill, "", 0
-                for i, (link_name, link) in enumerate(outside):
-                    yield loops.accumulate, link_name, link, a, 0, 1, i > 0
+                for i, (synapses, link) in enumerate(outside):
+                    yield loops.accumulate, synapses.name, link, a, 0, 1, i > 0
             for name in names:
                 a = chunk.arriving[name]
-                for link_name, link in self._links(chunk, name, inside=inside):
-                    yield loops.accumulate, link_name, link, a, 0, 1, True
+                for synapses, link in self._links(chunk, name, inside=inside):
+                    yield loops.accumulate, synapses.name, link, a, 0, 1, True
                 yield loops.advance, name, a, 0, 1, self._node(chunk, name)
 
     def _run_chunk(self, chunk: Chunk) -> None:
@@ -306,13 +310,13 @@ class Worker:
         self._recorder.count(name, n_spikes)
 
     def _receive(
-        self, a: Array, links: list[tuple[str, Link]], ta: int, tb: int, add: bool = False
+        self, a: Array, links: list[tuple[Synapses, Link]], ta: int, tb: int, add: bool = False
     ) -> None:
         """Put or add what connections deliver in steps ta to tb."""
         if not links and not add:
             a[:, ta:tb] = 0
-        for name, link in links:
-            self._call(loops.accumulate, name, link, a, ta, tb, add)
+        for synapses, link in links:
+            self._receiver.receive(synapses, link, a, (ta, tb), add)
             add = True
 
     def _advance(self, chunk: Chunk, name: str, node: Node, ta: int, tb: int) -> None:
@@ -325,10 +329,10 @@ class Worker:
         name: str,
         inside: tuple[str, ...] | None = None,
         outside: tuple[str, ...] = (),
-    ) -> list[tuple[str, Link]]:
-        """Connections that end at a node, by name: from ``inside`` a loop only, or from ``outside`` of it."""
+    ) -> list[tuple[Synapses, Link]]:
+        """Connections that end at a node: from ``inside`` a loop only, or from ``outside`` of it."""
         return [
-            (synapses.name, self._link(chunk, synapses))
+            (synapses, self._link(chunk, synapses))
             for synapses in self._program.incoming[name]
             if (synapses.source in inside if inside is not None else synapses.source not in outside)
         ]

@@ -25,7 +25,10 @@ class Paths:
     Attributes:
         types: of weights; sums have twice the bits.
         power: whether a power of two that all weights share moves from the weights to their sums.
-        sparse: a Sparse adds the synapses of each source that spikes, or visits those of each target.
+        sparse: a Sparse adds the synapses of each source that spikes, or takes those of silent ones from the
+            sum of all.
+        targets: a Sparse sums its targets in few blocks, or in small ones, which threads share however
+            little there is to do.
         taps: a Conv adds a line of a kernel as one run, or each tap alone.
         pixel: how a Conv finds the pixel of a source: a product with a reciprocal, or a division.
         modulo: whether sums of a Conv pass the modulo of Lava, where it changes nothing.
@@ -44,7 +47,8 @@ class Paths:
 
     types: Literal["int8", "int16", "int32"] | None = None
     power: Literal["moved", "kept"] | None = None
-    sparse: Literal["by source", "by target"] | None = None
+    sparse: Literal["active", "silent"] | None = None
+    targets: Literal["whole", "parts"] | None = None
     taps: Literal["joined", "alone"] | None = None
     pixel: Literal["product", "division"] | None = None
     modulo: Literal["passed", "skipped"] | None = None

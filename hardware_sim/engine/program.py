@@ -80,9 +80,13 @@ class Program:
         return met if self.paths.receive != "buffered" else tuple(self.incoming)
 
     def _has_pair(self, link: Synapses) -> bool:
-        """Whether a kernel runs this connection and its target together: binary spikes, CUBA-LIF's kind."""
+        """Whether a kernel runs this connection and its target together: binary spikes, CUBA-LIF's kind.
+
+        Threads cannot share such a kernel, so that a connection with parts has none.
+        """
         cuba_lif = isinstance(self.compartments[link.target].registers, Registers)
-        return cuba_lif and link.sum_type is not np.int64 and link.source not in self.graded
+        narrow = link.sum_type is not np.int64 and link.n_parts == 1
+        return cuba_lif and narrow and link.source not in self.graded
 
     def history(self, chip_time: bool) -> dict[str, int]:
         """Steps of the past that a source must remember, by its name."""

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from biril_nm.arrays import Array
 from biril_nm.hardware_sim.engine.program import Program
-from biril_nm.hardware_sim.kernels.lanes import GROUP, MASK
+from biril_nm.hardware_sim.kernels.lanes import MASK
 from biril_nm.hardware_sim.kernels.records import Scratch
 
 __all__ = ["Chunk", "Memory", "State", "make_memory", "make_state", "row_length"]
@@ -183,7 +183,7 @@ def make_memory(program: Program, state: State, n_steps: int) -> Memory:
         {
             link.name: Scratch(
                 np.empty(link.n_sums, dtype=link.sum_type),
-                np.empty(link.n_pre + GROUP, dtype=np.int32),
+                np.empty(link.n_pre + MASK, dtype=np.int32),
             )
             for links in program.incoming.values()
             for link in links

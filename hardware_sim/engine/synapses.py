@@ -17,8 +17,9 @@ from biril_nm.errors import ConfigError, RangeError
 from biril_nm.hardware_sim.engine.conv_tables import ConvForm, conv_tables
 from biril_nm.hardware_sim.engine.layout import node_order
 from biril_nm.hardware_sim.engine.paths import Paths, refuse_path
+from biril_nm.hardware_sim.engine.sparse_tables import sparse_tables
 from biril_nm.hardware_sim.kernels.lanes import LANES
-from biril_nm.hardware_sim.kernels.records import DenseWeights, Finish, SparseWeights, Weights
+from biril_nm.hardware_sim.kernels.records import DenseWeights, Finish, Weights
 from biril_nm.hw_graph import Connection, Conv, Dense, LoihiGraph, Sparse
 from biril_nm.loihi import CONV_SUM_BITS, INT32_BITS, INT32_HALF
 from biril_nm.loihi.fixed_point import prepare_weights
@@ -32,7 +33,6 @@ __all__ = [
     "shifted_kernel",
 ]
 
-BY_TARGET = 0.4  # share of the synapses from which on visiting all of them by target is quicker
 PIECE = 1 << 20  # weights that are prepared at a time
 EXACT_FLOAT_BITS = 53  # Lava convolves in float64
 # Types of weights and of their sums, narrowest first: few pairs, because each is compiled.
@@ -59,6 +59,7 @@ class Synapses:
         n_sums: length of the sums, slack for the last block of lanes included.
         bound: largest magnitude of what is delivered.
         n_pre: number of sources.
+        n_parts: parts in which threads can share its targets (:mod:`biril_nm.hardware_sim.engine.teams`).
     """
 
     name: str
@@ -72,6 +73,7 @@ class Synapses:
     n_sums: int
     bound: int
     n_pre: int
+    n_parts: int = 1
 
 
 def make_synapses(graph: LoihiGraph, name: str, paths: Paths) -> Synapses:
@@ -225,33 +227,16 @@ def _sparse(graph: LoihiGraph, name: str, node: Sparse, paths: Paths) -> Parts:
     pre, post = _orders(graph, name)
     if not (_is_sorted(pre) and _is_sorted(post)):
         rows = rows[post][:, pre]
-    if message_bits and paths.sparse == "by target":
+    if message_bits and paths.sparse == "silent":
         raise refuse_path(part, "sparse", paths.sparse, "its spikes carry payloads")
+    weights, n_parts = sparse_tables(rows, sum_type, bool(message_bits), paths)
     return {
-        "weights": _sparse_weights(rows, bool(message_bits), paths),
+        "weights": weights,
+        "n_parts": n_parts,
         "n_sums": post.size,
         "bound": _delivered(bound, node.weight_exp),
         **_finish(node.weight_exp, shift, sum_type, bound),
     }
-
-
-def _sparse_weights(rows: Any, graded: bool, paths: Paths) -> SparseWeights:
-    """A matrix by source, and as it is, by target; payloads need the first alone."""
-    columns, by_target = rows.tocsc(), rows[:0] if graded else rows
-    sources = np.asarray(by_target.indices).astype(np.int32, copy=False).view()
-    sources.flags.writeable = False  # those of the node itself, where neurons have their order
-    least = {"by source": rows.nnz + 1, "by target": 0}.get(
-        str(paths.sparse), int(rows.nnz * BY_TARGET)
-    )
-    return SparseWeights(
-        columns.indptr.astype(np.int64),
-        columns.indices.astype(np.int32, copy=False),
-        columns.data,
-        by_target.indptr.astype(np.int64),
-        sources,
-        by_target.data,
-        rows.nnz + 1 if graded else least,
-    )
 
 
 def _in_pieces(node: Sparse) -> Array:

@@ -12,6 +12,7 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
+from numba.core.cgutils import get_or_insert_function
 
 from biril_nm.hardware_sim.kernels.jit import instruction
 from biril_nm.loihi import DECAY_BITS, DECAY_UNITY, STATE_LIMIT
@@ -25,6 +26,7 @@ __all__ = [
     "add_lanes",
     "add_rows",
     "count_bits",
+    "fetch",
     "lowest_bit",
     "spike_mask",
     "step_each",
@@ -135,6 +137,22 @@ def count_bits(typing: Any, mask: Any) -> Any:
         return builder.ctpop(args[0])
 
     return types.int64(types.uint64), generate
+
+
+@instruction
+def fetch(typing: Any, array: Any, index: Any) -> Any:
+    """Ask for a value that is read soon, so that nothing waits for memory then."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        pointer, _ = _vector_pointer(context, builder, signature.args[0], args[0], args[1], 1)
+        byte = ir.IntType(8).as_pointer()
+        kind = ir.FunctionType(ir.VoidType(), [byte, WORD, WORD, WORD])
+        function = get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
+        read, keep, data = (ir.Constant(WORD, n) for n in (0, 3, 1))
+        builder.call(function, [builder.bitcast(pointer, byte), read, keep, data])
+        return context.get_dummy_value()
+
+    return types.void(array, INDEX), generate
 
 
 # --- neurons ------------------------------------------------------------------------------------

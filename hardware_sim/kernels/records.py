@@ -71,22 +71,28 @@ class DenseWeights(NamedTuple):
 
 
 class SparseWeights(NamedTuple):
-    """Weights of a Sparse connection, by source, and, for binary spikes, the same by target.
+    """Weights of a Sparse connection: by blocks of targets, whose sums fit a cache, and there by source.
 
     Attributes:
-        pointers: source j owns the synapses ``pointers[j]`` to ``pointers[j + 1]``.
-        targets, values: of the synapses by source.
-        starts: target i owns the synapses ``starts[i]`` to ``starts[i + 1]``.
-        sources, row_values: of the synapses by target.
-        least: synapses of active sources from which on a step goes by target.
+        pointers: (blocks, n_pre + 1), flat; in block b source j owns the synapses ``pointers[b, j]`` to
+            ``pointers[b, j + 1]``.
+        targets: of the synapses, counted from the first target of their block, in 16 bits; in 32 where one
+            block has more.
+        values: of the synapses.
+        size: targets of a block; the last one may have fewer.
+        n_pre: sources.
+        degrees: synapses of each source.
+        total: sum of each target where all sources spike; empty for payloads.
+        least: synapses of active sources from which on a step visits those of silent ones instead.
     """
 
     pointers: NDArray[np.int64]
-    targets: NDArray[np.int32]
+    targets: Array
     values: Array
-    starts: NDArray[np.int64]
-    sources: NDArray[np.int32]
-    row_values: Array
+    size: int
+    n_pre: int
+    degrees: NDArray[np.int32]
+    total: Array
     least: int
 
 
@@ -150,7 +156,7 @@ class Scratch(NamedTuple):
 
     Attributes:
         sums: (n_post and slack,) what arrives.
-        active: (n_pre + 8,) list of the sources that spiked.
+        active: (n_pre + 64,) list of the sources that spiked, or of those that did not.
     """
 
     sums: Array

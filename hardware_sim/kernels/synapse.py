@@ -21,6 +21,7 @@ from biril_nm.hardware_sim.kernels.lanes import (
     add_few,
     add_lanes,
     add_rows,
+    fetch,
     lowest_bit,
     spike_mask,
 )
@@ -29,16 +30,17 @@ from biril_nm.hardware_sim.kernels.records import ConvWeights, DenseWeights, Spa
 __all__ = ["sum_spikes"]
 
 SINGLE = 2  # rows left over that are added one by one
-ONE, TWO, THREE, NONE = np.uint64(1), np.uint64(2), np.uint64(3), np.uint64(0)
+ONE, NONE, ALL = np.uint64(1), np.uint64(0), np.uint64(2**64 - 1)
+AHEAD = 16  # sources between the one whose synapses are asked for and the one that adds them
 BYTE = 8  # bits of a binary spike
 
 
 @part
-def _list_active(spikes: Any, active: Any) -> Any:
-    """Write the indices of all bytes that are not 0, return their number."""
+def _list_active(spikes: Any, active: Any, flipped: Any) -> Any:
+    """Write the indices of all bytes that are not 0, or, with ``ALL``, that are 0; return their number."""
     n = 0
     for first in range(0, spikes.size, MASK):
-        mask = spike_mask(spikes, first)
+        mask = spike_mask(spikes, first) ^ flipped
         while mask != NONE:
             active[n] = np.int32(first + lowest_bit(mask))
             n += 1
@@ -60,7 +62,7 @@ def _sum_dense(spikes: Any, weights: Any, sums: Any, active: Any) -> None:
     """``sums = W s``; the last row of the weights is zero and fills a group up."""
     weight, width, none = weights.values, weights.width, weights.n_pre
     clear(sums)
-    n = _list_active(spikes, active)
+    n = _list_active(spikes, active, NONE)
     whole = n if n % GROUP > SINGLE else n - n % GROUP
     for q in range(n, n + GROUP):
         active[q] = none
@@ -95,50 +97,55 @@ def _sum_graded_dense(spikes: Any, weights: Any, sums: Any, active: Any) -> None
 
 
 def _sum_sparse(spikes: Any, weights: Any, sums: Any, active: Any) -> None:
-    """``sums = W s``: synapse by synapse of what spiked, or, where most have, of each target."""
-    pointers, targets, weight = weights.pointers, weights.targets, weights.values
-    n = _list_active(spikes, active)
+    """``sums = W s``: weights of what spiked, or, where most have, of all less those of the rest."""
+    n = _list_active(spikes, active, NONE)
     n_synapses = np.int64(0)
     for q in range(n):
-        n_synapses += pointers[active[q] + 1] - pointers[active[q]]
-    if n_synapses >= weights.least:
-        _gather(spikes, weights, sums)
-        return
+        n_synapses += weights.degrees[np.uint64(active[q])]
+    rest = n_synapses >= weights.least
+    if rest:
+        n = _list_active(spikes, active, ALL)
+        while n > 0 and active[n - 1] >= weights.n_pre:  # what fills the last mask up
+            n -= 1
     clear(sums)
-    for q in range(n):
-        for p in range(pointers[active[q]], pointers[active[q] + 1]):
-            sums[np.uint64(targets[p])] += weight[p]
+    for q in range(n, n + 2 * AHEAD):
+        active[q] = 0
+    _add_synapses(weights, sums, active, n)
+    if rest:
+        for i in range(sums.size):
+            sums[i] = weights.total[i] - sums[i]
 
 
 @part
-def _gather(spikes: Any, weights: Any, sums: Any) -> None:
-    """The sum of each target in four parts, which do not wait for each other; nothing is read and written."""
-    starts, sources, weight = weights.starts, weights.sources, weights.row_values
-    for i in range(sums.size):
-        first, last = starts[i], starts[i + 1]
-        whole = last - (last - first) % 4
-        a, b, c, d = np.int64(0), np.int64(0), np.int64(0), np.int64(0)
-        for place in range(first, whole, 4):
-            p = np.uint64(place)
-            a += -np.int64(spikes[np.uint64(sources[p])]) & np.int64(weight[p])
-            b += -np.int64(spikes[np.uint64(sources[p + ONE])]) & np.int64(weight[p + ONE])
-            c += -np.int64(spikes[np.uint64(sources[p + TWO])]) & np.int64(weight[p + TWO])
-            d += -np.int64(spikes[np.uint64(sources[p + THREE])]) & np.int64(weight[p + THREE])
-        for place in range(whole, last):
-            p = np.uint64(place)
-            a += -np.int64(spikes[np.uint64(sources[p])]) & np.int64(weight[p])
-        sums[i] = a + b + c + d
+def _add_synapses(weights: Any, sums: Any, listed: Any, n: Any) -> None:
+    """Block by block, so that sums stay in the cache; the synapses of a source there are neighbours."""
+    pointers, targets, weight = weights.pointers, weights.targets, weights.values
+    row = 0
+    for first in range(0, sums.size, weights.size):
+        for q in range(n):
+            fetch(pointers, np.intp(row + listed[q + 2 * AHEAD]))
+            ahead = np.intp(pointers[row + listed[q + AHEAD]])
+            fetch(targets, ahead)
+            fetch(weight, ahead)
+            j = row + listed[q]
+            for p in range(np.uint64(pointers[j]), np.uint64(pointers[j + 1])):
+                sums[np.uint64(first) + np.uint64(targets[p])] += weight[p]
+        row += weights.n_pre + 1
 
 
 def _sum_graded_sparse(spikes: Any, weights: Any, sums: Any, active: Any) -> None:
     """Synapse by synapse of the sources whose spikes carry a payload."""
     pointers, targets, weight = weights.pointers, weights.targets, weights.values
     clear(sums)
-    for j in range(pointers.size - 1):
-        payload = np.int32(spikes[j])
-        if payload:
-            for p in range(pointers[j], pointers[j + 1]):
-                sums[np.uint64(targets[p])] += np.int32(payload * np.int32(weight[p]))
+    row = 0
+    for first in range(0, sums.size, weights.size):
+        for j in range(weights.n_pre):
+            payload = np.int32(spikes[j])
+            if payload:
+                for p in range(np.uint64(pointers[row + j]), np.uint64(pointers[row + j + 1])):
+                    place = np.uint64(first) + np.uint64(targets[p])
+                    sums[place] += np.int32(payload * np.int32(weight[p]))
+        row += weights.n_pre + 1
 
 
 @part
@@ -199,7 +206,7 @@ def _place(j: Any, weights: Any) -> Any:
 def _sum_conv(spikes: Any, weights: Any, sums: Any, active: Any) -> None:
     """Add the kernel of every spike, line by line and run by run; targets are channels last."""
     clear(sums)
-    n = _list_active(spikes, active)
+    n = _list_active(spikes, active, NONE)
     for q in range(n):
         pixel, o, w = _place(np.int64(active[q]), weights)
         place = weights.pixels[pixel]

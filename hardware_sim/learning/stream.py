@@ -71,7 +71,9 @@ def simulate_learning(
     steps, _ = block_shape(program, stream.clock, 1)
     loops = learning_loops(groups, stream, recorder, kept)
     memory = new_memory(program, stream.feeds, stream.clock, recorder, (steps, 1))
-    worker = Worker(program, stream.feeds, stream.clock, recorder, memory, loops, counter.watch)
+    worker = Worker(
+        program, stream.feeds, stream.clock, recorder, memory, loops=loops, watch=counter.watch
+    )
     with said_while_compiling(run_group):
         worker.run(0)
 

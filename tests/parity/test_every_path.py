@@ -212,7 +212,7 @@ REFUSED = {
     ),
     "payloads": (
         one(Sparse(scipy.sparse.csr_matrix([[2, 4]])), Neurons((1,), vth=9), 3),
-        Paths(sparse="by target"),
+        Paths(sparse="silent"),
         "Sparse 'c' .* its spikes carry payloads",
     ),
     "shared": (

@@ -20,7 +20,7 @@ BRANCHES = {
     "synapse._known": (2, "delay, every row"),
     "synapse._sum_dense": (1, "many spikes"),
     "synapse._sum_graded_dense": (1, "graded"),
-    "synapse._sum_sparse": (1, "sparse"),
+    "synapse._sum_sparse": (2, "sparse"),
     "synapse._sum_graded_sparse": (1, "graded, sparse"),
     "synapse._place": (3, "pixel, groups"),
     "synapse._sum_conv": (1, "taps"),

@@ -40,7 +40,7 @@ QUICK_PATHS = tuple(
         "block": "one", "power": "kept", "taps": "alone", "pixel": "division", "modulo": "passed",
     }.items()
 )  # fmt: skip
-OF_SPARSE = {"sparse"}
+OF_SPARSE = {"sparse", "targets"}
 OF_CONV = {"taps", "pixel", "modulo"}
 OF_LEARNING = {"learned", "shifts", "first_phase"}
 # All that concern graphs that do not learn.
@@ -110,6 +110,12 @@ def _threads(graph: LoihiGraph, spikes: Any) -> Integers:
     return integers(simulate(graph, spikes, record="s,u,v", n_threads=2))
 
 
+def _spare_threads(graph: LoihiGraph, spikes: Any) -> Integers:
+    """More threads than samples."""
+    batch = next(iter(_named(graph, spikes).values())).shape[1]
+    return integers(simulate(graph, spikes, record="s,u,v", n_threads=2 * batch))
+
+
 def _every_row(graph: LoihiGraph, spikes: Any) -> Integers:
     """Repeated images as rows of their own."""
     return _whole(graph, {name: np.array(x) for name, x in _named(graph, spikes).items()})
@@ -167,6 +173,7 @@ FORMS: dict[str, Form] = {
     "u not recorded": _without_u,
     "nothing recorded": _nothing,
     "two threads": _threads,
+    "spare threads": _spare_threads,
     "every row": _every_row,
     "input in bytes": _narrow_input,
     "session": _session,
@@ -229,7 +236,7 @@ def spoil(program: Program) -> None:
         for link in links:
             link.weights.values[...] += 1
             if isinstance(link.weights, SparseWeights):
-                link.weights.row_values[...] += 1
+                link.weights.total[...] += 1
 
 
 def assert_every_path_gives(
