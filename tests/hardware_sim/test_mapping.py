@@ -27,11 +27,9 @@ def tight():
     """Limits that small random graphs run into."""
     return replace(
         small_cores(),
-        synapse_bits=Limit(4096, "test"),
-        axons_in=Limit(60, "test"),
-        axons_out=Limit(20, "test"),
+        synapse_bits=Limit(4096, "test"), axons_in=Limit(60, "test"), axons_out=Limit(20, "test"),
         neuron_groups=Limit(2, "test"),
-    )
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("seed", range(20))
