@@ -62,7 +62,7 @@ def _recomputed(nir_graph: nir.NIRGraph, graph: LoihiGraph | None) -> dict[str, 
     net = float_net(flat, 1.0 if dt_s is None else float(dt_s))
     net = split_signs(net, lambda link: link.name not in metadata["quantisation"])
     ideal = {}
-    for node in normalise(net).values():
+    for _, node in normalise(net):
         for link in node.links:
             known = metadata["quantisation"][link.name]
             ideal[link.name] = link.values * (known["scale"] / 2.0 ** known["weight_exp"])

@@ -29,7 +29,7 @@ from biril_nm.export.lowering.passes.describe import (
 from biril_nm.export.lowering.passes.float_net import float_net
 from biril_nm.export.lowering.passes.forced_resets import forced_notes
 from biril_nm.export.lowering.passes.normalise import normalise
-from biril_nm.export.lowering.passes.plain_graph import plain_graph
+from biril_nm.export.lowering.passes.plain_graph import plain_graph, with_own_weights
 from biril_nm.export.lowering.passes.quantize import quantize_node
 from biril_nm.export.lowering.passes.settle import settle, settle_dt
 from biril_nm.export.lowering.passes.split import split_signs
@@ -105,20 +105,24 @@ def lower(
         if_integration=if_integration,
         decision=decision,
     )
-    return lower_stages(nir_graph, options).graph
+    return _lowered(plain_graph(nir_graph), options, keep=False).graph
 
 
 @checked
 def lower_stages(nir_graph: nir.NIRGraph, options: LoweringOptions | None = None) -> Lowering:
-    """The same as :func:`lower`, with all stages of the way.
+    """The same as :func:`lower`, with all stages of the way, which own their weights.
 
     Args:
         nir_graph: from :func:`to_nir`, ``nir.read`` or any other producer.
         options: all defaults if None.
     """
-    options = options or LoweringOptions()
+    plain = with_own_weights(plain_graph(nir_graph))
+    return _lowered(plain, options or LoweringOptions(), keep=True)
+
+
+def _lowered(plain: nir.NIRGraph, options: LoweringOptions, keep: bool) -> Lowering:
+    """All stages behind the plain graph; ``keep``: float weights too, once they are integers."""
     chip = options.profile
-    plain = plain_graph(nir_graph)
     written = restored(plain)
     dt_s = settle_dt(written, options.dt_s)
     exact = exact_graph(plain) if options.keeps_bits else None
@@ -137,15 +141,17 @@ def lower_stages(nir_graph: nir.NIRGraph, options: LoweringOptions | None = None
     changes = forced_notes(net, settled.forced, options.calibration)
     for line in changes:
         log.warning("%s", line)
-    normalised = normalise(net)
     quantised = {
         name: quantize_node(node, chip, peaks.get(name), options.scale_search)
-        for name, node in normalised.items()
+        for name, node in normalise(net)
     }
+    outline = net.outline()
+    if not keep:
+        net = outline  # frees what folding has made
     late = [link.name for link in net.links if link.late]
-    balanced, delays = balance_delays(assemble(net, quantised), chip.delay_max, late)
+    balanced, delays = balance_delays(assemble(outline, quantised), chip.delay_max, late)
     graph = balanced.with_metadata(
-        **describe(settled, net, quantised, chip),
+        **describe(settled, outline, quantised, chip),
         **options.facts(),
         decision=options.decision or decision_of_nir(plain.metadata),
         notes=[
@@ -153,11 +159,11 @@ def lower_stages(nir_graph: nir.NIRGraph, options: LoweringOptions | None = None
             *settled.notes,
             *changes,
             *several_spikes_notes(settled.resets, peaks),
-            *notes(balanced, net, quantised, late),
+            *notes(balanced, outline, quantised, late),
         ],
         balanced_delays=delays,
     )
     graph = with_digests(graph)
     check_design(graph, chip)
     log.info("lowered %d neuron nodes, %d connections", len(graph.neurons), len(graph.connections))
-    return Lowering(graph, plain, settled, net, normalised, quantised)
+    return Lowering(graph, plain, settled, net, quantised)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import nir
 
 from biril_nm.display import brief_fields
 from biril_nm.export.lowering.numbers.normalised import NormalisedNode
 from biril_nm.export.lowering.passes.float_net import FloatNet
+from biril_nm.export.lowering.passes.normalise import normalise
 from biril_nm.export.lowering.passes.quantize import QuantizedNode
 from biril_nm.export.lowering.passes.settle import Settled
 from biril_nm.hw_graph import LoihiGraph
@@ -30,7 +32,6 @@ class Lowering:
         plain: the NIR graph, checked and without nested graphs.
         settled: the NIR graph with step width, reset kinds and readout decided.
         float_net: neurons joined by linear links, in the units of the file.
-        normalised: neurons -> weights and biases per threshold.
         quantised: neurons -> integers.
     """
 
@@ -38,5 +39,9 @@ class Lowering:
     plain: nir.NIRGraph
     settled: Settled | None = None
     float_net: FloatNet | None = None
-    normalised: Mapping[str, NormalisedNode] = field(default_factory=dict)
     quantised: Mapping[str, QuantizedNode] = field(default_factory=dict)
+
+    @cached_property
+    def normalised(self) -> Mapping[str, NormalisedNode]:
+        """Neurons -> weights and biases per threshold, computed from ``float_net``."""
+        return {} if self.float_net is None else dict(normalise(self.float_net))

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from biril_nm.errors import ConfigError, UnsupportedNodeError
+from biril_nm.export.nir_nodes.repeats import distinct, repeated
 
 __all__ = [
     "SIZE_MAX",
@@ -17,6 +18,7 @@ __all__ = [
     "padding",
     "real",
     "unbounded",
+    "weights",
     "whole",
     "wholes",
 ]
@@ -39,6 +41,23 @@ def entries(what: str, value: Any) -> Any:
     """Finite numbers of a sparse matrix, of which there may be none."""
     array = np.asarray(value)
     return array if array.size == 0 else real(what, array).astype(array.dtype)
+
+
+def weights(what: str, value: Any) -> Any:
+    """Finite numbers of 32 or 64 bits, read-only: the array of the producer, since it may be large.
+
+    Whoever reads them computes with 64 bits.
+    """
+    array = numbers(value)
+    if array is None or array.size == 0 or array.dtype not in (np.float32, np.float64):
+        return real(what, value)
+    with np.errstate(invalid="ignore"):
+        ends = array.min(), array.max()  # of NaN, NaN
+    if not np.all(np.isfinite(ends)):
+        _refuse(what, ~np.isfinite(array))
+    view = array.view()
+    view.setflags(write=False)
+    return view
 
 
 def unbounded(what: str, value: Any) -> Any:
@@ -98,7 +117,8 @@ def _floats(what: str, value: Any) -> Any:
     if array is None or array.size == 0:
         raise ConfigError(f"{what} is {_shown(value)}; expected numbers")
     with np.errstate(invalid="ignore", over="ignore"):  # floats of other widths
-        return np.array(array, dtype=np.float64)
+        found = np.array(distinct(repeated(array)), dtype=np.float64)
+    return found if found.shape == array.shape else np.broadcast_to(found, array.shape)
 
 
 def _refuse(what: str, wrong: Any) -> None:

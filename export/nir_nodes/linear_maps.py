@@ -17,6 +17,7 @@ import scipy.sparse
 
 from biril_nm.arrays import FloatArray, Shape
 from biril_nm.errors import RangeError
+from biril_nm.export.nir_nodes.repeats import distinct
 from biril_nm.hw_graph.convolutions import conv_matrix
 from biril_nm.hw_graph.nodes import convolved_shape
 
@@ -24,10 +25,13 @@ __all__ = [
     "Convolution",
     "LinearMap",
     "Matrix",
+    "Reshape",
+    "Weighted",
     "as_matrix",
     "compose",
     "diagonal",
     "identity",
+    "is_identity",
     "naming",
     "row_factors",
     "scale_rows",
@@ -41,6 +45,8 @@ Pair = tuple[int, int]
 DENSE_ABOVE = 0.25
 # Synapses of one convolution that must be stored one by one.
 MAX_UNROLLED = 1 << 27
+# Entries of a product that are computed at a time.
+BLOCK = 1 << 18
 
 
 @contextmanager
@@ -54,7 +60,7 @@ def naming(node: str) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Convolution:
-    """Cross-correlation with zero padding; weight (out, in/groups, kH, kW)."""
+    """Cross-correlation with zero padding; weight (out, in/groups, kH, kW), of 32 or 64 bits."""
 
     weight: FloatArray
     in_shape: Shape
@@ -71,15 +77,25 @@ class Convolution:
 
 @dataclass(frozen=True)
 class Matrix:
-    """``y = W x`` on flattened shapes (torch order); weight (post, pre), dense or CSR."""
+    """``y = W x`` on flattened shapes (torch order); weight (post, pre), CSR, or dense of 32 or 64 bits."""
 
     weight: Any
     in_shape: Shape
     out_shape: Shape
 
 
+@dataclass(frozen=True)
+class Reshape:
+    """``y = x`` in another shape, or in the same."""
+
+    in_shape: Shape
+    out_shape: Shape
+
+
+# A map that is stored.
+Weighted = Union[Convolution, Matrix]
 # What a node without memory does to its input.
-LinearMap = Union[Convolution, Matrix]
+LinearMap = Union[Convolution, Matrix, Reshape]
 
 
 def stored(weight: Any) -> FloatArray:
@@ -95,14 +111,15 @@ def diagonal(values: FloatArray) -> Matrix:
     return Matrix(matrix, np.shape(values), np.shape(values))
 
 
-def identity(shape: Shape) -> Matrix:
+def identity(shape: Shape) -> Reshape:
     """The map that changes nothing."""
-    n = int(np.prod(shape))
-    return Matrix(scipy.sparse.identity(n, format="csr"), shape, shape)
+    return Reshape(shape, shape)
 
 
 def is_identity(linear: LinearMap) -> bool:
     """Whether the map only renames or reshapes."""
+    if isinstance(linear, Reshape):
+        return True
     if not isinstance(linear, Matrix) or not scipy.sparse.issparse(linear.weight):
         return False
     n = linear.weight.shape[0]
@@ -114,13 +131,18 @@ def is_identity(linear: LinearMap) -> bool:
 
 
 def as_matrix(linear: LinearMap) -> Matrix:
-    """The same map as a CSR matrix; a weight of zero inside a kernel is not stored.
+    """The same map as a CSR matrix of 64 bits; a weight of zero inside a kernel is not stored.
 
     Raises:
         RangeError: more than :data:`MAX_UNROLLED` weights.
     """
+    if isinstance(linear, Reshape):
+        n = int(np.prod(linear.in_shape))
+        same = scipy.sparse.identity(n, format="csr")
+        return Matrix(same, linear.in_shape, linear.out_shape)
     if isinstance(linear, Matrix):
-        return replace(linear, weight=scipy.sparse.csr_matrix(linear.weight))
+        rows = scipy.sparse.csr_matrix(linear.weight, dtype=np.float64)
+        return replace(linear, weight=rows)
     out_shape = linear.out_shape
     entries = linear.weight.size * out_shape[1] * out_shape[2]
     if entries > MAX_UNROLLED:
@@ -128,23 +150,26 @@ def as_matrix(linear: LinearMap) -> Matrix:
             f"the convolution from {linear.in_shape} to {out_shape} needs {entries} weights, one for each "
             f"synapse, where it cannot stay a convolution; expected at most {MAX_UNROLLED}. Use a smaller one"
         )
-    geometry: Any = linear
+    geometry: Any = replace(linear, weight=np.asarray(linear.weight, dtype=np.float64))
     matrix = conv_matrix(geometry, linear.in_shape)
     matrix.eliminate_zeros()
     return Matrix(matrix, linear.in_shape, out_shape)
 
 
-def scale_rows(linear: LinearMap, factor: FloatArray) -> LinearMap:
+def scale_rows(linear: LinearMap, factor: FloatArray) -> Weighted:
     """Multiply each output neuron by its own factor, shape ``out_shape``."""
     rows = row_factors(linear, factor)
-    if isinstance(linear, Convolution):
-        if rows is not None:
-            return replace(linear, weight=linear.weight * rows.reshape(-1, 1, 1, 1))
+    if isinstance(linear, Convolution) and rows is not None:
+        return replace(linear, weight=linear.weight * rows.reshape(-1, 1, 1, 1))
+    if not isinstance(linear, Matrix):
         linear = as_matrix(linear)
-    column = np.broadcast_to(factor, linear.out_shape).reshape(-1, 1)
-    if scipy.sparse.issparse(linear.weight):
-        return replace(linear, weight=scipy.sparse.csr_matrix(linear.weight.multiply(column)))
-    return replace(linear, weight=linear.weight * column)
+    column, weight = np.broadcast_to(factor, linear.out_shape).reshape(-1), linear.weight
+    if not scipy.sparse.issparse(weight):
+        return replace(linear, weight=weight * column[:, None])
+    scaled = scipy.sparse.csr_matrix(weight, dtype=np.float64, copy=True)
+    scaled.data *= np.repeat(column, np.diff(scaled.indptr))
+    scaled.sum_duplicates()
+    return replace(linear, weight=scaled)
 
 
 def row_factors(linear: LinearMap, factor: FloatArray) -> FloatArray | None:
@@ -152,16 +177,18 @@ def row_factors(linear: LinearMap, factor: FloatArray) -> FloatArray | None:
     full = np.broadcast_to(factor, linear.out_shape)
     if not isinstance(linear, Convolution):
         return np.ascontiguousarray(full, dtype=np.float64).ravel()
-    channels = full.reshape(full.shape[0], -1)
-    same = np.all(channels == channels[:, :1])
-    return np.asarray(channels[:, 0], dtype=np.float64) if same else None
+    short = distinct(full)
+    channels = short.reshape(len(short), -1)
+    if not np.all(channels == channels[:, :1]):
+        return None
+    return np.array(np.broadcast_to(channels[:, 0], full.shape[:1]), dtype=np.float64)
 
 
 def compose(first: LinearMap, second: LinearMap) -> LinearMap:
     """The map ``second(first(x))``."""
     if is_identity(first) and first.in_shape == second.in_shape:
         return second
-    if isinstance(second, Matrix) and is_identity(first):
+    if not isinstance(second, Convolution) and is_identity(first):
         return replace(second, in_shape=first.in_shape)
     if is_identity(second):
         return first if first.out_shape == second.out_shape else _reshaped(first, second.out_shape)
@@ -170,8 +197,29 @@ def compose(first: LinearMap, second: LinearMap) -> LinearMap:
         if folded is not None:
             return folded
     a, b = as_matrix(first), second if isinstance(second, Matrix) else as_matrix(second)
-    product = b.weight @ a.weight
-    return Matrix(sparse_or_dense(product), first.in_shape, second.out_shape)
+    if scipy.sparse.issparse(b.weight):
+        product = sparse_or_dense(b.weight @ a.weight)
+    else:
+        product = _dense_product(b.weight, a.weight)
+    return Matrix(product, first.in_shape, second.out_shape)
+
+
+def _dense_product(dense: FloatArray, rows: Any) -> Any:
+    """``dense @ rows`` some rows at a time, with 32 bits where these hold every number.
+
+    So they do where pooling over 2, 4 or 8 inputs divides weights of 32 bits.
+    """
+    height = max(1, BLOCK // rows.shape[1])
+    found = np.empty((len(dense), rows.shape[1]), np.float32)
+    for first in range(0, len(dense), height):
+        part = slice(first, first + height)
+        block = dense[part].astype(np.float64) @ rows
+        with np.errstate(over="ignore"):
+            found[part] = block
+        if not np.array_equal(found[part], block):
+            found = found.astype(np.float64)
+            found[part] = block
+    return found
 
 
 def sparse_or_dense(matrix: Any) -> Any:

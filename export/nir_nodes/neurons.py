@@ -43,6 +43,7 @@ from biril_nm.errors import UnsupportedNodeError
 from biril_nm.export.nir_nodes.fields import optional, real, unbounded
 from biril_nm.export.nir_nodes.kinds import EXACT, Check, NodeKind
 from biril_nm.export.nir_nodes.metadata import text, whole_between
+from biril_nm.export.nir_nodes.repeats import distinct
 from biril_nm.export.nir_nodes.resets import RESET_METADATA, written_reset
 
 __all__ = [
@@ -94,7 +95,7 @@ class Dynamics:
     @property
     def spiking(self) -> bool:
         """Whether the neurons have thresholds."""
-        return bool(np.all(np.isfinite(self.threshold)))
+        return bool(np.all(np.isfinite(distinct(self.threshold))))
 
 
 @dataclass(frozen=True)
@@ -109,13 +110,14 @@ class NeuronKind(NodeKind):
 
 
 def _arrays(node: Any, *names: str) -> list[FloatArray]:
-    return [np.asarray(getattr(node, name), dtype=np.float64) for name in names]
+    """Parameters, with length 1 where all neurons of an axis share them."""
+    return [distinct(np.asarray(getattr(node, name), dtype=np.float64)) for name in names]
 
 
 def v_reset(node: Any) -> FloatArray:
     """``v_reset`` of a node; 0 where it has none."""
     value = getattr(node, "v_reset", None)
-    return np.asarray(0.0 if value is None else value, dtype=np.float64)
+    return distinct(np.asarray(0.0 if value is None else value, dtype=np.float64))
 
 
 def _step_fraction(name: str, what: str, tau: FloatArray, dt_s: float) -> FloatArray:
@@ -160,7 +162,7 @@ def _cuba(node: Any, name: str, dt_s: float) -> Dynamics:
     tau_syn, tau_mem, r, v_leak, w_in = _arrays(node, "tau_syn", "tau_mem", "r", "v_leak", "w_in")
     a = _step_fraction(name, "tau_syn", tau_syn, dt_s)
     g = _step_fraction(name, "tau_mem", tau_mem, dt_s)
-    gain = _gain(g, tau_mem, dt_s, r) * _gain(a, tau_syn, dt_s, np.broadcast_to(w_in, a.shape))
+    gain = _gain(g, tau_mem, dt_s, r) * _gain(a, tau_syn, dt_s, w_in)
     drive = g * (v_leak - v_reset(node))
     return Dynamics(a, g, gain, np.zeros_like(g), drive, _threshold(node, g), filtered_bias=True)
 
@@ -175,7 +177,7 @@ def _threshold(node: Any, like: FloatArray) -> FloatArray:
     value = getattr(node, "v_threshold", None)
     if value is None:
         return np.full_like(like, np.inf)
-    return np.asarray(np.asarray(value, dtype=np.float64) - v_reset(node))
+    return np.asarray(distinct(np.asarray(value, dtype=np.float64)) - v_reset(node))
 
 
 _FACTS: dict[str, Check] = {
@@ -238,16 +240,14 @@ def tau_steps(decay: FloatArray) -> FloatArray:
 
 
 def dynamics_of(node: nir.NIRNode, name: str, dt_s: float, shape: Shape) -> Dynamics:
-    """Dynamics of one NIR neuron node, arrays broadcast to ``shape``.
+    """Dynamics of one NIR neuron node; arrays are views of ``shape``, which may repeat themselves.
 
     Raises:
         UnsupportedNodeError: a parameter has no counterpart on the chip.
     """
     found = NEURON_KINDS[type(node)].dynamics(node, name, dt_s)
-    arrays = {
-        key: np.broadcast_to(getattr(found, key), shape)
-        for key in ("u_decay", "v_decay", "weight_gain", "bias_gain", "drive", "threshold")
-    }
+    keys = ("u_decay", "v_decay", "weight_gain", "bias_gain", "drive", "threshold")
+    arrays = {key: getattr(found, key) for key in keys}
     for key, array in arrays.items():
         if np.any(np.isnan(array)) or (key != "threshold" and np.any(np.isinf(array))):
             raise UnsupportedNodeError(
@@ -260,4 +260,5 @@ def dynamics_of(node: nir.NIRNode, name: str, dt_s: float, shape: Shape) -> Dyna
             f"v_reset; expected more than 0"
         )
     reset = written_reset(node.metadata) or ZERO_AT_ONCE
-    return Dynamics(**arrays, filtered_bias=found.filtered_bias, reset=reset)
+    full = {key: np.broadcast_to(array, shape) for key, array in arrays.items()}
+    return Dynamics(**full, filtered_bias=found.filtered_bias, reset=reset)

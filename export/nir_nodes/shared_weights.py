@@ -11,7 +11,7 @@ import scipy.sparse
 
 from biril_nm.arrays import FloatArray, IntArray, Shape
 from biril_nm.export.nir_nodes.groups import regrouped
-from biril_nm.export.nir_nodes.linear_maps import Convolution, LinearMap, Matrix
+from biril_nm.export.nir_nodes.linear_maps import Convolution, Matrix, Weighted
 
 __all__ = ["with_shared_weights"]
 
@@ -37,7 +37,7 @@ class _Axis(NamedTuple):
         return np.asarray(np.sum((source >= 0) & (source < length), axis=1))
 
 
-def with_shared_weights(linear: LinearMap) -> LinearMap:
+def with_shared_weights(linear: Weighted) -> Weighted:
     """A convolution that is the same map with fewer weights, or ``linear`` itself."""
     if not isinstance(linear, Matrix) or len(linear.in_shape) != 3 or len(linear.out_shape) != 3:
         return linear

@@ -13,7 +13,15 @@ import scipy.sparse
 from biril_nm.arrays import FloatArray, Shape
 from biril_nm.errors import ConfigError
 from biril_nm.export.nir_nodes.convolution_nodes import check_bias, conv1d, conv2d, pool
-from biril_nm.export.nir_nodes.fields import entries, lengths, padding, real, whole, wholes
+from biril_nm.export.nir_nodes.fields import (
+    entries,
+    lengths,
+    padding,
+    real,
+    weights,
+    whole,
+    wholes,
+)
 from biril_nm.export.nir_nodes.fixed_map import IN_SHAPE, OUT_SHAPE, FixedMap
 from biril_nm.export.nir_nodes.kinds import APPROXIMATION, EXACT, Check, NodeKind
 from biril_nm.export.nir_nodes.linear_maps import (
@@ -56,7 +64,7 @@ def _linear(node: Any, name: str, shape: Shape) -> LinearMap:
             f"node '{name}' ({type(node).__name__}) has weights {node.weight.shape} and '{OUT_SHAPE}' "
             f"{tuple(map(int, written))}; expected a shape of {n_out} values"
         )
-    return _shared(node, scipy.sparse.csr_matrix(node.weight), shape, written)
+    return _shared(node, scipy.sparse.csr_matrix(node.weight, dtype=np.float64), shape, written)
 
 
 def _fixed(node: FixedMap, name: str, shape: Shape) -> LinearMap:
@@ -112,7 +120,8 @@ def _delay(node: Any, name: str, shape: Shape) -> LinearMap:
 
 
 _CONVOLUTION: dict[str, Check] = {
-    "weight": real, "bias": real, "stride": wholes, "padding": padding, "dilation": wholes, "groups": whole,
+    "weight": weights, "bias": real,
+    "stride": wholes, "padding": padding, "dilation": wholes, "groups": whole,
 }  # fmt: skip
 _POOLING: dict[str, Check] = {"kernel_size": wholes, "stride": wholes, "padding": padding}
 _GROUPS: dict[str, Check] = {"groups": whole_between(1, STEPS_MAX)}
@@ -127,12 +136,12 @@ _INPUT: dict[str, Check] = {
 
 _KINDS = (
     StatelessKind(
-        nir.Linear, "Dense connection (Sparse where folding makes it so)", EXACT, {"weight": real},
+        nir.Linear, "Dense connection (Sparse where folding makes it so)", EXACT, {"weight": weights},
         _SHAPES, _linear,
     ),
     StatelessKind(
         nir.Affine, "Dense connection and neuron bias; before CubaLIF a neuron that always spikes",
-        EXACT, {"weight": real, "bias": real}, _SHAPES, _linear,
+        EXACT, {"weight": weights, "bias": real}, _SHAPES, _linear,
     ),
     StatelessKind(
         FixedMap, "Sparse connection; in files a Linear or Affine with `in_shape` and `out_shape`", EXACT,

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from biril_nm.export.nir_nodes.linear_maps import (
     Convolution,
     Matrix,
+    Reshape,
     as_matrix,
     compose,
     identity,
@@ -81,13 +82,27 @@ def test_pooling_folds_into_a_convolution_only_where_exact(size, kernel, padding
 
 def test_pooling_then_linear_is_dense_and_flatten_is_free():
     pool = Convolution(np.full((2, 1, 2, 2), 0.25), (2, 6, 6), (2, 2), groups=2)
-    flat = Matrix(identity((2, 3, 3)).weight, (2, 3, 3), (18,))
+    flat = Reshape((2, 3, 3), (18,))
     linear = Matrix(np.random.default_rng(1).normal(size=(4, 18)), (18,), (4,))
     whole = compose(compose(compose(identity((2, 6, 6)), pool), flat), linear)
     x = torch.randn(1, 2, 6, 6, dtype=torch.float64)
     expected = F.avg_pool2d(x, 2).flatten(1) @ torch.from_numpy(linear.weight).T
     assert isinstance(whole.weight, np.ndarray)
     np.testing.assert_allclose(whole.weight @ x.numpy().ravel(), expected.numpy()[0])
+
+
+@pytest.mark.parametrize(("kernel", "bits"), [(2, 32), (3, 64)])
+def test_products_have_32_bits_only_where_these_hold_every_number(kernel, bits):
+    size = 6 // kernel
+    pool = Convolution(
+        np.full((2, 1, kernel, kernel), 1 / kernel**2), (2, 6, 6), (kernel, kernel), groups=2
+    )
+    weight = np.random.default_rng(1).normal(size=(4, 2 * size * size)).astype(np.float32)
+    flat = Reshape(pool.out_shape, weight.shape[1:])
+    whole = compose(compose(pool, flat), Matrix(weight, weight.shape[1:], (4,))).weight
+    assert whole.dtype == np.dtype(f"f{bits // 8}")
+    expected = weight.astype(np.float64) @ as_matrix(pool).weight.toarray()
+    np.testing.assert_array_equal(whole, expected)
 
 
 def test_rows_scale_per_channel_as_convolution_and_per_neuron_as_matrix():

@@ -75,7 +75,7 @@ class NirInterpreter:
         return torch.zeros(batch, *(int(n) for n in shape), dtype=torch.float64)
 
     def _apply(self, name: str, node: nir.NIRNode, x: torch.Tensor) -> torch.Tensor:
-        t = lambda key: torch.from_numpy(np.asarray(getattr(node, key), dtype=np.float64))  # noqa: E731
+        t = lambda key: torch.from_numpy(np.array(getattr(node, key), dtype=np.float64))  # noqa: E731
         if isinstance(node, (nir.Linear, nir.Affine)):
             return F.linear(x, t("weight"), t("bias") if isinstance(node, nir.Affine) else None)
         if isinstance(node, nir.Conv2d):

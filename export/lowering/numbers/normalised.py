@@ -12,7 +12,8 @@ import scipy.sparse
 
 from biril_nm.arrays import FloatArray
 from biril_nm.export.lowering.numbers.units import row_peaks
-from biril_nm.export.nir_nodes.linear_maps import LinearMap, stored
+from biril_nm.export.nir_nodes.linear_maps import Weighted, stored
+from biril_nm.export.nir_nodes.repeats import repeated
 from biril_nm.loihi import WEIGHT_BITS
 
 __all__ = ["Decays", "NormalisedLink", "NormalisedNode", "Survey"]
@@ -25,7 +26,7 @@ class Decays:
     """How u and v of one node fall.
 
     Attributes:
-        u, v: decay fractions, flat.
+        u, v: decay fractions, in the shape of the node.
         spiking: whether it has thresholds.
         n_steps: steps of a sample; 0: unknown.
         keeps_surplus: whether what v has above the threshold outlives a spike, so that v may grow.
@@ -77,7 +78,7 @@ class NormalisedLink:
     """
 
     name: str
-    linear: LinearMap
+    linear: Weighted
     input_max: int
     input_signed: bool = False
     weight_bits: int = WEIGHT_BITS
@@ -129,11 +130,11 @@ class NormalisedLink:
         values = weight.data if weight.nnz else np.zeros(1)
         sent = abs(weight) if self.input_signed else weight
         sums = {
-            sign: np.asarray(part.maximum(0).sum(axis=1), dtype=np.float64).ravel()
+            sign: repeated(np.asarray(part.maximum(0).sum(axis=1), dtype=np.float64).ravel())
             for sign, part in ((1, sent), (-1, sent if self.input_signed else -sent))
         }
-        power = float(np.sum(values**2))
-        return Survey(float(values.min()), float(values.max()), power, row_peaks(weight), sums)
+        power, peaks = float(np.sum(values**2)), repeated(row_peaks(weight))
+        return Survey(float(values.min()), float(values.max()), power, peaks, sums)
 
     def _survey_rows(self) -> Survey:
         n_rows = len(self.linear.weight)

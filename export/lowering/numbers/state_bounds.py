@@ -13,9 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from biril_nm.arrays import FloatArray
+from biril_nm.arrays import FloatArray, Shape
 from biril_nm.export.lowering.numbers.normalised import Decays, NormalisedLink
 from biril_nm.export.nir_nodes.linear_maps import Convolution
+from biril_nm.export.nir_nodes.repeats import distinct
 from biril_nm.loihi import STATE_LIMIT, VTH_SHIFT, WEIGHT_SHIFT, ChipProfile
 
 __all__ = [
@@ -60,7 +61,7 @@ def register_limits(bias: FloatArray, spiking: bool, chip: ChipProfile) -> dict[
     limits = {}
     if spiking:
         limits["threshold"] = float(chip.vth_max)
-    peak = float(np.abs(bias).max()) if bias.size else 0.0
+    peak = float(np.abs(distinct(bias)).max(initial=0.0))
     if peak > 0:
         limits["bias"] = chip.bias_max / (peak * (1 << WEIGHT_SHIFT))
     return limits
@@ -70,20 +71,19 @@ def proven_limits(
     links: Sequence[NormalisedLink], bias: FloatArray, decays: Decays
 ) -> dict[str, float]:
     """S at which the largest possible input of some neuron reaches the limit of u (or of v)."""
-    size = decays.u.size
-    worst = np.zeros(size)
+    worst = np.zeros(())
     for sign in (1, -1):
-        total = np.zeros(size)
+        total = np.zeros(())
         for link in links:
-            total += _row_bound(link, sign, size)
+            total = total + _row_bound(link, sign, bias.shape)
         worst = np.maximum(worst, total)
-    growth = _growth(decays.u, decays.n_steps)
+    growth = _growth(distinct(decays.u), decays.n_steps)
     # Where nothing comes in, nothing grows, however long.
     u = worst * np.where(worst > 0, growth, 0.0)
     limits = {"u (proven)": _limit(u) * PROOF_SLACK}
     if not decays.spiking:
         n_steps = decays.n_steps or STEPS_UNKNOWN
-        v = (u + np.abs(bias).ravel()) * _growth(decays.v, n_steps)
+        v = (u + np.abs(distinct(bias))) * _growth(distinct(decays.v), n_steps)
         limits["v (proven)"] = _limit(v) * PROOF_SLACK
     return limits
 
@@ -130,9 +130,9 @@ def _growth(decay: FloatArray, n_steps: int) -> FloatArray:
     return np.where(decay > 0, counted, float(n_steps))
 
 
-def _row_bound(link: NormalisedLink, sign: int, size: int) -> FloatArray:
-    """Largest input of each neuron of one sign that a link can send in one step."""
-    per_row = link.survey.row_sums[sign]
+def _row_bound(link: NormalisedLink, sign: int, shape: Shape) -> FloatArray:
+    """Largest input of each neuron (of each channel) of one sign that a link can send in one step."""
+    per_row = link.survey.row_sums[sign] * link.input_max
     if isinstance(link.linear, Convolution):
-        per_row = np.repeat(per_row, size // len(per_row))
-    return per_row * link.input_max
+        return per_row.reshape(-1, *[1] * (len(shape) - 1))
+    return per_row.reshape(shape)

@@ -17,7 +17,8 @@ import numpy as np
 import scipy.sparse
 
 from biril_nm.arrays import FloatArray
-from biril_nm.export.nir_nodes.linear_maps import Convolution, LinearMap
+from biril_nm.export.nir_nodes.linear_maps import Convolution, Weighted
+from biril_nm.export.nir_nodes.repeats import distinct
 from biril_nm.loihi import LOIHI2
 
 __all__ = ["row_peaks", "unit_of"]
@@ -26,22 +27,21 @@ __all__ = ["row_peaks", "unit_of"]
 VTH_ENOUGH = 50
 
 
-def unit_of(threshold: FloatArray, gain: FloatArray, maps: Sequence[LinearMap]) -> FloatArray:
-    """Potential per unit of each neuron, in the shape of the node.
+def unit_of(threshold: FloatArray, gain: FloatArray, maps: Sequence[Weighted]) -> FloatArray:
+    """Potential per unit of each neuron, in the shape of the node, perhaps as a view that repeats itself.
 
     Args:
         threshold: of each neuron; infinite where none spikes, which counts in volts.
         gain: of each neuron's weights.
         maps: all maps into the node.
     """
-    if not np.all(np.isfinite(threshold)):
-        return np.ones(np.shape(threshold))
-    shared = np.full(np.shape(threshold), float(np.max(threshold)))
-    if (
-        np.all(threshold == shared)
-        or np.min(threshold) * LOIHI2.vth_max < VTH_ENOUGH * shared.flat[0]
-    ):
+    known = distinct(threshold)
+    if not np.all(np.isfinite(known)):
+        return np.broadcast_to(1.0, np.shape(threshold))
+    largest = float(np.max(known))
+    if np.all(known == largest) or np.min(known) * LOIHI2.vth_max < VTH_ENOUGH * largest:
         return np.asarray(threshold)
+    shared = np.broadcast_to(largest, np.shape(threshold))
     spreads = [
         min((_spread(linear, gain / unit) for linear in maps), default=1.0)
         for unit in (shared, threshold)
@@ -49,7 +49,7 @@ def unit_of(threshold: FloatArray, gain: FloatArray, maps: Sequence[LinearMap]) 
     return shared if spreads[0] >= spreads[1] else np.asarray(threshold)
 
 
-def _spread(linear: LinearMap, factor: FloatArray) -> float:
+def _spread(linear: Weighted, factor: FloatArray) -> float:
     """Smallest over largest weight peak of the neurons; neurons without weights do not count."""
     peaks = row_peaks(linear.weight)
     if isinstance(linear, Convolution):

@@ -31,10 +31,12 @@ PERCENTILE = 99.9
 # Clip levels that "mse" tries, from CLIP_LOWEST of the largest weight to all of it.
 CLIP_LEVELS = 36
 CLIP_LOWEST = 0.3
-# No grid holds more different magnitudes than half of this.
+# No grid holds more different magnitudes than half of this, zero not counted.
 LEVELS_MAX = 2 * WEIGHT_MAX
 # Share of the largest weight that float32 cannot resolve.
 UNIT_TOLERANCE = 1e-6
+# Share of the largest weight by which no two weights of one grid point differ.
+APART = 3 * UNIT_TOLERANCE
 
 
 class Deviations(NamedTuple):
@@ -143,11 +145,14 @@ class WeightGrid:
 
     def exact_scales(self, link: NormalisedLink) -> list[float]:
         """Scales at which every weight is a grid point; none where they share no common unit."""
-        first = next(link.blocks(), np.zeros(0))[:LEVELS_MAX]
-        if np.unique(np.abs(first)).size * 2 > LEVELS_MAX:
-            return []
-        found = [np.unique(np.abs(block)) for block in link.blocks()]
-        levels = np.unique(np.concatenate(found)) if found else first
+        levels = np.zeros(0)
+        for block in link.blocks():
+            if not levels.size and np.unique(np.abs(block[:LEVELS_MAX])).size * 2 > LEVELS_MAX:
+                return []
+            levels = np.union1d(levels, np.abs(block))
+            apart = np.diff(levels) > APART * self.peak
+            if 2 * int(apart.sum()) > LEVELS_MAX:
+                return []
         levels = levels[levels > 0]
         if not levels.size or self.peak < levels[-1]:
             return []

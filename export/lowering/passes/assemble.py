@@ -11,6 +11,7 @@ from biril_nm.arrays import FloatArray, IntArray
 from biril_nm.export.lowering.passes.float_net import FloatLink, FloatNet
 from biril_nm.export.lowering.passes.quantize import QuantizedLink, QuantizedNode
 from biril_nm.export.nir_nodes.linear_maps import Convolution, naming
+from biril_nm.export.nir_nodes.repeats import distinct
 from biril_nm.export.nir_nodes.resets import program_of
 from biril_nm.hw_graph import (
     Connection,
@@ -79,11 +80,13 @@ def _connection(link: FloatLink, integers: QuantizedLink) -> Connection:
 
 
 def _registers(fractions: FloatArray, convert: Any) -> Any:
-    values, where = np.unique(fractions, return_inverse=True)
+    short = distinct(fractions)
+    values, where = np.unique(short, return_inverse=True)
     registers = np.array([convert(float(value)) for value in values], dtype=np.int64)
-    return _collapse(registers[where].reshape(fractions.shape))
+    return _collapse(registers[where].reshape(short.shape))
 
 
 def _collapse(register: IntArray) -> Any:
-    """One integer where all neurons share it."""
-    return int(register.flat[0]) if np.all(register == register.flat[0]) else register
+    """One integer where all neurons share it; else length 1 along each axis on which they do."""
+    short = distinct(register)
+    return int(short.flat[0]) if np.all(short == short.flat[0]) else short

@@ -25,8 +25,11 @@ from biril_nm.export.nir_nodes.fixed_map import is_fixed_map
 from biril_nm.export.nir_nodes.linear_maps import (
     LinearMap,
     Matrix,
+    Reshape,
+    Weighted,
     as_matrix,
     identity,
+    is_identity,
     naming,
 )
 from biril_nm.export.nir_nodes.neurons import (
@@ -37,6 +40,7 @@ from biril_nm.export.nir_nodes.neurons import (
     parameter_shape,
     v_reset,
 )
+from biril_nm.export.nir_nodes.repeats import combined
 from biril_nm.export.nir_nodes.shared_weights import with_shared_weights
 
 __all__ = ["FloatLink", "FloatNet", "float_net", "free_name"]
@@ -55,7 +59,7 @@ class FloatLink:
     name: str
     source: str
     destination: str
-    linear: LinearMap
+    linear: Weighted
     delay: int = 0
     late: bool = False
     weight_bits: int = WEIGHT_BITS
@@ -92,6 +96,14 @@ class FloatNet:
     def links_into(self, neurons: str) -> list[FloatLink]:
         """Links that end at a neuron node."""
         return [link for link in self.links if link.destination == neurons]
+
+    def outline(self) -> FloatNet:
+        """The same network without weights: all that is left to know once they are integers."""
+        none: Any = np.zeros(0)
+        linear: Sequence[Any] = [link.linear for link in self.links]
+        bare = [replace(each, weight=none) for each in linear]
+        links = (replace(link, linear=each) for link, each in zip(self.links, bare))
+        return replace(self, links=tuple(links))
 
 
 # Nodes that leave no trace in the name of a link.
@@ -219,9 +231,9 @@ def _links(walk: Walk, inputs: dict[str, Shape], neurons: dict[str, Shape]) -> _
             if isinstance(walk.graph.nodes[end], nir.Output):
                 _read_out(outputs, end, source, names, source in inputs)
                 continue
-            shapes[end] = _destination_shape(end, shapes[end], path.linear, end not in reached)
+            whole = as_matrix(path.linear) if isinstance(path.linear, Reshape) else path.linear
+            shapes[end] = _destination_shape(end, shapes[end], whole, end not in reached)
             reached.add(end)
-            whole = path.linear
             if any(is_fixed_map(node) for node in nodes):
                 whole = with_shared_weights(whole)
             if isinstance(whole, Matrix):
@@ -270,7 +282,7 @@ def _uniquely_named(links: Sequence[FloatLink], taken: set[str]) -> list[FloatLi
     return unique
 
 
-def _destination_shape(name: str, shape: Shape, linear: LinearMap, first: bool) -> Shape:
+def _destination_shape(name: str, shape: Shape, linear: Weighted, first: bool) -> Shape:
     """Shape of a neuron node: its parameters', or the incoming one where they are shared."""
     incoming = linear.out_shape
     if shape == incoming:
@@ -292,8 +304,8 @@ def _biases(
     walk: Walk, neurons: Mapping[str, tuple[Shape, Dynamics]]
 ) -> tuple[dict[str, FloatArray], dict[str, FloatArray]]:
     """Constant current that affine nodes send into each neuron: at once, and through its filter."""
-    direct = {name: np.zeros(shape) for name, (shape, _) in neurons.items()}
-    filtered = {name: np.zeros(shape) for name, (shape, _) in neurons.items()}
+    direct = {name: np.broadcast_to(0.0, shape) for name, (shape, _) in neurons.items()}
+    filtered = dict(direct)
     for name, node in walk.graph.nodes.items():
         bias = getattr(node, "bias", None)
         if bias is None or not np.any(bias):
@@ -306,7 +318,7 @@ def _biases(
         shape = walk.shapes[name]
         whole = np.size(bias) == np.prod(shape)
         value = bias.reshape(shape if whole else (-1, *([1] * (len(shape) - 1))))
-        constant = np.broadcast_to(value, shape).ravel()
+        constant = np.broadcast_to(value, shape)
         for end, path in walk.forward(name, Path(identity(shape), (name,), (name,))):
             if isinstance(walk.graph.nodes[end], nir.Output):
                 continue
@@ -316,10 +328,17 @@ def _biases(
                     f"no bias there. Put the Delay in front of the node"
                 )
             with naming(name):
-                sent = as_matrix(path.linear).weight @ constant
+                sent = _sent(path.linear, constant)
             shape, dynamics = neurons[end]
             through = any(isinstance(walk.graph.nodes[n], Filter) for n in path.nodes)
             slow = dynamics.filtered_bias or (through and bool(np.any(dynamics.u_decay != 1.0)))
             total = filtered if slow else direct
-            total[end] = total[end] + sent.reshape(shape)
+            total[end] = combined(np.add, shape, total[end], sent.reshape(shape))
     return direct, filtered
+
+
+def _sent(linear: LinearMap, constant: FloatArray) -> FloatArray:
+    """What a map makes of a constant."""
+    if is_identity(linear):
+        return constant
+    return np.asarray(as_matrix(linear).weight @ constant.ravel())

@@ -13,6 +13,7 @@ import nir
 import numpy as np
 
 from biril_nm.export.nir_nodes.neurons import INTEGRATION
+from biril_nm.export.nir_nodes.repeats import distinct
 
 __all__ = ["CONTINUOUS", "INTEGRATIONS", "PER_STEP", "integration_of", "open_question"]
 
@@ -33,7 +34,7 @@ def integration_of(node: Any, asked: str | None, dt_s: float | None) -> str | No
         return str(known)
     if _all_one(node.r):
         return PER_STEP
-    if dt_s is not None and _all_one(np.asarray(node.r) * dt_s):
+    if dt_s is not None and _all_one(distinct(node.r) * dt_s):
         return CONTINUOUS
     return None
 
@@ -50,4 +51,4 @@ def open_question(name: str, node: Any, dt_s: float | None) -> str:
 
 
 def _all_one(values: Any) -> bool:
-    return bool(np.allclose(values, 1.0, rtol=0, atol=TOLERANCE))
+    return bool(np.allclose(distinct(values), 1.0, rtol=0, atol=TOLERANCE))

@@ -7,7 +7,7 @@ what :mod:`units` takes where thresholds differ; 1 V where there is none): ``W' 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import scipy.sparse
@@ -17,7 +17,8 @@ from biril_nm.errors import RangeError
 from biril_nm.export.lowering.numbers.normalised import Decays, NormalisedLink, NormalisedNode
 from biril_nm.export.lowering.numbers.units import unit_of
 from biril_nm.export.lowering.passes.float_net import FloatLink, FloatNet
-from biril_nm.export.nir_nodes.linear_maps import LinearMap, naming, row_factors, scale_rows
+from biril_nm.export.nir_nodes.linear_maps import Weighted, naming, row_factors, scale_rows
+from biril_nm.export.nir_nodes.repeats import combined, distinct
 from biril_nm.loihi import ResetMode
 
 __all__ = ["level_of", "normalise"]
@@ -26,34 +27,40 @@ __all__ = ["level_of", "normalise"]
 BEYOND_REGISTERS = 2.0**60
 
 
-def normalise(net: FloatNet) -> dict[str, NormalisedNode]:
-    """All neuron nodes of a float network.
+def normalise(net: FloatNet) -> Iterator[tuple[str, NormalisedNode]]:
+    """Yield all neuron nodes of a float network by name; none is kept here, since weights may be large.
 
     Raises:
         RangeError: values that no scale brings into the registers.
     """
-    return {name: _node(net, name) for name in net.neurons}
+    for name in net.neurons:
+        yield name, _node(net, name)
 
 
 def _node(net: FloatNet, name: str) -> NormalisedNode:
     shape, dynamics = net.neurons[name]
     level = level_of(net, name)
     with np.errstate(over="ignore", invalid="ignore"):
-        gain = np.asarray(dynamics.weight_gain / level)
+        gain = combined(np.divide, shape, dynamics.weight_gain, level)
         links = tuple(_link(net, link, gain) for link in net.links_into(name))
-        bias = (dynamics.bias_gain * net.bias[name] + dynamics.drive) / level
+        current = combined(np.multiply, shape, dynamics.bias_gain, net.bias[name])
+        bias = combined(
+            lambda one, other, unit: (one + other) / unit, shape, current, dynamics.drive, level
+        )
     peaks = {link.name: link.survey.peak for link in links}
-    _check_sizes(name, (*peaks.items(), ("bias", float(np.abs(bias).max(initial=0.0)))))
+    _check_sizes(name, (*peaks.items(), ("bias", float(np.abs(distinct(bias)).max(initial=0.0)))))
     n_steps = max(metadata.get("n_steps", 1) for _, metadata in net.inputs.values())
     decays = Decays(
-        u=np.asarray(dynamics.u_decay).ravel(),
-        v=np.asarray(dynamics.v_decay).ravel(),
+        u=dynamics.u_decay,
+        v=dynamics.v_decay,
         spiking=dynamics.spiking,
         n_steps=n_steps if n_steps > 1 else 0,
         keeps_surplus=dynamics.spiking and dynamics.reset.mode is not ResetMode.ZERO,
     )
-    threshold = dynamics.threshold / level if dynamics.spiking else np.ones(shape)
-    return NormalisedNode(name, links, bias, decays, np.asarray(threshold))
+    threshold = np.broadcast_to(1.0, shape)
+    if dynamics.spiking:
+        threshold = combined(np.divide, shape, dynamics.threshold, level)
+    return NormalisedNode(name, links, bias, decays, threshold)
 
 
 def level_of(net: FloatNet, name: str) -> FloatArray:
@@ -77,7 +84,7 @@ def _link(net: FloatNet, link: FloatLink, gain: FloatArray) -> NormalisedLink:
     return NormalisedLink(link.name, linear, node.high, node.signed, link.weight_bits, gains)
 
 
-def _with_gain(linear: LinearMap, gain: FloatArray) -> tuple[LinearMap, tuple[FloatArray, ...]]:
+def _with_gain(linear: Weighted, gain: FloatArray) -> tuple[Weighted, tuple[FloatArray, ...]]:
     """The map, and the gain of each of its rows; of a sparse matrix, multiplied."""
     rows = row_factors(linear, gain)
     if rows is None or scipy.sparse.issparse(linear.weight):

@@ -1,4 +1,4 @@
-"""NIR graphs of any producer made plain: arrays of float64, edges between known nodes, no nesting.
+"""NIR graphs of any producer made plain: arrays of floats, edges between known nodes, no nesting.
 
 Producers leave torch tensors, lists and scalars in a graph, ``None`` for layers that they cannot write,
 and metadata of any type. Later passes rely on what is settled here, on a copy: every node is
@@ -21,7 +21,7 @@ from biril_nm.export.nir_nodes.metadata import checked_metadata
 from biril_nm.export.nir_nodes.neurons import NeuronKind, parameter_shape
 from biril_nm.export.nir_nodes.registry import NESTED, NODE_KINDS, kind_names
 
-__all__ = ["plain_graph"]
+__all__ = ["plain_graph", "with_own_weights"]
 
 Nodes = dict[str, Any]
 Edges = list[tuple[str, str]]
@@ -30,6 +30,8 @@ MAX_NESTING = 32
 
 def plain_graph(graph: nir.NIRGraph) -> nir.NIRGraph:
     """A checked copy without nested graphs; inner nodes are called ``outer.inner``.
+
+    Weights that are floats of 32 or 64 bits are not copied: they are views of the arrays of ``graph``.
 
     Raises:
         UnsupportedNodeError: nodes have no counterpart on the chip (all are listed), or hold NaN.
@@ -51,6 +53,16 @@ def plain_graph(graph: nir.NIRGraph) -> nir.NIRGraph:
     metadata = checked_metadata("graph", graph, NESTED.metadata)
     nodes, edges = _flat(graph, "")
     return nir.NIRGraph(nodes, edges, metadata=metadata, type_check=False)
+
+
+def with_own_weights(plain: nir.NIRGraph) -> nir.NIRGraph:
+    """The same plain graph with copies of all weights, which live on when those of the producer change."""
+    nodes = {}
+    for name, node in plain.nodes.items():
+        nodes[name] = copy.copy(node)
+        if getattr(node, "weight", None) is not None:
+            nodes[name].weight = np.array(node.weight)
+    return nir.NIRGraph(nodes, list(plain.edges), metadata=plain.metadata, type_check=False)
 
 
 def _unknown(graph: nir.NIRGraph, prefix: str, depth: int) -> Iterator[tuple[str, Any]]:

@@ -35,6 +35,7 @@ from biril_nm.export.lowering.numbers.state_bounds import (
     register_limits,
 )
 from biril_nm.export.lowering.numbers.weight_grid import AUTO, RoundedWeights, WeightGrid
+from biril_nm.export.nir_nodes.repeats import distinct
 from biril_nm.loihi import WEIGHT_MAX, WEIGHT_SHIFT, ChipProfile, SignMode
 from biril_nm.loihi.fixed_point import bias_registers, round_half_away
 
@@ -194,7 +195,10 @@ def _error(
 ) -> float:
     """Squared relative error of weights, threshold and negative shifts, and cost of headroom."""
     wrong = total = 0.0
-    coarse = float(np.mean(node.threshold**-2.0))
+    threshold = node.threshold
+    if distinct(threshold).size == 1:
+        threshold = distinct(threshold)
+    coarse = float(np.mean(threshold**-2.0))
     room = headroom_cost(scale, peaks, node.decays.keeps_surplus)
     shift = (0.5 / scale) ** 2 * coarse + room**2
     for link in node.links:
@@ -228,7 +232,7 @@ def _with_registers(
 ) -> QuantizedNode:
     """Threshold and bias at the chosen scale, and what is known about them."""
     vth = _thresholds(node, scale, chip)
-    wanted = node.bias * scale * (1 << WEIGHT_SHIFT)
+    wanted = distinct(node.bias) * scale * (1 << WEIGHT_SHIFT)
     mantissa, bias_exp = bias_registers(wanted, chip.bias_mant_max, chip.bias_exp_max)
     got = mantissa << bias_exp
     finite = {key: value for key, value in choice.limits.items() if math.isfinite(value)}
@@ -243,16 +247,18 @@ def _with_registers(
         "limits": finite,
         "margins": {key: value / scale for key, value in finite.items()},
     }
-    return QuantizedNode(scale, vth, mantissa, bias_exp, links, facts)
+    mantissas = np.broadcast_to(mantissa, node.bias.shape)
+    return QuantizedNode(scale, vth, mantissas, bias_exp, links, facts)
 
 
 def _thresholds(node: NormalisedNode, scale: float, chip: ChipProfile) -> IntArray:
     """Threshold registers; never 0, at which neurons spike by themselves."""
     if not node.decays.spiking:
         return np.array(chip.vth_max)
-    if np.all(node.threshold == 1.0):
+    threshold = distinct(node.threshold)
+    if np.all(threshold == 1.0):
         return round_half_away(np.asarray(scale))
-    return np.maximum(round_half_away(node.threshold * scale), 1)
+    return np.broadcast_to(np.maximum(round_half_away(threshold * scale), 1), node.threshold.shape)
 
 
 def _link_facts(

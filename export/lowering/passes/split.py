@@ -10,7 +10,7 @@ import numpy as np
 import scipy.sparse
 
 from biril_nm.export.lowering.passes.float_net import FloatLink, FloatNet, free_name
-from biril_nm.export.nir_nodes.linear_maps import LinearMap, stored
+from biril_nm.export.nir_nodes.linear_maps import Weighted, stored
 
 __all__ = ["split_signs"]
 
@@ -33,7 +33,7 @@ def split_signs(net: FloatNet, chosen: Callable[[FloatLink], bool]) -> FloatNet:
     return replace(net, links=tuple(links))
 
 
-def _signed(linear: LinearMap) -> tuple[LinearMap, LinearMap] | None:
+def _signed(linear: Weighted) -> tuple[Weighted, Weighted] | None:
     """``W = max(W, 0) + min(W, 0)``, which is exact; None if one of the two is empty."""
     weight: Any = linear.weight
     if stored(weight).min(initial=0.0) >= 0 or stored(weight).max(initial=0.0) <= 0:
