@@ -25,12 +25,13 @@ __all__ = ["accumulate", "advance", "load", "run"]
 def load(values: Any, out: Any) -> bool:
     """``out[b, t] = values[t, b] != 0`` for unsigned integers; out (batch, steps, n or more).
 
-    Returns whether all of them are 0 or 1.
+    Returns whether all of them are 0 or 1. The order is that of ``values``, which lie in memory, while
+    ``out`` is in a cache.
     """
     none = values.dtype.type(0)
     bits = none
-    for b in range(values.shape[1]):
-        for t in range(values.shape[0]):
+    for t in range(values.shape[0]):
+        for b in range(values.shape[1]):
             row, given = out[b, t], values[t, b]
             for i in range(given.size):
                 bits |= given[i]
