@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import logging
 import stat
@@ -16,15 +17,24 @@ import numba
 
 from biril_nm.storage.platform import try_lock, unlock, user_id
 
-__all__ = ["NO_WRAPPERS", "folder_of", "is_kept", "is_private", "kept", "owner_of", "part"]
+__all__ = [
+    "NO_WRAPPERS",
+    "compile_untaken",
+    "folder_of",
+    "is_kept",
+    "is_private",
+    "kept",
+    "owner_of",
+    "part",
+]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 # Of pieces that only compiled functions call: wrappers for Python and C take a quarter of the time.
 NO_WRAPPERS = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 DIGEST = ".sha256"  # beside each file of machine code
-LOCK = ".lock"  # beside the index of a function
-TURN_S = 600.0  # longest wait for a process that compiles the same function; it may be stopped
+LOCK = ".lock"  # beside the index of a function, of its own and of each list of types
+TURN_S = 600.0  # longest wait for a process that compiles the same code; it may be stopped
 POLL_S = 0.05
 CACHE_PARTS = ("_source_stamp", "_load_index", "_load_data", "_save_data", "_data_path", "save")
 
@@ -35,8 +45,8 @@ def kept(function: F, **options: Any) -> F:
     """Compile a function, and keep its machine code on disk between runs where that is safe.
 
     numba caches beside the module, or in the user's cache folder. Where neither can be written, or others
-    can write it, the code is compiled again in each process. One process compiles a function at a time, and
-    files that are damaged count as missing.
+    can write it, the code is compiled again in each process. One process compiles a function for the same
+    types at a time, and files that are damaged count as missing.
     """
     try:
         compiled = numba.njit(function, cache=True, **options)
@@ -113,6 +123,7 @@ def _compile_damaged_anew(index: Any) -> None:
     digest; what numba wrote without one is compiled again as well.
     """
     read, save, write = index._load_index, index.save, index._save_data
+    lock = Path(index._index_path + LOCK)
     path_of, unpickle = index._data_path, index._load_data
 
     def load_index() -> Any:
@@ -133,7 +144,8 @@ def _compile_damaged_anew(index: Any) -> None:
         return unpickle(name)
 
     def save_if_possible(key: Any, data: Any) -> None:
-        with suppress(OSError):  # a full disk: compiled again in the next process
+        # numba reads, changes and writes the index: two at once would give two codes one file.
+        with suppress(OSError), _turn(lock):  # a full disk: compiled again in the next process
             save(key, data)
 
     index._load_index, index.save, index._save_data = load_index, save_if_possible, save_data
@@ -141,18 +153,43 @@ def _compile_damaged_anew(index: Any) -> None:
 
 
 def _compile_in_turn(compiled: Any) -> None:
-    """Let one process at a time compile a kernel; those that waited find its code on disk.
-
-    It also keeps the index right: numba reads, changes and writes it, and two processes that do so at once
-    give two kernels one file.
-    """
-    compile_now, lock = compiled.compile, Path(compiled._cache._cache_file._index_path + LOCK)
+    """Let one process at a time compile a kernel for the same types; others wait and find its code."""
+    compile_now = compiled.compile
 
     def compile_in_turn(signature: Any) -> Any:
-        with _turn(lock):
+        with _turn(_lock_of(compiled, signature)), _no_search_for_garbage():
             return compile_now(signature)
 
     compiled.compile = compile_in_turn
+
+
+def _lock_of(compiled: Any, signature: Any) -> Path:
+    digest = hashlib.sha256(repr(signature).encode()).hexdigest()[:16]
+    return Path(f"{compiled._cache._cache_file._index_path}.{digest}{LOCK}")
+
+
+def compile_untaken(compiled: Any, types: tuple[Any, ...]) -> None:
+    """Compile a function for arguments of these types, unless it is on disk or another process is at it."""
+    with ExitStack() as held, _no_search_for_garbage():
+        with suppress(OSError):
+            file = held.enter_context(_lock_of(compiled, types).open("ab"))
+            if not try_lock(file):
+                return
+            held.callback(unlock, file)
+        if not is_kept(compiled, types):
+            type(compiled).compile(compiled, types)
+
+
+@contextmanager
+def _no_search_for_garbage() -> Iterator[None]:
+    """Python would go through all objects of numba many times."""
+    searched = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if searched:
+            gc.enable()
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """The first run on a machine: kernels that no folder holds yet are compiled in two processes at once.
 
-The other process leaves its half on disk, where this one finds it: whoever compiles a kernel holds a lock
+The other process leaves its part on disk, where this one finds it: whoever compiles a kernel holds a lock
 (:mod:`biril_nm.storage.machine_code`). If it cannot start, or ends early, this process compiles all.
 """
 
@@ -15,7 +15,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from biril_nm.storage.machine_code import is_kept
+from biril_nm.storage.machine_code import compile_untaken, is_kept
 from biril_nm.storage.platform import usable_cpus
 
 __all__ = ["compile_all", "compiled_ahead"]
@@ -29,31 +29,25 @@ PROGRAM = (
 
 @contextmanager
 def compiled_ahead(needed: Iterable[Needed]) -> Iterator[None]:
-    """Compile half of the kernels that are not on disk, while another process compiles the rest."""
+    """Compile the kernels that are not on disk, while another process compiles them from the other end.
+
+    Each leaves out what the other has compiled or is at, so that both end together.
+    """
     missing = [each for each in needed if is_kept(*each) is False]
-    ours, theirs = _halves(missing)
-    process = _other_process(theirs) if ours and theirs and usable_cpus() > 1 else None
+    # The more parts the arguments have, the longer it takes; and kernels of like arguments share parts.
+    missing.sort(key=lambda each: len(repr(each[1])), reverse=True)
+    several = len(missing) > 1 and usable_cpus() > 1
+    process = _other_process(missing[::-1]) if several else None
     if process is None:
         yield
         return
     try:
-        for kernel, types in ours:
-            kernel.compile(types)
+        for kernel, types in missing:
+            compile_untaken(kernel, types)
         yield
     finally:
         process.kill()  # what this process needed of it is on disk
         process.wait()
-
-
-def _halves(missing: list[Needed]) -> tuple[list[Needed], list[Needed]]:
-    """Two lists; all signatures of a kernel are in one, because its lock is."""
-    kernels: dict[str, list[Needed]] = {}
-    for each in missing:
-        kernels.setdefault(each[0].__name__, []).append(each)
-    halves: tuple[list[Needed], list[Needed]] = ([], [])
-    for group in sorted(kernels.values(), key=len, reverse=True):
-        min(halves, key=len).extend(group)
-    return halves
 
 
 def _other_process(needed: list[Needed]) -> subprocess.Popen[bytes] | None:
@@ -79,4 +73,4 @@ def _other_process(needed: list[Needed]) -> subprocess.Popen[bytes] | None:
 def compile_all(names: Iterable[tuple[str, str, tuple[Any, ...]]]) -> None:
     """Compile kernels, given by module and name, for arguments of these types."""
     for module, name, types in names:
-        getattr(import_module(module), name).compile(types)
+        compile_untaken(getattr(import_module(module), name), types)

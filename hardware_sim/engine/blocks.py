@@ -45,7 +45,7 @@ from biril_nm.hardware_sim.kernels.records import (
     SpikeRows,
 )
 
-__all__ = ["Call", "Loop", "RunClock", "Worker", "block_shape", "new_memory", "run"]
+__all__ = ["Call", "Loop", "RunClock", "Worker", "block_shape", "first_run", "new_memory", "run"]
 
 # Of one block: enough steps that the call of a kernel, which holds the GIL, is little beside its run.
 SCRATCH_BYTES = 4 << 20
@@ -121,9 +121,12 @@ def run(
             if program.paths.memory != "new" and memory.nbytes <= kept:
                 program.spare.give(key, memory)
 
+    def small() -> Worker:
+        memory = new_memory(program, feeds, clock, recorder, (1, 1))
+        return Worker(program, feeds, clock, recorder, memory)
+
     n_workers = min(n_threads, starts.qsize())
-    compiled = _first_run(program, feeds, clock, recorder)
-    with compiled, team(program, n_threads, n_workers) as helped:
+    with first_run(small), team(program, n_threads, n_workers) as helped:
         if n_workers == 1:
             work(helped)
             return
@@ -132,15 +135,12 @@ def run(
                 future.result()
 
 
-def _first_run(
-    program: Program, feeds: Mapping[str, Feed], clock: RunClock, recorder: Recorder
-) -> AbstractContextManager[None]:
-    """Compile in two processes where this one has no code yet."""
+def first_run(worker: Callable[[], Worker]) -> AbstractContextManager[None]:
+    """Compile what a worker takes in two processes, where this one has no code yet."""
     if any(map(is_loaded, (loops.run, loops.accumulate, loops.advance))):
         return nullcontext()
-    memory = new_memory(program, feeds, clock, recorder, (1, 1))
-    worker = Worker(program, feeds, clock, recorder, memory)
-    return compiled_ahead(worker.kernels(Chunk(*worker.memory(1), 0, 0, 1)))
+    made = worker()
+    return compiled_ahead(made.kernels(Chunk(*made.memory(1), 0, 0, 1)))
 
 
 def new_memory(
@@ -232,10 +232,11 @@ class Worker:
         The chunk is far from the start of its run, and no component has a loop of its own.
         """
         code = self._program.kernels.code
-        return [
-            partial(code(kernel, name, *arguments) if name else kernel, *arguments)
-            for kernel, name, *arguments in self._parts(chunk)
-        ]
+        with first_run(lambda: self):
+            return [
+                partial(code(kernel, name, *arguments) if name else kernel, *arguments)
+                for kernel, name, *arguments in self._parts(chunk)
+            ]
 
     def kernels(self, chunk: Chunk) -> list[tuple[Any, tuple[Any, ...]]]:
         """The kernels that a chunk takes, each with the types of its arguments."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import sys
 import threading
 import time
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numba
@@ -159,11 +161,36 @@ def test_without_a_lock_kernels_are_compiled_all_the_same(without, little, monke
 
 def test_a_process_that_holds_the_lock_for_ever_is_not_waited_for(little, monkeypatch, tmp_path):
     assert little() == (42, 0)
-    (lock,) = (tmp_path / "cache").rglob("*.lock")
     monkeypatch.setattr(machine_code, "TURN_S", 0.2)
-    with lock.open("ab") as file:
-        assert platform.try_lock(file)
+    with held_locks(tmp_path):
         assert little() == (42, 1)
+
+
+def test_what_another_process_compiles_is_left_to_it(little, tmp_path):
+    assert little() == (42, 0)
+    for file in (tmp_path / "cache").rglob("*.nb?"):
+        file.unlink()
+    kernel = jit.kernel(sys.modules["little_kernel"].twice)
+    with held_locks(tmp_path):
+        machine_code.compile_untaken(kernel, (numba.int64,))
+        assert not kernel.signatures
+    machine_code.compile_untaken(kernel, (numba.int64,))
+    assert kernel.signatures == [(numba.int64,)]
+    again = jit.kernel(sys.modules["little_kernel"].twice)
+    machine_code.compile_untaken(again, (numba.int64,))
+    assert not again.signatures  # it is on disk
+    assert gc.isenabled()
+
+
+@contextmanager
+def held_locks(folder):
+    """Locks as another process holds them: of the index, and of a list of types."""
+    locks = list((folder / "cache").rglob("*.lock"))
+    assert len(locks) == 2
+    with ExitStack() as held:
+        for lock in locks:
+            assert platform.try_lock(held.enter_context(lock.open("ab")))
+        yield
 
 
 def test_no_other_code_is_kept_on_disk():
