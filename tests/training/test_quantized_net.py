@@ -208,7 +208,7 @@ def test_low_bits_learn_on_the_integers(trained):
         return net(batch.expand(5, *batch.shape)).scores
 
     train(forward, net.parameters(), torch.as_tensor(images[:1000]), torch.as_tensor(labels[:1000]),
-          4e-3, 3)  # fmt: skip
+          4e-3, 6)  # fmt: skip
     graph = net.graph()
     after = accuracy(graph, images[1000:], labels[1000:])
     assert after > max(0.85, before + 0.2), (before, after)
