@@ -74,10 +74,8 @@ def with_parent(
         [f"{flag}: '{run.parent}' says it" for flag, value in given.items() if value is not None]
     )
     if stated:
-        old, new = (
-            parent.config.to_dict(),
-            _of_steps(run.net, parent.config.coding.n_steps).to_dict(),
-        )
+        old = parent.config.to_dict()
+        new = _of_steps(run.net, parent.config.coding.n_steps).to_dict()
         other = [f"{key} is {new[key]!r}" for key in old if old[key] != new[key]]
         if other:
             raise ConfigError(
