@@ -1,7 +1,6 @@
 """Images per second of one training step: snnTorch's loop over the steps against fit's step, in pairs.
 
     python benchmarks/training.py [--nets small resnet18 mnist] [--pairs 5] [--batch 64] [--threads 2]
-    python benchmarks/training.py --check       # equal spikes and gradients, losses of 50 steps
 
 The networks are plain snnTorch modules. ``loop`` calls them step by step, as snnTorch's tutorials do;
 ``fit`` is phase B of ``bnm.fit`` on the same module; ``ann`` has ReLU for neurons and one step, for scale;
@@ -9,7 +8,7 @@ The networks are plain snnTorch modules. ``loop`` calls them step by step, as sn
 wants Python 3.11 and torch 2.6).
 Each row is a process of its own, the rows of a pair take turns, and medians count. Memory is the largest
 resident size above that before the first step. BatchNorm sees one step at a time in ``loop``, and all steps
-in ``fit``.
+in ``fit``. Whether both compute the same: ``training_equal.py``.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +39,6 @@ from biril_nm.training.phases import PHASES, PhaseState
 from biril_nm.training.precision import has_bfloat16
 
 N_STEPS, BETA = 4, 0.5
-SEEDS = 8  # of the losses that are compared
 FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 SHAPES = {"mnist": (1, 28, 28), "small": (3, 32, 32), "resnet18": (3, 32, 32)}
 SPIKINGJELLY = "spikingjelly"
@@ -132,9 +130,9 @@ def scores_of_loop(net: nn.Module, x: Tensor) -> Tensor:
     return torch.stack([net(step) for step in x]).sum(0)
 
 
-def stepper(kind: str, net: nn.Module) -> Callable[[Tensor, Tensor], float]:
+def stepper(kind: str, net: nn.Module, lr: float = 0.05) -> Callable[[Tensor, Tensor], float]:
     """A function that makes one training step and returns the loss."""
-    optimizer = torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9)
+    optimizer = torch.optim.SGD(net.parameters(), lr=lr, momentum=0.9)
     if kind.startswith("fit"):
         own, state = OwnNet(net, Coding("direct", N_STEPS)), PhaseState()
 
@@ -197,81 +195,11 @@ def measure(name: str, kind: str, batch: int, n_steps: int) -> dict[str, float]:
     return {key: round(value, 4) for key, value in found.items()}
 
 
-# --- checks -------------------------------------------------------------------------------------
-
-
-def check(names: Sequence[str], batch: int) -> bool:
-    """Spikes and gradients of one batch without BatchNorm, and the losses of many steps."""
-    good = True
-    for name in names:
-        spikes, gradients = _equal(name, batch)
-        good &= spikes and gradients < 1e-5
-        print(
-            f"{name}: spikes {'equal' if spikes else 'DIFFER'}, gradients differ by {gradients:.1e}",
-            flush=True,
-        )
-    return _losses(names[-1], batch) and good
-
-
-def _losses(name: str, batch: int) -> bool:
-    """Mean loss of steps 40 to 50 over networks and data of several seeds; how far apart two loops end."""
-    found: dict[str, list[float]] = {kind: [] for kind in ("loop", "fit", "loop, 1e-6 apart")}
-    for seed in range(SEEDS):
-        for kind, losses in found.items():
-            torch.manual_seed(seed)
-            net = _driven(name)
-            if kind.endswith("apart"):
-                with torch.no_grad():
-                    for parameter in net.parameters():
-                        parameter.mul_(1 + 1e-6)
-            step = stepper(kind[:4].strip(), net)
-            ends = [step(*data(name, batch, 100 * seed + i)) for i in range(50)][40:]
-            losses.append(statistics.fmean(ends))
-    means = {kind: statistics.fmean(losses) for kind, losses in found.items()}
-    for kind, mean in list(means.items())[1:]:
-        single = [abs(a / b - 1) for a, b in zip(found[kind], found["loop"])]
-        print(
-            f"{name}: mean loss of steps 40 to 50, {SEEDS} seeds: {means['loop']:.4f} (loop), "
-            f"{mean:.4f} ({kind}), {abs(mean / means['loop'] - 1):.2%} apart; "
-            f"one seed {min(single):.1%} to {max(single):.1%}"
-        )
-    return abs(means["fit"] / means["loop"] - 1) < 0.02
-
-
-def _driven(name: str) -> nn.Module:
-    """A network without BatchNorm whose layers all fire."""
-    net = build(name, norm=False)
-    with torch.no_grad():
-        for parameter in net.parameters():
-            parameter.mul_(3.0)
-    return net
-
-
-def _equal(name: str, batch: int) -> tuple[bool, float]:
-    """Whether all outputs are equal, and the largest difference of gradients over their size (L2)."""
-    torch.manual_seed(0)
-    net = _driven(name)
-    images, labels = data(name, batch)
-    x = images.expand(N_STEPS, *images.shape)
-    own = OwnNet(net, Coding("direct", N_STEPS))
-    out, found, names = own(x, record=True), [], list(own.neurons)
-    seen: dict[str, list[Tensor]] = {key: [] for key in names}
-    for scores in (lambda: out.scores, lambda: scores_of_loop(net, x)):
-        net.zero_grad()
-        hooks = [
-            own.neurons[key].register_forward_hook(
-                lambda *a, key=key: seen[key].append(a[2].detach())
-            )
-            for key in names
-        ]
-        functional.cross_entropy(scores(), labels).backward()  # type: ignore[no-untyped-call]
-        for hook in hooks:
-            hook.remove()
-        found.append([p.grad.clone() for p in net.parameters()])
-    equal = all(torch.equal(out.recorded[key], torch.stack(seen[key])) for key in names)
-    fired = all(float(out.recorded[key].mean()) > 0 for key in names)
-    pairs = [(float((a - b).norm()), float(b.norm())) for a, b in zip(*found)]
-    return equal and fired, max(difference / size for difference, size in pairs if size)
+def machine(threads: int) -> str:
+    """What a table's first line says of torch and the CPU."""
+    cpu = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    flags = " ".join(flag for flag in FLAGS if f" {flag}" in cpu)
+    return f"torch {torch.__version__}, {threads} threads, CPU flags {flags or 'unknown'}"
 
 
 # --- pairs --------------------------------------------------------------------------------------
@@ -335,21 +263,13 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--steps", type=int, default=4, help="timed steps of each process")
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--check", action="store_true")
     parser.add_argument("--one", nargs=2, metavar=("NET", "KIND"), help=argparse.SUPPRESS)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     if args.one:
         print(json.dumps(measure(*args.one, args.batch, args.steps)))
         return
-    cpu = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
-    flags = " ".join(flag for flag in FLAGS if f" {flag}" in cpu)
-    print(
-        f"torch {torch.__version__}, {args.threads} threads, CPU flags {flags or 'unknown'}",
-        flush=True,
-    )
-    if args.check:
-        raise SystemExit(0 if check(args.nets, args.batch) else 1)
+    print(machine(args.threads), flush=True)
     rows = pairs(args)
     if args.json:
         print(json.dumps(rows))

@@ -210,7 +210,7 @@ def _dense_product(dense: FloatArray, rows: Any) -> Any:
     So they do where pooling over 2, 4 or 8 inputs divides weights of 32 bits.
     """
     height = max(1, BLOCK // rows.shape[1])
-    found = np.empty((len(dense), rows.shape[1]), np.float32)
+    found = np.zeros((len(dense), rows.shape[1]), np.float32)
     for first in range(0, len(dense), height):
         part = slice(first, first + height)
         block = dense[part].astype(np.float64) @ rows
