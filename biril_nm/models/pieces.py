@@ -7,14 +7,15 @@ result are large. Results are those of the whole bit for bit; gradients of weigh
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import pairwise
+from collections.abc import Iterator, Sequence
+from itertools import pairwise, product
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch._ops import ops
 from torch.autograd.function import once_differentiable
+from torch.nn import functional
 
 from biril_nm.neurons.memory import empty
 
@@ -25,6 +26,7 @@ LEAST_ROWS = (
     16  # samples of a piece; torch takes other algorithms for fewer (use_mkldnn in Convolution.cpp)
 )
 CUT = (nn.Conv1d, nn.Conv2d, nn.Conv3d)  # layers that are computed in pieces
+LEAST_CHANNELS = 48  # from which these gradients are faster as products of matrices than in float32
 NARROW = 6  # least width for which the library has vectors for gradients of weights in bfloat16
 Settings = tuple[Any, ...]  # of torch.convolution, from the stride on
 
@@ -73,6 +75,11 @@ def _pieces(n: int, row_bytes: int, weight: Tensor) -> Iterator[slice]:
         yield slice(begin, end)
 
 
+def _numbers(x: Tensor) -> Tensor:
+    """Without bool, whose conversion torch has no vectors for."""
+    return x.view(torch.uint8) if x.dtype == torch.bool else x
+
+
 def _row_bytes(*tensors: Tensor) -> int:
     return sum(t[0].numel() * t.element_size() for t in tensors)
 
@@ -109,7 +116,7 @@ class _Pieces(torch.autograd.Function):
         at_x = empty(x.shape, grad, ctx.dtype) if mask[0] else None
         sums: list[Tensor | None] = [None, None]
         for piece in _pieces(len(x), _row_bytes(grad, grad), weight):
-            given = (grad[piece], x[piece].to(grad.dtype), low)
+            given = (grad[piece], _numbers(x[piece]).to(grad.dtype), low)
             part, *shared = _gradients(given, sizes, ctx.settings, mask)
             if at_x is not None:
                 at_x[piece] = cast(Tensor, part)
@@ -131,9 +138,34 @@ def _gradients(
     if not (mask[1] and _slow(*given[1:], settings[0])):
         found: tuple[Tensor | None, ...] = backward(*given, sizes, *settings, mask)
         return found
-    single = tuple(t.float() for t in given)
-    _, *shared = backward(*single, sizes, *settings, [False, *mask[1:]])
     at_x = None
     if mask[0]:
         at_x, *_ = backward(*given, None, *settings, [True, False, False])
+    grad, x, weight = given
+    if settings[-1] == 1 and min(weight.shape[:2]) >= LEAST_CHANNELS:
+        at_bias = grad.transpose(0, 1).flatten(1).sum(1, dtype=torch.float32) if mask[2] else None
+        return at_x, _by_taps(grad, x, weight.shape, settings), at_bias
+    single = tuple(t.float() for t in given)
+    _, *shared = backward(*single, sizes, *settings, [False, *mask[1:]])
     return at_x, *shared
+
+
+def _by_taps(grad: Tensor, x: Tensor, shape: Sequence[int], settings: Settings) -> Tensor:
+    """The gradient of the weights as one product of matrices for each place k of the kernel.
+
+    dw[o, c, k] = sum over samples n and places p of grad[n, o, p] x[n, c, stride p + dilation k - padding]
+    """
+    stride, padding, dilation = settings[:3]
+    sides = [side for each in reversed(padding) for side in (each, each)]
+    last = functional.pad(x.movedim(1, -1), [0, 0, *sides])  # channels last, where rows are whole
+    rows = grad.transpose(0, 1).flatten(1)
+    found = grad.new_empty(tuple(shape))
+    for taps in product(*(range(size) for size in shape[2:])):
+        cut = [
+            slice(k * d, k * d + s * (n - 1) + 1, s)
+            for k, d, s, n in zip(taps, dilation, stride, grad.shape[2:])
+        ]
+        read: Any = (slice(None), *cut)
+        written: Any = (..., *taps)
+        found[written] = rows @ last[read].reshape(-1, shape[1])
+    return found

@@ -23,6 +23,14 @@ CONVOLUTIONS = [
     (nn.Conv1d(3, 4, 5, padding=2), (3, 20)),
     (nn.Conv3d(2, 3, 3), (2, 4, 5, 6)),
 ]
+LOW = [  # the last three multiply matrices for the gradients of their weights
+    (nn.Conv2d(3, 4, 3, padding=1), (3, 9, 9)),
+    (nn.Conv2d(3, 4, 3, stride=2, padding=1), (3, 9, 9)),
+    (nn.Conv2d(96, 96, 3, stride=2, padding=1, groups=2), (96, 9, 9)),
+    (nn.Conv2d(48, 64, 3, stride=2, padding=1), (48, 9, 8)),
+    (nn.Conv2d(64, 48, (3, 2), padding=(2, 0), dilation=(2, 1)), (64, 7, 5)),
+    (nn.Conv1d(48, 48, 5, stride=3, padding=2, bias=False), (48, 20)),
+]
 NORMS = [
     (nn.BatchNorm2d(3), (8, 3, 6, 8)),
     (nn.BatchNorm2d(3, momentum=None), (40, 3, 32, 32)),
@@ -82,9 +90,9 @@ def test_spikes_are_kept_as_bytes() -> None:
 
 
 @pytest.mark.usefixtures("small_pieces")
-@pytest.mark.parametrize("stride", [1, 2])
-def test_pieces_under_autocast(stride: int) -> None:
-    conv, x = nn.Conv2d(3, 4, 3, stride, padding=1), torch.rand(40, 3, 9, 9)
+@pytest.mark.parametrize(("conv", "shape"), LOW)
+def test_pieces_under_autocast(conv: nn.Module, shape: tuple[int, ...]) -> None:
+    x = torch.rand(40, *shape)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         ours = results(conv, lambda x: convolve(conv, x), x)
         theirs = results(conv, conv, x)
