@@ -74,6 +74,9 @@ class LoihiGraph:
 
     __hash__ = None  # type: ignore[assignment]
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (dict(self.nodes), self.edges, dict(self.metadata))
+
     def __repr__(self) -> str:
         kinds = ", ".join(f"{name}: {type(node).__name__}" for name, node in self.nodes.items())
         return f"LoihiGraph({kinds})"

@@ -171,7 +171,7 @@ def same_value(a: Any, b: Any) -> bool:
 
 
 class ByValue:
-    """Equality and short repr of dataclasses that hold arrays."""
+    """Equality, copies and short repr of dataclasses that hold arrays."""
 
     def __init_subclass__(cls) -> None:
         brief_fields(cls)  # before dataclass, which keeps a repr that is there
@@ -182,6 +182,15 @@ class ByValue:
         return all(same_value(getattr(self, f.name), getattr(other, f.name)) for f in fields(self))  # type: ignore[arg-type]
 
     __hash__ = None  # type: ignore[assignment]
+
+    def __reduce__(self) -> tuple[Any, ...]:  # copies are made and checked like any other node
+        values = {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
+        plain = {k: dict(v) if isinstance(v, Mapping) else v for k, v in values.items()}
+        return _made, (type(self), plain)
+
+
+def _made(kind: type[ByValue], values: dict[str, Any]) -> ByValue:
+    return kind(**values)
 
 
 def as_register(value: Any, shape: Shape, name: str) -> NDArray[np.int32]:
