@@ -1,9 +1,10 @@
-"""Copies and pickles of LoihiGraph and its nodes: equal, checked, and as immutable as what they are made of."""
+"""Copies and pickles of LoihiGraph and its nodes: equal, checked, and as immutable as the original."""
 
 from __future__ import annotations
 
 import copy
 import pickle
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -31,7 +32,7 @@ def small() -> LoihiGraph:
         "out": Output(),
     }
     names = list(nodes)
-    return LoihiGraph(nodes, tuple(zip(names, names[1:])), {"scales": {"conv": [1, 2]}})
+    return LoihiGraph(nodes, tuple(pairwise(names)), {"scales": {"conv": [1, 2]}})
 
 
 @pytest.mark.parametrize("way", COPIES)
