@@ -18,6 +18,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from biril_nm.neurons.memory import empty
+from biril_nm.neurons.norms import called_plainly
 
 __all__ = ["can_cut", "convolve"]
 
@@ -41,7 +42,7 @@ def can_cut(layer: Any, x: Any) -> bool:
         and x.ndim == layer.weight.ndim
         and layer.padding_mode == "zeros"
         and isinstance(layer.padding, tuple)
-        and not (layer._forward_hooks or layer._forward_pre_hooks)
+        and called_plainly(layer)
         and (2 * x.numel() * x.element_size() > PIECE or _slow(x, layer.weight, layer.stride))
     )
 

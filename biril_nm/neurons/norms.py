@@ -26,9 +26,10 @@ from biril_nm.neurons.loops import OPTIONS, F, narrow, piece, widen
 from biril_nm.neurons.memory import empty
 from biril_nm.storage.machine_code import part
 
-__all__ = ["Moments", "can_normalise", "moments_of", "normalise", "through_norm"]
+__all__ = ["Moments", "called_plainly", "can_normalise", "moments_of", "normalise", "through_norm"]
 
 KINDS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)  # not those that share statistics
+HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 LEAST_PLANE = 16  # numbers of a channel in a row, below which loops over them are too short
 Floats = NDArray[np.float64]
 
@@ -104,9 +105,18 @@ def _blend_loop(g, x, factors, rows, planes, out):  # type: ignore[no-untyped-de
         narrow(rows[0], out[p * plane : (p + 1) * plane])
 
 
+def called_plainly(layer: nn.Module) -> bool:
+    """Whether a call of ``layer`` runs the forward of its class and nothing else.
+
+    Training in several processes gives norms a forward of their own
+    (:mod:`biril_nm.training.world`), users give layers hooks: both must be called.
+    """
+    return "forward" not in vars(layer) and not any(getattr(layer, name) for name in HOOKS)
+
+
 def can_normalise(norm: Any, x: Any) -> bool:
     """Whether :func:`normalise` does what ``norm(x)`` does."""
-    plain = type(norm) in KINDS and norm.training and not norm._forward_hooks
+    plain = type(norm) in KINDS and norm.training and called_plainly(norm)
     if not plain or not isinstance(x, Tensor) or x.ndim < 3 or x.device.type != "cpu":
         return False
     weights = [p for p in (norm.weight, norm.bias) if p is not None]

@@ -118,12 +118,21 @@ class Together(World):
             place.copy_(gathered[rank][:, : place.shape[1]])
         return found
 
+    @property
+    def part(self) -> float:
+        """Weight of the mean over the samples of this process in the mean over all."""
+        own = len(range(self.rank, self._batch, self.size))
+        return own / self._batch if self._divided else 1 / self.size
+
+    @property
+    def copies(self) -> int:
+        """How many processes take each sample."""
+        return 1 if self._divided else self.size
+
     def average_gradients(self, net: nn.Module) -> None:
         """One sum over processes for all parameters."""
         gradients = [p.grad for p in net.parameters() if p.grad is not None]
-        own = len(range(self.rank, self._batch, self.size))
-        share = own / self._batch if self._divided else 1 / self.size
-        flat = torch.cat([g.reshape(-1) for g in gradients]) * share
+        flat = torch.cat([g.reshape(-1) for g in gradients]) * self.part
         summed: Any = self.fabric.all_reduce(flat, reduce_op="sum")
         for gradient, new in zip(gradients, summed.split([g.numel() for g in gradients])):
             gradient.copy_(new.view_as(gradient))
@@ -151,7 +160,7 @@ class Together(World):
         """While it is open, BatchNorm layers in training take mean and variance over all processes."""
         layers = [layer for layer in net.modules() if isinstance(layer, _BatchNorm)]
         for layer in layers:
-            layer.forward = partial(_normalise, layer)  # type: ignore[method-assign]
+            layer.forward = partial(_normalise, self, layer)  # type: ignore[method-assign]
         try:
             yield
         finally:
@@ -159,27 +168,44 @@ class Together(World):
                 del layer.forward  # the class has its own
 
 
-def _normalise(layer: Any, x: Tensor) -> Tensor:
+class _Sum(torch.autograd.Function):
+    """Sum over processes, each of which follows the gradient of the mean over its own samples.
+
+    :meth:`Together.average_gradients` weights the gradients of a process by its part p_r. So
+    ``dx_r = sum_q(p_q dy_q) / p_r``, and what it makes of them is the gradient of the mean over all.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, world: Together) -> Tensor:
+        ctx.world, ctx.part = world, world.part
+        summed: Any = world.fabric.all_reduce(x.clone(), reduce_op="sum")
+        return summed  # type: ignore[no-any-return]
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
+        return ctx.world.fabric.all_reduce(grads[0] * ctx.part, reduce_op="sum") / ctx.part, None
+
+
+def _normalise(world: Together, layer: Any, x: Tensor) -> Tensor:
     """BatchNorm over the samples of all processes; gradients flow through their statistics.
 
     ``torch.nn.SyncBatchNorm`` does the same on CUDA only.
     """
     if not layer.training:
         return type(layer).forward(layer, x)  # type: ignore[no-any-return]
-    from torch.distributed.nn import functional as distributed
-
-    reduce: Any = distributed.all_reduce
+    node: Any = _Sum
     given, x = x.dtype, x.float()  # counts and sums do not fit bfloat16
     dims = [d for d in range(x.ndim) if d != 1]
     shape = [1, -1, *[1] * (x.ndim - 2)]
     count = x.new_full((1,), x.numel() // x.shape[1])
-    sums = reduce(torch.cat([x.sum(dims), count]))
+    sums = node.apply(torch.cat([x.sum(dims), count]), world)
     n = sums[-1].detach()
     mean = sums[:-1] / n
     centred = x - mean.view(shape)
-    variance = reduce(centred.square().sum(dims)) / n
+    variance = node.apply(centred.square().sum(dims), world) / n
     if layer.track_running_stats:
-        _follow(layer, mean.detach(), variance.detach() * n / (n - 1))
+        different = n / world.copies
+        _follow(layer, mean.detach(), variance.detach() * different / (different - 1).clamp(min=1))
     y: Tensor = centred * torch.rsqrt(variance + layer.eps).view(shape)
     if layer.weight is not None:
         y = y * layer.weight.view(shape) + layer.bias.view(shape)

@@ -103,6 +103,22 @@ def test_pieces_under_autocast(conv: nn.Module, shape: tuple[int, ...]) -> None:
 
 
 @pytest.mark.usefixtures("small_pieces")
+@pytest.mark.parametrize("layer", [nn.Conv2d(3, 4, 3), nn.BatchNorm2d(3)], ids=["conv", "norm"])
+@pytest.mark.parametrize(
+    "how", ["forward", "forward_hook", "forward_pre_hook", "full_backward_hook"]
+)
+def test_layers_that_do_more_than_their_class_are_called(layer: nn.Module, how: str) -> None:
+    layer, x = copy.deepcopy(layer), torch.rand(40, 3, 9, 9)
+    fast = can_cut if isinstance(layer, nn.Conv2d) else can_normalise
+    assert fast(layer, x)
+    if how == "forward":
+        layer.forward = torch.relu  # type: ignore[method-assign]
+    else:
+        getattr(layer, f"register_{how}")(lambda *given: None)
+    assert not fast(layer, x)
+
+
+@pytest.mark.usefixtures("small_pieces")
 def test_what_is_not_cut() -> None:
     x = torch.rand(40, 3, 9, 9)
     assert not can_cut(nn.Conv2d(3, 4, 3, padding="same"), x)
