@@ -2,7 +2,9 @@
 
 * B, STBP: surrogate gradient through time, Adam on all layers.
 * S, STDP: a local rule on the plastic kernels and nothing else. No gradient, BatchNorm in eval
-  mode, the optimiser is not touched; the kernels move on the 8-bit grid of the chip.
+  mode, the optimiser is not touched; the kernels move on the 8-bit grid of the chip. Where phases take
+  turns by the batch, they move by whole steps of that grid and keep what lies between: gradient steps of
+  less than half a step would be lost at every S.
 * H, STDP-STBP: the step of B, then the local rule with the spikes of the same forward pass.
 
 S and H are our own design after the paper's words (algorithm 1, equation 3): the published
@@ -79,12 +81,19 @@ def _turn(link: Link, activity: LayerSpikes, state: PhaseState) -> None:
 
 @torch.no_grad()
 def _move_on_grid(link: Link, activity: LayerSpikes, state: PhaseState) -> None:
-    """Apply the rule to grid integers; the first call of an epoch puts the kernel on its grid."""
+    """Apply the rule to grid integers; the first call of an epoch puts the kernel on its grid.
+
+    Unless phases take turns by the batch, when the weights keep their distance from the grid.
+    """
     weight = link.weight
     grid = state.grids.setdefault(link.name, Grid.of(weight))
     integers = grid.integers(weight)
     new = state.learner.change(link.layer, integers, grid.mode, activity, state.eta_scale)
-    weight.copy_(state.learner.round_to_grid(new, grid) * grid.unit)
+    rounded = state.learner.round_to_grid(new, grid)
+    if state.by_batch:
+        weight.add_((rounded - integers) * grid.unit)
+    else:
+        weight.copy_(rounded * grid.unit)
 
 
 def _activity(

@@ -291,16 +291,17 @@ def _train(task: Task, optimizer: torch.optim.Optimizer, epoch: int) -> dict[str
     net, settings, callbacks, world = task.net, task.settings, task.callbacks, task.world
     train: Any = task.loaders[0]
     n_batches = len(train) if hasattr(train, "__len__") else 0
+    per_batch = settings.period == "batch"
     state = PhaseState(
         loss=settings.loss,
         plastic=settings.plastic,
         plasticity=settings.plasticity,
         seed=_mix(settings.seed, epoch),
         eta_scale=settings.lr_at(epoch) / settings.lr / (n_batches or UNSIZED_BATCHES),
+        by_batch=per_batch,
         world=world,
         kept=task.kept,
     )
-    per_batch = settings.period == "batch"
     cycle = settings.cycle if per_batch else phase_at(settings.cycle, epoch)
     for callback in callbacks:
         callback.on_epoch_start(epoch, settings.epochs, cycle, n_batches)

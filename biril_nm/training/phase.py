@@ -49,6 +49,7 @@ class PhaseState:
         learner: the rule's interpreter with its random numbers.
         eta_scale: share of the plasticity's ``eta`` for one batch: learning rate of the epoch over
             the initial one, divided by the number of batches.
+        by_batch: phases take turns by the batch, not by the epoch.
         grids: grid of each plastic layer, fixed when S first meets the layer.
         world: the processes that train together.
         kept: tensors that phases keep over all epochs of a run, by name; the checkpoint has them.
@@ -59,6 +60,7 @@ class PhaseState:
     plasticity: PlasticityConfig = field(default_factory=PlasticityConfig)
     seed: Seed = 0
     eta_scale: float = 1.0
+    by_batch: bool = False
     grids: dict[str, Grid] = field(default_factory=dict)
     world: World = field(default=ALONE)
     kept: dict[str, Tensor] = field(default_factory=dict)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from biril_nm.models.spiking_net import SpikingNet
 from biril_nm.training.biril import stbp, stdp, stdp_stbp
 from biril_nm.training.controls import frozen, idle
+from biril_nm.training.local_rule.torch_engine import check_layer
 from biril_nm.training.online_phases import check_online, d_rtrl, es_d_rtrl
 from biril_nm.training.phase import Batch, Metrics, Phase, PhaseState
 from biril_nm.training.plastic import PLASTIC, plastic_links
@@ -30,7 +31,8 @@ __all__ = ["PHASES", "PLASTIC", "Batch", "Metrics", "Phase", "PhaseState", "plas
 
 
 def _check_plastic(net: SpikingNet, settings: TrainConfig) -> None:
-    plastic_links(net, settings.plastic)
+    for link in plastic_links(net, settings.plastic):
+        check_layer(link.layer)
 
 
 def _projection(signal: str, title: str, one_step: bool = False) -> Phase:

@@ -23,7 +23,7 @@ def plastic_links(net: SpikingNet, plastic: str = "conv") -> tuple[Link, ...]:
     ``"conv"``: convolutions except the first one (its input may be graded) and 1x1 projections;
     ``"conv+fc"``: these and the hidden Linear layers. Nets without such a convolution use their
     hidden Linear layers; the first weight layer and the readout are never plastic. ``"last"``: of the
-    layers of ``"conv"`` the last one.
+    layers of ``"conv"`` the last one. Layers whose weights are frozen (``requires_grad=False``) are not plastic.
 
     Raises:
         ConfigError: unknown choice, or no layer of the net can be plastic.
@@ -33,14 +33,18 @@ def plastic_links(net: SpikingNet, plastic: str = "conv") -> tuple[Link, ...]:
     links = net.links()
     pairs = Counter(link.name for link in links)  # a rule has one source and one target
     outer = {link.name for link in links if link.pre == INPUT or link.post == net.readout_name}
-    inner = [link for link in links if pairs[link.name] == 1 and link.name not in outer]
+    inner = [
+        link
+        for link in links
+        if pairs[link.name] == 1 and link.name not in outer and link.weight.requires_grad
+    ]
     convs = [k for k in inner if isinstance(k.layer, nn.Conv2d) and k.layer.kernel_size != (1, 1)]
     linear = [link for link in inner if isinstance(link.layer, nn.Linear)]
     chosen = convs + linear if plastic == "conv+fc" or not convs else convs
     if not chosen:
         raise ConfigError(
-            f"'{net.name}' with {len(pairs)} weight layers has none that a local rule may "
-            f"change; expected one between the first and the last. Add a hidden layer, or use a schedule "
-            f"of B only"
+            f"'{net.name}' with {len(pairs)} layers of the kinds Conv2d and Linear has none that a local rule "
+            f"may change; expected one between the first and the last weights, not frozen. Add a hidden layer, "
+            f"or use a schedule of B only"
         )
     return tuple(chosen[-1:] if plastic == "last" else chosen)

@@ -1,7 +1,7 @@
 """Which post-spikes may drive a local rule: the "spike gating" that BIRIL names but does not define.
 
 Our definition (the paper gives none): a neuron is eligible in a sample if it is a winner and not too
-busy, ``gate_j = winner_j AND rate_j <= rate_max``; its spikes count only then. Winner-take-all
+busy, ``gate_j = winner_j AND (rate_j <= rate_max OR n_j = 1)``, n_j its spikes; they count only then. Winner-take-all
 with inhibition follows Kheradpisheh et al., Neural Networks 99 (2018): earliest spike first; a
 winner removes its own channel everywhere and every channel within ``radius`` of its place.
 """
@@ -15,12 +15,12 @@ __all__ = ["rate_gate", "winner_gate"]
 
 
 def rate_gate(spikes: Tensor, rate_max: float) -> Tensor:
-    """1 where a neuron fires in at most ``rate_max`` of the steps.
+    """1 where a neuron fires in at most ``rate_max`` of the steps, or once, which is never busy.
 
     Shape:
         ``(n_steps, batch, *shape)`` to ``(batch, *shape)``.
     """
-    return (spikes.mean(dim=0) <= rate_max).to(spikes.dtype)
+    return ((spikes.mean(dim=0) <= rate_max) | (spikes.sum(dim=0) <= 1)).to(spikes.dtype)
 
 
 def winner_gate(

@@ -46,8 +46,9 @@ class PlasticityConfig:
             fell from 98.7 to 44 % in one S epoch.)
         winners: winners per sample; 0 switches the competition off.
         radius: inhibition radius of a winner in pixels.
-        rate_max: neurons that fire in more than this share of the steps do not learn.
-        w_clip: hard bound on float weights.
+        rate_max: neurons that fire in more than this share of the steps, and more than once, do not learn.
+        w_clip: H lets no weight grow beyond it or beyond what the largest one had; S keeps weights within
+            the range of the grid, whose end is the largest weight.
         normalize: whether updates are normalised as described above.
         confident: in H, only samples classified correctly drive the rule; a third factor, so the
             rule is then no longer unsupervised.
@@ -176,12 +177,10 @@ class LocalLearner:
         return new * (_per_kernel(weight.square(), "sum").sqrt() / norm)
 
     def round_to_grid(self, integers: Tensor, grid: Grid) -> Tensor:
-        """Grid integers, rounded stochastically per synapse, and ``|weight| <= w_clip``."""
+        """Grid integers, rounded stochastically per synapse."""
         shape = (1,) if self.config.shared_rng else integers.shape
         random = torch.rand(shape, generator=self.generator).to(integers)
-        rounded = grid.round(integers, random)
-        bound = max(1.0, self.config.w_clip / grid.unit) // grid.step * grid.step
-        return rounded.clamp_(-bound, bound)
+        return grid.round(integers, random)
 
 
 def _per_kernel(value: Tensor, how: str) -> Tensor:

@@ -28,7 +28,7 @@ from biril_nm.errors import ConfigError, UnsupportedNodeError
 from biril_nm.learning.rule import TRACES, Factor, LearningRule, Term, Trace
 from biril_nm.loihi import TRACE_FRACTION_UNITS, TRACE_MAX, TRACE_RANDOM_UNITS
 
-__all__ = ["LayerSpikes", "TorchEngine", "run_trace", "stochastic_round"]
+__all__ = ["LayerSpikes", "TorchEngine", "check_layer", "run_trace", "stochastic_round"]
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ class TorchEngine:
         Raises:
             UnsupportedNodeError: another kind of layer.
         """
-        _check_layer(layer)
+        check_layer(layer)
         states = self._states(activity)
         events = activity.post.sum(dim=[d for d in range(activity.post.ndim) if d != 2])
         result = torch.zeros_like(weight)
@@ -199,7 +199,18 @@ def _clip(value: Tensor, factor: Factor) -> Tensor:
     return shifted.clamp(-limit, limit - 1) if factor.constant else shifted
 
 
-def _check_layer(layer: nn.Module) -> None:
+def check_layer(layer: nn.Module) -> None:
+    """Refuse a layer that a rule cannot change.
+
+    Raises:
+        UnsupportedNodeError: another kind of layer, another padding than by zeros, or weights that are
+            computed from other parameters.
+    """
+    if "weight" not in layer._parameters:
+        raise UnsupportedNodeError(
+            f"the weights of {layer} are computed from other parameters (weight_norm, parametrizations); a "
+            f"local rule changes weights that are stored. Remove the parametrization"
+        )
     if isinstance(layer, nn.Conv2d) and layer.padding_mode == "zeros":
         if isinstance(layer.padding, str):
             raise UnsupportedNodeError(
