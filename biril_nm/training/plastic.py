@@ -23,7 +23,7 @@ def plastic_links(net: SpikingNet, plastic: str = "conv") -> tuple[Link, ...]:
     ``"conv"``: convolutions except the first one (its input may be graded) and 1x1 projections;
     ``"conv+fc"``: these and the hidden Linear layers. Nets without such a convolution use their
     hidden Linear layers; the first weight layer and the readout are never plastic. ``"last"``: of the
-    layers of ``"conv"`` the last one. Layers whose weights are frozen (``requires_grad=False``) are not plastic.
+    layers of ``"conv"`` the last one. Frozen weights (``requires_grad=False``) are not plastic.
 
     Raises:
         ConfigError: unknown choice, or no layer of the net can be plastic.
@@ -43,8 +43,8 @@ def plastic_links(net: SpikingNet, plastic: str = "conv") -> tuple[Link, ...]:
     chosen = convs + linear if plastic == "conv+fc" or not convs else convs
     if not chosen:
         raise ConfigError(
-            f"'{net.name}' with {len(pairs)} layers of the kinds Conv2d and Linear has none that a local rule "
-            f"may change; expected one between the first and the last weights, not frozen. Add a hidden layer, "
-            f"or use a schedule of B only"
+            f"'{net.name}' with {len(pairs)} layers (Conv2d, Linear) has none that a local rule may "
+            f"change; expected one between the first and the last, not frozen. Add a hidden layer, or "
+            f"use a schedule of B only"
         )
     return tuple(chosen[-1:] if plastic == "last" else chosen)

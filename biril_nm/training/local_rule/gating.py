@@ -1,9 +1,9 @@
 """Which post-spikes may drive a local rule: the "spike gating" that BIRIL names but does not define.
 
 Our definition (the paper gives none): a neuron is eligible in a sample if it is a winner and not too
-busy, ``gate_j = winner_j AND (rate_j <= rate_max OR n_j = 1)``, n_j its spikes; they count only then. Winner-take-all
-with inhibition follows Kheradpisheh et al., Neural Networks 99 (2018): earliest spike first; a
-winner removes its own channel everywhere and every channel within ``radius`` of its place.
+busy, ``gate_j = winner_j AND (rate_j <= rate_max OR n_j = 1)``, n_j its spikes; they count only then.
+Winner-take-all with inhibition follows Kheradpisheh et al., Neural Networks 99 (2018): earliest spike
+first; a winner removes its own channel everywhere and every channel within ``radius`` of its place.
 """
 
 from __future__ import annotations
