@@ -114,7 +114,9 @@ def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]
     heading = Text(shown(title), "table.title") if title else None
     table = Table(title=heading, title_justify="left", show_edge=False)
     for i, column in enumerate(header):
-        table.add_column(column, justify="left" if i == 0 else "right", overflow="fold")
+        table.add_column(
+            Text(shown(column)), justify="left" if i == 0 else "right", overflow="fold"
+        )
     for row in rows:
         table.add_row(*(Text(shown(cell, lines=False)) for cell in row))
     console = Console()
