@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from biril_nm.commands.console import print_json, print_progress, print_table, say
+from biril_nm.commands.console import note, print_json, print_progress, print_table, say
 from biril_nm.commands.options import MAX_COUNT, DataRoot, DataSetName, Json
 from biril_nm.errors import ConfigError
 
 if TYPE_CHECKING:
-    from biril_nm.studies.grid import StudyPlan, Summary
+    from biril_nm.studies.grid import Method, StudyPlan, Summary
     from biril_nm.studies.grid.cell import CellResult
     from biril_nm.studies.grid.summary import Difference
 
@@ -65,6 +65,7 @@ def study_command(
     """
     from biril_nm.data.datasets import find_data
     from biril_nm.studies.grid import run_study, summarise
+    from biril_nm.studies.grid.runner import check_folder
 
     options: dict[str, Any] = {
         "dataset": dataset, "model": model, "epochs": epochs, "n_train": train_samples,
@@ -73,6 +74,8 @@ def study_command(
     plan = replace(_plan(study), **{k: v for k, v in options.items() if v is not None})
     find_data(plan.dataset, data_root)  # before anything is written
     folder = out or Path("out") / f"study-{plan.name}"
+    check_folder(folder, plan, resume)
+    _note_cut_cycles(plan)
     total, done = len(plan.methods) * len(plan.seeds), [0]
 
     def show(result: CellResult) -> None:
@@ -111,6 +114,23 @@ def _plan(study: str) -> StudyPlan:
     return StudyPlan.read(Path(study))
 
 
+def _note_cut_cycles(plan: StudyPlan) -> None:
+    """Say which rows train other ratios than their schedules name."""
+    from math import lcm
+
+    from biril_nm.studies.grid.schedules import cut_cycles, same_counts
+
+    cut = cut_cycles(plan)
+    if not cut:
+        return
+    lengths = ", ".join(f"{name} ({length})" for name, length in cut.items())
+    same = "".join(f" {', '.join(names)} run as many of each phase." for names in same_counts(plan))
+    note(
+        f"epochs is {plan.epochs}; expected a multiple of the cycle of {lengths}: their last cycle is cut. "
+        f"The table has the phases that are run.{same} Set --epochs to a multiple of {lcm(*cut.values())}"
+    )
+
+
 def _draw(rows: list[Summary], plan: StudyPlan, folder: Path) -> Path | None:
     """The picture, where matplotlib is installed."""
     from importlib.util import find_spec
@@ -128,13 +148,15 @@ def _print(plan: StudyPlan, rows: list[Summary], results: list[CellResult]) -> N
     from biril_nm.hardware_sim.cost.energy import energy_text
     from biril_nm.studies.grid import compare
     from biril_nm.studies.grid.quoted import PAPER, others_text
+    from biril_nm.studies.grid.schedules import comparisons, counts_text, phases_run
 
     paper = PAPER.get(plan.dataset, {})
-    header = ["method", "float, %", *(f"{bits} bits, %" for bits in plan.bits)]
+    header = ["method", "S:B:H run", "float, %", *(f"{bits} bits, %" for bits in plan.bits)]
     header += ["spikes", "energy", "recovered", *(["paper, %"] if paper else [])]
-    cells = []
+    cells, methods = [], {method.name: method for method in plan.methods}
     for row in rows:
-        line = [row.method, row.accuracy.text(), *(v.text() for v in row.integers.values())]
+        line = [row.method, counts_text(phases_run(plan, methods[row.method])), row.accuracy.text()]
+        line += [value.text() for value in row.integers.values()]
         line += [row.spikes.text(1, 0), energy_text(row.energy_j.mean)]
         line.append("-" if row.recovered is None else row.recovered.text(digits=1))
         if paper:
@@ -145,10 +167,21 @@ def _print(plan: StudyPlan, rows: list[Summary], results: list[CellResult]) -> N
     )
     for text in others_text(plan.dataset):
         say(text)
-    for control in (method.name for method in plan.methods if method.role == "control"):
-        for method in (m.name for m in plan.methods if m.role == "method"):
-            gap = compare(results, method, control)
-            say(f"{method} - {control}: {gap.difference.text()} points, {_verdict(gap)}")
+    pairs = comparisons(plan)
+    for method, control in pairs:
+        gap = compare(results, method.name, control.name)
+        say(f"{method.name} - {control.name}: {gap.difference.text()} points, {_verdict(gap)}")
+    _say_controls(plan, pairs)
+
+
+def _say_controls(plan: StudyPlan, pairs: list[tuple[Method, Method]]) -> None:
+    """Which methods a control without the local rule says something about."""
+    every = [method for method in plan.methods if method.role == "method"]
+    for control in (method for method in plan.methods if method.role == "control"):
+        theirs = [method.name for method, other in pairs if other is control]
+        if len(theirs) < len(every):
+            names = ", ".join(theirs) or "no method"
+            say(f"{control.name} is compared with {names}: the others have other gradient steps")
 
 
 def _verdict(gap: Difference) -> str:

@@ -261,11 +261,12 @@ STUDIES: dict[str, StudyPlan] = {
                 Method("EICIL-like", "BS", train={"plastic": "last"}),
                 *_controls(CYCLE),
             ),
+            epochs=len(CYCLE),
         ),
         StudyPlan(
             "ratios",
             (*_ratios("1:8:3", "1:6:2", "1:4:1", "2:6:1", "3:8:1"), *_controls(CYCLE)),
-            epochs=12,  # the longest cycle; shorter ones hide what tells 1:8:3 from 1:6:2
+            epochs=36,  # the least common multiple of the cycles: each ratio is what its name says
         ),
         StudyPlan(
             "neurons",

@@ -13,7 +13,7 @@ from biril_nm.storage.platform import usable_cpus
 from biril_nm.studies.grid.cell import Cell, CellResult, read_result, work
 from biril_nm.studies.grid.plan import StudyPlan
 
-__all__ = ["PLAN", "run_study", "stored_results"]
+__all__ = ["PLAN", "check_folder", "run_study", "stored_results"]
 
 PLAN = "study.toml"
 CELLS = "cells"
@@ -50,7 +50,7 @@ def run_study(
         WorkerError: a worker was killed.
     """
     folder = Path(out_dir)
-    _check_folder(folder, plan, resume)
+    check_folder(folder, plan, resume)
     results: dict[str, CellResult] = {}
     with lock_folder(folder):
         plan.write(folder / PLAN)
@@ -84,7 +84,14 @@ def _run(
     return run_jobs(work, waiting, n_workers, cluster)
 
 
-def _check_folder(folder: Path, plan: StudyPlan, resume: bool) -> None:
+@checked
+def check_folder(folder: Path, plan: StudyPlan, resume: bool) -> None:
+    """Whether a study may run there.
+
+    Raises:
+        ConfigError: the folder holds another study, or none although ``resume`` is set.
+        OutputExistsError: the folder holds a study, and ``resume`` is not set.
+    """
     path = folder / PLAN
     if not path.exists():
         if resume:
@@ -118,7 +125,7 @@ def stored_results(folder: str | Path) -> tuple[StudyPlan, list[CellResult]]:
         ConfigError: no study is there.
     """
     home = Path(folder)
-    _check_folder(home, StudyPlan.read(home / PLAN), resume=True)
+    check_folder(home, StudyPlan.read(home / PLAN), resume=True)
     plan = StudyPlan.read(home / PLAN)
     found = [
         read_result(home / CELLS / f"{method.folder}-{seed}", plan, method, seed)
