@@ -12,6 +12,7 @@ from biril_nm.arguments import MAX_SEED, Seed, checked, shown
 from biril_nm.data.labels import check_labels
 from biril_nm.errors import ConfigError
 from biril_nm.models.spiking_net import SpikingNet
+from biril_nm.training.random_state import drawing, mix
 from biril_nm.training.world import ALONE, World
 
 __all__ = ["Evaluation", "evaluate"]
@@ -47,7 +48,8 @@ def evaluate(
     Args:
         net: the network.
         loader: batches; values as the coding of ``net`` takes them.
-        seed: of rate coding; batch i uses ``seed + i``, after the largest seed 0.
+        seed: of rate coding, of which batch i uses ``seed + i``, after the largest seed 0, and of layers
+            that are random in eval mode too.
         device: where to run; None: where the network is.
         decision: how the output decides (:mod:`biril_nm.decision`).
         world: processes that share the batches; each returns the result of all.
@@ -67,7 +69,8 @@ def evaluate(
         if index % world.size != world.rank:
             continue
         x = net.encode(values, (seed + index) & MAX_SEED).to(place)
-        out = net(x, record=True)
+        with drawing(mix(seed, index), place):
+            out = net(x, record=True)
         known = check_labels(labels, x.shape[1], net.n_classes)
         expected = torch.as_tensor(known, device=place)
         right += int((out.decide(decision) == expected).sum())

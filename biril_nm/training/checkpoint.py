@@ -1,6 +1,7 @@
 """checkpoint.pt: all that is needed to continue a run after an epoch; written atomically.
 
-Data order, rounding and rate coding are functions of seed and epoch, so no random state is stored.
+Data order, rounding, rate coding and what layers draw are functions of seed, epoch and batch, so no random
+state is stored.
 An interrupted epoch starts again, and the resumed run ends in the same weights bit for bit.
 """
 

@@ -49,7 +49,7 @@ class TrainConfig:
         warmup: epochs in which the learning rate rises, fewer than ``epochs``.
         lr_last: learning rate towards the end.
         loss: ``"ce"``, ``"mse"`` or ``"ce_smooth"`` on the scores (:mod:`biril_nm.training.losses`).
-        seed: seed of the local rule's random numbers and of rate coding.
+        seed: seed of all random numbers of training: of the local rule, rate coding and layers as Dropout.
         device: ``"auto"`` (CUDA if there is one), ``"cpu"``, ``"cuda"``, ...
         devices: processes on each machine, one for each device; divide each batch.
         nodes: machines.

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -34,6 +33,7 @@ from biril_nm.training.config import TrainConfig
 from biril_nm.training.optimizers import make_optimizer
 from biril_nm.training.phases import PHASES, Batch, PhaseState
 from biril_nm.training.precision import choose_precision
+from biril_nm.training.random_state import drawing, mix
 from biril_nm.training.reporting import Reporter, check_reports
 from biril_nm.training.run_folder import MODEL, WEIGHTS, open_run
 from biril_nm.training.schedule import phase_at
@@ -41,6 +41,7 @@ from biril_nm.training.world import Together, World, make_world
 
 __all__ = ["History", "fit", "resolve_device"]
 
+LAYERS = 1  # what layers draw has another seed than the coding of the same batch
 UNSIZED_BATCHES = 1000  # over how many batches eta is spread if the loader has no length
 
 log = logging.getLogger(__name__)
@@ -296,7 +297,7 @@ def _train(task: Task, optimizer: torch.optim.Optimizer, epoch: int) -> dict[str
         loss=settings.loss,
         plastic=settings.plastic,
         plasticity=settings.plasticity,
-        seed=_mix(settings.seed, epoch),
+        seed=mix(settings.seed, epoch),
         eta_scale=settings.lr_at(epoch) / settings.lr / (n_batches or UNSIZED_BATCHES),
         by_batch=per_batch,
         world=world,
@@ -308,7 +309,11 @@ def _train(task: Task, optimizer: torch.optim.Optimizer, epoch: int) -> dict[str
     loss = correct = samples = 0.0
     for index, batch in enumerate(_batches(net, train, settings.seed, epoch)):
         name = phase_at(cycle, epoch * n_batches + index)
-        metrics = world.merge(PHASES[name].run(net, world.share(batch), optimizer, state))
+        part = world.share(batch)
+        layers = world.layer_seed(net, mix(settings.seed, epoch, index, LAYERS))
+        with drawing(layers, part[0].device):
+            metrics = PHASES[name].run(net, part, optimizer, state)
+        metrics = world.merge(metrics)
         if not math.isfinite(metrics["loss"]):
             found = f"the loss of batch {index + 1} is {metrics['loss']} in phase {name}"
             raise _diverged(found, epoch, settings)
@@ -335,12 +340,7 @@ def _batches(net: SpikingNet, loader: Any, seed: Seed, epoch: int) -> Iterator[B
     device = next(net.parameters()).device
     batches = loader.epoch(epoch) if hasattr(loader, "epoch") else loader
     for index, (values, labels) in enumerate(batches):
-        x = net.encode(values, _mix(seed, epoch, index)).to(device)
+        x = net.encode(values, mix(seed, epoch, index)).to(device)
         net.adapt(x)
         known = check_labels(labels, x.shape[1], net.n_classes)
         yield x, torch.as_tensor(known, device=device)
-
-
-def _mix(*numbers: int) -> int:
-    """One seed from several numbers, without collisions in practice."""
-    return int(np.random.SeedSequence(numbers).generate_state(1)[0])

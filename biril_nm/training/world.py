@@ -1,8 +1,9 @@
 """The processes that train one network together, and what they exchange.
 
 Each batch is divided: process r of n takes samples r, r + n, ... Gradients are averaged over all samples,
-BatchNorm takes the statistics of all, and a local rule sees the spikes of all, in their order in the
-batch. So every process makes the same change, and n processes train as one does, up to rounding.
+BatchNorm takes the statistics of all, Dropout draws the masks of all, and a local rule sees the spikes
+of all, in their order in the batch. So every process makes the same change, and n processes train as one
+does, up to rounding.
 """
 
 from __future__ import annotations
@@ -10,15 +11,16 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache, partial
+from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from biril_nm.arguments import Count
 from biril_nm.errors import ConfigError, MissingDependencyError
+from biril_nm.training.joint_layers import DROPOUT, joined
+from biril_nm.training.random_state import mix
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -71,9 +73,14 @@ class World:
 
     @contextmanager
     def shared_statistics(self, net: nn.Module) -> Iterator[None]:
-        """BatchNorm layers of ``net`` take the statistics of all processes in training."""
+        """BatchNorm and Dropout layers of ``net`` see the samples of all processes in training."""
         del net
         yield
+
+    def layer_seed(self, net: nn.Module, seed: int) -> int:
+        """Seed of what the layers of ``net`` draw in this process for its samples of the last batch."""
+        del net
+        return seed
 
 
 ALONE = World()  # the one process of a training that is not shared
@@ -119,10 +126,15 @@ class Together(World):
         return found
 
     @property
+    def samples(self) -> tuple[int, int]:
+        """Samples of the batch that this process takes, and of the whole batch."""
+        own = len(range(self.rank, self._batch, self.size)) if self._divided else self._batch
+        return own, self._batch
+
+    @property
     def part(self) -> float:
         """Weight of the mean over the samples of this process in the mean over all."""
-        own = len(range(self.rank, self._batch, self.size))
-        return own / self._batch if self._divided else 1 / self.size
+        return self.samples[0] / (self.copies * self._batch)
 
     @property
     def copies(self) -> int:
@@ -136,6 +148,11 @@ class Together(World):
         summed: Any = self.fabric.all_reduce(flat, reduce_op="sum")
         for gradient, new in zip(gradients, summed.split([g.numel() for g in gradients])):
             gradient.copy_(new.view_as(gradient))
+
+    def layer_seed(self, net: nn.Module, seed: int) -> int:
+        """One seed for all processes where layers draw for the whole batch, else one for each."""
+        whole = any(isinstance(layer, DROPOUT) for layer in net.modules())
+        return seed if whole or not self._divided else mix(seed, self.rank)
 
     def merge(self, metrics: dict[str, float]) -> dict[str, float]:
         """Means weighted by samples, and sums."""
@@ -157,68 +174,11 @@ class Together(World):
 
     @contextmanager
     def shared_statistics(self, net: nn.Module) -> Iterator[None]:
-        """While it is open, BatchNorm layers in training take mean and variance over all processes."""
-        layers = [layer for layer in net.modules() if isinstance(layer, _BatchNorm)]
-        for layer in layers:
-            layer.forward = partial(_normalise, self, layer)  # type: ignore[method-assign]
-        try:
+        """While it is open, BatchNorm layers in training take mean and variance over all processes,
+        and Dropout layers draw masks of the whole batch.
+        """
+        with joined(net, self):
             yield
-        finally:
-            for layer in layers:
-                del layer.forward  # the class has its own
-
-
-class _Sum(torch.autograd.Function):
-    """Sum over processes, each of which follows the gradient of the mean over its own samples.
-
-    :meth:`Together.average_gradients` weights the gradients of a process by its part p_r. So
-    ``dx_r = sum_q(p_q dy_q) / p_r``, and what it makes of them is the gradient of the mean over all.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, world: Together) -> Tensor:
-        ctx.world, ctx.part = world, world.part
-        summed: Any = world.fabric.all_reduce(x.clone(), reduce_op="sum")
-        return summed  # type: ignore[no-any-return]
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
-        return ctx.world.fabric.all_reduce(grads[0] * ctx.part, reduce_op="sum") / ctx.part, None
-
-
-def _normalise(world: Together, layer: Any, x: Tensor) -> Tensor:
-    """BatchNorm over the samples of all processes; gradients flow through their statistics.
-
-    ``torch.nn.SyncBatchNorm`` does the same on CUDA only.
-    """
-    if not layer.training:
-        return type(layer).forward(layer, x)  # type: ignore[no-any-return]
-    node: Any = _Sum
-    given, x = x.dtype, x.float()  # counts and sums do not fit bfloat16
-    dims = [d for d in range(x.ndim) if d != 1]
-    shape = [1, -1, *[1] * (x.ndim - 2)]
-    count = x.new_full((1,), x.numel() // x.shape[1])
-    sums = node.apply(torch.cat([x.sum(dims), count]), world)
-    n = sums[-1].detach()
-    mean = sums[:-1] / n
-    centred = x - mean.view(shape)
-    variance = node.apply(centred.square().sum(dims), world) / n
-    if layer.track_running_stats:
-        different = n / world.copies
-        _follow(layer, mean.detach(), variance.detach() * different / (different - 1).clamp(min=1))
-    y: Tensor = centred * torch.rsqrt(variance + layer.eps).view(shape)
-    if layer.weight is not None:
-        y = y * layer.weight.view(shape) + layer.bias.view(shape)
-    return y.to(given)
-
-
-@torch.no_grad()
-def _follow(layer: Any, mean: Tensor, variance: Tensor) -> None:
-    """Running statistics as :class:`torch.nn.BatchNorm1d` keeps them."""
-    layer.num_batches_tracked += 1
-    share = layer.momentum if layer.momentum is not None else 1.0 / float(layer.num_batches_tracked)
-    layer.running_mean.lerp_(mean, share)
-    layer.running_var.lerp_(variance, share)
 
 
 def make_fabric(device: str = "auto", devices: Count = 1, nodes: Count = 1) -> Fabric:

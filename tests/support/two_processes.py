@@ -14,7 +14,10 @@ from biril_nm.data import load_data, make_loaders
 ROOT = Path(__file__).parents[2]
 
 
-RECURRENT = {"hidden": (16,), "neuron": "lif", "reset": "subtract"}
+SIZES: dict[str, dict[str, Any]] = {
+    "convnet": {"channels": (4, 8), "hidden": (16,)},
+    "recurrent": {"hidden": (16,), "neuron": "lif", "reset": "subtract"},
+}
 
 
 def train(
@@ -27,7 +30,7 @@ def train(
     **settings: Any,
 ) -> None:
     data = load_data("digits").head(samples, 40)
-    sizes = {"channels": (4, 8), "hidden": (16,)} if model == "convnet" else RECURRENT
+    sizes = SIZES.get(model, {})
     how = bnm.ModelConfig(input_shape=data.input_shape, batch_norm=batch_norm, **sizes)
     net = bnm.build_model(model, how, seed=0)
     config = bnm.TrainConfig(device="cpu", tensorboard=False, curves=False, **settings)

@@ -30,14 +30,18 @@ def gradients(folder):
     return {name: value for name, value in tensors.items() if name.endswith("exp_avg")}
 
 
-@pytest.mark.parametrize(("schedule", "batch_norm"), [
-    pytest.param("B", False, marks=pytest.mark.slow),
-    pytest.param("S", False, marks=pytest.mark.slow),
-    pytest.param("H", False, marks=pytest.mark.slow),
-    ("H", True),
+DROPPING = "braincog_mnist"  # with BatchNorm and Dropout
+
+
+@pytest.mark.parametrize(("schedule", "batch_norm", "model"), [
+    pytest.param("B", False, "convnet", marks=pytest.mark.slow),
+    pytest.param("S", False, "convnet", marks=pytest.mark.slow),
+    pytest.param("H", False, "convnet", marks=pytest.mark.slow),
+    pytest.param("H", True, "convnet", marks=pytest.mark.slow),
+    ("H", True, DROPPING),
 ])  # fmt: skip
-def test_a_batch_changes_the_network_as_in_one_process(schedule, batch_norm, tmp_path):
-    settings = {**ONE_BATCH, "schedule": schedule, "batch_norm": batch_norm}
+def test_a_batch_changes_the_network_as_in_one_process(schedule, batch_norm, model, tmp_path):
+    settings = {**ONE_BATCH, "schedule": schedule, "batch_norm": batch_norm, "model": model}
     two_processes.train(str(tmp_path / "one"), **settings)
     one = two_processes.bnm.load(tmp_path / "one" / "model.pt")
     two = two_processes.run(tmp_path / "two", devices=2, **settings)
