@@ -15,7 +15,7 @@ from biril_nm.errors import ConfigError
 if TYPE_CHECKING:
     from biril_nm.studies.grid import Method, StudyPlan, Summary
     from biril_nm.studies.grid.cell import CellResult
-    from biril_nm.studies.grid.summary import Difference
+    from biril_nm.studies.grid.verdicts import Difference
 
 __all__ = ["study_command"]
 
@@ -146,7 +146,7 @@ def _draw(rows: list[Summary], plan: StudyPlan, folder: Path) -> Path | None:
 
 def _print(plan: StudyPlan, rows: list[Summary], results: list[CellResult]) -> None:
     from biril_nm.hardware_sim.cost.energy import energy_text
-    from biril_nm.studies.grid import compare
+    from biril_nm.studies.grid import compare_all
     from biril_nm.studies.grid.quoted import PAPER, others_text
     from biril_nm.studies.grid.schedules import comparisons, counts_text, phases_run
 
@@ -168,9 +168,8 @@ def _print(plan: StudyPlan, rows: list[Summary], results: list[CellResult]) -> N
     for text in others_text(plan.dataset):
         say(text)
     pairs = comparisons(plan)
-    for method, control in pairs:
-        gap = compare(results, method.name, control.name)
-        say(f"{method.name} - {control.name}: {gap.difference.text()} points, {_verdict(gap)}")
+    for gap in compare_all(results, [(method.name, control.name) for method, control in pairs]):
+        say(f"{gap.method} - {gap.control}: {gap.difference.text()} points, {_verdict(gap)}")
     _say_controls(plan, pairs)
 
 
@@ -185,8 +184,10 @@ def _say_controls(plan: StudyPlan, pairs: list[tuple[Method, Method]]) -> None:
 
 
 def _verdict(gap: Difference) -> str:
-    from biril_nm.studies.grid.summary import MIN_SEEDS
+    from biril_nm.studies.grid.verdicts import MIN_SEEDS
 
     if gap.difference.n < MIN_SEEDS:
         return f"of {gap.difference.n} seeds, too few to say more"
-    return "beyond the error" if gap.beyond_error else "within the error"
+    p = "p < 0.001" if gap.p < 0.001 else f"p = {gap.p:.3f}"
+    several = f", corrected by Holm for {gap.n_compared} comparisons" if gap.n_compared > 1 else ""
+    return f"{'beyond' if gap.beyond_error else 'within'} the error ({p}{several})"

@@ -62,7 +62,7 @@ def _study(folder: Path) -> list[Path]:
         result = {
             "method": method.name, "seed": seed, "digest": plan.digest(method, seed),
             "validation": [0.5, 0.75], "epoch": 2, "accuracy": 0.7, "integers": {"8": 0.6},
-            "spikes": 40.5, "energy_j": 1e-6,
+            "right": "1110101101" * 6 + "-" * 300, "spikes": 40.5, "energy_j": 1e-6,
             "frozen": {"rotated": 0.3}, "learned": {"rotated": 0.5}, "seconds": 1.5,
         }  # fmt: skip
         (cell / "result.json").write_text(json.dumps(result))

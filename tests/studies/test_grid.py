@@ -13,8 +13,8 @@ from biril_nm.coding import Coding
 from biril_nm.data import load_data
 from biril_nm.errors import ConfigError, FileFormatError, OutputExistsError
 from biril_nm.models import ModelConfig, build_model, encode
-from biril_nm.studies.grid import STUDIES, Method, StudyPlan, cell, compare, run_study, summarise
-from biril_nm.studies.grid.cell import CellResult, read_result
+from biril_nm.studies.grid import STUDIES, Method, StudyPlan, cell, run_study, summarise
+from biril_nm.studies.grid.cell import read_result
 from biril_nm.studies.grid.quoted import OTHERS, PAPER, others_text
 from biril_nm.studies.grid.runner import stored_results
 from biril_nm.studies.grid.summary import interval
@@ -82,6 +82,26 @@ def test_an_interrupted_study_goes_on_and_gives_the_same(whole, tmp_path, monkey
     assert plain(run_study(PLAN, folder, resume=True)) == plain(whole[1])
 
 
+def test_cells_train_with_one_thread_in_any_number_of_workers(monkeypatch, tmp_path):
+    seen, fit, before = [], cell.fit, torch.get_num_threads()
+    monkeypatch.setattr(
+        cell, "fit", lambda *a, **k: seen.append(torch.get_num_threads()) or fit(*a, **k)
+    )
+    torch.set_num_threads(2)
+    try:
+        run_study(replace(PLAN, seeds=(0,), methods=PLAN.methods[1:]), tmp_path / "small")
+        assert seen == [1] and torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_cells_hold_which_test_samples_are_right(whole):
+    for result in whole[1]:
+        used = result.right.replace("-", "")
+        assert len(used) == 60 and len(result.right) == 360
+        assert used.count("1") / 60 == result.accuracy
+
+
 @pytest.mark.slow
 def test_workers_give_the_same(whole, tmp_path):
     assert plain(run_study(PLAN, tmp_path / "small", n_workers=2)) == plain(whole[1])
@@ -127,7 +147,8 @@ def test_damaged_results_are_refused(damage, tmp_path):
 
 
 @pytest.mark.parametrize("change", [
-    {"accuracy": "x"}, {"accuracy": 2.0}, {"integers": {}}, {"validation": [0.5]}, {"seed": 9}, {"epoch": 7},
+    {"accuracy": "x"}, {"accuracy": 2.0}, {"right": ""}, {"right": "1" * 60}, {"right": "x"},
+    {"integers": {}}, {"validation": [0.5]}, {"seed": 9}, {"epoch": 7},
 ])  # fmt: skip
 def test_results_that_do_not_fit_are_refused(change, whole, tmp_path):
     found = json.loads((whole[0] / "cells/plain-0/result.json").read_text())
@@ -205,27 +226,11 @@ def test_too_few_samples_are_named(tmp_path):
         run_study(replace(PLAN, n_train=2000), tmp_path / "big")
 
 
-def result(method, seed, accuracy):
-    return CellResult(method, seed, "", (0.5,), 1, accuracy)
-
-
 def test_intervals_are_those_of_students_t():
     found = interval([0.90, 0.92, 0.94])
     assert found.mean == pytest.approx(0.92)
     assert found.half == pytest.approx(4.302653 * 0.02 / np.sqrt(3), rel=1e-6)
     assert interval([0.9]).half == np.inf and interval([0.9]).text() == "90.00"
-
-
-def test_differences_are_paired_by_seed_and_need_three():
-    noisy = [0.80, 0.90, 0.85]
-    cells = [result("a", i, x + 0.01 + 0.001 * i) for i, x in enumerate(noisy)]
-    cells += [result("b", i, x) for i, x in enumerate(noisy)]
-    gap = compare(cells, "a", "b")
-    assert gap.beyond_error and gap.difference.mean == pytest.approx(0.011)
-    assert not compare(cells, "a", "a").beyond_error
-    assert not compare([c for c in cells if c.seed < 2], "a", "b").beyond_error
-    with pytest.raises(ConfigError, match="no seed in common"):
-        compare(cells, "a", "c")
 
 
 @pytest.mark.parametrize(("letter", "statistics_move"), [("I", False), ("F", True)])

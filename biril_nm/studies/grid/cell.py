@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from biril_nm.data import DataSet, get_shift, load_data, make_loaders
+from biril_nm.data import DataSet, Split, get_shift, load_data, make_loaders
 from biril_nm.errors import BirilError, ConfigError, FileFormatError
 from biril_nm.evaluation import evaluate_graph
 from biril_nm.export import lower, to_nir
@@ -20,11 +21,12 @@ from biril_nm.hardware_sim import simulate
 from biril_nm.hardware_sim.cost import Activity, estimate_energy
 from biril_nm.hw_graph import LoihiGraph
 from biril_nm.models import BirilNet, build_model
+from biril_nm.models.spiking_net import SpikingNet
 from biril_nm.storage import atomic_file, read_bytes, read_json
 from biril_nm.studies.adaptation import samples_per_class
 from biril_nm.studies.finetuning import finetune
 from biril_nm.studies.grid.plan import Method, StudyPlan
-from biril_nm.training import evaluate, fit
+from biril_nm.training import fit
 from biril_nm.training.checkpoint import CHECKPOINT
 
 __all__ = ["Cell", "CellResult", "read_result", "run_cell", "work"]
@@ -33,6 +35,8 @@ RESULT, RUN = "result.json", "run"
 MAX_STAMP_BYTES = 64
 MAX_RESULT_BYTES = 16 << 20  # with an accuracy for each epoch
 CALIBRATION = 200  # training samples that show lowering what values occur
+UNUSED = "-"  # of a test sample
+TRAIN, TEST = 4, 5  # what the order of samples is drawn for
 ENERGY_SAMPLES = 200  # test samples whose events are counted
 
 
@@ -46,7 +50,6 @@ class Cell:
         seed: column.
         folder: of this cell.
         data_root: folder of the data sets.
-        n_threads: of torch.
     """
 
     plan: StudyPlan
@@ -54,7 +57,6 @@ class Cell:
     seed: int
     folder: str
     data_root: str | None = None
-    n_threads: int | None = None
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,8 @@ class CellResult:
         validation: accuracy on the validation samples after each epoch.
         epoch: the best of them, counted from 1.
         accuracy: of the float network of that epoch, on the test samples.
+        right: a character for each sample of the test set: ``1`` where that network is right, ``0`` where
+            it is wrong, ``-`` where the study does not use the sample.
         integers: weight bits to accuracy of the integer network.
         spikes: spikes of all neurons per sample, at the first of the bits.
         energy_j: modelled energy of a sample, at the first of the bits.
@@ -82,6 +86,7 @@ class CellResult:
     validation: tuple[float, ...]
     epoch: int
     accuracy: float
+    right: str = ""
     integers: Mapping[str, float] = field(default_factory=dict)
     spikes: float = 0.0
     energy_j: float = 0.0
@@ -116,6 +121,7 @@ class CellResult:
         if (
             not all(type(n) in (int, float) for n in numbers)
             or result.frozen.keys() != result.learned.keys()
+            or set(result.right) - set("01-")
         ):
             raise ValueError("values are not numbers")
         return result
@@ -147,12 +153,15 @@ def _fits(plan: StudyPlan, result: CellResult) -> bool:
     """Whether a result has all that the table of its study shows."""
     shares = [*result.validation, result.accuracy, *result.integers.values()]
     shares += [*result.frozen.values(), *result.learned.values()]
+    right, n_test = result.right.count("1"), len(result.right.replace(UNUSED, ""))
     return (
         set(result.integers) == set(map(str, plan.bits))
         and set(result.learned) == set(plan.shifts)
         and len(result.validation) == plan.epochs
         and 1 <= result.epoch <= plan.epochs
         and all(0 <= share <= 1 for share in shares)
+        and n_test == (plan.n_test or len(result.right))
+        and right / max(1, n_test) == result.accuracy
     )
 
 
@@ -170,26 +179,39 @@ def run_cell(cell: Cell) -> CellResult:
     if done is not None:
         shutil.rmtree(folder / RUN, ignore_errors=True)  # of a kill between the result and this
         return done
-    if cell.n_threads is not None:
-        torch.set_num_threads(cell.n_threads)
     start = time.perf_counter()
-    data = _parts(plan, load_data(plan.dataset, cell.data_root, cell.seed), cell.seed)
-    net, validation = _trained(cell, data, digest)
-    best = int(np.argmax(validation))
-    result = CellResult(
-        method=cell.method.name,
-        seed=cell.seed,
-        digest=digest,
-        validation=validation,
-        epoch=best + 1,
-        accuracy=evaluate(net, make_loaders(data, 250, cell.seed)[1]).accuracy,
-    )
-    result = _measure(plan, result, net, data, cell.seed)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # sums of floats depend on the number
+    try:
+        result = _run(cell, digest)
+    finally:
+        torch.set_num_threads(threads)
     result = replace(result, seconds=round(time.perf_counter() - start, 3))
     with atomic_file(folder / RESULT) as part:
         part.write_text(json.dumps(asdict(result), indent=1), encoding="utf-8")
     shutil.rmtree(folder / RUN)
     return result
+
+
+def _run(cell: Cell, digest: str) -> CellResult:
+    """Train and measure."""
+    plan, seed = cell.plan, cell.seed
+    whole = load_data(plan.dataset, cell.data_root, seed)
+    data = _parts(plan, whole, seed)
+    net, validation = _trained(cell, data, digest)
+    right = _right(net, make_loaders(data, 250, seed)[1])
+    signs = np.full(len(whole.test), UNUSED)
+    signs[_drawn(whole.test, plan.n_test, seed, TEST)] = np.where(right, "1", "0")
+    result = CellResult(
+        method=cell.method.name,
+        seed=seed,
+        digest=digest,
+        validation=validation,
+        epoch=int(np.argmax(validation)) + 1,
+        accuracy=int(right.sum()) / len(right),
+        right="".join(signs),
+    )
+    return _measure(plan, result, net, data, seed)
 
 
 def _parts(plan: StudyPlan, data: DataSet, seed: int) -> DataSet:
@@ -205,12 +227,16 @@ def _parts(plan: StudyPlan, data: DataSet, seed: int) -> DataSet:
             f"study '{plan.name}' takes {plan.n_test} test samples; expected at most {len(data.test)} "
             f"('{plan.dataset}'). Lower n_test"
         )
-    # Files may be sorted by class.
-    train, test = (
-        part.take(np.random.default_rng([seed, draw]).permutation(len(part))[:n])
-        for draw, (part, n) in enumerate(((data.train, wanted), (data.test, plan.n_test)), start=4)
+    return replace(
+        data,
+        train=data.train.take(_drawn(data.train, wanted, seed, TRAIN)),
+        test=data.test.take(_drawn(data.test, plan.n_test, seed, TEST)),
     )
-    return replace(data, train=train, test=test)
+
+
+def _drawn(samples: Split, n: int | None, seed: int, draw: int) -> NDArray[np.int64]:
+    """Rows in an order drawn by the seed, since files may be sorted by class."""
+    return np.random.default_rng([seed, draw]).permutation(len(samples))[:n]
 
 
 def _trained(cell: Cell, data: DataSet, digest: str) -> tuple[BirilNet, tuple[float, ...]]:
@@ -232,6 +258,19 @@ def _trained(cell: Cell, data: DataSet, digest: str) -> tuple[BirilNet, tuple[fl
     resume = (home / CHECKPOINT).exists()
     history = fit(net, loaders, run.train, out_dir=home, resume=resume, force=not resume)
     return net, tuple(float(r["test_accuracy"]) for r in history.records)
+
+
+def _right(net: SpikingNet, loader: Iterable[tuple[Any, Any]]) -> NDArray[np.bool_]:
+    """Which samples a network classifies rightly; its mean is that of :func:`biril_nm.training.evaluate`."""
+    import torch
+
+    net.eval()
+    found = []
+    with torch.no_grad():
+        for index, (values, labels) in enumerate(loader):
+            x = net.encode(values, index).to(next(net.parameters()).device)
+            found.append(net(x).predictions.cpu().numpy() == np.asarray(labels))
+    return np.concatenate(found)
 
 
 def _is_of(stamp: Path, digest: str) -> bool:

@@ -196,6 +196,7 @@ class StudyPlan:
     def digest(self, method: Method, seed: int) -> str:
         """Names what a cell's result depends on; a cell of another plan is run again."""
         facts = {**self.to_dict(), "methods": asdict(method), "seeds": seed}
+        facts["threads"] = 1  # of torch; floats add up in another order in several
         facts["run"] = self.run_config(method, seed).to_toml()  # with the recipe of the data set
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 

@@ -9,7 +9,6 @@ from biril_nm.arguments import Count, checked
 from biril_nm.errors import ConfigError, OutputExistsError
 from biril_nm.evaluation.workers import run_jobs
 from biril_nm.storage import lock_folder
-from biril_nm.storage.platform import usable_cpus
 from biril_nm.studies.grid.cell import Cell, CellResult, read_result, work
 from biril_nm.studies.grid.plan import StudyPlan
 
@@ -38,7 +37,8 @@ def run_study(
         plan: the study.
         out_dir: folder; ``study.toml`` and ``cells/METHOD-SEED/result.json``.
         data_root: folder of the data sets.
-        n_workers: processes, which share the CPUs.
+        n_workers: processes, each with one cell at a time. A cell trains with one thread, so that it gives
+            the same in any number of them.
         cluster: run on Ray instead of local processes; ``out_dir`` must be on a shared disk.
         resume: go on with a study of the same plan in ``out_dir``.
         progress: called with each result, those that are there first.
@@ -55,13 +55,12 @@ def run_study(
     with lock_folder(folder):
         plan.write(folder / PLAN)
         waiting = []
-        threads = max(1, usable_cpus() // n_workers) if n_workers > 1 and not cluster else None
         root = None if data_root is None else str(data_root)
         for method, seed in plan.cells():
             home = folder / CELLS / f"{method.folder}-{seed}"
             done = read_result(home, plan, method, seed)
             if done is None:
-                waiting.append(Cell(plan, method, seed, str(home), root, threads))
+                waiting.append(Cell(plan, method, seed, str(home), root))
                 continue
             results[f"{method.name} {seed}"] = done
             if progress is not None:

@@ -1,4 +1,4 @@
-"""Means and intervals over seeds, and which differences are beyond the error."""
+"""Means and intervals over seeds."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ from biril_nm.display import html_table
 from biril_nm.errors import ConfigError
 from biril_nm.studies.grid.cell import CellResult
 
-__all__ = ["CONFIDENCE", "Difference", "Interval", "Summary", "compare", "interval", "summarise"]
+__all__ = ["CONFIDENCE", "Interval", "Summary", "interval", "summarise"]
 
 CONFIDENCE = 0.95  # of the intervals of a summary
-MIN_SEEDS = 3  # two that agree by chance have an interval of no width
 
 
 @dataclass(frozen=True)
@@ -66,26 +65,6 @@ class Summary:
     energy_j: Interval
     recovered: Interval | None
     curve: tuple[Interval, ...]
-
-
-@dataclass(frozen=True)
-class Difference:
-    """Accuracy of one method above that of another, with the same seeds.
-
-    Attributes:
-        method: name.
-        control: name of the other.
-        difference: in shares 0..1.
-    """
-
-    method: str
-    control: str
-    difference: Interval
-
-    @property
-    def beyond_error(self) -> bool:
-        """Whether the 95 % interval leaves out 0, over at least :data:`MIN_SEEDS` seeds."""
-        return self.difference.n >= MIN_SEEDS and abs(self.difference.mean) > self.difference.half
 
 
 class Summaries(list[Summary]):
@@ -148,20 +127,3 @@ def _summary(name: str, cells: list[CellResult]) -> Summary:
         recovered=interval(points) if points else None,
         curve=tuple(interval(values) for values in zip(*(cell.validation for cell in cells))),
     )
-
-
-@checked
-def compare(results: Sequence[CellResult], method: str, control: str) -> Difference:
-    """Paired difference of float test accuracies over the seeds that both have.
-
-    Raises:
-        ConfigError: they have no seed in common.
-    """
-    table = {(r.method, r.seed): r.accuracy for r in results}
-    seeds = [r.seed for r in results if r.method == method and (control, r.seed) in table]
-    if not seeds:
-        raise ConfigError(
-            f"'{method}' and '{control}' have no seed in common; expected at least one"
-        )
-    gaps = [table[method, seed] - table[control, seed] for seed in seeds]
-    return Difference(method, control, interval(gaps))
