@@ -37,13 +37,15 @@ PLACES = {"device", "devices", "nodes", "engine", "tensorboard", "curves"}
 class TrainConfig:
     """Settings of a training run.
 
-    The learning rate of epoch e is ``lr_last + (lr - lr_last) (1 + cos(pi e / epochs)) / 2`` in every phase;
-    in the first ``warmup`` epochs it rises evenly from 1e-6 instead.
+    The learning rate of epoch e, counted from 0, is ``lr_last + (lr - lr_last) (1 + cos(pi e / epochs)) / 2``
+    in every phase; in the first ``warmup`` epochs it is ``1e-6 + (lr - 1e-6) e / warmup`` instead. The
+    cosine counts these epochs, so that the rate behind them is below ``lr``, as with the scheduler of timm
+    that BrainCog takes (``warmup_prefix=False``).
 
     Attributes:
         schedule: ratio S:B:H such as ``"1:6:2"``, or cycle such as ``"BBSBBH"`` or ``"brp,B"``.
         epochs: number of epochs.
-        lr: initial learning rate, behind the warm-up.
+        lr: learning rate of the first epoch, or the one towards which it rises in the warm-up.
         optimizer: ``"adam"``, or ``"adamw"``, in which weights decay.
         weight_decay: of AdamW, for the weights of layers; biases, norms and time constants do not decay.
         warmup: epochs in which the learning rate rises, fewer than ``epochs``.
@@ -138,7 +140,7 @@ class TrainConfig:
         if not 0 <= self.warmup < max(1, self.epochs):
             found.append(
                 f"warmup is {self.warmup!r} of {self.epochs!r} epochs; expected an integer from 0 to "
-                f"epochs - 1, or the learning rate never reaches lr. Train longer, or lower warmup"
+                f"epochs - 1, or no epoch is left behind the warm-up. Train longer, or lower warmup"
             )
         if not 0 <= self.lr_last <= self.lr:
             found.append(

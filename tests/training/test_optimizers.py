@@ -72,7 +72,7 @@ def test_a_run_of_adamw_goes_on_where_it_stopped(tmp_path):
         ({"optimizer": "adamw", "weight_decay": 2.0}, "weight_decay is 2.0; expected a number from 0 to 1$"),
         ({"optimizer": "sgd"}, "optimizer 'sgd' is unknown; expected one of adam, adamw"),
         ({"warmup": -1}, "warmup is -1 of 9 epochs; expected an integer from 0 to epochs - 1"),
-        ({"warmup": 3, "epochs": 3}, "warmup is 3 of 3 epochs; .* never reaches lr. Train longer, or"),
+        ({"warmup": 3, "epochs": 3}, "warmup is 3 of 3 epochs; .* no epoch is left"),
         ({"lr": 0.1, "lr_last": 0.2}, "lr_last is 0.2; expected a number from 0 to lr, 0.1"),
         ({"lr_last": math.nan}, "lr_last is nan"),
     ],
