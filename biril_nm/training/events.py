@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["EventFile"]
+__all__ = ["EventFile", "remove_events"]
 
+PREFIX = "events.out.tfevents."  # of all names of event files
 VERSION = "brain.Event:2"  # what TensorBoard's readers expect first
 
 
@@ -22,18 +23,17 @@ class EventFile:
         purge_step: hide scalars of earlier files from this step on.
     """
 
-    def __init__(self, folder: Path, purge_step: int | None) -> None:
+    def __init__(self, folder: Path, purge_step: int) -> None:
         from tensorboard.compat.proto import event_pb2
         from tensorboard.summary.writer.record_writer import RecordWriter
 
         folder.mkdir(parents=True, exist_ok=True)
-        name = f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}.{os.getpid()}.0"
+        name = f"{PREFIX}{int(time.time())}.{socket.gethostname()}.{os.getpid()}.0"
         self._events: Any = event_pb2
         self._writer = RecordWriter((folder / name).open("ab"))
         self._write(file_version=VERSION)
-        if purge_step is not None:
-            start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
-            self._write(step=purge_step, session_log=start)
+        start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+        self._write(step=purge_step, session_log=start)
         self._writer.flush()
 
     def add(self, scalars: Mapping[str, float], step: int) -> None:
@@ -55,3 +55,13 @@ class EventFile:
     def _write(self, **fields: Any) -> None:
         event = self._events.Event(wall_time=time.time(), **fields)
         self._writer.write(event.SerializeToString())
+
+
+def remove_events(folder: Path) -> None:
+    """Remove the event files of a folder, and the folder if nothing else is in it."""
+    if not folder.is_dir():
+        return
+    for path in folder.glob(f"{PREFIX}*"):
+        path.unlink()
+    if not any(folder.iterdir()):
+        folder.rmdir()

@@ -13,7 +13,7 @@ from biril_nm.errors import MissingDependencyError
 from biril_nm.storage import atomic_file, reports_full_disk
 from biril_nm.training.events import EventFile
 
-__all__ = ["CURVES", "METRICS", "Reporter", "check_reports", "draw_curves"]
+__all__ = ["CURVES", "EVENTS", "METRICS", "Reporter", "check_reports", "draw_curves"]
 
 METRICS = "metrics.jsonl"
 CURVES = "curves.png"
@@ -47,7 +47,7 @@ class Reporter:
             part.write_text("".join(json.dumps(r) + "\n" for r in records), encoding="utf-8")
         self._events: EventFile | None = None
         if _available("tensorboard", tensorboard, "write TensorBoard events"):
-            self._events = EventFile(folder / EVENTS, purge_step=len(records) or None)
+            self._events = EventFile(folder / EVENTS, purge_step=len(records) + 1)
 
     def add(self, records: Records) -> None:
         """Report the last one of ``records``.

@@ -10,7 +10,8 @@ from biril_nm.errors import OutputExistsError
 from biril_nm.storage import lock_folder
 from biril_nm.training.best import BEST
 from biril_nm.training.checkpoint import CHECKPOINT
-from biril_nm.training.reporting import CURVES, METRICS
+from biril_nm.training.events import remove_events
+from biril_nm.training.reporting import CURVES, EVENTS, METRICS
 from biril_nm.training.run_config import CONFIG
 
 __all__ = ["GRAPH", "MODEL", "PARENT", "WEIGHTS", "open_run"]
@@ -40,6 +41,7 @@ def open_run(folder: Path, resume: bool, force: bool) -> Iterator[None]:
         if force and not resume:
             for name in (CONFIG, CHECKPOINT, MODEL, WEIGHTS, GRAPH, PARENT, BEST, METRICS, CURVES):
                 (folder / name).unlink(missing_ok=True)
+            remove_events(folder / EVENTS)
         yield
 
 
