@@ -65,7 +65,7 @@ def evaluate(
     net.eval()
     right = count = 0.0
     totals = dict.fromkeys(net.neurons, 0.0)
-    for index, (values, labels) in enumerate(loader):
+    for index, (values, labels) in enumerate(world.batches(loader)):
         if index % world.size != world.rank:
             continue
         x = net.encode(values, (seed + index) & MAX_SEED).to(place)

@@ -9,12 +9,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
 
-from biril_nm.arguments import Seed, checked
+from biril_nm.arguments import checked
 from biril_nm.coding import Coding
 from biril_nm.data.labels import check_labels
 from biril_nm.errors import BirilError, ConfigError, DivergedError
@@ -42,6 +42,7 @@ from biril_nm.training.world import Together, World, make_world
 __all__ = ["History", "fit", "resolve_device"]
 
 LAYERS = 1  # what layers draw has another seed than the coding of the same batch
+BATCHES = "batches"  # name of the number of batches so far, kept where the loader has no length
 UNSIZED_BATCHES = 1000  # over how many batches eta is spread if the loader has no length
 
 log = logging.getLogger(__name__)
@@ -96,16 +97,17 @@ def fit(
 ) -> History:
     """Train ``net`` in place.
 
-    With ``devices`` or ``nodes`` above 1 this program is started again for each further device, and under
-    ``torchrun`` or SLURM its processes train together: process 0 writes and calls the callbacks
-    (:mod:`biril_nm.training.world`).
+    With ``devices`` or ``nodes`` above 1 this program is started again for each further device; under
+    ``srun`` the tasks that are there train together then, under ``torchrun`` its processes in any case.
+    Process 0 writes and calls the callbacks (:mod:`biril_nm.training.world`).
 
     Args:
         net: a network of :func:`biril_nm.build_model`, or any module of snnTorch neurons
             (:class:`biril_nm.models.OwnNet` says what its forward may be).
         loaders: training and test batches of (values in 0..1, labels). A loader with a method
             ``epoch(number)`` (:class:`biril_nm.data.Batches`) gives each epoch its own order
-            and makes a resumed run equal to an uninterrupted one; others are iterated as they are.
+            and makes a resumed run equal to an uninterrupted one; others are iterated as they are, by one
+            process for all.
         config: settings.
         callbacks: observers.
         out_dir: folder for checkpoint.pt, metrics.jsonl, TensorBoard events, curves.png and, at
@@ -291,7 +293,8 @@ def _train(task: Task, optimizer: torch.optim.Optimizer, epoch: int) -> dict[str
     """The batches of one epoch; returns mean loss and accuracy."""
     net, settings, callbacks, world = task.net, task.settings, task.callbacks, task.world
     train: Any = task.loaders[0]
-    n_batches = len(train) if hasattr(train, "__len__") else 0
+    n_batches = _length(train)
+    done = epoch * n_batches or int(task.kept.get(BATCHES, 0))
     per_batch = settings.period == "batch"
     state = PhaseState(
         loss=settings.loss,
@@ -307,8 +310,8 @@ def _train(task: Task, optimizer: torch.optim.Optimizer, epoch: int) -> dict[str
     for callback in callbacks:
         callback.on_epoch_start(epoch, settings.epochs, cycle, n_batches)
     loss = correct = samples = 0.0
-    for index, batch in enumerate(_batches(net, train, settings.seed, epoch)):
-        name = phase_at(cycle, epoch * n_batches + index)
+    for index, batch in enumerate(_batches(task, epoch)):
+        name = phase_at(cycle, done + index)
         part = world.share(batch)
         layers = world.layer_seed(net, mix(settings.seed, epoch, index, LAYERS))
         with drawing(layers, part[0].device):
@@ -326,6 +329,8 @@ def _train(task: Task, optimizer: torch.optim.Optimizer, epoch: int) -> dict[str
             )
     if not samples:
         raise ConfigError("the training loader holds no samples")
+    if not n_batches:
+        task.kept[BATCHES] = torch.tensor(done + index + 1)
     return {"loss": loss / samples, "accuracy": correct / samples}
 
 
@@ -336,11 +341,21 @@ def _diverged(found: str, epoch: int, settings: TrainConfig) -> DivergedError:
     )
 
 
-def _batches(net: SpikingNet, loader: Any, seed: Seed, epoch: int) -> Iterator[Batch]:
+def _length(loader: Any) -> int:
+    """Number of batches; 0 if the loader does not know."""
+    try:
+        return len(loader)
+    except TypeError:  # that of torch has a method for it, which some data sets let fail
+        return 0
+
+
+def _batches(task: Task, epoch: int) -> Iterator[Batch]:
+    net, loader = task.net, cast(Any, task.loaders[0])
     device = next(net.parameters()).device
-    batches = loader.epoch(epoch) if hasattr(loader, "epoch") else loader
+    own = hasattr(loader, "epoch")
+    batches = loader.epoch(epoch) if own else task.world.batches(loader)
     for index, (values, labels) in enumerate(batches):
-        x = net.encode(values, mix(seed, epoch, index)).to(device)
+        x = net.encode(values, mix(task.settings.seed, epoch, index)).to(device)
         net.adapt(x)
         known = check_labels(labels, x.shape[1], net.n_classes)
         yield x, torch.as_tensor(known, device=device)

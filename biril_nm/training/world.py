@@ -8,8 +8,9 @@ does, up to rounding.
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -30,6 +31,10 @@ __all__ = ["ALONE", "Together", "World", "leads", "make_fabric", "make_world"]
 T = TypeVar("T")
 Batch = tuple[Tensor, Tensor]
 LAUNCHED, LAUNCHED_HERE = "WORLD_SIZE", "LOCAL_WORLD_SIZE"  # what torchrun sets
+TASKS = "SLURM_STEP_NUM_TASKS"  # what srun sets
+
+log = logging.getLogger(__name__)
+_started: list[Together] = []  # the processes that train together, once they are joined
 
 
 class World:
@@ -51,6 +56,10 @@ class World:
     def share(self, batch: Batch) -> Batch:
         """The samples of this process."""
         return batch
+
+    def batches(self, loader: Iterable[T]) -> Iterator[T]:
+        """The batches of a loader, the same ones in all processes."""
+        yield from loader
 
     def whole(self, part: Tensor) -> Tensor:
         """``(n_steps, batch, ...)`` of all processes, from the samples of this one."""
@@ -110,6 +119,21 @@ class Together(World):
         if not self._divided:
             return batch
         return x[:, self.rank :: self.size], labels[self.rank :: self.size]
+
+    def batches(self, loader: Iterable[T]) -> Iterator[T]:
+        """The batches of a loader, in the order that the process that leads reads them.
+
+        A loader with a method ``epoch`` has the same order everywhere, and each process reads its own. Of
+        others, which may shuffle by a random state of their process, one process reads for all.
+        """
+        if hasattr(loader, "epoch"):
+            yield from loader
+            return
+        source = iter(loader if self.leads else ())
+        while (batch := self.agree(_next(source))) is not None:
+            if isinstance(batch, Exception):
+                raise batch
+            yield batch
 
     def whole(self, part: Tensor) -> Tensor:
         """``(n_steps, batch, ...)`` of all processes, in the order of the batch."""
@@ -181,10 +205,18 @@ class Together(World):
             yield
 
 
+def _next(source: Iterator[T]) -> T | Exception | None:
+    """The next batch, what reading it raised, or None behind the last one."""
+    try:
+        return next(source, None)
+    except Exception as error:  # all processes must raise it, or the others wait
+        return error
+
+
 def make_fabric(device: str = "auto", devices: Count = 1, nodes: Count = 1) -> Fabric:
     """Lightning Fabric for one process per device, launched.
 
-    Under ``torchrun`` or SLURM the processes are there already; else this program is started again for
+    Under ``torchrun`` or ``srun`` the processes are there already; else this program is started again for
     each further device.
 
     Args:
@@ -218,6 +250,9 @@ def make_fabric(device: str = "auto", devices: Count = 1, nodes: Count = 1) -> F
 def make_world(device: str, devices: Count = 1, nodes: Count = 1) -> World:
     """The processes that were asked for, or that ``torchrun`` has started.
 
+    Tasks of SLURM may as well train networks of their own. They train together where ``devices`` and
+    ``nodes`` say so.
+
     Raises:
         ConfigError: ``torchrun`` has started another number of processes.
         MissingDependencyError: lightning-fabric is not installed.
@@ -232,15 +267,32 @@ def make_world(device: str, devices: Count = 1, nodes: Count = 1) -> World:
                 f"{here} on this machine; expected the same. Leave devices and nodes out"
             )
         devices, nodes = given
-    return ALONE if devices * nodes == 1 else _together(device, devices, nodes)
+    if devices * nodes > 1:
+        return _together(device, devices, nodes)
+    tasks = int(os.environ.get(TASKS, "1"))
+    if tasks > 1:
+        log.warning(
+            "srun has started %d tasks, and each of them trains alone; to train together, give devices, the "
+            "tasks on each machine, and nodes",
+            tasks,
+        )
+    return ALONE
 
 
 @cache
 def _together(device: str, devices: Count, nodes: Count) -> Together:
     """Processes are started once, however often they train."""
-    return Together(make_fabric(device, devices, nodes))
+    world = Together(make_fabric(device, devices, nodes))
+    _started.append(world)
+    return world
 
 
 def leads() -> bool:
-    """Whether this process is the one that reports: process 0, or the only one."""
+    """Whether this process is the one that reports.
+
+    Of processes that train together process 0, also where SLURM started them. Before they train, what
+    ``torchrun`` says.
+    """
+    if _started:
+        return _started[-1].leads
     return int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) == 0

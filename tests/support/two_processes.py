@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import biril_nm as bnm
 from biril_nm.data import load_data, make_loaders
+from biril_nm.training.world import leads
 
 ROOT = Path(__file__).parents[2]
 
@@ -46,5 +48,15 @@ def run(out: Path, launcher: tuple[str, ...] = (), **arguments: Any) -> Any:
     return bnm.load(out / "model.pt")
 
 
+def start(out: Path, place: dict[str, str], **arguments: Any) -> subprocess.Popen[str]:
+    """A process that trains, with further variables of the environment."""
+    text = json.dumps({"out": str(out), **arguments})
+    command = [sys.executable, "-m", "tests.support.two_processes", text]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(command, cwd=ROOT, env={**os.environ, **place}, text=True, **pipes)
+
+
 if __name__ == "__main__":
     train(**json.loads(sys.argv[1]))
+    if leads():
+        print("leads")

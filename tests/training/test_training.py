@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import DataLoader, IterableDataset
 
 import biril_nm as bnm
 from biril_nm.coding import Coding
@@ -28,6 +31,7 @@ from biril_nm.training import (
     PhaseState,
     TrainConfig,
     evaluate,
+    events,
     fit,
     resolve_device,
 )
@@ -136,11 +140,67 @@ def test_plain_loaders_and_no_test_set() -> None:
         fit(build_model("mlp", FLAT), ([], None), settings(schedule="B"))
 
 
+class Streamed(IterableDataset[Any]):
+    """Batches of no known number."""
+
+    def __init__(self, batches: list[Any]) -> None:
+        self.batches = batches
+
+    def __iter__(self) -> Any:
+        return iter(self.batches)
+
+
+@pytest.mark.parametrize("kind", ["no length", "loader of torch"])
+def test_phases_per_batch_go_on_where_the_loader_has_no_length(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches = list(make_loaders(DIGITS.head(96, 8), 32)[0])
+    seen: list[str] = []
+
+    def run(folder: str, loader: Any, **further: Any) -> str:
+        seen.clear()
+        config = settings(schedule="BBBBS", period="batch")
+        fit(
+            build_model("convnet", SMALL),
+            (loader, None),
+            config,
+            out_dir=tmp_path / folder,
+            **further,
+        )
+        return "".join(seen)
+
+    for name in "BS":
+        phase = PHASES[name]
+
+        def noted(*given: Any, name: str = name, run: Any = phase.run) -> Any:
+            seen.append(name)
+            return run(*given)
+
+        monkeypatch.setitem(PHASES, name, replace(phase, run=noted))
+    assert run("sized", batches) == "BBBBSBBBBSBB"
+    streamed = Streamed(batches)
+    loader = streamed if kind == "no length" else DataLoader(streamed, batch_size=None)
+    assert run("whole", loader) == "BBBBSBBBBSBB"
+    with pytest.raises(KeyboardInterrupt):
+        run("parts", loader, callbacks=[StopAt(2, 0)])
+    assert run("parts", loader, resume=True) == "BBBSBB"
+
+
 def test_learning_rate_is_a_cosine() -> None:
     config = settings(epochs=10, lr=1.0)
     assert config.lr_at(0) == 1.0
     assert config.lr_at(5) == pytest.approx(0.5)
     assert 0 < config.lr_at(9) < 0.05
+
+
+def test_the_cosine_counts_the_epochs_of_the_warm_up() -> None:
+    """As CosineLRScheduler of timm with t_initial=10, warmup_t=5, warmup_lr_init=1e-6."""
+    config = settings(epochs=10, lr=1.0, warmup=5)
+    rising = [1e-6 + (1 - 1e-6) * e / 5 for e in range(5)]
+    falling = [(1 + math.cos(math.pi * e / 10)) / 2 for e in range(5, 10)]
+    assert [config.lr_at(e) for e in range(10)] == pytest.approx(rising + falling)
+    with pytest.raises(ConfigError, match="or no epoch is left behind the warm-up"):
+        settings(epochs=2, warmup=2)
 
 
 def test_a_run_is_not_overwritten(tmp_path: Path) -> None:
@@ -202,6 +262,37 @@ def test_reports(tmp_path: Path) -> None:
     fit(build_model("convnet", SMALL), make_loaders(DIGITS, 48), config, out_dir=tmp_path)
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
     assert len(list((tmp_path / "tensorboard").glob("events.*"))) == 1
+
+
+def _epochs_of_events(folder: Path) -> list[int]:
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    found = accumulator.EventAccumulator(str(folder / "tensorboard"))
+    found.Reload()
+    return [event.step for event in found.Scalars("loss")]
+
+
+def test_events_hold_each_epoch_of_the_run_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("tensorboard")
+    seconds = iter(range(1000, 9000))
+    monkeypatch.setattr(events.time, "time", lambda: float(next(seconds)))
+    config = settings(schedule="B", epochs=3, tensorboard=True)
+
+    def run(config: TrainConfig, **further: Any) -> list[int]:
+        fit(
+            build_model("mlp", FLAT),
+            make_loaders(DIGITS.head(32, 8), 16),
+            config,
+            out_dir=tmp_path,
+            **further,
+        )
+        return _epochs_of_events(tmp_path)
+
+    with pytest.raises(KeyboardInterrupt):
+        run(config, callbacks=[StopAt(2, 0)])
+    assert run(config, resume=True) == [1, 2, 3]
+    assert run(settings(schedule="B", epochs=2, tensorboard=True), force=True) == [1, 2]
 
 
 def test_reports_without_the_extra(

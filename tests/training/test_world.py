@@ -146,3 +146,60 @@ def test_one_process_changes_nothing():
     alone, x = world.ALONE, torch.rand(3, 4, 5)
     assert alone.share((x, x)) == (x, x) and alone.whole(x) is x
     assert alone.total([1.0, 2.0]) == [1.0, 2.0] and alone.agree("x") == "x" and alone.leads
+
+
+class Wire:
+    """A broadcast: the first process fills it, the others read it."""
+
+    def __init__(self, global_rank, sent):
+        self.global_rank, self.world_size, self.sent = global_rank, 2, sent
+
+    def broadcast(self, value):
+        if self.global_rank:
+            return self.sent.pop(0)
+        self.sent.append(value)
+        return value
+
+
+def test_all_processes_see_the_batches_that_one_reads():
+    sent = []
+    first, second = (world.Together(Wire(rank, sent)) for rank in (0, 1))
+    assert list(first.batches([1, 2])) == [1, 2]
+    assert list(second.batches([8, 9, 10])) == [1, 2]
+
+    def breaks():
+        yield 1
+        raise ValueError("no more")
+
+    for process in (first, second):
+        with pytest.raises(ValueError, match="no more"):
+            list(process.batches(breaks()))
+
+
+def test_tasks_of_slurm_that_train_alone_are_named(monkeypatch, caplog):
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "2")
+    assert world.make_world("cpu") is world.ALONE
+    assert "srun has started 2 tasks, and each of them trains alone" in caplog.text
+
+
+@pytest.mark.slow
+def test_tasks_of_slurm_train_together(tmp_path):
+    settings = {**ONE_BATCH, "schedule": "B", "batch_norm": False}
+    two_processes.train(str(tmp_path / "one"), **settings)
+    place = {"SLURM_JOB_NAME": "biril", "SLURM_JOB_ID": "14242", "SLURM_NODELIST": "localhost"}
+    place |= {"SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "2", "SLURM_STEP_NUM_TASKS": "2"}
+    place |= {"SLURM_NNODES": "1", "SLURM_NODEID": "0", "MASTER_ADDR": "127.0.0.1"}
+    tasks = [
+        two_processes.start(
+            tmp_path / "two",
+            {**place, "SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank)},
+            devices=2,
+            **settings,
+        )
+        for rank in (0, 1)
+    ]
+    said = [task.communicate() for task in tasks]
+    assert [task.returncode for task in tasks] == [0, 0], said
+    assert [out.count("leads") for out, _ in said] == [1, 0]
+    one, two = (two_processes.bnm.load(tmp_path / name / "model.pt") for name in ("one", "two"))
+    assert max(differences(one, two).values()) < 1e-6
