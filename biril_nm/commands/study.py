@@ -72,7 +72,7 @@ def study_command(
         "n_test": test_samples, "seeds": None if seeds is None else tuple(range(seeds)),
     }  # fmt: skip
     plan = replace(_plan(study), **{k: v for k, v in options.items() if v is not None})
-    find_data(plan.dataset, data_root)  # before anything is written
+    find_data(plan.data, data_root)  # before anything is written
     folder = out or Path("out") / f"study-{plan.name}"
     check_folder(folder, plan, resume)
     _note_cut_cycles(plan)
@@ -150,7 +150,7 @@ def _print(plan: StudyPlan, rows: list[Summary], results: list[CellResult]) -> N
     from biril_nm.studies.grid.quoted import PAPER, others_text
     from biril_nm.studies.grid.schedules import comparisons, counts_text, phases_run
 
-    paper = PAPER.get(plan.dataset, {})
+    paper = PAPER.get(plan.data.partition(":")[0], {})
     header = ["method", "S:B:H run", "float, %", *(f"{bits} bits, %" for bits in plan.bits)]
     header += ["spikes", "energy", "recovered", *(["paper, %"] if paper else [])]
     cells, methods = [], {method.name: method for method in plan.methods}
@@ -163,9 +163,9 @@ def _print(plan: StudyPlan, rows: list[Summary], results: list[CellResult]) -> N
             line.append(f"{paper[row.method]:.2f}" if row.method in paper else "-")
         cells.append(line)
     print_table(
-        f"{plan.name}: {plan.dataset}, {len(plan.seeds)} seeds, mean ± 95 % interval", header, cells
+        f"{plan.name}: {plan.data}, {len(plan.seeds)} seeds, mean ± 95 % interval", header, cells
     )
-    for text in others_text(plan.dataset):
+    for text in others_text(plan.data.partition(":")[0]):
         say(text)
     pairs = comparisons(plan)
     for gap in compare_all(results, [(method.name, control.name) for method, control in pairs]):

@@ -156,7 +156,7 @@ def train_command(
         "dataset": dataset, "model": model, "seed": seed, "batch_size": batch_size,
         "schedule": schedule, "epochs": epochs, "lr": lr, "device": device, "precision": precision,
         "augment": _changes(augment), "validation": validation,
-        "devices": devices, "nodes": nodes, "parent": parent, "integers": integers,
+        "devices": devices, "nodes": nodes, "parent": parent, "integers": integers, "neuron": neuron,
     }  # fmt: skip
     folder = out
     if resume:
@@ -168,7 +168,7 @@ def train_command(
     given = {"--model": model, "--neuron": neuron, "--coding": coding}
     stated = resume or (config is not None and "net" in read_toml(config))
     run = with_parent(run, start, given, steps, stated)
-    run = printed(_with_net_options(run, neuron, coding, steps, rule, recipe), print_config)
+    run = printed(_with_net_options(run, coding, steps, rule), print_config)
     folder = folder or default_folder(run.dataset, run.model, run.integers)
     shown = {"--coding": coding, "--steps": steps}
     run, data = _with_data(run, load_data(run.dataset, data_root, run.seed, download), shown)
@@ -257,9 +257,7 @@ def _test_once(net: Any, test: Any, seed: int) -> float:
     return float(evaluate(net, Batches(test, 250), seed).accuracy)
 
 
-def _with_net_options(
-    run: Any, neuron: Text, coding: Text, steps: int | None, rule: Text, recipe: Text
-) -> Any:
+def _with_net_options(run: Any, coding: Text, steps: int | None, rule: Text) -> Any:
     from biril_nm.coding import Coding
     from biril_nm.learning.rules import get_rule
 
@@ -271,14 +269,13 @@ def _with_net_options(
         )
     kind = old.kind if coding is None else coding
     new = Coding(kind, steps or old.n_steps, old.message_bits or 8)
-    neuron = run.net.neuron if neuron is None else neuron
-    run = replace(run, net=replace(run.net, coding=new, neuron=neuron))
+    run = replace(run, net=replace(run.net, coding=new))
     if rule is not None:
         if not LOCAL_PHASES & set(run.train.phases):
             refuse_unused([f"--rule: schedule '{run.train.schedule}' has no phase S or H"])
         plasticity = replace(run.train.plasticity, rule=get_rule(rule))
         run = replace(run, train=replace(run.train, plasticity=plasticity))
-    return run if recipe is None else run.without_ignored()
+    return run
 
 
 class _Bar:

@@ -9,10 +9,16 @@ from typing import Any
 from biril_nm.errors import ConfigError
 from biril_nm.models.config import ModelConfig
 
-__all__ = ["refuse_ignored", "refuse_ignored_by_neurons", "with_plan", "without_ignored"]
+__all__ = [
+    "refuse_ignored",
+    "refuse_ignored_by_neurons",
+    "with_plan",
+    "without_ignored",
+]
 
 # Kind of neurons, or name of a network -> fields of a configuration that change nothing.
 IGNORED_BY_NEURONS = {"if": ("beta",)}
+SIZES = ("channels", "hidden", "kernel", "init", "depths")  # which each network has its own
 IGNORED = dict.fromkeys(("mlp", "recurrent"), ("channels", "kernel", "depths"))
 
 
@@ -71,8 +77,14 @@ def _refuse(config: ModelConfig, ignored: tuple[str, ...], reason: str, other: s
 def without_ignored(name: str, config: ModelConfig) -> ModelConfig:
     """The configuration with the defaults of the fields that change nothing.
 
-    Versions before 0.2.0 wrote them into files; a recipe may hold them for another network or other neurons.
+    Versions before 0.2.0 wrote them into files.
     """
     ignored = (*IGNORED.get(name, ()), *IGNORED_BY_NEURONS.get(config.neuron, ()))
     default = ModelConfig()
     return replace(config, **{field: getattr(default, field) for field in ignored})
+
+
+def of_other(values: Mapping[str, Any], other_model: bool, neuron: str) -> dict[str, Any]:
+    """Fields of a configuration without sizes of another network, and what the neurons have no use for."""
+    left_out = (*(SIZES if other_model else ()), *IGNORED_BY_NEURONS.get(neuron, ()))
+    return {name: value for name, value in values.items() if name not in left_out}

@@ -14,7 +14,7 @@ from biril_nm.coding import Coding
 from biril_nm.data import DataSet
 from biril_nm.errors import ConfigError, FileFormatError
 from biril_nm.models import ModelConfig
-from biril_nm.models.plans import without_ignored
+from biril_nm.models.plans import of_other
 from biril_nm.recipes import read_recipe, recipe_names
 from biril_nm.storage import atomic_file, read_toml
 from biril_nm.training.config import TrainConfig
@@ -60,20 +60,18 @@ class RunConfig:
     train: TrainConfig = field(default_factory=TrainConfig)
 
     def with_options(self, **options: Any) -> RunConfig:
-        """A copy with the options that are not None; those of :class:`TrainConfig` go there."""
+        """A copy with the options that are not None, ``neuron`` and those of :class:`TrainConfig` too."""
         given = {key: value for key, value in options.items() if value is not None}
         if "augment" in given:
             given["augment"] = tuple(given["augment"])
         own = {f.name for f in fields(self)} - {"net", "train"}
+        neuron = given.pop("neuron", self.net.neuron)
         training = {key: value for key, value in given.items() if key not in own}
         if "seed" in given:
             training["seed"] = given["seed"]
         ours = {key: value for key, value in given.items() if key in own}
-        return replace(self, **ours, train=replace(self.train, **training))
-
-    def without_ignored(self) -> RunConfig:
-        """A copy without the settings that a recipe holds for another network or other neurons."""
-        return replace(self, net=without_ignored(self.model, self.net))
+        net = replace(self.net, neuron=neuron)
+        return replace(self, **ours, net=net, train=replace(self.train, **training))
 
     def with_data(self, data: DataSet) -> RunConfig:
         """A copy with the shape and classes of the data; frames of events have their coding by themselves."""
@@ -121,8 +119,9 @@ class RunConfig:
         """The configuration that a file's ``values`` and options mean, whichever of them is there.
 
         An option comes before the file, the file before the recipe, the recipe before the defaults. The
-        name of the recipe's data set alone, without options, means that set with the recipe's options.
-        Without a number of epochs it is one cycle of the schedule.
+        name of the recipe's data set alone, without options, means that set with the recipe's options. The
+        sizes in a recipe are those of its model: another one has its own. Without a number of epochs
+        it is one cycle of the schedule.
 
         Args:
             values: tables of a file as :meth:`to_toml` writes them, or some of them.
@@ -145,6 +144,9 @@ class RunConfig:
         _check_fields(base, f"recipe '{recipe}'")
         if options.get("dataset") == str(base.get("dataset", "")).partition(":")[0]:
             options["dataset"] = None  # the same set, with the options of the recipe
+        base = _without_others(
+            base, {**given, **{k: v for k, v in options.items() if v is not None}}
+        )
         run = RunConfig()._with_tables(base)._with_tables(given).with_options(**options)
         if "epochs" in {**base.get("train", {}), **given.get("train", {})}:
             return run
@@ -182,6 +184,15 @@ class RunConfig:
                 f"version of biril-nm that wrote it, or write a new one"
             )
         return RunConfig.make(values, f"'{path}'", **options)
+
+
+def _without_others(recipe: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """A recipe without what it says of its own model and neurons, where others are given."""
+    net = recipe.get("net", {})
+    usual = recipe.get("model", RunConfig.model)
+    neuron = given.get("neuron", given.get("net", {}).get("neuron", net.get("neuron")))
+    other_model = given.get("model", usual) != usual
+    return {**recipe, "net": of_other(net, other_model, str(neuron))}
 
 
 def _check_fields(values: Mapping[str, Any], where: str) -> None:

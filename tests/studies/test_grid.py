@@ -207,7 +207,8 @@ def test_methods_may_differ_in_their_network():
     plan = STUDIES["neurons"]
     nets = [plan.run_config(method, 0).net for method in plan.methods]
     assert [net.neuron for net in nets] == ["if", "lif_tau", "plif"]
-    assert {replace(net, neuron="if") for net in nets} == {nets[0]} and nets[0].threshold == 0.5
+    assert {replace(net, neuron="if", beta=0.9) for net in nets} == {nets[0]}
+    assert nets[0].threshold == 0.5 and nets[1].beta == nets[2].beta == 0.5
     assert len({plan.digest(method, 0) for method in plan.methods}) == 3
     other = replace(plan, dataset="events:side=16,steps=10")
     assert other.run_config(plan.methods[0], 0).dataset == "events:side=16,steps=10"

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
+
+import numpy as np
 import pytest
+import torch
+from PIL import Image
 
 import biril_nm as bnm
 from biril_nm.coding import Coding
@@ -10,10 +16,13 @@ from biril_nm.data import DATASETS
 from biril_nm.data.augmentation import Augmentation
 from biril_nm.data.datasets import find_data
 from biril_nm.errors import ConfigError, FileFormatError
-from biril_nm.models import MODELS
+from biril_nm.models import MODELS, ModelConfig
+from biril_nm.models.plans import refuse_ignored_by_neurons
+from biril_nm.neurons import NEURONS
 from biril_nm.recipes import read_recipe, recipe_names
 from biril_nm.storage import read_toml
 from biril_nm.training.run_config import RunConfig
+from tests.support.command_line import biril
 
 
 def test_the_names_are_the_files():
@@ -43,7 +52,7 @@ def test_the_recipe_of_a_data_set_has_its_name_and_options_come_first(tmp_path):
         2,
         (),
     )
-    assert run.net.coding == Coding("direct", 4, 8) and run.net.depths == (1, 1, 2, 1)
+    assert run.net.coding == Coding("direct", 1, 8) and run.net.depths == (1, 1, 2, 1)
     run.write(tmp_path / "own.toml")
     assert RunConfig.make(recipe=str(tmp_path / "own.toml")) == run
     assert RunConfig.read(tmp_path / "own.toml") == run
@@ -61,6 +70,82 @@ def test_a_recipe_may_set_a_part_of_the_local_rule_and_a_file_another(tmp_path):
         {"train": {"plasticity": {"rule": "oja"}}}, recipe=str(tmp_path / "own.toml")
     )
     assert (run.train.plasticity.w_clip, run.train.plasticity.rule.name) == (0.5, "oja")
+
+
+SHAPES = {  # of a sample, with the options of the recipe
+    "digits": (1, 8, 8), "mnist": (1, 28, 28), "spoken": (30, 30), "cifar10": (3, 32, 32),
+    "cifar100": (3, 32, 32), "pictures": (3, 32, 32), "nmnist": (2, 34, 34), "dvs128_gesture": (2, 32, 32),
+    "dvs_cifar10": (2, 48, 48), "ncaltech101": (2, 36, 48), "shd": (1, 1, 700), "events": (2, 32, 32),
+}  # fmt: skip
+# Why a network does not take a data set: its shape; resnet has no sizes of its own.
+NO_FIT = (
+    r"input_shape of '|^depths is \(\) and channels \(16, 32\); expected the channels of the stem"
+)
+
+
+@pytest.mark.parametrize("dataset", DATASETS)
+def test_every_network_is_built_for_every_data_set_of_a_fitting_shape(dataset):
+    built = []
+    for model in MODELS:
+        run = RunConfig.make(dataset=dataset, model=model)
+        config = replace(run.net, input_shape=SHAPES[dataset])
+        try:
+            with torch.device("meta"):
+                MODELS[model](config)
+            built.append(model)
+        except ConfigError as error:
+            assert re.search(NO_FIT, str(error)), (model, str(error))
+    assert {"mlp", "recurrent"} <= set(built)
+    if len(SHAPES[dataset]) == 3 and dataset not in ("shd", "digits"):
+        assert set(MODELS) - set(built) == {"resnet"}
+
+
+@pytest.mark.parametrize("name", recipe_names())
+@pytest.mark.parametrize("neuron", NEURONS)
+def test_other_neurons_take_what_they_have_a_use_for(name, neuron):
+    run = RunConfig.make(recipe=name, neuron=neuron)
+    assert run.net.neuron == neuron
+    refuse_ignored_by_neurons(run.net)
+
+
+def test_sizes_of_a_recipe_belong_to_its_model():
+    small = ModelConfig()
+    run = RunConfig.make(dataset="cifar10", model="convnet")
+    assert (run.net.channels, run.net.depths, run.net.hidden) == (small.channels, (), small.hidden)
+    assert run.net.coding.n_steps == 1 and run.augment == ("crop:4", "flip")
+    own = {"model": "convnet", "net": {"channels": [3, 4]}}
+    assert RunConfig.make(own, recipe="cifar10").net.channels == (3, 4)
+    assert RunConfig.make(recipe="cifar10", model="vgg").net.depths == (1, 1, 2, 1)
+    mine = RunConfig.make({"net": {"depths": [2, 2]}}, recipe="cifar10", model="convnet")
+    with pytest.raises(ConfigError, match="stages of convnet have one convolution"):
+        bnm.build_model(mine.model, mine.net)  # what the user gave is refused as before
+    assert RunConfig.make(dataset="events", neuron="lif").net.beta == 0.5
+    assert RunConfig.make({"net": {"neuron": "if"}}, dataset="events").net.beta == small.beta
+
+
+def test_the_command_trains_another_network_than_the_recipe_has(tmp_path):
+    rng = np.random.default_rng(0)
+    for part in ("train", "test"):
+        for label in ("one", "two"):
+            (tmp_path / "pictures" / part / label).mkdir(parents=True)
+            for i in range(2):
+                picture = rng.integers(0, 256, (32, 32, 3)).astype(np.uint8)
+                Image.fromarray(picture).save(tmp_path / "pictures" / part / label / f"{i}.png")
+    options = ("--data-root", tmp_path / "pictures", "--epochs", 1, "--schedule", "B")
+    for how in ("--dataset", "--recipe"):
+        done = biril(
+            "train",
+            how,
+            "pictures",
+            *options,
+            "--model",
+            "mlp",
+            "--neuron",
+            "lif",
+            "--out",
+            tmp_path / how[2:],
+        )
+        assert done.returncode == 0, done.stderr
 
 
 def test_wrong_recipes_are_refused(tmp_path):

@@ -196,7 +196,7 @@ def run_cell(cell: Cell) -> CellResult:
 def _run(cell: Cell, digest: str) -> CellResult:
     """Train and measure."""
     plan, seed = cell.plan, cell.seed
-    whole = load_data(plan.dataset, cell.data_root, seed)
+    whole = load_data(plan.data, cell.data_root, seed)
     data = _parts(plan, whole, seed)
     net, validation = _trained(cell, data, digest)
     right = _right(net, make_loaders(data, 250, seed)[1])
@@ -220,12 +220,12 @@ def _parts(plan: StudyPlan, data: DataSet, seed: int) -> DataSet:
     if wanted > len(data.train):
         raise ConfigError(
             f"study '{plan.name}' takes {plan.n_train} training and {plan.n_validation} validation samples; "
-            f"expected at most {len(data.train)} in all ('{plan.dataset}'). Lower n_train or n_validation"
+            f"expected at most {len(data.train)} in all ('{plan.data}'). Lower n_train or n_validation"
         )
     if plan.n_test is not None and plan.n_test > len(data.test):
         raise ConfigError(
             f"study '{plan.name}' takes {plan.n_test} test samples; expected at most {len(data.test)} "
-            f"('{plan.dataset}'). Lower n_test"
+            f"('{plan.data}'). Lower n_test"
         )
     return replace(
         data,

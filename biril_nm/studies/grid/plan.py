@@ -79,7 +79,8 @@ class StudyPlan:
         name: of the study.
         methods: rows of the grid.
         seeds: columns: seed of weights, data order and local rule.
-        dataset: name of the data set, with its options.
+        dataset: name of the data set, with its options; the name alone means the options of its recipe, as
+            in ``biril train --dataset``.
         model: name of the architecture.
         epochs: of each cell.
         n_train: training samples.
@@ -142,12 +143,18 @@ class StudyPlan:
 
     def run_config(self, method: Method, seed: int) -> RunConfig:
         """Configuration of a cell's training; recipe of the data set, then the study, then the method."""
-        values = {**self.run, "dataset": self.dataset, "model": self.model}
+        values = dict(self.run)
         train = {**values.pop("train", {}), **method.train}
         values["train"] = {**train, "schedule": method.schedule, "epochs": self.epochs}
         values["net"] = {**values.get("net", {}), **method.net}
-        run = RunConfig.make(values, f"study '{self.name}'", seed=seed)
+        options: dict[str, Any] = {"dataset": self.dataset, "model": self.model, "seed": seed}
+        run = RunConfig.make(values, f"study '{self.name}'", **options)
         return replace(run, train=replace(run.train, keep="best", tensorboard=False, curves=False))
+
+    @property
+    def data(self) -> str:
+        """Name of the data set, with the options that its recipe gives to the bare name."""
+        return self.run_config(self.methods[0], self.seeds[0]).dataset
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values; :meth:`from_dict` reads them."""
