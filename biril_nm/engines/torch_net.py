@@ -16,10 +16,11 @@ from biril_nm.coding import Coding, check_decision
 from biril_nm.decision import DEFAULT_DECISION, class_scores
 from biril_nm.engines.registry import IntegerNet, Network, RunOptions
 from biril_nm.errors import ConfigError
-from biril_nm.export.from_torch.runs import call_arguments, returned_states, takes_states
+from biril_nm.export.from_torch.runs import call_arguments
 from biril_nm.hw_graph.inputs import check_inputs, input_coding, single_input
 from biril_nm.hw_graph.outputs import integrators
 from biril_nm.models import BirilNet, OwnNet
+from biril_nm.models.carried import carried_states, positional_arguments, states_of
 from biril_nm.models.wrappers import module_of, unwrapped
 from biril_nm.recording import NodeRecording, Recording
 from biril_nm.recording.readout import decision_of
@@ -72,13 +73,24 @@ def run_torch(
         )
     parameter = next(root.parameters(), torch.zeros(0))
     values = torch.from_numpy(scale.to_float(spikes)).to(parameter)
-    passes_states = takes_states(root, [values[0]])
+    carried = _carried(root, values)
     with recorder.attached(), torch.no_grad():
-        _drive(root, values, recorder, passes_states)
+        _drive(root, values, recorder, carried)
     return recorder.result(len(values), decision, integrators)
 
 
-def _drive(root: nn.Module, values: torch.Tensor, recorder: _Recorder, passes_states: bool) -> None:
+def _carried(root: nn.Module, values: torch.Tensor) -> int | ConfigError:
+    """How many states a forward of one step carries, as in training; or why that is not known."""
+    required, optional = positional_arguments(root)
+    try:
+        return carried_states(root, values) if len(required) + len(optional) > 1 else 0
+    except ConfigError as error:  # which counts only if the forward computes one step
+        return error
+
+
+def _drive(
+    root: nn.Module, values: torch.Tensor, recorder: _Recorder, carried: int | ConfigError
+) -> None:
     """Call ``root`` step by step, or once if its forward loops over time."""
     n_steps = len(values)
     result: Any = None
@@ -88,9 +100,10 @@ def _drive(root: nn.Module, values: torch.Tensor, recorder: _Recorder, passes_st
     except (RuntimeError, IndexError, ValueError):
         calls = 0  # a loop that does not take a single step
     if calls == 1:
+        if isinstance(carried, ConfigError):
+            raise carried
         for value in values[1:]:
-            states = returned_states(root, [value], result) if passes_states else None
-            result = root(*call_arguments(root, [value], states))
+            result = root(value, *states_of(root, result, carried))
         return
     if calls == n_steps and bool(torch.all(values == values[0])):
         return  # one image for all steps

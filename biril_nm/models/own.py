@@ -11,21 +11,17 @@ from torch import Tensor, nn
 from biril_nm.arguments import checked
 from biril_nm.coding import Coding
 from biril_nm.errors import ConfigError
+from biril_nm.models.carried import Unmarked, check_memory, positional_arguments
 from biril_nm.models.folded import StepsRun
 from biril_nm.models.links import Link, find_links
 from biril_nm.models.running import run_all_steps, run_steps, step_graph
 from biril_nm.models.spiking_net import NetOutput, SpikingNet
-from biril_nm.models.tracing import (
-    OwnState,
-    UntraceableError,
-    is_neuron,
-    readout_name,
-    reset_neurons,
-)
+from biril_nm.models.tracing import UntraceableError, is_neuron, readout_name
 
 __all__ = ["TAKES", "OwnNet"]
 
 TAKES = ("step", "steps", "image")
+GIVEN = {"step": "one step at a time", "steps": "all steps at once", "image": "one step in all"}
 
 
 class OwnNet(SpikingNet):
@@ -126,16 +122,36 @@ class OwnNet(SpikingNet):
         part = x[:, :2]
         if self.takes is None:
             self.takes = self._found(part)
-        with _Unmarked(self.module):
-            found = self._run(part, ())
-            output, self._readout = found.output, found.readout
+        try:
+            with Unmarked(self.module):
+                found = self._run(part, ())
+        except (RuntimeError, ValueError, IndexError, TypeError) as error:  # of the user's forward
+            raise ConfigError(
+                f"the forward of {self.name} failed on input of shape {tuple(part.shape)}, of which it was "
+                f"given {GIVEN[self.takes]}: {error}; expected a forward that takes it. {self._way_out()}"
+            ) from error
+        output, self._readout = found.output, found.readout
         if output.ndim != 3 or output.shape[:2] != part.shape[:2]:
             one = "(batch, n_classes)" if self.takes == "step" else "(n_steps, batch, n_classes)"
             shape = tuple(output.shape[1:] if self.takes == "step" else output.shape)
             raise ConfigError(
-                f"{self.name} returns shape {shape} for {tuple(part.shape)}; expected {one} first"
+                f"{self.name} returns shape {shape} for {tuple(part.shape)}, of which it was given "
+                f"{GIVEN[self.takes]}; expected {one} first. {self._way_out()}"
             )
+        self._check_memory(part)
         self.n_classes, self.input_shape = int(output.shape[2]), tuple(x.shape[2:])
+
+    def _check_memory(self, x: Tensor) -> None:
+        """Refuse a step that forgets the one before; none that can be traced does."""
+        try:
+            step_graph(self.module)
+        except UntraceableError:
+            if self.takes == "step" and not positional_arguments(self.module)[1]:
+                check_memory(self.module, x)
+
+    def _way_out(self) -> str:
+        others = " or ".join(f"'{name}'" for name in TAKES if name != self.takes)
+        return f"If it takes something else, give OwnNet(net, coding, takes={others})"
 
     def sample_of(self, x: Tensor) -> Tensor:
         """``x``, input ``(n_steps, batch, *input_shape)``, as one call of the module takes it."""
@@ -149,18 +165,36 @@ class OwnNet(SpikingNet):
 
     def _found(self, x: Tensor) -> str:
         """What the forward takes: it loops if it calls its neurons once per step."""
+        if x.shape[0] == 1:
+            return self._found_of_one(x)
         try:
             step_graph(self.module)
         except UntraceableError:
             n_steps = x.shape[0]
-            if n_steps > 1 and self._calls(x) == n_steps and self._calls(x[1:]) in (0, n_steps - 1):
+            if self._calls(x) == n_steps and self._calls(x[1:]) in (0, n_steps - 1):
                 return "steps"
-            if n_steps > 1 and self._calls(x[0]) == n_steps:
+            if self._calls(x[0]) == n_steps:
                 return "image"
         return "step"
 
+    def _found_of_one(self, x: Tensor) -> str:
+        """The same where there is one step: a loop over more steps, else the shape of the output."""
+        if all(self._calls(x.expand(n, *x.shape[1:])) == n for n in (3, 2)):
+            return "steps"
+        x = x.expand(1, 2, *x.shape[2:]) if x.shape[1] == 1 else x
+        batch, shape = x.shape[1], self._tried(x[0])[1]
+        if shape[:1] == (batch,) and len(shape) == 2:
+            return "step"
+        if shape[:2] == (1, batch) and len(shape) == 3:
+            return "image"
+        return "steps" if self._tried(x)[1][:2] == (1, batch) else "step"
+
     def _calls(self, x: Tensor) -> int:
         """How often a forward calls the neurons that it calls most; 0 if it fails."""
+        return self._tried(x)[0]
+
+    def _tried(self, x: Tensor) -> tuple[int, tuple[int, ...]]:
+        """How often a forward calls the neurons that it calls most, and the shape of its output."""
         counts = dict.fromkeys(self.neurons, 0)
 
         def counter(name: str) -> Callable[..., None]:
@@ -169,41 +203,20 @@ class OwnNet(SpikingNet):
 
             return count
 
-        with _Unmarked(self.module):
+        required = positional_arguments(self.module)[0]
+        with Unmarked(self.module):
             handles = [n.register_forward_hook(counter(k)) for k, n in self.neurons.items()]
             try:
-                self.module(x)
+                output = self.module(x, *[None] * (len(required) - 1))
+                while isinstance(output, (tuple, list)):
+                    output = output[0]
+                return max(counts.values()), tuple(output.shape)
             except Exception:  # of the user's forward: it does not take this
-                return 0
+                return 0, ()
             finally:
                 for handle in handles:
                     handle.remove()
-        return max(counts.values())
 
     def extra_repr(self) -> str:
         """What it takes, for ``repr``."""
         return f"takes {self.takes or 'step, steps or image'}, {self.coding}"
-
-
-class _Unmarked:
-    """Runs of a module that leave no trace: eval mode, attributes and random numbers put back."""
-
-    def __init__(self, module: nn.Module) -> None:
-        self._module = module
-        self._contexts = (torch.no_grad(), torch.random.fork_rng(devices=[]))
-
-    def __enter__(self) -> None:
-        self._modes = [(m, m.training) for m in self._module.modules()]
-        self._state = OwnState(self._module)
-        for context in self._contexts:
-            context.__enter__()
-        self._module.eval()
-        reset_neurons(self._module)
-
-    def __exit__(self, *error: Any) -> None:
-        for context in reversed(self._contexts):
-            context.__exit__(*error)
-        self._state.restore()
-        for module, training in self._modes:
-            module.training = training
-        reset_neurons(self._module)

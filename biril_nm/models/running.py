@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 from collections.abc import Collection, Hashable, Iterator
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from biril_nm.errors import ConfigError
+from biril_nm.models.carried import carried_states, positional_arguments, states_of
 from biril_nm.models.folded import FoldedPlan, StepsRun
 from biril_nm.models.probing import plan
 from biril_nm.models.segments import run_in_segments, segment_steps
@@ -42,6 +42,7 @@ class _Known:
 
     graphs: dict[Hashable, StepGraph | str] = field(default_factory=dict)
     plans: dict[Hashable, FoldedPlan | str] = field(default_factory=dict)
+    carried: dict[Hashable, int] = field(default_factory=dict)
     rest: OwnState | None = None
     moving: list[str] = field(default_factory=list)
 
@@ -98,7 +99,7 @@ def run_steps(net: nn.Module, x: Tensor, record: Collection[str] = ()) -> StepsR
             "checkpoint_steps is above 0, and engine 'loop' calls networks step by step; expected another "
             "engine. Use engine='auto', or set checkpoint_steps=0"
         )
-    found = None if stepwise else _plan(net, x)
+    found = None if stepwise or _carries(net, x) else _plan(net, x)
     if found is None and segment_steps(len(x)):
         _refuse_segments(net, "runs step by step")
     if found is None:
@@ -125,6 +126,20 @@ def _plan(net: nn.Module, x: Tensor) -> FoldedPlan | None:
             known.plans[key] = str(error)
     found = known.plans[key]
     return None if isinstance(found, str) else found
+
+
+def _carries(net: nn.Module, x: Tensor) -> bool:
+    """Whether arguments with a default are states, of which a graph of one step knows nothing."""
+    return bool(positional_arguments(net)[1]) and _carried(net, x) > 0
+
+
+def _carried(net: nn.Module, x: Tensor) -> int:
+    """:func:`carried_states`, found out once."""
+    known = _known.setdefault(net, _Known()).carried
+    key = (_fingerprint(net), len(x) > 1)
+    if key not in known:
+        known[key] = carried_states(net, x)
+    return known[key]
 
 
 def _refuse_segments(net: nn.Module, forward: str) -> None:
@@ -155,20 +170,21 @@ def run_in_loop(net: nn.Module, x: Tensor, record: Collection[str] = ()) -> Step
     """Run a network of one step in a loop from rest.
 
     Attributes that a step changes are put back before the run; states that the forward takes as further
-    arguments are None at first, then what it returned.
+    arguments (:mod:`biril_nm.models.carried`) are None at first, then what it returned.
+
+    Raises:
+        ConfigError: neurons start each step from rest, or it is not clear what is a state.
     """
+    n_states = _carried(net, x)
     known = _known.setdefault(net, _Known())
     _to_rest(net, known)
-    taken = [p for p in inspect.signature(net.forward).parameters.values() if _required(p)]
-    states: tuple[Any, ...] = (None,) * max(0, len(taken) - 1)
 
     def steps() -> Tensor:
-        nonlocal states
-        outputs = []
+        outputs: list[Tensor] = []
+        found: Any = None
         for step in x:
+            states = states_of(net, found, n_states) if outputs else (None,) * n_states
             found = net(step, *states)
-            if states:
-                states = tuple(found[1 : 1 + len(states)])
             outputs.append(_first(found))
         return torch.stack(outputs)
 
@@ -283,8 +299,3 @@ def _first(result: Any) -> Tensor:
         result = result[0]
     found: Tensor = result
     return found
-
-
-def _required(parameter: inspect.Parameter) -> bool:
-    positional = parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
-    return positional and parameter.default is parameter.empty

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -16,7 +15,6 @@ from biril_nm.export.from_torch.module import (
     isolated,
     leaf_modules,
     objection,
-    resting_copy,
 )
 from biril_nm.export.from_torch.registry import state_names
 from biril_nm.export.from_torch.signals import (
@@ -38,8 +36,9 @@ from biril_nm.export.from_torch.steady import (
 )
 from biril_nm.export.from_torch.tracer import Tracer
 from biril_nm.export.from_torch.wiring import Analysis, ForgetfulStepError, Wiring, refusal_of
+from biril_nm.models.carried import positional_arguments
 
-__all__ = ["call_arguments", "returned_states", "takes_states", "trace_network"]
+__all__ = ["call_arguments", "returned_states", "trace_network"]
 
 RUNS = 3
 SHIFT = 0.5
@@ -49,31 +48,17 @@ def call_arguments(root: nn.Module, samples: Sequence[Any], states: Any = None) 
     """``samples`` and the states, or None for each further argument that forward requires (at rest)."""
     if states is not None:
         return (*samples, *states)
-    required = [p for p in _positional(root) if p.default is p.empty]
+    required, _ = positional_arguments(root)
     return (*samples, *[None] * max(0, len(required) - len(samples)))
 
 
 def returned_states(root: nn.Module, samples: Sequence[Any], result: Any) -> tuple[Any, ...] | None:
     """What forward returns behind its signal, if it is as much as it takes behind ``samples``."""
-    further = len(_positional(root)) - len(samples)
+    required, optional = positional_arguments(root)
+    further = len(required) + len(optional) - len(samples)
     if further < 1 or not isinstance(result, (tuple, list)) or len(result) != 1 + further:
         return None
     return tuple(result[1:])
-
-
-def _positional(root: nn.Module) -> list[inspect.Parameter]:
-    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return [p for p in inspect.signature(root.forward).parameters.values() if p.kind in kinds]
-
-
-def takes_states(root: nn.Module, samples: Sequence[torch.Tensor]) -> bool:
-    """Whether a forward of one step needs the states that it returned at the step before."""
-    if len(_positional(root)) <= len(samples):
-        return False
-    try:
-        return trace_network(resting_copy(root), [s.detach().cpu() for s in samples]).takes_states
-    except BirilError:
-        return False
 
 
 def trace_network(root: nn.Module, samples: Sequence[torch.Tensor]) -> Wiring:

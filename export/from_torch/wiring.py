@@ -136,9 +136,10 @@ class Analysis:
                 + (f". {way_out}" if way_out else "")
             )
         if self.origins.sliced and not self.loops:
-            self.findings.append(
+            self.findings.insert(  # the reason of what else there may be
+                0,
                 "forward takes the input apart (x[...]) without a loop over time; expected two or more time "
-                "steps. Pass a sample_input with two or more steps, or take it apart outside"
+                "steps. Pass a sample_input with two or more steps, or take it apart outside",
             )
         signals = (*sources.values(), *(o.source for o in outputs))
         if not any(isinstance(leaf, InputStep) for signal in signals for leaf in leaves(signal)):
