@@ -17,6 +17,7 @@ from biril_nm.models.links import Link, find_links
 from biril_nm.models.running import run_all_steps, run_steps, step_graph
 from biril_nm.models.spiking_net import NetOutput, SpikingNet
 from biril_nm.models.tracing import UntraceableError, is_neuron, readout_name
+from biril_nm.models.values import check_values
 
 __all__ = ["TAKES", "OwnNet"]
 
@@ -44,7 +45,8 @@ class OwnNet(SpikingNet):
         input_shape: shape of one step of its input; None until the first forward pass shows it.
 
     Raises:
-        ConfigError: no snnTorch neurons in the module, or ``takes`` is none of these.
+        ConfigError: no snnTorch neurons in the module, weights without values (lazy layers), or
+            ``takes`` is none of these.
     """
 
     @checked
@@ -61,6 +63,7 @@ class OwnNet(SpikingNet):
             raise ConfigError(
                 f"{self.name} holds no neurons of snnTorch; expected a module with spiking neurons"
             )
+        check_values(module, "it is trained or tested")
 
     @property
     def neurons(self) -> dict[str, Any]:

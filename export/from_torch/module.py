@@ -14,7 +14,6 @@ from typing import Any
 import snntorch
 import torch
 from torch import nn
-from torch.nn.parameter import is_lazy
 
 from biril_nm.errors import ConfigError, UnsupportedNodeError
 from biril_nm.export.from_torch.registry import (
@@ -25,6 +24,7 @@ from biril_nm.export.from_torch.registry import (
     state_names,
 )
 from biril_nm.models.nir_net import NirNet
+from biril_nm.models.values import check_values
 
 __all__ = [
     "check_module",
@@ -62,12 +62,7 @@ def check_module(module: Any) -> None:
                 f"{where} is a ScriptModule, which cannot be followed; expected a module in Python. Pass the "
                 f"one that it was made from"
             )
-    for name, value in (*module.named_parameters(), *module.named_buffers()):
-        if is_lazy(value) or value.is_meta:
-            raise ConfigError(
-                f"'{name}' has no values yet ({'lazy' if is_lazy(value) else 'meta device'}); expected "
-                f"weights. Run the network once, or load its weights, before the export"
-            )
+    check_values(module, "the export")
 
 
 def resting_copy(root: nn.Module) -> Any:

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 import biril_nm as bnm
 from biril_nm.coding import Coding
-from biril_nm.errors import ConfigError, FileFormatError
+from biril_nm.errors import ConfigError, FileFormatError, UnsupportedNodeError
+from biril_nm.export import to_nir
 from biril_nm.models import OwnNet, build_model, load_weights, save_weights
 from biril_nm.training import TrainConfig, evaluate, precision
 
@@ -183,6 +184,104 @@ def test_weights_of_another_module_are_refused(tmp_path: Path) -> None:
         FileFormatError, match=r"weight is torch.float32 \(3, 2\); expected \(2, 2\)"
     ):
         load_weights(nn.Linear(2, 2), tmp_path / "w.pt")
+
+
+class TimeFirst(nn.Module):
+    """Loops over the first axis: neurons would leak from sample to sample if that were the batch."""
+
+    def __init__(self, n_steps: int | None = None) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.fc, self.lif, self.n_steps = nn.Linear(16, 2), snn.Leaky(beta=0.9), n_steps
+
+    def forward(self, x: Tensor) -> Any:
+        mem, found = self.lif.init_leaky(), []
+        for step in range(self.n_steps or len(x)):
+            spikes, mem = self.lif(self.fc(x[step].flatten(1)), mem)
+            found.append((spikes, mem))
+        return tuple(torch.stack(series) for series in zip(*found))
+
+
+class Flat(TimeFirst):
+    """The same on values without a shape, which takes a batch for steps without complaint."""
+
+    def forward(self, x: Tensor) -> Any:
+        mem, found = self.lif.init_leaky(), []
+        for step in x:
+            spikes, mem = self.lif(self.fc(step), mem)
+            found.append((spikes, mem))
+        return tuple(torch.stack(series) for series in zip(*found))
+
+
+class Shown(TimeFirst):
+    """A picture, shown as often as it was made for."""
+
+    def forward(self, x: Tensor) -> Any:
+        return super().forward(x.expand(self.n_steps, *x.shape))
+
+
+class Once(TimeFirst):
+    """One step, whose state is an argument."""
+
+    def forward(self, x: Tensor, mem: Any) -> Any:
+        return self.lif(self.fc(x.flatten(1)), mem)
+
+
+@pytest.mark.parametrize("batch", [1, 2, 5])
+@pytest.mark.parametrize(
+    ("made", "shape", "takes"),
+    [
+        (TimeFirst, (1, 4, 4), "steps"),
+        (lambda: TimeFirst(1), (1, 4, 4), "steps"),
+        (Flat, (16,), "steps"),
+        (lambda: Shown(1), (1, 4, 4), "image"),
+        (Once, (1, 4, 4), "step"),
+    ],
+)
+def test_one_step_is_enough_to_see_what_a_forward_takes(
+    made: Any, shape: tuple[int, ...], takes: str, batch: int
+) -> None:
+    x = torch.rand(1, batch, *shape, generator=torch.Generator().manual_seed(0)) * 4
+    net = OwnNet(made(), Coding("spikes", 1))
+    with torch.no_grad():
+        membrane = net(x).membrane
+        alone = torch.cat([net(x[:, i : i + 1]).membrane for i in range(batch)])
+    assert net.takes == takes
+    torch.testing.assert_close(membrane, alone)
+    expected = OwnNet(net.module, net.coding, takes)
+    torch.testing.assert_close(expected(x).membrane, membrane)
+
+
+def test_what_a_forward_takes_can_be_said() -> None:
+    batches = [(values[:, 0], labels) for values, labels in data()]
+    settings, coding = TrainConfig(schedule="B", epochs=1, device="cpu"), Coding("direct", 3)
+    with pytest.raises(
+        ConfigError, match=r"returns shape .* give OwnNet\(net, coding, takes='steps'"
+    ):
+        bnm.fit(Shown(5), (batches, None), settings, coding=coding)
+    with pytest.raises(ConfigError, match=r"failed on input of shape \(3, 2, .* takes='steps' or"):
+        bnm.fit(
+            nn.Sequential(nn.Linear(3, 2), snn.Leaky(beta=0.9, init_hidden=True)),
+            (batches, None),
+            settings,
+            coding=coding,
+        )
+    with pytest.raises(UnsupportedNodeError, match=r"in NIR:\n  - forward takes the input apart"):
+        to_nir(TimeFirst(), torch.rand(1, 2, 1, 4, 4))
+
+
+@pytest.mark.filterwarnings("ignore:Lazy modules")
+def test_lazy_layers_are_refused_as_they_are() -> None:
+    neuron = {"beta": 0.9, "init_hidden": True}
+    net = nn.Sequential(nn.Flatten(), nn.LazyLinear(2), snn.Leaky(**neuron))
+    settings = TrainConfig(schedule="B", epochs=1, device="cpu")
+    with pytest.raises(
+        ConfigError, match=r"'1.weight' has no values yet \(lazy\).* Run the network once"
+    ):
+        bnm.fit(net, (data(), None), settings, coding=CODING)
+    net(torch.zeros(2, 1, 4, 4))
+    bnm.fit(net, (data(), None), settings, coding=CODING)
+    assert net[1].weight.shape == (2, 16)
 
 
 def test_refusals() -> None:
