@@ -5,6 +5,8 @@
     torchrun --nproc-per-node 4 examples/gpu/train.py cifar10 --data-root DATA     # the same
     python examples/gpu/train.py digits --quick --devices 2 --device cpu           # a try, seconds
 
+It trains floats from new weights on all training samples, whatever a recipe is for: biril train has --from,
+--integers and --validation.
 SLURM: examples/gpu/slurm.sh. Interrupted? Run it again, with as many processes as you like: it resumes.
 """
 
@@ -16,6 +18,7 @@ from typing import Any
 
 import biril_nm as bnm
 from biril_nm.data import load_data, make_loaders
+from biril_nm.errors import BirilError
 from biril_nm.training import Callback
 from biril_nm.training.run_config import CONFIG, RunConfig
 from biril_nm.training.world import leads
@@ -45,6 +48,13 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a few samples and epochs")
     args = parser.parse_args()
 
+    try:
+        train(args)
+    except BirilError as error:
+        raise SystemExit(f"error: {error}") from None
+
+
+def train(args: argparse.Namespace) -> None:
     run = RunConfig.make(recipe=args.recipe, dataset=args.dataset)
     data = load_data(run.dataset, args.data_root)
     if args.quick:

@@ -18,8 +18,8 @@ GPU = pytest.param(
 )
 
 
-def train(out, *words):
-    command = [sys.executable, "examples/gpu/train.py", "digits", "--quick", "--out", out, *words]
+def train(out, *words, dataset="digits"):
+    command = [sys.executable, "examples/gpu/train.py", dataset, "--quick", "--out", out, *words]
     return subprocess.run(
         [str(word) for word in command], cwd=ROOT, capture_output=True, text=True, check=False
     )
@@ -34,6 +34,13 @@ def test_one_device_trains_and_resumes(device, tmp_path):
     assert bnm.load(tmp_path / "run" / "model.pt").n_classes == 10
     again = train(tmp_path / "run", "--device", device)
     assert again.returncode == 0 and "epoch" not in again.stdout
+
+
+def test_an_unknown_data_set_is_named(tmp_path):
+    unknown = train(tmp_path / "run", dataset="no_such")
+    assert unknown.returncode == 1 and unknown.stderr.startswith("error: data set 'no_such'")
+    assert "Traceback" not in unknown.stderr
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.slow
