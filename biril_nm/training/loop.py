@@ -24,6 +24,7 @@ from biril_nm.models.running import precision
 from biril_nm.models.saving import save
 from biril_nm.models.segments import segments
 from biril_nm.models.spiking_net import SpikingNet
+from biril_nm.models.taps import forget
 from biril_nm.neurons.unroll import engine
 from biril_nm.training.accuracy import evaluate
 from biril_nm.training.best import BestWeights
@@ -329,6 +330,8 @@ def _train(task: Task, optimizer: torch.optim.Optimizer, epoch: int) -> dict[str
             )
     if not samples:
         raise ConfigError("the training loader holds no samples")
+    for module in net.modules():
+        forget(module)  # the last batch, which callbacks could not copy
     if not n_batches:
         task.kept[BATCHES] = torch.tensor(done + index + 1)
     return {"loss": loss / samples, "accuracy": correct / samples}

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-import pytest
-import torch
+import copy
 
+import pytest
+import snntorch as snn
+import torch
+from torch import nn
+
+from biril_nm.coding import Coding
 from biril_nm.data import load_data, make_loaders
 from biril_nm.errors import ConfigError
 from biril_nm.models import ModelConfig, build_model
@@ -62,6 +67,52 @@ def test_the_average_of_networks_has_the_mean_of_each_weight():
         average([nets[0], build_model("mlp", ModelConfig(), 0)])
     with pytest.raises(ConfigError, match="nets are not networks to average"):
         average([])
+
+
+def leaky(**settings):
+    return nn.Sequential(
+        nn.Linear(3, 2), nn.BatchNorm1d(2), snn.Leaky(init_hidden=True, **{"beta": 0.9, **settings})
+    )
+
+
+@pytest.mark.parametrize(("settings", "name"), [
+    ({"beta": 0.5}, "2.beta"),
+    ({"threshold": 2.0}, "2.threshold"),
+    ({"reset_mechanism": "zero"}, "2.reset_mechanism"),
+    ({"reset_delay": False}, "2.reset_delay"),
+])  # fmt: skip
+def test_networks_that_compute_different_things_have_no_average(settings, name):
+    mean = average([leaky(), leaky()])
+    assert mean[2].beta == leaky()[2].beta
+    average([leaky(learn_beta=True), leaky(learn_beta=True, beta=0.5)])
+    with pytest.raises(ConfigError, match=rf"differ in .*{name}"):
+        average([leaky(), leaky(**settings)])
+
+
+@pytest.mark.parametrize("engine", ["auto", "loop"])
+def test_the_average_of_the_last_epochs_of_a_run(engine):
+    neurons = [snn.Leaky(beta=0.9, init_hidden=True) for _ in range(2)]
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), neurons[0], nn.Linear(16, 10), neurons[1])
+    copies = []
+
+    class Copies(Callback):
+        def on_epoch_end(self, record):
+            copies.append(copy.deepcopy(net))
+
+    config = TrainConfig(schedule="B", epochs=2, engine=engine, **QUIET)
+    fit(net, (make_loaders(DATA, 20)[0], None), config, [Copies()], coding=Coding("direct", 4))
+    expected = (copies[0][1].weight + copies[1][1].weight) / 2
+    torch.testing.assert_close(average(copies)[1].weight, expected)
+
+
+def test_built_networks_of_other_settings_have_no_average():
+    nets = [
+        build_model("mlp", ModelConfig(hidden=(8,), surrogate=s), 0) for s in ("atan", "sigmoid")
+    ]
+    with pytest.raises(ConfigError, match="differ in config"):
+        average(nets)
+    one = nets[0].eval()
+    assert not average([one, copy.deepcopy(one).train()]).training
 
 
 def test_the_first_of_equal_epochs_is_the_best():
