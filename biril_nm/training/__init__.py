@@ -8,6 +8,7 @@ from biril_nm.training.averaging import average
 from biril_nm.training.callbacks import Callback
 from biril_nm.training.config import TrainConfig
 from biril_nm.training.local_rule.plasticity import PlasticityConfig
+from biril_nm.training.loggers import LogTo
 from biril_nm.training.loop import History, fit, resolve_device
 from biril_nm.training.phases import PHASES, PhaseState, plastic_links
 from biril_nm.training.schedule import parse_schedule, phase_at, phases_of, ratio_of
@@ -17,6 +18,7 @@ __all__ = [
     "Callback",
     "Evaluation",
     "History",
+    "LogTo",
     "PhaseState",
     "PlasticityConfig",
     "TrainConfig",

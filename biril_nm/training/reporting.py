@@ -13,7 +13,7 @@ from biril_nm.errors import MissingDependencyError
 from biril_nm.storage import atomic_file, reports_full_disk
 from biril_nm.training.events import EventFile
 
-__all__ = ["CURVES", "EVENTS", "METRICS", "Reporter", "check_reports", "draw_curves"]
+__all__ = ["CURVES", "EVENTS", "METRICS", "Reporter", "check_reports", "draw_curves", "scalars"]
 
 METRICS = "metrics.jsonl"
 CURVES = "curves.png"
@@ -60,7 +60,7 @@ class Reporter:
             with (self.folder / METRICS).open("a", encoding="utf-8") as stream:
                 stream.write(json.dumps(record) + "\n")
             if self._events is not None:
-                self._events.add(_scalars(record), record["epoch"])
+                self._events.add(scalars(record), record["epoch"])
         if self.curves:
             draw_curves(records, self.folder / CURVES)
 
@@ -91,7 +91,8 @@ def _available(package: str, wanted: bool | None, purpose: str) -> bool:
     return False
 
 
-def _scalars(record: dict[str, Any]) -> dict[str, float]:
+def scalars(record: dict[str, Any]) -> dict[str, float]:
+    """The numbers of a record by name, without its epoch."""
     flat = {k: v for k, v in record.items() if isinstance(v, (int, float)) and k != "epoch"}
     flat.update({f"firing_rate/{k}": v for k, v in record.get("firing_rates", {}).items()})
     return flat

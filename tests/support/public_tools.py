@@ -104,6 +104,16 @@ def tools(t: Things) -> Calls:
     return named(found)
 
 
+class Logger:
+    """The methods of Lightning's loggers."""
+
+    def log_metrics(self, metrics: dict[str, float], step: int) -> None: ...
+
+    def log_hyperparams(self, params: dict[str, Any]) -> None: ...
+
+    def finalize(self, status: str) -> None: ...
+
+
 def trainings(t: Things) -> Calls:
     """Training and data."""
     once = training.TrainConfig("B", 1, device="cpu", tensorboard=False, curves=False)
@@ -126,6 +136,7 @@ def trainings(t: Things) -> Calls:
         training.ratio_of: {"cycle": "BS"},
         training.plastic_links: {"net": t.net, "plastic": "conv+fc"},
         training.average: {"nets": [t.net]},
+        training.LogTo: {"logger": Logger(), "hyperparameters": {"lr": 0.1}},
         training.resolve_device: {"name": "cpu"},
         data.load_data: {"name": "no such", "data_root": t.folder, "seed": 0, "download": False},
         data.make_loaders: {"data": t.data, "batch_size": 2, "crop_pad": 1, "test_batch_size": 2},
