@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from biril_nm._torch import float32_is_exact
+from biril_nm._torch import float32_convolves, float32_is_exact
 from biril_nm.hw_graph import Connection, Conv, Sparse
 from biril_nm.loihi import CONV_SUM_HALF, INT32_HALF, SignMode
 from biril_nm.loihi.fixed_point import prepare_weights, weight_limits, weight_step
@@ -145,9 +145,9 @@ class QuantizedConnection(nn.Module):
         bound = self._largest()
         if not self._fits(bound):
             bound = self._bound(values)
-        # Sums are multiples of the step; other precisions of products, and other devices, round.
-        plain = values.device.type == "cpu" and float32_is_exact()
-        kind = torch.float32 if plain and self._fits(bound) else torch.float64
+        plain = self._fits(bound) and values.device.type == "cpu" and float32_is_exact()
+        plain = plain and (not isinstance(self.node, Conv) or float32_convolves())
+        kind = torch.float32 if plain else torch.float64
         top = bound * 2.0 ** max(self.node.weight_exp, 0)
         wraps = top >= self._range
         return Weights(values.to(kind), float(INT32_HALF) if wraps else top, wraps)
@@ -175,6 +175,7 @@ class QuantizedConnection(nn.Module):
         lead, kind = sent.values.shape[:2], weights.stored.dtype
         spikes = Sent(sent.values.to(kind), sent.pool).pooled(self.pool).flatten(0, 1)
         sums = self._sums(spikes, weights.stored)
+        # cuDNN may convolve by FFT, whose error in float64 is some 2**-43 of the bound: rounding removes it.
         if kind == torch.float64 and sums.device.type != "cpu":
             sums = straight_through(sums, sums.detach().round())
         finished = self._wrapped(sums) if weights.wraps else self._shifted(sums)
