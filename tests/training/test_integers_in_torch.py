@@ -10,6 +10,7 @@ import snntorch as snn
 import torch
 from torch import nn
 
+from biril_nm.errors import ConfigError
 from biril_nm.export import to_nir
 from biril_nm.export.lowering import LoweringOptions, lower_stages
 from biril_nm.parity import check_parity
@@ -66,3 +67,27 @@ def test_float32_sums_only_what_torch_does_not_round(net, monkeypatch):
     for mode, expected in (("strict", plain), ("BF16", wide)):
         monkeypatch.setenv("ONEDNN_DEFAULT_FPMATH_MODE", mode)
         assert kinds(net)[1] == expected
+
+
+@pytest.mark.parametrize("compiled", [True, False], ids=["kernels", "torch"])
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64])
+def test_casts_leave_integers_as_they_are(net, kind, compiled):
+    net.compiled = compiled
+    graph, scores = net.graph(), net(torch.as_tensor(SPIKES)).scores
+    net.to(kind)
+    assert {p.dtype for p in net.parameters()} == {kind}
+    assert net.graph() == graph
+    assert assert_equal(net, SPIKES) > 1000
+    net(torch.as_tensor(SPIKES)).scores.sum().backward()
+    net.float().double()  # gradients too
+    torch.testing.assert_close(net(torch.as_tensor(SPIKES)).scores, scores, check_dtype=False)
+
+
+@pytest.mark.parametrize("cast", ["half", "bfloat16"])
+def test_casts_that_would_round_latents_are_refused(net, cast):
+    with pytest.raises(ConfigError, match=r"are to become torch\.b?float16; expected float32 or float64, "
+                       r"which are rounded to integers\. Give \.to\(\) a device alone"):  # fmt: skip
+        getattr(net, cast)()
+    assert assert_equal(net, SPIKES) > 1000
+    empty = net.to_empty(device="meta")
+    assert {buffer.device.type for buffer in empty.buffers()} == {"meta"}

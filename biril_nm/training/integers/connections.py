@@ -16,6 +16,7 @@ from biril_nm.hw_graph import Connection, Conv, Sparse
 from biril_nm.loihi import CONV_SUM_HALF, INT32_HALF, SignMode
 from biril_nm.loihi.fixed_point import prepare_weights, weight_limits, weight_step
 from biril_nm.loihi.integers import to_int32
+from biril_nm.training.integers.module import IntegerModule
 from biril_nm.training.integers.pooling import NO_POOL, Pool, find_pool, folded, geometry, repeated
 from biril_nm.training.integers.scales import GridLink
 from biril_nm.training.integers.straight import clipped, round_half_away, straight_through
@@ -54,7 +55,7 @@ class Arrival(NamedTuple):
     bound: float
 
 
-class QuantizedConnection(nn.Module):
+class QuantizedConnection(IntegerModule):
     """``w = step round(clip(S W / (x 2**weight_exp step)))`` with W per threshold of the target.
 
     x is the largest input: the largest payload times the size of a block. So W is what the float network

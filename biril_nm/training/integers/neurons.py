@@ -27,6 +27,7 @@ from biril_nm.loihi import DECAY_UNITY, STATE_LIMIT, VTH_SHIFT, WEIGHT_SHIFT, Ch
 from biril_nm.loihi.fixed_point import bias_registers
 from biril_nm.neurons.surrogates import slope
 from biril_nm.training.integers.fused import Form
+from biril_nm.training.integers.module import IntegerModule
 from biril_nm.training.integers.straight import round_half_away, straight_through
 
 __all__ = ["Constants", "QuantizedNeurons", "State", "advance"]
@@ -138,7 +139,7 @@ def advance(
     return s, State(u, v), State(us, vs)
 
 
-class QuantizedNeurons(nn.Module):
+class QuantizedNeurons(IntegerModule):
     """Registers of one population: float values per threshold, rounded at every pass.
 
     With S = exp(log_scale), integer weight units per unit of v: ``vth = round(S v_th)`` and
