@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copyreg
+import pickle
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 from biril_nm.arguments import checked
 from biril_nm.compartments.cuba_lif import CUBA_LIF
@@ -88,6 +91,15 @@ def source_of(name: str) -> Path:
         )
     return Path(file)
 
+
+def _reduced(model: CompartmentModel) -> Any:
+    """A copy or pickle of a registered model is the model of that name; others are copied as they are."""
+    if _models.get(model.name) is model:
+        return compartment, (model.name,)
+    return object.__reduce_ex__(model, pickle.DEFAULT_PROTOCOL)
+
+
+copyreg.pickle(CompartmentModel, _reduced)
 
 for _model in (CUBA_LIF, *RESET_MODELS, CUBA_LIF_REFRACTORY, TERNARY_LIF):
     register(_model, _model.step.__module__)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
 from biril_nm.models.own import OwnNet
 
@@ -12,8 +13,8 @@ __all__ = ["module_of", "unwrapped"]
 
 
 def unwrapped(module: Any) -> Any:
-    """The network inside ``torch.compile``, DataParallel and DistributedDataParallel."""
-    wrappers = (nn.DataParallel, nn.parallel.DistributedDataParallel)
+    """The network inside ``torch.compile``, DataParallel, DistributedDataParallel and AveragedModel."""
+    wrappers = (nn.DataParallel, nn.parallel.DistributedDataParallel, AveragedModel)
     inner = getattr(module, "_orig_mod", None) if isinstance(module, nn.Module) else None
     if inner is None and isinstance(module, wrappers):
         inner = module.module

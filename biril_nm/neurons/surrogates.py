@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import cache
+from types import FunctionType
 from typing import Any, cast
 
 import torch
@@ -174,6 +175,23 @@ class LearnedAtan(nn.Module):
         return spikes
 
 
+class _Named:
+    """A function that :data:`SURROGATES` makes, in a form that can be pickled: by its name."""
+
+    def __init__(self, name: str, function: Surrogate) -> None:
+        self.name, self.function = name, function
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Spikes where x is above 0."""
+        return self.function(x)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return make_surrogate, (self.name,)
+
+    def __repr__(self) -> str:
+        return f"make_surrogate('{self.name}')"
+
+
 # Name of a surrogate gradient -> what makes the spike function, from its slope if one is given.
 SURROGATES: dict[str, Callable[..., Surrogate]] = {
     "sigmoid": SigmoidSurrogate,
@@ -198,7 +216,7 @@ def make_surrogate(name: str) -> Surrogate:
     if bare not in SURROGATES:
         raise ConfigError(unknown_name("surrogate", bare, SURROGATES))
     if not colon:
-        return SURROGATES[bare]()
+        return _picklable(name, SURROGATES[bare]())
     try:
         alpha = float(number)
     except ValueError:
@@ -209,11 +227,16 @@ def make_surrogate(name: str) -> Surrogate:
             f"{MAX_ALPHA:g}"
         )
     try:
-        return SURROGATES[bare](alpha)
+        return _picklable(name, SURROGATES[bare](alpha))
     except TypeError as error:
         raise ConfigError(
             f"surrogate is '{name:.60}', and {bare} takes no number; expected '{bare}'"
         ) from error
+
+
+def _picklable(name: str, surrogate: Surrogate) -> Surrogate:
+    """Functions inside of functions, as snnTorch makes them, cannot be pickled."""
+    return _Named(name, surrogate) if isinstance(surrogate, FunctionType) else surrogate
 
 
 def slope(surrogate: Surrogate, x: Tensor) -> Tensor:
@@ -228,6 +251,7 @@ def slope(surrogate: Surrogate, x: Tensor) -> Tensor:
 
 def formula(surrogate: Surrogate) -> tuple[int, float] | None:
     """Place in :data:`FORMULAS` and parameter of a known surrogate, None for others."""
+    surrogate = surrogate.function if isinstance(surrogate, _Named) else surrogate
     own: dict[Any, str] = {
         SigmoidSurrogate: "sigmoid",
         AtanSurrogate: "atan",
