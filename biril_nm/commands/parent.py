@@ -19,12 +19,16 @@ EPOCHS = 3
 
 
 def integer_defaults(options: dict[str, Any]) -> dict[str, Any]:
-    """Options of a run on integers, where they are not given: gradients only, few epochs, small steps."""
+    """Options of a run on integers, where they are not given: gradients only, few epochs, small steps.
+
+    The precision is that of integers, whatever a recipe has for floats.
+    """
     from biril_nm.training.integers.from_float import learning_rate
 
     if options["integers"] is None:
         return options
     usual = {"schedule": "B", "epochs": EPOCHS, "lr": learning_rate(options["integers"])}
+    usual["precision"] = "float32"
     return {**options, **{key: value for key, value in usual.items() if options[key] is None}}
 
 

@@ -63,7 +63,7 @@ class TrainConfig:
         engine: what computes the neurons, one of :data:`biril_nm.neurons.unroll.ENGINES`: ``"auto"`` is
             compiled loops on the CPU and torch's compiler on CUDA; ``"loop"`` calls networks step by step.
         precision: ``"float32"``; ``"bfloat16"``, autocast of the layers in training; ``"auto"``: the second
-            where the device multiplies in it.
+            where the device multiplies in it, but for networks of integers.
         checkpoint_steps: steps of a segment of gradient checkpointing over time: inside it nothing is kept
             for the backward pass, which computes it again (:mod:`biril_nm.models.segments`); 0: off.
         tensorboard: True: events are required; None: written if tensorboard is installed.

@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -128,6 +128,8 @@ def fit(
     """
     settings = config or TrainConfig()
     net = _trainable(net, coding)
+    if (net.exact or not net.engines) and settings.precision == "auto":
+        settings = replace(settings, precision="float32")
     chosen = (settings.engine, settings.precision, settings.checkpoint_steps)
     if (net.exact or not net.engines) and chosen != ("auto", "float32", 0):
         how = "in integers" if net.exact else "its steps itself"

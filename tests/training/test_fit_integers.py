@@ -134,6 +134,22 @@ def test_the_command_trains_resumes_and_evaluates(parent, tmp_path):
     refused(biril("train", *words, *source), "config.toml", "--force")
 
 
+def test_a_precision_that_nobody_gave_is_that_of_integers(parent, digits, tmp_path):
+    """A recipe has it for floats; "auto" means what suits."""
+    save(parent, tmp_path / "model.pt")
+    recipe = tmp_path / "low.toml"
+    recipe.write_text('dataset = "digits"\n[train]\nschedule = "B"\nprecision = "bfloat16"\n')
+    words = ("--recipe", recipe, "--from", tmp_path / "model.pt", "--integers", "8", "--epochs", 1)
+    done = biril("train", *words, "--out", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert 'precision = "float32"' in (tmp_path / "out" / "config.toml").read_text()
+    low = ("--precision", "bfloat16", "--out", tmp_path / "low")
+    refused(biril("train", *words, *low), "'bfloat16'", "computes in integers; expected")
+    auto = fit(quantized(parent, "8"), loaders(digits.head(100, 50)), settings(precision="auto"))
+    plain = fit(quantized(parent, "8"), loaders(digits.head(100, 50)), settings())
+    assert [r["loss"] for r in auto.records] == [r["loss"] for r in plain.records]
+
+
 @pytest.mark.parametrize("setting", [{"engine": "eager"}, {"precision": "bfloat16"}])
 def test_settings_that_integers_do_not_follow_are_refused(setting, parent):
     config = TrainConfig(schedule="B", epochs=1, device="cpu", **setting)
