@@ -83,10 +83,13 @@ class BirilNet(SpikingNet):
 
         Args:
             x: input ``(n_steps, batch, *input_shape)`` as the float network sees it (0..1).
-            record: True or the names of the populations whose spikes to return.
+            record: True or the names of the populations whose spikes to return, ``"input"`` too.
+
+        Raises:
+            ConfigError: an unknown name, or another shape.
         """
         self._check_input(x)
-        names = {"input", *self.neurons} if record is True else set(record or ())
+        names = self.recorded_names(record)
         run = run_steps(self.layers, x, names)
         membrane = run.membranes[self.readout_name] / self.readout.threshold
         recorded = {"input": x, **run.recorded} if "input" in names else run.recorded

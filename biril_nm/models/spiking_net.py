@@ -15,7 +15,8 @@ from biril_nm.arguments import Seed, checked
 from biril_nm.coding import Coding, check_decision
 from biril_nm.decision import class_scores
 from biril_nm.display import brief_fields
-from biril_nm.models.links import Link
+from biril_nm.errors import ConfigError
+from biril_nm.models.links import INPUT, Link
 
 __all__ = ["NetOutput", "SpikingNet", "encode"]
 
@@ -97,6 +98,22 @@ class SpikingNet(nn.Module):
             ConfigError: they are not known.
         """
         raise NotImplementedError
+
+    def recorded_names(self, record: bool | Iterable[str]) -> set[str]:
+        """What ``record`` means: True is all populations and ``"input"``.
+
+        Raises:
+            ConfigError: a name that is neither.
+        """
+        known = (INPUT, *self.neurons)
+        wanted = set(known) if record is True else set(record or ())
+        unknown = [record] if isinstance(record, str) else sorted(wanted.difference(known))
+        if unknown:
+            raise ConfigError(
+                f"record is {unknown!s:.80}; expected True, or a list of some of {', '.join(known)}. "
+                f"Leave out other names"
+            )
+        return wanted
 
     def adapt(self, x: Tensor) -> None:
         """Find out from an input what is not known of the network yet."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -15,12 +16,13 @@ from torch import nn
 
 from biril_nm.coding import Coding
 from biril_nm.compartments import CUBA_LIF, RESET_MODELS
-from biril_nm.errors import ConfigError, RangeError
+from biril_nm.errors import ConfigError, DivergedError, RangeError
 from biril_nm.export import lower, to_nir
 from biril_nm.export.lowering import LoweringOptions, lower_stages
 from biril_nm.hardware_sim import simulate
 from biril_nm.hw_graph import Dense, Input, LoihiGraph, Neurons, Output
 from biril_nm.loihi import ResetMode
+from biril_nm.models import build_model
 from biril_nm.neurons.surrogates import make_surrogate
 from biril_nm.parity import check_parity
 from biril_nm.recording.readout import predict
@@ -294,6 +296,35 @@ def test_input_that_the_chip_does_not_receive_is_refused(values, error, match):
     net = QuantizedNet(exact_graph(CUBA_LIF))
     with pytest.raises(error, match=match):
         net(torch.as_tensor(values))
+
+
+def test_arrays_and_unknown_names_are_refused():
+    net = QuantizedNet(exact_graph(CUBA_LIF))
+    values = np.zeros((3, 2, 6), int)
+    with pytest.raises(ConfigError, match=r"input 'in' is a ndarray; expected a tensor\. Wrap it"):
+        net(values)
+    for record in (("zz", "n"), "zz"):
+        with pytest.raises(ConfigError, match=r"record is \['zz'\]; expected True, or a list of some of "
+                           "input, n, out"):  # fmt: skip
+            net(torch.as_tensor(values), record=record)
+    with pytest.raises(ConfigError, match=r"record is \['lif9'\]; expected True"):
+        build_model("mlp")(torch.zeros(6, 1, 1, 8, 8), record=("lif9",))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "found"),
+    [("weight", math.nan, "'loop'"), ("drive", math.inf, "'n'"), ("log_scale", 1e3, "'n'")],
+)
+def test_latents_that_are_not_finite_say_that_training_diverged(name, value, found):
+    net = QuantizedNet(exact_graph(CUBA_LIF))
+    part = net.connection("loop") if name == "weight" else net.population("n")
+    with torch.no_grad():
+        getattr(part, name).view(-1)[0] = value
+    values = torch.zeros((3, 2, 6), dtype=torch.int32)
+    for call in (net.graph, lambda: net(values), lambda: net.run_integers(values.numpy())):
+        with pytest.raises(DivergedError, match=f"^{name} of {found} hold values that are not finite; "
+                           r"expected finite numbers\. The training diverged"):  # fmt: skip
+            call()
 
 
 def test_a_lowered_graph_alone_is_enough(trained):

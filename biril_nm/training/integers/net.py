@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from biril_nm.arguments import Seed, checked
 from biril_nm.coding import Coding
-from biril_nm.errors import ConfigError, bullet_list
+from biril_nm.errors import ConfigError, DivergedError, bullet_list
 from biril_nm.export.lowering import Lowering, ideal_weights
 from biril_nm.export.nir_nodes.neurons import LARGEST
 from biril_nm.hardware_sim.engine.components import execution_order
@@ -158,7 +158,12 @@ class QuantizedNet(SpikingNet):
         return next(iter(pools)) if len(pools) == 1 and not read else NO_POOL
 
     def graph(self) -> LoihiGraph:
-        """The integer network of now."""
+        """The integer network of now.
+
+        Raises:
+            DivergedError: parameters that are not finite.
+        """
+        self._check_finite()
         nodes = dict(self.base.nodes)
         for name in self.base.neurons:
             nodes[name] = self.population(name).integers()
@@ -243,14 +248,21 @@ class QuantizedNet(SpikingNet):
             record: True or the names of the populations whose spikes to return, ``"input"`` too.
 
         Raises:
-            ConfigError: names, shapes or dtypes that do not fit.
+            ConfigError: names, types or shapes that do not fit.
             RangeError: values that an input does not carry.
+            DivergedError: parameters that are not finite.
         """
         given = x if isinstance(x, Mapping) else {next(iter(self.base.inputs)): x}
+        for name, value in given.items():
+            if not isinstance(value, Tensor):
+                raise ConfigError(
+                    f"input '{name}' is a {type(value).__name__}; expected a tensor. Wrap it in "
+                    f"torch.as_tensor, or call run_integers"
+                )
         check_inputs(
             self.base, {name: value.detach().cpu().numpy() for name, value in given.items()}
         )
-        names = {INPUT, *self.base.neurons} if record is True else set(record or ())
+        names = self.recorded_names(record)
         run = self._run(given, names)
         recorded = {
             name: run.sent[name].values.detach() for name in self.base.neurons if name in names
@@ -292,11 +304,31 @@ class QuantizedNet(SpikingNet):
     def _run(
         self, spikes: Mapping[str, Tensor], recorded: Collection[str], states: bool = False
     ) -> Run:
+        self._check_finite()
         run = Run(self, spikes, recorded, states)
         with torch.autocast(run.device.type, enabled=False):
             for component in self._order:
                 run.advance(component.names, component.looped)
         return run
+
+    def _check_finite(self) -> None:
+        """Nothing else has integers."""
+        wrong = [
+            self._called(key)
+            for key, value in self.named_parameters()
+            if not (value.exp() if key.endswith("log_scale") else value).isfinite().all()
+        ]
+        if wrong:
+            raise DivergedError(
+                f"{', '.join(wrong)} hold values that are not finite; expected finite numbers. The training "
+                f"diverged: lower its learning rate, and start again"
+            )
+
+    def _called(self, key: str) -> str:
+        """A parameter by the name of its connection or population."""
+        _, own, parameter = key.split(".")
+        names = {part: name for name, part in self._keys.items()}
+        return f"{parameter} of '{names[own]}'"
 
 
 def _check_fixed(graph: LoihiGraph, fixed: Collection[str]) -> None:
