@@ -6,7 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import snntorch as snn
 import torch
+from torch import nn
 
 from biril_nm import build_model, load, save
 from biril_nm.coding import Coding
@@ -20,6 +22,7 @@ from biril_nm.training import TrainConfig, evaluate, fit
 from biril_nm.training.callbacks import Callback
 from biril_nm.training.integers import quantized
 from biril_nm.training.integers.from_float import learning_rate
+from biril_nm.training.plastic import plastic_links
 from tests.support.command_line import biril, refused
 
 CONFIG = ModelConfig(coding=Coding("direct", 4, 8), channels=(6, 8), hidden=(24,))
@@ -132,6 +135,46 @@ def test_the_command_trains_resumes_and_evaluates(parent, tmp_path):
     assert same.returncode == 0 and "integers (s, u, v) equal" in same.stdout
     source = ("--from", tmp_path / "out" / "parent.pt")
     refused(biril("train", *words, *source), "config.toml", "--force")
+
+
+def filtered(*between):
+    """Neurons with a filtered current, whose bias lowering brings by a population of its own."""
+    torch.manual_seed(0)
+    options = {"init_hidden": True, "threshold": 0.5, "beta": 0.9}
+    return nn.Sequential(
+        nn.Conv2d(1, 4, 3), snn.Leaky(**options), nn.Conv2d(4, 4, 3), snn.Synaptic(alpha=0.5, **options),
+        nn.Flatten(), nn.Linear(64, 32), *between, snn.Leaky(**options),
+        nn.Flatten(), nn.Linear(32, 10), snn.Leaky(**options),
+    )  # fmt: skip
+
+
+PLASTIC = {"schedule": "S", "epochs": 1, "plastic": "conv+fc"}
+
+
+def test_biases_are_no_layers_that_learn_locally(digits):
+    coding = Coding("direct", 3)
+    sample = torch.rand(2, 1, 8, 8)
+    net = quantized(filtered(), "4", sample_input=sample, dt_s=1e-3, coding=coding)
+    (bias,) = (name for name, ends in net.base.ends.items() if ends[0].endswith(".always_on"))
+    chosen = plastic_links(net, "conv+fc")
+    assert [type(link.layer) for link in chosen] == [nn.Conv2d, nn.Linear]
+    assert bias not in {link.name for link in net.links()}
+    latent = net.connection(bias).weight
+    before, at_first = net.graph(), latent.detach().clone()
+    fit(net, loaders(digits.head(100, 50)), settings(**PLASTIC))
+    assert torch.equal(latent, at_first)
+    after = net.graph()
+    changed = {name for name in before.nodes if after.nodes[name] != before.nodes[name]}
+    assert changed == {link.name for link in chosen}
+    fit(net, loaders(digits.head(100, 50)), settings(**{**PLASTIC, "schedule": "H"}))
+    assert not torch.equal(latent, at_first), "it learns by gradients"
+
+
+def test_dense_layers_learn_locally_behind_neurons_of_any_shape(digits):
+    net = filtered(nn.Unflatten(1, (2, 4, 4)))
+    before = net[5].weight.detach().clone()
+    fit(net, loaders(digits.head(100, 50)), settings(**PLASTIC), coding=Coding("direct", 3))
+    assert not torch.equal(net[5].weight, before)
 
 
 def test_a_precision_that_nobody_gave_is_that_of_integers(parent, digits, tmp_path):

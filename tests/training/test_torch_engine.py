@@ -269,6 +269,37 @@ def test_grid() -> None:
     assert abs(float(rounded.mean()) - 100.5) < 0.03
 
 
+@pytest.mark.parametrize("rule", [PAIR, OFFSET, OJA], ids=lambda rule: rule.name)
+def test_neurons_of_another_shape_than_the_outputs_learn_the_same(rule: LearningRule) -> None:
+    def delta(layer: nn.Module, pre: Tensor, post: Tensor) -> Tensor:
+        weight = torch.randn(layer.weight.shape, generator=generator(2)) * 50
+        return TorchEngine(rule, generator()).delta(layer, weight, LayerSpikes(pre, post))
+
+    dense, conv = nn.Linear(7, 12), nn.Conv2d(2, 3, 3, stride=2, padding=1, dilation=(1, 2))
+    pre, post = spikes(7), spikes(12, seed=1)
+    assert torch.equal(
+        delta(dense, pre, post.reshape(STEPS, BATCH, 3, 2, 2)), delta(dense, pre, post)
+    )
+    pre, post = spikes(2, 6, 7), spikes(3, 3, 3, seed=1)
+    assert torch.equal(delta(conv, pre, post.flatten(2)), delta(conv, pre, post))
+    with pytest.raises(UnsupportedNodeError, match=r"values of shape \(3, 3, 3\), and the neurons behind it "
+                       r"have \(3, 1, 1\); expected a neuron for each"):  # fmt: skip
+        delta(conv, pre, post[..., :1, :1])
+    with pytest.raises(
+        UnsupportedNodeError, match=r"shape \(12,\), and the neurons .* have \(5,\)"
+    ):
+        delta(dense, spikes(7), spikes(5))
+
+
+def test_positions_of_a_dense_layer_count_as_samples() -> None:
+    layer, weight = nn.Linear(4, 3), torch.randn(3, 4, generator=generator(2))
+    terms = LearningRule("hebb", (Term(1, 0, ("x0", "y0")),), traces={})
+    pre, post = spikes(5, 4), spikes(5, 3, seed=1)
+    found = TorchEngine(terms, generator()).delta(layer, weight, LayerSpikes(pre, post))
+    wanted = torch.einsum("tbpo,tbpi->oi", post, pre) / post.sum(dim=(0, 1, 2)).view(-1, 1)
+    torch.testing.assert_close(found, wanted)
+
+
 def learn(config: PlasticityConfig, weight: Tensor, mode: SignMode) -> Tensor:
     learner = LocalLearner(config, seed=1)
     pre, post = spikes(*weight.shape[1:], seed=6), spikes(weight.shape[0], seed=7)

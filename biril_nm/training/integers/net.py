@@ -199,11 +199,14 @@ class QuantizedNet(SpikingNet):
         return {name: self.population(name) for name in (*names, last)}
 
     def links(self) -> tuple[Link, ...]:
-        """Connections whose weights learn, with the populations that they join; those to the readout last."""
+        """Connections whose weights learn, with the populations that they join; those to the readout last.
+
+        A population that nothing reaches stands for a bias, which no local rule changes.
+        """
         last, found = readout_node(self.base), []
         for name, (before, after) in self.base.ends.items():
             layer = self.connection(name).as_layer()
-            if layer is not None:
+            if layer is not None and (before in self.base.inputs or self.base.incoming(before)):
                 pre = INPUT if before in self.base.inputs else before
                 found.append(Link(name, layer[0], pre, layer[1], after))
         return tuple(sorted(found, key=lambda link: link.post == last))

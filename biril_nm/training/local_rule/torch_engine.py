@@ -16,8 +16,10 @@ counterpart on the chip. The published BIRIL code contains an STDP learner but n
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -140,11 +142,11 @@ class TorchEngine:
             activity: spikes on both sides.
 
         Raises:
-            UnsupportedNodeError: another kind of layer.
+            UnsupportedNodeError: another kind of layer, or not one neuron for each of its outputs.
         """
         check_layer(layer)
-        states = self._states(activity)
-        events = activity.post.sum(dim=[d for d in range(activity.post.ndim) if d != 2])
+        states = _as_layer_has_them(layer, self._states(activity))
+        events = states["y0"].sum(dim=[d for d in range(states["y0"].ndim) if d != 2])
         result = torch.zeros_like(weight)
         for term in self.rule.dw:
             if term.mantissa:
@@ -230,6 +232,36 @@ def _through(layers: Sequence[nn.Module], value: Tensor) -> Tensor:
         folded = layer(value.flatten(0, 1))
         value = folded.reshape(*value.shape[:2], *folded.shape[1:])
     return value
+
+
+def _as_layer_has_them(layer: nn.Module, states: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Values of both sides as the layer takes and makes them: neurons may have another shape.
+
+    Positions to which a Linear applies the same weights count as samples.
+    """
+    lead, shape = states["x0"].shape[:2], states["x0"].shape[2:]
+    made: tuple[int, ...]
+    if isinstance(layer, nn.Conv2d):
+        padding = cast(tuple[int, ...], layer.padding)
+        sizes = zip(shape[1:], layer.kernel_size, layer.stride, padding, layer.dilation)
+        made = (
+            layer.out_channels,
+            *((n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in sizes),
+        )
+        as_taken, as_made = (*lead, *shape), (*lead, *made)
+    else:
+        made = (*shape[:-1], int(cast(nn.Linear, layer).out_features))
+        as_taken, as_made = (lead[0], -1, shape[-1]), (lead[0], -1, made[-1])
+    given = tuple(states["y0"].shape[2:])
+    if math.prod(made) != math.prod(given):
+        raise UnsupportedNodeError(
+            f"{layer} makes values of shape {made}, and the neurons behind it have {given}; expected a "
+            f"neuron for each, since the rule pairs them. Put pooling behind the neurons, or use B only"
+        )
+    return {
+        name: value.reshape(as_taken if name.startswith("x") else as_made)
+        for name, value in states.items()
+    }
 
 
 def _correlate(layer: nn.Module, pre: Tensor, post: Tensor, shape: torch.Size) -> Tensor:
