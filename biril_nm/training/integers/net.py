@@ -331,7 +331,7 @@ class QuantizedNet(SpikingNet):
         """A parameter by the name of its connection or population."""
         _, own, parameter = key.split(".")
         names = {part: name for name, part in self._keys.items()}
-        return f"{parameter} of '{names[own]}'"
+        return f"{parameter.removeprefix('log_')} of '{names[own]}'"
 
 
 def _check_fixed(graph: LoihiGraph, fixed: Collection[str]) -> None:
