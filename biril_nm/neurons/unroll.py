@@ -68,7 +68,7 @@ def can_unroll(neuron: Any) -> bool:
     """Whether :func:`unroll` means the same as calling ``neuron`` step by step."""
     return (
         type(neuron) in LEAKY
-        and not (neuron.state_quant or neuron.inhibition)
+        and not (neuron.state_quant or neuron.inhibition or neuron.surrogate_disable)
         and float(neuron.graded_spikes_factor) == 1.0
         and not neuron.graded_spikes_factor.requires_grad
         and not isinstance(neuron.spike_grad, LearnedAtan)
