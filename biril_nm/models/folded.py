@@ -19,7 +19,9 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, fx, nn
+from torch.fx.node import map_aggregate
 
+from biril_nm.models.effects import Effects
 from biril_nm.models.pieces import can_cut, convolve
 from biril_nm.models.signals import EACH, FOLDED, ONCE, PLAIN, Rows, Signal, Size, tensors
 from biril_nm.models.taps import CLOSED, WEIGHTED, current_taps, forget, without_history
@@ -70,10 +72,12 @@ class FoldedPlan:
     Attributes:
         graph: the step.
         stepwise: names of the operations that run step by step.
+        effects: what operations do beside their result.
     """
 
     graph: StepGraph
     stepwise: frozenset[str]
+    effects: Effects = field(default_factory=Effects)
 
     def run(
         self,
@@ -168,7 +172,8 @@ class Run:
         elif can_unroll(cast(Any, neuron)) and not gives_tuple(cast(Any, neuron)):
             self.binary.add(node)
         if name in self.names:
-            self.recorded[name] = spikes.detach()
+            changed = node.name in self.plan.effects.written  # by an operation in place behind
+            self.recorded[name] = spikes.detach().clone() if changed else spikes.detach()
         if self.taps.spikes is not None:
             spikes = self.taps.spikes(name, spikes)
             rest = rest if spikes.requires_grad else without_history(rest)
@@ -205,7 +210,7 @@ class Run:
         if self.joins(node, function):
             self.norms[node] = cast(nn.Module, function)
             return self.values[cast(fx.Node, node.args[0])]
-        if FOLDED not in forms and not self.differs_by_step(function):
+        if FOLDED not in forms and not self.differs_by_step(node, function):
             value = self.call(node, function, lambda signal: signal.value)
             constant = self.size.constant(value) if ONCE in forms else Signal(PLAIN, value)
             return _with_rows(node, constant)
@@ -244,9 +249,10 @@ class Run:
         if source is None or not isinstance(function, NORMS) or self.taps is not CLOSED:
             return False
         signal = self.values[source]
-        once = signal.form == ONCE and not self.differs_by_step(function)
+        once = signal.form == ONCE and not self.differs_by_step(node, function)
         users = [user for user in node.users if user in self.plan.graph.needed]
         called = len(users) == 1 and users[0].op == "call_module"
+        called = called and cast(fx.Node, node.args[0]).name not in self.plan.effects.written
         if not called or node is self.plan.graph.result or not (once or signal.form == FOLDED):
             return False
         neuron: Any = operation_of(users[0], self.net)
@@ -272,16 +278,22 @@ class Run:
 
         return torch.autograd.graph.saved_tensors_hooks(pack, unpack)
 
-    def differs_by_step(self, function: Callable[..., Any]) -> bool:
+    def differs_by_step(self, node: fx.Node, function: Callable[..., Any]) -> bool:
         """Whether a layer needs all steps of a constant value: for more than one value, or to be random."""
+        if node.name in self.plan.effects.random:
+            return True
         if not isinstance(function, NORMS + RANDOM) or not function.training:
             return False
         return isinstance(function, RANDOM) or self.size.batch == 1
 
     def stepped(self, node: fx.Node, function: Callable[..., Any]) -> Signal:
         """The same, step by step."""
-        steps = range(self.size.n_steps)
-        found = [self.call(node, function, lambda s, t=t: s.at(t, self.size)) for t in steps]
+        changes = node.name in self.plan.effects.writers
+
+        def at(t: int) -> Callable[[Signal], Any]:
+            return lambda s: _copied(s.at(t, self.size)) if changes else s.at(t, self.size)
+
+        found = [self.call(node, function, at(t)) for t in range(self.size.n_steps)]
         return self.size.joined(found)
 
     def call(self, node: fx.Node, function: Callable[..., Any], take: Callable[..., Any]) -> Any:
@@ -295,6 +307,11 @@ class Run:
             return function(*arguments, **named)
         (x,) = arguments
         return self.taps.weighted(function, x, function(x.detach()))
+
+
+def _copied(value: Any) -> Any:
+    """A value that an operation in place may change."""
+    return map_aggregate(value, lambda x: x.clone() if isinstance(x, Tensor) else x)
 
 
 def _with_rows(node: fx.Node, signal: Signal) -> Signal:

@@ -8,7 +8,8 @@ from typing import Any, cast
 
 from torch import Tensor, fx, nn
 
-from biril_nm.models.tracing import StepGraph, is_neuron, module_path, operation_of
+from biril_nm.models.tracer import is_neuron, writes
+from biril_nm.models.tracing import StepGraph, module_path, operation_of
 
 __all__ = ["INPUT", "Link", "find_links"]
 
@@ -44,14 +45,16 @@ class Link:
 
 
 class _Path(nn.Module):
-    """Operations without memory that lead from one value to another."""
+    """Operations without memory that lead from one value to another, which stays as it is."""
 
     def __init__(self, operations: tuple[fx.Node, ...], start: fx.Node, net: nn.Module) -> None:
         super().__init__()
         self._operations, self._start, self._nets = operations, start, (net,)
+        modules = dict(net.named_modules(remove_duplicate=False))
+        self._changes = any(writes(n, modules.get(module_path(n))) for n in operations)
 
     def forward(self, x: Tensor) -> Any:
-        values: dict[fx.Node, Any] = {self._start: x}
+        values: dict[fx.Node, Any] = {self._start: x.clone() if self._changes else x}
         for node in self._operations:
             function = operation_of(node, self._nets[0])
             # Of values elsewhere a forward asks the number of samples, which is that of x.
@@ -122,7 +125,9 @@ class _Links:
         if not between or len(starts) > 1:
             return ()
         chain = all(
-            node.op == "call_module" and node.args == (before,)
+            node.op == "call_module"
+            and node.args == (before,)
+            and not writes(node, self.modules[module_path(node)])
             for before, node in zip((start, *between), between)
         )
         if chain:

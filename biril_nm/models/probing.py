@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, cast
 
-import snntorch as snn
 import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional
 
-from biril_nm.models.folded import NORMS, RANDOM, FoldedPlan, Run, gives_tuple, is_constant
+from biril_nm.models.draws import Draws
+from biril_nm.models.effects import OTHER_SHAPES, effects, random_spikes
+from biril_nm.models.folded import NORMS, RANDOM, FoldedPlan, Run, is_constant
 from biril_nm.models.signals import FOLDED, Signal, Size, tensors
 from biril_nm.models.tracing import StepGraph, UntraceableError
 
@@ -35,28 +37,33 @@ def plan(graph: StepGraph, net: nn.Module, x: Tensor) -> FoldedPlan:
     Raises:
         UntraceableError: the network cannot be run on these.
     """
-    found = FoldedPlan(graph, frozenset())
-    if x.shape[0] == 1:
-        return found
-    sample = x[:1, :1].expand(STEPS, SAMPLES, *x.shape[2:])
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad(), torch.random.fork_rng(devices=[]), _unmoved_norms(net):
-        if x.is_floating_point():
-            steps = 1 if is_constant(x) else STEPS
-            noise = torch.rand((steps, *sample.shape[1:]), generator=generator)
-            sample = noise.to(x.device, x.dtype).expand(sample.shape)
-        probe = _Probe(found, net, sample)
-        try:
-            probe.result()
-        except Exception as error:  # of the forward: the plain loop shows it to the user
-            raise UntraceableError(f"the forward fails on {tuple(sample.shape[1:])}") from error
-    return FoldedPlan(graph, frozenset(probe.mixing))
+    sample = x[:1, :1].expand(min(STEPS, x.shape[0]), SAMPLES, *x.shape[2:])
+    generator, draws = torch.Generator().manual_seed(0), Draws(net)
+    try:
+        with torch.inference_mode(False), torch.no_grad(), _in_eval_mode(net, NORMS):
+            if x.is_floating_point():
+                steps = 1 if is_constant(x) else STEPS
+                noise = torch.rand((steps, *sample.shape[1:]), generator=generator)
+                sample = noise.to(x.device, x.dtype).expand(sample.shape)
+            found = FoldedPlan(graph, frozenset(), effects(graph, net, sample[0]))
+            if x.shape[0] == 1:
+                return found
+            with _in_eval_mode(net, RANDOM):
+                probe = _Probe(found, net, sample)
+                probe.result()
+    except UntraceableError:
+        raise
+    except Exception as error:  # of the forward: the plain loop shows it to the user
+        raise UntraceableError(f"the forward fails on {tuple(sample.shape[1:])}") from error
+    finally:
+        draws.restore()
+    return replace(found, stepwise=frozenset(probe.mixing))
 
 
 @contextmanager
-def _unmoved_norms(net: nn.Module) -> Any:
-    """Layers that learn from what they see, or are random, in eval mode."""
-    training = [m for m in net.modules() if isinstance(m, NORMS + RANDOM) and m.training]
+def _in_eval_mode(net: nn.Module, kinds: tuple[type[nn.Module], ...]) -> Iterator[None]:
+    """Layers of ``kinds`` in eval mode: they learn nothing from what they see, or are not random."""
+    training = [m for m in net.modules() if isinstance(m, kinds) and m.training]
     for module in training:
         module.training = False
     try:
@@ -75,17 +82,18 @@ class _Probe(Run):
         self.generator = torch.Generator().manual_seed(1)
 
     def neurons(self, node: fx.Node, neuron: nn.Module) -> Signal:
-        if type(neuron) in (snn.SLSTM, snn.SConv2dLSTM):  # their spikes have another shape
+        if type(neuron) in OTHER_SHAPES:
             return super().neurons(node, neuron)
         current = self.values[cast(fx.Node, node.args[0])].steps(self.size)
-        noise = torch.rand(current.shape, generator=self.generator)
-        spikes = (noise > 0.5).to(current).flatten(0, 1)
-        return Signal(FOLDED, (spikes,) * 4 if gives_tuple(cast(Any, neuron)) else spikes)
+        return Signal(FOLDED, random_spikes(neuron, current.flatten(0, 1), self.generator))
 
     def operation(self, node: fx.Node, function: Callable[..., Any]) -> Signal:
         kept = {n: self.values[n] for n in node.all_input_nodes}
         if isinstance(function, RANDOM) or function in RANDOM_FUNCTIONS:
             return super().operation(node, function)
+        if node.name in self.plan.effects.random:  # from another number at each call
+            self.mixing.add(node.name)
+            return self.stepped(node, function)
         first = self.attempt(node, function, kept)
         self.values |= {n: _cloned(signal) for n, signal in kept.items()}
         stepped = self.stepped(node, function)

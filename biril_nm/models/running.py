@@ -156,6 +156,7 @@ def _fingerprint(net: nn.Module) -> Hashable:
         found += [
             name,
             hash(type(module)),
+            module.training,
             len(module._forward_hooks),
             len(module._forward_pre_hooks),
         ]
@@ -233,7 +234,7 @@ def _observed(net: nn.Module, forward: Any, record: Collection[str], x: Tensor) 
             last.pop(name, None)  # the neurons that are called last come last
             last[name] = _first(result).detach()
             if name in spikes:
-                spikes[name].append(last[name])
+                spikes[name].append(last[name].clone())  # which the forward may change in place
 
         return hook
 

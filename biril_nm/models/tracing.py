@@ -7,17 +7,17 @@ run step by step.
 
 from __future__ import annotations
 
-import operator
 import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, cast
 
-import snntorch as snn
 import torch
 from torch import Tensor, fx, nn
 
+from biril_nm.models.draws import Draws
 from biril_nm.models.nir_net import NirNet
+from biril_nm.models.tracer import Tracer, UntraceableError, is_neuron, writes
 from biril_nm.neurons.unroll import LEAKY
 
 __all__ = [
@@ -33,19 +33,7 @@ __all__ = [
 ]
 
 ROOT = "net"
-IN_PLACE = frozenset(
-    getattr(operator, f"i{name}") for name in ("add", "sub", "mul", "truediv", "pow", "and", "or")
-)
 OF_TORCH = ("training", "_parameters", "_modules", "_buffers", "_non_persistent_buffers_set")
-
-
-class UntraceableError(Exception):
-    """Why a network has no step graph."""
-
-
-def is_neuron(module: nn.Module) -> bool:
-    """Whether ``module`` is a snnTorch neuron that is called once per step."""
-    return isinstance(module, snn.SpikingNeuron) and hasattr(module, "reset_mem")
 
 
 def reset_neurons(net: nn.Module) -> None:
@@ -114,24 +102,27 @@ class _OneStep(nn.Module):
         return self.net(x)
 
 
-class _Tracer(fx.Tracer):
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return is_neuron(m) or super().is_leaf_module(m, module_qualified_name)
-
-
 def trace_step(net: nn.Module) -> StepGraph:
     """The graph of one step of ``net``.
 
     Raises:
-        UntraceableError: the forward depends on values, loops over the input, or keeps state of its own.
+        UntraceableError: the forward depends on values or random numbers, loops over the input, or keeps
+            state of its own.
     """
     _refuse_hooks(net)
-    state = OwnState(net)
+    state, draws = OwnState(net), Draws(net)
     try:
-        first, second = _traced(net), _traced(net)
+        with torch.inference_mode(False):  # what forward makes is used with gradients later
+            with torch.set_grad_enabled(True):
+                first = _traced(net)
+            with torch.no_grad():
+                second = _traced(net)
     finally:
-        changed = state.changed()
+        changed, drawn = state.changed(), draws.made()
         state.restore()
+        draws.restore()
+    if drawn:
+        raise UntraceableError("the forward draws random numbers")
     if changed:
         raise UntraceableError(f"the forward changes {', '.join(changed)}")
     if not _equal(first, second):
@@ -143,11 +134,17 @@ def trace_step(net: nn.Module) -> StepGraph:
 def _traced(net: nn.Module) -> StepGraph:
     root = _OneStep(net)
     try:
-        graph = _Tracer().trace(root)
+        graph = Tracer().trace(root)
+    except UntraceableError:
+        raise
     except Exception as error:  # whatever the forward does with a value that is none yet
         raise UntraceableError(f"the forward cannot be traced: {error}") from error
     names = {str(node.target) for node in graph.nodes if node.op == "get_attr"}
     constants = {name: value for name, value in vars(root).items() if name in names}
+    if any(isinstance(value, Tensor) and value.requires_grad for value in constants.values()):
+        raise UntraceableError(
+            "the forward computes with gradients what does not depend on its input"
+        )
     *nodes, last = graph.nodes
     result: Any = last.args[0]
     while isinstance(result, (tuple, list)) and result:
@@ -157,8 +154,9 @@ def _traced(net: nn.Module) -> StepGraph:
     modules = dict(net.named_modules(remove_duplicate=False))
     wanted = {result}
     for node in reversed(nodes):
-        called = node.op == "call_module" and is_neuron(modules[module_path(node)])
-        if node in wanted or called or _writes(node):
+        module = modules[module_path(node)] if node.op == "call_module" else None
+        called = module is not None and is_neuron(module)
+        if node in wanted or called or writes(node, module):
             wanted.update((node, *node.all_input_nodes))
     return StepGraph({node: None for node in nodes if node in wanted}, result, constants)
 
@@ -189,22 +187,12 @@ def _refuse_state(graph: StepGraph, net: nn.Module) -> None:
             if len(node.args) != 1 or node.kwargs:
                 raise UntraceableError(f"'{module_path(node)}' takes its state as an argument")
             called.add(id(module))
-        if _writes(node) and cast(fx.Node, node.args[0]).op == "get_attr":
-            raise UntraceableError(f"the forward changes '{cast(fx.Node, node.args[0]).target}'")
+        if writes(node, module):
+            held = [given for given in node.all_input_nodes[:1] if given.op == "get_attr"]
+            if held:
+                raise UntraceableError(f"the forward changes '{held[0].target}'")
     if not called:
         raise UntraceableError("it calls no neurons")
-
-
-def _writes(node: fx.Node) -> bool:
-    """Whether the operation changes its first argument."""
-    if not node.args or not isinstance(node.args[0], fx.Node):
-        return False
-    if node.op == "call_method":
-        name = str(node.target)
-        return name == "__setitem__" or (name.endswith("_") and not name.endswith("__"))
-    return node.op == "call_function" and (
-        node.target in IN_PLACE or node.target is operator.setitem
-    )
 
 
 class OwnState:
