@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from biril_nm.commands.console import note, print_json, print_progress, print_table, say
-from biril_nm.commands.options import MAX_COUNT, DataRoot, DataSetName, Json
+from biril_nm.commands.options import MAX_COUNT, DataRoot, DataSetName, Force, Json
 from biril_nm.errors import ConfigError
 
 if TYPE_CHECKING:
     from biril_nm.studies.grid import Method, StudyPlan, Summary
-    from biril_nm.studies.grid.cell import CellResult
+    from biril_nm.studies.grid.cell import Cell, CellResult
     from biril_nm.studies.grid.verdicts import Difference
 
 __all__ = ["study_command"]
@@ -28,7 +28,7 @@ def study_command(
         str,
         typer.Argument(
             metavar="NAME|FILE.toml",
-            help="methods, ratios, neurons, projection, or a file like study.toml.",
+            help="methods, ratios, neurons, projection, precision, or a file like study.toml.",
         ),
     ],
     dataset: DataSetName = None,
@@ -42,6 +42,10 @@ def study_command(
     train_samples: Annotated[
         Number, typer.Option(min=1, max=MAX_COUNT, help="Training samples.")
     ] = None,
+    validation_samples: Annotated[
+        Number,
+        typer.Option(min=1, max=MAX_COUNT, help="Further ones, which choose the epoch."),
+    ] = None,
     test_samples: Annotated[
         Number, typer.Option(min=1, max=MAX_COUNT, help="Test samples; default: all.")
     ] = None,
@@ -52,8 +56,10 @@ def study_command(
     data_root: DataRoot = None,
     out: Annotated[Path | None, typer.Option(help="Output folder.")] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Continue an interrupted study.")
+        bool,
+        typer.Option("--resume", help="Continue an interrupted study; try failed cells again."),
     ] = False,
+    force: Force = False,
     json: Json = False,
 ) -> None:
     """Compare training methods over seeds, with controls, and measure their networks on the chip.
@@ -63,55 +69,98 @@ def study_command(
 
     Example: biril study ratios --dataset digits --seeds 3 --out out/ratios
     """
-    from biril_nm.data.datasets import find_data
     from biril_nm.studies.grid import run_study, summarise
-    from biril_nm.studies.grid.runner import check_folder
+    from biril_nm.studies.grid.runner import check_folder, discard_study
 
     options: dict[str, Any] = {
         "dataset": dataset, "model": model, "epochs": epochs, "n_train": train_samples,
-        "n_test": test_samples, "seeds": None if seeds is None else tuple(range(seeds)),
+        "n_validation": validation_samples, "n_test": test_samples,
+        "seeds": None if seeds is None else tuple(range(seeds)),
     }  # fmt: skip
-    plan = replace(_plan(study), **{k: v for k, v in options.items() if v is not None})
-    find_data(plan.data, data_root)  # before anything is written
+    plan = _fitted(study, {k: v for k, v in options.items() if v is not None}, data_root)
     folder = out or Path("out") / f"study-{plan.name}"
+    if force and not resume:
+        discard_study(folder)
     check_folder(folder, plan, resume)
     _note_cut_cycles(plan)
-    total, done = len(plan.methods) * len(plan.seeds), [0]
-
-    def show(result: CellResult) -> None:
-        done[0] += 1
-        print_progress(
-            f"cell {done[0]} of {total}  {result.method}, seed {result.seed}: {result.accuracy:.2%} after "
-            f"epoch {result.epoch}  {result.seconds:.0f} s"
-        )
-
+    seen = _Seen(len(plan.cells()))
     try:
-        results = run_study(plan, folder, data_root, workers, cluster, resume, show)
+        results = run_study(
+            plan, folder, data_root, workers, cluster, resume, seen.result, seen.failure
+        )
     except KeyboardInterrupt as stop:
-        stop.args = (f"'{folder}' keeps {done[0]} of {total} cells; continue with --resume",)
+        kept = f"'{folder}' keeps {seen.done} of {seen.total} cells; continue with --resume"
+        stop.args = (kept,)
         raise
     rows = summarise(results)
     picture = _draw(rows, plan, folder)
     if json:
-        print_json(
-            {"out": str(folder), "study": plan.to_dict(), "cells": [asdict(r) for r in results]}
+        cells = {"cells": [asdict(r) for r in results], "failed": seen.failed}
+        print_json({"out": str(folder), "study": plan.to_dict(), **cells})
+    else:
+        _print(plan, rows, results, seen.failed)
+        files = f"{folder / 'study.toml'}, {len(results)} cells"
+        say(f"wrote {files}" + (f", {picture}" if picture else ""))
+    if seen.failed:
+        raise ConfigError(
+            f"{len(seen.failed)} of {seen.total} cells failed; expected none. Change their settings, or try "
+            f"them again with --resume"
         )
-        return
-    _print(plan, rows, results)
-    say(
-        f"wrote {folder / 'study.toml'}, {len(results)} cells" + (f", {picture}" if picture else "")
-    )
 
 
-def _plan(study: str) -> StudyPlan:
+class _Seen:
+    """Cells as they end, with a line of progress for each."""
+
+    def __init__(self, total: int) -> None:
+        self.total, self.done = total, 0
+        self.failed: list[dict[str, Any]] = []
+
+    def result(self, result: CellResult) -> None:
+        self.done += 1
+        self._say(
+            f"{result.method}, seed {result.seed}: {result.accuracy:.2%} after epoch {result.epoch}  "
+            f"{result.seconds:.0f} s"
+        )
+
+    def failure(self, cell: Cell, reason: str) -> None:
+        self.failed.append({"method": cell.method.name, "seed": cell.seed, "reason": reason})
+        self._say(f"{cell.method.name}, seed {cell.seed}: failed")
+
+    def _say(self, text: str) -> None:
+        print_progress(f"cell {self.done + len(self.failed)} of {self.total}  {text}")
+
+
+def _fitted(study: str, options: dict[str, Any], data_root: Path | None) -> StudyPlan:
+    """The plan with the options, at the size of its data set and checked against it."""
+    from biril_nm.data import load_data
+    from biril_nm.studies.grid.checks import check_methods, check_samples, scaled
+
+    plan, stated = _plan(study)
+    plan = replace(plan, **options)
+    data = load_data(plan.data, data_root, plan.seeds[0])
+    given = plan
+    plan = scaled(plan, data, {"n_train", "n_validation", "n_test"} - stated - set(options))
+    check_samples(plan, data)
+    check_methods(plan, data)
+    if plan != given:
+        note(
+            f"'{plan.data}' has {len(data.train)} training and {len(data.test)} test samples: n_train is "
+            f"{plan.n_train}, n_validation {plan.n_validation}, n_test {plan.n_test or 'all'}"
+        )
+    return plan
+
+
+def _plan(study: str) -> tuple[StudyPlan, set[str]]:
+    """A plan, and the fields that its file states."""
     from biril_nm.arguments import unknown_name
+    from biril_nm.storage import read_toml
     from biril_nm.studies.grid import STUDIES, StudyPlan
 
     if study in STUDIES:
-        return STUDIES[study]
+        return STUDIES[study], set()
     if not study.endswith(".toml"):
         raise ConfigError(unknown_name("study", study, (*STUDIES, "FILE.toml")))
-    return StudyPlan.read(Path(study))
+    return StudyPlan.read(Path(study)), set(read_toml(Path(study)))
 
 
 def _note_cut_cycles(plan: StudyPlan) -> None:
@@ -135,7 +184,7 @@ def _draw(rows: list[Summary], plan: StudyPlan, folder: Path) -> Path | None:
     """The picture, where matplotlib is installed."""
     from importlib.util import find_spec
 
-    if find_spec("matplotlib") is None:
+    if find_spec("matplotlib") is None or not rows:
         return None
     from biril_nm.studies.grid.pictures import draw_study
 
@@ -144,7 +193,12 @@ def _draw(rows: list[Summary], plan: StudyPlan, folder: Path) -> Path | None:
     return folder / PICTURE
 
 
-def _print(plan: StudyPlan, rows: list[Summary], results: list[CellResult]) -> None:
+def _print(
+    plan: StudyPlan,
+    rows: list[Summary],
+    results: list[CellResult],
+    failed: list[dict[str, Any]],
+) -> None:
     from biril_nm.hardware_sim.cost.energy import energy_text
     from biril_nm.studies.grid import compare_all
     from biril_nm.studies.grid.quoted import PAPER, others_text
@@ -153,18 +207,26 @@ def _print(plan: StudyPlan, rows: list[Summary], results: list[CellResult]) -> N
     paper = PAPER.get(plan.data.partition(":")[0], {})
     header = ["method", "S:B:H run", "float, %", *(f"{bits} bits, %" for bits in plan.bits)]
     header += ["spikes", "energy", "recovered", *(["paper, %"] if paper else [])]
-    cells, methods = [], {method.name: method for method in plan.methods}
-    for row in rows:
-        line = [row.method, counts_text(phases_run(plan, methods[row.method])), row.accuracy.text()]
-        line += [value.text() for value in row.integers.values()]
-        line += [row.spikes.text(1, 0), energy_text(row.energy_j.mean)]
-        line.append("-" if row.recovered is None else row.recovered.text(digits=1))
+    cells, measured = [], {row.method: row for row in rows}
+    for method in plan.methods:
+        line = [method.name, counts_text(phases_run(plan, method))]
+        row = measured.get(method.name)
+        n_failed = sum(cell["method"] == method.name for cell in failed)
+        if row is None:
+            line += ["failed", *["-"] * (len(plan.bits) + 3)]
+        else:
+            line.append(row.accuracy.text() + (f", {n_failed} failed" if n_failed else ""))
+            line += [value.text() for value in row.integers.values()]
+            line += [row.spikes.text(1, 0), energy_text(row.energy_j.mean)]
+            line.append("-" if row.recovered is None else row.recovered.text(digits=1))
         if paper:
-            line.append(f"{paper[row.method]:.2f}" if row.method in paper else "-")
+            line.append(f"{paper[method.name]:.2f}" if method.name in paper else "-")
         cells.append(line)
     print_table(
         f"{plan.name}: {plan.data}, {len(plan.seeds)} seeds, mean ± 95 % interval", header, cells
     )
+    for cell in failed:
+        say(f"{cell['method']}, seed {cell['seed']} failed: {cell['reason']}")
     for text in others_text(plan.data.partition(":")[0]):
         say(text)
     pairs = comparisons(plan)

@@ -25,14 +25,14 @@ STUDY = {
         'name = "x"\nmethods = [{name = "../a", schedule = "B"}]',
         "name of a method is '../a'",
     ),
-    "methods": ('name = "x"\nmethods = 5', "the study is damaged"),
+    "methods": ('name = "x"\nmethods = 5', "methods of the study is 5; expected a list"),
     "bits": (METHOD + "bits = [9223372036854775807]", "bits are (9223372036854775807,)"),
     "shift": (METHOD + 'shifts = ["[/red]"]', "shift '[/red]' is unknown"),
     "date": (METHOD + "run = 1979-05-27", "holds a date"),
     "samples": (METHOD + "n_train = 9223372036854775807", "n_train is 9223372036854775807"),
     "train": (
         'name = "x"\nmethods = [{name = "a", schedule = "B", train = {epochs = 3}}]',
-        "holds schedule, epochs or seed",
+        "epochs in train of method 'a' is 3; expected none, since the study has its epochs",
     ),
 }
 

@@ -193,7 +193,7 @@ def test_wrong_plans_are_refused(values, message):
     ({"name": "../x", "schedule": "B"}, "name of a method"),
     ({"name": "x", "schedule": "Q"}, "schedule is 'Q'"),
     ({"name": "x", "schedule": "B", "role": "hero"}, "hero"),
-    ({"name": "x", "schedule": "B", "train": {"epochs": 3}}, "epochs or seed"),
+    ({"name": "x", "schedule": "B", "train": {"epochs": 3}}, "epochs in train of method 'x' is 3"),
     ({"name": "x", "schedule": "B", "train": {"lr": -1}}, "lr is -1"),
     ({"name": "x", "schedule": "B", "net": {"neuron": "izhikevich"}}, "neuron 'izhikevich' is unknown"),
     ({"name": "x", "schedule": "B", "net": {"layers": 3}}, r"model fields \['layers'\] are unknown"),

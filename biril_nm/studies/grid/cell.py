@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biril_nm.data import DataSet, Split, get_shift, load_data, make_loaders
-from biril_nm.errors import BirilError, ConfigError, FileFormatError
+from biril_nm.errors import BirilError, FileFormatError
 from biril_nm.evaluation import evaluate_graph
 from biril_nm.export import lower, to_nir
 from biril_nm.hardware_sim import simulate
@@ -25,6 +25,7 @@ from biril_nm.models.spiking_net import SpikingNet
 from biril_nm.storage import atomic_file, read_bytes, read_json
 from biril_nm.studies.adaptation import samples_per_class
 from biril_nm.studies.finetuning import finetune
+from biril_nm.studies.grid.checks import check_samples
 from biril_nm.studies.grid.plan import Method, StudyPlan
 from biril_nm.training import fit
 from biril_nm.training.checkpoint import CHECKPOINT
@@ -216,17 +217,8 @@ def _run(cell: Cell, digest: str) -> CellResult:
 
 def _parts(plan: StudyPlan, data: DataSet, seed: int) -> DataSet:
     """The samples of a cell, drawn by its seed: first those for training, then those for validation."""
+    check_samples(plan, data)
     wanted = plan.n_train + plan.n_validation
-    if wanted > len(data.train):
-        raise ConfigError(
-            f"study '{plan.name}' takes {plan.n_train} training and {plan.n_validation} validation samples; "
-            f"expected at most {len(data.train)} in all ('{plan.data}'). Lower n_train or n_validation"
-        )
-    if plan.n_test is not None and plan.n_test > len(data.test):
-        raise ConfigError(
-            f"study '{plan.name}' takes {plan.n_test} test samples; expected at most {len(data.test)} "
-            f"('{plan.data}'). Lower n_test"
-        )
     return replace(
         data,
         train=data.train.take(_drawn(data.train, wanted, seed, TRAIN)),

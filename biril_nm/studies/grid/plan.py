@@ -25,6 +25,26 @@ __all__ = ["STUDIES", "Method", "StudyPlan"]
 MAX_CELLS = 10_000
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.:_+-]{0,62}")
 BIRIL = "1:6:2"
+# Settings of a run that a study has by itself -> what says them there.
+RUN_OF_STUDY = {
+    "dataset": "the study has its dataset",
+    "model": "the study has its model",
+    "seed": "the study has its seeds",
+    "validation": "n_validation samples choose the epoch",
+    "parent": "every cell starts from new weights",
+    "integers": "cells train floats, and bits says on which integers they are measured",
+}
+TRAIN_OF_STUDY = {
+    "schedule": "each method has its schedule",
+    "epochs": "the study has its epochs",
+    "seed": "the study has its seeds",
+    "keep": "a cell keeps the best epoch on its validation samples",
+    "tensorboard": "cells write no events",
+    "curves": "cells draw no curves",
+    "devices": "a cell runs in one process, and --workers runs several cells",
+    "nodes": "a cell runs in one process, and --cluster runs cells on several machines",
+}
+NET_OF_DATA = {"input_shape": "the data set has it", "n_classes": "the data set has them"}
 
 
 @checked
@@ -53,11 +73,12 @@ class Method:
             )
         if self.role not in ("method", "control"):
             raise ConfigError(unknown_name("role", self.role, ("method", "control")))
-        if "schedule" in self.train or "epochs" in self.train or "seed" in self.train:
-            raise ConfigError(
-                f"train of method '{self.name}' holds schedule, epochs or seed; expected other fields. Set "
-                f"them in the method and in the study"
-            )
+        findings = [
+            *_refused(self.train, TRAIN_OF_STUDY, f"train of method '{self.name}'"),
+            *_refused(self.net, NET_OF_DATA, f"net of method '{self.name}'"),
+        ]
+        if findings:
+            raise ConfigError(bullet_list(f"method '{self.name}' is not valid:", findings))
         TrainConfig.from_dict({**self.train, "schedule": self.schedule})
         ModelConfig.from_dict(self.net)
 
@@ -131,10 +152,24 @@ class StudyPlan:
             found.append(unknown_name("dataset", bare, DATASETS))
         if self.model not in MODELS:
             found.append(unknown_name("model", self.model, MODELS))
+        found += self._wrong_run()
         if self.shifts and not self.bits:
             found.append("bits are (), beside shifts; expected at least one, whose network adapts")
         for shift in self.shifts:
             get_shift(shift)
+        return found
+
+    def _wrong_run(self) -> list[str]:
+        """What ``run`` holds that is no table, or that a study has by itself."""
+        found = _refused(self.run, RUN_OF_STUDY, "run")
+        for name, refused in (("train", TRAIN_OF_STUDY), ("net", NET_OF_DATA)):
+            table = self.run.get(name, {})
+            if isinstance(table, Mapping):
+                found += _refused(table, refused, f"run.{name}")
+            else:
+                found.append(
+                    f"run.{name} is {table!r:.80}; expected a table. Write [run.{name}] and its fields"
+                )
         return found
 
     def cells(self) -> list[tuple[Method, int]]:
@@ -173,11 +208,15 @@ class StudyPlan:
         if unknown:
             known = ", ".join(f.name for f in fields(StudyPlan))
             raise ConfigError(f"study fields {unknown} are unknown; expected some of {known}")
+        for name in ("methods", "seeds", "bits", "shifts"):
+            if not isinstance(given.get(name, ()), (list, tuple)):
+                raise ConfigError(
+                    f"{name} of the study is {given[name]!r:.80}; expected a list. Write {name} = [...]"
+                )
+            if name in given:
+                given[name] = tuple(given[name])
         try:
-            given["methods"] = tuple(Method(**method) for method in given.get("methods", ()))
-            for name in ("seeds", "bits", "shifts"):
-                if name in given:
-                    given[name] = tuple(given[name])
+            given["methods"] = tuple(_method(values) for values in given.get("methods", ()))
             return StudyPlan(**given)
         except BirilError:
             raise
@@ -206,6 +245,31 @@ class StudyPlan:
         facts["threads"] = 1  # of torch; floats add up in another order in several
         facts["run"] = self.run_config(method, seed).to_toml()  # with the recipe of the data set
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _method(values: Any) -> Method:
+    """A method from its table."""
+    known = [f.name for f in fields(Method)]
+    if not isinstance(values, Mapping) or not set(values) <= set(known):
+        raise ConfigError(
+            f"a method is {values!r:.200}; expected a table of {', '.join(known)}. Write "
+            f'{{name = "mine", schedule = "1:6:2"}}'
+        )
+    missing = [name for name in ("name", "schedule") if name not in values]
+    if missing:
+        raise ConfigError(
+            f"{' and '.join(missing)} of method {dict(values)!r:.200} is missing; expected a text"
+        )
+    return Method(**values)
+
+
+def _refused(values: Mapping[str, Any], refused: Mapping[str, str], where: str) -> list[str]:
+    """A finding for each setting that would change nothing."""
+    return [
+        f"{name} in {where} is {values[name]!r:.80}; expected none, since {reason}. Leave it out"
+        for name, reason in refused.items()
+        if name in values
+    ]
 
 
 def _controls(cycle: str, hybrid: str = "B") -> tuple[Method, ...]:

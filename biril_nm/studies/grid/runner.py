@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from biril_nm.arguments import Count, checked
-from biril_nm.errors import ConfigError, OutputExistsError
+from biril_nm.errors import ConfigError, OutputExistsError, bullet_list
 from biril_nm.evaluation.workers import run_jobs
-from biril_nm.storage import lock_folder
+from biril_nm.storage import atomic_file, lock_folder
 from biril_nm.studies.grid.cell import Cell, CellResult, read_result, work
 from biril_nm.studies.grid.plan import StudyPlan
 
-__all__ = ["PLAN", "check_folder", "run_study", "stored_results"]
+__all__ = ["PLAN", "check_folder", "discard_study", "run_study", "stored_results"]
 
 PLAN = "study.toml"
-CELLS = "cells"
+CELLS, ERROR = "cells", "error.txt"
 
 
 @checked
@@ -27,11 +28,13 @@ def run_study(
     cluster: bool = False,
     resume: bool = False,
     progress: Callable[[CellResult], None] | None = None,
+    failed: Callable[[Cell, str], None] | None = None,
 ) -> list[CellResult]:
-    """Results of all cells, in the order of :meth:`StudyPlan.cells`.
+    """Results of the cells, in the order of :meth:`StudyPlan.cells`.
 
     Each cell has a folder of its own, so that a study which was interrupted goes on where it was, in the
-    middle of a cell too, and gives the same results.
+    middle of a cell too, and gives the same results. A cell that fails leaves the reason in ``error.txt``,
+    and the others run on.
 
     Args:
         plan: the study.
@@ -40,18 +43,20 @@ def run_study(
         n_workers: processes, each with one cell at a time. A cell trains with one thread, so that it gives
             the same in any number of them.
         cluster: run on Ray instead of local processes; ``out_dir`` must be on a shared disk.
-        resume: go on with a study of the same plan in ``out_dir``.
+        resume: go on with a study of the same plan in ``out_dir``, and try cells again that have failed.
         progress: called with each result, those that are there first.
+        failed: called with each cell that fails and why; None: an error at the end names them.
 
     Raises:
-        ConfigError: the folder holds another study, or a cell refused its settings.
+        ConfigError: the folder holds another study, or cells have failed and ``failed`` is not given.
         OutputExistsError: the folder holds a study, and ``resume`` is not set.
         OutputInUseError: another process runs the study.
         WorkerError: a worker was killed.
     """
     folder = Path(out_dir)
     check_folder(folder, plan, resume)
-    results: dict[str, CellResult] = {}
+    results: dict[tuple[str, int], CellResult] = {}
+    failures: list[str] = []
     with lock_folder(folder):
         plan.write(folder / PLAN)
         waiting = []
@@ -62,16 +67,28 @@ def run_study(
             if done is None:
                 waiting.append(Cell(plan, method, seed, str(home), root))
                 continue
-            results[f"{method.name} {seed}"] = done
+            results[method.name, seed] = done
             if progress is not None:
                 progress(done)
         for cell, found in _run(waiting, n_workers, cluster):
+            error = Path(cell.folder) / ERROR
             if isinstance(found, str):
-                raise ConfigError(f"cell {cell.method.name}, seed {cell.seed}: {found}")
-            results[f"{cell.method.name} {cell.seed}"] = found
+                with atomic_file(error) as part:
+                    part.write_text(found + "\n", encoding="utf-8")
+                failures.append(f"cell {cell.method.name}, seed {cell.seed}: {found}")
+                if failed is not None:
+                    failed(cell, found)
+                continue
+            error.unlink(missing_ok=True)
+            results[cell.method.name, cell.seed] = found
             if progress is not None:
                 progress(found)
-    return [results[f"{method.name} {seed}"] for method, seed in plan.cells()]
+    if failures and failed is None:
+        done_text = (
+            f"{len(failures)} of {len(plan.cells())} cells failed; the others are in '{folder}':"
+        )
+        raise ConfigError(bullet_list(done_text, failures))
+    return [results[m.name, seed] for m, seed in plan.cells() if (m.name, seed) in results]
 
 
 def _run(
@@ -101,8 +118,8 @@ def check_folder(folder: Path, plan: StudyPlan, resume: bool) -> None:
         return
     if not resume:
         raise OutputExistsError(
-            f"'{folder}' holds a study already ({PLAN}). Continue it with --resume (resume=True), or choose "
-            f"another folder"
+            f"'{folder}' holds a study already ({PLAN}). Continue it with --resume (resume=True), replace it "
+            f"with --force (discard_study), or choose another folder"
         )
     before = StudyPlan.read(path)
     if before != plan:
@@ -113,6 +130,21 @@ def check_folder(folder: Path, plan: StudyPlan, resume: bool) -> None:
             f"'{folder}' belongs to another study: {', '.join(changed)} differ; expected the same settings. "
             f"Choose another folder, or leave the options out"
         )
+
+
+@checked
+def discard_study(folder: str | Path) -> None:
+    """Remove the study of a folder, if there is one, and its cells; other files stay.
+
+    Raises:
+        OutputInUseError: another process runs the study.
+    """
+    home = Path(folder)
+    if not (home / PLAN).exists():
+        return
+    with lock_folder(home):
+        shutil.rmtree(home / CELLS, ignore_errors=True)
+        (home / PLAN).unlink()
 
 
 @checked

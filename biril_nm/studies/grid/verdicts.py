@@ -108,9 +108,14 @@ def compare_all(
 ) -> list[Difference]:
     """:func:`compare` of (method, control) pairs, with p corrected for their number by :func:`holm`.
 
-    Differences of fewer than :data:`MIN_SEEDS` seeds make no claim, and are not counted.
+    Pairs without a common seed are left out, as where cells have failed. Differences of fewer than
+    :data:`MIN_SEEDS` seeds make no claim, and are not counted.
     """
-    gaps = [compare(results, method, control) for method, control in pairs]
+    seeds: dict[str, set[int]] = {}
+    for result in results:
+        seeds.setdefault(result.method, set()).add(result.seed)
+    both = [(a, b) for a, b in pairs if seeds.get(a, set()) & seeds.get(b, set())]
+    gaps = [compare(results, method, control) for method, control in both]
     claims = [index for index, gap in enumerate(gaps) if gap.difference.n >= MIN_SEEDS]
     for index, p in zip(claims, holm([gaps[index].p for index in claims])):
         gaps[index] = replace(gaps[index], p=p, n_compared=len(claims))
