@@ -24,7 +24,8 @@ class Batches:
 
     Args:
         split: the samples.
-        batch_size: samples per batch; the last one may be smaller.
+        batch_size: samples per batch; the last one may be smaller. A single sample that is left joins the
+            batch before, since BatchNorm takes no variance of one.
         shuffle: a new order in each epoch.
         crop_pad: random crop after padding by this many pixels of zeros (0: none).
         seed: seed of order, crops and augmentation.
@@ -72,7 +73,7 @@ class Batches:
 
     def __len__(self) -> int:
         """Batches per epoch."""
-        return math.ceil(len(self.split) / self.batch_size)
+        return len(self._bounds())
 
     def __iter__(self) -> Iterator[tuple[NDArray[Any], LabelArray]]:
         """Batches of epoch 0."""
@@ -89,12 +90,19 @@ class Batches:
         order = np.arange(len(self.split))
         if self.shuffle:
             random.shuffle(order)
-        parts = [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
+        parts = [order[low:high] for low, high in self._bounds()]
         for stored, labels in self._read(number, parts):
             values = self.split.scaled(stored)
             if self.crop_pad:
                 values = _random_crop(values, self.crop_pad, random)
             yield values, labels
+
+    def _bounds(self) -> list[tuple[int, int]]:
+        """First sample of each batch, and the one behind its last."""
+        n, size = len(self.split), self.batch_size
+        n_batches = math.ceil(n / size) - (1 < size < n and n % size == 1)
+        starts = [size * index for index in range(n_batches)]
+        return list(zip(starts, [*starts[1:], n]))
 
     def _read(
         self, number: int, parts: Sequence[NDArray[np.int64]]

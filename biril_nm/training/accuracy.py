@@ -12,6 +12,7 @@ from biril_nm.arguments import MAX_SEED, Seed, checked, shown
 from biril_nm.data.labels import check_labels
 from biril_nm.errors import ConfigError
 from biril_nm.models.spiking_net import SpikingNet
+from biril_nm.models.values import check_type
 from biril_nm.training.random_state import drawing, mix
 from biril_nm.training.world import ALONE, World
 
@@ -55,12 +56,14 @@ def evaluate(
         world: processes that share the batches; each returns the result of all.
 
     Raises:
-        ConfigError: the loader yields nothing, labels that do not fit, or an unknown decision.
+        ConfigError: the loader yields nothing, parameters that are not float32, labels that do not fit, or
+            an unknown decision.
     """
     try:
         place = torch.device(device) if device else next(net.parameters()).device
     except RuntimeError:
         raise ConfigError(f"device is {shown(device)}; expected cpu, cuda or cuda:N") from None
+    check_type(net, net.name)
     was_training = net.training
     net.eval()
     right = count = 0.0

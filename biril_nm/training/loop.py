@@ -25,12 +25,14 @@ from biril_nm.models.saving import save
 from biril_nm.models.segments import segments
 from biril_nm.models.spiking_net import SpikingNet
 from biril_nm.models.taps import forget
+from biril_nm.models.values import check_type
 from biril_nm.neurons.unroll import engine
 from biril_nm.training.accuracy import evaluate
 from biril_nm.training.best import BestWeights
 from biril_nm.training.callbacks import Callback
 from biril_nm.training.checkpoint import CHECKPOINT, read_checkpoint, write_checkpoint
 from biril_nm.training.config import TrainConfig
+from biril_nm.training.loading import check_loaders, enough_for_norms
 from biril_nm.training.optimizers import make_optimizer
 from biril_nm.training.phases import PHASES, Batch, PhaseState
 from biril_nm.training.precision import choose_precision
@@ -130,6 +132,8 @@ def fit(
     net = _trainable(net, coding)
     if (net.exact or not net.engines) and settings.precision == "auto":
         settings = replace(settings, precision="float32")
+    check_type(net, net.name)
+    check_loaders(loaders, settings.epochs)
     chosen = (settings.engine, settings.precision, settings.checkpoint_steps)
     if (net.exact or not net.engines) and chosen != ("auto", "float32", 0):
         how = "in integers" if net.exact else "its steps itself"
@@ -317,7 +321,7 @@ def _train(task: Task, optimizer: torch.optim.Optimizer, epoch: int) -> dict[str
         name = phase_at(cycle, done + index)
         part = world.share(batch)
         layers = world.layer_seed(net, mix(settings.seed, epoch, index, LAYERS))
-        with drawing(layers, part[0].device):
+        with drawing(layers, part[0].device), enough_for_norms(index, batch[0]):
             metrics = PHASES[name].run(net, part, optimizer, state)
         metrics = world.merge(metrics)
         if not math.isfinite(metrics["loss"]):

@@ -50,6 +50,16 @@ def test_order_depends_on_seed_and_epoch_only() -> None:
     assert np.concatenate([labels for _, labels in plain]).tolist() == list(range(10))
 
 
+@pytest.mark.parametrize(
+    ("size", "sizes"), [(3, [3, 3, 4]), (9, [10]), (4, [4, 4, 2]), (10, [10]), (1, [1] * 10)]
+)
+def test_a_single_sample_that_is_left_joins_the_batch_before(size: int, sizes: list[int]) -> None:
+    batches = Batches(small_split(), size, shuffle=True)
+    found = [labels.tolist() for _, labels in batches.epoch(1)]
+    assert [len(part) for part in found] == sizes and len(batches) == len(sizes)
+    assert sorted(functools.reduce(operator.iadd, found, [])) == list(range(10))
+
+
 def test_random_crop_only_shifts() -> None:
     split = small_split(n=50)
     shifts = set()

@@ -1,0 +1,49 @@
+"""What is asked of the batches of a training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor
+
+from biril_nm.errors import ConfigError
+
+__all__ = ["check_loaders", "enough_for_norms"]
+
+ONE_VALUE = "more than 1 value per channel"  # in what BatchNorm of torch raises
+
+
+def check_loaders(loaders: tuple[Iterable[Any], Iterable[Any] | None], epochs: int) -> None:
+    """Refuse what can be read in one epoch only.
+
+    Raises:
+        ConfigError: a generator for several epochs.
+    """
+    for what, loader in zip(("training", "test"), loaders):
+        if epochs > 1 and isinstance(loader, Iterator) and not hasattr(loader, "epoch"):
+            raise ConfigError(
+                f"the {what} loader is a {type(loader).__name__}, which can be read once, and epochs is "
+                f"{epochs}; expected batches that can be read again in each epoch. Give a list of them, or a "
+                f"DataLoader"
+            )
+
+
+@contextmanager
+def enough_for_norms(index: int, x: Tensor) -> Iterator[None]:
+    """Say what is to be done where BatchNorm has one value per channel, which has no variance.
+
+    Raises:
+        ConfigError: batch ``index``, ``(n_steps, batch, ...)``, is too small for it.
+    """
+    try:
+        yield
+    except ValueError as error:
+        if ONE_VALUE not in str(error):
+            raise
+        raise ConfigError(
+            f"batch {index + 1} has {x.shape[1]} sample, which gives a BatchNorm one value per channel; "
+            f"expected two or more. Give batches of two or more samples (a DataLoader: drop_last=True), or "
+            f"take BatchNorm out"
+        ) from error

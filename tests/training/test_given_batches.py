@@ -1,0 +1,60 @@
+"""What fit asks of batches and of the numbers of a network, before or where training would fail."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import snntorch as snn
+import torch
+from torch import nn
+
+import biril_nm as bnm
+from biril_nm.coding import Coding
+from biril_nm.errors import ConfigError
+from biril_nm.models import OwnNet
+from biril_nm.training import TrainConfig, evaluate
+
+CODING = Coding("direct", 4)
+
+
+def normed() -> nn.Module:
+    torch.manual_seed(0)
+    neuron = {"beta": 0.9, "init_hidden": True}
+    return nn.Sequential(nn.Linear(16, 2), nn.BatchNorm1d(2), snn.Leaky(**neuron))
+
+
+@pytest.mark.parametrize(("engine", "n_steps"), [("auto", 1), ("loop", 4)])
+def test_one_sample_is_too_little_for_batch_norm(engine: str, n_steps: int) -> None:
+    x = torch.rand(9, 16)
+    batches = [(x[:4], torch.arange(4) % 2), (x[:1], torch.ones(1))]
+    settings = TrainConfig(schedule="B", epochs=1, device="cpu", engine=engine)
+    with pytest.raises(ConfigError, match=r"batch 2 has 1 sample, .* BatchNorm .*drop_last=True"):
+        bnm.fit(normed(), (batches, None), settings, coding=Coding("direct", n_steps))
+
+
+def test_other_types_of_numbers_are_refused() -> None:
+    x = torch.rand(4, 16)
+    batches, settings = [(x, torch.arange(4) % 2)], TrainConfig(schedule="B", device="cpu")
+    for net, name in ((normed().double(), "float64"), (normed().half(), "float16")):
+        with pytest.raises(ConfigError, match=rf"type torch.{name}; expected torch.float32. Call"):
+            bnm.fit(net, (batches, None), settings, coding=CODING)
+        with pytest.raises(ConfigError, match=f"Sequential has parameters of type torch.{name}"):
+            evaluate(OwnNet(net, CODING), batches)
+
+
+def test_batches_that_can_be_read_once_are_enough_for_one_epoch() -> None:
+    data = [(torch.rand(4, 16), torch.arange(4) % 2)]
+
+    def made() -> Iterator[Any]:
+        return iter(data)
+
+    settings = TrainConfig(schedule="B", epochs=2, device="cpu")
+    once = TrainConfig(schedule="B", epochs=1, device="cpu")
+    for loaders, what in (((made(), None), "training"), ((data, made()), "test")):
+        with pytest.raises(
+            ConfigError, match=f"the {what} loader is a list_iterator, .* Give a list"
+        ):
+            bnm.fit(normed(), loaders, settings, coding=CODING)
+    assert bnm.fit(normed(), (made(), made()), once, coding=CODING).test_accuracy is not None
