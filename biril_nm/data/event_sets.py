@@ -20,7 +20,7 @@ from biril_nm.data.frames import BY, RESIZE, FrameSettings, as_events, count_fra
 from biril_nm.data.labels import N_DIGITS
 from biril_nm.data.sources import DataSource, Option, Request, missing
 from biril_nm.data.splits import DataSet, Split
-from biril_nm.errors import BirilError, FileFormatError
+from biril_nm.errors import BirilError, ConfigError, FileFormatError
 
 __all__ = ["EVENT_SOURCES"]
 
@@ -77,12 +77,19 @@ def _framed(
 def _samples(
     files: Sequence[Path], labels: Sequence[int], settings: FrameSettings
 ) -> Iterator[Sample]:
-    length = settings.window_us
+    length, longest, n_samples = settings.window_us, 0, 0
     for path, label in zip(files, labels):
         events = read_events(path)
+        longest = max(longest, int(events["t"][-1] - events["t"][0]) if len(events) else 0)
         parts = windows(events, length, f"'{path}'") if length else (events,)
         for each in parts:
             yield count_frames(each, settings, length or None, f"'{path}'"), label
+            n_samples += 1
+    if length and not n_samples:
+        raise ConfigError(
+            f"window_ms is {length / MICROSECONDS:g}, and the longest of {len(files)} recordings lasts "
+            f"{longest / MICROSECONDS:g} ms; expected a window that fits into one. Lower window_ms"
+        )
 
 
 def _folder(request: Request) -> DataSet:

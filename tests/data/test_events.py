@@ -182,6 +182,8 @@ def test_a_folder_of_recordings_becomes_frames(tmp_path):
     assert values.shape == (6, 4, 2, 17, 17) and len(labels) == 4
     cut = load_data("events:sensor=34,window_ms=200", root)
     assert len(cut.train) == 6 * 4 and sorted(set(cut.train.labels)) == [0, 1]
+    with pytest.raises(ConfigError, match=r"window_ms is 9000, .* of 6 recordings lasts .* Lower"):
+        load_data("events:sensor=34,window_ms=9000", root)
     with pytest.raises(FileFormatError, match="has x from .* expected 0 to 19"):
         load_data("events:sensor=20", root)
     with pytest.raises(ConfigError, match="data set option by is 'size'; expected count or time"):
