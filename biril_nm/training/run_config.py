@@ -162,6 +162,8 @@ class RunConfig:
         before = run.train.to_dict()
         if isinstance(train.get("plasticity"), dict):
             train = {**train, "plasticity": {**before["plasticity"], **train["plasticity"]}}
+        if isinstance(net.get("coding"), dict):
+            net = {**net, "coding": _whole_coding(net["coding"], run.net.coding)}
         return replace(
             run,
             net=ModelConfig.from_dict({**run.net.to_dict(), **net}),
@@ -215,6 +217,18 @@ def _check_fields(values: Mapping[str, Any], where: str) -> None:
         raise ConfigError(
             f"{where}: validation is {validation!r:.80}; expected a share from 0, below 1"
         )
+
+
+def _whole_coding(given: Mapping[str, Any], before: Coding) -> dict[str, Any]:
+    """A coding of which a file says a part; the rest is as before, or by default where that has no bits."""
+    known = before.to_dict()
+    unknown = sorted(set(given) - set(known))
+    if unknown:
+        raise ConfigError(
+            f"net.coding has unknown fields {unknown}; expected some of {sorted(known)}"
+        )
+    known["message_bits"] = before.message_bits or Coding.message_bits
+    return {**known, **given}
 
 
 def _without_none(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import biril_nm as bnm
+from biril_nm.coding import Coding
 from biril_nm.data import make_loaders
 from biril_nm.errors import ConfigError, DivergedError
 from biril_nm.storage import read_json_lines
@@ -107,6 +108,25 @@ def test_a_loss_that_diverges_stops_the_run_before_it_is_written(value, tmp_path
     (record,) = read_json_lines(tmp_path / "run" / "metrics.jsonl")
     assert record["epoch"] == 1 and math.isfinite(record["loss"])
     assert not (tmp_path / "run" / "model.pt").exists()
+
+
+@pytest.mark.parametrize(
+    ("table", "expected"),
+    [
+        ('kind = "direct"\nn_steps = 3', Coding("direct", 3, 8)),
+        ('kind = "spikes"', Coding("spikes", 10)),
+        ("message_bits = 4", Coding("direct", 10, 4)),
+        ("n_steps = 2", Coding("direct", 2, 8)),
+    ],
+)
+def test_a_part_of_a_coding_leaves_the_rest_as_it_was(table, expected, tmp_path):
+    before = RunConfig().net.coding
+    text = f'dataset = "digits"\n[net.coding]\n{table}\n'
+    found = read(tmp_path, text).net.coding
+    n_steps = expected.n_steps if "n_steps" in table else before.n_steps
+    assert found == Coding(expected.kind, n_steps, expected.message_bits)
+    with pytest.raises(ConfigError, match=r"net.coding has unknown fields \['steps'\]; expected"):
+        read(tmp_path, '[net.coding]\nkind = "direct"\nsteps = 3\n')
 
 
 class Spoil(Callback):
