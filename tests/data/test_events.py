@@ -250,7 +250,7 @@ def test_sets_of_tonic_become_frames(name, tmp_path, monkeypatch):
 def test_frames_between_pixels_are_those_of_torch():
     """BrainCog's resize, interpolate(mode="bilinear", align_corners=True), in sixteenths of an event."""
     torch = pytest.importorskip("torch")
-    made = events(4000)
+    made = events(40_000)  # several at every pixel, also where one is left
     whole = count_frames(made, FrameSettings(34, 34, 2, 5, "time"))
     for side in (12, 34, 1):
         found = count_frames(made, FrameSettings(34, 34, 2, 5, "time", side, resize="bilinear"))
