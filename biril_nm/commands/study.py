@@ -69,6 +69,7 @@ def study_command(
 
     Example: biril study ratios --dataset digits --seeds 3 --out out/ratios
     """
+    from biril_nm.storage.locks import lock_folder
     from biril_nm.studies.grid import run_study, summarise
     from biril_nm.studies.grid.runner import check_folder, discard_study
 
@@ -77,12 +78,15 @@ def study_command(
         "n_validation": validation_samples, "n_test": test_samples,
         "seeds": None if seeds is None else tuple(range(seeds)),
     }  # fmt: skip
-    plan = _fitted(study, {k: v for k, v in options.items() if v is not None}, data_root)
+    given = {k: v for k, v in options.items() if v is not None}
+    plan, notes = _fitted(study, given, data_root)
     folder = out or Path("out") / f"study-{plan.name}"
     if force and not resume:
         discard_study(folder)
     check_folder(folder, plan, resume)
-    _note_cut_cycles(plan)
+    with lock_folder(folder):  # a folder that is refused has nothing before its error
+        for text in (*notes, *_cut_cycles(plan)):
+            note(text)
     seen = _Seen(len(plan.cells()))
     try:
         results = run_study(
@@ -130,8 +134,10 @@ class _Seen:
         print_progress(f"cell {self.done + len(self.failed)} of {self.total}  {text}")
 
 
-def _fitted(study: str, options: dict[str, Any], data_root: Path | None) -> StudyPlan:
-    """The plan with the options, at the size of its data set and checked against it."""
+def _fitted(
+    study: str, options: dict[str, Any], data_root: Path | None
+) -> tuple[StudyPlan, list[str]]:
+    """The plan with the options, at the size of its data set and checked against it, and notes on it."""
     from biril_nm.data import load_data
     from biril_nm.studies.grid.checks import check_methods, check_samples, scaled
 
@@ -142,12 +148,12 @@ def _fitted(study: str, options: dict[str, Any], data_root: Path | None) -> Stud
     plan = scaled(plan, data, {"n_train", "n_validation", "n_test"} - stated - set(options))
     check_samples(plan, data)
     check_methods(plan, data)
-    if plan != given:
-        note(
-            f"'{plan.data}' has {len(data.train)} training and {len(data.test)} test samples: n_train is "
-            f"{plan.n_train}, n_validation {plan.n_validation}, n_test {plan.n_test or 'all'}"
-        )
-    return plan
+    if plan == given:
+        return plan, []
+    return plan, [
+        f"'{plan.data}' has {len(data.train)} training and {len(data.test)} test samples: n_train is "
+        f"{plan.n_train}, n_validation {plan.n_validation}, n_test {plan.n_test or 'all'}"
+    ]
 
 
 def _plan(study: str) -> tuple[StudyPlan, set[str]]:
@@ -163,21 +169,21 @@ def _plan(study: str) -> tuple[StudyPlan, set[str]]:
     return StudyPlan.read(Path(study)), set(read_toml(Path(study)))
 
 
-def _note_cut_cycles(plan: StudyPlan) -> None:
-    """Say which rows train other ratios than their schedules name."""
+def _cut_cycles(plan: StudyPlan) -> list[str]:
+    """What says which rows train other ratios than their schedules name."""
     from math import lcm
 
     from biril_nm.studies.grid.schedules import cut_cycles, same_counts
 
     cut = cut_cycles(plan)
     if not cut:
-        return
+        return []
     lengths = ", ".join(f"{name} ({length})" for name, length in cut.items())
     same = "".join(f" {', '.join(names)} run as many of each phase." for names in same_counts(plan))
-    note(
+    return [
         f"epochs is {plan.epochs}; expected a multiple of the cycle of {lengths}: their last cycle is cut. "
         f"The table has the phases that are run.{same} Set --epochs to a multiple of {lcm(*cut.values())}"
-    )
+    ]
 
 
 def _draw(rows: list[Summary], plan: StudyPlan, folder: Path) -> Path | None:
