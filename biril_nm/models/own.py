@@ -100,10 +100,10 @@ class OwnNet(SpikingNet):
             record: True or the names of the populations whose spikes to return.
 
         Raises:
-            ConfigError: the module does not return what is expected of it.
+            ConfigError: the module does not return what is expected of it, or has no such population.
         """
         self.adapt(x)
-        names = {"input", *self.neurons} if record is True else set(record or ())
+        names = self.recorded_names(record)
         run = self._run(x, names)
         spikes = run.output
         membrane = torch.zeros_like(spikes[-1], dtype=x.dtype if x.is_floating_point() else None)

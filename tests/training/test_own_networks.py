@@ -359,3 +359,12 @@ def test_the_page_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     names: dict[str, Any] = {}
     exec(compile(code.replace("epochs=2", "epochs=1"), str(page), "exec"), names)
     assert isinstance(names["net"], nn.Module)
+
+
+def test_an_unknown_population_cannot_be_recorded() -> None:
+    layers = [nn.Linear(4, 3), snn.Leaky(beta=0.9, init_hidden=True)]
+    net = OwnNet(nn.Sequential(*layers), Coding("direct", 3))
+    x = torch.ones(3, 2, 4)
+    assert set(net(x, record=True).recorded) == {"input", "1"}
+    with pytest.raises(ConfigError, match="some of input, 1. Leave out other names"):
+        net(x, record=["zz"])
