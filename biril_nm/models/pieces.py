@@ -28,7 +28,7 @@ LEAST_ROWS = (
 )
 CUT = (nn.Conv1d, nn.Conv2d, nn.Conv3d)  # layers that are computed in pieces
 LEAST_CHANNELS = 48  # from which these gradients are faster as products of matrices than in float32
-NARROW = 6  # least width for which the library has vectors for gradients of weights in bfloat16
+NARROW = 6  # least width at which gradients of weights are as fast in bfloat16 as elsewhere
 Settings = tuple[Any, ...]  # of torch.convolution, from the stride on
 
 
@@ -48,7 +48,10 @@ def can_cut(layer: Any, x: Any) -> bool:
 
 
 def _slow(x: Tensor, weight: Tensor, stride: tuple[int, ...]) -> bool:
-    """Whether gradients of weights take 5 to 100 times as long in bfloat16 as in float32 (oneDNN 3.3)."""
+    """Whether oneDNN 3.3 may be far slower in bfloat16 than in float32 at gradients of weights.
+
+    Its threads wait for each other at every piece there, for long where a core has other work.
+    """
     wide = max(weight.shape[2:]) > 1 and (max(stride) > 1 or x.shape[-1] < NARROW)
     return x.dtype == torch.bfloat16 and wide
 
