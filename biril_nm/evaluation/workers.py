@@ -127,8 +127,11 @@ def _on_processes(
     finally:  # after an interrupt or an error, workers end whatever they do
         for pool in pools:
             pool.shutdown(wait=finished, cancel_futures=True)
-        for worker in set(multiprocessing.active_children()) - before:
+        workers = set(multiprocessing.active_children()) - before
+        for worker in workers:
             worker.terminate()
+        for worker in workers:
+            worker.join()
 
 
 def _new_process() -> ProcessPoolExecutor:
