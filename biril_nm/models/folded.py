@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.fx.node import map_aggregate
 
+from biril_nm.models import layout
 from biril_nm.models.effects import Effects
 from biril_nm.models.pieces import can_cut, convolve
 from biril_nm.models.signals import EACH, FOLDED, ONCE, PLAIN, Rows, Signal, Size, tensors
@@ -99,6 +100,8 @@ class FoldedPlan:
         run = Run(self, net, x)
         run.names, run.starts, run.keep_spikes = record, starts or {}, keep_spikes
         run.taps = current_taps()
+        aside = run.taps is CLOSED and not self.effects.writers
+        run.last = aside and layout.pays(x)
         found = run.result()
         readout = readout_name(self.graph, net)
         return StepsRun(found.steps(run.size), run.membranes, run.recorded, readout)
@@ -120,6 +123,7 @@ class Run:
         self.taps = CLOSED
         self.starts: Mapping[str, Tensor] = {}
         self.keep_spikes = True
+        self.last = False  # leave channels of pictures last in memory
         self.binary: set[Any] = set()  # neurons whose result is 0 and 1
         self.pooled: set[fx.Node] = set()  # poolings that the neurons before them have done
         self.norms: dict[fx.Node, nn.Module] = {}  # those that the neurons behind them do
@@ -163,7 +167,8 @@ class Run:
         fused = pool is not None and name not in self.names and signal.form != EACH
         fused = fused and self.taps is CLOSED and can_pool(neuron, signal.value)
         norm = self.norms.get(cast(fx.Node, node.args[0]))
-        run = (self.size, self.needs_states(node), fused, self.starts.get(name), norm)
+        further = (fused, self.starts.get(name), norm, self.last)
+        run = (self.size, self.needs_states(node), further)
         one_step = self.taps.one_step
         found = _calls(neuron, signal, self.size, one_step) if one_step else None
         spikes, self.membranes[name], rest = found or _advance(neuron, signal, *run)
@@ -298,9 +303,11 @@ class Run:
 
     def call(self, node: fx.Node, function: Callable[..., Any], take: Callable[..., Any]) -> Any:
         """Call the function of a node with what ``take`` makes of its inputs."""
+        keeps = not self.last or layout.takes_last(function)
 
         def value(argument: fx.Node) -> Any:
-            return take(self.values[argument])
+            found = take(self.values[argument])
+            return found if keeps else layout.in_order(found)
 
         arguments, named = fx.map_arg(node.args, value), fx.map_arg(node.kwargs, value)
         if self.taps.weighted is None or not isinstance(function, WEIGHTED) or named:
@@ -334,13 +341,11 @@ def _advance(
     current: Signal,
     size: Size,
     all_states: bool,
-    pooled: bool,
-    start: Tensor | None,
-    norm: nn.Module | None,
+    further: tuple[Any, ...],
 ) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
     """Spikes of all steps, the last membrane, and further results of all steps."""
     if can_unroll(neuron) and not (all_states and gives_tuple(neuron)):
-        spikes, mem = unroll(neuron, current.given_steps(size), size.n_steps, pooled, start, norm)
+        spikes, mem = unroll(neuron, current.given_steps(size), size.n_steps, *further)
         return spikes, mem, ()
     return _calls(neuron, current, size)
 

@@ -3,6 +3,9 @@
 Time folded into the samples makes tensors far larger than the cache, and the layouts that the library of
 convolutions makes of them as large again, in fresh memory each time. In pieces only the input and the
 result are large. Results are those of the whole bit for bit; gradients of weights sum over the pieces.
+
+In bfloat16 the library takes pictures whose channels are last in memory as they are: those are convolved
+at once.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ __all__ = ["can_cut", "convolve"]
 
 PIECE = 8 << 20  # bytes of input and result that a piece may have
 LEAST_ROWS = (
-    16  # samples of a piece; torch takes other algorithms for fewer (use_mkldnn in Convolution.cpp)
+    16  # of a piece; torch takes other algorithms for fewer (use_mkldnn in Convolution.cpp)
 )
 CUT = (nn.Conv1d, nn.Conv2d, nn.Conv3d)  # layers that are computed in pieces
 LEAST_CHANNELS = 48  # from which these gradients are faster as products of matrices than in float32
@@ -84,6 +87,11 @@ def _numbers(x: Tensor) -> Tensor:
     return x.view(torch.uint8) if x.dtype == torch.bool else x
 
 
+def _last(x: Tensor) -> Tensor:
+    """Pictures with their channels last in memory."""
+    return x.contiguous(memory_format=torch.channels_last)
+
+
 def _row_bytes(*tensors: Tensor) -> int:
     return sum(t[0].numel() * t.element_size() for t in tensors)
 
@@ -100,6 +108,12 @@ class _Pieces(torch.autograd.Function):
         low = [None if t is None else t.detach() for t in (weight, bias)]
         one = conv(x[:1], *low, *further)  # its shape, and autocast's type
         low = [None if t is None else t.to(one.dtype) for t in low]
+        ctx.settings, ctx.dtype, ctx.with_bias = settings, x.dtype, bias is not None
+        ctx.last = one.ndim == 4 and one.dtype == torch.bfloat16
+        if ctx.last:
+            given = _last(x.to(one.dtype))
+            ctx.save_for_backward(given.to(torch.bool) if spikes else given, weight)
+            return cast(Tensor, conv(given, *low, *further))
         out = empty((len(x), *one.shape[1:]), one)
         kept = empty(x.shape, x, torch.bool) if spikes else x
         for piece in _pieces(len(x), _row_bytes(x, one), weight):
@@ -108,7 +122,6 @@ class _Pieces(torch.autograd.Function):
                 kept[piece] = part
             out[piece] = conv(part.to(one.dtype), *low, *further)
         ctx.save_for_backward(kept, weight)
-        ctx.settings, ctx.dtype, ctx.with_bias = settings, x.dtype, bias is not None
         return out
 
     @staticmethod
@@ -117,6 +130,12 @@ class _Pieces(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         low, mask = weight.to(grad.dtype), list(ctx.needs_input_grad[:3])
         sizes = list(weight.shape[:1]) if ctx.with_bias else None
+        if ctx.last:
+            whole = (_last(grad), _numbers(x).to(grad.dtype), _last(low))
+            part, *shared = _gradients(whole, sizes, ctx.settings, mask)
+            types = (ctx.dtype, weight.dtype, weight.dtype)
+            cast_back = (t if t is None else t.to(d) for t, d in zip((part, *shared), types))
+            return *cast_back, None, None
         at_x = empty(x.shape, grad, ctx.dtype) if mask[0] else None
         sums: list[Tensor | None] = [None, None]
         for piece in _pieces(len(x), _row_bytes(grad, grad), weight):
@@ -162,7 +181,7 @@ def _by_taps(grad: Tensor, x: Tensor, shape: Sequence[int], settings: Settings) 
     stride, padding, dilation = settings[:3]
     sides = [side for each in reversed(padding) for side in (each, each)]
     last = functional.pad(x.movedim(1, -1), [0, 0, *sides])  # channels last, where rows are whole
-    rows = grad.transpose(0, 1).flatten(1)
+    rows = grad.movedim(1, -1).flatten(0, -2).T
     found = grad.new_empty(tuple(shape))
     for taps in product(*(range(size) for size in shape[2:])):
         cut = [

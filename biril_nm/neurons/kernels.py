@@ -6,6 +6,7 @@ OpenMP beside torch's would wait for it.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +27,7 @@ from biril_nm.storage.machine_code import kept
 __all__ = ["Layer", "backward", "compiled", "forward", "numbers", "side_by_side", "threads_for"]
 
 BUFFER = 1 << 14  # numbers of state that a block of neurons may hold
+LONG = 256  # numbers over which factors of channels are laid out, if channels are fewer
 SMALL = 1 << 15  # numbers below which one thread does it
 
 
@@ -41,6 +43,7 @@ class Layer:
     Attributes:
         learned: whether beta needs a gradient.
         affine: factor and summand of each channel of the input, ``(2, channels)``.
+        last: channels are the last dimension of the input, not the third.
     """
 
     def __init__(
@@ -50,26 +53,43 @@ class Layer:
         reset: Reset,
         slope: tuple[int, float],
         learned: bool = False,
+        last: bool = False,
     ) -> None:
-        self.learned = learned
+        self.learned, self.last = learned, last
         soft = threshold if reset.subtract else 0.0
         self.constants = np.array([beta, threshold, soft, slope[1]], F)
         self.flags = (int(reset.zero), int(reset.now), slope[0])
         self.affine = np.zeros((2, 0), F)
 
+    def line(self, current: Tensor) -> tuple[int, int]:
+        """Numbers of a line of a picture, and of a pixel."""
+        pixel = current.shape[-1] if self.last else 1
+        return current.shape[-2 if self.last else -1] * pixel, pixel
+
     def block(self, current: Tensor, n_steps: int, pooled: bool) -> int:
-        """How many neurons a loop takes at once: a picture where it is pooled."""
+        """How many neurons a loop takes at once: two lines where they are pooled, or a plane."""
         if pooled:
-            return current.shape[-2] * current.shape[-1]
+            return 2 * self.line(current)[0] if self.last else math.prod(current.shape[-2:])
         return max(BUFFER // max(n_steps, 1), 64)
+
+    def pooled(self, shape: torch.Size) -> torch.Size:
+        """``shape`` with half as many lines and columns."""
+        further = shape[-1:] if self.last else ()
+        *more, height, width = shape[:-1] if self.last else shape
+        return torch.Size((*more, height // 2, width // 2, *further))
 
     def given(self, current: Tensor, pooled: bool, start: Tensor | None) -> tuple[Any, ...]:
         """What the loops take of a layer: input, constants, flags, affine, start."""
         zero, now, kind = self.flags
-        plane = current[0, 0, 0].numel() if self.affine.size else 1
-        flags = [zero, now, current.shape[-1] if pooled else 0, kind, plane]
-        numbers = (self.constants, np.array(flags, np.int64), self.affine)
-        return _flat(current), *numbers, _vector(start)
+        plane, affine = 0, self.affine
+        if affine.size and self.last:
+            channels = current.shape[-1]
+            affine = np.tile(affine, max(1, LONG // channels))
+        elif affine.size:
+            plane = current[0, 0, 0].numel()
+        width, pixel = self.line(current) if pooled else (0, 1)
+        flags = np.array([zero, now, width, kind, plane, pixel], np.int64)
+        return _flat(current), self.constants, flags, affine, _vector(start)
 
 
 def forward(
@@ -89,7 +109,7 @@ def forward(
     """
     shape = current.shape[1:]
     if pooled:
-        shape = torch.Size((*shape[:-2], shape[-2] // 2, shape[-1] // 2))
+        shape = layer.pooled(shape)
     spikes = empty((n_steps, *shape), current)
     last = empty(current.shape[1:], current, torch.float32)
     if n_steps == 0 or last.numel() == 0:

@@ -76,11 +76,25 @@ def _scaled(row, factor, summand):  # type: ignore[no-untyped-def]
 
 
 @piece
+def _blended(row, factors, summands):  # type: ignore[no-untyped-def]
+    for i in range(len(row)):
+        row[i] = factors[i] * row[i] + summands[i]
+
+
+@piece
 def _currents(x, at, affine, plane, row):  # type: ignore[no-untyped-def]
-    """Input of the neurons from ``at`` on; affine: factor and summand of each channel, (2, 0) for none."""
+    """Input of the neurons from ``at`` on; affine: factor and summand of each channel, (2, 0) for none.
+
+    Plane: numbers of a channel in a row; 0 where channels are last, and affine holds those of some pixels.
+    """
     n, channels = len(row), affine.shape[1]
     widen(x[at : at + n], row)
     i = 0
+    while channels > 0 and plane == 0 and i < n:
+        c = (at + i) % channels
+        end = min(n, i + channels - c)
+        _blended(row[i:end], affine[0, c : c + end - i], affine[1, c : c + end - i])
+        i = end
     while channels > 0 and i < n:
         channel = (at + i) // plane % channels
         end = min(n, i + plane - (at + i) % plane)
@@ -193,6 +207,20 @@ def _average(upper, lower, threshold, out):  # type: ignore[no-untyped-def]
 
 
 @piece
+def _average_last(upper, lower, channels, threshold, out):  # type: ignore[no-untyped-def]
+    """The same where each pixel of a line is ``channels`` numbers."""
+    for j in range(len(out) // channels):
+        left, right = 2 * j * channels, (2 * j + 1) * channels
+        for c in range(channels):
+            out[j * channels + c] = QUARTER * (
+                (ONE if upper[left + c] > threshold else ZERO)
+                + (ONE if upper[right + c] > threshold else ZERO)
+                + (ONE if lower[left + c] > threshold else ZERO)
+                + (ONE if lower[right + c] > threshold else ZERO)
+            )
+
+
+@piece
 def _spread(given, upper, lower):  # type: ignore[no-untyped-def]
     """The gradient of each spike of two lines from those of the averages."""
     for j in range(len(given)):
@@ -201,6 +229,18 @@ def _spread(given, upper, lower):  # type: ignore[no-untyped-def]
         upper[2 * j + 1] = g
         lower[2 * j] = g
         lower[2 * j + 1] = g
+
+
+@piece
+def _spread_last(given, channels, upper, lower):  # type: ignore[no-untyped-def]
+    for j in range(len(given) // channels):
+        left, right = 2 * j * channels, (2 * j + 1) * channels
+        for c in range(channels):
+            g = QUARTER * given[j * channels + c]
+            upper[left + c] = g
+            upper[right + c] = g
+            lower[left + c] = g
+            lower[right + c] = g
 
 
 @piece
@@ -237,23 +277,32 @@ def _put(given, out):  # type: ignore[no-untyped-def]
 
 
 @piece
-def _averages(v, width, threshold, out):  # type: ignore[no-untyped-def]
+def _averages(v, width, channels, threshold, out):  # type: ignore[no-untyped-def]
+    """Of lines of ``width`` numbers, in pixels of ``channels`` numbers."""
     for i in range(len(out) // (width // 2)):
         up = 2 * i * width
         line = out[i * (width // 2) : (i + 1) * (width // 2)]
-        _average(v[up : up + width], v[up + width : up + 2 * width], threshold, line)
+        upper, lower = v[up : up + width], v[up + width : up + 2 * width]
+        if channels == 1:
+            _average(upper, lower, threshold, line)
+        else:
+            _average_last(upper, lower, channels, threshold, line)
 
 
 @piece
-def _spreads(given, width, out):  # type: ignore[no-untyped-def]
+def _spreads(given, width, channels, out):  # type: ignore[no-untyped-def]
     for i in range(len(given) // (width // 2)):
         up = 2 * i * width
         line = given[i * (width // 2) : (i + 1) * (width // 2)]
-        _spread(line, out[up : up + width], out[up + width : up + 2 * width])
+        upper, lower = out[up : up + width], out[up + width : up + 2 * width]
+        if channels == 1:
+            _spread(line, upper, lower)
+        else:
+            _spread_last(line, channels, upper, lower)
 
 
 def forward_loop(layer, block, scratch, spikes, last):  # type: ignore[no-untyped-def]
-    """Spikes (n_steps, neurons), a quarter of them where flags[2], the width, is not 0; last (neurons,)."""
+    """Spikes (n_steps, neurons), a quarter where flags[2], numbers of a line, is not 0; last (neurons,)."""
     x, constants, flags, _, _ = layer
     threshold, width, size = constants[1], flags[2], x.shape[1]
     n_steps = spikes.shape[0]
@@ -266,7 +315,7 @@ def forward_loop(layer, block, scratch, spikes, last):  # type: ignore[no-untype
             if width == 0:
                 _fired(vs[t], threshold, spikes[t][at : at + n])
             else:
-                _averages(vs[t], width, threshold, row[: n // 4])
+                _averages(vs[t], width, flags[5], threshold, row[: n // 4])
                 narrow(row, spikes[t][at // 4 : (at + n) // 4])
 
 
@@ -299,7 +348,7 @@ def backward_loop(layer, block, scratch, given, grad, ends):  # type: ignore[no-
                 widen(given[t][at : at + n], spikes)
             else:
                 widen(given[t][at // 4 : (at + n) // 4], row)
-                _spreads(row[: n // 4], width, spikes)
+                _spreads(row[: n // 4], width, flags[5], spikes)
             _step_back(vs[t], threshold, zero_now, soft_now, psi, spikes, carried, g[:n])
             if t > 0 or len(start) > 0:
                 before = ms[t - 1][:n] if t > 0 else start[at : at + n]

@@ -1,4 +1,8 @@
-"""Memory of large tensors on the CPU."""
+"""Memory of tensors on the CPU: large ones, and pictures whose channels are last in it.
+
+Such pictures have the shape ``(samples, channels, height, width)`` and the strides of ``(samples, height,
+width, channels)``, torch's ``channels_last``: the CPU convolves them in bfloat16 without a copy.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,7 @@ from torch import Tensor
 
 from biril_nm.storage.platform import in_large_pages
 
-__all__ = ["empty"]
+__all__ = ["are_last", "empty", "put_last", "to_order"]
 
 LARGE = 4 << 20  # bytes from which a tensor is worth pages of its own
 
@@ -25,3 +29,20 @@ def empty(shape: Sequence[int], like: Tensor, dtype: torch.dtype | None = None) 
     if found.device.type == "cpu" and n_bytes >= LARGE:
         in_large_pages(found.data_ptr(), n_bytes)
     return found
+
+
+def are_last(x: Tensor) -> bool:
+    """Whether ``x`` is pictures whose channels are last in memory."""
+    return (
+        x.ndim == 4 and not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
+    )
+
+
+def put_last(x: Tensor, channels: int) -> Tensor:
+    """``x`` with dimension ``channels`` as the last, contiguous; no copy where it is last in memory."""
+    return x.movedim(channels, -1).contiguous()
+
+
+def to_order(x: Tensor, channels: int) -> Tensor:
+    """The opposite of :func:`put_last`, which leaves channels last in memory."""
+    return x.movedim(-1, channels)

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from biril_nm.neurons import kernels
+from biril_nm.neurons.memory import put_last, to_order
 from biril_nm.neurons.norms import Moments, can_normalise, moments_of, through_norm
 from biril_nm.neurons.plif import AveragingLeaky
 from biril_nm.neurons.recurrence import Reset, backward_steps, forward_steps
@@ -99,6 +100,7 @@ def unroll(
     pooled: bool = False,
     start: Tensor | None = None,
     norm: nn.Module | None = None,
+    last: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Spikes of all steps and the membrane after the last one.
 
@@ -109,6 +111,7 @@ def unroll(
         pooled: average the spikes over 2x2 (:func:`can_pool`).
         start: membrane before the first step; None: rest.
         norm: BatchNorm between ``current`` and the neurons (:func:`can_join`).
+        last: leave channels of pictures last in memory, where the compiled loops take them.
 
     Shape:
         current ``(n_steps or 1, batch, *shape)`` and start ``(batch, *shape)`` to spikes ``(n_steps,
@@ -118,19 +121,19 @@ def unroll(
     if isinstance(neuron, AveragingLeaky):
         current = neuron.gain * current
     beta, threshold = neuron.beta.clamp(0, 1), neuron.threshold
-    layer = _loops(neuron, current)
-    node: Any
-    arguments: tuple[Any, ...]
-    if layer is not None:
-        current, owner = current.contiguous(), cast(Any, norm)
-        moments = None if norm is None else moments_of(norm, current.flatten(0, 1))
-        weights = (None, None) if norm is None else (owner.weight, owner.bias)
-        how = _How(n_steps, layer, pooled, moments)
-        node, arguments = _Loops, (current, beta, start, *weights, how)
-    else:
-        node = _Steps
-        arguments = (current, beta, threshold, start, n_steps, _reset(neuron), neuron.spike_grad)
-    return cast(tuple[Tensor, Tensor], node.apply(*arguments))
+    layer, nodes = _loops(neuron, current), cast(Any, (_Steps, _Loops))
+    if layer is None:
+        more = (threshold, start, n_steps, _reset(neuron), neuron.spike_grad)
+        return cast(tuple[Tensor, Tensor], nodes[0].apply(current, beta, *more))
+    layer.last = last and current.ndim == 5
+    if layer.last:
+        current, start = put_last(current, 2), None if start is None else put_last(start, 1)
+    current, owner = current.contiguous(), cast(Any, norm)
+    moments = None if norm is None else moments_of(norm, current.flatten(0, 1), layer.last)
+    weights = (None, None) if norm is None else (owner.weight, owner.bias)
+    how = _How(n_steps, layer, pooled, moments)
+    spikes, mem = nodes[1].apply(current, beta, start, *weights, how)
+    return (to_order(spikes, 2), to_order(mem, 1)) if layer.last else (spikes, mem)
 
 
 def _reset(neuron: Any) -> Reset:
