@@ -158,6 +158,6 @@ def _by_threshold(step: _Step, psi: Tensor, threshold: Tensor, reset: Reset) -> 
     if reset.now and reset.zero:
         return step.v * psi
     if reset.now and reset.subtract:
-        d = step.v - step.after  # times the threshold
-        return threshold * psi - d / threshold
+        d = step.fired.to(psi.dtype)
+        return threshold * psi - (d if step.r is None else d - step.r.to(psi.dtype))
     return torch.zeros_like(psi)
