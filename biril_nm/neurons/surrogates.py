@@ -12,8 +12,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import cache
-from types import FunctionType
+from types import FunctionType, MethodType
 from typing import Any, cast
+from weakref import WeakKeyDictionary
 
 import torch
 from snntorch import surrogate as snn_surrogate
@@ -32,6 +33,7 @@ __all__ = [
     "RectangleSurrogate",
     "SigmoidSurrogate",
     "formula",
+    "is_step",
     "make_surrogate",
     "slope",
     "slope_function",
@@ -243,10 +245,51 @@ def slope(surrogate: Surrogate, x: Tensor) -> Tensor:
     """Derivative that ``surrogate`` uses at ``x``, element by element."""
     if isinstance(surrogate, _Sloped):
         return surrogate.slope(x)
+    if torch.is_grad_enabled() and x.requires_grad:  # for gradients of gradients
+        (psi,) = torch.autograd.grad(surrogate(x).sum(), x, create_graph=True)
+        return psi
     with torch.enable_grad():  # type: ignore[no-untyped-call]
         point = x.detach().requires_grad_()
         (psi,) = torch.autograd.grad(surrogate(point).sum(), point)
     return psi
+
+
+def is_step(surrogate: Surrogate) -> bool:
+    """Whether ``surrogate`` sends 1 above 0 and 0 elsewhere, and multiplies gradients by a slope.
+
+    Only then can its spikes and gradients be computed without it. Not so: spikes of other heights, random
+    numbers, parameters that learn, gradients that are cut off. Unknown functions are tried out.
+    """
+    if formula(surrogate) is not None:
+        return True
+    of_class = isinstance(surrogate, MethodType) and isinstance(surrogate.__self__, type)
+    if not (of_class or isinstance(surrogate, (FunctionType, _Named))):
+        return _tried(surrogate)  # an object, which may change
+    if surrogate not in _steps:
+        _steps[surrogate] = _tried(surrogate)
+    return _steps[surrogate]
+
+
+_steps: WeakKeyDictionary[Surrogate, bool] = WeakKeyDictionary()
+
+
+def _tried(surrogate: Surrogate) -> bool:
+    x = torch.tensor([[-10.0, -1.0, -0.3, -1e-3, 0.0, 1e-3, 0.3, 1.0, 10.0]])
+    factors = torch.logspace(-3, 3, x.numel())[None] * torch.tensor([1.0, -1.0] * 5)[: x.numel()]
+    contexts = (torch.inference_mode(False), torch.autocast("cpu", enabled=False))
+    with contexts[0], contexts[1], torch.random.fork_rng(devices=[]), torch.enable_grad():  # type: ignore[no-untyped-call]
+        before = torch.get_rng_state()
+        try:
+            spikes, point = surrogate(x), x.clone().requires_grad_()
+            sent = surrogate(point)
+            ones = torch.ones_like(sent)
+            (psi,) = torch.autograd.grad(sent, point, ones, retain_graph=True)
+            (scaled,) = torch.autograd.grad(sent, point, factors)
+        except Exception:  # of the user's function: calling the neurons shows it
+            return False
+        exact = not spikes.requires_grad and torch.equal(spikes, (x > 0).to(x.dtype))
+        drawn = not torch.equal(before, torch.get_rng_state())
+    return exact and not drawn and torch.allclose(scaled, factors * psi, equal_nan=True)
 
 
 def formula(surrogate: Surrogate) -> tuple[int, float] | None:

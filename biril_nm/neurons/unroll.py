@@ -20,13 +20,20 @@ from typing import Any, NamedTuple, cast
 import snntorch as snn
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from biril_nm.neurons import kernels
 from biril_nm.neurons.memory import put_last, to_order
-from biril_nm.neurons.norms import Moments, can_normalise, moments_of, through_norm
+from biril_nm.neurons.norms import (
+    Moments,
+    called_plainly,
+    can_normalise,
+    moments_of,
+    through_norm,
+)
 from biril_nm.neurons.plif import AveragingLeaky
 from biril_nm.neurons.recurrence import Reset, backward_steps, forward_steps
-from biril_nm.neurons.surrogates import LearnedAtan, Surrogate, formula, slope, slope_function
+from biril_nm.neurons.surrogates import Surrogate, formula, is_step, slope, slope_function
 
 __all__ = [
     "ENGINES",
@@ -43,6 +50,11 @@ ENGINES = ("auto", "numba", "compiled", "eager", "loop")  # names that :func:`en
 LOOPS = ("auto", "numba")  # those that compute in compiled loops on the CPU
 HALF = (torch.bfloat16, torch.float16)
 LEAKY = (snn.Leaky, AveragingLeaky)  # layers that are computed over all steps at once
+UPDATES = {
+    snn.Leaky._base_sub: "subtract",
+    snn.Leaky._base_zero: "zero",
+    snn.Leaky._base_int: "none",
+}  # of the state in a step, to what the neuron calls its reset
 CHUNK = 16  # steps that torch compiles into one loop
 
 log = logging.getLogger(__name__)
@@ -69,10 +81,13 @@ def can_unroll(neuron: Any) -> bool:
     """Whether :func:`unroll` means the same as calling ``neuron`` step by step."""
     return (
         type(neuron) in LEAKY
+        and called_plainly(neuron)
+        and not any(callable(getattr(type(neuron), name, None)) for name in vars(neuron))
         and not (neuron.state_quant or neuron.inhibition or neuron.surrogate_disable)
-        and float(neuron.graded_spikes_factor) == 1.0
+        and bool((neuron.graded_spikes_factor.detach() == 1).all())
         and not neuron.graded_spikes_factor.requires_grad
-        and not isinstance(neuron.spike_grad, LearnedAtan)
+        and is_step(neuron.spike_grad)
+        and _reset(neuron) is not None
         and bool((neuron.threshold.detach() >= 0).all())
     )
 
@@ -136,17 +151,23 @@ def unroll(
     return (to_order(spikes, 2), to_order(mem, 1)) if layer.last else (spikes, mem)
 
 
-def _reset(neuron: Any) -> Reset:
-    return Reset(
-        neuron.reset_mechanism == "subtract",
-        neuron.reset_mechanism == "zero",
-        not neuron.reset_delay and neuron.reset_mechanism != "none",
-    )
+def _reset(neuron: Any) -> Reset | None:
+    """How a neuron resets, None if it does so in two ways.
+
+    It chooses its update when it is made; a reset that is set or loaded later reaches the end of a step only.
+    """
+    kind = UPDATES.get(getattr(neuron.state_function, "__func__", None))
+    if kind is None or neuron.state_function.__self__ is not neuron:
+        return None
+    late = bool(neuron.reset_delay)
+    if not late and neuron.reset_dict[kind] != int(neuron.reset_mechanism_val):
+        return None
+    return Reset(kind == "subtract", kind == "zero", not late and kind != "none")
 
 
 def _loops(neuron: Any, current: Tensor) -> kernels.Layer | None:
     """The layer for compiled loops of the CPU, None if they do not take it."""
-    kind = formula(neuron.spike_grad)
+    kind, reset = formula(neuron.spike_grad), _reset(neuron)
     plain = (
         _engine.get() in LOOPS
         and kind is not None
@@ -155,11 +176,11 @@ def _loops(neuron: Any, current: Tensor) -> kernels.Layer | None:
         and neuron.beta.numel() == neuron.threshold.numel() == 1
         and not neuron.threshold.requires_grad
     )
-    if not plain or kind is None:
+    if not plain or kind is None or reset is None:
         return None
     beta = neuron.beta.detach().clamp(0, 1)
     learned = bool(neuron.beta.requires_grad)
-    return kernels.Layer(float(beta), float(neuron.threshold), _reset(neuron), kind, learned)
+    return kernels.Layer(float(beta), float(neuron.threshold), reset, kind, learned)
 
 
 class _How(NamedTuple):
@@ -189,6 +210,7 @@ class _Loops(torch.autograd.Function):
         return kernels.forward(how.layer, current, how.n_steps, how.pooled, start)
 
     @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
         current, beta, start, weight = ctx.saved_tensors
         how: _How = ctx.how
