@@ -73,12 +73,14 @@ class FoldedPlan:
     Attributes:
         graph: the step.
         stepwise: names of the operations that run step by step.
+        plain: those whose result, of what is the same at every step, has no row for each sample.
         effects: what operations do beside their result.
     """
 
     graph: StepGraph
     stepwise: frozenset[str]
     effects: Effects = field(default_factory=Effects)
+    plain: frozenset[str] = frozenset()
 
     def run(
         self,
@@ -209,16 +211,20 @@ class Run:
 
     def operation(self, node: fx.Node, function: Callable[..., Any]) -> Signal:
         """What an operation without memory gives."""
+        each = any(self.values[n].form == EACH for n in node.all_input_nodes)
+        whole = None if each or node.name in self.plan.stepwise else self.at_once(node, function)
+        return self.stepped(node, function) if whole is None else whole
+
+    def at_once(self, node: fx.Node, function: Callable[..., Any]) -> Signal | None:
+        """The same by one call for all steps; None if the result has not a row for each sample."""
         forms = {self.values[n].form for n in node.all_input_nodes}
-        if node.name in self.plan.stepwise or EACH in forms:
-            return self.stepped(node, function)
         if self.joins(node, function):
             self.norms[node] = cast(nn.Module, function)
             return self.values[cast(fx.Node, node.args[0])]
         if FOLDED not in forms and not self.differs_by_step(node, function):
             value = self.call(node, function, lambda signal: signal.value)
-            constant = self.size.constant(value) if ONCE in forms else Signal(PLAIN, value)
-            return _with_rows(node, constant)
+            rows = ONCE in forms and node.name not in self.plan.plain
+            return _with_rows(node, self.size.constant(value) if rows else Signal(PLAIN, value))
         value = self.in_loops(node, function)
         if value is None:
             with self.packed(node, function):
@@ -226,9 +232,8 @@ class Run:
         if not tensors(value):
             value = self.call(node, function, lambda signal: signal.at(0, self.size))
             return _with_rows(node, Signal(PLAIN, value))
-        if self.size.rows_fit(value, self.size.n_steps * self.size.batch):
-            return Signal(FOLDED, value)
-        return self.stepped(node, function)
+        fits = self.size.rows_fit(value, self.size.n_steps * self.size.batch)
+        return Signal(FOLDED, value) if fits else None
 
     def layer_input(self, node: fx.Node, function: Callable[..., Any]) -> fx.Node | None:
         """What a layer is called with, None for other operations and where taps hold the layer."""

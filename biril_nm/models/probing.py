@@ -14,7 +14,7 @@ from torch.nn import functional
 from biril_nm.models.draws import Draws
 from biril_nm.models.effects import OTHER_SHAPES, effects, random_spikes
 from biril_nm.models.folded import NORMS, RANDOM, FoldedPlan, Run, is_constant
-from biril_nm.models.signals import FOLDED, Signal, Size, tensors
+from biril_nm.models.signals import EACH, FOLDED, PLAIN, Signal, Size, tensors
 from biril_nm.models.tracing import StepGraph, UntraceableError
 
 __all__ = ["plan"]
@@ -57,7 +57,7 @@ def plan(graph: StepGraph, net: nn.Module, x: Tensor) -> FoldedPlan:
         raise UntraceableError(f"the forward fails on {tuple(sample.shape[1:])}") from error
     finally:
         draws.restore()
-    return replace(found, stepwise=frozenset(probe.mixing))
+    return replace(found, stepwise=frozenset(probe.mixing), plain=frozenset(probe.plain))
 
 
 @contextmanager
@@ -79,6 +79,7 @@ class _Probe(Run):
     def __init__(self, plan: FoldedPlan, net: nn.Module, x: Tensor) -> None:
         super().__init__(plan, net, x)
         self.mixing: set[str] = set()
+        self.plain: set[str] = set()
         self.generator = torch.Generator().manual_seed(1)
 
     def neurons(self, node: fx.Node, neuron: nn.Module) -> Signal:
@@ -101,15 +102,19 @@ class _Probe(Run):
         if first is None or not _agree(first, stepped, self.size):
             self.mixing.add(node.name)
             return stepped
+        if first.form == PLAIN:
+            self.plain.add(node.name)
         return first
 
     def attempt(
         self, node: fx.Node, function: Callable[..., Any], kept: Mapping[fx.Node, Signal]
     ) -> Signal | None:
-        """All steps at once, without effect on the arguments."""
+        """All steps at once, without effect on the arguments; None if that is not possible."""
+        if any(signal.form == EACH for signal in kept.values()):
+            return None
         self.values |= {n: _cloned(signal) for n, signal in kept.items()}
         try:
-            return super().operation(node, function)
+            return self.at_once(node, function)
         except (RuntimeError, ValueError, IndexError, TypeError):
             return None
 
