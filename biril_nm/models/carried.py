@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from biril_nm.errors import ConfigError
-from biril_nm.models.tracing import OwnState, is_neuron, reset_neurons
+from biril_nm.models.own_state import OwnState
+from biril_nm.models.tracing import is_neuron, reset_neurons
 
 __all__ = ["Unmarked", "carried_states", "check_memory", "positional_arguments", "states_of"]
 

@@ -15,13 +15,18 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from biril_nm.errors import ConfigError
-from biril_nm.models.carried import carried_states, positional_arguments, states_of
+from biril_nm.models.carried import (
+    Unmarked,
+    carried_states,
+    positional_arguments,
+    states_of,
+)
 from biril_nm.models.folded import FoldedPlan, StepsRun
+from biril_nm.models.own_state import OwnState, own_values
 from biril_nm.models.probing import plan
 from biril_nm.models.segments import run_in_segments, segment_steps
 from biril_nm.models.taps import CLOSED, WEIGHTED, Taps, current_taps, forget, without_history
 from biril_nm.models.tracing import (
-    OwnState,
     StepGraph,
     UntraceableError,
     is_neuron,
@@ -33,7 +38,7 @@ from biril_nm.neurons.unroll import current_engine
 __all__ = ["precision", "run_all_steps", "run_in_loop", "run_steps", "step_graph"]
 
 log = logging.getLogger(__name__)
-PLAIN_VALUES = (bool, int, float, str, type(None))
+KEPT = 32  # states of a network's attributes of which graphs and plans are kept
 
 
 @dataclass
@@ -44,7 +49,7 @@ class _Known:
     plans: dict[Hashable, FoldedPlan | str] = field(default_factory=dict)
     carried: dict[Hashable, int] = field(default_factory=dict)
     rest: OwnState | None = None
-    moving: list[str] = field(default_factory=list)
+    moving: dict[bool, list[str]] = field(default_factory=dict)  # states, in train mode and not
 
 
 _precision: ContextVar[str] = ContextVar("precision", default="float32")
@@ -76,9 +81,9 @@ def step_graph(net: nn.Module) -> StepGraph:
     key = _fingerprint(net)
     if key not in known.graphs:
         try:
-            known.graphs[key] = trace_step(net)
+            _keep(known.graphs, key, trace_step(net))
         except UntraceableError as error:
-            known.graphs[key] = str(error)
+            _keep(known.graphs, key, str(error))
     found = known.graphs[key]
     if isinstance(found, str):
         raise UntraceableError(found)
@@ -120,10 +125,10 @@ def _plan(net: nn.Module, x: Tensor) -> FoldedPlan | None:
     key = (_fingerprint(net), x.shape[2:], x.shape[0] == 1, constant, x.device, x.dtype)
     if key not in known.plans:
         try:
-            known.plans[key] = plan(step_graph(net), net, x)
+            _keep(known.plans, key, plan(step_graph(net), net, x))
         except UntraceableError as error:
             log.info("%s runs step by step: %s", type(net).__name__, error)
-            known.plans[key] = str(error)
+            _keep(known.plans, key, str(error))
     found = known.plans[key]
     return None if isinstance(found, str) else found
 
@@ -138,8 +143,15 @@ def _carried(net: nn.Module, x: Tensor) -> int:
     known = _known.setdefault(net, _Known()).carried
     key = (_fingerprint(net), len(x) > 1)
     if key not in known:
-        known[key] = carried_states(net, x)
+        _keep(known, key, carried_states(net, x))
     return known[key]
+
+
+def _keep(known: dict[Hashable, Any], key: Hashable, found: Any) -> None:
+    """Note what was found; the oldest is forgotten where attributes change from run to run."""
+    if len(known) >= KEPT:
+        del known[next(iter(known))]
+    known[key] = found
 
 
 def _refuse_segments(net: nn.Module, forward: str) -> None:
@@ -150,28 +162,20 @@ def _refuse_segments(net: nn.Module, forward: str) -> None:
 
 
 def _fingerprint(net: nn.Module) -> Hashable:
-    """What a trace depends on: the modules, and the plain attributes of those that are traced into."""
-    found: list[Hashable] = []
+    """What a trace depends on: the modules, and the plain values in attributes of those traced into."""
+    found: list[Hashable] = [own_values(net)]
     for name, module in net.named_modules(remove_duplicate=False):
-        found += [
-            name,
-            hash(type(module)),
-            module.training,
-            len(module._forward_hooks),
-            len(module._forward_pre_hooks),
-        ]
-        if type(module).__module__.startswith("torch.nn") or is_neuron(module):
-            continue
-        plain = [(k, v) for k, v in vars(module).items() if type(v) in PLAIN_VALUES]
-        found.append(tuple(plain))
+        hooks = (len(module._forward_hooks), len(module._forward_pre_hooks))
+        found += [name, hash(type(module)), module.training, *hooks]
     return tuple(found)
 
 
 def run_in_loop(net: nn.Module, x: Tensor, record: Collection[str] = ()) -> StepsRun:
     """Run a network of one step in a loop from rest.
 
-    Attributes that a step changes are put back before the run; states that the forward takes as further
-    arguments (:mod:`biril_nm.models.carried`) are None at first, then what it returned.
+    Attributes that a step changes are put back before the run, except statistics: tensors that keep their
+    shape and change in train mode alone. States that the forward takes as further arguments
+    (:mod:`biril_nm.models.carried`) are None at first, then what it returned.
 
     Raises:
         ConfigError: neurons start each step from rest, or it is not clear what is a state.
@@ -179,20 +183,38 @@ def run_in_loop(net: nn.Module, x: Tensor, record: Collection[str] = ()) -> Step
     n_states = _carried(net, x)
     known = _known.setdefault(net, _Known())
     _to_rest(net, known)
-
-    def steps() -> Tensor:
-        outputs: list[Tensor] = []
-        found: Any = None
-        for step in x:
-            states = states_of(net, found, n_states) if outputs else (None,) * n_states
-            found = net(step, *states)
-            outputs.append(_first(found))
-        return torch.stack(outputs)
-
-    found = _observed(net, steps, record, x)
-    if known.rest is not None and not known.moving:
-        known.moving = known.rest.changed()
+    training = any(module.training for module in net.modules())
+    before = None if training in known.moving else OwnState(net)
+    found = _observed(net, lambda: _steps(net, x, n_states), record, x)
+    if before is not None:
+        known.moving[training] = _moving(net, x, n_states, before, training)
     return found
+
+
+def _steps(net: nn.Module, x: Tensor, n_states: int) -> Tensor:
+    """The first results of all steps."""
+    outputs: list[Tensor] = []
+    found: Any = None
+    for step in x:
+        states = states_of(net, found, n_states) if outputs else (None,) * n_states
+        found = net(step, *states)
+        outputs.append(_first(found))
+    return torch.stack(outputs)
+
+
+def _moving(
+    net: nn.Module, x: Tensor, n_states: int, before: OwnState, training: bool
+) -> list[str]:
+    """Names of the attributes that are states, of those that a run has changed."""
+    changed = before.changed()
+    learned = [name for name in changed if training and before.is_of_the_shape(name)]
+    if not learned:
+        return changed
+    with Unmarked(net):
+        rest = OwnState(net)
+        _steps(net, x[:2], n_states)
+        in_eval = rest.changed()
+    return [name for name in changed if name not in learned or name in in_eval]
 
 
 def run_all_steps(
@@ -216,8 +238,8 @@ def _to_rest(net: nn.Module, known: _Known) -> None:
     reset_neurons(net)
     if known.rest is None:
         known.rest = OwnState(net)
-    elif known.moving:
-        known.rest.restore(known.moving)
+    else:
+        known.rest.restore(list({name for names in known.moving.values() for name in names}))
 
 
 def _observed(net: nn.Module, forward: Any, record: Collection[str], x: Tensor) -> StepsRun:
@@ -249,6 +271,11 @@ def _observed(net: nn.Module, forward: Any, record: Collection[str], x: Tensor) 
     try:
         with autocast:
             output = forward()
+    except UntraceableError as error:  # of a value of the trial, which the forward has kept
+        raise ConfigError(
+            f"the forward of {type(net).__name__} keeps values of a step where they cannot be put back, such "
+            f"as in a variable of its file; expected attributes of the network. Keep them in attributes"
+        ) from error
     finally:
         for handle in handles:
             handle.remove()

@@ -7,8 +7,7 @@ run step by step.
 
 from __future__ import annotations
 
-import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -17,11 +16,11 @@ from torch import Tensor, fx, nn
 
 from biril_nm.models.draws import Draws
 from biril_nm.models.nir_net import NirNet
+from biril_nm.models.own_state import OwnState
 from biril_nm.models.tracer import Tracer, UntraceableError, is_neuron, writes
 from biril_nm.neurons.unroll import LEAKY
 
 __all__ = [
-    "OwnState",
     "StepGraph",
     "UntraceableError",
     "is_neuron",
@@ -33,7 +32,6 @@ __all__ = [
 ]
 
 ROOT = "net"
-OF_TORCH = ("training", "_parameters", "_modules", "_buffers", "_non_persistent_buffers_set")
 
 
 def reset_neurons(net: nn.Module) -> None:
@@ -193,81 +191,3 @@ def _refuse_state(graph: StepGraph, net: nn.Module) -> None:
                 raise UntraceableError(f"the forward changes '{held[0].target}'")
     if not called:
         raise UntraceableError("it calls no neurons")
-
-
-class OwnState:
-    """Attributes and buffers of the modules that are neither torch's nor neurons, to put back later."""
-
-    def __init__(self, net: nn.Module) -> None:
-        self._known = weakref.ref(net)  # what is known of a network must not keep it
-        self._saved = {key: (value, _copied(value)) for key, _, value in _attributes(net)}
-
-    @property
-    def _net(self) -> nn.Module:
-        net = self._known()
-        if net is None:
-            raise ReferenceError("the network is gone")
-        return net
-
-    def changed(self) -> list[str]:
-        """Names of the attributes that differ from then."""
-        now = {key: value for key, _, value in _attributes(self._net)}
-        new = [key for key in now if key not in self._saved]
-        return new + [
-            key
-            for key, (value, copy) in self._saved.items()
-            if key not in now or now[key] is not value or not _same(value, copy)
-        ]
-
-    def restore(self, only: list[str] | None = None) -> None:
-        """Put back all attributes, or those of the given names."""
-        modules = dict(self._net.named_modules())
-        for key in self.changed() if only is None else only:
-            path, _, attribute = key.rpartition(".")
-            module = modules[path]
-            if key not in self._saved:
-                module.__dict__.pop(attribute, None)
-                continue
-            value, copy = self._saved[key]
-            _put(module, attribute, value, copy)
-
-
-def _attributes(net: nn.Module) -> Iterator[tuple[str, nn.Module, Any]]:
-    for path, module in net.named_modules():
-        if type(module).__module__.startswith("torch.nn") or is_neuron(module):
-            continue
-        own = {k: v for k, v in vars(module).items() if k not in OF_TORCH and "_hooks" not in k}
-        for name, value in {**own, **module._buffers}.items():
-            yield f"{path}.{name}".removeprefix("."), module, value
-
-
-def _copied(value: Any) -> Any:
-    if isinstance(value, Tensor):
-        return value.detach().clone()
-    return type(value)(value) if type(value) in (list, dict, set) else value
-
-
-def _same(value: Any, copy: Any) -> bool:
-    if isinstance(value, Tensor):
-        return value.shape == copy.shape and torch.equal(value.detach(), copy.to(value.device))
-    if type(value) is dict:
-        return list(value) == list(copy) and all(value[key] is copy[key] for key in value)
-    if type(value) is list:
-        return len(value) == len(copy) and all(a is b for a, b in zip(value, copy))
-    return type(value) is not set or value == copy
-
-
-def _put(module: nn.Module, name: str, value: Any, copy: Any) -> None:
-    """Give an attribute the object that it was, with the values that it had."""
-    if isinstance(value, Tensor):
-        now = getattr(module, name, value)
-        place = now.device if isinstance(now, Tensor) else value.device
-        untouched = value.device == place and _same(value, copy)
-        setattr(module, name, value if untouched else copy.detach().clone().to(place))
-        return
-    if type(value) is list:
-        value[:] = copy
-    elif type(value) in (dict, set):
-        value.clear()
-        value.update(copy)
-    setattr(module, name, value)
