@@ -321,18 +321,29 @@ class _Bar:
 
 
 def _line(record: dict[str, Any]) -> str:
-    loss, accuracy = record.get("loss"), record.get("test_accuracy")
+    loss, (name, accuracy) = record.get("loss"), _held_out(record)
     return (
         f"epoch {record['epoch']:3d}  {record['phase']}  "
         f"loss {'-' if loss is None else f'{loss:.4f}'}  "
-        f"test {'-' if accuracy is None else f'{accuracy:.2%}'}  {record['seconds']:.1f} s"
+        f"{name} {'-' if accuracy is None else f'{accuracy:.2%}'}  {record['seconds']:.1f} s"
     )
+
+
+def _held_out(record: dict[str, Any]) -> tuple[str, float | None]:
+    """Which samples an epoch was measured on, and the accuracy."""
+    from biril_nm.training.best import TEST, VALIDATION
+
+    if VALIDATION in record:
+        return "validation", record[VALIDATION]
+    return "test", record.get(TEST)
 
 
 def _show(
     records: list[dict[str, Any]], result: Path, json: bool, test_accuracy: float | None
 ) -> None:
     """The epochs; ``test_accuracy`` where validation samples chose one of them."""
+    from biril_nm.training.best import VALIDATION
+
     if json:
         once = {} if test_accuracy is None else {"test_accuracy": test_accuracy}
         print_json({"out": str(result.parent), "epochs": records, **once})
@@ -343,12 +354,13 @@ def _show(
             str(r["phase"]),
             f"{r['loss']:.4f}" if r.get("loss") is not None else "-",
             f"{r['train_accuracy']:.2%}" if r.get("train_accuracy") is not None else "-",
-            f"{r['test_accuracy']:.2%}" if r.get("test_accuracy") is not None else "-",
+            f"{accuracy:.2%}" if accuracy is not None else "-",
         )
-        for r in records
+        for r, (_, accuracy) in zip(records, map(_held_out, records))
     ]
-    print_table("", ("epoch", "phase", "loss", "train accuracy", "test accuracy"), rows)
+    measured = f"{_held_out(records[-1])[0]} accuracy"
+    print_table("", ("epoch", "phase", "loss", "train accuracy", measured), rows)
     if test_accuracy is not None:
-        best = max(records, key=lambda record: float(record["test_accuracy"]))["epoch"]
+        best = max(records, key=lambda record: float(record[VALIDATION]))["epoch"]
         say(f"test set, once, with the weights of epoch {best}: {test_accuracy:.2%}")
     say(f"wrote {result}")

@@ -11,14 +11,16 @@ from torch import nn
 from biril_nm.models.weights import load_weights, save_weights
 from biril_nm.training.world import World
 
-__all__ = ["BEST", "BestWeights", "is_best"]
+__all__ = ["BEST", "TEST", "VALIDATION", "BestWeights", "is_best"]
 
 BEST = "best.pt"
+# Names of an accuracy in the record of an epoch: on samples that choose the epoch, and on others.
+VALIDATION, TEST = "validation_accuracy", "test_accuracy"
 
 
 def is_best(records: Sequence[Mapping[str, Any]]) -> bool:
     """Whether the last of some epochs is the first with the highest accuracy."""
-    *before, last = (record["test_accuracy"] for record in records)
+    *before, last = (record[VALIDATION] for record in records)
     return all(last > each for each in before)
 
 

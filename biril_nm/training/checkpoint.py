@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from biril_nm.models.net import BirilNet
 from biril_nm.models.spiking_net import SpikingNet
 from biril_nm.models.weights import take_weights, weight_arrays
 from biril_nm.storage import write_document
+from biril_nm.training.best import TEST, VALIDATION
 from biril_nm.training.config import TrainConfig
 
 __all__ = ["CHECKPOINT", "read_checkpoint", "write_checkpoint"]
@@ -80,7 +82,8 @@ def read_checkpoint(
     stored = None if "network" in header else net_from_parts(header, tensors, path)
     try:
         before = TrainConfig.from_dict(header["train_config"])
-        records = [_checked_record(i, entry) for i, entry in enumerate(header["records"], 1)]
+        entries = enumerate(map(_named, header["records"], repeat(before.keep)), 1)
+        records = [_checked_record(i, entry) for i, entry in entries]
     except (BirilError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise FileFormatError(f"'{path}' holds no valid training state: {error}") from error
     findings = config.differences(before)
@@ -113,9 +116,16 @@ def _plain(values: Mapping[str, Any]) -> Any:
     return json.loads(json.dumps(values))
 
 
+def _named(record: Mapping[str, Any], keep: str) -> dict[str, Any]:
+    """A record with the present name of the accuracy that chooses an epoch, which was once TEST."""
+    chooses = keep == "best"
+    return {VALIDATION if chooses and key == TEST else key: v for key, v in record.items()}
+
+
 def _checked_record(epoch: int, record: Mapping[str, Any]) -> dict[str, Any]:
     """The record of an epoch with values that reports can show."""
-    numbers = [record[key] for key in ("loss", "train_accuracy", "test_accuracy") if key in record]
+    shown = ("loss", "train_accuracy", TEST, VALIDATION)
+    numbers = [record[key] for key in shown if key in record]
     numbers += [*record.get("firing_rates", {}).values(), record.get("seconds", 0.0)]
     if record["epoch"] != epoch or not isinstance(record["phase"], str) or "loss" not in record:
         raise ValueError(f"record {epoch} is of epoch {record['epoch']!r:.40}")

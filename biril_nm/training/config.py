@@ -56,7 +56,8 @@ class TrainConfig:
         devices: processes on each machine, one for each device; divide each batch.
         nodes: machines.
         keep: which weights are left at the end: those of the ``"last"`` epoch, or of the ``"best"``, the
-            first with the highest accuracy on the second loader, which should hold validation samples.
+            first with the highest accuracy on the second loader, which should hold validation samples;
+            records call that accuracy ``validation_accuracy``.
         period: whether the phase changes per ``"epoch"`` or per ``"batch"``.
         plastic: ``"conv"``, ``"conv+fc"`` or ``"last"``: what S and H change locally.
         plasticity: settings of the local rule.

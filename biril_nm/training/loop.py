@@ -28,7 +28,7 @@ from biril_nm.models.taps import forget
 from biril_nm.models.values import check_type
 from biril_nm.neurons.unroll import engine
 from biril_nm.training.accuracy import evaluate
-from biril_nm.training.best import BestWeights
+from biril_nm.training.best import TEST, VALIDATION, BestWeights
 from biril_nm.training.callbacks import Callback
 from biril_nm.training.checkpoint import CHECKPOINT, read_checkpoint, write_checkpoint
 from biril_nm.training.config import TrainConfig
@@ -56,7 +56,8 @@ Loader = Iterable[tuple[Any, Any]]
 @dataclass(frozen=True)
 class History:
     """One record per epoch: epoch, phase, lr, loss, train_accuracy, test_accuracy, firing_rates,
-    seconds.
+    seconds. Where ``keep`` is ``"best"``, the samples of the second loader choose the epoch, and their
+    accuracy is ``validation_accuracy``.
     """
 
     records: list[dict[str, Any]]
@@ -64,7 +65,12 @@ class History:
     @property
     def test_accuracy(self) -> float | None:
         """Test accuracy after the last epoch; None without a test loader."""
-        return self.records[-1].get("test_accuracy") if self.records else None
+        return self.records[-1].get(TEST) if self.records else None
+
+    @property
+    def validation_accuracy(self) -> float | None:
+        """Accuracy on the validation samples of the epoch that they chose; None where they chose none."""
+        return max((r[VALIDATION] for r in self.records if VALIDATION in r), default=None)
 
 
 @checked
@@ -290,7 +296,8 @@ def _epoch(task: Task, optimizer: torch.optim.Optimizer, epoch: int) -> dict[str
     record |= {"loss": means["loss"], "train_accuracy": means["accuracy"]}
     if test is not None:
         result = evaluate(net, test, seed=settings.seed, world=task.world)
-        record |= {"test_accuracy": result.accuracy, "firing_rates": result.firing_rates}
+        name = VALIDATION if settings.keep == "best" else TEST
+        record |= {name: result.accuracy, "firing_rates": result.firing_rates}
     record["seconds"] = round(time.perf_counter() - start, 3)
     log.info("epoch %d %s: %s", epoch + 1, whole, record)
     return record

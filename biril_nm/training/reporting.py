@@ -11,6 +11,7 @@ from typing import Any
 
 from biril_nm.errors import MissingDependencyError
 from biril_nm.storage import atomic_file, reports_full_disk
+from biril_nm.training.best import TEST, VALIDATION
 from biril_nm.training.events import EventFile
 
 __all__ = ["CURVES", "EVENTS", "METRICS", "Reporter", "check_reports", "draw_curves", "scalars"]
@@ -124,7 +125,7 @@ def draw_curves(records: Records, path: Path) -> None:
         axes = ("data", "axes fraction")
         loss.annotate(text, (epoch, 1.02), xycoords=axes, ha="center", fontsize=9)
     loss.plot(epochs, [r["loss"] for r in records], "o-", color="#33557f", label="training loss")
-    for key, style in (("train_accuracy", "o--"), ("test_accuracy", "s-")):
+    for key, style in (("train_accuracy", "o--"), (TEST, "s-"), (VALIDATION, "s-")):
         points = [(r["epoch"], 100 * r[key]) for r in records if r.get(key) is not None]
         if points:
             accuracy.plot(*zip(*points), style, label=key.replace("_", " "))

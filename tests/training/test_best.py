@@ -13,7 +13,8 @@ from biril_nm.coding import Coding
 from biril_nm.data import load_data, make_loaders
 from biril_nm.errors import ConfigError
 from biril_nm.models import ModelConfig, build_model
-from biril_nm.training import Callback, TrainConfig, average, best, evaluate, fit
+from biril_nm.storage import read_json_lines
+from biril_nm.training import Callback, TrainConfig, average, best, evaluate, fit, loop
 from tests.support.command_line import biril
 
 DATA = load_data("digits").head(60, 40)
@@ -33,11 +34,12 @@ class Worse(Callback):
                     parameter.mul_(-1.0)
 
 
-def train(folder=None, keep="best", **more):
+def train(folder=None, keep="best", name="", **more):
     net = build_model("convnet", ModelConfig(channels=(4,), hidden=(16,)), 0)
     config = TrainConfig(schedule="B", epochs=3, lr=1e-2, keep=keep, **QUIET)
     history = fit(net, make_loaders(DATA, 10), config, [Worse(net)], folder, **more)
-    return net, [record["test_accuracy"] for record in history.records]
+    name = name or (best.VALIDATION if keep == "best" else best.TEST)
+    return net, [record[name] for record in history.records]
 
 
 def test_the_best_epoch_is_left_in_memory_and_in_the_folder(tmp_path):
@@ -48,6 +50,8 @@ def test_the_best_epoch_is_left_in_memory_and_in_the_folder(tmp_path):
         net, same = train(folder)
         assert same == accuracies
         assert evaluate(net, loader).accuracy == max(accuracies)
+        found = read_json_lines(tmp_path / "run" / "metrics.jsonl") if folder else []
+        assert [record[best.VALIDATION] for record in found] == (accuracies if folder else [])
     assert (tmp_path / "run" / "best.pt").is_file()
     (tmp_path / "run" / "model.pt").unlink()
     again, _ = train(tmp_path / "run", resume=True)
@@ -116,8 +120,27 @@ def test_built_networks_of_other_settings_have_no_average():
 
 
 def test_the_first_of_equal_epochs_is_the_best():
-    records = [{"test_accuracy": x} for x in (0.5, 0.7, 0.7)]
+    records = [{"validation_accuracy": x} for x in (0.5, 0.7, 0.7)]
     assert [best.is_best(records[:n]) for n in (1, 2, 3)] == [True, True, False]
+
+
+def test_a_history_has_the_accuracy_by_which_its_epoch_was_chosen():
+    loaders = make_loaders(DATA, 10)
+    net = build_model("mlp", ModelConfig(hidden=(8,)), 0)
+    history = fit(net, loaders, TrainConfig(schedule="B", epochs=2, keep="best", **QUIET))
+    assert history.test_accuracy is None
+    assert history.validation_accuracy == evaluate(net, loaders[1]).accuracy
+    history = fit(net, loaders, TrainConfig(schedule="B", epochs=1, **QUIET))
+    assert history.test_accuracy == evaluate(net, loaders[1]).accuracy
+    assert history.validation_accuracy is None
+
+
+def test_checkpoints_that_call_validation_samples_a_test_go_on(tmp_path, monkeypatch):
+    with monkeypatch.context() as old:
+        old.setattr(loop, "VALIDATION", best.TEST)
+        old.setattr(best, "VALIDATION", best.TEST)
+        _, wanted = train(tmp_path, name=best.TEST)
+    assert train(tmp_path, resume=True)[1] == wanted
 
 
 def test_without_validation_samples_there_is_no_best():
@@ -132,4 +155,8 @@ def test_the_command_uses_the_test_set_once(tmp_path):
     words = ["train", "--model", "mlp", "--schedule", "B", "--epochs", 2, "--validation", 0.2]
     done = biril(*words, "--out", tmp_path / "run")
     assert done.returncode == 0, done.stderr
+    assert "validation accuracy" in done.stdout and "test accuracy" not in done.stdout
     assert "test set, once, with the weights of epoch" in done.stdout
+    records = read_json_lines(tmp_path / "run" / "metrics.jsonl")
+    assert all(best.VALIDATION in record and best.TEST not in record for record in records)
+    assert "validation" in done.stderr and "test" not in done.stderr

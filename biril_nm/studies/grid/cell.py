@@ -28,6 +28,7 @@ from biril_nm.studies.finetuning import finetune
 from biril_nm.studies.grid.checks import check_samples
 from biril_nm.studies.grid.plan import Method, StudyPlan
 from biril_nm.training import fit
+from biril_nm.training.best import VALIDATION
 from biril_nm.training.checkpoint import CHECKPOINT
 
 __all__ = ["Cell", "CellResult", "read_result", "run_cell", "work"]
@@ -249,7 +250,7 @@ def _trained(cell: Cell, data: DataSet, digest: str) -> tuple[BirilNet, tuple[fl
             part.write_text(digest, encoding="utf-8")
     resume = (home / CHECKPOINT).exists()
     history = fit(net, loaders, run.train, out_dir=home, resume=resume, force=not resume)
-    return net, tuple(float(r["test_accuracy"]) for r in history.records)
+    return net, tuple(float(r[VALIDATION]) for r in history.records)
 
 
 def _right(net: SpikingNet, loader: Iterable[tuple[Any, Any]]) -> NDArray[np.bool_]:
