@@ -156,6 +156,7 @@ def train_command(
         "dataset": dataset, "model": model, "seed": seed, "batch_size": batch_size,
         "schedule": schedule, "epochs": epochs, "lr": lr, "device": device, "precision": precision,
         "augment": _changes(augment), "validation": validation,
+        "keep": "last" if validation == 0 else None,
         "devices": devices, "nodes": nodes, "parent": parent, "integers": integers, "neuron": neuron,
     }  # fmt: skip
     folder = out
@@ -239,6 +240,12 @@ def _with_data(run: Any, data: DataSet, shown: dict[str, Any]) -> tuple[Any, Dat
     if run.validation:
         data = data.with_validation(run.validation, run.seed)
         run = run.with_options(keep="best")
+    elif run.train.keep == "best":
+        raise ConfigError(
+            f"keep is 'best' and validation {run.validation:g}, so that the test set would choose the epoch "
+            f"that it is measured on; expected validation samples. Give --validation 0.1, or set keep to "
+            f"'last' (--validation 0)"
+        )
     if data.train.n_steps is not None and flags:
         refuse_unused(
             [

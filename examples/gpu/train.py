@@ -60,7 +60,7 @@ def train(args: argparse.Namespace) -> None:
     if args.quick:
         data, run = data.head(200, 100), run.with_options(epochs=2)
     places = {"device": args.device, "devices": args.devices, "nodes": args.nodes}
-    run = run.with_options(**places).with_data(data)
+    run = run.with_options(**places, keep="last").with_data(data)  # no validation samples
 
     net = bnm.build_model(run.model, run.net, run.seed)
     loaders = make_loaders(

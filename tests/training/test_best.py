@@ -15,6 +15,7 @@ from biril_nm.errors import ConfigError
 from biril_nm.models import ModelConfig, build_model
 from biril_nm.storage import read_json_lines
 from biril_nm.training import Callback, TrainConfig, average, best, evaluate, fit, loop
+from biril_nm.training.run_config import RunConfig
 from tests.support.command_line import biril
 
 DATA = load_data("digits").head(60, 40)
@@ -160,3 +161,20 @@ def test_the_command_uses_the_test_set_once(tmp_path):
     records = read_json_lines(tmp_path / "run" / "metrics.jsonl")
     assert all(best.VALIDATION in record and best.TEST not in record for record in records)
     assert "validation" in done.stderr and "test" not in done.stderr
+
+
+def test_the_test_set_does_not_choose_its_epoch(tmp_path):
+    words = ["--model", "mlp", "--schedule", "B", "--epochs", 2]
+    done = biril("train", *words, "--validation", 0.2, "--out", tmp_path / "run")
+    assert done.returncode == 0, done.stderr
+    config = tmp_path / "run" / "config.toml"
+    own = tmp_path / "own.toml"
+    own.write_text(config.read_text().replace("validation = 0.2", "validation = 0.0"))
+    done = biril("train", own, "--out", tmp_path / "own")
+    assert done.returncode == 1
+    assert "keep is 'best' and validation 0, so that the test set would choose" in done.stderr
+    assert not (tmp_path / "own").exists()
+    done = biril("train", config, "--validation", 0, "--out", tmp_path / "last")
+    assert done.returncode == 0, done.stderr
+    assert RunConfig.read(tmp_path / "last" / "config.toml").train.keep == "last"
+    assert not (tmp_path / "last" / "best.pt").exists()
