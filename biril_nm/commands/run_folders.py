@@ -9,7 +9,7 @@ from typing import Any
 from biril_nm.commands.sources import CONFIG, GRAPH, MODEL
 from biril_nm.errors import BirilError, ConfigError, bullet_list
 
-__all__ = ["check_same", "default_folder", "interrupted_run", "kept", "refuse_existing"]
+__all__ = ["check_same", "interrupted_run", "kept", "refuse_existing", "usual_folder"]
 
 
 def refuse_existing(folder: Path, resume: bool, force: bool) -> None:
@@ -21,9 +21,13 @@ def refuse_existing(folder: Path, resume: bool, force: bool) -> None:
             check_output(folder / name, force)
 
 
-def default_folder(dataset: str, model: str, integers: str = "") -> Path:
-    """Where a run goes that names no folder."""
-    return Path("out") / f"{dataset.partition(':')[0]}-{model}{'-integers' if integers else ''}"
+def usual_folder(run: Any) -> Path:
+    """Where a run with a configuration goes if it names no folder; also before its parent is taken over."""
+    from biril_nm.models import load
+
+    model = load(run.parent).name if run.parent and Path(run.parent).is_file() else run.model
+    name = f"{run.dataset.partition(':')[0]}-{model}{'-integers' if run.integers else ''}"
+    return Path("out") / name
 
 
 def interrupted_run(folder: Path) -> Any:

@@ -40,10 +40,10 @@ from biril_nm.commands.parent import (
 from biril_nm.commands.print_config import PrintConfig, printed
 from biril_nm.commands.run_folders import (
     check_same,
-    default_folder,
     interrupted_run,
     kept,
     refuse_existing,
+    usual_folder,
 )
 from biril_nm.commands.sources import CONFIG, GRAPH, MODEL
 from biril_nm.commands.unused import refuse_unused
@@ -149,7 +149,6 @@ def train_command(
     from biril_nm.data import load_data, make_loaders
     from biril_nm.storage import read_toml
     from biril_nm.training import fit
-    from biril_nm.training.run_config import RunConfig
     from biril_nm.training.world import leads
 
     options: dict[str, Any] = {
@@ -161,8 +160,7 @@ def train_command(
     }  # fmt: skip
     folder = out
     if resume:
-        names = (dataset or RunConfig.dataset, model or RunConfig.model, integers or "")
-        folder = out or default_folder(*names)
+        folder = out or usual_folder(_settings(config, recipe, None, options))
         before = interrupted_run(folder)
     run = _settings(config, recipe, before if resume else None, options)
     start = parent_of(run, folder if resume else None)
@@ -170,7 +168,7 @@ def train_command(
     stated = resume or (config is not None and "net" in read_toml(config))
     run = with_parent(run, start, given, steps, stated)
     run = printed(_with_net_options(run, coding, steps, rule), print_config)
-    folder = folder or default_folder(run.dataset, run.model, run.integers)
+    folder = folder or usual_folder(run)
     shown = {"--coding": coding, "--steps": steps}
     run, data = _with_data(run, load_data(run.dataset, data_root, run.seed, download), shown)
     check_data(run, start)
@@ -211,7 +209,10 @@ def _begin(run: Any, parent: Any, folder: Path) -> None:
 def _settings(config: Path | None, recipe: str | None, before: Any, options: dict[str, Any]) -> Any:
     """The configuration of a file, of a recipe, or of the run that is resumed, with the options."""
     from biril_nm.training.run_config import RunConfig
+    from biril_nm.training.world import launched
 
+    if launched() is not None and options["devices"] is None and options["nodes"] is None:
+        options = {**options, "devices": 1, "nodes": 1}  # the processes of torchrun, not of a file
     if config is not None and recipe is not None:
         raise ConfigError(
             f"recipe is '{recipe}', and a configuration is given, '{config}'; expected one of them. Write "

@@ -26,7 +26,7 @@ from biril_nm.training.random_state import mix
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-__all__ = ["ALONE", "Together", "World", "leads", "make_fabric", "make_world"]
+__all__ = ["ALONE", "Together", "World", "launched", "leads", "make_fabric", "make_world"]
 
 T = TypeVar("T")
 Batch = tuple[Tensor, Tensor]
@@ -247,6 +247,13 @@ def make_fabric(device: str = "auto", devices: Count = 1, nodes: Count = 1) -> F
     return fabric
 
 
+def launched() -> tuple[int, int] | None:
+    """Processes on this machine, and machines, that ``torchrun`` has started; None without it."""
+    size, here = (int(os.environ.get(name, "1")) for name in (LAUNCHED, LAUNCHED_HERE))
+    # In what it starts itself, Fabric sets the first alone.
+    return (here, size // here) if size > 1 and LAUNCHED_HERE in os.environ else None
+
+
 def make_world(device: str, devices: Count = 1, nodes: Count = 1) -> World:
     """The processes that were asked for, or that ``torchrun`` has started.
 
@@ -257,14 +264,12 @@ def make_world(device: str, devices: Count = 1, nodes: Count = 1) -> World:
         ConfigError: ``torchrun`` has started another number of processes.
         MissingDependencyError: lightning-fabric is not installed.
     """
-    launched, here = (int(os.environ.get(name, "1")) for name in (LAUNCHED, LAUNCHED_HERE))
-    # In what it starts itself, Fabric sets the first alone.
-    if launched > 1 and LAUNCHED_HERE in os.environ:
-        given, wanted = (here, launched // here), (devices, nodes)
-        if wanted not in ((1, 1), given):
+    given = launched()
+    if given is not None:
+        if (devices, nodes) not in ((1, 1), given):
             raise ConfigError(
-                f"devices and nodes are {devices} and {nodes}, and {launched} processes were started, "
-                f"{here} on this machine; expected the same. Leave devices and nodes out"
+                f"devices and nodes are {devices} and {nodes}, and {given[0] * given[1]} processes were "
+                f"started, {given[0]} on this machine; expected the same. Leave devices and nodes out"
             )
         devices, nodes = given
     if devices * nodes > 1:
