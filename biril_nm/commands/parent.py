@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from biril_nm.commands.sources import model_in
 from biril_nm.commands.unused import refuse_unused
 from biril_nm.errors import ConfigError
 
@@ -44,7 +45,7 @@ def parent_of(run: RunConfig, resumed: Path | None) -> BirilNet | None:
 
     if run.parent:
         copy = resumed / PARENT if resumed is not None else None
-        return load(copy if copy is not None and copy.is_file() else run.parent)
+        return load(copy if copy is not None and copy.is_file() else model_in(Path(run.parent)))
     if run.integers:
         raise ConfigError(
             f"--integers {run.integers}: no network is given; expected a trained one, which is rounded and "

@@ -6,7 +6,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from biril_nm.commands.sources import CONFIG, GRAPH, MODEL
+from biril_nm.commands.sources import CONFIG, GRAPH, MODEL, model_in
 from biril_nm.errors import BirilError, ConfigError, bullet_list
 
 __all__ = ["check_same", "interrupted_run", "kept", "refuse_existing", "usual_folder"]
@@ -25,7 +25,8 @@ def usual_folder(run: Any) -> Path:
     """Where a run with a configuration goes if it names no folder; also before its parent is taken over."""
     from biril_nm.models import load
 
-    model = load(run.parent).name if run.parent and Path(run.parent).is_file() else run.model
+    parent = Path(run.parent)
+    model = load(model_in(parent)).name if run.parent and parent.exists() else run.model
     name = f"{run.dataset.partition(':')[0]}-{model}{'-integers' if run.integers else ''}"
     return Path("out") / name
 

@@ -34,6 +34,7 @@ __all__ = [
     "lowered",
     "lowered_stages",
     "lowering_options",
+    "model_in",
 ]
 
 
@@ -56,7 +57,7 @@ class LoadedFile:
     graph: LoihiGraph | None = None
 
 
-def _model_in(src: Path) -> Path:
+def model_in(src: Path) -> Path:
     """The model of a folder that biril train has written, or the file itself.
 
     Raises:
@@ -87,7 +88,7 @@ def load_source(
         FileFormatError: unknown ending, damaged or hostile file.
     """
     how = options or LoweringChoice()
-    found = _read(_model_in(path), how, netx or NetxReading())
+    found = _read(model_in(path), how, netx or NetxReading())
     if how.decision is None:
         return found
     if found.nir_graph is not None:

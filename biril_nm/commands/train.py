@@ -105,7 +105,8 @@ def train_command(
     parent: Annotated[
         Text,
         typer.Option(
-            "--from", help="model.pt to start from, instead of new weights; --steps may change."
+            "--from",
+            help="model.pt, or folder of a run, to start from instead of new weights; --steps may change.",
         ),
     ] = None,
     integers: Annotated[

@@ -24,6 +24,8 @@ from biril_nm.models.registry import build_model
 from biril_nm.storage import check_output, read_document, write_document
 
 __all__ = [
+    "CHECKPOINT_FORMAT",
+    "CHECKPOINT_VERSION",
     "FORMAT",
     "VERSION",
     "as_array",
@@ -37,6 +39,8 @@ __all__ = [
 
 FORMAT = "biril-nm model"
 VERSION = 2
+# Format and version of checkpoint.pt, which holds the same beside the state of a training.
+CHECKPOINT_FORMAT, CHECKPOINT_VERSION = "biril-nm checkpoint", 2
 HEADER_ALLOWANCE = 1 << 20  # tensors may claim at most this much more than the file holds
 WEIGHTS = "weights/"
 

@@ -27,7 +27,11 @@ from biril_nm.models.wrappers import module_of, unwrapped
 
 __all__ = ["StoredNet", "check_input_shape", "load", "read_network", "save"]
 
-FORMATS = {files.FORMAT: (files.VERSION,), weights.FORMAT: (weights.VERSION,)}
+FORMATS = {
+    files.FORMAT: (files.VERSION,),
+    weights.FORMAT: (weights.VERSION,),
+    files.CHECKPOINT_FORMAT: (files.CHECKPOINT_VERSION,),
+}
 MAX_DIMENSIONS, MAX_VALUES = 8, 1 << 26  # of one step of input
 M = TypeVar("M", bound=nn.Module)
 
@@ -102,6 +106,8 @@ def load(
 ) -> nn.Module:
     """Read a file of :func:`save`; the net comes back in eval mode on the CPU.
 
+    The checkpoint.pt of a training of a BirilNet is taken as well: the network after its last epoch.
+
     Args:
         path: the file. Weights that torch saved (``torch.save(net.state_dict(), path)``) are taken as well,
             if they hold tensors alone.
@@ -110,7 +116,8 @@ def load(
 
     Raises:
         FileFormatError: truncated, hostile, of another format, or weights of another module.
-        ConfigError: the architecture is missing, fails, makes no module, or is given with a BirilNet.
+        ConfigError: the architecture is missing, fails, makes no module, or is given with a BirilNet; or
+            the checkpoint of another network.
     """
     return read_network(path, architecture).net
 
@@ -125,7 +132,12 @@ def read_network(
         ConfigError: as :func:`load`.
     """
     header, tensors = files.read_parts(path, FORMATS, bare=True)
-    if header.get("format") == files.FORMAT:
+    if header.get("format") == files.CHECKPOINT_FORMAT and "model" not in header:
+        raise ConfigError(
+            f"'{path}' is the checkpoint of a network that no name builds; expected its weights. Finish the "
+            f"training with resume=True (--resume), and take what it leaves: weights.pt or model.loihi.npz"
+        )
+    if header.get("format") in (files.FORMAT, files.CHECKPOINT_FORMAT):
         if architecture is not None:
             raise ConfigError(
                 f"'{path}' holds a network of biril-nm, and an architecture is given; expected none. "

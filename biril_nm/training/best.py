@@ -8,7 +8,10 @@ from typing import Any
 
 from torch import nn
 
-from biril_nm.models.weights import load_weights, save_weights
+from biril_nm.models.files import read_parts, save_net
+from biril_nm.models.net import BirilNet
+from biril_nm.models.saving import FORMATS
+from biril_nm.models.weights import save_weights, take_weights
 from biril_nm.training.world import World
 
 __all__ = ["BEST", "TEST", "VALIDATION", "BestWeights", "is_best"]
@@ -47,7 +50,8 @@ class BestWeights:
         if not (self._wanted and self._world.leads and is_best(records)):
             return
         if self._path is not None:
-            save_weights(self._net, self._path, force=True)
+            write = save_net if isinstance(self._net, BirilNet) else save_weights
+            write(self._net, self._path, force=True)
         else:
             self._state = {k: v.detach().clone() for k, v in self._net.state_dict().items()}
 
@@ -56,7 +60,7 @@ class BestWeights:
         if not self._wanted:
             return
         if self._world.leads and self._path is not None:
-            load_weights(self._net, self._path)
+            take_weights(self._net, read_parts(self._path, FORMATS)[1], self._path)
         elif self._state:
             self._net.load_state_dict(self._state)
         if self._world.size > 1:

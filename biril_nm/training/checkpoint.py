@@ -18,7 +18,15 @@ import torch
 from torch import Tensor
 
 from biril_nm.errors import BirilError, ConfigError, FileFormatError, bullet_list
-from biril_nm.models.files import as_array, check_tensors, net_from_parts, net_parts, read_parts
+from biril_nm.models.files import (
+    CHECKPOINT_FORMAT,
+    CHECKPOINT_VERSION,
+    as_array,
+    check_tensors,
+    net_from_parts,
+    net_parts,
+    read_parts,
+)
 from biril_nm.models.net import BirilNet
 from biril_nm.models.spiking_net import SpikingNet
 from biril_nm.models.weights import take_weights, weight_arrays
@@ -29,8 +37,6 @@ from biril_nm.training.config import TrainConfig
 __all__ = ["CHECKPOINT", "read_checkpoint", "write_checkpoint"]
 
 CHECKPOINT = "checkpoint.pt"
-FORMAT = "biril-nm checkpoint"
-VERSION = 2
 OPTIMIZER, KEPT = "optimizer/", "kept/"
 
 
@@ -46,8 +52,8 @@ def write_checkpoint(
     own = ({"network": net.identity()}, weight_arrays(net))
     header, arrays = net_parts(net) if isinstance(net, BirilNet) else own
     header |= {
-        "format": FORMAT,
-        "version": VERSION,
+        "format": CHECKPOINT_FORMAT,
+        "version": CHECKPOINT_VERSION,
         "train_config": config.to_dict(),
         "records": [_finite(record) for record in records],
     }
@@ -78,7 +84,7 @@ def read_checkpoint(
         FileFormatError: damaged or hostile file.
         ConfigError: the file belongs to another network or configuration.
     """
-    header, tensors = read_parts(path, FORMAT, VERSION)
+    header, tensors = read_parts(path, CHECKPOINT_FORMAT, CHECKPOINT_VERSION)
     stored = None if "network" in header else net_from_parts(header, tensors, path)
     try:
         before = TrainConfig.from_dict(header["train_config"])

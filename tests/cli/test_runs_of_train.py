@@ -5,7 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import snntorch as snn
+import torch
+from torch import nn
 
+from biril_nm.data import load_data, make_loaders
+from biril_nm.errors import ConfigError
+from biril_nm.models import load
+from biril_nm.training import TrainConfig, average, fit
 from biril_nm.training.run_config import RunConfig
 from tests.support.command_line import biril
 
@@ -39,9 +46,33 @@ def test_the_words_that_started_a_run_find_its_folder_again(recipe):
     start = ["--recipe", recipe]
     assert "wrote out/digits-mlp/model.pt" in ends(*start, epochs=2)
     ends(*start, "--resume", epochs=0)
-    words = ["--from", "out/digits-mlp/model.pt", "--integers", 8, "--epochs", 1]
+    words = ["--from", "out/digits-mlp", "--integers", 8, "--epochs", 1]
     assert "wrote out/digits-mlp-integers" in ends(*words, epochs=1)
     ends(*words, "--resume", epochs=0)
+
+
+def test_checkpoints_and_best_epochs_are_read_as_models(recipe):
+    ends("--recipe", recipe, "--validation", 0.2, "--out", "run", epochs=2)
+    last, best = load("run/checkpoint.pt"), load("run/best.pt")
+    chosen = load("run/model.pt").state_dict()
+    assert all(torch.equal(value, chosen[name]) for name, value in best.state_dict().items())
+    mean = average([last, best])
+    name = next(iter(chosen))
+    both = last.state_dict()[name] + best.state_dict()[name]
+    assert torch.allclose(mean.state_dict()[name], both / 2)
+    assert biril("eval", "run/checkpoint.pt").returncode == 0
+    ends("--from", "run/checkpoint.pt", "--epochs", 1, "--schedule", "B", "--out", "next", epochs=1)
+
+
+def test_the_checkpoint_of_an_own_module_says_what_to_take(tmp_path):
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 10), snn.Leaky(beta=0.9, init_hidden=True))
+    config = TrainConfig(schedule="B", epochs=1, device="cpu", tensorboard=False, curves=False)
+    fit(net, make_loaders(load_data("digits").head(32, 16)), config, out_dir=tmp_path)
+    with pytest.raises(
+        ConfigError, match=r"a network that no name builds; expected its weights\. Finish"
+    ):
+        load(tmp_path / "checkpoint.pt")
+    assert load(tmp_path / "weights.pt", architecture=net) is net
 
 
 def test_what_torchrun_started_stands_before_the_processes_of_a_file(recipe, monkeypatch):
