@@ -18,6 +18,7 @@ from biril_nm.commands.console import (
     progress_bar,
     say,
 )
+from biril_nm.commands.loggers import logger_options, loggers_of
 from biril_nm.commands.options import (
     MAX_COUNT,
     CodingName,
@@ -135,6 +136,12 @@ def train_command(
     ] = None,
     nodes: Annotated[Number, typer.Option(min=1, max=MAX_COUNT, help="Machines.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")] = False,
+    logger: Annotated[
+        Text,
+        typer.Option(
+            help="Pass epochs on to tensorboard (else if installed), wandb, or both; 'none': no events."
+        ),
+    ] = None,
     print_config: PrintConfig = False,
     force: Force = False,
     json: Json = False,
@@ -156,7 +163,7 @@ def train_command(
         "dataset": dataset, "model": model, "seed": seed, "batch_size": batch_size,
         "schedule": schedule, "epochs": epochs, "lr": lr, "device": device, "precision": precision,
         "augment": _changes(augment), "validation": validation,
-        "keep": "last" if validation == 0 else None,
+        "keep": "last" if validation == 0 else None, **logger_options(logger),
         "devices": devices, "nodes": nodes, "parent": parent, "integers": integers, "neuron": neuron,
     }  # fmt: skip
     folder = out
@@ -178,12 +185,12 @@ def train_command(
     net = network_of(run, start)
     changes = {"augment": run.augment, "workers": workers}
     loaders = make_loaders(data, run.batch_size, run.seed, run.crop_pad, **changes)
-    bar = _Bar()
     refuse_existing(folder, resume, force)
+    loggers, bar = loggers_of(run, folder), _Bar()
     try:
         history = fit(
             net, loaders, run.train,
-            callbacks=[bar.callback(lambda: _begin(run, start, folder))],
+            callbacks=[*loggers, bar.callback(lambda: _begin(run, start, folder))],
             out_dir=folder, resume=resume, force=force,
         )  # fmt: skip
     except KeyboardInterrupt as stop:

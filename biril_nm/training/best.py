@@ -50,8 +50,10 @@ class BestWeights:
         if not (self._wanted and self._world.leads and is_best(records)):
             return
         if self._path is not None:
-            write = save_net if isinstance(self._net, BirilNet) else save_weights
-            write(self._net, self._path, force=True)
+            if isinstance(self._net, BirilNet):
+                save_net(self._net, self._path, force=True)
+            else:
+                save_weights(self._net, self._path, force=True)
         else:
             self._state = {k: v.detach().clone() for k, v in self._net.state_dict().items()}
 

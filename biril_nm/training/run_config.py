@@ -26,6 +26,7 @@ CONFIG = "config.toml"  # file of a run's settings, in its folder
 VERSION = 1  # of config.toml; files without a version are of version 1
 
 TABLES = ("net", "train")
+LISTS = ("augment", "loggers")
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class RunConfig:
         parent: model.pt that it starts from; empty: new weights.
         integers: bits of the weights if it is trained on the chip's integers
             (:func:`biril_nm.training.integers.quantized`); empty: floats.
+        loggers: what the epochs are passed on to, as ``"wandb"``; TensorBoard is a setting of training.
         net: configuration of the network; input shape and classes follow from the data set.
         train: configuration of the training.
     """
@@ -56,14 +58,16 @@ class RunConfig:
     validation: float = 0.0
     parent: str = ""
     integers: str = ""
+    loggers: tuple[str, ...] = ()
     net: ModelConfig = field(default_factory=ModelConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
 
     def with_options(self, **options: Any) -> RunConfig:
         """A copy with the options that are not None, ``neuron`` and those of :class:`TrainConfig` too."""
         given = {key: value for key, value in options.items() if value is not None}
-        if "augment" in given:
-            given["augment"] = tuple(given["augment"])
+        for name in LISTS:
+            if name in given:
+                given[name] = tuple(given[name])
         own = {f.name for f in fields(self)} - {"net", "train"}
         neuron = given.pop("neuron", self.net.neuron)
         training = {key: value for key, value in given.items() if key not in own}
@@ -84,7 +88,8 @@ class RunConfig:
 
     def differences(self, other: RunConfig) -> list[str]:
         """Fields in which two configurations differ, device and reports apart."""
-        compared = [f.name for f in fields(self) if f.name not in ("train", "net")]
+        apart = ("train", "net", "loggers")
+        compared = [f.name for f in fields(self) if f.name not in apart]
         found = [
             f"{name}: {getattr(other, name)!r} before, {getattr(self, name)!r} now"
             for name in compared
@@ -98,11 +103,15 @@ class RunConfig:
         ]
         return found + self.train.differences(other.train)
 
-    def to_toml(self) -> str:
-        """TOML text that :meth:`read` takes."""
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values; fields that are None are left out."""
         values = {"version": VERSION, **{f.name: getattr(self, f.name) for f in fields(self)}}
         values["net"], values["train"] = self.net.to_dict(), self.train.to_dict()
-        return str(tomli_w.dumps(_without_none(values)))
+        return _without_none(values)
+
+    def to_toml(self) -> str:
+        """TOML text that :meth:`read` takes."""
+        return str(tomli_w.dumps(self.to_dict()))
 
     def write(self, path: Path) -> None:
         """Write atomically."""
@@ -210,9 +219,11 @@ def _check_fields(values: Mapping[str, Any], where: str) -> None:
     for name, kind in kinds.items():
         if name in values and type(values[name]) is not kind:
             raise ConfigError(f"{where}: {name} is {values[name]!r:.80}; expected {kind.__name__}")
-    augment, validation = values.get("augment", []), values.get("validation", 0)
-    if not isinstance(augment, list) or not all(isinstance(text, str) for text in augment):
-        raise ConfigError(f"{where}: augment is {augment!r:.80}; expected a list of texts")
+    for name in LISTS:
+        texts = values.get(name, [])
+        if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+            raise ConfigError(f"{where}: {name} is {texts!r:.80}; expected a list of texts")
+    validation = values.get("validation", 0)
     if type(validation) not in (int, float) or not 0 <= validation < 1:
         raise ConfigError(
             f"{where}: validation is {validation!r:.80}; expected a share from 0, below 1"

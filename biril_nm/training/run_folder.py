@@ -13,6 +13,7 @@ from biril_nm.training.checkpoint import CHECKPOINT
 from biril_nm.training.events import remove_events
 from biril_nm.training.reporting import CURVES, EVENTS, METRICS
 from biril_nm.training.run_config import CONFIG
+from biril_nm.training.wandb_run import RUN_ID
 
 __all__ = ["GRAPH", "MODEL", "PARENT", "WEIGHTS", "open_run"]
 
@@ -39,7 +40,8 @@ def open_run(folder: Path, resume: bool, force: bool) -> Iterator[None]:
         if not (resume or force):
             refuse_run(folder)
         if force and not resume:
-            for name in (CONFIG, CHECKPOINT, MODEL, WEIGHTS, GRAPH, PARENT, BEST, METRICS, CURVES):
+            models = (MODEL, WEIGHTS, GRAPH, PARENT, BEST)
+            for name in (CONFIG, CHECKPOINT, *models, METRICS, CURVES, RUN_ID):
                 (folder / name).unlink(missing_ok=True)
             remove_events(folder / EVENTS)
         yield

@@ -33,6 +33,7 @@ RUN_OF_STUDY = {
     "validation": "n_validation samples choose the epoch",
     "parent": "every cell starts from new weights",
     "integers": "cells train floats, and bits says on which integers they are measured",
+    "loggers": "cells leave their results in the folder of the study alone",
 }
 TRAIN_OF_STUDY = {
     "schedule": "each method has its schedule",
