@@ -2,7 +2,8 @@
 
 Nothing outside of the file is ever touched: soft and external links, external storage and virtual
 datasets are refused, and sizes are bounded before an array is allocated. The heaps that hold text of
-variable length are walked here first, because the HDF5 library never returns from a damaged one.
+variable length are walked here first, because the HDF5 library never returns from a damaged one; trees and
+headers in ``hdf5_structures``.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import h5py
 
 from biril_nm.errors import BirilError, FileFormatError
 from biril_nm.storage.bounds import MAX_BYTES, allowed_bytes, check_unpacked, open_regular
+from biril_nm.storage.hdf5_structures import check_object, read_exactly, root_address
 from biril_nm.storage.paths import atomic_file
 from biril_nm.storage.text import is_unicode
 
@@ -30,12 +32,11 @@ MAX_CHUNKS = 1 << 20
 MAX_CHUNK_BYTES = 64 << 20  # of a chunk that is larger than its array
 CHECKSUM_BYTES = 4  # of fletcher32, where it stands before the deflation
 DEFLATE_RATIO = 1_032  # at most, by the format (RFC 1951)
-# What h5py, nir and lava-dl write; other filters would be looked for among plugins.
+# What nir and lava-dl write; others would be looked for among plugins, and lzf unpacks without bound.
 FILTERS = {
     h5py.h5z.FILTER_DEFLATE: "gzip",
     h5py.h5z.FILTER_SHUFFLE: "shuffle",
     h5py.h5z.FILTER_FLETCHER32: "fletcher32",
-    h5py.h5z.FILTER_LZF: "lzf",
 }
 # Compression makes zeros about 1,000 times smaller; more than that was never written.
 HOLLOW_RATIO = 2_000
@@ -98,9 +99,26 @@ def check_members(
     source: Path, file: h5py.File, max_bytes: int = MAX_BYTES, sequences: bool = False
 ) -> None:
     """Refuse external data, cyclic groups and sizes beyond the bounds, from headers alone."""
+    if file.id.get_create_plist().get_sizes() != (ADDRESS_BYTES, ADDRESS_BYTES):
+        raise FileFormatError(
+            f"'{source}' has addresses of unusual width; expected {ADDRESS_BYTES} bytes. Write it again "
+            f"with h5py"
+        )
+    with source.open("rb") as raw:
+        texts = _walk(raw, source, file, max_bytes)
+        if texts:
+            _check_texts(raw, source, file, texts, sequences)
+
+
+def _walk(
+    raw: BinaryIO, source: Path, file: h5py.File, max_bytes: int
+) -> list[tuple[str, h5py.Dataset]]:
+    """Look at each member once; the datasets whose elements have no fixed length."""
     total = members = 0
-    texts: list[tuple[str, Any]] = []
+    texts: list[tuple[str, h5py.Dataset]] = []
     groups = [(file, "", 0)]
+    base = file.userblock_size
+    check_object(raw, source, base, root_address(raw, source, base))
     while groups:
         group, where, depth = groups.pop()
         if depth > MAX_DEPTH:
@@ -109,7 +127,7 @@ def check_members(
         if members > MAX_MEMBERS:
             raise FileFormatError(f"'{source}' has more than {MAX_MEMBERS} members")
         for key in group:
-            item = _member(source, group, key, where)
+            item = _member(raw, source, group, key, where, base)
             path = f"{where}/{key}"
             if isinstance(item, h5py.Group):
                 groups.append((item, path, depth + 1))
@@ -118,16 +136,16 @@ def check_members(
                 if item.dtype.hasobject:
                     texts.append((path, item))
         check_unpacked(source, total, max_bytes)
-    if texts:
-        _check_texts(source, file, texts, sequences)
+    return texts
 
 
-def _member(source: Path, group: Any, key: str, where: str) -> Any:
+def _member(raw: BinaryIO, source: Path, group: Any, key: str, where: str, base: int) -> Any:
     """A member of this file whose name can be written."""
     if not isinstance(key, str) or not is_unicode(key):
         raise FileFormatError(f"'{source}': the name {key!r:.80} in '{where}/' is not Unicode text")
     if not isinstance(group.get(key, getlink=True), h5py.HardLink):
         raise FileFormatError(f"'{source}': '{where}/{key}' is a link, which is never followed")
+    check_object(raw, source, base, group.id.links.get_info(key.encode()).u)
     return group[key]
 
 
@@ -153,7 +171,7 @@ def _check_chunks(source: Path, item: Any, path: str, size: int) -> None:
     if len(set(filters)) < len(filters) or not FILTERS.keys() >= set(filters):
         raise FileFormatError(
             f"'{source}': '{path}' is packed by filters {filters}; readable are "
-            f"{', '.join(FILTERS.values())}, each once. Write it again with h5repack -f GZIP=4"
+            f"{', '.join(FILTERS.values())}, each once. Write it again with compression='gzip'"
         )
     chunk = math.prod(item.chunks) * int(item.dtype.itemsize)
     if chunk > max(size, MAX_CHUNK_BYTES) or item.id.get_num_chunks() > MAX_CHUNKS:
@@ -193,39 +211,37 @@ def _inflates_beyond(data: bytes, limit: int) -> bool:
 
 
 def _check_texts(
-    source: Path, file: h5py.File, texts: list[tuple[str, Any]], sequences: bool
+    raw: BinaryIO,
+    source: Path,
+    file: h5py.File,
+    texts: list[tuple[str, h5py.Dataset]],
+    sequences: bool,
 ) -> None:
     """Refuse text and sequences of variable length that lie in a damaged heap.
 
     The HDF5 library copies a whole object of a heap into the room that its reference states.
     """
-    if file.id.get_create_plist().get_sizes() != (ADDRESS_BYTES, ADDRESS_BYTES):
-        raise FileFormatError(
-            f"'{source}' has addresses of unusual width. Write it again with h5py"
-        )
     heaps: dict[int, list[tuple[int, int]]] = {}
-    with source.open("rb") as raw:
-        for path, item in texts:
-            places = _places(source, path, item)
-            width = _element_bytes(source, path, item, sequences) if places else 0
-            for offset, stored in places:
-                raw.seek(offset)
-                for length, address, index in HEAP_REFERENCE.iter_unpack(
-                    _exactly(raw, source, stored)
-                ):
-                    if length:
-                        place = address + file.userblock_size
-                        heaps.setdefault(place, []).append((index, length * width))
-        room = source.stat().st_size
-        for address, wanted in sorted(heaps.items()):
-            size, objects = _heap(raw, source, address)
-            room -= size
-            if room < 0:
-                raise FileFormatError(f"'{source}' has heaps that overlap")
-            if any(objects.get(index) != n_bytes for index, n_bytes in wanted):
-                raise FileFormatError(
-                    f"'{source}' has text of other lengths than the heap at byte {address}"
-                )
+    for path, item in texts:
+        places = _places(source, path, item)
+        width = _element_bytes(source, path, item, sequences) if places else 0
+        for offset, stored in places:
+            raw.seek(offset)
+            data = read_exactly(raw, source, stored)
+            for length, address, index in HEAP_REFERENCE.iter_unpack(data):
+                if length:
+                    place = address + file.userblock_size
+                    heaps.setdefault(place, []).append((index, length * width))
+    room = source.stat().st_size
+    for address, wanted in sorted(heaps.items()):
+        size, objects = _heap(raw, source, address)
+        room -= size
+        if room < 0:
+            raise FileFormatError(f"'{source}' has heaps that overlap")
+        if any(objects.get(index) != n_bytes for index, n_bytes in wanted):
+            raise FileFormatError(
+                f"'{source}' has text of other lengths than the heap at byte {address}"
+            )
 
 
 def _element_bytes(source: Path, path: str, item: Any, sequences: bool) -> int:
@@ -265,14 +281,14 @@ def _heap(raw: BinaryIO, source: Path, address: int) -> tuple[int, dict[int, int
         Its size, and the bytes of each object.
     """
     raw.seek(address)
-    signature, _, size = HEAP_HEADER.unpack(_exactly(raw, source, HEAP_HEADER.size))
+    signature, _, size = HEAP_HEADER.unpack(read_exactly(raw, source, HEAP_HEADER.size))
     if signature != HEAP_SIGNATURE or address + size > source.stat().st_size:
         raise FileFormatError(f"'{source}' has no heap of text at byte {address}")
     at = HEAP_HEADER.size
     objects: dict[int, int] = {}
     while at + HEAP_OBJECT.size <= size:
         raw.seek(address + at)
-        index, _, length = HEAP_OBJECT.unpack(_exactly(raw, source, HEAP_OBJECT.size))
+        index, _, length = HEAP_OBJECT.unpack(read_exactly(raw, source, HEAP_OBJECT.size))
         step = HEAP_OBJECT.size + (length + 7) // 8 * 8 if index else length
         if step < HEAP_OBJECT.size or at + step > size:
             raise FileFormatError(f"'{source}' has a damaged heap of text at byte {address}")
@@ -280,10 +296,3 @@ def _heap(raw: BinaryIO, source: Path, address: int) -> tuple[int, dict[int, int
             objects[index] = length
         at += step
     return int(size), objects
-
-
-def _exactly(raw: BinaryIO, source: Path, n_bytes: int) -> bytes:
-    data = raw.read(n_bytes)
-    if len(data) < n_bytes:
-        raise FileFormatError(f"'{source}' ends before its text")
-    return data

@@ -194,7 +194,7 @@ def test_text_behind_the_end_of_the_file_is_refused(path):
     data = bytearray(path.read_bytes())
     struct.pack_into("<Q", data, at + 4, len(data) + 64)
     path.write_bytes(bytes(data))
-    with pytest.raises(FileFormatError, match="ends before its text"):
+    with pytest.raises(FileFormatError, match="ends before what it should hold at byte"):
         read_nir(path)
 
 

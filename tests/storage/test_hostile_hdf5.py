@@ -116,7 +116,9 @@ def test_addresses_of_unusual_width(reader):
     file = h5py.File(h5py.h5f.create(bytes(path), h5py.h5f.ACC_TRUNC, sizes))
     file["text"] = "of variable length"
     file.close()
-    with pytest.raises(FileFormatError, match="unusual width. Write it again with h5py"):
+    with pytest.raises(
+        FileFormatError, match="unusual width; expected 8 bytes. Write it again with h5py"
+    ):
         read(path)
 
 

@@ -1,0 +1,147 @@
+"""Crafted structures on which the HDF5 library overflows its stack or goes round for ever."""
+
+from __future__ import annotations
+
+import struct
+
+import h5py
+import numpy as np
+import pytest
+
+from biril_nm.errors import FileFormatError
+from biril_nm.storage.hdf5 import open_checked
+
+GROUP, CHUNK = 0, 1
+LEVEL, ENTRIES, RIGHT, BODY = 5, 6, 16, 24  # offsets in a node of a tree
+CHILD = {
+    GROUP: BODY + 8,
+    CHUNK: BODY + 8 + 8 * 3,
+}  # of the first child; 3: a matrix and its elements
+VERSIONS = ("earliest", ("earliest", "v108"), ("v110", "v110"), "latest")
+
+
+def write(path, **options):
+    """A file with everything that is walked, and members that were removed again."""
+    with h5py.File(path, "w", **options) as file:
+        group = file.create_group("group")
+        for i in range(300):
+            group[f"n{i}"] = np.int64(i)
+        for i in range(100):
+            del group[f"n{3 * i}"]
+        chunks = np.arange(90 * 90).reshape(90, 90)
+        file.create_dataset("chunks", data=chunks, chunks=(3, 3), compression="gzip")
+        file.create_dataset("grown", (0,), "f4", chunks=(4,), maxshape=(None,)).resize((100,))
+        for i in range(60):
+            file["chunks"].attrs[f"a{i}"] = "x" * 200
+
+
+def read(path):
+    with open_checked(path, "test") as file:
+        return len(file["group"]), int(file["chunks"][89, 89])
+
+
+@pytest.mark.parametrize("libver", VERSIONS)
+@pytest.mark.parametrize("userblock", [0, 1024])
+def test_whole_files_are_read(tmp_path, libver, userblock):
+    write(tmp_path / "x.h5", libver=libver, userblock_size=userblock)
+    assert read(tmp_path / "x.h5") == (200, 89 * 90 + 89)
+
+
+def nodes(data, kind, level):
+    """Where the nodes of trees begin."""
+    found, at = [], data.find(b"TREE")
+    while at >= 0:
+        if (data[at + 4], data[at + LEVEL]) == (kind, level):
+            found.append(at)
+        at = data.find(b"TREE", at + 1)
+    assert found
+    return found
+
+
+def own_child(data, kind, level):
+    for node in nodes(data, kind, level):
+        data[node + LEVEL] = level + 1
+        struct.pack_into("<Q", data, node + CHILD[kind], node)
+
+
+def own_sibling(data, kind, level):
+    for node in nodes(data, kind, level):
+        struct.pack_into("<Q", data, node + RIGHT, node)
+
+
+def one_child_twice(data, kind, level):
+    for node in nodes(data, kind, level):
+        (entries,) = struct.unpack_from("<H", data, node + ENTRIES)
+        if entries > 1:
+            first, step = node + CHILD[kind], CHILD[kind] - BODY + 8
+            data[first + step : first + step + 8] = data[first : first + 8]
+
+
+@pytest.mark.parametrize("edit", [own_child, own_sibling, one_child_twice])
+@pytest.mark.parametrize("kind", [GROUP, CHUNK])
+@pytest.mark.parametrize("level", [0, 1])
+def test_trees_that_lead_back_are_refused(tmp_path, edit, kind, level):
+    path = tmp_path / "x.h5"
+    write(path)
+    data = bytearray(path.read_bytes())
+    edit(data, kind, level)
+    path.write_bytes(data)
+    with pytest.raises(FileFormatError, match="damaged tree at byte .* Write the file again"):
+        read(path)
+
+
+def test_free_space_in_a_circle_is_refused(tmp_path):
+    path = tmp_path / "x.h5"
+    write(path)
+    data = bytearray(path.read_bytes())
+    heap = data.index(b"HEAP")
+    size, _, names = struct.unpack_from("<QQQ", data, heap + 8)
+    struct.pack_into("<Q", data, heap + 16, size - 16)  # the first free block
+    struct.pack_into("<QQ", data, names + size - 16, size - 16, 16)  # follows itself
+    path.write_bytes(data)
+    with pytest.raises(FileFormatError, match="damaged heap of names at byte"):
+        read(path)
+
+
+def test_a_header_that_goes_on_in_itself_is_refused(tmp_path):
+    path = tmp_path / "x.h5"
+    write(path)
+    with h5py.File(path) as file:
+        header = file.id.links.get_info(b"chunks").u
+    data = bytearray(path.read_bytes())
+    version, _, size = struct.unpack_from("<BxH4xI", data, header)
+    assert version == 1
+    at, end = header + 16, header + 16 + size
+    while at < end:
+        kind, length = struct.unpack_from("<HH", data, at)
+        if kind == 0x10:  # goes on elsewhere
+            struct.pack_into("<QQ", data, at + 8, header + 16, size)
+            break
+        at += 8 + length
+    assert at < end
+    path.write_bytes(data)
+    with pytest.raises(FileFormatError, match="damaged object header at byte"):
+        read(path)
+
+
+@pytest.mark.parametrize("version", [4, 255])
+def test_unknown_superblocks_are_refused(tmp_path, version):
+    path = tmp_path / "x.h5"
+    write(path)
+    data = bytearray(path.read_bytes())
+    data[8] = version
+    path.write_bytes(data)
+    with pytest.raises(FileFormatError):
+        read(path)
+
+
+def test_lzf_is_refused(tmp_path):
+    """Its chunks unpack to 88 times their size, with no bound in the library."""
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        data = file.create_dataset("x", (5, 6), "f8", chunks=(5, 6), compression="lzf")
+        data.id.write_direct_chunk((0, 0), b"\0\0" + b"\xe0\xff\0" * 1000)
+    with (
+        pytest.raises(FileFormatError, match=r"\[32000\].*Write it again with compression='gzip'"),
+        open_checked(tmp_path / "x.h5", "test"),
+    ):
+        pass
