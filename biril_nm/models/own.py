@@ -105,7 +105,7 @@ class OwnNet(SpikingNet):
         self.adapt(x)
         names = self.recorded_names(record)
         run = self._run(x, names)
-        spikes = run.output
+        spikes = self._checked(run.output, x)
         membrane = torch.zeros_like(spikes[-1], dtype=x.dtype if x.is_floating_point() else None)
         if run.readout is not None:
             membrane = run.membranes[run.readout] / self.neurons[run.readout].threshold
@@ -122,7 +122,7 @@ class OwnNet(SpikingNet):
         """
         if self.n_classes is not None:
             return
-        part = x[:, :2]
+        part = _some_samples(x)
         if self.takes is None:
             self.takes = self._found(part)
         try:
@@ -133,16 +133,20 @@ class OwnNet(SpikingNet):
                 f"the forward of {self.name} failed on input of shape {tuple(part.shape)}, of which it was "
                 f"given {GIVEN[self.takes]}: {error}; expected a forward that takes it. {self._way_out()}"
             ) from error
-        output, self._readout = found.output, found.readout
-        if output.ndim != 3 or output.shape[:2] != part.shape[:2]:
+        output, self._readout = self._checked(found.output, part), found.readout
+        self._check_memory(part)
+        self.n_classes, self.input_shape = int(output.shape[2]), tuple(x.shape[2:])
+
+    def _checked(self, output: Tensor, x: Tensor) -> Tensor:
+        """What the module returned for ``x``, if it is spikes of all steps and samples."""
+        if output.ndim != 3 or output.shape[:2] != x.shape[:2]:
             one = "(batch, n_classes)" if self.takes == "step" else "(n_steps, batch, n_classes)"
             shape = tuple(output.shape[1:] if self.takes == "step" else output.shape)
             raise ConfigError(
-                f"{self.name} returns shape {shape} for {tuple(part.shape)}, of which it was given "
-                f"{GIVEN[self.takes]}; expected {one} first. {self._way_out()}"
+                f"{self.name} returns shape {shape} for {tuple(x.shape)}, of which it was given "
+                f"{GIVEN[str(self.takes)]}; expected {one} first. {self._way_out()}"
             )
-        self._check_memory(part)
-        self.n_classes, self.input_shape = int(output.shape[2]), tuple(x.shape[2:])
+        return output
 
     def _check_memory(self, x: Tensor) -> None:
         """Refuse a step that forgets the one before; none that can be traced does."""
@@ -223,3 +227,9 @@ class OwnNet(SpikingNet):
     def extra_repr(self) -> str:
         """What it takes, for ``repr``."""
         return f"takes {self.takes or 'step, steps or image'}, {self.coding}"
+
+
+def _some_samples(x: Tensor) -> Tensor:
+    """A few samples of ``x``, ``(n_steps, batch, ...)``: another number than that of the steps."""
+    found = x[:, : 3 if len(x) == 2 else 2]
+    return found if found.shape[1] != len(x) else x[:, :1].expand(-1, len(x) + 1, *x.shape[2:])

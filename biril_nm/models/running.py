@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Hashable, Iterator
+from collections.abc import Callable, Collection, Hashable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -24,12 +24,14 @@ from biril_nm.models.carried import (
 from biril_nm.models.folded import FoldedPlan, StepsRun
 from biril_nm.models.own_state import OwnState, own_values
 from biril_nm.models.probing import plan
+from biril_nm.models.returned import first_of, returned_neurons
 from biril_nm.models.segments import run_in_segments, segment_steps
 from biril_nm.models.taps import CLOSED, WEIGHTED, Taps, current_taps, forget, without_history
 from biril_nm.models.tracing import (
     StepGraph,
     UntraceableError,
     is_neuron,
+    readout_name,
     reset_neurons,
     trace_step,
 )
@@ -48,6 +50,7 @@ class _Known:
     graphs: dict[Hashable, StepGraph | str] = field(default_factory=dict)
     plans: dict[Hashable, FoldedPlan | str] = field(default_factory=dict)
     carried: dict[Hashable, int] = field(default_factory=dict)
+    readouts: dict[Hashable, str | None] = field(default_factory=dict)
     rest: OwnState | None = None
     moving: dict[bool, list[str]] = field(default_factory=dict)  # states, in train mode and not
 
@@ -184,11 +187,37 @@ def run_in_loop(net: nn.Module, x: Tensor, record: Collection[str] = ()) -> Step
     known = _known.setdefault(net, _Known())
     _to_rest(net, known)
     training = any(module.training for module in net.modules())
+    try:
+        readout = readout_name(step_graph(net), net)
+    except UntraceableError:
+        readout = _readout(net, training, lambda: _steps(net, x[:2, :2], n_states))
     before = None if training in known.moving else OwnState(net)
     found = _observed(net, lambda: _steps(net, x, n_states), record, x)
     if before is not None:
         known.moving[training] = _moving(net, x, n_states, before, training)
+    found.readout = readout
     return found
+
+
+def _readout(net: nn.Module, key: Hashable, forward: Callable[[], Tensor]) -> str | None:
+    """:func:`returned_neurons`, found out once."""
+    known = _known.setdefault(net, _Known()).readouts
+    if key not in known:
+        with _own_values(net):
+            known[key] = returned_neurons(net, forward)
+    return known[key]
+
+
+@contextmanager
+def _own_values(net: nn.Module) -> Iterator[None]:
+    """Say what is wrong where a forward computes with values of the trace, which it has kept."""
+    try:
+        yield
+    except UntraceableError as error:
+        raise ConfigError(
+            f"the forward of {type(net).__name__} keeps values of a step where they cannot be put back, such "
+            f"as in a variable of its file; expected attributes of the network. Keep them in attributes"
+        ) from error
 
 
 def _steps(net: nn.Module, x: Tensor, n_states: int) -> Tensor:
@@ -198,8 +227,19 @@ def _steps(net: nn.Module, x: Tensor, n_states: int) -> Tensor:
     for step in x:
         states = states_of(net, found, n_states) if outputs else (None,) * n_states
         found = net(step, *states)
-        outputs.append(_first(found))
+        outputs.append(_spikes(net, found))
     return torch.stack(outputs)
+
+
+def _spikes(net: nn.Module, result: Any) -> Tensor:
+    """The first tensor that a forward returned."""
+    found = first_of(result)
+    if not isinstance(found, Tensor):
+        raise ConfigError(
+            f"{type(net).__name__} returns a {type(found).__name__}; expected a tensor of spikes, or a tuple "
+            f"or list that begins with it. Return the spikes first"
+        )
+    return found
 
 
 def _moving(
@@ -231,7 +271,12 @@ def run_all_steps(
     if segment_steps(len(x)):
         _refuse_segments(net, "loops over the steps itself")
     _to_rest(net, _known.setdefault(net, _Known()))
-    return _observed(net, lambda: _first(net(x[0] if constant else x)), record, x)
+    part, training = x[:, :2], any(module.training for module in net.modules())
+    key = ("image" if constant else "steps", training)
+    readout = _readout(net, key, lambda: _spikes(net, net(part[0] if constant else part)))
+    found = _observed(net, lambda: _spikes(net, net(x[0] if constant else x)), record, x)
+    found.readout = readout
+    return found
 
 
 def _to_rest(net: nn.Module, known: _Known) -> None:
@@ -247,16 +292,13 @@ def _observed(net: nn.Module, forward: Any, record: Collection[str], x: Tensor) 
     n_steps, autocast = x.shape[0], _autocast(x)
     spikes: dict[str, list[Tensor]] = {name: [] for name in record}
     membranes: dict[str, Tensor] = {}
-    last: dict[str, Tensor] = {}
     handles = []
 
     def note(name: str) -> Any:
         def hook(neuron: Any, _: Any, result: Any) -> None:
             membranes[name] = result[-1] if isinstance(result, tuple) else neuron.mem
-            last.pop(name, None)  # the neurons that are called last come last
-            last[name] = _first(result).detach()
-            if name in spikes:
-                spikes[name].append(last[name].clone())  # which the forward may change in place
+            if name in spikes:  # a copy, as the forward may change them in place
+                spikes[name].append(first_of(result).detach().clone())
 
         return hook
 
@@ -269,20 +311,13 @@ def _observed(net: nn.Module, forward: Any, record: Collection[str], x: Tensor) 
         elif isinstance(module, WEIGHTED) and module not in inside:
             handles += _open_weight_taps(current_taps(), module)
     try:
-        with autocast:
+        with autocast, _own_values(net):
             output = forward()
-    except UntraceableError as error:  # of a value of the trial, which the forward has kept
-        raise ConfigError(
-            f"the forward of {type(net).__name__} keeps values of a step where they cannot be put back, such "
-            f"as in a variable of its file; expected attributes of the network. Keep them in attributes"
-        ) from error
     finally:
         for handle in handles:
             handle.remove()
     recorded = {name: torch.stack(s) for name, s in spikes.items() if len(s) == n_steps}
-    final = output[-1].detach()
-    equal = [name for name, s in last.items() if s.shape == final.shape and torch.equal(s, final)]
-    return StepsRun(output, membranes, recorded, equal[-1] if equal else None)
+    return StepsRun(output, membranes, recorded)
 
 
 def _open_taps(taps: Taps, name: str, neuron: nn.Module) -> list[RemovableHandle]:
@@ -295,7 +330,7 @@ def _open_taps(taps: Taps, name: str, neuron: nn.Module) -> list[RemovableHandle
     replaced: Any = taps.spikes
 
     def replace_spikes(_: Any, arguments: Any, result: Any) -> Any:
-        spikes = replaced(name, _first(result)[None])[0]
+        spikes = replaced(name, first_of(result)[None])[0]
         return (spikes, *result[1:]) if isinstance(result, (tuple, list)) else spikes
 
     handles = [neuron.register_forward_pre_hook(cut_states)] if taps.one_step else []
@@ -320,10 +355,3 @@ def _open_weight_taps(taps: Taps, layer: nn.Module) -> list[RemovableHandle]:
         return connect(layer, given.pop(), result) if arguments else None
 
     return [layer.register_forward_pre_hook(detach), layer.register_forward_hook(join)]
-
-
-def _first(result: Any) -> Tensor:
-    while isinstance(result, (tuple, list)):
-        result = result[0]
-    found: Tensor = result
-    return found

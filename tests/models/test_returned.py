@@ -1,0 +1,99 @@
+"""What a forward returns: whose spikes they are, and of which steps and samples."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import snntorch as snn
+import torch
+from torch import Tensor, nn
+
+from biril_nm.coding import Coding
+from biril_nm.errors import ConfigError
+from biril_nm.models.own import OwnNet
+from biril_nm.neurons.unroll import engine
+from tests.support.steps import IN, OUT, OneStep, images, leaky
+
+
+def of_two(net: Any, x: Tensor) -> Any:
+    """A sum to which the second population, whose threshold is high, adds nothing."""
+    current = net.g(net.l(net.f(x)))
+    return net.k(current) + net.silent(current)
+
+
+class Loop(nn.Module):
+    """All steps; spikes of ``returned`` come first."""
+
+    def __init__(self, returned: str) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.f, self.returned = nn.Linear(IN, OUT), returned
+        self.a, self.b = leaky(output=True), leaky(output=True, threshold=50.0)
+
+    def forward(self, x: Tensor) -> Any:
+        found = []
+        for step in x:
+            (a, _), (b, mem) = self.a(self.f(step)), self.b(self.f(step))
+            found.append({"a": a, "b": b, "sum": a + b, "mem": mem}[self.returned])
+        return torch.stack(found)
+
+
+def score(net: nn.Module, name: str, x: Tensor, takes: str | None = None) -> tuple[Any, Tensor]:
+    own = OwnNet(net, Coding(n_steps=len(x)), takes)
+    with engine(name):
+        found = own(x)
+    return found, found.scores.detach()
+
+
+@pytest.mark.parametrize("name", ["auto", "loop"])
+def test_a_silent_population_is_not_taken_for_the_output(name: str) -> None:
+    net = OneStep(of_two)
+    net.silent = leaky(threshold=50.0)
+    found, scores = score(net, name, images(constant=False))
+    assert torch.equal(scores, found.spikes.sum(0))
+
+
+@pytest.mark.parametrize("returned", ["a", "b", "sum", "mem"])
+def test_the_membrane_is_that_of_the_neurons_whose_spikes_are_returned(returned: str) -> None:
+    net = Loop(returned)
+    for x in (images(constant=False), torch.zeros(5, 4, IN)):  # also where nothing spikes
+        found, scores = score(net, "auto", x)
+        membrane = torch.zeros_like(scores)
+        if returned in ("a", "b"):
+            neuron: snn.Leaky = getattr(net, returned)
+            membrane = neuron.mem / neuron.threshold
+        assert torch.equal(scores, found.spikes.sum(0) + membrane)
+
+
+class BatchFirst(Loop):
+    def forward(self, x: Tensor) -> Any:
+        return super().forward(x).transpose(0, 1)
+
+
+class Named(Loop):
+    def forward(self, x: Tensor) -> Any:
+        return {"spikes": super().forward(x)}
+
+
+@pytest.mark.parametrize("n_steps", [1, 2, 3])
+@pytest.mark.parametrize("batch", [1, 2, 3])
+def test_samples_first_are_refused_whatever_their_number(n_steps: int, batch: int) -> None:
+    with pytest.raises(ConfigError, match=r"expected \(n_steps, batch, n_classes\) first"):
+        score(BatchFirst("a"), "auto", torch.ones(n_steps, batch, IN))
+
+
+def test_a_number_of_steps_that_the_forward_has_itself_is_checked_at_each_input() -> None:
+    class Fixed(Loop):
+        def forward(self, x: Tensor) -> Any:
+            return super().forward(x.expand(3, *x.shape))
+
+    own = OwnNet(Fixed("a"), Coding(n_steps=3), "image")
+    own(torch.ones(3, 2, IN))
+    with pytest.raises(ConfigError, match=r"returns shape \(3, 2, 4\) for \(4, 2, 20\)"):
+        own(torch.ones(4, 2, IN))
+
+
+def test_a_dict_is_named() -> None:
+    with pytest.raises(ConfigError, match="Named returns a dict; expected a tensor of spikes"):
+        score(Named("a"), "auto", images(constant=False), "steps")
