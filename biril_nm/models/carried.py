@@ -8,7 +8,7 @@ neurons return, so that a state that is carried differs from one at rest.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from biril_nm.errors import ConfigError
+from biril_nm.models.draws import Draws
 from biril_nm.models.own_state import OwnState
 from biril_nm.models.tracing import is_neuron, reset_neurons
 
@@ -23,27 +24,40 @@ __all__ = ["Unmarked", "carried_states", "check_memory", "positional_arguments",
 
 
 class Unmarked:
-    """Runs of a module that leave no trace: eval mode, attributes and random numbers put back."""
+    """Runs of a module that leave no mark: eval mode, attributes, buffers and random numbers put back."""
 
     def __init__(self, module: nn.Module) -> None:
-        self._module = module
-        self._contexts = (torch.no_grad(), torch.random.fork_rng(devices=[]))
+        self._module, self._no_grad = module, torch.no_grad()
 
     def __enter__(self) -> None:
         self._modes = [(m, m.training) for m in self._module.modules()]
         self._state = OwnState(self._module)
-        for context in self._contexts:
-            context.__enter__()
+        self._buffers = [(*buffer, buffer[2].clone()) for buffer in _lasting_buffers(self._module)]
+        self._draws = Draws(self._module)
+        self._no_grad.__enter__()
         self._module.eval()
         reset_neurons(self._module)
 
     def __exit__(self, *error: Any) -> None:
-        for context in reversed(self._contexts):
-            context.__exit__(*error)
+        for module, name, value, kept in self._buffers:
+            module._buffers[name] = value
+            if not torch.equal(value, kept):
+                value.copy_(kept)
+        self._no_grad.__exit__(*error)
+        self._draws.restore()
         self._state.restore()
         for module, training in self._modes:
             module.training = training
         reset_neurons(self._module)
+
+
+def _lasting_buffers(net: nn.Module) -> Iterator[tuple[nn.Module, str, Tensor]]:
+    """Buffers that are no states of neurons, with the modules that hold them."""
+    for module in net.modules():
+        states = module._non_persistent_buffers_set if is_neuron(module) else ()
+        for name, value in module._buffers.items():
+            if value is not None and name not in states:
+                yield module, name, value
 
 
 def positional_arguments(net: nn.Module) -> tuple[list[str], list[str]]:

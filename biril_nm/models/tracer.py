@@ -124,10 +124,18 @@ class Tracer(fx.Tracer):
     def __init__(self) -> None:
         super().__init__()
         self._at_first = _modes()
+        self._done = False
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         """Whether a module is one operation."""
         return is_neuron(m) or super().is_leaf_module(m, module_qualified_name)
+
+    def trace(self, *arguments: Any, **named: Any) -> fx.Graph:
+        """The graph of a module; its values are of no use later, where a forward may have kept them."""
+        try:
+            return cast(fx.Graph, super().trace(*arguments, **named))
+        finally:
+            self._done = True
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
         """The value of an operation."""
@@ -139,6 +147,8 @@ class Tracer(fx.Tracer):
         Raises:
             UntraceableError: a graph cannot say what it does.
         """
+        if self._done:
+            raise UntraceableError("the forward keeps values of another run")
         if _modes() != self._at_first:
             raise UntraceableError("the forward changes the mode of gradients or of autocast")
         if kind == "call_method" and target in OF_GRADIENTS:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import snntorch as snn
 import torch
@@ -97,3 +98,18 @@ def test_a_number_of_steps_that_the_forward_has_itself_is_checked_at_each_input(
 def test_a_dict_is_named() -> None:
     with pytest.raises(ConfigError, match="Named returns a dict; expected a tensor of spikes"):
         score(Named("a"), "auto", images(constant=False), "steps")
+
+
+def test_the_trials_leave_no_mark() -> None:
+    class Marked(Loop):
+        def forward(self, x: Tensor) -> Any:
+            self.a.threshold.mul_(0.9)
+            self.draw = float(np.random.random())
+            return super().forward(x)
+
+    net = Marked("a")
+    np.random.seed(3)
+    score(net, "auto", images(constant=False))
+    assert float(net.a.threshold) == pytest.approx(0.3 * 0.9)  # by the run alone
+    np.random.seed(3)
+    assert net.draw == np.random.random()
