@@ -10,6 +10,7 @@ from biril_nm import build_model
 from biril_nm.coding import Coding
 from biril_nm.export import to_nir
 from biril_nm.export.lowering import LoweringOptions, lower_stages
+from biril_nm.hw_graph import Dense, Input, LoihiGraph, Neurons, Output
 from biril_nm.models import ModelConfig
 from biril_nm.training.integers import QuantizedNet
 from biril_nm.training.integers.scales import FACTORS, GridLink, best_factors
@@ -86,3 +87,20 @@ def test_weights_at_a_limit_keep_their_gradient_and_those_beyond_lose_it():
     assert y.tolist() == x.detach().clamp(-2, 1).tolist()
     (y * torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0])).sum().backward()
     assert x.grad.tolist() == [0.0, 2.0, 3.0, 4.0, 0.0]
+
+
+def test_weights_of_a_graph_at_the_ends_of_their_grid_learn():
+    """Float32 moves them beyond a limit by some units in the last place, for about half of the scales."""
+    for vth in range(90, 130):
+        nodes = {
+            "in": Input((4,), message_bits=8),
+            "fc": Dense([[-128, 128, 0, 128]], weight_bits=2),
+            "n": Neurons((1,), registers={"vth": vth, "dv": 100}),
+            "end": Output(),
+        }
+        net = QuantizedNet(
+            LoihiGraph(nodes, (("in", "fc"), ("fc", "n"), ("n", "end"))), symmetric=True
+        )
+        link = net.connection("fc")
+        link.integers(net.population("n").scale).sum().backward()
+        assert torch.all(link.weight.grad > 0), vth

@@ -30,12 +30,16 @@ def straight_through(x: Tensor, y: Tensor) -> Tensor:
     return value
 
 
+# What float32 makes of a limit lies by less beside it: some units in the last place of 256.
+BESIDE = 2.0**-12
+
+
 class _Clipped(torch.autograd.Function):
     """``Tensor.clamp`` sends the gradient of a value at a limit back in some versions of torch only."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, low: float, high: float) -> Tensor:
-        ctx.save_for_backward((x >= low) & (x <= high))
+        ctx.save_for_backward((x >= low - BESIDE) & (x <= high + BESIDE))
         return x.clamp(low, high)
 
     @staticmethod
@@ -45,7 +49,11 @@ class _Clipped(torch.autograd.Function):
 
 
 def clipped(x: Tensor, low: float, high: float) -> Tensor:
-    """``x`` limited to ``low .. high``, with the gradient of x there, both limits included, and 0 outside."""
+    """``x`` limited to ``low .. high``, with the gradient of x there and 0 outside.
+
+    Both limits are included, also where rounding in float32 has moved them, as for weights of a graph at
+    the ends of their grid.
+    """
     value: Tensor = _Clipped.apply(x, low, high)  # type: ignore[no-untyped-call]
     return value
 
