@@ -178,7 +178,7 @@ class Coding:
         """
         x = np.asarray(values)
         low = -1 if self.signed else 0
-        if x.dtype.kind in "iu" or (x.dtype.kind == "f" and self.scale == 1):
+        if x.dtype.kind in "iu" or (x.dtype.kind == "f" and self.kind not in ("direct", "signed")):
             _check_between(self.kind, x, low * self.largest, self.largest)
             message: NDArray[np.int32] = x.astype(np.int32)
             if x.dtype.kind == "f" and not np.array_equal(message, x):

@@ -90,6 +90,14 @@ def test_signed_images_and_events():
     assert agreement(own_net(), ternary, np.abs(events), events) < 0.95  # the sign matters
 
 
+@pytest.mark.parametrize("kind", ["direct", "signed"])
+def test_values_are_rounded_to_one_bit_too(kind):
+    coding, x = Coding(kind, 2, 1), images(-1.0 if kind == "signed" else 0.0, 1.0)
+    assert coding.encode(x).tolist() == np.rint(np.stack([x, x])).tolist()
+    with pytest.raises(ConfigError, match="whole numbers"):
+        Coding("counts", 2, 1).encode(np.full((2, 1, 3), 0.4))
+
+
 @pytest.mark.parametrize(
     "values",
     [
