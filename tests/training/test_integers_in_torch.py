@@ -83,6 +83,21 @@ def test_casts_leave_integers_as_they_are(net, kind, compiled):
     torch.testing.assert_close(net(torch.as_tensor(SPIKES)).scores, scores, check_dtype=False)
 
 
+@pytest.mark.parametrize("kind", [torch.float64, torch.float16, torch.bfloat16])
+def test_the_default_type_of_torch_changes_nothing(net, kind):
+    graph, scores = net.graph(), net(torch.as_tensor(SPIKES)).scores
+    torch.set_default_dtype(kind)
+    try:
+        again = QuantizedNet(graph)
+        assert again.graph() == graph and {p.dtype for p in again.parameters()} == {torch.float32}
+        assert assert_equal(again, SPIKES) > 1000
+        found = again(torch.as_tensor(SPIKES)).scores
+        found.sum().backward()
+    finally:
+        torch.set_default_dtype(torch.float32)
+    torch.testing.assert_close(found, scores)
+
+
 @pytest.mark.parametrize("cast", ["half", "bfloat16"])
 def test_casts_that_would_round_latents_are_refused(net, cast):
     with pytest.raises(ConfigError, match=r"are to become torch\.b?float16; expected float32 or float64, "

@@ -118,7 +118,7 @@ class _Fused(torch.autograd.Function):
         rows, n, batch = run.form.rows, run.form.rows[1], a.shape[1]
         values = _as_kernels_take(a).reshape(len(a), batch, *rows)
         registers = run.form.registers(bias.detach(), theta.detach())
-        sent = torch.empty(run.n_steps, batch, *run.sent_shape)
+        sent = torch.empty(run.n_steps, batch, *run.sent_shape, dtype=torch.float32)
         v_last = np.empty((batch if run.v_last else 0, *rows), dtype=np.int32)
         states = np.empty((2, run.n_steps if run.states else 0, batch, *rows), dtype=np.int32)
         spikes = run.spikes(sent.numpy())

@@ -176,7 +176,9 @@ class QuantizedNeurons(IntegerModule):
         unit = float(scale)
         channels = node.shape[0] if per_channel else 1
         lead = (channels, *(1,) * (len(node.shape) - 1))
-        self.log_scale = nn.Parameter(torch.full(lead, unit).log(), requires_grad=trained)
+        self.log_scale = nn.Parameter(
+            torch.full(lead, unit, dtype=torch.float32).log(), requires_grad=trained
+        )
         self.register_buffer("threshold", torch.as_tensor(vth / unit).float())
         constants = [np.asarray(c) for c in self.model.prepare(node.registers)]
         for name, value in zip(Constants._fields, constants):

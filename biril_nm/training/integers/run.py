@@ -132,10 +132,11 @@ class Run:
         if len(arrivals) == 1:
             return arrivals[0]
         bound = sum(arrival.bound for arrival in arrivals)
-        total = torch.zeros(1, 1, *(1,) * len(self._shape(name)), device=self.device)
-        total = total if bound < EXACT else total.double()
+        kind = torch.float32 if bound < EXACT else torch.float64
+        lead = (1,) * (2 + len(self._shape(name)))
+        total = torch.zeros(lead, dtype=kind, device=self.device)
         for arrival in arrivals:
-            total = total + arrival.a.to(total.dtype)
+            total = total + arrival.a.to(kind)
         return Arrival(total, bound)
 
     def _late(self, link: str) -> Arrival:
