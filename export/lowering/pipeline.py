@@ -132,7 +132,7 @@ def _lowered(plain: nir.NIRGraph, options: LoweringOptions, keep: bool) -> Lower
             log.warning("%s changes nothing: the file holds integers, which are kept", name)
         if options.decision is not None:
             exact = exact.with_metadata(decision=options.decision)
-        return Lowering(exact, plain)
+        return Lowering(exact, plain, chip=chip)
     settled = settle(written, dt_s, options.reset, options.readout, options.if_integration, chip)
     net = float_net(settled.graph, settled.step_s)
     net = with_bits(net, options.weight_bits)
@@ -166,4 +166,4 @@ def _lowered(plain: nir.NIRGraph, options: LoweringOptions, keep: bool) -> Lower
     graph = with_digests(graph)
     check_design(graph, chip)
     log.info("lowered %d neuron nodes, %d connections", len(graph.neurons), len(graph.connections))
-    return Lowering(graph, plain, settled, net, quantised)
+    return Lowering(graph, plain, settled, net, quantised, chip)

@@ -15,6 +15,7 @@ from biril_nm.export.lowering.passes.normalise import normalise
 from biril_nm.export.lowering.passes.quantize import QuantizedNode
 from biril_nm.export.lowering.passes.settle import Settled
 from biril_nm.hw_graph import LoihiGraph
+from biril_nm.loihi import LOIHI2, ChipProfile
 
 __all__ = ["Lowering"]
 
@@ -33,6 +34,7 @@ class Lowering:
         settled: the NIR graph with step width, reset kinds and readout decided.
         float_net: neurons joined by linear links, in the units of the file.
         quantised: neurons -> integers.
+        chip: register limits that they keep.
     """
 
     graph: LoihiGraph
@@ -40,6 +42,7 @@ class Lowering:
     settled: Settled | None = None
     float_net: FloatNet | None = None
     quantised: Mapping[str, QuantizedNode] = field(default_factory=dict)
+    chip: ChipProfile = LOIHI2
 
     @cached_property
     def normalised(self) -> Mapping[str, NormalisedNode]:

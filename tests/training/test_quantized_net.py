@@ -20,8 +20,8 @@ from biril_nm.errors import ConfigError, DivergedError, RangeError
 from biril_nm.export import lower, to_nir
 from biril_nm.export.lowering import LoweringOptions, lower_stages
 from biril_nm.hardware_sim import simulate
-from biril_nm.hw_graph import Dense, Input, LoihiGraph, Neurons, Output
-from biril_nm.loihi import ResetMode
+from biril_nm.hw_graph import Conv, Dense, Input, LoihiGraph, Neurons, Output
+from biril_nm.loihi import LOIHI2, ResetMode
 from biril_nm.models import build_model
 from biril_nm.neurons.surrogates import make_surrogate
 from biril_nm.parity import check_parity
@@ -281,6 +281,38 @@ def test_what_cannot_be_trained_is_refused():
         QuantizedNet(other)
     with pytest.raises(ConfigError, match="source is"):
         QuantizedNet(nn.Linear(2, 2))
+
+
+def test_integers_that_training_would_change_at_once_are_refused():
+    """A graph trains on from where it stands: thresholds of 0 would become 1, kernels would be clipped."""
+    kernel = np.array([[[[301, -3], [7, -300]]]])
+    nodes = {
+        "in": Input((1, 4, 4)),
+        "conv": Conv(kernel),
+        "n": Neurons((1, 3, 3), registers={"vth": 0, "dv": 100}),
+        "end": Output(),
+    }
+    graph = LoihiGraph(nodes, (("in", "conv"), ("conv", "n"), ("n", "end")))
+    with pytest.raises(ConfigError, match="'n' have a threshold of 0; expected 1 or more\n.*'conv' holds "
+                       "-300 to 301; expected -256 to 255, or its name in fixed"):  # fmt: skip
+        QuantizedNet(graph)
+    awake = Neurons((1, 3, 3), registers={"vth": 1, "dv": 100})
+    net = QuantizedNet(replace(graph, nodes={**nodes, "n": awake}), fixed=("conv",))
+    assert net.graph().connections["conv"] == graph.connections["conv"]
+    assert assert_equal(net, np.ones((3, 2, 1, 4, 4), int)) > 0
+
+
+def test_limits_of_a_chip_of_ones_own_hold_while_integers_train():
+    chip = replace(LOIHI2, name="narrow", vth_bits=9, bias_mant_bits=5, bias_exp_max=3)
+    layers = nn.Sequential(nn.Linear(6, 4), snn.Leaky(beta=0.9, threshold=0.2, init_hidden=True))
+    stages = lower_stages(to_nir(layers, torch.zeros(2, 6), dt_s=1e-3), LoweringOptions(chip=chip))
+    net = QuantizedNet(stages)
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.add_(8)
+    (node,) = net.graph().neurons.values()
+    assert node.vth.max() == chip.vth_max
+    assert np.abs(node.bias_mant).max() <= chip.bias_mant_max and node.bias_exp <= 3
 
 
 @pytest.mark.parametrize(

@@ -16,20 +16,21 @@ from torch import Tensor, nn
 
 from biril_nm.arguments import Seed, checked
 from biril_nm.coding import Coding
-from biril_nm.errors import ConfigError, DivergedError, bullet_list
+from biril_nm.errors import ConfigError, DivergedError
 from biril_nm.export.lowering import Lowering, ideal_weights
 from biril_nm.export.nir_nodes.neurons import LARGEST
 from biril_nm.hardware_sim.engine.components import execution_order
 from biril_nm.hw_graph import Dense, LoihiGraph, Output, Sparse
 from biril_nm.hw_graph.inputs import check_inputs, input_coding, single_input
 from biril_nm.hw_graph.outputs import integrators
-from biril_nm.loihi import chip_profile
+from biril_nm.loihi import LOIHI2, chip_profile
 from biril_nm.loihi.fixed_point import prepare_weights
 from biril_nm.models.links import INPUT, Link
 from biril_nm.models.spiking_net import NetOutput, SpikingNet
 from biril_nm.neurons.surrogates import LearnedAtan, make_surrogate
 from biril_nm.recording import NodeRecording, Recording, check_variables, recorded_nodes
 from biril_nm.recording.readout import decision_of, readout_node
+from biril_nm.training.integers.checks import check_source
 from biril_nm.training.integers.connections import QuantizedConnection
 from biril_nm.training.integers.fused import slope_of
 from biril_nm.training.integers.neurons import QuantizedNeurons
@@ -70,7 +71,8 @@ class QuantizedNet(SpikingNet):
             others. Both compute the same integers.
 
     Raises:
-        ConfigError: an unknown connection or surrogate, or a compartment model without gradient.
+        ConfigError: an unknown connection or surrogate, a compartment model without gradient, thresholds
+            below 1, or kernels beyond what the chip holds.
     """
 
     exact = True
@@ -86,7 +88,7 @@ class QuantizedNet(SpikingNet):
         super().__init__()
         stages = source if isinstance(source, Lowering) else None
         graph = source.graph if isinstance(source, Lowering) else source
-        _check_fixed(graph, fixed)
+        check_source(graph, fixed)
         self.base, self.surrogate = graph, make_surrogate(surrogate)
         if isinstance(self.surrogate, LearnedAtan):
             raise ConfigError(
@@ -97,7 +99,7 @@ class QuantizedNet(SpikingNet):
         self.compiled, self.name, self.symmetric = True, INTEGERS, symmetric
         self.decision = decision_of(graph)  # type: ignore[misc]  # of the graph, not of the class
         self._order = execution_order(graph)
-        chip = chip_profile(graph.metadata.get("chip", "loihi2"))
+        chip = stages.chip if stages else chip_profile(graph.metadata.get("chip", LOIHI2.name))
         silent, readout, pools = integrators(graph), readout_node(graph), _pools(stages)
         scales = _scales(graph)
         self.populations = nn.ModuleDict()
@@ -332,14 +334,6 @@ class QuantizedNet(SpikingNet):
         _, own, parameter = key.split(".")
         names = {part: name for name, part in self._keys.items()}
         return f"{parameter.removeprefix('log_')} of '{names[own]}'"
-
-
-def _check_fixed(graph: LoihiGraph, fixed: Collection[str]) -> None:
-    unknown = [name for name in fixed if name not in graph.connections]
-    if unknown:
-        findings = [f"'{name}' is not a connection" for name in unknown]
-        known = ", ".join(graph.connections)
-        raise ConfigError(bullet_list(f"fixed: expected some of {known}:", findings))
 
 
 def _stored(graph: LoihiGraph) -> dict[str, np.ndarray[Any, Any]]:

@@ -26,6 +26,7 @@ from biril_nm.hw_graph import Neurons
 from biril_nm.loihi import DECAY_UNITY, STATE_LIMIT, VTH_SHIFT, WEIGHT_SHIFT, ChipProfile, ResetMode
 from biril_nm.loihi.fixed_point import bias_registers
 from biril_nm.neurons.surrogates import slope
+from biril_nm.training.integers.checks import VTH_MIN
 from biril_nm.training.integers.fused import Form
 from biril_nm.training.integers.module import IntegerModule
 from biril_nm.training.integers.straight import round_half_away, straight_through
@@ -33,7 +34,6 @@ from biril_nm.training.integers.straight import round_half_away, straight_throug
 __all__ = ["Constants", "QuantizedNeurons", "State", "advance"]
 
 (_UNRESET,) = (model for model in RESET_MODELS if model.reset.mode is ResetMode.NONE)
-VTH_MIN = 1
 HEADROOM = STATE_LIMIT / 8  # of v, for thresholds: v may fall that many of them below zero
 UNIT = 256.0  # integer weight units per unit of v where nothing says better
 
