@@ -7,7 +7,7 @@ from dataclasses import fields
 from html import escape
 from typing import Any, TypeVar
 
-__all__ = ["brief", "brief_fields", "html_table"]
+__all__ = ["brief", "brief_fields", "html_table", "markup", "shown"]
 
 LONGEST = 60  # letters of a value
 Class = TypeVar("Class", bound=type)
@@ -43,11 +43,32 @@ def brief_fields(cls: Class) -> Class:
     return cls
 
 
+def shown(text: str, lines: bool = True) -> str:
+    r"""``text`` as a terminal or a page may show it; names come from files.
+
+    Control characters, which would move the cursor, change colours or the order of letters, are
+    written as escapes such as ``\x1b``.
+
+    Args:
+        text: what to show.
+        lines: whether line ends stay what they are.
+    """
+    kept = "\n" if lines else ""
+    return "".join(
+        c if c.isprintable() or c in kept else c.encode("unicode_escape").decode() for c in text
+    )
+
+
+def markup(text: str) -> str:
+    """``text`` in HTML or SVG: shown as it is, on one line."""
+    return escape(shown(text, lines=False))
+
+
 def html_table(header: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> str:
     """A table for Jupyter; every text is escaped."""
-    head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
+    head = "".join(f"<th>{markup(cell)}</th>" for cell in header)
     body = "".join(
-        "<tr>" + "".join(f"<td>{escape(str(cell))}</td>" for cell in row) + "</tr>" for row in rows
+        "<tr>" + "".join(f"<td>{markup(str(cell))}</td>" for cell in row) + "</tr>" for row in rows
     )
-    caption = f"<caption>{escape(title)}</caption>" if title else ""
+    caption = f"<caption>{markup(title)}</caption>" if title else ""
     return f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"

@@ -14,6 +14,8 @@ from rich.progress import Progress, ProgressColumn
 from rich.table import Table
 from rich.text import Text
 
+from biril_nm.display import shown
+
 __all__ = [
     "SafeFormatter",
     "complain",
@@ -32,22 +34,6 @@ stderr = Console(stderr=True)
 
 MAX_LINE = 2000  # characters of one line of an error
 PIPE_WIDTH = 160  # characters of a line of a table that no terminal shows
-
-
-def shown(text: str, lines: bool = True) -> str:
-    r"""``text`` as a terminal may show it; names come from files.
-
-    Control characters, which would move the cursor, change colours or the order of letters, are
-    written as escapes such as ``\x1b``.
-
-    Args:
-        text: what to show.
-        lines: whether line ends stay what they are.
-    """
-    kept = "\n" if lines else ""
-    return "".join(
-        c if c.isprintable() or c in kept else c.encode("unicode_escape").decode() for c in text
-    )
 
 
 def prepare_streams() -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 from unicodedata import east_asian_width
 
 from biril_nm.arguments import checked
+from biril_nm.display import markup
 from biril_nm.errors import ConfigError
 from biril_nm.hw_graph.nodes import Connection, Conv, Sparse
 from biril_nm.storage import atomic_file, check_output
@@ -100,7 +100,7 @@ def shortened(name: str, length: int = LABEL) -> str:
 
 def _text(x: float, y: float, text: str, size: int, **style: str) -> str:
     extra = "".join(f' {key.replace("_", "-")}="{value}"' for key, value in style.items())
-    return f'<text x="{x:g}" y="{y:g}" font-size="{size}"{extra}>{escape(text)}</text>'
+    return f'<text x="{x:g}" y="{y:g}" font-size="{size}"{extra}>{markup(text)}</text>'
 
 
 def _tint(rate: float | None) -> str:
@@ -215,7 +215,7 @@ def _draw(box: _Box) -> str:
     parts = [
         f'<rect x="{box.x:g}" y="{box.y:g}" width="{BOX_WIDTH}" height="{BOX_HEIGHT}" '
         f'rx="{radius}" fill="{_tint(box.rate)}" stroke="{INK}" stroke-width="1.2"/>',
-        f"<title>{escape(box.name)}</title>",
+        f"<title>{markup(box.name)}</title>",
         _text(middle, box.y + 22, shortened(box.name, BOLD), 14, font_weight="700", fill=INK,
               text_anchor="middle"),
     ]  # fmt: skip
@@ -245,7 +245,7 @@ def _arrow(graph: LoihiGraph, name: str, boxes: Mapping[str, _Box], tall: bool) 
         for place, line, colour in zip(places, (shortened(name), kind, size), (INK, SOFT, SOFT))
     )  # fmt: skip
     return (
-        f'<g><title>{escape(name)}: {escape(kind)}, {size}</title><path d="{path}" fill="none" '
+        f'<g><title>{markup(name)}: {markup(kind)}, {size}</title><path d="{path}" fill="none" '
         f'stroke="{LINE}" stroke-width="2" marker-end="url(#{_tip(tall)})"/>{text}</g>'
     )
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from biril_nm.display import html_table
+from biril_nm.display import html_table, shown
 from biril_nm.hw_graph.digest import known_connection, known_population
 from biril_nm.hw_graph.nodes import Conv, Dense, Neurons, Sparse
 from biril_nm.loihi.fixed_point import weight_step
@@ -115,8 +115,9 @@ def changed_facts(graph: LoihiGraph) -> list[str]:
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
-    lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths)) for row in (header, *rows)]
+    cells = [[shown(cell, lines=False) for cell in row] for row in (header, *rows)]
+    widths = [max(map(len, column)) for column in zip(*cells)]
+    lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths)) for row in cells]
     lines.insert(1, "  ".join("-" * w for w in widths))
     return [line.rstrip() for line in lines]
 
@@ -144,13 +145,17 @@ def summary_text(graph: LoihiGraph) -> str:
     facts = ("chip", "dt_s", "producer", "decision")
     known = {key: graph.metadata[key] for key in facts if key in graph.metadata}
     if known:
-        lines.append(", ".join(f"{key} {value}" for key, value in known.items()))
+        lines.append(
+            shown(", ".join(f"{key} {value}" for key, value in known.items()), lines=False)
+        )
     lines += ["", *_table(*neuron_table(graph))]
     lines += ["", *_table(CONNECTION_HEADER, connection_rows(graph))]
     unrolled = graph.metadata.get("unrolled_convolutions", ())
     for name, plastic in graph.plastic.items():
         own = ", a convolution unrolled: every position learns its own kernel"
-        lines.append(f"{name} learns: {plastic.rule!r}{own if name in unrolled else ''}")
+        lines.append(
+            f"{shown(name, lines=False)} learns: {plastic.rule!r}{own if name in unrolled else ''}"
+        )
     notes = [*graph.metadata.get("notes", ()), *changed_facts(graph)]
-    lines += ["", *(f"note: {note}" for note in notes)] if notes else []
+    lines += ["", *(shown(f"note: {note}", lines=False) for note in notes)] if notes else []
     return "\n".join(lines)

@@ -92,10 +92,10 @@ def write_nir(path: str | Path, graph: nir.NIRGraph, force: bool = False) -> Non
 def _check_writable(graph: nir.NIRGraph, prefix: str) -> None:
     for name, node in graph.nodes.items():
         full = f"{prefix}{name}"
-        if not isinstance(name, str) or name in ("", ".") or "/" in name:
+        if not isinstance(name, str) or name in ("", ".") or set("/\0") & set(name):
             raise ConfigError(
-                f"the name of node {full!r} has a '/' or is empty; expected a name that NIR files hold. "
-                f"Rename it"
+                f"the name of node {full!r} has a '/' or a null byte, or is empty; expected a name that NIR "
+                f"files hold. Rename it"
             )
         if isinstance(node, nir.NIRGraph):
             _check_writable(node, f"{full}.")

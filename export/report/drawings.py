@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 
+from biril_nm.display import markup
 from biril_nm.hw_graph.drawing import SOFT, network_svg, shortened
 
 __all__ = ["PALETTE", "Tile", "cores_svg", "network_svg", "shortened"]
@@ -59,7 +59,7 @@ def _cell(index: int, tile: Tile | None, colours: Mapping[str, str]) -> str:
     if tile is None:
         return frame
     bars = "".join(_bars(tile, x, y, colours))
-    return f"<g><title>core {index}: {escape(tile.title)}</title>{frame}{bars}</g>"
+    return f"<g><title>core {index}: {markup(tile.title)}</title>{frame}{bars}</g>"
 
 
 def _bars(tile: Tile, x: float, y: float, colours: Mapping[str, str]) -> Iterator[str]:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 import biril_nm
 from biril_nm.arguments import checked
+from biril_nm.display import shown
 from biril_nm.errors import FileFormatError, MissingDependencyError
 from biril_nm.export.report.figures import raster_png, weights_png
 from biril_nm.hw_graph import LoihiGraph
@@ -200,7 +201,7 @@ def write_report(
         cautions=_cautions(graph),
     )
     with lock_folder(target.parent, WAIT_S), atomic_file(target) as part:
-        part.write_text(html, encoding="utf-8")
+        part.write_text(shown(html), encoding="utf-8")
     return target
 
 

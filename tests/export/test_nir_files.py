@@ -140,7 +140,7 @@ def test_odd_names_survive_the_file(tmp_path, name):
     assert lower(read_nir(tmp_path / "x.nir"), reset="zero") == lower(graph, reset="zero")
 
 
-@pytest.mark.parametrize("name", ["", ".", "a/b", "/", 3])
+@pytest.mark.parametrize("name", ["", ".", "a/b", "/", "a\0b", 3])
 def test_names_that_files_cannot_hold_are_refused_when_written(tmp_path, name):
     graph = chain((6,), ("fc", nir.Linear(grid((4, 6)))), (name, neurons("IF", (4,))))
     with pytest.raises(ConfigError, match=r"the name of node .*Rename it"):

@@ -19,6 +19,7 @@ from biril_nm.export.report.drawings import Tile, cores_svg, network_svg, shorte
 from biril_nm.export.report.page import Card, Extra, Section, Table, write_report
 from biril_nm.hardware_sim import simulate
 from biril_nm.hw_graph import Conv, Dense, Input, LoihiGraph, Neurons, Output
+from biril_nm.hw_graph.table import summary_html
 from biril_nm.learning import rules
 from biril_nm.parity import check_parity
 from biril_nm.reports.chip import chip_parts, parity_card
@@ -225,3 +226,21 @@ def test_a_browser_shows_the_report(page, tmp_path, width, height):
     assert (right > 0.9).mean() > 0.98  # nothing is cut off at the right
     colourful = np.ptp(picture, axis=2) > 0.25
     assert colourful.mean() > 0.0005  # verdicts, links, bars
+
+
+def test_control_characters_of_names_stay_out_of_the_page(tmp_path):
+    r"""Neither \x1b nor marks that turn the order of letters: in tables, titles, drawings, facts."""
+    name = "a\x1b[2J\x00\x07b\N{RIGHT-TO-LEFT OVERRIDE}c\nd"
+    nodes = {
+        "in": Input((6,)),
+        f"{name}fc": Dense(np.full((4, 6), 40)),
+        name: Neurons((4,), vth=60),
+        "out": Output(),
+    }
+    names = list(nodes)
+    graph = LoihiGraph(nodes, tuple(pairwise(names)), {"source": name, "notes": [name]})
+    shown = r"a\x1b[2J\x00\x07b\u202ec\nd"
+    text = write_report(tmp_path / "r.html", graph).read_text(encoding="utf-8")
+    for made in (text, graph.draw().svg, summary_html(graph), graph.summary()):
+        assert shown in made
+        assert all(c.isprintable() or c == "\n" for c in made)
