@@ -35,7 +35,7 @@ from biril_nm.hardware_sim.learning.stream import (
     learning_program,
     make_groups,
 )
-from biril_nm.hardware_sim.session_state import AGE, check_state
+from biril_nm.hardware_sim.session_state import AGE, check_state, random_numbers
 from biril_nm.hw_graph import LoihiGraph
 from biril_nm.hw_graph.inputs import check_arrays, check_values
 from biril_nm.hw_graph.outputs import output_neurons
@@ -369,7 +369,7 @@ class Simulator:
         before = [(group.random_state(), group.impulses) for group in self._groups]
         try:
             for i, group in enumerate(self._groups):
-                group.set_random_state(json.loads(given[f"{i}/random"].tobytes()))
+                group.set_random_state(random_numbers(given[f"{i}/random"], before[i][0]))
                 group.set_impulses(given[f"{i}/impulses"])
         except (ValueError, TypeError, KeyError, RecursionError, ConfigError) as error:
             for group, (numbers, impulses) in zip(self._groups, before):

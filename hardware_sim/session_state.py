@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -11,7 +13,7 @@ from biril_nm.errors import ConfigError
 from biril_nm.hardware_sim.learning.group import Group
 from biril_nm.loihi import STATE_LIMIT
 
-__all__ = ["AGE", "check_state"]
+__all__ = ["AGE", "check_state", "random_numbers"]
 
 AGE = "age"
 MAX_AGE = 1 << 62
@@ -58,3 +60,15 @@ def _possible(given: Mapping[str, Array], graded: Collection[str], groups: Seque
         elif word in ("u", "v"):
             good = good and bool(np.all(np.abs(array.astype(np.int64)) <= STATE_LIMIT))
     return good and all(g.accepts(given[f"{i}/group/ints"]) for i, g in enumerate(groups))
+
+
+def random_numbers(given: Array, known: Sequence[Any]) -> Any:
+    """The state of random streams from its JSON; that of the same streams is never twice as long.
+
+    Raises:
+        ValueError: longer, or no JSON.
+    """
+    most = 2 * len(json.dumps(known))
+    if given.nbytes > most:
+        raise ValueError(f"they take {given.nbytes} bytes; expected at most {most}")
+    return json.loads(given.tobytes())

@@ -34,6 +34,7 @@ __all__ = [
 
 MAX_TEXT_BYTES = 32 << 20
 MAX_TOML_BYTES = 1 << 20
+MAX_DOTS = 1_000  # in a line of TOML: the time of a dotted key grows with the square of its parts
 MAX_DEPTH = 64
 MAX_DIGITS = 25
 MAX_INTEGER = 1 << 64
@@ -55,6 +56,7 @@ def parse_json(data: bytes | str, what: str) -> Any:
         raise FileFormatError(f"{what} is larger than {MAX_TEXT_BYTES} bytes")
     try:
         text = data if isinstance(data, str) else data.decode("utf-8")
+        _check_count(text, what)
         value = json.loads(text, parse_int=_integer, parse_constant=_refuse_constant)
     except RecursionError as error:
         raise FileFormatError(f"{what} nests deeper than {MAX_DEPTH} levels") from error
@@ -62,6 +64,15 @@ def parse_json(data: bytes | str, what: str) -> Any:
         raise FileFormatError(f"{what} is not JSON: {error}") from error
     check_plain(value, what)
     return value
+
+
+def _check_count(text: str, what: str) -> None:
+    """Refuse too many values before they are made: each takes up to 60 times the bytes of its text."""
+    found = sum(text.count(mark) for mark in ",[{")
+    if found > MAX_VALUES:
+        raise FileFormatError(
+            f"{what} has {found} commas and opening brackets; expected at most {MAX_VALUES}. Split it up"
+        )
 
 
 def _integer(digits: str) -> int:
@@ -89,7 +100,9 @@ def read_json_lines(path: str | Path, follow_links: bool = True) -> list[Any]:
     Raises:
         FileFormatError: no regular file, too many lines, or a damaged line other than the last.
     """
-    lines = read_bytes(path, MAX_TEXT_BYTES, follow_links).split(b"\n")
+    data = read_bytes(path, MAX_TEXT_BYTES, follow_links)
+    _check_count(data.decode("latin-1"), f"'{path}'")
+    lines = data.split(b"\n")
     if len(lines) > MAX_LINES:
         raise FileFormatError(f"'{path}' has {len(lines)} lines; expected at most {MAX_LINES}")
     whole, rest = lines[:-1], lines[-1]
@@ -107,6 +120,11 @@ def read_toml(path: str | Path) -> dict[str, Any]:
         FileFormatError: no regular file, no TOML, or beyond the bounds.
     """
     data = read_bytes(path, MAX_TOML_BYTES)
+    dots = max(line.count(b".") for line in data.split(b"\n"))
+    if dots > MAX_DOTS:
+        raise FileFormatError(
+            f"'{path}' has a line of {dots} dots; expected at most {MAX_DOTS}. Write a list on several lines"
+        )
     try:
         values = tomllib.loads(data.decode("utf-8"))
     except RecursionError as error:

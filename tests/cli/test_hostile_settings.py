@@ -14,7 +14,8 @@ TRAIN = {
     "width": ("[net]\nchannels = [1000000000, 1000000000]", "channels is (1000000000"),
     "device": ('parent = "/dev/zero"', "'/dev/zero' is a device"),
     "dataset": ('dataset = "pictures:side=99999999"', "option side is '99999999'"),
-    "deep": ("a." * 2000 + "a = 1", "nests deeper than 64 levels"),
+    "deep": ("a." * 900 + "a = 1", "nests deeper than 64 levels"),
+    "dots": ("a." * 500_000 + "a = 1", "a line of 500000 dots; expected at most 1000"),
     "crop": ("crop_pad = 1000000000", "crop_pad is 1000000000"),
     "augment": ('augment = ["crop:99999999"]', "augment is 'crop:99999999'"),
 }

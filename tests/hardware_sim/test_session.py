@@ -220,7 +220,7 @@ def test_a_state_with_weights_outside_their_range_is_clipped_as_at_first(sparse)
     assert np.array_equal(weights(state)[0], np.broadcast_to(fresh[-1], fresh.shape))
 
 
-@pytest.mark.parametrize("damage", ["places", "age", "spikes", "v", "random"])
+@pytest.mark.parametrize("damage", ["places", "age", "spikes", "v", "random", "long"])
 def test_states_that_no_session_has_are_refused(damage):
     graph = random_network(1)
     spikes = random_input(graph, 16, 1, 3)
@@ -236,6 +236,8 @@ def test_states_that_no_session_has_are_refused(damage):
     elif damage == "spikes":
         name = next(n for n, a in bad.items() if "/s/" in n and a.size)
         bad[name][:] = 255
+    elif damage == "long":
+        bad["0/random"] = np.frombuffer(b'[{"":0}' + b',{"":0}' * 2_000_000 + b"]", np.uint8)
     elif damage == "v":
         name = next(n for n, a in bad.items() if "/v/" in n and a.size)
         bad[name][:] = 1 << 30

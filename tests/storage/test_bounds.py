@@ -110,6 +110,23 @@ def test_large_texts_are_not_parsed(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         parse_json("123456", "x")
 
 
+@pytest.mark.parametrize("mark", [",0", ",{}", "[[]],"])
+def test_countless_values_are_not_made(mark: str, tmp_path: Path) -> None:
+    """Lists and tables take up to 60 times the memory of their text."""
+    path = tmp_path / "x.jsonl"
+    path.write_text("[0" + mark * 4_000_001 + "0]")
+    for read in (read_json, read_json_lines):
+        with pytest.raises(
+            FileFormatError, match="[0-9]+ commas and opening brackets; expected at most 4000000"
+        ):
+            read(path)
+
+
+def test_as_many_values_as_allowed_are_read() -> None:
+    data = "[" + "{}," * 1_999_000 + "0]"
+    assert len(parse_json(data, "x")) == 1_999_001
+
+
 @pytest.mark.parametrize(
     ("data", "message"),
     [
@@ -119,6 +136,8 @@ def test_large_texts_are_not_parsed(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         (f"a = 0x{'f' * 5000}", "integer of 20000 bits"),
         (f"a = {'[' * 5000}{']' * 5000}", "deeper than 64"),
         (f"[{'a.' * 200}a]\nb = 1", "deeper than 64"),
+        (f"{'a.' * 1001}a = 1", "has a line of 1001 dots; expected at most 1000. Write a list"),
+        (f"[{'a . ' * 1001}a]", "has a line of 1001 dots; expected at most 1000. Write a list"),
         ("a = 1979-05-27", "holds a date"),
         ("a = ", "is not TOML"),
         ("a = 1\na = 2", "is not TOML"),
