@@ -19,9 +19,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from biril_nm.errors import ConfigError
 from biril_nm.models.folded import NORMS, FoldedPlan, StepsRun
-from biril_nm.models.tracing import reset_neurons
-from biril_nm.neurons.unroll import can_unroll, current_engine, engine
+from biril_nm.models.tracing import is_neuron, reset_neurons
+from biril_nm.neurons.unroll import LEAKY, can_unroll, current_engine, engine
 
 __all__ = ["run_in_segments", "segment_steps", "segments"]
 
@@ -58,7 +59,11 @@ def run_in_segments(
         x: ``(n_steps, batch, ...)``.
         record: names of neurons whose spikes to return.
         length: steps of a segment.
+
+    Raises:
+        ConfigError: neurons of a class whose states are not known.
     """
+    _refuse_unknown(net)
     outputs: list[Tensor] = []
     recorded: dict[str, list[Tensor]] = {}
     states: dict[Key, Tensor] = {}
@@ -86,6 +91,16 @@ def run_in_segments(
     membranes = {name: state for (name, kind), state in states.items() if kind == "mem"}
     series = {name: torch.cat(spikes) for name, spikes in recorded.items()}
     return StepsRun(torch.cat(outputs), membranes, series, found.readout)
+
+
+def _refuse_unknown(net: nn.Module) -> None:
+    for name, neuron in net.named_modules():
+        known = type(neuron) in LEAKY or type(neuron).__module__.startswith("snntorch.")
+        if is_neuron(neuron) and not known:
+            raise ConfigError(
+                f"checkpoint_steps is above 0, and '{name}' is a {type(neuron).__name__}, whose states are "
+                f"not known; expected neurons of snnTorch. Set checkpoint_steps=0"
+            )
 
 
 def _segment(

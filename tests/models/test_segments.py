@@ -34,6 +34,8 @@ HIDDEN: dict[str, Callable[[], nn.Module]] = {
     "recurrent": lambda: snn.RLeaky(beta=0.7, linear_features=12, init_hidden=True),
     "synaptic": lambda: snn.Synaptic(alpha=0.6, beta=0.5, init_hidden=True),
     "alpha": lambda: snn.Alpha(alpha=0.6, beta=0.5, init_hidden=True),
+    "graded": lambda: leaky(graded_spikes_factor=0.5),
+    "recurrent synaptic": lambda: snn.RSynaptic(0.6, 0.5, linear_features=12, init_hidden=True),
 }
 
 
@@ -159,6 +161,21 @@ def test_what_cannot_be_cut_is_refused(kind: type[nn.Module]) -> None:
     config = TrainConfig(schedule="B", epochs=1, checkpoint_steps=2)
     with pytest.raises(ConfigError, match=r"checkpoint_steps is above 0.*Set checkpoint_steps=0"):
         fit(kind(), (batches, None), config, coding=Coding("spikes", N_STEPS))
+
+
+class Traced(snn.Leaky):
+    """Neurons of the user's own, with a state that only they know."""
+
+    def forward(self, input_: Tensor, mem: Any = None) -> Any:
+        spikes = super().forward(input_ - getattr(self, "trace", 0.0), mem)
+        self.trace = 0.5 * spikes
+        return spikes
+
+
+def test_states_of_own_neurons_are_not_known() -> None:
+    net = network(Traced(beta=0.8, init_hidden=True))
+    with segments(4), pytest.raises(ConfigError, match=r"'5' is a Traced, .* Set checkpoint_st"):
+        run_steps(net, spikes_in())
 
 
 def test_the_loop_cannot_be_cut_and_says_so() -> None:
