@@ -12,7 +12,7 @@ from biril_nm.arguments import checked
 from biril_nm.coding import Coding
 from biril_nm.errors import ConfigError
 from biril_nm.models.carried import Unmarked, check_memory, positional_arguments
-from biril_nm.models.folded import StepsRun
+from biril_nm.models.folded import StepsRun, is_constant
 from biril_nm.models.links import Link, find_links
 from biril_nm.models.running import run_all_steps, run_steps, step_graph
 from biril_nm.models.spiking_net import NetOutput, SpikingNet
@@ -45,8 +45,8 @@ class OwnNet(SpikingNet):
         input_shape: shape of one step of its input; None until the first forward pass shows it.
 
     Raises:
-        ConfigError: no snnTorch neurons in the module, weights without values (lazy layers), or
-            ``takes`` is none of these.
+        ConfigError: no snnTorch neurons in the module, layers in a plain list, weights without values
+            (lazy layers), or ``takes`` is none of these.
     """
 
     @checked
@@ -59,6 +59,7 @@ class OwnNet(SpikingNet):
         self.module = module
         if takes is not None and takes not in TAKES:
             raise ConfigError(f"takes is '{takes}'; expected one of {', '.join(TAKES)}")
+        _refuse_hidden(module)
         if not self.neurons:
             raise ConfigError(
                 f"{self.name} holds no neurons of snnTorch; expected a module with spiking neurons"
@@ -168,6 +169,12 @@ class OwnNet(SpikingNet):
     def _run(self, x: Tensor, names: Iterable[str]) -> StepsRun:
         if self.takes == "step":
             return run_steps(self.module, x, set(names))
+        if self.takes == "image" and not is_constant(x) and bool((x[1:] != x[0]).any()):
+            raise ConfigError(
+                f"the forward of {self.name} takes one image for all steps, and the input differs "
+                f"from step to step; expected the same at each step. Use coding 'direct', or a forward that "
+                f"takes all steps"
+            )
         return run_all_steps(self.module, x, set(names), constant=self.takes == "image")
 
     def _found(self, x: Tensor) -> str:
@@ -227,6 +234,22 @@ class OwnNet(SpikingNet):
     def extra_repr(self) -> str:
         """What it takes, for ``repr``."""
         return f"takes {self.takes or 'step, steps or image'}, {self.coding}"
+
+
+def _refuse_hidden(net: nn.Module) -> None:
+    """Refuse neurons and layers that torch does not see: they would not learn, nor start from rest."""
+    known = set(net.modules())
+    for name, module in net.named_modules():
+        for attribute, value in vars(module).items():
+            items = value.values() if isinstance(value, dict) else value
+            if attribute.startswith("_") or not isinstance(value, (list, tuple, dict)):
+                continue
+            if any(isinstance(item, nn.Module) and item not in known for item in items):
+                raise ConfigError(
+                    f"'{f'{name}.{attribute}'.removeprefix('.')}' of {type(net).__name__} holds layers in a "
+                    f"{type(value).__name__}, where torch does not see them; expected nn.ModuleList or "
+                    f"nn.ModuleDict. Put them into one"
+                )
 
 
 def _some_samples(x: Tensor) -> Tensor:

@@ -113,3 +113,26 @@ def test_the_trials_leave_no_mark() -> None:
     assert float(net.a.threshold) == pytest.approx(0.3 * 0.9)  # by the run alone
     np.random.seed(3)
     assert net.draw == np.random.random()
+
+
+def test_an_image_is_the_same_at_each_step() -> None:
+    class Shown(Loop):
+        def forward(self, x: Tensor) -> Any:
+            return super().forward(x.expand(5, *x.shape))
+
+    score(Shown("a"), "auto", images(constant=True))
+    score(Shown("a"), "auto", images(constant=True).clone())
+    with pytest.raises(
+        ConfigError, match="takes one image for all steps, .* differs from step to step"
+    ):
+        score(Shown("a"), "auto", images(constant=False), "image")
+
+
+@pytest.mark.parametrize("kind", [list, tuple, dict])
+def test_layers_in_a_plain_container_are_refused(kind: Any) -> None:
+    net, hidden = Loop("a"), [nn.Linear(3, 3), leaky()]
+    net.layers = dict(enumerate(hidden)) if kind is dict else kind(hidden)
+    with pytest.raises(ConfigError, match=f"'layers' of Loop holds layers in a {kind.__name__}"):
+        OwnNet(net, Coding())
+    net.registered = nn.ModuleList(hidden)
+    OwnNet(net, Coding())
