@@ -316,8 +316,21 @@ def _observed(net: nn.Module, forward: Any, record: Collection[str], x: Tensor) 
     finally:
         for handle in handles:
             handle.remove()
-    recorded = {name: torch.stack(s) for name, s in spikes.items() if len(s) == n_steps}
-    return StepsRun(output, membranes, recorded)
+    series = {name: _by_step(s, n_steps) for name, s in spikes.items()}
+    return StepsRun(output, membranes, {k: s for k, s in series.items() if s is not None})
+
+
+def _by_step(calls: list[Tensor], n_steps: int) -> Tensor | None:
+    """Spikes of all steps: the mean of the calls of a step, or those of one call for all; None: neither."""
+    if not calls or len({spikes.shape for spikes in calls}) > 1:
+        return None
+    if len(calls) == 1:
+        return calls[0].expand(n_steps, *calls[0].shape)
+    if len(calls) % n_steps:
+        return None
+    found = torch.stack(calls)
+    per_step = found.view(n_steps, -1, *found.shape[1:])
+    return found if len(calls) == n_steps else per_step.mean(1)
 
 
 def _open_taps(taps: Taps, name: str, neuron: nn.Module) -> list[RemovableHandle]:

@@ -68,6 +68,7 @@ def evaluate(
     net.eval()
     right = count = 0.0
     totals = dict.fromkeys(net.neurons, 0.0)
+    counts = dict.fromkeys(net.neurons, 0.0)
     for index, (values, labels) in enumerate(world.batches(loader)):
         if index % world.size != world.rank:
             continue
@@ -79,11 +80,12 @@ def evaluate(
         right += int((out.decide(decision) == expected).sum())
         count += len(expected)
         for name in totals:
-            if name in out.recorded:  # a loop may call neurons more than once per step
+            if name in out.recorded:  # a forward need not call all its neurons
                 totals[name] += float(out.recorded[name].mean()) * len(expected)
+                counts[name] += len(expected)
     net.train(was_training)
-    right, count, *sums = world.total([right, count, *totals.values()])
-    totals = dict(zip(totals, sums))
+    right, count, *sums = world.total([right, count, *totals.values(), *counts.values()])
+    shares = zip(totals, sums, sums[len(totals) :])
     if not count:
         raise ConfigError("the loader holds no samples; expected at least one batch")
-    return Evaluation(right / count, {k: v / count for k, v in totals.items()}, int(count))
+    return Evaluation(right / count, {k: v / n for k, v, n in shares if n}, int(count))

@@ -14,6 +14,7 @@ from biril_nm.coding import Coding
 from biril_nm.errors import ConfigError
 from biril_nm.models.own import OwnNet
 from biril_nm.neurons.unroll import engine
+from biril_nm.training.accuracy import evaluate
 from tests.support.steps import IN, OUT, OneStep, images, leaky
 
 
@@ -136,3 +137,29 @@ def test_layers_in_a_plain_container_are_refused(kind: Any) -> None:
         OwnNet(net, Coding())
     net.registered = nn.ModuleList(hidden)
     OwnNet(net, Coding())
+
+
+def test_rates_of_neurons_that_are_called_more_or_less_than_once_a_step() -> None:
+    class Uneven(Loop):
+        def __init__(self) -> None:
+            super().__init__("a")
+            self.once, self.never = leaky(threshold=-1.0), leaky()
+
+        def forward(self, x: Tensor) -> Any:
+            current = self.f(x[0]) + self.once(torch.zeros_like(x[0, :, :OUT]))
+            found = []
+            for step in x:
+                self.b(step[:, :OUT])
+                found.append(self.a(current + self.a(current)[0])[0])
+            return torch.stack(found)
+
+    x, own = images(constant=False), OwnNet(Uneven(), Coding("spikes", 5), "steps")
+    recorded = own(x, record=True).recorded
+    assert {
+        name: tuple(s.shape) for name, s in recorded.items() if name != "input"
+    } == dict.fromkeys(("a", "b", "once"), (5, 4, OUT))
+    assert 0 < recorded["a"].mean() < 1
+    rates = evaluate(own, [(x, torch.zeros(4, dtype=torch.int64))]).firing_rates
+    assert set(rates) == {"a", "b", "once"}
+    assert rates["once"] == 1
+    assert rates["a"] == pytest.approx(float(recorded["a"].mean()))
