@@ -1,4 +1,8 @@
-"""Folders of one's own samples: ``PART/CLASS/FILE``, as torchvision's ImageFolder lays them out."""
+"""Folders of one's own samples: ``PART/CLASS/FILE``, as torchvision's ImageFolder lays them out.
+
+Files and folders whose names begin with a dot are no samples and no classes: systems and programs leave them
+(``._1.png``, ``.ipynb_checkpoints``).
+"""
 
 from __future__ import annotations
 
@@ -26,7 +30,7 @@ def class_names(request: Request, parts: Sequence[str]) -> list[str]:
         if not (root / part).is_dir():
             raise missing(request, f"there is no folder '{part}'")
         with os.scandir(root / part) as entries:
-            found[part] = {each.name for each in entries if each.is_dir()}
+            found[part] = {each.name for each in entries if each.is_dir() and _seen(each.name)}
         if not found[part]:
             raise missing(request, f"there is no folder of a class in '{part}'")
     first = found[parts[0]]
@@ -55,8 +59,8 @@ def find_files(
     for label, name in enumerate(names):
         own = sorted(
             Path(place, file)
-            for place, _, found in os.walk(folder / name)
-            for file in found
+            for place, inner, found in os.walk(folder / name)
+            for file in _entered(inner, found)
             if file.lower().endswith(tuple(endings))
         )
         if not own:
@@ -66,3 +70,13 @@ def find_files(
     if len(files) > MAX_FILES:
         raise ConfigError(f"'{folder}' holds {len(files):,} files; expected at most {MAX_FILES:,}")
     return files, labels
+
+
+def _entered(folders: list[str], files: Sequence[str]) -> list[str]:
+    """The files that count; hidden folders are taken out of the list by which ``os.walk`` goes on."""
+    folders[:] = filter(_seen, folders)
+    return list(filter(_seen, files))
+
+
+def _seen(name: str) -> bool:
+    return not name.startswith(".")

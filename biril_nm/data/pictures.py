@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -27,6 +28,7 @@ ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".pgm", ".tif", ".tiff", ".w
 FORMATS = ("JPEG", "PNG", "BMP", "PPM", "TIFF", "WEBP")
 PARTS = ("train", "test")
 COLOURS = {"rgb": "RGB", "grey": "L"}
+OBJECT = re.compile(r"<[\w.]+ [^>]*>")
 MODES = ("1", "L", "P", "RGB")  # of pictures whose every pixel is a colour of 8 bits
 
 
@@ -120,11 +122,19 @@ def read_picture(path: Path, colour: str = "rgb", side: int = 0) -> NDArray[np.u
         except FileFormatError:
             raise
         except Exception as error:  # decoders raise anything on damaged files
-            raise FileFormatError(f"picture '{path}' cannot be read: {error}") from error
+            raise FileFormatError(
+                f"picture '{path}' cannot be read: {_reason(error)}; expected {', '.join(FORMATS)}. Remove it, "
+                f"or get it again"
+            ) from error
     if side:
         image = _square(image, side)
     values = np.asarray(image, dtype=np.uint8)
     return np.ascontiguousarray(np.atleast_3d(values).transpose(2, 0, 1))
+
+
+def _reason(error: Exception) -> str:
+    """What Pillow says, without the object in memory that it names instead of the file."""
+    return OBJECT.sub("it", str(error))
 
 
 def _opaque(image: Any, path: Path) -> Any:
