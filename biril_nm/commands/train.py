@@ -259,7 +259,7 @@ def _with_data(run: Any, data: DataSet, shown: dict[str, Any]) -> tuple[Any, Dat
         refuse_unused(
             [
                 f"{', '.join(flags)}: frames of events are the steps, and counts the messages; give "
-                f"--dataset {data.name}:steps={data.train.n_steps},binary=no"
+                f"--dataset {data.name}:steps={shown['--steps'] or data.train.n_steps},binary=no"
             ]
         )
     return run.with_data(data), data

@@ -123,8 +123,8 @@ def read_picture(path: Path, colour: str = "rgb", side: int = 0) -> NDArray[np.u
             raise
         except Exception as error:  # decoders raise anything on damaged files
             raise FileFormatError(
-                f"picture '{path}' cannot be read: {_reason(error)}; expected {', '.join(FORMATS)}. Remove it, "
-                f"or get it again"
+                f"picture '{path}' cannot be read: {_reason(error)}; expected {', '.join(FORMATS)}. "
+                f"Remove it, or get it again"
             ) from error
     if side:
         image = _square(image, side)
@@ -134,7 +134,7 @@ def read_picture(path: Path, colour: str = "rgb", side: int = 0) -> NDArray[np.u
 
 def _reason(error: Exception) -> str:
     """What Pillow says, without the object in memory that it names instead of the file."""
-    return OBJECT.sub("it", str(error))
+    return OBJECT.sub("", str(error)).strip()
 
 
 def _opaque(image: Any, path: Path) -> Any:
