@@ -65,12 +65,13 @@ def model_in(src: Path) -> Path:
     """
     if not src.is_dir():
         return src
-    if not (src / MODEL).is_file():
-        raise FileFormatError(
-            f"'{src}' is a folder without {MODEL}; expected a folder of biril train, or model.pt, x.nir, "
-            f"x.net or x{GRAPH_SUFFIX}. Name a file"
-        )
-    return src / MODEL
+    for name in (MODEL, GRAPH):
+        if (src / name).is_file():
+            return src / name
+    raise FileFormatError(
+        f"'{src}' is a folder without {MODEL} and {GRAPH}; expected a folder of a finished biril train, or "
+        f"model.pt, x.nir, x.net or x{GRAPH_SUFFIX}. Name a file"
+    )
 
 
 def load_source(

@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 import socket
+import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -142,7 +143,7 @@ def _new_process() -> ProcessPoolExecutor:
     import multiprocessing
 
     context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(1, mp_context=context, initializer=_leave_interrupts)
+    return ProcessPoolExecutor(1, mp_context=context, initializer=_prepare)
 
 
 def _submitted(
@@ -156,9 +157,23 @@ def _submitted(
         return future
 
 
-def _leave_interrupts() -> None:
-    """Ignore Ctrl-C, which reaches every process of a terminal; the parent answers it."""
+def _prepare() -> None:
+    """Ignore Ctrl-C, which reaches every process of a terminal, since the parent answers it; end with it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """End this worker as soon as its parent is gone, which may have been killed without a word.
+
+    It would else hold the folder that it writes to against whoever goes on there, and wait for ever.
+    """
+    import multiprocessing
+
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _on_ray(

@@ -125,7 +125,7 @@ REFUSALS = [
     (("train", "--coding", "spikes"), ["expected direct, rate or signed"]),
     (("train", "--model", "mlp", "--schedule", "S"), ["none that a local rule may change"]),
     (("train", "FOLDER"), ["is a folder; expected a regular file"]),
-    (("info", "."), ["'.' is a folder without model.pt; expected a folder of biril train, or model.pt"]),
+    (("info", "."), ["'.' is a folder without model.pt and model.loihi.npz; expected a folder of a"]),
     (("report", "."), ["is a folder without model.pt"]),
 ]  # fmt: skip
 

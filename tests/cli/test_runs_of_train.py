@@ -49,6 +49,7 @@ def test_the_words_that_started_a_run_find_its_folder_again(recipe):
     words = ["--from", "out/digits-mlp", "--integers", 8, "--epochs", 1]
     assert "wrote out/digits-mlp-integers" in ends(*words, epochs=1)
     ends(*words, "--resume", epochs=0)
+    assert biril("eval", "out/digits-mlp-integers", "--dataset", "digits").returncode == 0
 
 
 def test_checkpoints_and_best_epochs_are_read_as_models(recipe):

@@ -5,9 +5,11 @@ from __future__ import annotations
 import importlib.util
 import multiprocessing
 import pickle
+import subprocess
 import sys
 import time
 from contextlib import closing
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from numpy.testing import assert_array_equal
 from biril_nm.errors import StorageError, WorkerError
 from biril_nm.evaluation.sharding import ArraySamples, MappedSamples
 from biril_nm.evaluation.workers import TRIES, run_jobs
+from tests.support.command_line import ROOT
 from tests.support.dying_jobs import DyingJob, square
 
 HAS_RAY = importlib.util.find_spec("ray") is not None
@@ -68,6 +71,36 @@ def test_workers_end_with_whoever_reads_their_results(tmp_path):
         time.sleep(0.01)
     assert not multiprocessing.active_children()
     assert sum(job.tries for job in jobs) < 3
+
+
+STAYING = """
+import sys
+from biril_nm.evaluation.workers import run_jobs
+from tests.support.dying_jobs import stay
+
+list(run_jobs(stay, sys.argv[1:], 1, False))
+"""
+
+
+def until(true):
+    deadline = time.monotonic() + 120
+    while not true() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return true()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_workers_end_with_a_parent_that_is_killed(tmp_path):
+    command = [sys.executable, "-c", STAYING, str(tmp_path)]
+    with subprocess.Popen(command, cwd=ROOT) as parent:
+        note = tmp_path / "worker"
+        assert until(note.exists)
+        state = Path("/proc", note.read_text(), "stat")
+        assert state.exists()
+        parent.kill()
+    assert until(
+        lambda: not state.exists() or state.read_text().rpartition(")")[2].split()[0] in "ZX"
+    )
 
 
 @pytest.mark.parametrize("axis", [0, 1])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,3 +37,11 @@ def square(job: DyingJob) -> int:
     if job.tries <= job.deaths:
         os.kill(os.getpid(), signal.SIGKILL)
     return job.number**2
+
+
+def stay(folder: str) -> None:
+    """Leave the number of the worker in a file, and go on for longer than any test waits."""
+    part = Path(folder) / "part"
+    part.write_text(str(os.getpid()))
+    part.rename(Path(folder) / "worker")
+    time.sleep(3600)
