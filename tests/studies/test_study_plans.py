@@ -167,6 +167,19 @@ def test_a_failing_cell_leaves_the_others_and_is_tried_again(tmp_path, monkeypat
     assert len(run_study(replace(SMALL, **kinds), tmp_path / "y")) == 3
 
 
+@pytest.mark.parametrize("error", [RuntimeError("can't allocate memory"), IndexError(3)])
+def test_no_error_of_a_cell_stops_the_others(error, tmp_path, monkeypatch):
+    from biril_nm.studies.grid import cell
+
+    def fail(net, loaders, settings, **options):
+        raise error
+
+    monkeypatch.setattr(cell, "fit", fail)
+    reasons = []
+    assert run_study(SMALL, tmp_path, failed=lambda _, why: reasons.append(why)) == []
+    assert reasons == 3 * [f"{type(error).__name__}: {error}"]
+
+
 def test_the_table_says_what_failed(tmp_path):
     home = tmp_path / "x"
     SMALL.write(home / "study.toml")

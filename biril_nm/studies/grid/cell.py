@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 import time
 from collections.abc import Iterable, Mapping
@@ -32,6 +33,8 @@ from biril_nm.training.best import VALIDATION
 from biril_nm.training.checkpoint import CHECKPOINT
 
 __all__ = ["Cell", "CellResult", "read_result", "run_cell", "work"]
+
+log = logging.getLogger(__name__)
 
 RESULT, RUN = "result.json", "run"
 MAX_STAMP_BYTES = 64
@@ -326,5 +329,6 @@ def work(cell: Cell) -> tuple[Cell, CellResult | str]:
         return cell, run_cell(cell)
     except BirilError as error:
         return cell, str(error)
-    except (OSError, MemoryError) as error:
+    except Exception as error:  # torch raises anything, as where memory is exhausted; others run on
+        log.debug("cell %s, seed %d", cell.method.name, cell.seed, exc_info=True)
         return cell, f"{type(error).__name__}: {error}"
