@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from numpy.typing import NDArray
+from snntorch import SpikingNeuron
 from torch import Tensor, nn
 
 from biril_nm.arguments import checked
@@ -20,6 +21,7 @@ __all__ = ["load_weights", "save_weights", "take_weights", "weight_arrays", "wri
 
 FORMAT = "biril-nm weights"
 VERSION = 1
+RESET = "reset_mechanism_val"  # snnTorch's buffer
 
 
 def weight_arrays(module: nn.Module) -> dict[str, NDArray[Any]]:
@@ -48,10 +50,24 @@ def take_weights(module: nn.Module, tensors: Mapping[str, Tensor], path: str | P
     state = {k.removeprefix(WEIGHTS): v for k, v in tensors.items() if k.startswith(WEIGHTS)}
     check_tensors(source, state)
     check_shapes(source, state, module.state_dict())
+    _check_resets(source, state, module.state_dict())
     try:
         module.load_state_dict(state)
     except RuntimeError as error:  # complex numbers of the right shape
         raise FileFormatError(f"'{source}' holds weights that are not plain numbers") from error
+
+
+def _check_resets(source: Path, state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:
+    """Refuse other resets than the module's, whose neurons have chosen their update when they were made."""
+    names = dict(enumerate(SpikingNeuron.reset_dict))
+    for name, value in state.items():
+        layer, _, buffer = name.rpartition(".")
+        if buffer == RESET and not torch.equal(value, own[name].to(value)):
+            theirs, ours = (names.get(int(v), "an unknown kind") for v in (value, own[name]))
+            raise FileFormatError(
+                f"'{source}' holds weights of neurons '{layer}' that reset by {theirs}, and the module's "
+                f"reset by {ours}; expected the same. Make them with the reset_mechanism of the file"
+            )
 
 
 @checked

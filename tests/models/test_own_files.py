@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import snntorch as snn
 import torch
 from torch import nn
 
@@ -168,3 +169,12 @@ def test_weights_that_torch_saved_are_taken(net, tmp_path):
     torch.save({"state": net.fc1}, path)
     with pytest.raises(FileFormatError, match="never loaded"):
         bnm.load(path, architecture=Loop)
+
+
+def test_neurons_that_reset_in_another_way_are_refused(path):
+    other = Loop.strong()
+    other.lif2 = snn.Leaky(0.9, reset_mechanism="subtract")
+    with pytest.raises(
+        FileFormatError, match="neurons 'lif2' that reset by zero, and .* by subtract"
+    ):
+        bnm.load(path, other)
