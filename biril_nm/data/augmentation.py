@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from biril_nm.arguments import unknown_name
 from biril_nm.data.downloads import library
 from biril_nm.data.event_mix import mix
-from biril_nm.data.splits import LabelArray, Split
+from biril_nm.data.splits import BYTE_TOP, LabelArray, Split
 from biril_nm.errors import ConfigError
 
 __all__ = ["CHANGES", "Augmentation", "Change", "affine_map", "check_pad", "parse_change"]
@@ -46,7 +46,7 @@ class Change:
         apply: (bytes ``(n, K, H, W)``, numbers, draws ``(n, n_draws)``, nearest pixel or bilinear) ->
             changed bytes; None: it is a transform of torchvision.
         transform: (torchvision's transforms, numbers) -> the transform of one sample.
-        pictures_only: whether it makes no sense for counts of events.
+        pictures_only: whether it takes grey values up to 255, and makes no sense for counts of events.
         mixes: whether it mixes two samples of events (:mod:`biril_nm.data.event_mix`).
     """
 
@@ -313,10 +313,16 @@ class Augmentation:
             if change.mixes:
                 stored, labels = _mixed(split, stored.reshape(shape), labels, numbers, own[index])
             else:
-                stored = self._maker(text)(
-                    stored.reshape(len(index), -1, height, width), own[index]
-                )
+                # RandAugment takes grey values up to 255, of which samples may have fewer.
+                top = BYTE_TOP if change.pictures_only else split.top
+                flat = _rescaled(stored.reshape(len(index), -1, height, width), split.top, top)
+                stored = _rescaled(self._maker(text)(flat, own[index]), top, split.top)
         return stored.reshape(shape), labels
+
+
+def _rescaled(stored: Bytes, top: int, other: int) -> Bytes:
+    """The values whose largest is ``top`` as those whose largest is ``other``, rounded."""
+    return stored if top == other else np.rint(stored * (other / top)).astype(np.uint8)
 
 
 def _mixed(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from biril_nm.data import Batches, Split
+from biril_nm.data import Batches, Split, load_data
 from biril_nm.data.augmentation import CHANGES, Augmentation, affine_map, parse_change
 from biril_nm.errors import ConfigError
 
@@ -120,6 +120,14 @@ def test_probabilities_are_at_most_1(name):
 def test_the_largest_magnitude_is_one_that_torchvision_has():
     found, _ = batches(("rand_augment:2:30",))
     assert (found != batches(())[0]).any()
+
+
+def test_values_of_fewer_grey_values_stay_below_their_top():
+    digits = load_data("digits").head(200)  # 0 to 16
+    for text in CHANGES:
+        if not CHANGES[text].mixes:
+            found = np.concatenate([x for x, _ in Batches(digits.train, 50, augment=(text,))])
+            assert found.min() >= 0 and 0.9 < found.max() <= 1, text
 
 
 def test_frames_refuse_changes_of_brightness_and_the_old_crop():
