@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sized
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from biril_nm.errors import ConfigError
 
-__all__ = ["check_loaders", "enough_for_norms"]
+__all__ = ["check_loaders", "check_samples", "enough_for_norms", "samples_of"]
+
+SAMPLES = "samples"  # name of their number in what a run keeps
 
 ONE_VALUE = "more than 1 value per channel"  # in what BatchNorm of torch raises
 
@@ -28,6 +32,26 @@ def check_loaders(loaders: tuple[Iterable[Any], Iterable[Any] | None], epochs: i
                 f"{epochs}; expected batches that can be read again in each epoch. Give a list of them, or a "
                 f"DataLoader"
             )
+
+
+def samples_of(loader: Any) -> dict[str, Tensor]:
+    """The number of samples of a loader that has a split, as a run keeps it."""
+    split = getattr(loader, "split", None)
+    return {SAMPLES: torch.tensor(len(split))} if isinstance(split, Sized) else {}
+
+
+def check_samples(loader: Any, kept: Mapping[str, Tensor], path: Path) -> None:
+    """Refuse to go on with other samples than those of the epochs before.
+
+    Raises:
+        ConfigError: a run kept another number of them.
+    """
+    before, now = kept.get(SAMPLES), samples_of(loader).get(SAMPLES)
+    if before is not None and now is not None and not torch.equal(before, now):
+        raise ConfigError(
+            f"'{path}' belongs to a run on {before.tolist()} training samples, and there are {now.tolist()}; "
+            f"expected the same. Resume with the data that it began with, or choose another output folder"
+        )
 
 
 @contextmanager

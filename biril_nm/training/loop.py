@@ -32,7 +32,7 @@ from biril_nm.training.best import TEST, VALIDATION, BestWeights
 from biril_nm.training.callbacks import Callback
 from biril_nm.training.checkpoint import CHECKPOINT, read_checkpoint, write_checkpoint
 from biril_nm.training.config import TrainConfig
-from biril_nm.training.loading import check_loaders, enough_for_norms
+from biril_nm.training.loading import check_loaders, check_samples, enough_for_norms, samples_of
 from biril_nm.training.optimizers import make_optimizer
 from biril_nm.training.phases import PHASES, Batch, PhaseState
 from biril_nm.training.precision import choose_precision
@@ -254,6 +254,7 @@ def _start(
         try:
             state = (optimizer, task.settings, task.kept)
             records = read_checkpoint(folder / CHECKPOINT, net, *state)
+            check_samples(task.loaders[0], task.kept, folder / CHECKPOINT)
         except BirilError as error:
             problem = error
     if world.size == 1:
@@ -345,6 +346,7 @@ def _train(task: Task, optimizer: torch.optim.Optimizer, epoch: int) -> dict[str
         raise ConfigError("the training loader holds no samples")
     for module in net.modules():
         forget(module)  # the last batch, which callbacks could not copy
+    task.kept.update(samples_of(train))
     if not n_batches:
         task.kept[BATCHES] = torch.tensor(done + index + 1)
     return {"loss": loss / samples, "accuracy": correct / samples}

@@ -12,9 +12,11 @@ from torch import nn
 
 import biril_nm as bnm
 from biril_nm.coding import Coding
+from biril_nm.data import make_loaders
 from biril_nm.errors import ConfigError
-from biril_nm.models import OwnNet
+from biril_nm.models import OwnNet, build_model
 from biril_nm.training import TrainConfig, evaluate
+from tests.support.digits import DIGITS, FLAT
 
 CODING = Coding("direct", 4)
 
@@ -58,3 +60,14 @@ def test_batches_that_can_be_read_once_are_enough_for_one_epoch() -> None:
         ):
             bnm.fit(normed(), loaders, settings, coding=CODING)
     assert bnm.fit(normed(), (made(), made()), once, coding=CODING).test_accuracy is not None
+
+
+def test_a_run_goes_on_with_the_samples_that_it_began_with(tmp_path):
+    config = bnm.TrainConfig(schedule="B", epochs=1, device="cpu", tensorboard=False, curves=False)
+    loaders = [make_loaders(DIGITS.head(n, 16), 16) for n in (32, 33)]
+    bnm.fit(build_model("mlp", FLAT), loaders[0], config, out_dir=tmp_path)
+    with pytest.raises(
+        ConfigError, match="a run on 32 training samples, and there are 33; expected"
+    ):
+        bnm.fit(build_model("mlp", FLAT), loaders[1], config, out_dir=tmp_path, resume=True)
+    bnm.fit(build_model("mlp", FLAT), loaders[0], config, out_dir=tmp_path, resume=True)
