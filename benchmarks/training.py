@@ -23,6 +23,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ from torch.nn import functional
 from biril_nm.coding import Coding
 from biril_nm.models import OwnNet
 from biril_nm.models.running import precision
+from biril_nm.storage.platform import give_back_growth, keep_freed_memory
 from biril_nm.training.phases import PHASES, PhaseState
 from biril_nm.training.precision import has_bfloat16
 
@@ -184,12 +186,14 @@ def measure(name: str, kind: str, batch: int, n_steps: int) -> dict[str, float]:
     step, (images, labels) = stepper(kind, net), data(name, batch)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     walls, cpus = [], []
-    for i in range(n_steps + 1):
-        wall, cpu = time.perf_counter(), time.process_time()
-        step(images, labels)
-        if i:
-            walls.append(time.perf_counter() - wall)
-            cpus.append(time.process_time() - cpu)
+    with keep_freed_memory() if kind.startswith("fit") else nullcontext():  # as fit does
+        for i in range(n_steps + 1):
+            wall, cpu = time.perf_counter(), time.process_time()
+            step(images, labels)
+            give_back_growth()
+            if i:
+                walls.append(time.perf_counter() - wall)
+                cpus.append(time.process_time() - cpu)
     above = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
     found = {"wall": statistics.median(walls), "cpu": statistics.median(cpus), "mib": above}
     return {key: round(value, 4) for key, value in found.items()}

@@ -10,8 +10,11 @@ import errno
 import os
 import signal
 import sys
-from contextlib import suppress
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -32,10 +35,13 @@ __all__ = [
     "can_fork",
     "codes",
     "end_group",
+    "give_back_growth",
     "in_large_pages",
     "in_own_group",
+    "keep_freed_memory",
     "memory_bytes",
     "reserve",
+    "resident_bytes",
     "system_name",
     "try_lock",
     "unlock",
@@ -96,6 +102,80 @@ def _madvise() -> Any:
             ctypes.c_int,
         )
     return advise
+
+
+# Settings of mallopt (glibc, malloc.h), and what they are once a program has freed a block of 32 MiB.
+TRIM_THRESHOLD, MMAP_THRESHOLD, MMAP_MAX = -1, -3, -4
+USUAL = ((MMAP_MAX, 1 << 16), (MMAP_THRESHOLD, 32 << 20), (TRIM_THRESHOLD, 64 << 20))
+GROWTH = (
+    1.2  # of a process, from which kept memory is given back: pieces of it fit nothing any more
+)
+
+
+class _Kept:
+    """What :func:`keep_freed_memory` knows: how many keep, and bytes of the process behind some work."""
+
+    lock = threading.Lock()
+    keepers = 0
+    usual = 0
+
+
+@contextmanager
+def keep_freed_memory() -> Iterator[None]:
+    """Keep freed memory for what is allocated next, and give it back to the system at the end. glibc alone.
+
+    Large blocks otherwise come from the system each time, which fills them with zeros page by page. Work
+    that allocates the same again and again, as steps of training do, then needs that once. Call
+    :func:`give_back_growth` behind each piece of it.
+    """
+    _keep(1)
+    try:
+        yield
+    finally:
+        _keep(-1)
+
+
+def _keep(more: int) -> None:
+    with _Kept.lock:
+        before, _Kept.keepers = _Kept.keepers, _Kept.keepers + more
+        kept, libc = _Kept.keepers > 0, _glibc()
+        if libc is None or (before > 0) == kept:
+            return
+        for name, value in ((MMAP_MAX, 0), (TRIM_THRESHOLD, -1)) if kept else USUAL:
+            libc.mallopt(name, value)
+        _Kept.usual = 0
+        if not kept:
+            libc.malloc_trim(0)
+
+
+def give_back_growth() -> None:
+    """Give back what :func:`keep_freed_memory` keeps if the process has grown since that was last done."""
+    libc = _glibc() if _Kept.keepers else None
+    if libc is None:
+        return
+    with _Kept.lock:
+        found = resident_bytes()
+        if not _Kept.usual:
+            _Kept.usual = found
+        elif found > GROWTH * _Kept.usual:
+            libc.malloc_trim(0)
+            _Kept.usual = 0
+
+
+def resident_bytes() -> int:
+    """Bytes of memory that this process has; 0 where the system does not say."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * PAGE
+    except OSError:
+        return 0
+
+
+def _glibc() -> Any:
+    """The C library of this process if it is GNU's."""
+    if sys.platform != "linux":
+        return None
+    libc = ctypes.CDLL(None)
+    return libc if hasattr(libc, "gnu_get_libc_version") else None
 
 
 def user_id() -> int | None:

@@ -6,7 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
@@ -27,6 +27,7 @@ from biril_nm.models.spiking_net import SpikingNet
 from biril_nm.models.taps import forget
 from biril_nm.models.values import check_type
 from biril_nm.neurons.unroll import engine
+from biril_nm.storage.platform import give_back_growth, keep_freed_memory
 from biril_nm.training.accuracy import evaluate
 from biril_nm.training.best import TEST, VALIDATION, BestWeights
 from biril_nm.training.callbacks import Callback
@@ -220,7 +221,8 @@ def _run(task: Task, device: torch.device, folder: Path | None) -> History:
     if folder is not None and world.leads:
         reporter = Reporter(folder, records, settings.tensorboard, settings.curves)
     try:
-        with world.shared_statistics(net), engine(settings.engine):
+        kept = keep_freed_memory() if device.type == "cpu" else nullcontext()
+        with world.shared_statistics(net), engine(settings.engine), kept:
             for epoch in range(len(records), settings.epochs):
                 records.append(_epoch(task, optimizer, epoch))
                 best.look_at(records)
@@ -331,6 +333,7 @@ def _train(task: Task, optimizer: torch.optim.Optimizer, epoch: int) -> dict[str
         layers = world.layer_seed(net, mix(settings.seed, epoch, index, LAYERS))
         with drawing(layers, part[0].device), enough_for_norms(index, batch[0]):
             metrics = PHASES[name].run(net, part, optimizer, state)
+        give_back_growth()
         metrics = world.merge(metrics)
         if not math.isfinite(metrics["loss"]):
             found = f"the loss of batch {index + 1} is {metrics['loss']} in phase {name}"
