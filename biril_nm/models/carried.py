@@ -10,10 +10,11 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from biril_nm.errors import ConfigError
 from biril_nm.models.draws import Draws
@@ -24,7 +25,7 @@ __all__ = ["Unmarked", "carried_states", "check_memory", "positional_arguments",
 
 
 class Unmarked:
-    """Runs of a module that leave no mark: eval mode, attributes, buffers and random numbers put back."""
+    """Runs of a module that leave no mark: eval mode; attributes, tensors and generators are put back."""
 
     def __init__(self, module: nn.Module) -> None:
         self._module, self._no_grad = module, torch.no_grad()
@@ -32,15 +33,16 @@ class Unmarked:
     def __enter__(self) -> None:
         self._modes = [(m, m.training) for m in self._module.modules()]
         self._state = OwnState(self._module)
-        self._buffers = [(*buffer, buffer[2].clone()) for buffer in _lasting_buffers(self._module)]
+        lasting = _lasting_tensors(self._module)
+        self._tensors = [(*held, held[2].detach().clone()) for held in lasting]
         self._draws = Draws(self._module)
         self._no_grad.__enter__()
         self._module.eval()
         reset_neurons(self._module)
 
     def __exit__(self, *error: Any) -> None:
-        for module, name, value, kept in self._buffers:
-            module._buffers[name] = value
+        for holder, name, value, kept in self._tensors:
+            holder[name] = value
             if not torch.equal(value, kept):
                 value.copy_(kept)
         self._no_grad.__exit__(*error)
@@ -51,13 +53,14 @@ class Unmarked:
         reset_neurons(self._module)
 
 
-def _lasting_buffers(net: nn.Module) -> Iterator[tuple[nn.Module, str, Tensor]]:
-    """Buffers that are no states of neurons, with the modules that hold them."""
+def _lasting_tensors(net: nn.Module) -> Iterator[tuple[dict[str, Any], str, Tensor]]:
+    """Parameters and buffers, without the states of neurons: where they are held, their name and value."""
     for module in net.modules():
         states = module._non_persistent_buffers_set if is_neuron(module) else ()
-        for name, value in module._buffers.items():
-            if value is not None and name not in states:
-                yield module, name, value
+        for holder in (module._buffers, module._parameters):
+            for name, value in holder.items():
+                if value is not None and name not in states and not is_lazy(value):
+                    yield cast(dict[str, Any], holder), name, value
 
 
 def positional_arguments(net: nn.Module) -> tuple[list[str], list[str]]:

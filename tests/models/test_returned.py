@@ -105,13 +105,16 @@ def test_the_trials_leave_no_mark() -> None:
     class Marked(Loop):
         def forward(self, x: Tensor) -> Any:
             self.a.threshold.mul_(0.9)
+            self.f.weight.data.mul_(0.5)
             self.draw = float(np.random.random())
             return super().forward(x)
 
     net = Marked("a")
+    weight = net.f.weight.detach().clone()
     np.random.seed(3)
     score(net, "auto", images(constant=False))
     assert float(net.a.threshold) == pytest.approx(0.3 * 0.9)  # by the run alone
+    assert torch.equal(net.f.weight, weight / 2)
     np.random.seed(3)
     assert net.draw == np.random.random()
 
