@@ -107,6 +107,7 @@ def test_kappa_takes_leaky_and_linear_readouts_only():
     ("inhibition", True, "inhibition"), ("state_quant", torch.round, "state_quant"),
     ("graded_spikes_factor", torch.tensor(2.0), "graded_spikes_factor"),
     ("threshold", torch.tensor(-1.0), "a threshold below 0"),
+    ("reset_mechanism", "zero", "a reset_mechanism that was changed"),
 ])  # fmt: skip
 @pytest.mark.parametrize("recurrent", [False, True])
 def test_options_of_snntorch_that_would_be_ignored_are_refused(option, value, found, recurrent):

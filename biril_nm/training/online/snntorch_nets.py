@@ -25,6 +25,7 @@ WAY_OUT = (
     "expected a Sequential of Flatten, Linear, Leaky and RLeaky, such as model mlp with batch_norm=False, or "
     "an OnlineNet. Build one, or use a schedule of B"
 )
+UPDATES = {"subtract": "_base_sub", "zero": "_base_zero", "none": "_base_int"}  # snnTorch's names
 
 
 def as_online(net: SpikingNet) -> OnlineNet:
@@ -91,6 +92,9 @@ def _special(neurons: Any) -> list[str]:
         found.append("graded_spikes_factor")
     if not bool((neurons.threshold.detach() >= 0).all()):
         found.append("a threshold below 0")
+    value, reset = int(neurons.reset_mechanism_val), neurons.reset_mechanism
+    if value != neurons.reset_dict[reset] or neurons.state_function.__name__ != UPDATES[reset]:
+        found.append("a reset_mechanism that was changed after it was made")
     return found
 
 
