@@ -136,7 +136,14 @@ class LoihiGraph:
     @checked
     def incoming(self, neurons: str) -> list[str]:
         """Names of the connections that end at a Neurons node."""
-        return [name for name, (_, dst) in self.ends.items() if dst == neurons]
+        return list(self._incoming.get(neurons, ()))
+
+    @cached_property
+    def _incoming(self) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        for name, (_, target) in self.ends.items():
+            found.setdefault(target, []).append(name)
+        return found
 
     @checked
     def shape_of(self, name: str) -> Shape:

@@ -47,9 +47,9 @@ def _edge_findings(graph: LoihiGraph) -> Iterator[str]:
                 yield f"edge {a} -> {b}: node '{name}' does not exist"
     if len(set(graph.edges)) != len(graph.edges):
         yield "an edge occurs twice"
+    into, out_of = _neighbours(graph)
     for name, node in graph.nodes.items():
-        sources = [a for a, b in graph.edges if b == name and a in graph.nodes]
-        targets = [b for a, b in graph.edges if a == name and b in graph.nodes]
+        sources, targets = into[name], out_of[name]
         kind = type(node).__name__
         if name in graph.connections:
             yield from _ends_findings(graph, name, kind, sources, targets)
@@ -57,6 +57,17 @@ def _edge_findings(graph: LoihiGraph) -> Iterator[str]:
             yield from _output_findings(graph, name, sources, targets)
         else:
             yield from _population_findings(graph, name, kind, sources, targets)
+
+
+def _neighbours(graph: LoihiGraph) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+    """Sources and targets of every node, as far as they exist."""
+    into: dict[str, list[str]] = {name: [] for name in graph.nodes}
+    out_of: dict[str, list[str]] = {name: [] for name in graph.nodes}
+    for a, b in graph.edges:
+        if a in into and b in into:
+            into[b].append(a)
+            out_of[a].append(b)
+    return into, out_of
 
 
 def _output_findings(

@@ -358,3 +358,18 @@ def test_integers_that_nobody_can_write_are_not_copied():
     assert first.max() == 2
     view = first[:2]  # of memory that its owner could make writable
     assert Dense(view).weight is not view
+
+
+def test_countless_nodes_take_time_in_proportion():
+    """Thousands of outputs, and of connections into one population."""
+    count = 4_000
+    nodes = {"in": Input((1,)), "n": Neurons((1,), vth=2)}
+    nodes |= {f"f{i}": Dense([[2]]) for i in range(count)} | {
+        f"o{i}": Output() for i in range(count)
+    }
+    edges = [
+        edge for i in range(count) for edge in (("in", f"f{i}"), (f"f{i}", "n"), ("n", f"o{i}"))
+    ]
+    graph = LoihiGraph(nodes, tuple(edges))
+    assert len(graph.incoming("n")) == len(graph.outputs) == count
+    assert graph.incoming("in") == []
