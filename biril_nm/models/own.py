@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -45,8 +46,8 @@ class OwnNet(SpikingNet):
         input_shape: shape of one step of its input; None until the first forward pass shows it.
 
     Raises:
-        ConfigError: no snnTorch neurons in the module, layers in a plain list, weights without values
-            (lazy layers), or ``takes`` is none of these.
+        ConfigError: no snnTorch neurons in the module, weights without values (lazy layers), or
+            ``takes`` is none of these.
     """
 
     @checked
@@ -59,7 +60,9 @@ class OwnNet(SpikingNet):
         self.module = module
         if takes is not None and takes not in TAKES:
             raise ConfigError(f"takes is '{takes}'; expected one of {', '.join(TAKES)}")
-        _refuse_hidden(module)
+        hidden = _hidden_layers(module)
+        if not self.neurons and hidden:
+            raise _unseen(self.name, next(iter(hidden)))
         if not self.neurons:
             raise ConfigError(
                 f"{self.name} holds no neurons of snnTorch; expected a module with spiking neurons"
@@ -127,7 +130,7 @@ class OwnNet(SpikingNet):
         if self.takes is None:
             self.takes = self._found(part)
         try:
-            with Unmarked(self.module):
+            with Unmarked(self.module), _all_seen(self.module):
                 found = self._run(part, ())
         except (RuntimeError, ValueError, IndexError, TypeError) as error:  # of the user's forward
             raise ConfigError(
@@ -236,20 +239,47 @@ class OwnNet(SpikingNet):
         return f"takes {self.takes or 'step, steps or image'}, {self.coding}"
 
 
-def _refuse_hidden(net: nn.Module) -> None:
-    """Refuse neurons and layers that torch does not see: they would not learn, nor start from rest."""
+def _hidden_layers(net: nn.Module) -> dict[str, nn.Module]:
+    """Layers in plain lists, tuples and dicts, by the name of these, that torch does not see."""
     known = set(net.modules())
+    found: dict[str, nn.Module] = {}
     for name, module in net.named_modules():
         for attribute, value in vars(module).items():
-            items = value.values() if isinstance(value, dict) else value
-            if attribute.startswith("_") or not isinstance(value, (list, tuple, dict)):
-                continue
-            if any(isinstance(item, nn.Module) and item not in known for item in items):
-                raise ConfigError(
-                    f"'{f'{name}.{attribute}'.removeprefix('.')}' of {type(net).__name__} holds layers in a "
-                    f"{type(value).__name__}, where torch does not see them; expected nn.ModuleList or "
-                    f"nn.ModuleDict. Put them into one"
-                )
+            if isinstance(value, (list, tuple, dict)) and not attribute.startswith("_"):
+                items = value.values() if isinstance(value, dict) else value
+                layers = [v for v in items if isinstance(v, nn.Module) and v not in known]
+                found |= {f"{name}.{attribute}".removeprefix("."): layer for layer in layers}
+    return found
+
+
+def _unseen(name: str, place: str) -> ConfigError:
+    return ConfigError(
+        f"'{place}' of {name} holds layers in a plain list, tuple or dict, where torch does not see them, so "
+        f"that they would not learn; expected nn.ModuleList or nn.ModuleDict. Put them into one"
+    )
+
+
+@contextmanager
+def _all_seen(net: nn.Module) -> Iterator[None]:
+    """Refuse a forward that calls layers which torch does not see.
+
+    Raises:
+        ConfigError: it calls one.
+    """
+    called: list[str] = []
+
+    def note(place: str) -> Callable[..., None]:
+        return lambda *_: called.append(place)
+
+    hidden = _hidden_layers(net)
+    handles = [layer.register_forward_pre_hook(note(place)) for place, layer in hidden.items()]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+    if called:
+        raise _unseen(type(net).__name__, called[0])
 
 
 def _some_samples(x: Tensor) -> Tensor:

@@ -37,6 +37,7 @@ class OwnState:
         self._known = weakref.ref(net)  # what is known of a network must not keep it
         files = _files(net)
         self._saved = {key: _copied(value, files) for key, _, value in _attributes(net)}
+        self._versions = {key: _version(value) for key, _, value in _attributes(net)}
 
     @property
     def _net(self) -> nn.Module:
@@ -52,6 +53,13 @@ class OwnState:
         return new + [
             key for key, copy in self._saved.items() if key not in now or not _same(copy, now[key])
         ]
+
+    def touched(self) -> list[str]:
+        """Those that differ, and tensors that were written to, if with equal values."""
+        now = {key: value for key, _, value in _attributes(self._net)}
+        known = self._versions.items()
+        written = [key for key, version in known if key in now and _version(now[key]) != version]
+        return list(dict.fromkeys([*self.changed(), *written]))
 
     def is_of_the_shape(self, name: str) -> bool:
         """Whether an attribute was a tensor, and is one of the same shape and type."""
@@ -91,6 +99,11 @@ def _attributes(net: nn.Module) -> Iterator[tuple[str, nn.Module, Any]]:
         own = {k: v for k, v in vars(module).items() if k not in OF_TORCH and "_hooks" not in k}
         for name, value in {**own, **module._buffers}.items():
             yield f"{path}.{name}".removeprefix("."), module, value
+
+
+def _version(value: Any) -> int | None:
+    """How often a tensor was written to."""
+    return value._version if isinstance(value, Tensor) and not value.is_inference() else None
 
 
 def _files(net: nn.Module) -> set[str]:

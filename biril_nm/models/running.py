@@ -253,7 +253,7 @@ def _moving(
     with Unmarked(net):
         rest = OwnState(net)
         _steps(net, x[:2], n_states)
-        in_eval = rest.changed()
+        in_eval = rest.touched()
     return [name for name in changed if name not in learned or name in in_eval]
 
 

@@ -137,6 +137,23 @@ def test_statistics_of_own_norms_go_on_from_run_to_run(kind: Any) -> None:
         nets[1].norm.__dict__.pop("n_steps", None)
 
 
+def test_a_state_that_is_written_in_place_is_a_state_where_nothing_spikes() -> None:
+    def step(net: Any, x: Tensor) -> Any:
+        spikes = net.l(net.f(x))
+        net.trace.mul_(0.9).add_(spikes.detach().mean(0))
+        return net.k(net.g(spikes + net.trace))
+
+    x = images(constant=False)
+    x[:2] = 0
+    nets = [OneStep(step), OneStep(step)]
+    for net in nets:
+        net.trace = torch.zeros(HIDDEN)
+        nn.init.constant_(net.f.bias, -0.1)
+    run_in_loop(nets[0], x)
+    assert bool(nets[0].trace.any())
+    assert torch.equal(run_in_loop(nets[0], x).output, plain(nets[1], x))
+
+
 CHANGES = {
     "number": lambda net: setattr(net, "number", np.float64(0.3)),
     "tuple": lambda net: setattr(net, "tuple", (0.3,)),

@@ -132,14 +132,31 @@ def test_an_image_is_the_same_at_each_step() -> None:
         score(Shown("a"), "auto", images(constant=False), "image")
 
 
+class Listed(Loop):
+    """Calls layers that an attribute holds."""
+
+    def __init__(self, kind: Any) -> None:
+        super().__init__("a")
+        self.layers = (
+            kind(enumerate([nn.Linear(IN, IN)])) if kind is dict else kind([nn.Linear(IN, IN)])
+        )
+
+    def forward(self, x: Tensor) -> Any:
+        return super().forward(self.layers[0](x))
+
+
 @pytest.mark.parametrize("kind", [list, tuple, dict])
 def test_layers_in_a_plain_container_are_refused(kind: Any) -> None:
-    net, hidden = Loop("a"), [nn.Linear(3, 3), leaky()]
-    net.layers = dict(enumerate(hidden)) if kind is dict else kind(hidden)
-    with pytest.raises(ConfigError, match=f"'layers' of Loop holds layers in a {kind.__name__}"):
-        OwnNet(net, Coding())
-    net.registered = nn.ModuleList(hidden)
-    OwnNet(net, Coding())
+    with pytest.raises(ConfigError, match="'layers' of Listed holds layers in a plain list"):
+        score(Listed(kind), "auto", images(constant=False))
+    score(Listed(nn.ModuleList), "auto", images(constant=False))
+    net = Loop("a")
+    net.teacher = [Loop("a")]  # which the forward does not call
+    score(net, "auto", images(constant=False))
+    alone = nn.Module()
+    alone.neurons = [leaky()]
+    with pytest.raises(ConfigError, match="'neurons' of Module holds layers in a plain list"):
+        OwnNet(alone, Coding())
 
 
 def test_rates_of_neurons_that_are_called_more_or_less_than_once_a_step() -> None:
