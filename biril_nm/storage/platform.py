@@ -145,7 +145,7 @@ def _keep(more: int) -> None:
             libc.mallopt(name, value)
         _Kept.usual = 0
         if not kept:
-            libc.malloc_trim(0)
+            libc.malloc_trim(ctypes.c_size_t(0))
 
 
 def give_back_growth() -> None:
@@ -158,7 +158,7 @@ def give_back_growth() -> None:
         if not _Kept.usual:
             _Kept.usual = found
         elif found > GROWTH * _Kept.usual:
-            libc.malloc_trim(0)
+            libc.malloc_trim(ctypes.c_size_t(0))
             _Kept.usual = 0
 
 
