@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from biril_nm.arguments import checked
+from biril_nm.arguments import checked, shown
 from biril_nm.errors import ConfigError
 from biril_nm.models.folded import NORMS
 from biril_nm.models.net import BirilNet
@@ -34,7 +34,8 @@ def average(nets: Sequence[Net]) -> Net:
     """
     if not len(nets) or not all(isinstance(net, nn.Module) for net in nets):
         raise ConfigError(
-            "nets are not networks to average; expected a sequence of at least one module"
+            f"nets are {shown(nets)}, no networks to average; expected a sequence of at least one module. "
+            f"Read files with biril_nm.load(path)"
         )
     states = [net.state_dict() for net in nets]
     shapes = [{name: value.shape for name, value in state.items()} for state in states]

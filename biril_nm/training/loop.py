@@ -136,6 +136,10 @@ def fit(
             keeps the epochs before it.
     """
     settings = config or TrainConfig()
+    if resume and out_dir is None:
+        raise ConfigError(
+            "resume is True and out_dir is None; expected the folder of the run. Give out_dir"
+        )
     net = _trainable(net, coding)
     if (net.exact or not net.engines) and settings.precision == "auto":
         settings = replace(settings, precision="float32")

@@ -13,13 +13,13 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from biril_nm.arguments import Count
-from biril_nm.errors import ConfigError, MissingDependencyError
+from biril_nm.errors import ConfigError, MissingDependencyError, WorkerError
 from biril_nm.training.joint_layers import DROPOUT, joined
 from biril_nm.training.random_state import mix
 
@@ -31,6 +31,7 @@ __all__ = ["ALONE", "Together", "World", "launched", "leads", "make_fabric", "ma
 T = TypeVar("T")
 Batch = tuple[Tensor, Tensor]
 LAUNCHED, LAUNCHED_HERE = "WORLD_SIZE", "LOCAL_WORLD_SIZE"  # what torchrun sets
+LOST = ("by peer", "Broken pipe", "imed out", "ocket", "NCCL")  # of errors where a process is gone
 TASKS = "SLURM_STEP_NUM_TASKS"  # what srun sets
 
 log = logging.getLogger(__name__)
@@ -142,7 +143,8 @@ class Together(World):
         longest = -(-self._batch // self.size)
         padded = part.new_zeros(part.shape[0], longest, *part.shape[2:])
         padded[:, : part.shape[1]] = part
-        gathered = self.fabric.all_gather(padded)
+        with self._all_there():
+            gathered = self.fabric.all_gather(padded)
         found = part.new_empty(part.shape[0], self._batch, *part.shape[2:])
         for rank in range(self.size):
             place = found[:, rank :: self.size]
@@ -169,8 +171,9 @@ class Together(World):
         """One sum over processes for all parameters."""
         gradients = [p.grad for p in net.parameters() if p.grad is not None]
         flat = torch.cat([g.reshape(-1) for g in gradients]) * self.part
-        summed: Any = self.fabric.all_reduce(flat, reduce_op="sum")
-        for gradient, new in zip(gradients, summed.split([g.numel() for g in gradients])):
+        for gradient, new in zip(
+            gradients, torch.split(self.sum(flat), [g.numel() for g in gradients])
+        ):
             gradient.copy_(new.view_as(gradient))
 
     def layer_seed(self, net: nn.Module, seed: int) -> int:
@@ -189,12 +192,32 @@ class Together(World):
     def total(self, numbers: Sequence[float]) -> list[float]:
         """Sums over all processes, in 64 bits."""
         here = torch.tensor(numbers, dtype=torch.float64, device=self.fabric.device)
-        summed = self.fabric.all_reduce(here, reduce_op="sum")
-        return [float(value) for value in summed]
+        return [float(value) for value in self.sum(here)]
 
     def agree(self, value: T) -> T:
         """What process 0 holds."""
-        return self.fabric.broadcast(value)  # type: ignore[no-any-return]
+        with self._all_there():
+            return self.fabric.broadcast(value)  # type: ignore[no-any-return]
+
+    def sum(self, part: Tensor) -> Tensor:
+        """Sum of a tensor over all processes."""
+        with self._all_there():
+            return self.fabric.all_reduce(part, reduce_op="sum")  # type: ignore[return-value]
+
+    @contextmanager
+    def _all_there(self) -> Iterator[None]:
+        """While it is open, the end of another process is an error that says so."""
+        try:
+            yield
+        except RuntimeError as error:  # gloo and NCCL have no other
+            if not any(words in str(error) for words in LOST):
+                raise
+            reason = (str(error).splitlines() or [""])[0]
+            raise WorkerError(
+                f"process {self.rank} lost those that train with it: {reason:.200}; expected {self.size} "
+                f"processes to the end. See what the one that ended said, and go on with --resume "
+                f"(resume=True)"
+            ) from error
 
     @contextmanager
     def shared_statistics(self, net: nn.Module) -> Iterator[None]:

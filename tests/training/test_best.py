@@ -70,7 +70,9 @@ def test_the_average_of_networks_has_the_mean_of_each_weight():
     assert not torch.equal(nets[0].layers.conv1.weight, mean.layers.conv1.weight)
     with pytest.raises(ConfigError, match="differ in their layers"):
         average([nets[0], build_model("mlp", ModelConfig(), 0)])
-    with pytest.raises(ConfigError, match="nets are not networks to average"):
+    with pytest.raises(
+        ConfigError, match=r"no networks to average; .*Read files with biril_nm.load"
+    ):
         average([])
 
 

@@ -71,3 +71,7 @@ def test_a_run_goes_on_with_the_samples_that_it_began_with(tmp_path):
     ):
         bnm.fit(build_model("mlp", FLAT), loaders[1], config, out_dir=tmp_path, resume=True)
     bnm.fit(build_model("mlp", FLAT), loaders[0], config, out_dir=tmp_path, resume=True)
+    with pytest.raises(
+        ConfigError, match="resume is True and out_dir is None; expected the folder"
+    ):
+        bnm.fit(build_model("mlp", FLAT), loaders[0], config, resume=True)

@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 
-from biril_nm.errors import ConfigError, MissingDependencyError
+from biril_nm.errors import ConfigError, MissingDependencyError, WorkerError
 from biril_nm.models.files import read_parts
 from biril_nm.training import TrainConfig, world
 from biril_nm.training.checkpoint import CHECKPOINT
@@ -174,6 +174,21 @@ def test_all_processes_see_the_batches_that_one_reads():
     for process in (first, second):
         with pytest.raises(ValueError, match="no more"):
             list(process.batches(breaks()))
+
+
+class Cut(Wire):
+    """A broadcast whose other end is gone, or that fails for another reason."""
+
+    def broadcast(self, value):
+        raise RuntimeError(value)
+
+
+def test_a_process_that_is_gone_is_named_and_other_errors_stay():
+    process = world.Together(Cut(0, []))
+    with pytest.raises(WorkerError, match="process 0 lost those .*; expected 2 processes"):
+        process.agree("[pair.cc:534] Connection closed by peer [127.0.0.1]:4508")
+    with pytest.raises(RuntimeError, match="^odd shapes$"):
+        process.agree("odd shapes")
 
 
 def test_tasks_of_slurm_that_train_alone_are_named(monkeypatch, caplog):
