@@ -219,6 +219,7 @@ def test_low_bits_learn_on_the_integers(trained):
         assert set(np.unique(graph.connections[name].weight % 64)) == {0}, "3 bits"
     (pool,) = (name for name in graph.neurons if name not in ("lif1", "lif2"))
     assert graph.neurons[pool] == stages.graph.neurons[pool], "pooling learns nothing"
+    assert [n for n in graph.neurons if not QuantizedNet(graph).population(n).trained] == [pool]
 
     again = QuantizedNet(stages)
     again.load_state_dict(net.state_dict())

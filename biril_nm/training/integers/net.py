@@ -100,7 +100,7 @@ class QuantizedNet(SpikingNet):
         self.decision = decision_of(graph)  # type: ignore[misc]  # of the graph, not of the class
         self._order = execution_order(graph)
         chip = stages.chip if stages else chip_profile(graph.metadata.get("chip", LOIHI2.name))
-        silent, readout, pools = integrators(graph), readout_node(graph), _pools(stages)
+        silent, readout, pools = integrators(graph), readout_node(graph), _pools(graph)
         scales = _scales(graph)
         self.populations = nn.ModuleDict()
         self._keys = {name: f"n{i}" for i, name in enumerate(graph.neurons)}
@@ -353,9 +353,7 @@ def _scales(graph: LoihiGraph) -> dict[str, float]:
     return {name: float(found["scale"]) for name, found in facts.items() if "scale" in found}
 
 
-def _pools(stages: Lowering | None) -> tuple[str, ...]:
+def _pools(graph: LoihiGraph) -> tuple[str, ...]:
     """Populations that take the largest of some spikes, which lowering has made."""
-    if stages is None or stages.settled is None:
-        return ()
-    nodes = stages.settled.graph.nodes.items()
-    return tuple(name for name, node in nodes if (node.metadata or {}).get(LARGEST))
+    facts = graph.metadata.get("neurons", {})
+    return tuple(name for name in graph.neurons if facts.get(name, {}).get(LARGEST))

@@ -14,6 +14,7 @@ from biril_nm.export.lowering.passes.float_net import FloatNet
 from biril_nm.export.lowering.passes.quantize import FEW_BITS, QuantizedNode
 from biril_nm.export.lowering.passes.settle import Settled
 from biril_nm.export.nir_files.repair import REPAIRS
+from biril_nm.export.nir_nodes.neurons import LARGEST
 from biril_nm.hw_graph import LoihiGraph
 from biril_nm.loihi import ChipProfile
 
@@ -40,7 +41,7 @@ def describe(
         **({} if settled.dt_s is None else {"dt_s": settled.dt_s}),
         "reset": {name: dict(how) for name, how in settled.resets.items()},
         "coding": inputs,
-        "neurons": {name: dict(node.facts) for name, node in quantised.items()},
+        "neurons": {name: _facts(settled, name, node) for name, node in quantised.items()},
         "quantisation": {
             name: dict(link.facts)
             for node in quantised.values()
@@ -48,6 +49,12 @@ def describe(
         },
         "versions": {"biril-nm": biril_nm.__version__, "nir": package_metadata.version("nir")},
     }
+
+
+def _facts(settled: Settled, name: str, node: QuantizedNode) -> dict[str, Any]:
+    """Those of the registers, and whether the neurons stand for the largest of some spikes."""
+    written = settled.graph.nodes[name].metadata if name in settled.graph.nodes else None
+    return {**node.facts, **({LARGEST: 1} if (written or {}).get(LARGEST) else {})}
 
 
 def repairs(graph: nir.NIRGraph) -> list[str]:
