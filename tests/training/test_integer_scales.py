@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import snntorch as snn
 import torch
+from torch import nn
 
 from biril_nm import build_model
 from biril_nm.coding import Coding
 from biril_nm.export import to_nir
 from biril_nm.export.lowering import LoweringOptions, lower_stages
 from biril_nm.hw_graph import Dense, Input, LoihiGraph, Neurons, Output
+from biril_nm.hw_graph.outputs import integrators
 from biril_nm.models import ModelConfig
 from biril_nm.training.integers import QuantizedNet
 from biril_nm.training.integers.scales import FACTORS, GridLink, best_factors
@@ -104,3 +107,18 @@ def test_weights_of_a_graph_at_the_ends_of_their_grid_learn():
         link = net.connection("fc")
         link.integers(net.population("n").scale).sum().backward()
         assert torch.all(link.weight.grad > 0), vth
+
+
+@pytest.mark.parametrize("size", [0.0, 1e-5, 1e-3])
+def test_neurons_that_hardly_anything_reaches_still_spike_and_learn(size):
+    """At the largest threshold they would count as integrators, which never spike."""
+    torch.manual_seed(0)
+    neuron = snn.Leaky(beta=0.9, init_hidden=True)
+    net = nn.Sequential(nn.Linear(6, 4, bias=False), neuron)
+    net[0].weight.data *= size
+    graph = to_nir(net, torch.zeros(2, 6), dt_s=1e-3)
+    student = QuantizedNet(lower_stages(graph))
+    (name,) = student.base.neurons
+    for _ in range(2):
+        assert integrators(student.graph()) == () and student.population(name).trained
+        student.population(name).log_scale.data += 20

@@ -171,6 +171,8 @@ class QuantizedNeurons(IntegerModule):
         self.node, self.chip, self.trained = node, chip, trained
         self.model = _trainable(node)
         vth = np.asarray(node.vth, dtype=np.float64)
+        # All at the largest threshold would say that nothing spikes.
+        self.vth_max = max(chip.vth_max - 1, int(vth.max()))
         if scale is None:  # of integers from elsewhere: their threshold, if anything reaches it
             scale = float(np.median(vth)) if trained and np.median(vth) > 0 else UNIT
         unit = float(scale)
@@ -198,7 +200,7 @@ class QuantizedNeurons(IntegerModule):
         bias = self.chip.bias_mant_max << self.chip.bias_exp_max
         tops = [
             torch.full(self.node.shape, HEADROOM / (1 << VTH_SHIFT)).double(),
-            self.chip.vth_max / self.threshold.double().clamp_min(1e-9),
+            self.vth_max / self.threshold.double().clamp_min(1e-9),
             bias / (self.drive.double().abs() * (1 << WEIGHT_SHIFT)).clamp_min(1e-9),
         ]
         limits = [
@@ -217,7 +219,7 @@ class QuantizedNeurons(IntegerModule):
     def vth(self) -> Tensor:
         """Threshold registers, straight through the rounding."""
         wanted = (self.scale * self.threshold).double()
-        value = round_half_away(wanted.detach()).clamp(VTH_MIN, self.chip.vth_max)
+        value = round_half_away(wanted.detach()).clamp(VTH_MIN, self.vth_max)
         return straight_through(wanted, value)
 
     def bias_registers(self) -> tuple[Tensor, int]:

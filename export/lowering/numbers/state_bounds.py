@@ -60,7 +60,7 @@ def register_limits(bias: FloatArray, spiking: bool, chip: ChipProfile) -> dict[
     """S at which threshold and bias reach the ends of their registers."""
     limits = {}
     if spiking:
-        limits["threshold"] = float(chip.vth_max)
+        limits["threshold"] = float(chip.vth_max - 1)  # the largest says that nothing spikes
     peak = float(np.abs(distinct(bias)).max(initial=0.0))
     if peak > 0:
         limits["bias"] = chip.bias_max / (peak * (1 << WEIGHT_SHIFT))
