@@ -235,7 +235,7 @@ def messages_fit_the_chip(graph: LoihiGraph, chip: ChipProfile) -> Iterator[Find
             yield Finding(
                 name,
                 f"message_bits is {node.message_bits}{' and a sign' if node.signed else ''}",
-                f"0 to {chip.message_bits_max} on {chip.name}",
+                f"{_span((0, chip.message_bits_max))} on {chip.name}",
                 "Use rate coding for binary spikes, or a chip with graded spikes (loihi2).",
             )
     for name, neurons in graph.neurons.items():
@@ -244,7 +244,7 @@ def messages_fit_the_chip(graph: LoihiGraph, chip: ChipProfile) -> Iterator[Find
             yield Finding(
                 name,
                 f"spikes of '{model.name}' have {model.message_bits} message bits and a sign",
-                f"0 to {chip.message_bits_max} on {chip.name}",
+                f"{_span((0, chip.message_bits_max))} on {chip.name}",
                 "Use neurons of another model, or a chip with graded spikes (loihi2).",
             )
 

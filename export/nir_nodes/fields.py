@@ -134,7 +134,9 @@ def _integers(what: str, value: Any, sizes: tuple[int, ...]) -> Any:
     good = array is not None and array.size in sizes
     if not good or np.any(array != np.rint(array)) or np.any(np.abs(array) > SIZE_MAX):
         expected = "1 integer" if sizes == (1,) else "1 or 2 integers"
-        raise ConfigError(f"{what} is {_shown(value)}; expected {expected}")
+        raise ConfigError(
+            f"{what} is {_shown(value)}; expected {expected} of at most {SIZE_MAX} in size"
+        )
     return np.asarray(array).astype(np.int64)
 
 

@@ -125,7 +125,8 @@ def _step_fraction(name: str, what: str, tau: FloatArray, dt_s: float) -> FloatA
         raise UnsupportedNodeError(
             f"node '{name}': {what} is {tau.min()} s; expected more than 0 s"
         )
-    fraction = np.where(np.isinf(tau), 0.0, dt_s / tau)
+    with np.errstate(over="ignore"):  # infinite: refused below, as more than 1
+        fraction = np.where(np.isinf(tau), 0.0, dt_s / tau)
     # tau = dt / (1 - beta) with beta = 0 gives dt / tau = 1 up to the rounding of float32 files.
     fraction = np.where((fraction > 1) & (fraction < 1 + 1e-6), 1.0, fraction)
     if np.any(fraction > 1):

@@ -204,7 +204,7 @@ def test_proofs_cover_both_signs():
 def test_a_sign_needs_loihi_2_and_lava():
     coded = with_coding(to_nir(own_net(), SAMPLE, DT), Coding("signed", 4, 4))
     with pytest.raises(
-        RangeError, match="message_bits is 4 and a sign.*0 to 0 on loihi1.*rate coding"
+        RangeError, match="message_bits is 4 and a sign.*expected 0 on loihi1.*rate coding"
     ):
         lower(coded, chip="loihi1")
     graph = lower(coded)

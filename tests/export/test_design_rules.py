@@ -101,7 +101,7 @@ def test_all_violations_are_reported_together() -> None:
 def test_graded_input_needs_a_chip_that_has_it() -> None:
     graded = graph().with_node("in", message_bits=8)
     check_design(graded, LOIHI2)
-    with pytest.raises(RangeError, match=r"0 to 0 on loihi1\. Use rate coding"):
+    with pytest.raises(RangeError, match=r"expected 0 on loihi1\. Use rate coding"):
         check_design(graded, LOIHI1)
     with pytest.raises(ConfigError, match="known chips: loihi1, loihi2"):
         check_design(graded, "loihi3")

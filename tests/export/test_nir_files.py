@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import shutil
 import struct
+import warnings
 from itertools import pairwise
 
 import h5py
@@ -278,3 +279,30 @@ def test_random_damage_raises_nothing_but_our_errors(path, tmp_path):
             refused += 1
     assert refused > N_MUTATIONS / 4
     assert ran > N_MUTATIONS / 20
+
+
+@pytest.mark.parametrize("stride", [0, 1 << 62])
+def test_impossible_sizes_end_in_an_error_alone(tmp_path, stride, recwarn):
+    """nir computes the shape behind a convolution with them, which warned of a division by zero."""
+    conv = nir.Conv2d((8, 8), np.ones((2, 1, 3, 3)), 1, 0, 1, 1, np.zeros(2))
+    path = tmp_path / "x.nir"
+    write_nir(path, chain((1, 8, 8), ("conv", conv), ("n", neurons("IF", (2, 6, 6)))))
+    with h5py.File(path, "r+") as file:
+        for key in ("stride", "padding"):
+            del file[f"node/nodes/conv/{key}"]
+            file[f"node/nodes/conv/{key}"] = [stride, stride]
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        with pytest.raises(BirilError, match="conv"):
+            lower(read_nir(path), reset="zero")
+    assert not [str(warning.message) for warning in recwarn.list]
+
+
+def test_times_far_below_a_step_end_in_an_error_alone(recwarn):
+    graph = chain((6,), ("fc", nir.Linear(grid((4, 6)))), ("n", neurons("LIF", (4,))))
+    graph.nodes["n"].tau = np.full(4, 1e-320)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        with pytest.raises(BirilError, match="expected dt_s = 0.001 s or more"):
+            lower(graph, dt_s=1e-3, reset="zero")
+    assert not [str(warning.message) for warning in recwarn.list]
