@@ -48,9 +48,10 @@ def _states(net: nn.Module) -> Iterator[State]:
     yield torch.random.get_rng_state, torch.random.set_rng_state
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         yield torch.cuda.get_rng_state_all, torch.cuda.set_rng_state_all
-    files = {
-        type(module): getattr(type(module).forward, "__globals__", {}) for module in net.modules()
-    }
+    kinds = {
+        type(module) for module in net.modules()
+    }  # scripted ones have no forward of their class
+    files = {kind: getattr(getattr(kind, "forward", None), "__globals__", {}) for kind in kinds}
     holders = [vars(module) for module in net.modules()] + list(files.values())
     for value in {id(v): v for held in holders for v in list(held.values())}.values():
         if isinstance(value, np.random.Generator):

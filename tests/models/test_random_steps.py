@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from biril_nm.models.running import run_steps, step_graph
 from biril_nm.models.tracing import UntraceableError
-from tests.support.steps import OneStep, Step, images, leaky
+from tests.support.steps import OneStep, Step, compare, images, leaky
 
 STREAM = np.random.default_rng(0)
 
@@ -98,3 +98,9 @@ def test_a_constant_value_gets_a_mask_per_step(name: str) -> None:
     assert not torch.equal(output[0], output[1])
     alike = run_steps(net.eval(), images(True)).output
     assert torch.equal(alike[0], alike[1]) == (name != "noise")
+
+
+def test_scripted_layers_run_step_by_step() -> None:
+    net = OneStep(lambda net, x: net.rest(net.f(x)))
+    net.f = torch.jit.script(net.f)  # type: ignore[no-untyped-call]
+    compare(net, images(constant=False))
