@@ -174,9 +174,8 @@ class OwnNet(SpikingNet):
             return run_steps(self.module, x, set(names))
         if self.takes == "image" and not is_constant(x) and bool((x[1:] != x[0]).any()):
             raise ConfigError(
-                f"the forward of {self.name} takes one image for all steps, and the input differs "
-                f"from step to step; expected the same at each step. Use coding 'direct', or a forward that "
-                f"takes all steps"
+                f"the forward of {self.name} takes one image for all steps, and the input differs from step "
+                f"to step; expected the same at each step. Use coding 'direct'. {self._way_out()}"
             )
         return run_all_steps(self.module, x, set(names), constant=self.takes == "image")
 
