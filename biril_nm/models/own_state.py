@@ -195,5 +195,8 @@ def _seen(value: Any, files: set[str], depth: int = DEEP) -> Hashable:
         items = enumerate(sorted(value, key=str) if isinstance(value, (set, frozenset)) else value)
     elif depth and (isinstance(value, dict) or _is_record(value, files)):
         items = (value if isinstance(value, dict) else vars(value)).items()
-    inside = [(str(key), _seen(item, files, depth - 1)) for key, item in islice(items, LONG)]
+    looked_at = islice(
+        items, LONG >> 2 * (DEEP - depth)
+    )  # fewer inside of others: this is often called
+    inside = [(str(key), _seen(item, files, depth - 1)) for key, item in looked_at]
     return str(type(value)), tuple(inside)
