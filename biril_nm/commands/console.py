@@ -19,6 +19,7 @@ from biril_nm.display import shown
 __all__ = [
     "SafeFormatter",
     "complain",
+    "message",
     "note",
     "prepare_streams",
     "print_json",
@@ -67,14 +68,20 @@ def say(text: str, err: bool = False) -> None:
     typer.echo(shown(text), err=err)
 
 
+def message(text: str) -> str:
+    """A message whose further lines are indented: a line end in a name never begins a line of its own."""
+    first, *others = shown(shortened(text)).split("\n")
+    return "\n".join([first, *(line if line[:1] in ("", " ") else f"  {line}" for line in others)])
+
+
 def complain(text: str) -> None:
     """An error, on stderr."""
-    typer.echo(f"error: {shown(shortened(text))}", err=True)
+    typer.echo(f"error: {message(text)}", err=True)
 
 
 def note(text: str) -> None:
     """Something to know about the result, on stderr."""
-    stderr.print(Text.assemble(("note", "yellow"), " ", shown(shortened(text))), highlight=False)
+    stderr.print(Text.assemble(("note", "yellow"), " ", message(text)), highlight=False)
 
 
 def print_progress(text: str) -> None:

@@ -77,6 +77,14 @@ def test_notes_and_errors_are_no_markup(capsys: pytest.CaptureFixture[str]) -> N
     assert "\x1b" not in output
 
 
+def test_a_line_end_in_a_name_begins_no_line_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    console.complain("'a\nerror: b' is wrong:\n  - one\n\nlast")
+    console.note("'a\nsim = lava: equal'")
+    assert capsys.readouterr().err == (
+        "error: 'a\n  error: b' is wrong:\n  - one\n\n  last\nnote 'a\n  sim = lava: equal'\n"
+    )
+
+
 def test_only_the_console_prints() -> None:
     """Everything else would have to escape text from files itself."""
     calls = re.compile(r"\b(print|echo|secho)\(")
@@ -124,8 +132,8 @@ def test_reports_escape_names(tmp_path: Path) -> None:
 def test_a_line_that_no_terminal_shows_is_shortened(capsys):
     console.complain(f"first\n'{'x' * LONG}' is unknown\nlast")
     first, long, last = capsys.readouterr().err.splitlines()
-    assert (first, last) == ("error: first", "last")
-    assert long.startswith("'xxx") and long.endswith("x' is unknown") and len(long) < LONG / 2
+    assert (first, last) == ("error: first", "  last")
+    assert long.startswith("  'xxx") and long.endswith("x' is unknown") and len(long) < LONG / 2
     assert f"({LONG + 13 - console.MAX_LINE:,} characters)" in long
 
 
