@@ -37,7 +37,7 @@ class OwnState:
         self._known = weakref.ref(net)  # what is known of a network must not keep it
         files = _files(net)
         self._saved = {key: _copied(value, files) for key, _, value in _attributes(net)}
-        self._versions = {key: _version(value) for key, _, value in _attributes(net)}
+        self._versions = {key: _stamp(value) for key, _, value in _attributes(net)}
 
     @property
     def _net(self) -> nn.Module:
@@ -58,7 +58,7 @@ class OwnState:
         """Those that differ, and tensors that were written to, if with equal values."""
         now = {key: value for key, _, value in _attributes(self._net)}
         known = self._versions.items()
-        written = [key for key, version in known if key in now and _version(now[key]) != version]
+        written = [key for key, version in known if key in now and _stamp(now[key]) != version]
         return list(dict.fromkeys([*self.changed(), *written]))
 
     def is_of_the_shape(self, name: str) -> bool:
@@ -101,7 +101,7 @@ def _attributes(net: nn.Module) -> Iterator[tuple[str, nn.Module, Any]]:
             yield f"{path}.{name}".removeprefix("."), module, value
 
 
-def _version(value: Any) -> int | None:
+def _stamp(value: Any) -> int | None:
     """How often a tensor was written to."""
     return value._version if isinstance(value, Tensor) and not value.is_inference() else None
 
