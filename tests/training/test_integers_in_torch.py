@@ -83,6 +83,21 @@ def test_casts_leave_integers_as_they_are(net, kind, compiled):
     torch.testing.assert_close(net(torch.as_tensor(SPIKES)).scores, scores, check_dtype=False)
 
 
+def test_halves_round_alike_in_both_types(net):
+    """A product in float32 may end on the other side of a half."""
+    name, (_, after) = next(iter(net.base.ends.items()))
+    link, target = net.connection(name), net.population(after)
+    for seed in range(40):
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            target.log_scale.normal_(7, 1, generator=generator)
+            steps = torch.randint(-60, 60, link.weight.shape, generator=generator) + 0.5
+            link.weight.copy_(steps * link.unit / link.rows(target.scale))
+        graph = net.graph()
+        assert net.double().graph() == graph
+        net.float()
+
+
 @pytest.mark.parametrize("kind", [torch.float64, torch.float16, torch.bfloat16])
 def test_the_default_type_of_torch_changes_nothing(net, kind):
     graph, scores = net.graph(), net(torch.as_tensor(SPIKES)).scores

@@ -191,12 +191,12 @@ class QuantizedNeurons(IntegerModule):
 
     @property
     def scale(self) -> Tensor:
-        """S, ``(channels or 1, 1, ...)``."""
-        return self.log_scale.exp()
+        """S, ``(channels or 1, 1, ...)``, in float64, so that float32 and float64 latents round alike."""
+        return self.log_scale.double().exp()
 
     def scale_limits(self) -> tuple[np.ndarray[Any, Any], float, bool]:
         """What :func:`best_factors` asks: limits of factors by registers, gain of u, one factor for all."""
-        scale = self.scale.detach().double()
+        scale = self.scale.detach()
         bias = self.chip.bias_mant_max << self.chip.bias_exp_max
         tops = [
             torch.full(self.node.shape, HEADROOM / (1 << VTH_SHIFT)).double(),
@@ -218,13 +218,13 @@ class QuantizedNeurons(IntegerModule):
 
     def vth(self) -> Tensor:
         """Threshold registers, straight through the rounding."""
-        wanted = (self.scale * self.threshold).double()
+        wanted = self.scale * self.threshold
         value = round_half_away(wanted.detach()).clamp(VTH_MIN, self.vth_max)
         return straight_through(wanted, value)
 
     def bias_registers(self) -> tuple[Tensor, int]:
         """Bias in units of v, straight through the rounding, and its exponent."""
-        wanted = (self.scale * self.drive).double() * (1 << WEIGHT_SHIFT)
+        wanted = self.scale * self.drive * (1 << WEIGHT_SHIFT)
         mant_max, exp_max = self.chip.bias_mant_max, self.chip.bias_exp_max
         top = mant_max << exp_max
         inside = wanted.detach().clamp(-top, top).cpu().numpy()
