@@ -246,6 +246,7 @@ def _run(task: Task, device: torch.device, folder: Path | None) -> History:
         _save(net, folder)
     for callback in task.callbacks:
         callback.on_train_end(records)
+    world.agree(None)  # nobody leaves before all files are written
     return History(records)
 
 
