@@ -152,7 +152,7 @@ def train_command(
 
     Example: biril train --dataset digits --schedule BBSBBH --out out
 
-    Example: biril train --dataset mnist --from out/mnist/model.pt --integers 4 --out out/mnist-4
+    Example: biril train --dataset digits --from out/model.pt --integers 4 --out out-4
     """
     from biril_nm.data import load_data, make_loaders
     from biril_nm.storage import read_toml
