@@ -5,7 +5,9 @@ Spikes themselves do not say it: those of two populations are often equal, above
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -22,6 +24,19 @@ def first_of(result: Any) -> Any:
     while isinstance(result, (tuple, list)) and result:
         result = result[0]
     return result
+
+
+@contextmanager
+def _without_hooks(net: nn.Module) -> Iterator[None]:
+    """Take hooks off, which may keep what they see, and put them on again."""
+    held = [(m, m._forward_hooks, m._forward_pre_hooks) for m in net.modules()]
+    try:
+        for module, _, _ in held:
+            module._forward_hooks, module._forward_pre_hooks = OrderedDict(), OrderedDict()
+        yield
+    finally:
+        for module, hooks, pre_hooks in held:
+            module._forward_hooks, module._forward_pre_hooks = hooks, pre_hooks
 
 
 def returned_neurons(net: nn.Module, forward: Callable[[], Tensor]) -> str | None:
@@ -46,17 +61,15 @@ def returned_neurons(net: nn.Module, forward: Callable[[], Tensor]) -> str | Non
 
         return hook
 
-    neurons = {name: layer for name, layer in net.named_modules() if is_neuron(layer)}
-    handles = [layer.register_forward_hook(replace(name)) for name, layer in neurons.items()]
     try:
-        with Unmarked(net):
+        with _without_hooks(net), Unmarked(net):
+            for name, layer in net.named_modules():
+                if is_neuron(layer):
+                    layer.register_forward_hook(replace(name))
             last = forward()[-1]
     except UntraceableError:
         raise
     except Exception:  # of the forward, which takes no such spikes: they are not what it returns
         return None
-    finally:
-        for handle in handles:
-            handle.remove()
     alike = [k for k, s in sent.items() if s.shape == last.shape and torch.equal(s, last)]
     return alike[0] if alike else None

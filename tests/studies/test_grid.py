@@ -56,7 +56,7 @@ def test_every_cell_has_a_result_and_the_table_has_every_method(whole):
 
 
 def test_an_interrupted_study_goes_on_and_gives_the_same(whole, tmp_path, monkeypatch):
-    class Stop(Exception):
+    class Stop(BaseException):
         pass
 
     def stop(self, records):
