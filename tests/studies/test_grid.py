@@ -79,7 +79,12 @@ def test_an_interrupted_study_goes_on_and_gives_the_same(whole, tmp_path, monkey
 
     with pytest.raises(Stop):
         run_study(PLAN, folder, resume=True, progress=stop_after_two)
+    left = (
+        folder / "cells/one-two-0/run"
+    )  # as a kill leaves it between a result and the end of its run
+    left.mkdir()
     assert plain(run_study(PLAN, folder, resume=True)) == plain(whole[1])
+    assert not left.exists()
 
 
 def test_cells_train_with_one_thread_in_any_number_of_workers(monkeypatch, tmp_path):

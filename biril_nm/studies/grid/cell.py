@@ -32,11 +32,11 @@ from biril_nm.training import fit
 from biril_nm.training.best import VALIDATION
 from biril_nm.training.checkpoint import CHECKPOINT
 
-__all__ = ["Cell", "CellResult", "read_result", "run_cell", "work"]
+__all__ = ["RUN", "Cell", "CellResult", "read_result", "run_cell", "work"]
 
 log = logging.getLogger(__name__)
 
-RESULT, RUN = "result.json", "run"
+RESULT, RUN = "result.json", "run"  # of a cell: what it gave, and its training until then
 MAX_STAMP_BYTES = 64
 MAX_RESULT_BYTES = 16 << 20  # with an accuracy for each epoch
 CALIBRATION = 200  # training samples that show lowering what values occur

@@ -10,7 +10,7 @@ from biril_nm.arguments import Count, checked
 from biril_nm.errors import ConfigError, OutputExistsError, bullet_list
 from biril_nm.evaluation.workers import run_jobs
 from biril_nm.storage import atomic_file, lock_folder
-from biril_nm.studies.grid.cell import Cell, CellResult, read_result, work
+from biril_nm.studies.grid.cell import RUN, Cell, CellResult, read_result, work
 from biril_nm.studies.grid.plan import StudyPlan
 
 __all__ = ["PLAN", "check_folder", "discard_study", "run_study", "stored_results"]
@@ -67,6 +67,7 @@ def run_study(
             if done is None:
                 waiting.append(Cell(plan, method, seed, str(home), root))
                 continue
+            shutil.rmtree(home / RUN, ignore_errors=True)  # of a kill behind the result
             results[method.name, seed] = done
             if progress is not None:
                 progress(done)
