@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from biril_nm.arguments.texts import shown
 from biril_nm.errors import ConfigError
 
 __all__ = ["parse_weight_bits"]
@@ -22,7 +23,7 @@ def parse_weight_bits(text: str) -> int | dict[str, int]:
         found = {}
     if not all(found) or len(found) < len(pairs):
         raise ConfigError(
-            f"weight bits are '{text}'; expected a number from 1 to 8, or connections with theirs, such as "
-            f"conv1=8,*=3"
+            f"weight bits are {shown(text)}; expected a number from 1 to 8, or connections with theirs, such "
+            f"as conv1=8,*=3"
         )
     return found
