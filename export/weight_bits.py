@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from biril_nm.arguments.texts import shown
+from biril_nm.arguments import shown
 from biril_nm.errors import ConfigError
 
 __all__ = ["parse_weight_bits"]

@@ -36,7 +36,8 @@ __all__ = ["RUN", "Cell", "CellResult", "read_result", "run_cell", "work"]
 
 log = logging.getLogger(__name__)
 
-RESULT, RUN = "result.json", "run"  # of a cell: what it gave, and its training until then
+RESULT = "result.json"
+RUN = "run"  # name of the folder of a cell's training, which goes once there is a result
 MAX_STAMP_BYTES = 64
 MAX_RESULT_BYTES = 16 << 20  # with an accuracy for each epoch
 CALIBRATION = 200  # training samples that show lowering what values occur
