@@ -26,9 +26,8 @@ from biril_nm.neurons.norms import called_plainly
 __all__ = ["can_cut", "convolve"]
 
 PIECE = 8 << 20  # bytes of input and result that a piece may have
-LEAST_ROWS = (
-    16  # of a piece; torch takes other algorithms for fewer (use_mkldnn in Convolution.cpp)
-)
+# Samples of a piece; torch takes other algorithms for fewer (use_mkldnn in Convolution.cpp).
+LEAST_ROWS = 16
 CUT = (nn.Conv1d, nn.Conv2d, nn.Conv3d)  # layers that are computed in pieces
 LEAST_CHANNELS = 48  # from which these gradients are faster as products of matrices than in float32
 NARROW = 6  # least width at which gradients of weights are as fast in bfloat16 as elsewhere

@@ -18,6 +18,7 @@ __all__ = [
     "OPTIONS",
     "SCRATCH_ROWS",
     "F",
+    "add",
     "backward_loop",
     "forward_loop",
     "narrow",
@@ -264,7 +265,8 @@ def _by_beta(g, before, threshold, zero_late, out):  # type: ignore[no-untyped-d
 
 
 @piece
-def _add(g, out):  # type: ignore[no-untyped-def]
+def add(g, out):  # type: ignore[no-untyped-def]
+    """``out += g``."""
     for i in range(len(g)):
         out[i] += g[i]
 
@@ -357,7 +359,7 @@ def backward_loop(layer, block, scratch, given, grad, ends):  # type: ignore[no-
                 to = carried if t > 0 else grad_start[at : at + n]
                 _carry(g[:n], before, beta, threshold, zero_late, to)
             if once:
-                _add(g[:n], total)
+                add(g[:n], total)
             else:
                 narrow(g, grad[t][at : at + n])
         if once:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from biril_nm.neurons.kernels import compiled, numbers, side_by_side, threads_for
-from biril_nm.neurons.loops import F, narrow, piece, widen
+from biril_nm.neurons.loops import F, add, narrow, piece, widen
 from biril_nm.neurons.norm_planes import joined
 
 __all__ = ["blend", "moments", "repeats", "sums"]
@@ -29,12 +29,6 @@ ZERO = F(0)
 def _fill(out):  # type: ignore[no-untyped-def]
     for i in range(len(out)):
         out[i] = ZERO
-
-
-@piece
-def _add(x, total):  # type: ignore[no-untyped-def]
-    for i in range(len(total)):
-        total[i] += x[i]
 
 
 @piece
@@ -83,7 +77,7 @@ def _moments_loop(x, rows, span, out):  # type: ignore[no-untyped-def]
         _fill(squares)
         for i in range(n):
             widen(x[(at + i) * width : (at + i + 1) * width], rows[i])
-            _add(rows[i], mean)
+            add(rows[i], mean)
         _share(mean, F(n))
         for i in range(n):
             _add_squares(rows[i], mean, squares)
@@ -100,10 +94,10 @@ def _sums_loop(g, x, means, rows, span, out):  # type: ignore[no-untyped-def]
         for i in range(at, min(at + most, span[1])):
             widen(g[i * width : (i + 1) * width], rows[0])
             widen(x[i * width : (i + 1) * width], rows[1])
-            _add(rows[0], total)
+            add(rows[0], total)
             _add_products(rows[0], rows[1], means, products)
-        _add(total, out[0])
-        _add(products, out[1])
+        add(total, out[0])
+        add(products, out[1])
 
 
 def _blend_loop(g, x, factors, rows, span, out):  # type: ignore[no-untyped-def]

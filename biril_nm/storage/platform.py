@@ -107,9 +107,8 @@ def _madvise() -> Any:
 # Settings of mallopt (glibc, malloc.h), and what they are once a program has freed a block of 32 MiB.
 TRIM_THRESHOLD, MMAP_THRESHOLD, MMAP_MAX = -1, -3, -4
 USUAL = ((MMAP_MAX, 1 << 16), (MMAP_THRESHOLD, 32 << 20), (TRIM_THRESHOLD, 64 << 20))
-GROWTH = (
-    1.2  # of a process, from which kept memory is given back: pieces of it fit nothing any more
-)
+# Growth of a process from which kept memory is given back: pieces of it fit nothing any more.
+GROWTH = 1.2
 
 
 class _Kept:

@@ -27,7 +27,7 @@ def leaky(**more: Any) -> Any:
 
 
 def close(ours: list[Tensor], theirs: list[Tensor], tolerance: float) -> None:
-    for a, b in zip(ours, theirs, strict=False):
+    for a, b in zip(ours, theirs, strict=True):
         largest = float(b.abs().max())
         assert largest > 0
         torch.testing.assert_close(a.float(), b.float(), rtol=tolerance, atol=tolerance * largest)
@@ -93,7 +93,7 @@ def test_neurons_whose_channels_are_last(
 
     ours, theirs = found(True, None), found(False, None)
     assert are_last(ours[0].flatten(0, 1))
-    assert all(torch.equal(a, b) for a, b in zip(ours[:3], theirs))
+    assert all(torch.equal(a, b) for a, b in zip(ours[:3], theirs[:3], strict=True))
     close(ours, theirs, 1e-4)
     close(found(True, norm), found(False, norm), 1e-4)
 

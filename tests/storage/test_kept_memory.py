@@ -68,7 +68,7 @@ def test_other_systems_keep_nothing(libc: object, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(platform.sys, "platform", "linux" if libc else "darwin")
     monkeypatch.setattr(platform.ctypes, "CDLL", lambda name: libc)
     with keep_freed_memory():
-        assert faults() >= 0
+        give_back_growth()  # each would fail on what stands for the library, if it called that
 
 
 def test_training_on_the_cpu_keeps_memory(monkeypatch: pytest.MonkeyPatch) -> None:
