@@ -116,8 +116,7 @@ class _Trial:
             return operation(*args, **kwargs)
         other = type(operation) in OTHER_SHAPES
         value = operation(*args) if other else random_spikes(operation, args[0], self.generator)
-        states = value if type(operation) not in LEAKY else value[1:] * isinstance(value, tuple)
-        self.states |= _places(states)
+        self.states |= _places(_states(operation, value))
         return value
 
     def refuse_what_is_read(self) -> None:
@@ -134,7 +133,15 @@ class _Trial:
                 raise UntraceableError(f"'{node.name}' changes a value that has another name")
 
 
+def _states(neuron: nn.Module, result: Any) -> Any:
+    """What of the result of neurons is a state, which they keep for the next step."""
+    if type(neuron) not in LEAKY:
+        return result
+    return result[1:] if isinstance(result, tuple) else ()
+
+
 def _places(value: Any) -> set[int]:
+    """Storages of tensors, which must live on: another takes the place of one that is gone."""
     return {t.untyped_storage()._cdata for t in tensors(value) if t.numel()}
 
 

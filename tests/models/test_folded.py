@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from biril_nm.models.effects import effects
 from biril_nm.models.links import find_links
 from biril_nm.models.running import run_in_loop, run_steps, step_graph
 from biril_nm.models.tracing import UntraceableError, readout_name
@@ -182,6 +183,16 @@ def test_the_search_for_mixing_operations_leaves_no_mark() -> None:
     assert norm.num_batches_tracked == 1  # of the run itself: all steps at once
     moved = [k for k, v in net.state_dict().items() if not torch.equal(v, before[k])]
     assert all("norm.running" in name or "num_batches" in name for name in moved)
+
+
+def test_memory_that_is_used_again_is_no_state_of_neurons() -> None:
+    """Its sum in place gets the memory that some value before it has left, another each time."""
+    net, x = Own(residual).eval(), images(False)[0]
+    graph, left = step_graph(net), []
+    for number in range(150):
+        left.append(torch.rand(number % 7 + 1))
+        left = left if number % 5 else []
+        assert effects(graph, net, x).writers == {"iadd", "iadd_1"}
 
 
 @pytest.mark.parametrize("step", [*FOLDED, keeps_state], ids=lambda step: step.__name__)
