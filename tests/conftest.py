@@ -8,12 +8,14 @@ from __future__ import annotations
 import gc
 import importlib.util
 import os
+import random
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.support.warm_kernels import compile_kernels
 
@@ -44,12 +46,28 @@ LONG_FILES = (
 RUN_KERNELS = ("cli", "engines", "evaluation", "hardware_sim", "parity", "recording", "studies")
 
 
+settings.register_profile("same each time", derandomize=True, database=None)
+settings.load_profile("same each time")
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
+    seed_all()
     if item.get_closest_marker("lava") is None or HAS_LAVA:
         return
     if sys.version_info[:2] == LAVA_PYTHON:
         pytest.fail('lava-nc is missing: pip install "biril-nm[lava]" (make venv)', pytrace=False)
     pytest.skip("lava-nc is not installed: biril lava-env --here (make venv)")
+
+
+def seed_all() -> None:
+    """The same random numbers for a test whatever ran before it, which differs with the number of workers."""
+    import numpy as np
+    import torch
+
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
 
 
 @pytest.fixture
