@@ -22,6 +22,7 @@ from torch.nn import functional
 
 from biril_nm.neurons.memory import empty
 from biril_nm.neurons.norms import called_plainly
+from biril_nm.neurons.spike_sums import pays, weight_gradient
 
 __all__ = ["can_cut", "convolve"]
 
@@ -138,8 +139,7 @@ class _Pieces(torch.autograd.Function):
         at_x = empty(x.shape, grad, ctx.dtype) if mask[0] else None
         sums: list[Tensor | None] = [None, None]
         for piece in _pieces(len(x), _row_bytes(grad, grad), weight):
-            given = (grad[piece], _numbers(x[piece]).to(grad.dtype), low)
-            part, *shared = _gradients(given, sizes, ctx.settings, mask)
+            part, *shared = _of_piece((grad[piece], x[piece], low), sizes, ctx.settings, mask)
             if at_x is not None:
                 at_x[piece] = cast(Tensor, part)
             for i, found in enumerate(shared):
@@ -147,6 +147,29 @@ class _Pieces(torch.autograd.Function):
                     before = sums[i]
                     sums[i] = found.to(weight.dtype) if before is None else before.add_(found)
         return at_x, *sums, None, None
+
+
+def _of_piece(
+    given: tuple[Tensor, Tensor, Tensor],
+    sizes: list[int] | None,
+    settings: Settings,
+    mask: list[bool],
+) -> tuple[Tensor | None, ...]:
+    """:func:`_gradients` where spikes may be kept as bytes."""
+    grad, x, weight = given
+    numbers = (grad, _numbers(x).to(grad.dtype), weight)
+    if not (mask[1] and pays(x, weight, grad, settings[-1])):
+        return _gradients(numbers, sizes, settings, mask)
+    at_x = None
+    if mask[0]:
+        at_x, *_ = _gradients(numbers, None, settings, [True, False, False])
+    at_bias = _sums(grad) if mask[2] else None
+    return at_x, weight_gradient(x, grad, weight.shape, settings), at_bias
+
+
+def _sums(grad: Tensor) -> Tensor:
+    """The gradient of the bias."""
+    return grad.transpose(0, 1).flatten(1).sum(1, dtype=torch.float32)
 
 
 def _gradients(
@@ -165,7 +188,7 @@ def _gradients(
         at_x, *_ = backward(*given, None, *settings, [True, False, False])
     grad, x, weight = given
     if settings[-1] == 1 and min(weight.shape[:2]) >= LEAST_CHANNELS:
-        at_bias = grad.transpose(0, 1).flatten(1).sum(1, dtype=torch.float32) if mask[2] else None
+        at_bias = _sums(grad) if mask[2] else None
         return at_x, _by_taps(grad, x, weight.shape, settings), at_bias
     single = tuple(t.float() for t in given)
     _, *shared = backward(*single, sizes, *settings, [False, *mask[1:]])

@@ -15,6 +15,7 @@ from biril_nm.models.pieces import can_cut, convolve
 from biril_nm.models.running import precision, run_steps
 from biril_nm.neurons import memory
 from biril_nm.neurons.norms import can_normalise, normalise
+from biril_nm.neurons.spike_sums import pays, weight_gradient
 from biril_nm.neurons.unroll import can_join, engine, unroll
 
 CONVOLUTIONS = [
@@ -30,6 +31,14 @@ LOW = [  # the last three multiply matrices for the gradients of their weights
     (nn.Conv2d(48, 64, 3, stride=2, padding=1), (48, 9, 8)),
     (nn.Conv2d(64, 48, (3, 2), padding=(2, 0), dilation=(2, 1)), (64, 7, 5)),
     (nn.Conv1d(48, 48, 5, stride=3, padding=2, bias=False), (48, 20)),
+]
+BY_SPIKES = [  # whole blocks of channels and others; places that share a block, and more than one holds
+    (nn.Conv2d(5, 40, (3, 2), stride=(1, 2), padding=(1, 0), dilation=(1, 2)), (5, 9, 8)),
+    (nn.Conv1d(4, 32, 5, stride=3, padding=2), (4, 20)),
+    (nn.Conv3d(3, 33, (3, 2, 1), stride=(1, 1, 2), padding=(1, 0, 0), bias=False), (3, 4, 5, 6)),
+    (nn.Conv2d(2, 64, 3, padding=1), (2, 40, 30)),
+    (nn.Conv2d(64, 96, 3, stride=2, padding=1), (64, 4, 4)),
+    (nn.Conv2d(2, 32, 3, padding=4, dilation=3), (2, 3, 2)),
 ]
 NORMS = [
     (nn.BatchNorm2d(3), (8, 3, 6, 8)),
@@ -78,6 +87,54 @@ def test_convolutions_in_pieces(conv: nn.Module, shape: tuple[int, ...], spikes:
     ours, theirs = results(conv, lambda x: convolve(conv, x, spikes), x), results(conv, conv, x)
     assert torch.equal(ours[0], theirs[0])
     close(ours[1:], theirs[1:])
+
+
+@pytest.mark.usefixtures("small_pieces")
+@pytest.mark.parametrize(("conv", "shape"), BY_SPIKES)
+@pytest.mark.parametrize("share", [0.0, 0.2, 0.28])
+def test_gradients_of_weights_by_spikes(
+    conv: Any, shape: tuple[int, ...], share: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sums: list[Tensor] = []
+
+    def spied(*given: Any) -> Tensor:
+        sums.append(weight_gradient(*given))
+        return sums[-1]
+
+    monkeypatch.setattr(pieces, "weight_gradient", spied)
+    x = (torch.rand(40, *shape) < share).float()
+    ours = results(conv, lambda x: convolve(conv, x, spikes=True), x)
+    assert sums and all(found.shape == conv.weight.shape for found in sums)
+    exact = copy.deepcopy(conv).double()
+    theirs = results(exact, exact, x.double())
+    parts = slice(1, None) if share else slice(1, 2)
+    close(ours[parts], [t.float() for t in theirs[parts]])
+    assert share or not ours[2].any()
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_sums_by_spikes_on_any_number_of_threads(threads: int) -> None:
+    x, grad = torch.rand(8, 70, 20, 20) < 0.2, torch.randn(8, 40, 20, 20)
+    settings = ((1, 1), (1, 1), (1, 1))
+    before, shape = torch.get_num_threads(), torch.Size((40, 70, 3, 3))
+    found = []
+    for n in (1, threads):
+        torch.set_num_threads(n)
+        found.append(weight_gradient(x, grad, shape, settings))
+    torch.set_num_threads(before)
+    assert torch.equal(*found)
+
+
+def test_many_spikes_few_channels_and_groups_are_convolved() -> None:
+    weight, grad = torch.rand(32, 4, 3, 3), torch.rand(8, 32, 5, 5)
+    few, many = torch.rand(8, 4, 5, 5) < 0.1, torch.rand(8, 4, 5, 5) < 0.9
+    assert pays(few, weight, grad, 1)
+    assert not pays(many, weight, grad, 1)
+    assert not pays(few, weight, grad, 2)
+    assert not pays(few, weight[:16], grad, 1)
+    assert not pays(few, weight[:, :, :1, :1], grad, 1)
+    assert not pays(few.float(), weight, grad, 1)
+    assert not pays(few, weight, grad.bfloat16(), 1)
 
 
 @pytest.mark.usefixtures("small_pieces")
