@@ -108,12 +108,20 @@ for _function in IN_PLACE:
         setattr(_Value, f"__{_function.__name__}__", _operator_in_place(_function))
 
 
+def _autocast() -> tuple[bool, bool]:
+    """Whether autocast is on for CUDA, and for the CPU, which torch asks by name from 2.4 on."""
+    if hasattr(torch.amp, "is_autocast_available"):
+        enabled: Any = torch.is_autocast_enabled
+        return enabled("cuda"), enabled("cpu")
+    return torch.is_autocast_enabled(), torch.is_autocast_cpu_enabled()
+
+
 def _modes() -> tuple[Any, ...]:
     """What decides how operations are computed, and whether gradients flow through them."""
     nested = torch.autocast_increment_nesting()
     torch.autocast_decrement_nesting()
     grad = (torch.is_grad_enabled(), torch.is_inference_mode_enabled())
-    return nested, *grad, torch.is_autocast_enabled(), torch.is_autocast_cpu_enabled()
+    return nested, *grad, *_autocast()
 
 
 class Tracer(fx.Tracer):
