@@ -28,7 +28,7 @@ def leaky(**more: Any) -> Any:
 
 def close(ours: list[Tensor], theirs: list[Tensor], tolerance: float) -> None:
     for a, b in zip(ours, theirs, strict=True):
-        largest = float(b.abs().max())
+        largest = float(b.detach().abs().max())
         assert largest > 0
         torch.testing.assert_close(a.float(), b.float(), rtol=tolerance, atol=tolerance * largest)
 

@@ -72,7 +72,7 @@ def results(layer: Any, run: Any, x: Tensor) -> list[Tensor]:
 def close(ours: list[Tensor], theirs: list[Tensor], tolerance: float = 1e-5) -> None:
     assert len(ours) == len(theirs)
     for a, b in zip(ours, theirs):
-        largest = float(b.abs().max())
+        largest = float(b.detach().abs().max())
         assert largest > 0
         torch.testing.assert_close(a, b, rtol=tolerance, atol=tolerance * largest)
 

@@ -100,6 +100,7 @@ def test_a_constant_value_gets_a_mask_per_step(name: str) -> None:
     assert torch.equal(alike[0], alike[1]) == (name != "noise")
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")
 def test_scripted_layers_run_step_by_step() -> None:
     net = OneStep(lambda net, x: net.rest(net.f(x)))
     net.f = torch.jit.script(net.f)  # type: ignore[no-untyped-call]
