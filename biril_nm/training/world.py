@@ -8,12 +8,13 @@ does, up to rounding.
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -312,7 +313,22 @@ def _together(device: str, devices: Count, nodes: Count) -> Together:
     """Processes are started once, however often they train."""
     world = Together(make_fabric(device, devices, nodes))
     _started.append(world)
+    atexit.register(_leave)
     return world
+
+
+def _leave() -> None:
+    """End the threads of gloo while there is Python: they abort if they release a tensor later.
+
+    They may need Python for it, which :func:`torch.distributed.destroy_process_group` does not leave them;
+    the end of the backend itself does.
+    """
+    if not torch.distributed.is_initialized() or torch.distributed.get_backend() != "gloo":
+        return
+    group: Any = torch.distributed.group.WORLD
+    backend = group._get_backend(torch.device("cpu"))
+    torch.distributed.destroy_process_group()
+    del backend
 
 
 def leads() -> bool:
