@@ -19,6 +19,7 @@ from biril_nm.commands.console import (
     progress_bar,
     say,
 )
+from biril_nm.commands.interrupts import check_stopped, keeping
 from biril_nm.commands.options import BUILT_IN, MAX_COUNT, DataRoot, DataSetName, Force, Json, Seed
 from biril_nm.commands.samples import LABELS, SPIKES, OwnSamples, read_arrays, read_labels
 from biril_nm.errors import ConfigError, FileFormatError
@@ -111,11 +112,8 @@ def chip_train_command(
     folder = out or Path("out") / f"chip-{name}"
     bar = _Bar()
     try:
-        with open_run_folder(folder, resume, force) as place:
+        with keeping(lambda: _kept(folder)), open_run_folder(folder, resume, force) as place:
             result = learn_on_chip(train, test, held, plan, n_classes, place, bar.show)
-    except KeyboardInterrupt as stop:
-        stop.args = (_kept(folder),)
-        raise
     finally:
         bar.close()
     _report(result.records, folder, json)
@@ -211,6 +209,7 @@ class _Bar:
 
     def show(self, record: dict[str, Any]) -> None:
         """A chunk of samples, or a point of the curve."""
+        check_stopped()
         self._bar.update(self._task, completed=record["samples"], total=record.get("of"))
         if "pass" in record:
             print_progress("  ".join(map(" ".join, zip(COLUMNS, _cells(record)))))

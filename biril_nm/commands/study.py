@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from biril_nm.commands.console import note, print_json, print_progress, print_table, say
+from biril_nm.commands.interrupts import check_stopped, keeping
 from biril_nm.commands.options import MAX_COUNT, DataRoot, DataSetName, Force, Json
 from biril_nm.errors import ConfigError
 
@@ -88,14 +89,12 @@ def study_command(
         for text in (*notes, *_cut_cycles(plan)):
             note(text)
     seen = _Seen(len(plan.cells()))
-    try:
+    with keeping(
+        lambda: f"'{folder}' keeps {seen.done} of {seen.total} cells; continue with --resume"
+    ):
         results = run_study(
             plan, folder, data_root, workers, cluster, resume, seen.result, seen.failure
         )
-    except KeyboardInterrupt as stop:
-        kept = f"'{folder}' keeps {seen.done} of {seen.total} cells; continue with --resume"
-        stop.args = (kept,)
-        raise
     rows = summarise(results)
     picture = _draw(rows, plan, folder)
     if json:
@@ -127,6 +126,7 @@ class _Seen:
         )
 
     def failure(self, cell: Cell, reason: str) -> None:
+        check_stopped()  # which may be what the cell failed by
         self.failed.append({"method": cell.method.name, "seed": cell.seed, "reason": reason})
         self._say(f"{cell.method.name}, seed {cell.seed}: failed")
 

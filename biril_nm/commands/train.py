@@ -18,6 +18,7 @@ from biril_nm.commands.console import (
     progress_bar,
     say,
 )
+from biril_nm.commands.interrupts import check_stopped, keeping
 from biril_nm.commands.loggers import logger_options, loggers_of
 from biril_nm.commands.options import (
     MAX_COUNT,
@@ -188,14 +189,12 @@ def train_command(
     refuse_existing(folder, resume, force)
     loggers, bar = loggers_of(run, folder), _Bar()
     try:
-        history = fit(
-            net, loaders, run.train,
-            callbacks=[*loggers, bar.callback(lambda: _begin(run, start, folder))],
-            out_dir=folder, resume=resume, force=force,
-        )  # fmt: skip
-    except KeyboardInterrupt as stop:
-        stop.args = (kept(folder, run.train.epochs),)
-        raise
+        with keeping(lambda: kept(folder, run.train.epochs)):
+            history = fit(
+                net, loaders, run.train,
+                callbacks=[*loggers, bar.callback(lambda: _begin(run, start, folder))],
+                out_dir=folder, resume=resume, force=force,
+            )  # fmt: skip
     finally:
         bar.close()
     if leads():
@@ -326,6 +325,7 @@ class _Bar:
                 bar.progress.reset(bar.task, total=n_batches, description=text, loss="-")
 
             def on_batch(self, index: int, n_batches: int, metrics: dict[str, float]) -> None:
+                check_stopped()
                 loss = metrics.get("loss")
                 text = "-" if loss is None else f"{loss:.3f}"
                 bar.progress.update(bar.task, completed=index + 1, loss=text)

@@ -17,15 +17,19 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from biril_nm.errors import ConfigError, OutputInUseError, StorageError
 from biril_nm.storage.platform import codes
+from biril_nm.storage.signals import UNINTERRUPTED
 
 __all__ = ["LOCK", "NO_PLACE", "lock_folder", "locked", "no_place"]
 
 LOCK = ".biril-lock"
 MAX_OWNER_BYTES = 4096
 MAX_COMMAND = 200
+POLL_S = 0.05  # between two looks at a lock
+LOOKS = 10  # for the name of who holds it
 NO_LOCKS = codes("ENOSYS", "ENOLCK", "EOPNOTSUPP")  # file systems that cannot lock
 # What a folder says that is missing, not one, or not ours.
 NO_PLACE = codes(
@@ -76,42 +80,63 @@ def locked(lock_file: Path, what: str, wait_s: float = 0.0) -> Iterator[bool]:
     """
     import filelock  # here, because it takes longer to import than most files to write
 
-    try:  # filelock waits for a folder that takes no files
+    lock = filelock.FileLock(str(lock_file), timeout=0, fallback_to_soft=False)
+    try:
+        exclusive = _acquired(lock, lock_file, what, wait_s)
+        if exclusive:
+            with suppress(OSError):  # a full disk: the lock holds without a name
+                lock_file.write_text(_this_process(), encoding="utf-8")
+        yield exclusive
+    finally:
+        with UNINTERRUPTED:
+            if lock.is_locked:
+                with suppress(OSError):  # Windows keeps open files
+                    lock_file.unlink()
+                lock.release()
+            del lock  # here, since a signal that raises in its __del__ would be lost
+
+
+def _acquired(lock: Any, lock_file: Path, what: str, wait_s: float) -> bool:
+    """Take a lock; False where the file system has none."""
+    import filelock
+
+    end = time.monotonic() + wait_s
+    while True:
+        try:
+            with UNINTERRUPTED:
+                _check_regular(lock_file, what)
+                lock.acquire()
+            return True
+        except filelock.Timeout as error:
+            if time.monotonic() >= end:
+                raise OutputInUseError(
+                    f"{what} is in use by {_owner(lock_file)}; expected one writer at a time. Wait until "
+                    f"that process ends, or choose another output"
+                ) from error
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
+            log.warning("'%s' has no file locks; do not write it twice at once", lock_file.parent)
+            with suppress(OSError):
+                lock_file.unlink()
+            return False
+        time.sleep(POLL_S)
+
+
+def _check_regular(lock_file: Path, what: str) -> None:
+    """Refuse a place that takes no files, for which filelock would wait, and what is no file."""
+    try:
         handle = os.open(lock_file, CREATE, 0o644)
         regular = stat.S_ISREG(os.fstat(handle).st_mode)
         os.close(handle)
     except OSError as error:
         if error.errno in NO_PLACE:
             raise no_place(what, error) from error
-        regular = True  # what is wrong with it comes out below
+        regular = True  # what is wrong with it comes out as it is locked
     if not regular:
         raise StorageError(
             f"{what} cannot be locked: '{lock_file}' is not a regular file. Remove it"
         )
-    lock = filelock.FileLock(str(lock_file), timeout=wait_s, fallback_to_soft=False)
-    try:
-        lock.acquire()
-    except filelock.Timeout as error:
-        raise OutputInUseError(
-            f"{what} is in use by {_owner(lock_file)}; expected one writer at a time. Wait until that "
-            f"process ends, or choose another output"
-        ) from error
-    except OSError as error:
-        if error.errno not in NO_LOCKS:
-            raise
-        log.warning("'%s' has no file locks; do not write it twice at once", lock_file.parent)
-        with suppress(OSError):
-            lock_file.unlink()
-        yield False
-        return
-    try:
-        with suppress(OSError):  # a full disk: the lock holds without a name
-            lock_file.write_text(_this_process(), encoding="utf-8")
-        yield True
-    finally:
-        with suppress(OSError):  # Windows keeps open files
-            lock_file.unlink()
-        lock.release()
 
 
 def no_place(what: str, error: OSError) -> StorageError:
@@ -136,14 +161,17 @@ def _this_process() -> str:
 
 
 def _owner(lock_file: Path) -> str:
-    """What the lock file says about its holder, on one line."""
-    try:
-        with lock_file.open(encoding="utf-8") as stream:
-            owner = json.loads(stream.read(MAX_OWNER_BYTES))
-        text = (
-            f"process {owner['pid']} on host {owner['host']} ({owner['command']}), since "
-            f"{owner['since']}"
-        )
-    except (OSError, ValueError, TypeError, KeyError, RecursionError):
-        return "another process"
-    return "".join(c if c.isprintable() else " " for c in text)
+    """What the lock file says about its holder, on one line; a new holder is just writing it."""
+    for _ in range(LOOKS):
+        try:
+            with lock_file.open(encoding="utf-8") as stream:
+                owner = json.loads(stream.read(MAX_OWNER_BYTES))
+            text = (
+                f"process {owner['pid']} on host {owner['host']} ({owner['command']}), since "
+                f"{owner['since']}"
+            )
+        except (OSError, ValueError, TypeError, KeyError, RecursionError):
+            time.sleep(POLL_S)
+        else:
+            return "".join(c if c.isprintable() else " " for c in text)
+    return "another process"

@@ -11,7 +11,6 @@ import hashlib
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,6 +18,7 @@ from pathlib import Path
 from biril_nm.errors import OutputExistsError, OutputInUseError, StorageError
 from biril_nm.storage.locks import LOCK, NO_PLACE, locked, no_place
 from biril_nm.storage.platform import codes
+from biril_nm.storage.signals import UNINTERRUPTED
 
 __all__ = ["atomic_directory", "atomic_file", "check_output", "reports_full_disk"]
 
@@ -32,6 +32,7 @@ LONGEST_NAME = 255  # bytes, on all common file systems
 MAX_NAME_BYTES = 200  # of a name to which ours adds; longer ones are hashed
 FULL = codes("ENOSPC", "EDQUOT", "EFBIG")
 NO_FLUSH = codes("EINVAL", "EROFS", "ENOTSUP", "EBADF")
+NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL
 MIB = 1 << 20
 
 
@@ -107,17 +108,16 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
     with reports_full_disk(target):
         target.parent.mkdir(parents=True, exist_ok=True)
     with reports_full_disk(target), _only_writer(target, FILE_WAIT_S):
-        handle, name = tempfile.mkstemp(PART, _prefix(target), target.parent)
-        part = Path(name)
+        part = _free_name(target, PART)
         try:
-            os.close(handle)
+            os.close(os.open(part, NEW, 0o666))
             yield part
-            part.chmod(0o666 & ~_umask())
             _sync(part)
             part.replace(target)
             _sync(target.parent)
         finally:
-            part.unlink(missing_ok=True)
+            with UNINTERRUPTED:
+                part.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -144,10 +144,10 @@ def atomic_directory(
     with reports_full_disk(target), _only_writer(target):
         if folder_with is not None:  # another writer may have finished meanwhile
             check_output(target, force, folder_with)
-        part = Path(tempfile.mkdtemp(PART, _prefix(target), target.parent))
+        part = _free_name(target, PART)
         try:
+            part.mkdir()
             yield part
-            part.chmod(0o777 & ~_umask())
             for folder, _, files in os.walk(part):
                 for name in files:
                     _sync(Path(folder, name))
@@ -157,7 +157,8 @@ def atomic_directory(
             _put_in_place(part, target)
             _sync(target.parent)
         finally:
-            shutil.rmtree(part, ignore_errors=True)
+            with UNINTERRUPTED:
+                shutil.rmtree(part, ignore_errors=True)
 
 
 def _put_in_place(part: Path, target: Path) -> None:
@@ -165,14 +166,16 @@ def _put_in_place(part: Path, target: Path) -> None:
     if not os.path.lexists(target):
         part.replace(target)
         return
-    old = Path(tempfile.mkdtemp(OLD, _prefix(target), target.parent))
-    try:
-        target.replace(old / target.name)
-        part.replace(target)
-    finally:
-        if not os.path.lexists(target):
-            (old / target.name).replace(target)
-        shutil.rmtree(old, ignore_errors=True)
+    old = _free_name(target, OLD)
+    with UNINTERRUPTED:
+        try:
+            old.mkdir()
+            target.replace(old / target.name)
+            part.replace(target)
+        finally:
+            if not os.path.lexists(target):
+                (old / target.name).replace(target)
+            shutil.rmtree(old, ignore_errors=True)
 
 
 @contextmanager
@@ -240,8 +243,15 @@ def _remove(path: Path, kind: str) -> None:
     shutil.rmtree(path, ignore_errors=True)
 
 
-def _prefix(target: Path) -> str:
-    return f".{_short_name(target)}.biril-"
+def _free_name(target: Path, kind: str) -> Path:
+    """A path beside ``target`` for its part; whoever asks holds the lock, so nobody else takes it.
+
+    The name is known before there is anything of that name, so that an interrupt leaves nothing behind.
+    """
+    while True:
+        path = target.with_name(f".{_short_name(target)}.biril-{os.urandom(4).hex()}{kind}")
+        if not os.path.lexists(path):
+            return path
 
 
 def _short_name(target: Path) -> str:
@@ -265,9 +275,3 @@ def _sync(path: Path) -> None:
             raise
     finally:
         os.close(handle)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

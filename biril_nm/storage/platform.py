@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     import subprocess
@@ -42,6 +42,7 @@ __all__ = [
     "memory_bytes",
     "reserve",
     "resident_bytes",
+    "signal_main_thread",
     "system_name",
     "try_lock",
     "unlock",
@@ -212,6 +213,14 @@ def end_group(process: subprocess.Popen[Any]) -> None:
         else:
             process.kill()
     process.wait()
+
+
+def signal_main_thread(number: int) -> None:
+    """Send a signal to the main thread, which wakes it where it waits; not on Windows."""
+    if hasattr(signal, "pthread_kill"):
+        signal.pthread_kill(cast(int, threading.main_thread().ident), number)
+    else:
+        signal.raise_signal(number)
 
 
 def try_lock(file: IO[bytes]) -> bool:

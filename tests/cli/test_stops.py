@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
 import typer
 
 import biril_nm as bnm
-from biril_nm.commands.interrupts import stoppable
+from biril_nm.commands.interrupts import check_stopped, keeping, stoppable
 from biril_nm.export.report import page
 from biril_nm.hw_graph import Dense, Input, LoihiGraph, Neurons, Output
 from biril_nm.storage import lock_folder
@@ -225,6 +227,55 @@ def test_an_import_that_turns_an_interrupt_into_another_error_is_a_stop(capsys, 
     assert capsys.readouterr().err.startswith("stopped by SIGINT. Outputs are written whole")
     with pytest.raises(ZeroDivisionError):
         stoppable(lambda: 1 // 0)()
+
+
+class Ends:
+    """Is stopped as it ends, where Python drops every exception."""
+
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_a_stop_that_python_drops_comes_again(capsys, interrupts):
+    def command() -> None:
+        Ends()
+        time.sleep(60)
+
+    with pytest.raises(typer.Exit) as stop:
+        stoppable(command)()
+    assert stop.value.exit_code == 128 + signal.SIGINT
+    said = capsys.readouterr().err
+    assert said.startswith("stopped by SIGINT. Outputs are written whole") and said.count("\n") == 1
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def another_error() -> None:
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+    except KeyboardInterrupt:
+        raise SystemError("a result with an exception set") from None
+
+
+def no_error() -> None:
+    with contextlib.suppress(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.mark.parametrize("becomes", [another_error, no_error])
+def test_what_is_kept_is_said_whatever_becomes_of_the_interrupt(becomes, capsys, interrupts):
+    def command() -> None:
+        with keeping(lambda: "'run' keeps all."):
+            becomes()
+            check_stopped()
+
+    for _ in range(2):  # the second command knows nothing of the first
+        with pytest.raises(typer.Exit) as stop:
+            stoppable(command)()
+        assert stop.value.exit_code == 128 + signal.SIGINT
+        assert capsys.readouterr().err == "stopped by SIGINT. 'run' keeps all.\n"
+    stoppable(check_stopped)()
+    with pytest.raises(ZeroDivisionError), keeping(lambda: "nothing"):
+        1 / 0
 
 
 def test_the_entry_point_imports_nothing_heavy_before_it_can_be_interrupted():
