@@ -24,6 +24,7 @@ from biril_nm.errors import ConfigError, MissingDependencyError
 from biril_nm.evaluation.accuracy import evaluate_graph
 from biril_nm.hardware_sim import simulate
 from biril_nm.hw_graph import LoihiGraph
+from biril_nm.storage.signals import UNINTERRUPTED
 from biril_nm.studies.finetuning import finetune
 from biril_nm.studies.readout import DeltaConfig, fresh_readout, readout_connection
 from biril_nm.studies.ridge import fit_ridge
@@ -177,5 +178,6 @@ def plot_adaptation(results: Mapping[str, Sequence[Adaptation]], path: str | Pat
         axes.set(xscale="log", xlabel="samples per class", title=name, ylim=(0, 100))
     panels[0].set_ylabel("accuracy, %")
     panels[0].legend(fontsize=7)
-    figure.tight_layout()
-    figure.savefig(path, dpi=90)
+    with UNINTERRUPTED:  # matplotlib crashes, or loses the exception
+        figure.tight_layout()
+        figure.savefig(path, dpi=90)

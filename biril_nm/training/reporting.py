@@ -11,6 +11,7 @@ from typing import Any
 
 from biril_nm.errors import MissingDependencyError
 from biril_nm.storage import atomic_file, reports_full_disk
+from biril_nm.storage.signals import UNINTERRUPTED
 from biril_nm.training.best import TEST, VALIDATION
 from biril_nm.training.events import EventFile
 
@@ -63,7 +64,8 @@ class Reporter:
             if self._events is not None:
                 self._events.add(scalars(record), record["epoch"])
         if self.curves:
-            draw_curves(records, self.folder / CURVES)
+            with UNINTERRUPTED:  # matplotlib crashes, or loses the exception
+                draw_curves(records, self.folder / CURVES)
 
     def close(self) -> None:
         """Release the event file."""

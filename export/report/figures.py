@@ -15,6 +15,7 @@ from biril_nm.errors import MissingDependencyError
 from biril_nm.hw_graph import LoihiGraph, Sparse
 from biril_nm.hw_graph.drawing import shortened
 from biril_nm.recording import Recording
+from biril_nm.storage.signals import UNINTERRUPTED
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -44,7 +45,8 @@ def figure(width: float, height: float) -> Figure:
 def png(picture: Figure) -> str:
     """The figure as base64 PNG."""
     stream = io.BytesIO()
-    with warnings.catch_warnings():
+    # matplotlib crashes at an interrupt, or loses the exception
+    with UNINTERRUPTED, warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph", UserWarning)  # names in any script
         picture.savefig(stream, format="png", dpi=200)
     return base64.b64encode(stream.getvalue()).decode("ascii")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from biril_nm.errors import MissingDependencyError
 from biril_nm.storage import atomic_file
+from biril_nm.storage.signals import UNINTERRUPTED
 from biril_nm.studies.grid.summary import Summary
 
 __all__ = ["draw_study"]
@@ -59,5 +60,5 @@ def draw_study(summaries: Sequence[Summary], controls: Sequence[str], path: Path
     for axis in (curves, bars):
         axis.grid(alpha=0.3)
         axis.legend(fontsize=8)
-    with atomic_file(path) as part:
+    with atomic_file(path) as part, UNINTERRUPTED:  # matplotlib crashes, or loses the exception
         canvas.print_figure(str(part), format="png", dpi=110)
