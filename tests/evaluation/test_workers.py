@@ -89,18 +89,25 @@ def until(true):
     return true()
 
 
+def runs(number):
+    """Whether a process is there and not at its end, which may come while its state is read."""
+    try:
+        state = Path("/proc", number, "stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state.rpartition(")")[2].split()[0] not in "ZX"
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 def test_workers_end_with_a_parent_that_is_killed(tmp_path):
     command = [sys.executable, "-c", STAYING, str(tmp_path)]
     with subprocess.Popen(command, cwd=ROOT) as parent:
         note = tmp_path / "worker"
         assert until(note.exists)
-        state = Path("/proc", note.read_text(), "stat")
-        assert state.exists()
+        worker = note.read_text()
+        assert runs(worker)
         parent.kill()
-    assert until(
-        lambda: not state.exists() or state.read_text().rpartition(")")[2].split()[0] in "ZX"
-    )
+    assert until(lambda: not runs(worker))
 
 
 @pytest.mark.parametrize("axis", [0, 1])
