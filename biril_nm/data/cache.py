@@ -84,7 +84,13 @@ def packed(
             _fill(folder, about, samples, shape)
         except OutputInUseError:  # another process fills it; its lock goes when it ends
             time.sleep(WAIT_S)
+        except _FilledError:
+            pass
     return _read(folder, about, shape)
+
+
+class _FilledError(Exception):
+    """Another process has filled the cache while this one waited for its lock."""
 
 
 def _fill(
@@ -95,6 +101,10 @@ def _fill(
 ) -> None:
     """Write one sample after the other; how many they are is known, and written, at the end."""
     with atomic_directory(folder, force=True, folder_with=ABOUT) as part:
+        if (
+            folder / ABOUT
+        ).is_file():  # others read it already, and would not find it as it is replaced
+            raise _FilledError
         labels: list[int] = []
         with (part / VALUES).open("wb") as stream:
             stream.write(_header((0,)))

@@ -214,6 +214,23 @@ def test_samples_and_caches_of_other_shapes_are_refused(root):
             load_data("pictures:side=4", root)
 
 
+def test_a_cache_that_another_process_fills_meanwhile_is_not_replaced(monkeypatch):
+    own = [(np.ones(2, np.uint8), 0), (np.zeros(2, np.uint8), 1)]
+    directory, inodes = cache_module.atomic_directory, []
+
+    def late(folder, **settings):
+        monkeypatch.setattr(cache_module, "atomic_directory", directory)
+        cache_module.packed("own", {}, own, (2,))
+        inodes.append(folder.stat().st_ino)
+        return directory(folder, **settings)
+
+    monkeypatch.setattr(cache_module, "atomic_directory", late)
+    values, labels = cache_module.packed("own", {}, own[::-1], (2,))
+    assert values.tolist() == [[1, 1], [0, 0]] and labels.tolist() == [0, 1]
+    (folder,) = cache_module.cache_folder().iterdir()
+    assert inodes == [folder.stat().st_ino]
+
+
 def test_pictures_of_several_sizes_need_a_side(root):
     Image.new("RGB", (12, 8)).save(root / "train" / "dog" / "0.png")
     with pytest.raises(
