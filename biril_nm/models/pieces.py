@@ -23,6 +23,7 @@ from torch.nn import functional
 from biril_nm.neurons.memory import empty
 from biril_nm.neurons.norms import called_plainly
 from biril_nm.neurons.spike_sums import pays, weight_gradient
+from biril_nm.neurons.unroll import LOOPS, current_engine
 
 __all__ = ["can_cut", "convolve"]
 
@@ -109,6 +110,7 @@ class _Pieces(torch.autograd.Function):
         one = conv(x[:1], *low, *further)  # its shape, and autocast's type
         low = [None if t is None else t.to(one.dtype) for t in low]
         ctx.settings, ctx.dtype, ctx.with_bias = settings, x.dtype, bias is not None
+        ctx.in_loops = current_engine() in LOOPS
         ctx.last = one.ndim == 4 and one.dtype == torch.bfloat16
         if ctx.last:
             given = _last(x.to(one.dtype))
@@ -139,7 +141,8 @@ class _Pieces(torch.autograd.Function):
         at_x = empty(x.shape, grad, ctx.dtype) if mask[0] else None
         sums: list[Tensor | None] = [None, None]
         for piece in _pieces(len(x), _row_bytes(grad, grad), weight):
-            part, *shared = _of_piece((grad[piece], x[piece], low), sizes, ctx.settings, mask)
+            given = (grad[piece], x[piece], low)
+            part, *shared = _of_piece(given, sizes, ctx.settings, mask, ctx.in_loops)
             if at_x is not None:
                 at_x[piece] = cast(Tensor, part)
             for i, found in enumerate(shared):
@@ -154,11 +157,12 @@ def _of_piece(
     sizes: list[int] | None,
     settings: Settings,
     mask: list[bool],
+    in_loops: bool,
 ) -> tuple[Tensor | None, ...]:
-    """:func:`_gradients` where spikes may be kept as bytes."""
+    """:func:`_gradients` where spikes may be kept as bytes, and compiled loops may sum over them."""
     grad, x, weight = given
     numbers = (grad, _numbers(x).to(grad.dtype), weight)
-    if not (mask[1] and pays(x, weight, grad, settings[-1])):
+    if not (in_loops and mask[1] and pays(x, weight, grad, settings)):
         return _gradients(numbers, sizes, settings, mask)
     at_x = None
     if mask[0]:

@@ -16,6 +16,7 @@ from functools import lru_cache
 from math import prod
 from typing import Any, NamedTuple
 
+import numba
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -28,23 +29,39 @@ from biril_nm.neurons.spike_loops import BLOCK, from_rows_loop, sum_loop, to_row
 __all__ = ["SHARE", "pays", "weight_gradient"]
 
 PLACES = 256  # of the result that are summed at a time, about: a block of them fits in the cache
-SHARE = 0.3  # of spikes up to which sums are faster: benchmarks/spike_sums.py
+# Where sums are faster: share of spikes (benchmarks/spike_sums.py), input channels, and outputs for each
+# place of the input that a place of the result has.
+SHARE, CHANNELS, LOOKS = 0.3, 4, 8
+TABLE = 1 << 21  # most numbers of the table of a layer, which is kept: 8 MiB
 
 
-def pays(x: Tensor, weight: Tensor, grad: Tensor, groups: int) -> bool:
-    """Whether sums over the spikes ``x``, kept as bytes, are faster than a convolution."""
+def pays(x: Tensor, weight: Tensor, grad: Tensor, settings: Sequence[Any]) -> bool:
+    """Whether sums over the spikes ``x``, kept as bytes, are faster than a convolution.
+
+    Every tap looks at every spike, so the more places the input has for one of the result, the more
+    outputs must share what is found. Without machine code there are no sums.
+    """
+    (outputs, channels), taps = weight.shape[:2], prod(weight.shape[2:])
+    given, found = prod(x.shape[2:]), prod(grad.shape[2:])
     return (
         x.dtype == torch.bool
         and grad.dtype == torch.float32
-        and groups == 1
-        and len(weight) >= BLOCK
-        and weight[0, 0].numel() > 1
+        and settings[-1] == 1
+        and outputs >= BLOCK
+        and channels >= CHANNELS
+        and taps > 1
+        and LOOKS * given <= outputs * found
+        and taps * given * _together(found) <= TABLE
+        and not numba.config.DISABLE_JIT
         and np.count_nonzero(x.numpy()) <= SHARE * x.numel()
     )
 
 
 def weight_gradient(x: Tensor, grad: Tensor, shape: torch.Size, settings: Sequence[Any]) -> Tensor:
     """The gradient of the weights of a convolution without groups.
+
+    Values of ``grad`` that are not finite reach the weights that spikes join to them; torch's convolution
+    spreads them to all weights of their output, as 0 times infinity is nan.
 
     Args:
         x: spikes as bool, on the CPU.
@@ -115,7 +132,12 @@ class _Plan(NamedTuple):
     joined: int
 
 
-@lru_cache(maxsize=256)
+def _together(n_places: int) -> int:
+    """Pictures at a time, by the places of a result."""
+    return max(1, PLACES // max(1, n_places))
+
+
+@lru_cache(maxsize=32)
 def _plan(
     given: tuple[int, ...],
     found: tuple[int, ...],
@@ -133,7 +155,7 @@ def _plan(
         total = np.where((line < 0) | (before < 0), -1, before * m + line)
         total = total.reshape(total.shape[0] * size, -1)
     length, n_places = total.shape[1], max(1, prod(found))
-    together, part = max(1, PLACES // n_places), max(1, length * PLACES // max(PLACES, n_places))
+    together, part = _together(n_places), max(1, length * PLACES // max(PLACES, n_places))
     first = np.arange(together)[:, None] * n_places
     places = np.where(total[:, None] < 0, -1, total[:, None] + first).reshape(len(total), -1)
     ends = range(0, places.shape[1], together * part)

@@ -35,10 +35,10 @@ LOW = [  # the last three multiply matrices for the gradients of their weights
 BY_SPIKES = [  # whole blocks of channels and others; places that share a block, and more than one holds
     (nn.Conv2d(5, 40, (3, 2), stride=(1, 2), padding=(1, 0), dilation=(1, 2)), (5, 9, 8)),
     (nn.Conv1d(4, 32, 5, stride=3, padding=2), (4, 20)),
-    (nn.Conv3d(3, 33, (3, 2, 1), stride=(1, 1, 2), padding=(1, 0, 0), bias=False), (3, 4, 5, 6)),
-    (nn.Conv2d(2, 64, 3, padding=1), (2, 40, 30)),
+    (nn.Conv3d(4, 33, (3, 2, 1), stride=(1, 1, 2), padding=(1, 0, 0), bias=False), (4, 4, 5, 6)),
+    (nn.Conv2d(4, 64, 3, padding=1), (4, 40, 30)),
     (nn.Conv2d(64, 96, 3, stride=2, padding=1), (64, 4, 4)),
-    (nn.Conv2d(2, 32, 3, padding=4, dilation=3), (2, 3, 2)),
+    (nn.Conv2d(4, 32, 3, padding=4, dilation=3), (4, 3, 2)),
 ]
 NORMS = [
     (nn.BatchNorm2d(3), (8, 3, 6, 8)),
@@ -128,13 +128,14 @@ def test_sums_by_spikes_on_any_number_of_threads(threads: int) -> None:
 def test_many_spikes_few_channels_and_groups_are_convolved() -> None:
     weight, grad = torch.rand(32, 4, 3, 3), torch.rand(8, 32, 5, 5)
     few, many = torch.rand(8, 4, 5, 5) < 0.1, torch.rand(8, 4, 5, 5) < 0.9
-    assert pays(few, weight, grad, 1)
-    assert not pays(many, weight, grad, 1)
-    assert not pays(few, weight, grad, 2)
-    assert not pays(few, weight[:16], grad, 1)
-    assert not pays(few, weight[:, :, :1, :1], grad, 1)
-    assert not pays(few.float(), weight, grad, 1)
-    assert not pays(few, weight, grad.bfloat16(), 1)
+    settings = ((1, 1), (1, 1), (1, 1), False, (0, 0), 1)
+    assert pays(few, weight, grad, settings)
+    assert not pays(many, weight, grad, settings)
+    assert not pays(few, weight, grad, (*settings[:-1], 2))
+    assert not pays(few, weight[:16], grad, settings)
+    assert not pays(few, weight[:, :, :1, :1], grad, settings)
+    assert not pays(few.float(), weight, grad, settings)
+    assert not pays(few, weight, grad.bfloat16(), settings)
 
 
 @pytest.mark.usefixtures("small_pieces")
