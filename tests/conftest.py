@@ -60,6 +60,13 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     pytest.skip("lava-nc is not installed: biril lava-env --here (make venv)")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collectstart(collector: pytest.Collector) -> None:
+    """The same for layers in the lists of a test file, which is imported next."""
+    if isinstance(collector, pytest.Module):
+        seed_all()
+
+
 def seed_all() -> None:
     """The same random numbers for a test whatever ran before it, which differs with the number of workers."""
     import numpy as np
