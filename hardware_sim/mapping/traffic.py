@@ -129,7 +129,7 @@ def _exchanged(flow: Any, tile: IntArray, deadline: float) -> IntArray:
     while saved:
         saved = False
         for a in np.argsort(-own, kind="stable").tolist():
-            if time.monotonic() > deadline:
+            if time.monotonic() >= deadline:  # a coarse clock may stand still
                 return place
             change = _changes(flow, tile, place, own, a)
             b = int(np.argmin(change))
