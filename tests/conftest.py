@@ -26,6 +26,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
 # Child processes keep the bytecode of the package; without it each of them compiles 200 modules.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+# Whatever the user's: code is not loaded from folders that a group can write, if it cannot write the sources.
+os.umask(0o022)
 
 HAS_LAVA = importlib.util.find_spec("lava") is not None
 LAVA_PYTHON = (3, 10)
