@@ -93,6 +93,23 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(folder)], check=True, capture_output=True)
 
 
+@pytest.fixture
+def kernel_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder of its own for machine code, of this process and of those that it starts.
+
+    numba reads its settings again when it compiles and the environment has changed, so both change together.
+    """
+    from numba import config
+
+    folder = tmp_path / "cache"
+    folder.mkdir(mode=0o700)
+    with monkeypatch.context() as changed:
+        changed.setenv("NUMBA_CACHE_DIR", str(folder))
+        config.reload_config()
+        yield folder
+    config.reload_config()
+
+
 @pytest.fixture(scope="session")
 def warm_kernels() -> None:
     """Compile what simulations run, or load it from disk, once and in no test's time."""

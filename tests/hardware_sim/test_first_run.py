@@ -33,14 +33,10 @@ TYPES = (numba.int64,)
 
 
 @pytest.fixture
-def kernels(tmp_path, monkeypatch):
+def kernels(tmp_path, monkeypatch, kernel_folder):
     """A module of two kernels whose code is kept in a folder of its own."""
-    cache = tmp_path / "cache"
-    cache.mkdir(mode=0o700)
     (tmp_path / "two_kernels.py").write_text(KERNELS)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setenv("NUMBA_CACHE_DIR", str(cache))
-    monkeypatch.setattr(numba.config, "CACHE_DIR", str(cache))
     monkeypatch.setattr(ahead, "usable_cpus", lambda: 2)
     yield importlib.import_module("two_kernels")
     del sys.modules["two_kernels"]

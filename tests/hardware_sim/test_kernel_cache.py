@@ -29,11 +29,10 @@ DAMAGE = {
 
 
 @pytest.fixture
-def little(tmp_path, monkeypatch):
+def little(tmp_path, monkeypatch, kernel_folder):
     """Runs a kernel as a new process would: returns its result and whether its code was loaded."""
     (tmp_path / "little_kernel.py").write_text("def twice(x):\n    return x * 2\n")
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path / "cache"))
     module = importlib.import_module("little_kernel")
 
     def run(compile_kernel=jit.kernel):
