@@ -38,7 +38,7 @@ NEWEST_TESTS ?= $(addprefix tests/,arguments/test_checked.py learning/test_expre
 	compartments/test_model_records.py data/test_data.py storage/test_platform.py storage/test_storage.py engines/test_engines.py \
 	recording/test_decision.py models export/test_from_torch.py export/test_quantize.py export/test_lower_nodes.py \
 	export/test_nir_files.py export/test_frameworks.py training/test_phases.py training/test_training.py \
-	training/test_integer_kernels.py training/test_integer_scales.py training/test_quantized_net.py \
+	training/test_integer_kernels.py training/test_integer_scales.py training/test_integers_in_torch.py training/test_quantized_net.py \
 	export/test_refused_classes.py parity/test_other_python.py parity/test_lava_parity.py)
 test-newest:
 	$(MAKE) --no-print-directory test VENV=.venv-$(NEWEST) PYTHON=$(NEWEST) TESTS="$(NEWEST_TESTS)"

@@ -10,16 +10,13 @@ the benchmark, and a recurrent Sparse of 139,000 neurons and 15 million synapses
 from __future__ import annotations
 
 import argparse
-import ctypes
-import gc
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict
 from typing import Any, TypeVar
 
 import numpy as np
 from large_networks import LOWERED, STEP_S, layer, lowered, random_matrix, random_network
-from measuring import Costs, Measured, costs, in_child, say
+from measuring import Costs, Measured, costs, give_back_memory, in_child, say
 from profiling import hottest
 from section import Row, Section, Size, at_most, table, timed
 from workloads import WORKLOADS
@@ -99,18 +96,11 @@ def repeated(
     """Costs of some calls, where time goes if they miss their goal, and what the last one gave."""
     runs: list[tuple[Costs, T]] = []
     while not runs or (len(runs) < rounds and sum(each.wall for each, _ in runs) < PATIENCE_S):
-        _give_back_memory()
+        give_back_memory()
         runs.append(costs(work))
     spent = [asdict(each) for each, _ in runs]
     missed = _walls(spent).middle > goals.get(name, float("inf"))
     return {"costs": spent, "reason": hottest(work) if missed else ""}, runs[-1][1]
-
-
-def _give_back_memory() -> None:
-    """Return freed memory to the system where that can be asked for: its next use counts as new."""
-    gc.collect()
-    with suppress(OSError, AttributeError, TypeError):
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 # --- sections -------------------------------------------------------------------------------------

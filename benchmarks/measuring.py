@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import importlib
 import importlib.util
 import inspect
@@ -93,6 +95,13 @@ def resident_kib() -> float:
     """Memory that the process has now; its peak where the system does not say."""
     found = _of_status("VmRSS")
     return peak_kib() if found is None else found
+
+
+def give_back_memory() -> None:
+    """Return freed memory to the system where that can be asked for: its next use counts as new."""
+    gc.collect()
+    with suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _of_status(name: str) -> float | None:

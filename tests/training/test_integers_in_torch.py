@@ -43,6 +43,7 @@ def kinds(net):
     return set(found[:2]), set(found[2:])
 
 
+@pytest.mark.filterwarnings("ignore:TF32 acceleration")  # as torch leaves a choice of oneDNN
 @pytest.mark.parametrize("onednn", [True, False])
 def test_convolutions_are_exact_with_and_without_onednn(net, onednn):
     """From 16 samples on torch would take Winograd of NNPACK, as wheels without oneDNN always do."""
@@ -52,6 +53,7 @@ def test_convolutions_are_exact_with_and_without_onednn(net, onednn):
     assert found.ok, found.summary()
 
 
+@pytest.mark.filterwarnings("ignore:TF32 acceleration")
 def test_float32_sums_only_what_torch_does_not_round(net, monkeypatch):
     plain, wide = {torch.float32}, {torch.float64}
     assert kinds(net) == (plain, plain)

@@ -189,7 +189,7 @@ def test_the_loss_counts_the_steps_of_the_decision(loss):
         found.append(history.records[0]["loss"])
     assert found[0] == found[1] != found[2]
     net = small("lif", -2)
-    mean = net(x).spikes[-2:].sum(0) / 2
+    mean = net(x).spikes[-2:].detach().sum(0) / 2
     if loss == "ce_smooth":
         expected = functional.cross_entropy(mean, labels, label_smoothing=0.1)
         assert found[0] == pytest.approx(float(expected), rel=1e-5)
