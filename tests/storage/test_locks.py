@@ -150,7 +150,10 @@ def test_long_names_fit(tmp_path):
     assert names(tmp_path) == [name]
 
 
-def test_threads_exclude_each_other_too(tmp_path):
+def test_threads_exclude_each_other_too(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        storage_paths, "FILE_WAIT_S", killable.ROOM_S
+    )  # a disk may be slow to flush
     inside, overlap = [], []
 
     def write():

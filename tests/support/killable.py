@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,7 +75,8 @@ class Commands:
         child, began = self._start(words, None)
         while not when() and child.is_alive() and time.monotonic() - began < ROOM_S:
             time.sleep(0.02)
-        os.kill(child.pid, number)
+        with suppress(ProcessLookupError):  # it has ended, which the caller sees
+            os.kill(child.pid, number)
         child.join(ROOM_S)
         return self._end(child, began)
 
