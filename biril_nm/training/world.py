@@ -14,7 +14,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -325,10 +325,9 @@ def _leave() -> None:
     """
     if not torch.distributed.is_initialized() or torch.distributed.get_backend() != "gloo":
         return
-    group: Any = torch.distributed.group.WORLD
-    backend = group._get_backend(torch.device("cpu"))
+    backend = cast(Any, torch.distributed.group.WORLD)._get_backend(torch.device("cpu"))
     torch.distributed.destroy_process_group()
-    del backend
+    del backend  # behind the group, to which no name leads here either
 
 
 def leads() -> bool:
