@@ -11,6 +11,7 @@ from __future__ import annotations
 import atexit
 import logging
 import os
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -34,6 +35,7 @@ Batch = tuple[Tensor, Tensor]
 LAUNCHED, LAUNCHED_HERE = "WORLD_SIZE", "LOCAL_WORLD_SIZE"  # what torchrun sets
 LOST = ("by peer", "Broken pipe", "imed out", "ocket", "NCCL")  # of errors where a process is gone
 TASKS = "SLURM_STEP_NUM_TASKS"  # what srun sets
+LEAVE_S = 0.2  # for threads of gloo, which need a moment of Python behind the last exchange
 
 log = logging.getLogger(__name__)
 _started: list[Together] = []  # the processes that train together, once they are joined
@@ -325,6 +327,7 @@ def _leave() -> None:
     """
     if not torch.distributed.is_initialized() or torch.distributed.get_backend() != "gloo":
         return
+    time.sleep(LEAVE_S)  # with the last tensors released, also where others still hold the backend
     backend = cast(Any, torch.distributed.group.WORLD)._get_backend(torch.device("cpu"))
     torch.distributed.destroy_process_group()
     del backend  # behind the group, to which no name leads here either
