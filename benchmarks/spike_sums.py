@@ -3,8 +3,8 @@
     python benchmarks/spike_sums.py [--rounds 9] [--threads 2]
 
 Both start from spikes kept as bytes, as after a forward pass, and the gradient of the result in float32.
-The figures are how many times as fast the sums are, from medians of calls in turn. They are chosen up to
-the share biril_nm.neurons.spike_sums.SHARE.
+The figures are how many times as fast the sums are, from medians of calls in turn. Sums are chosen up to
+the share SHARE of biril_nm.neurons.spike_sums, and for layers that are not marked with a star.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from page import table
 from torch import Tensor, nn
 from torch._ops import ops
 
-from biril_nm.neurons.spike_sums import SHARE, weight_gradient
+from biril_nm.neurons.spike_sums import SHARE, pays, weight_gradient
 from biril_nm.storage.platform import keep_freed_memory
 
 SHARES = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5)
@@ -29,6 +29,9 @@ LAYERS = [  # input channels, output channels, width, stride; the samples of a p
     (128, 128, 16, 1, 32),
     (256, 256, 8, 1, 64),
     (512, 512, 4, 1, 256),
+    (3, 64, 32, 1, 64),
+    (64, 64, 32, 4, 16),
+    (64, 256, 32, 4, 16),
 ]
 
 
@@ -56,6 +59,15 @@ def faster(layer: tuple[int, ...], share: float, rounds: int) -> float:
     return median(seconds["dense"]) / median(seconds["sums"])
 
 
+def chosen(layer: tuple[int, ...]) -> bool:
+    """Whether training takes sums for this layer where few neurons fire."""
+    before, after, width, stride, n = layer
+    conv = nn.Conv2d(before, after, 3, stride, padding=1)
+    x = torch.zeros(n, before, width, width)
+    settings = (conv.stride, conv.padding, conv.dilation, False, (0, 0), conv.groups)
+    return pays(x.bool(), conv.weight.detach(), conv(x).detach(), settings)
+
+
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -71,7 +83,8 @@ def main() -> None:
     rows = []
     for layer in LAYERS:
         figures = [f"{faster(layer, share, args.rounds):.1f}" for share in SHARES]
-        rows.append([f"{layer[0]} to {layer[1]}", str(layer[2]), str(layer[3]), *figures])
+        star = "" if chosen(layer) else " *"
+        rows.append([f"{layer[0]} to {layer[1]}{star}", str(layer[2]), str(layer[3]), *figures])
     print(table(heads, rows))
 
 

@@ -9,7 +9,6 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
-from threading import Timer
 from typing import Any, TypeVar, cast
 
 import typer
@@ -116,13 +115,13 @@ def _signals_raise() -> Iterator[None]:
 @contextmanager
 def _dropped_are_sent_again() -> Iterator[None]:
     """Python drops what is raised in a ``__del__`` or as a weak reference ends: send that signal again."""
-    show, timers = sys.unraisablehook, list[Timer]()
+    show, timers = sys.unraisablehook, list[threading.Timer]()
 
     def dropped(unraisable: Any) -> None:
         if not isinstance(unraisable.exc_value, Stopped):
             show(unraisable)
             return
-        timers.append(Timer(AGAIN_S, signal_main_thread, (_came[-1],)))
+        timers.append(threading.Timer(AGAIN_S, signal_main_thread, (_came[-1],)))
         timers[-1].daemon = True
         timers[-1].start()
 

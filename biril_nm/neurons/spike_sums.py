@@ -29,7 +29,7 @@ from biril_nm.neurons.spike_loops import BLOCK, from_rows_loop, sum_loop, to_row
 __all__ = ["SHARE", "pays", "weight_gradient"]
 
 PLACES = 256  # of the result that are summed at a time, about: a block of them fits in the cache
-# Where sums are faster: share of spikes (benchmarks/spike_sums.py), input channels, and outputs for each
+# Where sums are faster, by benchmarks/spike_sums.py: share of spikes, input channels, and outputs for each
 # place of the input that a place of the result has.
 SHARE, CHANNELS, LOOKS = 0.3, 4, 8
 TABLE = 1 << 21  # most numbers of the table of a layer, which is kept: 8 MiB

@@ -16,7 +16,7 @@ from biril_nm.models.pieces import can_cut, convolve
 from biril_nm.models.running import precision, run_steps
 from biril_nm.neurons import memory
 from biril_nm.neurons.norms import can_normalise, normalise
-from biril_nm.neurons.spike_sums import pays, weight_gradient
+from biril_nm.neurons.spike_sums import weight_gradient
 from biril_nm.neurons.unroll import can_join, engine, unroll
 
 CONVOLUTIONS = [
@@ -112,32 +112,6 @@ def test_gradients_of_weights_by_spikes(
     parts = slice(1, None) if share else slice(1, 2)
     close(ours[parts], [t.float() for t in theirs[parts]])
     assert share or not ours[2].any()
-
-
-@pytest.mark.parametrize("threads", [1, 2, 3])
-def test_sums_by_spikes_on_any_number_of_threads(threads: int) -> None:
-    x, grad = torch.rand(8, 70, 20, 20) < 0.2, torch.randn(8, 40, 20, 20)
-    settings = ((1, 1), (1, 1), (1, 1))
-    before, shape = torch.get_num_threads(), torch.Size((40, 70, 3, 3))
-    found = []
-    for n in (1, threads):
-        torch.set_num_threads(n)
-        found.append(weight_gradient(x, grad, shape, settings))
-    torch.set_num_threads(before)
-    assert torch.equal(*found)
-
-
-def test_many_spikes_few_channels_and_groups_are_convolved() -> None:
-    weight, grad = torch.rand(32, 4, 3, 3), torch.rand(8, 32, 5, 5)
-    few, many = torch.rand(8, 4, 5, 5) < 0.1, torch.rand(8, 4, 5, 5) < 0.9
-    settings = ((1, 1), (1, 1), (1, 1), False, (0, 0), 1)
-    assert pays(few, weight, grad, settings)
-    assert not pays(many, weight, grad, settings)
-    assert not pays(few, weight, grad, (*settings[:-1], 2))
-    assert not pays(few, weight[:16], grad, settings)
-    assert not pays(few, weight[:, :, :1, :1], grad, settings)
-    assert not pays(few.float(), weight, grad, settings)
-    assert not pays(few, weight, grad.bfloat16(), settings)
 
 
 @pytest.mark.usefixtures("small_pieces")
