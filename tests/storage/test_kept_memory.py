@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import ctypes
+import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -14,69 +16,39 @@ import biril_nm.training.loop
 from biril_nm.storage import platform
 from biril_nm.storage.platform import give_back_growth, keep_freed_memory, resident_bytes
 from biril_nm.training import TrainConfig, fit
+from tests.support import kept_memory
 
-N_BYTES, SMALLER = 96 << 20, 64 << 10
-PR_SET_THP_DISABLE = 41  # Linux, include/uapi/linux/prctl.h
-resource = pytest.importorskip("resource")
-
-
-def faults(n_bytes: int = N_BYTES) -> int:
-    """Pages that the system had to give for a large tensor."""
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    torch.empty(n_bytes, dtype=torch.uint8).fill_(1)
-    return int(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+PAGES = kept_memory.N_BYTES >> 12
 
 
-@contextmanager
-def small_pages() -> Iterator[None]:
-    """No large pages, which come only while the system finds some."""
-    set_process = ctypes.CDLL(None).prctl
-    set_process(PR_SET_THP_DISABLE, 1, 0, 0, 0)
-    try:
-        yield
-    finally:
-        set_process(PR_SET_THP_DISABLE, 0, 0, 0, 0)
-
-
-@pytest.fixture
-def usual() -> Iterator[int]:
-    """Faults where nothing is kept."""
-    if not resident_bytes():
+@pytest.fixture(scope="module")
+def found() -> dict[str, int]:
+    """What a new process measures: its memory has no holes that other tests have left."""
+    if not resident_bytes() or not hasattr(platform.ctypes.CDLL(None), "gnu_get_libc_version"):
         pytest.skip("only glibc keeps memory")
-    with keep_freed_memory():
-        pass  # what earlier tests have left goes back to the system
-    with small_pages():
-        faults()
-        found = faults()
-        if found < N_BYTES // (1 << 14):
-            pytest.skip("memory comes in large pages here")
-        yield found
+    command = [sys.executable, "-m", kept_memory.__name__]
+    printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    measured: dict[str, int] = json.loads(printed)
+    if measured["usual"] < PAGES / 4:
+        pytest.skip("memory comes in large pages here")
+    return measured
 
 
-def least_faults() -> int:
-    """Of several tries, each smaller: small blocks may take a piece of the place of the one before."""
-    return min(faults(N_BYTES - i * SMALLER) for i in range(8))
+def test_pages_are_given_once_while_memory_is_kept(found: dict[str, int]) -> None:
+    assert found["kept twice"] < found["usual"] / 20
+    assert found["kept once"] < found["usual"] / 20
+    assert found["behind it"] > found["usual"] / 2
 
 
-def test_pages_are_given_once_while_memory_is_kept(usual: int) -> None:
-    with keep_freed_memory():
-        with keep_freed_memory():
-            assert least_faults() < usual / 20
-        assert least_faults() < usual / 20
-    assert least_faults() > usual / 2
+def test_what_is_kept_is_given_back_at_the_end(found: dict[str, int]) -> None:
+    assert found["grown while kept"] > kept_memory.N_BYTES / 2
+    assert found["grown behind it"] < kept_memory.N_BYTES / 4
 
 
-def test_what_a_process_grows_by_is_given_back(usual: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(platform, "GROWTH", 1.0)
-    give_back_growth()  # nothing is kept
-    with keep_freed_memory():
-        give_back_growth()
-        small = resident_bytes()
-        faults()
-        assert resident_bytes() > small + N_BYTES / 2
-        give_back_growth()
-        assert resident_bytes() < small + N_BYTES / 4
-        assert least_faults() < usual / 20
+def test_what_a_process_grows_by_is_given_back(found: dict[str, int]) -> None:
+    assert found["grown"] > kept_memory.N_BYTES / 2
+    assert found["given back"] < kept_memory.N_BYTES / 4
+    assert found["still kept"] < found["usual"] / 20
 
 
 @pytest.mark.parametrize("libc", [None, object()], ids=["another system", "another library"])
