@@ -58,7 +58,10 @@ def study_command(
     out: Annotated[Path | None, typer.Option(help="Output folder.")] = None,
     resume: Annotated[
         bool,
-        typer.Option("--resume", help="Continue an interrupted study; try failed cells again."),
+        typer.Option(
+            "--resume",
+            help="Continue a study; more --seeds are added; failed cells are tried again.",
+        ),
     ] = False,
     force: Force = False,
     json: Json = False,

@@ -87,6 +87,17 @@ def test_an_interrupted_study_goes_on_and_gives_the_same(whole, tmp_path, monkey
     assert not left.exists()
 
 
+def test_a_study_gets_further_seeds_and_methods(whole, tmp_path):
+    folder, seen = tmp_path / "small", []
+    small = replace(PLAN, seeds=(1,), methods=PLAN.methods[:1])
+    first = run_study(small, folder)
+    found = run_study(PLAN, folder, resume=True, progress=seen.append)
+    assert seen[:1] == first  # the seconds too: it was not run again
+    assert plain(found) == plain(whole[1]) and stored_results(folder) == (PLAN, found)
+    with pytest.raises(ConfigError, match="belongs to another study: methods, seeds differ"):
+        run_study(small, folder, resume=True)
+
+
 def test_cells_train_with_one_thread_in_any_number_of_workers(monkeypatch, tmp_path):
     seen, fit, before = [], cell.fit, torch.get_num_threads()
     monkeypatch.setattr(

@@ -43,7 +43,8 @@ def run_study(
         n_workers: processes, each with one cell at a time. A cell trains with one thread, so that it gives
             the same in any number of them.
         cluster: run on Ray instead of local processes; ``out_dir`` must be on a shared disk.
-        resume: go on with a study of the same plan in ``out_dir``, and try cells again that have failed.
+        resume: go on with a study of the same plan in ``out_dir``, or of a plan with fewer methods or
+            seeds, and try cells again that have failed.
         progress: called with each result, those that are there first.
         failed: called with each cell that fails and why; None: an error at the end names them.
 
@@ -122,15 +123,23 @@ def check_folder(folder: Path, plan: StudyPlan, resume: bool) -> None:
             f"'{folder}' holds a study already ({PLAN}). Continue it with --resume (resume=True), replace it "
             f"with --force (discard_study), or choose another folder"
         )
-    before = StudyPlan.read(path)
-    if before != plan:
-        changed = sorted(
-            key for key, value in plan.to_dict().items() if before.to_dict()[key] != value
-        )
+    changed = _changed(StudyPlan.read(path), plan)
+    if changed:
         raise ConfigError(
-            f"'{folder}' belongs to another study: {', '.join(changed)} differ; expected the same settings. "
-            f"Choose another folder, or leave the options out"
+            f"'{folder}' belongs to another study: {', '.join(changed)} differ; expected the same settings, "
+            f"and at least its methods and seeds. Choose another folder, or leave the options out"
         )
+
+
+def _changed(before: StudyPlan, plan: StudyPlan) -> list[str]:
+    """Fields by which it is another study; one that goes on may have further methods and seeds."""
+    grown = [
+        name
+        for name in ("methods", "seeds")
+        if all(value in getattr(plan, name) for value in getattr(before, name))
+    ]
+    old, new = before.to_dict(), plan.to_dict()
+    return sorted(name for name in new if name not in grown and new[name] != old[name])
 
 
 @checked
