@@ -19,6 +19,7 @@ from torch.nn.parameter import is_lazy
 from biril_nm.errors import ConfigError
 from biril_nm.models.draws import Draws
 from biril_nm.models.own_state import OwnState
+from biril_nm.models.signals import own_copy
 from biril_nm.models.tracing import is_neuron, reset_neurons
 
 __all__ = ["Unmarked", "carried_states", "check_memory", "positional_arguments", "states_of"]
@@ -214,7 +215,7 @@ def _two_steps(net: nn.Module, x: Tensor, n_first: int, number: int) -> _TwoStep
     try:
         with Unmarked(net):
             states: Sequence[Any] = (None,) * n_first
-            for step in x[:2]:
+            for step in own_copy(x[:2]):
                 found.given.append([])
                 found.results.append(net(step, *states))
                 if len(found.results) == 1:

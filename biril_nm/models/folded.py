@@ -24,7 +24,17 @@ from torch.fx.node import map_aggregate
 from biril_nm.models import layout
 from biril_nm.models.effects import Effects
 from biril_nm.models.pieces import can_cut, convolve
-from biril_nm.models.signals import EACH, FOLDED, ONCE, PLAIN, Rows, Signal, Size, tensors
+from biril_nm.models.signals import (
+    EACH,
+    FOLDED,
+    ONCE,
+    PLAIN,
+    Rows,
+    Signal,
+    Size,
+    is_constant,
+    tensors,
+)
 from biril_nm.models.taps import CLOSED, WEIGHTED, current_taps, forget, without_history
 from biril_nm.models.tracing import (
     StepGraph,
@@ -43,7 +53,7 @@ from biril_nm.neurons.unroll import (
     unroll,
 )
 
-__all__ = ["NORMS", "RANDOM", "FoldedPlan", "Run", "StepsRun", "gives_tuple", "is_constant"]
+__all__ = ["NORMS", "RANDOM", "FoldedPlan", "Run", "StepsRun", "gives_tuple"]
 
 NORMS = (nn.modules.batchnorm._NormBase,)
 RANDOM = (nn.modules.dropout._DropoutNd,)
@@ -107,11 +117,6 @@ class FoldedPlan:
         found = run.result()
         readout = readout_name(self.graph, net)
         return StepsRun(found.steps(run.size), run.membranes, run.recorded, readout)
-
-
-def is_constant(x: Tensor) -> bool:
-    """Whether the input ``(n_steps, ...)`` is the same at every step."""
-    return x.shape[0] == 1 or x.stride(0) == 0
 
 
 class Run:

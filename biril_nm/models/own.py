@@ -13,9 +13,10 @@ from biril_nm.arguments import checked
 from biril_nm.coding import Coding
 from biril_nm.errors import ConfigError
 from biril_nm.models.carried import Unmarked, check_memory, positional_arguments
-from biril_nm.models.folded import StepsRun, is_constant
+from biril_nm.models.folded import StepsRun
 from biril_nm.models.links import Link, find_links
 from biril_nm.models.running import run_all_steps, run_steps, step_graph
+from biril_nm.models.signals import is_constant, own_copy
 from biril_nm.models.spiking_net import NetOutput, SpikingNet
 from biril_nm.models.tracing import UntraceableError, is_neuron, readout_name
 from biril_nm.models.values import check_values
@@ -131,7 +132,7 @@ class OwnNet(SpikingNet):
             self.takes = self._found(part)
         try:
             with Unmarked(self.module), _all_seen(self.module):
-                found = self._run(part, ())
+                found = self._run(own_copy(part), ())
         except (RuntimeError, ValueError, IndexError, TypeError) as error:  # of the user's forward
             raise ConfigError(
                 f"the forward of {self.name} failed on input of shape {tuple(part.shape)}, of which it was "
@@ -223,7 +224,7 @@ class OwnNet(SpikingNet):
         with Unmarked(self.module):
             handles = [n.register_forward_hook(counter(k)) for k, n in self.neurons.items()]
             try:
-                output = self.module(x, *[None] * (len(required) - 1))
+                output = self.module(x.clone(), *[None] * (len(required) - 1))
                 while isinstance(output, (tuple, list)):
                     output = output[0]
                 return max(counts.values()), tuple(output.shape)

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from biril_nm.models.tracer import is_neuron
+from biril_nm.models.tracer import is_neuron, of_torch
 
 __all__ = ["OwnState", "own_values"]
 
@@ -62,12 +62,12 @@ class OwnState:
         return list(dict.fromkeys([*self.changed(), *written]))
 
     def is_of_the_shape(self, name: str) -> bool:
-        """Whether an attribute was a tensor, and is one of the same shape and type."""
+        """Whether an attribute was a tensor or a number, and is one of the same shape and type."""
         copy = self._saved.get(name, _Copy(None, None))
         path, _, attribute = name.rpartition(".")
         now = getattr(self._net.get_submodule(path), attribute, None)
         if not isinstance(copy.held, Tensor) or not isinstance(now, Tensor):
-            return False
+            return isinstance(now, (int, float)) and type(now) is type(copy.value)
         return (copy.held.shape, copy.held.dtype) == (now.shape, now.dtype)
 
     def restore(self, only: list[str] | None = None) -> None:
@@ -94,7 +94,7 @@ class _Copy:
 
 def _attributes(net: nn.Module) -> Iterator[tuple[str, nn.Module, Any]]:
     for path, module in net.named_modules():
-        if type(module).__module__.startswith("torch.nn") or is_neuron(module):
+        if of_torch(module) or is_neuron(module):
             continue
         own = {k: v for k, v in vars(module).items() if k not in OF_TORCH and "_hooks" not in k}
         for name, value in {**own, **module._buffers}.items():

@@ -13,8 +13,8 @@ from torch.nn import functional
 
 from biril_nm.models.draws import Draws
 from biril_nm.models.effects import OTHER_SHAPES, effects, random_spikes
-from biril_nm.models.folded import NORMS, RANDOM, FoldedPlan, Run, is_constant
-from biril_nm.models.signals import EACH, FOLDED, PLAIN, Signal, Size, tensors
+from biril_nm.models.folded import NORMS, RANDOM, FoldedPlan, Run
+from biril_nm.models.signals import EACH, FOLDED, PLAIN, Signal, Size, is_constant, tensors
 from biril_nm.models.tracing import StepGraph, UntraceableError
 
 __all__ = ["plan"]

@@ -26,6 +26,7 @@ from biril_nm.models.own_state import OwnState, own_values
 from biril_nm.models.probing import plan
 from biril_nm.models.returned import first_of, returned_neurons
 from biril_nm.models.segments import run_in_segments, segment_steps
+from biril_nm.models.signals import is_constant, own_copy
 from biril_nm.models.taps import CLOSED, WEIGHTED, Taps, current_taps, forget, without_history
 from biril_nm.models.tracing import (
     StepGraph,
@@ -35,6 +36,7 @@ from biril_nm.models.tracing import (
     reset_neurons,
     trace_step,
 )
+from biril_nm.neurons.norms import HOOKS
 from biril_nm.neurons.unroll import current_engine
 
 __all__ = ["precision", "run_all_steps", "run_in_loop", "run_steps", "step_graph"]
@@ -124,8 +126,7 @@ def run_steps(net: nn.Module, x: Tensor, record: Collection[str] = ()) -> StepsR
 
 def _plan(net: nn.Module, x: Tensor) -> FoldedPlan | None:
     known = _known.setdefault(net, _Known())
-    constant = x.shape[0] == 1 or x.stride(0) == 0
-    key = (_fingerprint(net), x.shape[2:], x.shape[0] == 1, constant, x.device, x.dtype)
+    key = (_fingerprint(net), x.shape[2:], x.shape[0] == 1, is_constant(x), x.device, x.dtype)
     if key not in known.plans:
         try:
             _keep(known.plans, key, plan(step_graph(net), net, x))
@@ -168,7 +169,7 @@ def _fingerprint(net: nn.Module) -> Hashable:
     """What a trace depends on: the modules, and the plain values in attributes of those traced into."""
     found: list[Hashable] = [own_values(net)]
     for name, module in net.named_modules(remove_duplicate=False):
-        hooks = (len(module._forward_hooks), len(module._forward_pre_hooks))
+        hooks = [len(getattr(module, kind)) for kind in HOOKS]
         found += [name, hash(type(module)), module.training, *hooks]
     return tuple(found)
 
@@ -176,8 +177,8 @@ def _fingerprint(net: nn.Module) -> Hashable:
 def run_in_loop(net: nn.Module, x: Tensor, record: Collection[str] = ()) -> StepsRun:
     """Run a network of one step in a loop from rest.
 
-    Attributes that a step changes are put back before the run, except statistics: tensors that keep their
-    shape and change in train mode alone. States that the forward takes as further arguments
+    Attributes that a step changes are put back before the run, except statistics: numbers, and tensors that
+    keep their shape, which change in train mode alone. States that the forward takes as further arguments
     (:mod:`biril_nm.models.carried`) are None at first, then what it returned.
 
     Raises:
@@ -190,7 +191,7 @@ def run_in_loop(net: nn.Module, x: Tensor, record: Collection[str] = ()) -> Step
     try:
         readout = readout_name(step_graph(net), net)
     except UntraceableError:
-        readout = _readout(net, training, lambda: _steps(net, x[:2, :2], n_states))
+        readout = _readout(net, training, lambda: _steps(net, own_copy(x[:2, :2]), n_states))
     before = None if training in known.moving else OwnState(net)
     found = _observed(net, lambda: _steps(net, x, n_states), record, x)
     if before is not None:
@@ -252,7 +253,7 @@ def _moving(
         return changed
     with Unmarked(net):
         rest = OwnState(net)
-        _steps(net, x[:2], n_states)
+        _steps(net, own_copy(x[:2]), n_states)
         in_eval = rest.touched()
     return [name for name in changed if name not in learned or name in in_eval]
 
@@ -271,7 +272,8 @@ def run_all_steps(
     if segment_steps(len(x)):
         _refuse_segments(net, "loops over the steps itself")
     _to_rest(net, _known.setdefault(net, _Known()))
-    part, training = x[:, :2], any(module.training for module in net.modules())
+    x = x if constant else x.contiguous()  # whose steps the forward may change
+    part, training = own_copy(x[:, :2]), any(module.training for module in net.modules())
     key = ("image" if constant else "steps", training)
     readout = _readout(net, key, lambda: _spikes(net, net(part[0] if constant else part)))
     found = _observed(net, lambda: _spikes(net, net(x[0] if constant else x)), record, x)

@@ -10,12 +10,33 @@ import torch
 from torch import Tensor
 from torch.fx.node import map_aggregate
 
-__all__ = ["EACH", "FOLDED", "ONCE", "PLAIN", "Rows", "Signal", "Size", "tensors"]
+__all__ = [
+    "EACH",
+    "FOLDED",
+    "ONCE",
+    "PLAIN",
+    "Rows",
+    "Signal",
+    "Size",
+    "is_constant",
+    "own_copy",
+    "tensors",
+]
 
 PLAIN = "plain"  # the same at every step and for every sample
 ONCE = "once"  # the same at every step; samples first
 FOLDED = "folded"  # (n_steps * batch, ...)
 EACH = "each"  # a list, one value per step
+
+
+def is_constant(x: Tensor) -> bool:
+    """Whether the input ``(n_steps, ...)`` is the same at every step."""
+    return x.shape[0] == 1 or x.stride(0) == 0
+
+
+def own_copy(x: Tensor) -> Tensor:
+    """A copy of the input for a trial, whose forward may change it in place."""
+    return x[:1].clone().expand(x.shape) if is_constant(x) else x.clone()
 
 
 class Rows(int):

@@ -1,22 +1,23 @@
 """The tracer of :mod:`biril_nm.models.tracing`: torch.fx, and what torch.fx does not see.
 
-torch.fx records calls. Four things pass it by, and each changes what a network computes: the modes in which
+torch.fx records calls. Five things pass it by, and each changes what a network computes: the modes in which
 an operation is called (no gradients, autocast), operations that change a value in place, assignments to
-attributes of a value, and values that are read at once instead of at each run.
+attributes of a value, values that are read at once instead of at each run, and what a forward puts into a
+layer before it calls it (``functional_call``, ``layer.p = 0.1``).
 """
 
 from __future__ import annotations
 
 import inspect
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import snntorch as snn
 import torch
 from torch import fx, nn
 
-__all__ = ["Tracer", "UntraceableError", "is_neuron", "writes"]
+__all__ = ["Tracer", "UntraceableError", "is_neuron", "of_torch", "writes"]
 
 IN_PLACE = tuple(
     getattr(operator, f"i{name}")
@@ -27,6 +28,7 @@ IN_PLACE = tuple(
 )
 METHODS_IN_PLACE = ("__setitem__", *(f"__{function.__name__}__" for function in IN_PLACE))
 OF_GRADIENTS = ("backward", "detach_", "register_hook", "requires_grad_", "retain_grad")
+PLAIN = (bool, int, float, str, tuple)
 OF_PROXIES = (
     "_node",
     "attr",
@@ -43,6 +45,11 @@ class UntraceableError(Exception):
 def is_neuron(module: nn.Module) -> bool:
     """Whether ``module`` is a snnTorch neuron that is called once per step."""
     return isinstance(module, snn.SpikingNeuron) and hasattr(module, "reset_mem")
+
+
+def of_torch(module: nn.Module) -> bool:
+    """Whether ``module`` is of a class of torch, such as a layer."""
+    return type(module).__module__.startswith("torch.nn")
 
 
 def writes(node: fx.Node, module: nn.Module | None = None) -> bool:
@@ -79,6 +86,33 @@ def _asked_to(node: fx.Node, function: Callable[..., Any]) -> bool:
     except (TypeError, ValueError):  # built into torch, where in place is part of the name
         given = dict(node.kwargs)
     return given.get("inplace", False) is True
+
+
+class _Held:
+    """What a module holds: its attributes, parameters and buffers."""
+
+    def __init__(self, module: nn.Module) -> None:
+        held: Any = (vars(module), module._parameters, module._buffers)
+        self._holders: tuple[dict[str, Any], ...] = held
+        self._kept = [dict(holder) for holder in self._holders]
+
+    def changed(self) -> bool:
+        """Whether it holds something else than it did."""
+        return any(not _alike(*pair) for pair in zip(self._holders, self._kept))
+
+    def put_back(self) -> None:
+        """Let it hold what it did."""
+        for holder, kept in zip(self._holders, self._kept):
+            if not _alike(holder, kept):
+                holder.clear()
+                holder.update(kept)
+
+
+def _alike(found: Mapping[str, Any], kept: Mapping[str, Any]) -> bool:
+    """Whether two mappings have the same values, or equal ones of plain types."""
+    pairs = [(found[name], value) for name, value in kept.items() if name in found]
+    same = (a is b or (type(a) is type(b) and isinstance(a, PLAIN) and a == b) for a, b in pairs)
+    return len(pairs) == len(kept) == len(found) and all(same)
 
 
 class _Value(fx.Proxy):
@@ -133,17 +167,42 @@ class Tracer(fx.Tracer):
         super().__init__()
         self._at_first = _modes()
         self._done = False
+        self._held: dict[nn.Module, _Held] = {}
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         """Whether a module is one operation."""
         return is_neuron(m) or super().is_leaf_module(m, module_qualified_name)
 
     def trace(self, *arguments: Any, **named: Any) -> fx.Graph:
-        """The graph of a module; its values are of no use later, where a forward may have kept them."""
+        """The graph of a module; its values are of no use later, where a forward may have kept them.
+
+        Raises:
+            UntraceableError: the forward changes a layer of torch or neurons.
+        """
+        modules = {
+            name: m for name, m in arguments[0].named_modules() if of_torch(m) or is_neuron(m)
+        }
+        self._held = {module: _Held(module) for module in modules.values()}
         try:
-            return cast(fx.Graph, super().trace(*arguments, **named))
+            found = cast(fx.Graph, super().trace(*arguments, **named))
+            for name, module in modules.items():
+                self._refuse_changed(module, name)
+            return found
         finally:
             self._done = True
+            for held in self._held.values():
+                held.put_back()
+
+    def call_module(self, m: nn.Module, *further: Any) -> Any:
+        """Note a call, or follow it."""
+        if m in self._held:
+            for inner in m.modules():
+                self._refuse_changed(inner, self.path_of_module(m))
+        return super().call_module(m, *further)
+
+    def _refuse_changed(self, module: nn.Module, name: str) -> None:
+        if module in self._held and self._held[module].changed():
+            raise UntraceableError(f"the forward changes what '{name}' holds")
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
         """The value of an operation."""

@@ -7,7 +7,8 @@ run step by step.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -18,6 +19,7 @@ from biril_nm.models.draws import Draws
 from biril_nm.models.nir_net import NirNet
 from biril_nm.models.own_state import OwnState
 from biril_nm.models.tracer import Tracer, UntraceableError, is_neuron, writes
+from biril_nm.neurons.norms import HOOKS
 from biril_nm.neurons.unroll import LEAKY
 
 __all__ = [
@@ -113,7 +115,7 @@ def trace_step(net: nn.Module) -> StepGraph:
         with torch.inference_mode(False):  # what forward makes is used with gradients later
             with torch.set_grad_enabled(True):
                 first = _traced(net)
-            with torch.no_grad():
+            with torch.no_grad(), _other_values(net):
                 second = _traced(net)
     finally:
         changed, drawn = state.changed(), draws.made()
@@ -127,6 +129,20 @@ def trace_step(net: nn.Module) -> StepGraph:
         raise UntraceableError("the forward is not the same each time")
     _refuse_state(first, net)
     return first
+
+
+@contextmanager
+def _other_values(net: nn.Module) -> Iterator[None]:
+    """Let parameters and buffers have other values, which a graph must not depend on."""
+    held = [x for x in (*net.parameters(), *net.buffers()) if x.is_floating_point() and x.numel()]
+    kept = [(x, x.detach().clone()) for x in held]
+    try:
+        for x in held:
+            x.data.add_(1)
+        yield
+    finally:
+        for x, value in kept:
+            x.data.copy_(value)
 
 
 def _traced(net: nn.Module) -> StepGraph:
@@ -160,7 +176,7 @@ def _traced(net: nn.Module) -> StepGraph:
 
 
 def _equal(first: StepGraph, second: StepGraph) -> bool:
-    """Whether two traces agree: random numbers and counters make them differ."""
+    """Whether two traces agree: random numbers, counters and values of parameters make them differ."""
     texts = [[node.format_node() for node in graph.needed] for graph in (first, second)]
     return texts[0] == texts[1] and all(
         torch.equal(value, second.constants[name]) for name, value in first.constants.items()
@@ -169,7 +185,8 @@ def _equal(first: StepGraph, second: StepGraph) -> bool:
 
 def _refuse_hooks(net: nn.Module) -> None:
     for name, module in net.named_modules():
-        hooks = [*module._forward_hooks.values(), *module._forward_pre_hooks.values()]
+        held = (getattr(module, kind) for kind in HOOKS)
+        hooks = [hook for each in held for hook in each.values()]
         if any(not type(hook).__module__.startswith("torch.nn") for hook in hooks):
             raise UntraceableError(f"'{name}' has hooks, which expect one step")
 

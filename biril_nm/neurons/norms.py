@@ -27,9 +27,18 @@ from biril_nm.neurons import norm_planes, norm_rows
 from biril_nm.neurons.loops import F
 from biril_nm.neurons.memory import are_last, empty, put_last, to_order
 
-__all__ = ["Moments", "called_plainly", "can_normalise", "moments_of", "normalise", "through_norm"]
+__all__ = [
+    "HOOKS",
+    "Moments",
+    "called_plainly",
+    "can_normalise",
+    "moments_of",
+    "normalise",
+    "through_norm",
+]
 
 KINDS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)  # not those that share statistics
+# Attributes of modules that hold functions of the user.
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 LEAST_PLANE = 16  # numbers of a channel in a row, below which loops over them are too short
 Floats = NDArray[np.float64]

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from copy import deepcopy
 from functools import cache
 from types import FunctionType, MethodType
 from typing import Any, cast
@@ -258,19 +259,32 @@ def is_step(surrogate: Surrogate) -> bool:
     """Whether ``surrogate`` sends 1 above 0 and 0 elsewhere, and multiplies gradients by a slope.
 
     Only then can its spikes and gradients be computed without it. Not so: spikes of other heights, random
-    numbers, parameters that learn, gradients that are cut off. Unknown functions are tried out.
+    numbers, parameters that learn, gradients that are cut off, slopes that change from call to call. Unknown
+    functions are tried out.
     """
     if formula(surrogate) is not None:
         return True
     of_class = isinstance(surrogate, MethodType) and isinstance(surrogate.__self__, type)
     if not (of_class or isinstance(surrogate, (FunctionType, _Named))):
-        return _tried(surrogate)  # an object, which may change
+        return _keeps(surrogate)  # an object, which may change
     if surrogate not in _steps:
         _steps[surrogate] = _tried(surrogate)
     return _steps[surrogate]
 
 
 _steps: WeakKeyDictionary[Surrogate, bool] = WeakKeyDictionary()
+
+
+def _keeps(surrogate: Surrogate) -> bool:
+    """:func:`_tried` of an object that must stay as it is; its copy is tried out."""
+    try:
+        trial = deepcopy(surrogate)
+    except Exception:  # of the user's object
+        return False
+    before = dict(vars(trial)) if hasattr(trial, "__dict__") else {}
+    found = _tried(trial)
+    after = vars(trial) if before else {}
+    return found and len(after) == len(before) and all(after[k] is v for k, v in before.items())
 
 
 def _tried(surrogate: Surrogate) -> bool:
@@ -285,11 +299,13 @@ def _tried(surrogate: Surrogate) -> bool:
             ones = torch.ones_like(sent)
             (psi,) = torch.autograd.grad(sent, point, ones, retain_graph=True)
             (scaled,) = torch.autograd.grad(sent, point, factors)
+            (later,) = torch.autograd.grad(surrogate(point), point, ones)
         except Exception:  # of the user's function: calling the neurons shows it
             return False
         exact = not spikes.requires_grad and torch.equal(spikes, (x > 0).to(x.dtype))
         drawn = not torch.equal(before, torch.get_rng_state())
-    return exact and not drawn and torch.allclose(scaled, factors * psi, equal_nan=True)
+    kept = torch.allclose(later, psi, rtol=0, atol=0, equal_nan=True)
+    return exact and kept and not drawn and torch.allclose(scaled, factors * psi, equal_nan=True)
 
 
 def formula(surrogate: Surrogate) -> tuple[int, float] | None:
