@@ -21,6 +21,7 @@ from biril_nm.hw_graph.inputs import check_inputs, input_coding, single_input
 from biril_nm.hw_graph.outputs import integrators
 from biril_nm.models import BirilNet, OwnNet
 from biril_nm.models.carried import carried_states, positional_arguments, states_of
+from biril_nm.models.own_state import OwnState
 from biril_nm.models.wrappers import module_of, unwrapped
 from biril_nm.recording import NodeRecording, Recording
 from biril_nm.recording.readout import decision_of
@@ -120,7 +121,7 @@ class _Recorder:
     """Stores what every neuron layer, and the last layer of all, has sent."""
 
     def __init__(self, root: nn.Module) -> None:
-        self.root = root
+        self.root, self.own = root, OwnState(root)
         self.neurons: dict[str, Any] = {
             name: layer
             for name, layer in root.named_modules()
@@ -135,7 +136,8 @@ class _Recorder:
         self.restart()
 
     def restart(self) -> None:
-        """Forget what was recorded and clear the states of the neurons."""
+        """Forget what was recorded, clear the states of the neurons, and put attributes back."""
+        self.own.restore()
         self.steps: dict[str, list[torch.Tensor]] = {}
         self.last = ""
         for layer in self.neurons.values():
@@ -152,7 +154,8 @@ class _Recorder:
         def record(name: str) -> Callable[..., None]:
             def hook(_layer: nn.Module, _args: Any, output: Any) -> None:
                 sent = output[0] if isinstance(output, tuple) else output
-                self.steps.setdefault(name, []).append(sent)
+                # A copy, as the forward may change it in place.
+                self.steps.setdefault(name, []).append(sent.detach().clone())
                 self.last = name
 
             return hook
@@ -163,6 +166,7 @@ class _Recorder:
             self.root.eval()
             yield
         finally:
+            self.own.restore()
             self.root.train(was_training)
             for handle in handles:
                 handle.remove()

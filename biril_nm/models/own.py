@@ -15,6 +15,7 @@ from biril_nm.errors import ConfigError
 from biril_nm.models.carried import Unmarked, check_memory, positional_arguments
 from biril_nm.models.folded import StepsRun
 from biril_nm.models.links import Link, find_links
+from biril_nm.models.returned import first_of
 from biril_nm.models.running import run_all_steps, run_steps, step_graph
 from biril_nm.models.signals import is_constant, own_copy
 from biril_nm.models.spiking_net import NetOutput, SpikingNet
@@ -225,8 +226,7 @@ class OwnNet(SpikingNet):
             handles = [n.register_forward_hook(counter(k)) for k, n in self.neurons.items()]
             try:
                 output = self.module(x.clone(), *[None] * (len(required) - 1))
-                while isinstance(output, (tuple, list)):
-                    output = output[0]
+                output = first_of(list(output.values()) if isinstance(output, dict) else output)
                 return max(counts.values()), tuple(output.shape)
             except Exception:  # of the user's forward: it does not take this
                 return 0, ()

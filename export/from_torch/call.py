@@ -8,7 +8,7 @@ from typing import Any
 from biril_nm.export.from_torch.origins import Origins
 from biril_nm.export.from_torch.signals import Expr
 
-__all__ = ["Tracked"]
+__all__ = ["Tracked", "all_of"]
 
 
 @dataclass(frozen=True)
@@ -30,3 +30,8 @@ class Tracked:
     kwargs: dict[str, Any]
     before: Expr | None
     result: Any
+
+
+def all_of(part: Any) -> bool:
+    """Whether a part of an index is ``:``; arrays and tensors compare by value, and are none."""
+    return isinstance(part, slice) and part == slice(None)

@@ -82,6 +82,8 @@ class GraphBuilder:
             single = len(self.outputs) == 1
             name = self._free("output" if single else f"output_{_path(output.source) or position}")
             metadata = {} if output.how == ONE_STEP else {"readout": output.how}
+            if output.over:
+                metadata["over"] = output.over
             self.edges += [(a, name) for a in self._names(output.source, name)]
             shape = self._shape(output.source)
             self.nodes[name] = nir.Output(
@@ -179,16 +181,17 @@ class GraphBuilder:
         if isinstance(expr, Sum):
             return [name for term in expr.terms for name in self._names(term, consumer)]
         if isinstance(expr, InputStep):
-            return [self.input_names[expr.index]]
+            return self._now(self.input_names[expr.index], expr.step, consumer)
         if isinstance(expr, LayerOutput):
-            return self._layer(expr, consumer)
+            return self._now(expr.path, expr.call, consumer)
         return [self._state(expr, consumer) if isinstance(expr, State) else self._virtual(expr)]
 
-    def _layer(self, expr: LayerOutput, consumer: str) -> list[str]:
-        if expr.call < 0:
-            self.late.append((expr.path, consumer))
+    def _now(self, source: str, step: int, consumer: str) -> list[str]:
+        """The source, unless it is that of the last step, which is wired later."""
+        if step < 0:
+            self.late.append((source, consumer))
             return []
-        return [expr.path]
+        return [source]
 
     def _state(self, expr: State, consumer: str) -> str:
         if expr.path in self.nodes and self._spiking(expr.path) and consumer not in self.nodes:
@@ -279,9 +282,9 @@ class GraphBuilder:
         forward = list(self.edges)
         for source, consumer in dict.fromkeys(self.late):
             node = self.nodes[consumer]
+            shape = self._sent(source)
             if not self._reaches(consumer, source, forward):
                 name = self._free(f"{consumer}.delay")
-                shape = self.wiring.shapes[source][1]
                 self.nodes[name] = nir.Delay(delay=np.full(shape, self.dt_s))
                 self.edges += [(source, name), (name, consumer)]
                 continue
@@ -291,9 +294,13 @@ class GraphBuilder:
                 self.edges.append((source, consumer))
                 continue
             name = self._free(f"{consumer}.feedback")
-            shape = self.wiring.shapes[source][1]
             self.nodes[name] = nir.Scale(scale=np.ones(shape), metadata={"lag": 1})
             self.edges += [(source, name), (name, consumer)]
+
+    def _sent(self, source: str) -> Shape:
+        """Shape of what a layer or an input sends."""
+        inputs = {self.input_names[i]: shape for i, shape in self.wiring.inputs.items()}
+        return inputs[source] if source in inputs else self.wiring.shapes[source][1]
 
     @staticmethod
     def _reaches(start: str, goal: str, edges: Edges) -> bool:
@@ -327,11 +334,11 @@ class GraphBuilder:
             if not isinstance(state, State) or state.path in sent or state.name != "mem":
                 continue
             if state.path in silent or state.path not in self.fed:
-                chosen[state.path] = Readout(state, "membrane")
+                chosen[state.path] = _membrane(state, output)
         for output in unique:  # a layer that never spikes is read by its membrane
             if isinstance(output.source, LayerOutput) and output.source.path in silent:
                 path = output.source.path
-                chosen[path] = Readout(State(path, "mem", 0), "membrane")
+                chosen[path] = _membrane(State(path, "mem", 0), output)
         outputs = [*signals, *chosen.values()]
         if not outputs:
             findings = sorted({str(_path(o.source)) for o in unique})
@@ -345,6 +352,11 @@ class GraphBuilder:
 
 
 _NEURON_NODES = (nir.IF, nir.LIF, nir.CubaLIF, nir.I, nir.LI, nir.CubaLI, nir.Threshold)
+
+
+def _membrane(state: State, returned: Readout) -> Readout:
+    """The membrane as the readout, which is that of the last step."""
+    return Readout(state, "membrane", returned.how if returned.how in ("sum", "mean") else "")
 
 
 def _path(expr: Expr) -> str | None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from biril_nm.export.from_torch.call import Tracked
+from biril_nm.export.from_torch.call import Tracked, all_of
 from biril_nm.export.from_torch.module import tensors_in
 from biril_nm.export.from_torch.replayed import HERE, Replayed, replaced
 from biril_nm.export.from_torch.signals import (
@@ -97,7 +97,17 @@ def _takes_steps(call: Tracked, signal: torch.Tensor) -> bool:
     expr = call.origins.expr(signal)
     found = () if expr is None else leaves(expr)
     whole = any(isinstance(leaf, InputStep) and leaf.step == STATIC for leaf in found)
-    return whole and call.name in _STEPS
+    whole = whole and not call.origins.parts
+    return whole and call.name in _STEPS and not (call.name == "__getitem__" and _of_each(call))
+
+
+def _of_each(call: Tracked) -> bool:
+    """Whether an index takes a part of each sample (``x[:, 2:-2]``, ``x[:, order]``), no step or sample."""
+    index = call.args[1]
+    parts = index if isinstance(index, tuple) else (index,)
+    behind = sum(part is not None and part is not Ellipsis for part in parts) < call.args[0].ndim
+    first = all_of(parts[0]) or (parts[0] is Ellipsis and behind)
+    return first and not any(isinstance(part, int) for part in parts)
 
 
 def _over_samples(call: Tracked) -> bool:

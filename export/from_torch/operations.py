@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from biril_nm.export.from_torch.call import Tracked
+from biril_nm.export.from_torch.call import Tracked, all_of
 from biril_nm.export.from_torch.functions import FUNCTIONS, concatenated, offset, selected
+from biril_nm.export.from_torch.reads import DRAWS
 from biril_nm.export.from_torch.signals import (
     STATIC,
     Collected,
@@ -28,26 +29,17 @@ from biril_nm.export.from_torch.signals import (
     leaves,
 )
 
-__all__ = ["OPERATIONS", "READS_VALUES", "WAYS_OUT", "shape_only", "writes"]
+__all__ = ["OPERATIONS", "WAYS_OUT", "writes"]
 
-READS_VALUES = frozenset(
-    {"__bool__", "__float__", "__int__", "__index__", "item", "tolist", "numpy", "__array__"}
-)
 _IN_PLACE = frozenset(
     f"__i{name}__"
     for name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "and", "or", "xor")
 )
-_SHAPE_ONLY = frozenset(
-    {
-        "shape", "size", "dim", "ndim", "ndimension", "numel", "nelement", "device", "dtype", "layout",
-        "is_cuda", "is_floating_point", "get_device", "requires_grad", "is_leaf", "grad_fn", "is_sparse",
-        "is_contiguous", "stride", "type", "__len__", "__repr__", "__hash__", "names", "is_nested",
-        "zeros_like", "ones_like", "full_like", "empty_like", "rand_like", "randn_like", "new_zeros",
-        "new_ones", "new_full", "new_empty", "new_tensor",
-    }
-)  # fmt: skip
-
 _OUTSIDE = "Encode the input outside of the network"
+_NEURONS = (
+    "write neurons as layers of snnTorch (snntorch.Leaky), which are taken as a whole, not as equations of "
+    "your own"
+)
 _IN_THE_LOOP = "Take the input apart step by step, and call the layers inside the loop over time"
 _ORDER = "Reorder the input outside of the network, and keep the dimension of the samples first"
 # What to do about operations that have no NIR form.
@@ -58,7 +50,8 @@ WAYS_OUT = {
         "Take the largest of spikes over windows (MaxPool2d behind a neuron)",
     ),
     **dict.fromkeys(("dropout", "dropout1d", "dropout2d"), "Pass training=self.training"),
-    **dict.fromkeys(("bernoulli", "poisson", "rand", "binomial", "normal", "gt", "lt"), _OUTSIDE),
+    **dict.fromkeys((*DRAWS, "rand", "normal"), _OUTSIDE),
+    **dict.fromkeys(("gt", "lt", "ge", "le", "heaviside", "sign"), f"{_OUTSIDE}, and {_NEURONS}"),
     **dict.fromkeys(("select", "unbind", "__iter__", "__getitem__"), _IN_THE_LOOP),
     **dict.fromkeys(
         ("permute", "transpose", "flip", "roll", "movedim", "T", "mT", "einsum"), _ORDER
@@ -69,11 +62,6 @@ WAYS_OUT = {
     "relu": "Use neurons as the only nonlinear layers",
     "constant input": "Give each layer a signal at every step",
 }
-
-
-def shape_only(name: str) -> bool:
-    """Whether a function takes a tensor's shape and kind only, never its values."""
-    return name in _SHAPE_ONLY
 
 
 def writes(name: str) -> bool:
@@ -143,6 +131,8 @@ def _product(call: Tracked, inverse: bool) -> Expr | None:
     if exprs[1 - where] is not None or expr is None or (inverse and where == 1):
         return None
     factor = torch.as_tensor(other, dtype=torch.float64)
+    if not call.result.ndim:
+        return None
     if factor.ndim == call.result.ndim and factor.shape[0] == 1:
         factor = factor[0]
     if call.args[where].shape != call.result.shape or factor.ndim >= call.result.ndim:
@@ -182,20 +172,20 @@ def _item(call: Tracked) -> Expr | None:
     """``x[t]``, ``x[:, t]``, ``x[..., t]`` on a whole input: one step of it; ``x[:, a:b]``: channels."""
     index = call.args[1]
     parts = index if isinstance(index, tuple) else (index,)
-    if parts[:1] == (slice(None),) and isinstance(parts[1], slice) and not _cuts(parts[2:]):
+    if len(parts) > 1 and all_of(parts[0]) and isinstance(parts[1], slice) and not _cuts(parts[2:]):
         return selected(call, range(call.args[0].shape[1])[parts[1]], call.result)
     numbers = [i for i, part in enumerate(parts) if isinstance(part, int)]
-    plain = all(part is Ellipsis or part == slice(None) or isinstance(part, int) for part in parts)
+    plain = all(isinstance(part, int) or not _cuts((part,)) for part in parts)
     if not plain or len(numbers) != 1:
         return None
     axis = numbers[0]
-    if Ellipsis in parts and parts.index(Ellipsis) < axis:
+    if any(part is Ellipsis for part in parts[:axis]):
         axis -= len(parts)
     return _step_of(call, axis, parts[numbers[0]])
 
 
 def _cuts(parts: tuple[Any, ...]) -> bool:
-    return any(part is not Ellipsis and part != slice(None) for part in parts)
+    return any(part is not Ellipsis and not all_of(part) for part in parts)
 
 
 def _select(call: Tracked) -> Expr | None:
@@ -209,7 +199,7 @@ def _step_of(call: Tracked, axis: int, index: int) -> Expr | None:
     dims = tuple(range(call.args[0].ndim))
     if isinstance(whole, Permuted):
         dims, whole = whole.dims, whole.of[0]
-    if not isinstance(whole, InputStep) or whole.step != STATIC:
+    if not isinstance(whole, InputStep) or whole.step != STATIC or call.origins.parts:
         return None
     axis %= call.args[0].ndim
     index %= call.args[0].shape[axis]

@@ -22,10 +22,12 @@ class Origins:
     Attributes:
         constants: of :class:`Scaled` signals.
         functions: (name, layer) of :class:`Applied` signals.
+        parts: whether ``x[:, n]`` is a part of each sample; else it may be a step of a whole input.
         sliced: input -> (time axis, shape of one step), where the forward takes it apart.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, parts: bool = False) -> None:
+        self.parts = parts
         self._known: dict[int, tuple[torch.Tensor, Expr]] = {}
         self.constants: list[torch.Tensor] = []
         self.functions: list[tuple[str, nn.Module | Replayed]] = []

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
 __all__ = ["HERE", "Replayed", "replaced"]
@@ -80,4 +81,6 @@ def _equal(one: Any, other: Any) -> bool:
         return len(one) == len(other) and all(_equal(a, b) for a, b in zip(one, other))
     if isinstance(one, Mapping):
         return one.keys() == other.keys() and all(_equal(one[key], other[key]) for key in one)
+    if isinstance(one, np.ndarray):
+        return one.dtype == other.dtype and np.array_equal(one, other)
     return bool(one == other)

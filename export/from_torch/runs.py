@@ -16,6 +16,7 @@ from biril_nm.export.from_torch.module import (
     leaf_modules,
     objection,
 )
+from biril_nm.export.from_torch.origins import Origins
 from biril_nm.export.from_torch.registry import state_names
 from biril_nm.export.from_torch.signals import (
     STATIC,
@@ -26,6 +27,7 @@ from biril_nm.export.from_torch.signals import (
     State,
 )
 from biril_nm.export.from_torch.steady import (
+    changed_values,
     check_notes,
     check_weights,
     counters,
@@ -69,18 +71,31 @@ def trace_network(root: nn.Module, samples: Sequence[torch.Tensor]) -> Wiring:
         ConfigError: the network does not accept the samples.
     """
     try:
-        return _traced(copy.deepcopy(root), samples, pass_states=False)
+        return _with_states(root, samples, parts=False)
+    except _NoLoopError:
+        return _with_states(root, samples, parts=True)
+
+
+class _NoLoopError(Exception):
+    """``x[:, n]`` in a forward of one step, which takes a part of each sample and no step."""
+
+
+def _with_states(root: nn.Module, samples: Sequence[torch.Tensor], parts: bool) -> Wiring:
+    try:
+        return _traced(copy.deepcopy(root), samples, pass_states=False, parts=parts)
     except ForgetfulStepError as refusal:
         try:
-            return _traced(copy.deepcopy(root), samples, pass_states=True)
+            return _traced(copy.deepcopy(root), samples, pass_states=True, parts=parts)
         except BirilError:
             raise UnsupportedNodeError(str(refusal)) from None
 
 
-def _traced(root: nn.Module, samples: Sequence[torch.Tensor], pass_states: bool) -> Wiring:
+def _traced(
+    root: nn.Module, samples: Sequence[torch.Tensor], pass_states: bool, parts: bool
+) -> Wiring:
     refuse_global_hooks()
     layers = leaf_modules(root)
-    tracer = Tracer()
+    tracer = Tracer(Origins(parts))
     handles = tracer.hooks(layers)
     states = None
     notes: dict[str, list[str]] = {}
@@ -89,10 +104,10 @@ def _traced(root: nn.Module, samples: Sequence[torch.Tensor], pass_states: bool)
             stored = stored_weights(layers)
             result = _forward(root, samples, tracer, STATIC)
             weights = weights_of(layers)
-            neurons = [path for path in tracer.calls if state_names(layers[path])]
-            n_steps = tracer.input_steps or min(
-                (len(tracer.calls[path]) for path in neurons), default=1
-            )
+            calls = [len(c) for path, c in tracer.calls.items() if state_names(layers[path])]
+            if max(calls, default=1) == 1 and _has_parts(tracer, samples):
+                raise _NoLoopError
+            n_steps = tracer.input_steps or min(calls, default=1)
             loops = n_steps > 1
             if not loops:
                 result, states = _more_steps(root, samples, tracer, (result, notes), pass_states)
@@ -102,14 +117,19 @@ def _traced(root: nn.Module, samples: Sequence[torch.Tensor], pass_states: bool)
             handle.remove()
     found = Analysis(tracer, layers, n_steps if loops else RUNS, loops)
     wiring = found.wiring(_exprs(tracer, result), samples)
-    check_weights(stored, weights)
-    check_weights(weights, later)
+    check_weights(changed_values(stored, weights) | changed_values(weights, later) | tracer.changed)
     check_notes(notes)
     layers = dict(root.named_modules())
     axes = {index: axis for index, (axis, _) in tracer.origins.sliced.items()} if loops else {}
     return replace(
         wiring, layers=layers, takes_states=states is not None, loops=loops, time_axes=axes
     )
+
+
+def _has_parts(tracer: Tracer, samples: Sequence[torch.Tensor]) -> bool:
+    """Whether the forward takes an input apart along a dimension that is neither samples nor one step."""
+    axes = [(index, axis) for index, (axis, _) in tracer.origins.sliced.items()]
+    return bool(axes) and all(axis > 0 and samples[index].shape[axis] > 1 for index, axis in axes)
 
 
 def _more_steps(

@@ -6,7 +6,7 @@ the forward counts is moved far on before the last step, as if the network had r
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any
 
 import torch
@@ -19,17 +19,21 @@ from biril_nm.export.from_torch.origins import Origins
 from biril_nm.export.from_torch.registry import kind_of, state_names
 
 __all__ = [
+    "changed_values",
     "check_notes",
     "check_weights",
     "counters",
     "move_on",
     "refuse_global_hooks",
     "stored_weights",
+    "values_of",
     "weights_of",
 ]
 
 LATER = 10_000  # steps
 Counter = tuple[str, str]  # module, attribute
+SETTINGS = ("reset_mechanism", "reset_delay", "stride", "padding", "dilation", "groups", "eps", "p")
+PLAIN = (bool, int, float, str, tuple)
 WEIGHTS = ("weight", "bias")  # plain attributes under torch's older weight_norm and prune
 
 
@@ -72,15 +76,26 @@ def weights_of(
     return found
 
 
-def check_weights(before: Mapping[str, torch.Tensor], after: Mapping[str, torch.Tensor]) -> None:
-    """Refuse weights that a forward changes, or that are drawn again each time they are read.
+def values_of(path: str, layer: nn.Module) -> dict[str, Any]:
+    """Copies of what one layer computes with, and its settings."""
+    kind = kind_of(layer)
+    names = (*(kind.fields if kind else ()), *SETTINGS)
+    settings = {f"{path}.{name}": getattr(layer, name, None) for name in names}
+    plain = {key: value for key, value in settings.items() if isinstance(value, PLAIN)}
+    return {**plain, **weights_of({path: layer})}
+
+
+def changed_values(before: Mapping[str, Any], after: Mapping[str, Any]) -> set[str]:
+    """Names of values that differ."""
+    return {name for name in before.keys() & after.keys() if not _same(before[name], after[name])}
+
+
+def check_weights(changed: Set[str]) -> None:
+    """Refuse weights and settings that a forward changes, or that are drawn again each time they are read.
 
     Raises:
-        UnsupportedNodeError: weights differ; all are listed.
+        UnsupportedNodeError: there are such; all are listed.
     """
-    changed = [
-        name for name in before.keys() & after.keys() if not _same(before[name], after[name])
-    ]
     if changed:
         raise UnsupportedNodeError(
             bullet_list(
@@ -91,7 +106,9 @@ def check_weights(before: Mapping[str, torch.Tensor], after: Mapping[str, torch.
         )
 
 
-def _same(one: torch.Tensor, other: torch.Tensor) -> bool:
+def _same(one: Any, other: Any) -> bool:
+    if not (isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor)):
+        return type(one) is type(other) and bool(one == other)
     return one.shape == other.shape and torch.equal(torch.nan_to_num(one), torch.nan_to_num(other))
 
 

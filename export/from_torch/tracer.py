@@ -25,8 +25,9 @@ from biril_nm.export.from_torch.kinds import LayerKind
 from biril_nm.export.from_torch.linear_functions import followed, is_linear
 from biril_nm.export.from_torch.maxima import MAXIMA, largest, maximum
 from biril_nm.export.from_torch.module import tensors_in
-from biril_nm.export.from_torch.operations import OPERATIONS, READS_VALUES, shape_only, writes
+from biril_nm.export.from_torch.operations import OPERATIONS, writes
 from biril_nm.export.from_torch.origins import Origins
+from biril_nm.export.from_torch.reads import DRAWS, reads_values, shape_only
 from biril_nm.export.from_torch.registry import kind_of, state_names
 from biril_nm.export.from_torch.signals import (
     STATIC,
@@ -38,6 +39,7 @@ from biril_nm.export.from_torch.signals import (
     State,
     leaves,
 )
+from biril_nm.export.from_torch.steady import changed_values, values_of
 
 __all__ = ["NOT_AT_REST", "Call", "Tracer"]
 
@@ -70,12 +72,16 @@ class Tracer(TorchFunctionMode):  # type: ignore[misc]
         calls: layer -> its uses.
         entered: layers that were called, also if they failed; the last one at the end.
         counts: tensors that count steps, by id.
+        values: layer -> what it computed with at its first use.
+        changed: names of values that were others at a later use.
     """
 
     origins: Origins = field(default_factory=Origins)
     calls: dict[str, list[Call]] = field(default_factory=dict)
     entered: dict[str, None] = field(default_factory=dict)
     counts: dict[int, CountedTensor] = field(default_factory=dict)
+    values: dict[str, dict[str, Any]] = field(default_factory=dict)
+    changed: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -96,13 +102,15 @@ class Tracer(TorchFunctionMode):  # type: ignore[misc]
 
     def _follow(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         name = str(getattr(func, "__name__", func))
+        if name == "__set__":
+            return self._set(func, args)
         if name == "__get__":
             name = str(getattr(getattr(func, "__self__", None), "__name__", name))
         tensors = [v for v in tensors_in((args, kwargs)) if self.origins.expr(v) is not None]
         if not tensors:
             result = func(*args, **kwargs)
             return follow_count(self.counts, name, args, result) if self.counts else result
-        if name in READS_VALUES:
+        if reads_values(name, args, tensors):
             raise UnsupportedNodeError(
                 f"the forward reads values of a signal ('{name}'), so that what it computes depends on the "
                 f"input; expected a forward that does the same for every input. Take out what branches on "
@@ -111,7 +119,7 @@ class Tracer(TorchFunctionMode):  # type: ignore[misc]
         before = self.origins.expr(args[0]) if args else None
         if shape_only(name) or (before is None and name in ("to", "type_as", "expand_as")):
             return func(*args, **kwargs)
-        result = func(*args, **kwargs)
+        result = torch.zeros_like(tensors[0]) if name in DRAWS else func(*args, **kwargs)
         expr = self._expression(func, Tracked(self.origins, name, args, kwargs, before, result))
         target = kwargs.get("out", args[0] if writes(name) else None)
         if isinstance(target, torch.Tensor):
@@ -125,6 +133,14 @@ class Tracer(TorchFunctionMode):  # type: ignore[misc]
         elif isinstance(changed, torch.Tensor):
             self.origins.know(changed, expr)
         return result
+
+    def _set(self, func: Any, args: Any) -> None:
+        """``x.data = y``: from now on x stands for what y stands for."""
+        func(*args)
+        target, value = args
+        before, expr = self.origins.expr(target), self.origins.expr(value)
+        if func.__self__.__name__ == "data" and (before, expr) != (None, None):
+            self.origins.know(target, expr or Operation("data", ()))
 
     @staticmethod
     def _expression(func: Any, call: Tracked) -> Expr | None:
@@ -146,8 +162,10 @@ class Tracer(TorchFunctionMode):  # type: ignore[misc]
         def item(tensor: torch.Tensor, index: Any) -> Any:
             if isinstance(index, int) and not isinstance(index, bool):
                 return torch.select(tensor, 0, index)
-            simple = index is None or index is Ellipsis or isinstance(index, slice)
-            return read(tensor, (index,) if simple else index)
+            args = (tensor, index)
+            if self._depth or all(self.origins.expr(t) is None for t in tensors_in(args)):
+                return read(*args)
+            return self.__torch_function__(read, (), args)
 
         def set_item(tensor: torch.Tensor, index: Any, value: Any) -> None:
             args = (tensor, index, value)
@@ -205,6 +223,7 @@ class Tracer(TorchFunctionMode):  # type: ignore[misc]
             self.entered[path] = None
             if args:
                 args = (self._in_dtype_of(layer, args[0]), *args[1:])
+            self._compare(path, layer)
             pending.append(self._incoming(path, layer, names, (*args[1:], *kwargs.values())))
             self._depth += 1
             return args, kwargs
@@ -232,6 +251,14 @@ class Tracer(TorchFunctionMode):  # type: ignore[misc]
             return output
 
         return before, after
+
+    def _compare(self, path: str, layer: nn.Module) -> None:
+        """Note what a layer computes with that was something else at its first use."""
+        self._depth += 1
+        now = values_of(path, layer)
+        before = self.values.setdefault(path, now)
+        self.changed |= changed_values(before, now)
+        self._depth -= 1
 
     def _in_dtype_of(self, layer: nn.Module, received: Any) -> Any:
         """Spikes of snnTorch are float32 whatever its dtype; a float64 layer behind takes them too."""

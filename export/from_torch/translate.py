@@ -9,7 +9,8 @@ graph          ``producer``, ``dt`` (s), ``decision`` (count, score, membrane): 
 Input node     ``coding`` (direct, counts, signed, rate, spikes), ``n_steps``, ``message_bits``,
                ``scale``, ``signed`` (1: messages have a sign)
 Output node    ``readout``: how the forward puts the steps together (stack, sum, mean, last), or
-               ``membrane`` if it returns v instead of spikes; nothing for one step of spikes
+               ``membrane`` if it returns v instead of spikes; nothing for one step of spikes.
+               ``over`` (sum, mean): what of v it returns, if not v itself
 neuron node    ``reset`` (zero, subtract, none), ``reset_delay`` (1: at the start of the next
                step), ``reset_drops_input`` (1: that step's input is lost too), ``reset_guarded`` (1:
                see :mod:`biril_nm.export.nir_nodes.resets`), ``dt`` (s); IF nodes

@@ -45,11 +45,13 @@ __all__ = ["Analysis", "ForgetfulStepError", "Readout", "Wiring", "refusal_of"]
 class Readout:
     """One returned signal: what it is at a step, and how the forward puts steps together.
 
-    ``how``: step (the forward computes one step), stack, sum, mean, or last.
+    ``how``: step (the forward computes one step), stack, sum, mean, or last; membrane of a layer whose v is
+    read, which ``over`` (sum, mean) puts together.
     """
 
     source: Expr
     how: str
+    over: str = ""
 
 
 @dataclass(frozen=True)
@@ -182,6 +184,9 @@ class Analysis:
                 )
             return exprs[0]
         regular = exprs[1] if len(exprs) > 1 else exprs[0]
+        unsaid = next((expr for expr in exprs if _unsaid(expr)), None)
+        if unsaid is not None:
+            return unsaid  # a finding about the operation says so
         if path in self.uneven:
             per_step = len(calls) // self.n_steps if len(calls) % self.n_steps == 0 else len(calls)
             self._used(path, per_step)
@@ -251,17 +256,44 @@ class Analysis:
         how, inner = "step" if not self.loops else "last", expr
         scaled = False
         while isinstance(inner, Scaled) and self._steps_of(inner.of):
+            self._positive(inner)
             inner, scaled = inner.of, True
         items = self._steps_of(inner)
         if items:
             how = inner.how if isinstance(inner, Collected) else "sum"
             relatives = [relative(item, step, self.static) for step, item in items]
-            if any(r != relatives[-1] for r in relatives[1:]):
+            regular = relatives[max(range(len(items)), key=lambda i: items[i][0])]
+            if any(without_past(r) != without_past(regular) for r in relatives):
                 self.findings.append(
                     "forward returns different layers at different steps; expected the same ones"
                 )
-            return Readout(relatives[-1], "mean" if scaled else how)
-        return Readout(relative(expr, self.n_steps - 1, self.static), how)
+            else:
+                self._all_steps([step for step, _ in items], ordered=how in ("stack", "cat"))
+            return Readout(regular, "mean" if scaled else how)
+        last = relative(expr, self.n_steps - 1, self.static)
+        latest = max(self._offsets(last), default=0)
+        if self.loops and latest < 0:
+            self._all_steps([self.n_steps - 1 + latest], ordered=True)
+        return Readout(last, how)
+
+    def _positive(self, scaled: Scaled) -> None:
+        """Find factors of a sum over steps that change which class has most."""
+        factor = self.origins.constants[scaled.constant]
+        if not bool(torch.all(factor == factor.ravel()[0]) and torch.all(factor > 0)):
+            self.findings.append(
+                "forward multiplies what it sums up over the steps by negative or several numbers, and "
+                "another class wins; expected one positive number. Return the sum and do the rest outside"
+            )
+
+    def _all_steps(self, steps: Sequence[int], ordered: bool) -> None:
+        """Find a readout of some steps only, or of steps in another order."""
+        every = list(range(self.n_steps))
+        if (list(steps) if ordered else sorted(steps)) != every:
+            shown = ", ".join(map(str, steps[:8])) + (", ..." if len(steps) > 8 else "")
+            self.findings.append(
+                f"forward returns steps {shown} of {self.n_steps}; expected all steps in their order, or the "
+                f"last one. Return all of them, and choose outside of the network"
+            )
 
     def _steps_of(self, expr: Expr) -> list[tuple[int, Expr]]:
         """(step, expression) of something that was collected over the steps of the loop."""
@@ -271,7 +303,7 @@ class Analysis:
         steps = [self._offsets(item) for item in items]
         if any(len(s) != 1 for s in steps) or len({min(s) for s in steps}) != len(items):
             return []
-        found = sorted(((min(s), item) for s, item in zip(steps, items)), key=lambda pair: pair[0])
+        found = [(min(s), item) for s, item in zip(steps, items)]
         return found if len(found) > 1 else []
 
     def _operations(

@@ -17,10 +17,11 @@ from biril_nm.export.design_rules import check_design
 from biril_nm.export.lowering.numbers.weight_grid import AUTO
 from biril_nm.export.lowering.options import LoweringOptions
 from biril_nm.export.lowering.passes.assemble import assemble
-from biril_nm.export.lowering.passes.balance_delays import balance_delays
+from biril_nm.export.lowering.passes.balance_delays import balance_delays, shared_delays
 from biril_nm.export.lowering.passes.bits import with_bits
 from biril_nm.export.lowering.passes.calibrate import calibrate_peaks
 from biril_nm.export.lowering.passes.describe import (
+    delayed_notes,
     describe,
     notes,
     repairs,
@@ -160,6 +161,7 @@ def _lowered(plain: nir.NIRGraph, options: LoweringOptions, keep: bool) -> Lower
             *changes,
             *several_spikes_notes(settled.resets, peaks),
             *notes(balanced, outline, quantised, late),
+            *delayed_notes(balanced, shared_delays(balanced, late, delays)),
         ],
         balanced_delays=delays,
     )

@@ -14,7 +14,7 @@ from collections.abc import Collection, Mapping
 from biril_nm.errors import UnsupportedNodeError
 from biril_nm.hw_graph import LoihiGraph
 
-__all__ = ["balance_delays"]
+__all__ = ["balance_delays", "shared_delays"]
 
 
 def balance_delays(
@@ -31,13 +31,7 @@ def balance_delays(
         UnsupportedNodeError: a connection would need more than ``delay_max`` steps, or a connection
             of ``late`` takes more than one step around its loop.
     """
-    links = {name: (*graph.ends[name], node.delay) for name, node in graph.connections.items()}
-    unmarked = {name: link for name, link in links.items() if name not in late}
-    loops = {*late, *_closing(unmarked, tuple(graph.inputs))}
-    reached = _reached(links, tuple(graph.inputs))
-    forward = {
-        name: link for name, link in links.items() if name not in loops and link[0] in reached
-    }
+    forward = _forward(graph, late, {})
     absorbed = _absorbed(forward)
     nominal = {name: (src, dst, absorbed[dst]) for name, (src, dst, _) in forward.items()}
     latest = _longest(nominal, tuple(graph.inputs), tuple(graph.neurons))
@@ -64,6 +58,33 @@ def balance_delays(
             f"layer (RLeaky), or train with the delay"
         )
     return graph, added
+
+
+def shared_delays(
+    graph: LoihiGraph, late: Collection[str], added: Mapping[str, int]
+) -> dict[str, int]:
+    """Population -> steps by which the network itself delays all that it receives, where it does.
+
+    Args:
+        graph: the balanced graph.
+        late: connections that are known to close loops.
+        added: connection -> delay that balancing has added.
+    """
+    return {node: steps for node, steps in _absorbed(_forward(graph, late, added)).items() if steps}
+
+
+def _forward(
+    graph: LoihiGraph, late: Collection[str], added: Mapping[str, int]
+) -> dict[str, tuple[str, str, int]]:
+    """Connection -> source, target and delay, of those on the way from the inputs that close no loop."""
+    links = {
+        name: (*graph.ends[name], node.delay - added.get(name, 0))
+        for name, node in graph.connections.items()
+    }
+    unmarked = {name: link for name, link in links.items() if name not in late}
+    loops = {*late, *_closing(unmarked, tuple(graph.inputs))}
+    reached = _reached(links, tuple(graph.inputs))
+    return {name: link for name, link in links.items() if name not in loops and link[0] in reached}
 
 
 def _absorbed(links: Mapping[str, tuple[str, str, int]]) -> dict[str, int]:

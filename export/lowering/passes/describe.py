@@ -7,6 +7,7 @@ from importlib import metadata as package_metadata
 from typing import Any
 
 import nir
+import numpy as np
 
 import biril_nm
 from biril_nm.export.lowering.numbers.state_bounds import Peaks
@@ -18,7 +19,7 @@ from biril_nm.export.nir_nodes.neurons import LARGEST
 from biril_nm.hw_graph import LoihiGraph
 from biril_nm.loihi import ChipProfile
 
-__all__ = ["describe", "notes", "repairs", "several_spikes_notes"]
+__all__ = ["delayed_notes", "describe", "notes", "repairs", "several_spikes_notes"]
 
 TWO_SPIKES = 2.0  # thresholds
 
@@ -91,6 +92,16 @@ def several_spikes_notes(
         if asked.get(found["reset"]) == found["from"]
         and name in peaks
         and peaks[name].v_above >= TWO_SPIKES
+    ]
+
+
+def delayed_notes(graph: LoihiGraph, delays: Mapping[str, int]) -> list[str]:
+    """Populations that begin later than in the network, because all that they receive is delayed."""
+    return [
+        f"all that '{name}' receives is delayed (steps: {steps}), so that index t of its recording is step "
+        f"t + {steps} of the network"
+        + (", and its bias acts from there on" if np.any(graph.neurons[name].bias_mant) else "")
+        for name, steps in delays.items()
     ]
 
 

@@ -93,7 +93,12 @@ def settle(
         )
     if questions:
         raise UnsupportedNodeError(_join([*questions, *findings]))
-    notes = (*outvoted, *_gain_notes(graph, dt_s), *_reset_notes(graph, resets.chosen))
+    notes = (
+        *outvoted,
+        *_gain_notes(graph, dt_s),
+        *_reset_notes(graph, resets.chosen),
+        *_readout_notes(graph),
+    )
     return Settled(graph, dt_s, resets.chosen, resets.forced, notes)
 
 
@@ -186,6 +191,22 @@ def _reset_notes(graph: nir.NIRGraph, resets: Mapping[str, Mapping[str, str]]) -
                 f"'{name}' grows by dt r x per step, as SpikingJelly writes it, and is reset to 0 because "
                 f"the file does not say what a spike does. SpikingJelly leaves its soft reset "
                 f"(v_reset=None) out of the file: pass reset='subtract' if it was trained so"
+            )
+
+
+def _readout_notes(graph: nir.NIRGraph) -> Iterator[str]:
+    """Outputs of which the forward takes something else than what decides here."""
+    for name, node in graph.nodes.items():
+        said = node.metadata if isinstance(node, nir.Output) else {}
+        if said.get("over") in SUMMED:
+            yield (
+                f"forward returns the {said['over']} of v over the steps at '{name}', and the class with the "
+                f"highest v after the last step wins here: record v, and take the {said['over']} of it"
+            )
+        elif said.get("readout") == "last":
+            yield (
+                f"forward returns the last step alone at '{name}', and the spikes of all steps decide here: "
+                f"record s, and take the last step of it"
             )
 
 
