@@ -73,7 +73,7 @@ def assert_parity(
         check_values({"input": node}, {"input": values})
     message = values if values.dtype.kind in "iub" else chosen.messages(values)
     if sample_input is None:
-        sample_input = _sample(net, torch.from_numpy(chosen.to_float(message)), chosen)
+        sample_input = _sample(net, torch.from_numpy(chosen.to_float(message)))
     nir_graph = to_nir(net, sample_input, dt_s=dt_s, coding=coding)
     graph = lower(nir_graph, weight_bits=weight_bits, calibration=message)
     report = check_parity(
@@ -92,9 +92,9 @@ def assert_parity(
     return report
 
 
-def _sample(net: nn.Module, x: Tensor, coding: Coding) -> Tensor:
+def _sample(net: nn.Module, x: Tensor) -> Tensor:
     """``x``, all steps, as the forward takes them at once."""
-    from biril_nm.models import OwnNet
+    from biril_nm.engines.torch_net import taken_at_once
     from biril_nm.models.tracing import is_neuron
     from biril_nm.models.wrappers import module_of
 
@@ -102,4 +102,4 @@ def _sample(net: nn.Module, x: Tensor, coding: Coding) -> Tensor:
     if not any(map(is_neuron, module.modules())):  # which is refused by name later
         return x[0]
     parameter = next(module.parameters(), x)
-    return OwnNet(module, coding).sample_of(x.to(parameter)).cpu()
+    return taken_at_once(module, x.to(parameter)).cpu()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -15,8 +15,9 @@ from torch import nn
 from biril_nm.coding import Coding, check_decision
 from biril_nm.decision import DEFAULT_DECISION, class_scores
 from biril_nm.engines.registry import IntegerNet, Network, RunOptions
-from biril_nm.errors import ConfigError
+from biril_nm.errors import BirilError, ConfigError
 from biril_nm.export.from_torch.runs import call_arguments
+from biril_nm.hw_graph import LoihiGraph
 from biril_nm.hw_graph.inputs import check_inputs, input_coding, single_input
 from biril_nm.hw_graph.outputs import integrators
 from biril_nm.models import BirilNet, OwnNet
@@ -24,10 +25,13 @@ from biril_nm.models.carried import carried_states, positional_arguments, states
 from biril_nm.models.own_state import OwnState
 from biril_nm.models.wrappers import module_of, unwrapped
 from biril_nm.recording import NodeRecording, Recording
-from biril_nm.recording.readout import decision_of
+from biril_nm.recording.readout import decision_of, readout_node
 
-__all__ = ["run_network", "run_torch"]
+__all__ = ["run_network", "run_torch", "taken_at_once"]
 
+STEP, IMAGE, TIME_FIRST, SAMPLES_FIRST, TIME_LAST = WAYS = (
+    "step", "image", "(n_steps, batch, ...)", "(batch, n_steps, ...)", "(batch, ..., n_steps)",
+)  # fmt: skip
 _LAYERS = (snntorch.SpikingNeuron, nn.Linear, nn.Conv1d, nn.Conv2d)
 
 
@@ -37,6 +41,7 @@ def run_torch(
     coding: Coding | None = None,
     decision: str | None = None,
     integrators: Collection[str] = (),
+    readout: str | None = None,
 ) -> Recording:
     """Run ``net`` on the chip's integer input and record every snnTorch neuron layer.
 
@@ -50,6 +55,7 @@ def run_torch(
         decision: how the output decides; None: by score in a BirilNet, by count elsewhere.
         integrators: neuron layers whose membrane is read and whose spikes nothing uses; they count as
             silent, as they are on the chip.
+        readout: the neuron layer that decides; None: the last one.
 
     Returns:
         Spikes of every neuron layer, uint8. ``scores`` are those of the last layer by ``decision``
@@ -77,6 +83,8 @@ def run_torch(
     carried = _carried(root, values)
     with recorder.attached(), torch.no_grad():
         _drive(root, values, recorder, carried)
+    if readout in recorder.neurons:
+        recorder.last = str(readout)
     return recorder.result(len(values), decision, integrators)
 
 
@@ -93,27 +101,97 @@ def _drive(
     root: nn.Module, values: torch.Tensor, recorder: _Recorder, carried: int | ConfigError
 ) -> None:
     """Call ``root`` step by step, or once if its forward loops over time."""
-    n_steps = len(values)
-    result: Any = None
-    try:
-        result = root(*call_arguments(root, [values[0]]))
-        calls = recorder.most_calls()
-    except (RuntimeError, IndexError, ValueError):
-        calls = 0  # a loop that does not take a single step
-    if calls == 1:
-        if isinstance(carried, ConfigError):
-            raise carried
-        for value in values[1:]:
-            result = root(value, *states_of(root, result, carried))
-        return
-    if calls == n_steps and bool(torch.all(values == values[0])):
-        return  # one image for all steps
+    way = _way(root, values, recorder)
     recorder.restart()
-    root(*call_arguments(root, [values]))
-    if recorder.most_calls() != n_steps:
-        raise ConfigError(
-            f"the forward of {type(root).__name__} runs {recorder.most_calls()} steps on input of "
-            f"{n_steps}. Give it as many steps as its loop has"
+    if way != STEP:
+        root(*call_arguments(root, [_given(values, way)]))
+        return
+    if isinstance(carried, ConfigError):
+        raise carried
+    result: Any = None
+    for number, value in enumerate(values):
+        states = states_of(root, result, carried) if number else ()
+        result = root(value, *states) if number else root(*call_arguments(root, [value]))
+
+
+def taken_at_once(net: nn.Module, values: torch.Tensor) -> torch.Tensor:
+    """What the forward of ``net`` takes of ``values``: one step, an image, or all steps in its order.
+
+    Raises:
+        ConfigError: in no way does it run as many steps as there are.
+    """
+    recorder = _Recorder(net)
+    with recorder.attached(), torch.no_grad():
+        return _given(values, _way(net, values, recorder))
+
+
+def _given(values: torch.Tensor, way: str) -> torch.Tensor:
+    """All steps, or the first one, in the order of dimensions that a forward takes."""
+    if way in (STEP, IMAGE):
+        return values[0]
+    return values if way == TIME_FIRST else values.movedim(0, 1 if way == SAMPLES_FIRST else -1)
+
+
+def _way(root: nn.Module, values: torch.Tensor, recorder: _Recorder) -> str:
+    """How the forward takes its input, found by trials on a number of samples that tells them from steps.
+
+    Raises:
+        ConfigError: in no way does it run as many steps as there are.
+    """
+    n_steps, batch = values.shape[:2]
+    trials = _Trials(root, recorder)
+    for size in dict.fromkeys((3 if n_steps == 2 else 2, batch)):  # it may take this batch alone
+        some = values[:, torch.arange(size) % batch]
+        fits = trials.of((STEP,), some) or trials.of(WAYS[1:], some)
+        if len(fits) > 1:  # as many steps as values, perhaps
+            fits = trials.of(fits, torch.cat([some, some[:1]])) or fits
+        for way in fits:
+            if way != IMAGE or bool(torch.all(values == values[0])):
+                return way
+    raise trials.refusal(values)
+
+
+class _Trials:
+    """Calls of a forward with its input in several orders."""
+
+    def __init__(self, root: nn.Module, recorder: _Recorder) -> None:
+        self.root, self.recorder = root, recorder
+        self.ran: set[int] = set()
+        self.failure: Exception | None = None
+
+    def of(self, ways: Sequence[str], values: torch.Tensor) -> list[str]:
+        """Those of the ways in which it runs as many steps on as many samples as there are."""
+        n_steps, size = values.shape[:2]
+        fits = []
+        for way in ways:
+            self.recorder.restart()
+            try:
+                self.root(*call_arguments(self.root, [_given(values, way)]))
+            except Exception as error:  # whatever the user's forward raises
+                self.failure = self.failure or error
+                continue
+            calls = self.recorder.most_calls()
+            if calls == (1 if way == STEP else n_steps) and self.recorder.sent_for(size):
+                fits.append(way)
+            elif way == TIME_FIRST:
+                self.ran.add(calls)
+        return fits
+
+    def refusal(self, values: torch.Tensor) -> Exception:
+        """Why no way was found."""
+        name = type(self.root).__name__
+        if self.ran:
+            steps = ", ".join(map(str, sorted(self.ran)))
+            return ConfigError(
+                f"the forward of {name} runs {steps} steps on input of {len(values)}. Give it as many steps "
+                f"as its loop has"
+            )
+        if isinstance(self.failure, BirilError):
+            return self.failure
+        return ConfigError(
+            f"the forward of {name} does not take an input of shape {tuple(values.shape)} "
+            f"({self.failure}); expected a forward of one step (batch, *shape), or of all steps with their "
+            f"dimension first, behind the samples or last. Put its input in order in the module itself"
         )
 
 
@@ -146,6 +224,11 @@ class _Recorder:
     def most_calls(self) -> int:
         """Calls of the neuron layer that was called most often."""
         return max((len(self.steps.get(name, ())) for name in self.neurons), default=0)
+
+    def sent_for(self, size: int) -> bool:
+        """Whether the neuron layer that was called most often sent spikes of that many samples."""
+        most = max(self.neurons, key=lambda name: len(self.steps.get(name, ())))
+        return all(sent.ndim > 1 and len(sent) == size for sent in self.steps.get(most, ()))
 
     @contextmanager
     def attached(self) -> Iterator[None]:
@@ -215,4 +298,9 @@ def run_network(network: Network, spikes: Any, options: RunOptions) -> Recording
     graph = network.graph
     coding, decision = input_coding(graph, name), decision_of(graph)
     net = cast(nn.Module, network.net)
-    return run_torch(net, values[name], coding, decision, integrators(graph))
+    return run_torch(net, values[name], coding, decision, integrators(graph), _deciding(graph))
+
+
+def _deciding(graph: LoihiGraph) -> str | None:
+    """The layer that decides where the graph has several outputs; else the last one does."""
+    return readout_node(graph) if len(graph.outputs) > 1 else None

@@ -81,7 +81,11 @@ class GraphBuilder:
         for position, output in enumerate(self.outputs):
             single = len(self.outputs) == 1
             name = self._free("output" if single else f"output_{_path(output.source) or position}")
-            metadata = {} if output.how == ONE_STEP else {"readout": output.how}
+            metadata: dict[str, Any] = {}
+            if output.how != ONE_STEP:
+                metadata["readout"] = output.how
+            if not single:
+                metadata["position"] = position
             if output.over:
                 metadata["over"] = output.over
             self.edges += [(a, name) for a in self._names(output.source, name)]

@@ -58,6 +58,10 @@ WAYS_OUT = {
     ),
     **dict.fromkeys(("add", "__add__", "sub"), "Add one number, or one per channel"),
     **dict.fromkeys(("mul", "__mul__", "matmul"), "Multiply a signal by constants only"),
+    **dict.fromkeys(
+        ("flatten", "view", "reshape"), f"Keep the dimension of the samples first. {_IN_THE_LOOP}"
+    ),
+    "repeat": _OUTSIDE,
     "__setitem__": "Compute the signal without writing into it",
     "relu": "Use neurons as the only nonlinear layers",
     "constant input": "Give each layer a signal at every step",
@@ -195,8 +199,11 @@ def _select(call: Tracked) -> Expr | None:
 
 def _step_of(call: Tracked, axis: int, index: int) -> Expr | None:
     """One step of a whole input, whose other dimensions are in their order."""
-    whole = call.before
-    dims = tuple(range(call.args[0].ndim))
+    whole, ndim = call.before, call.args[0].ndim
+    if isinstance(whole, Collected):
+        stacked = whole.how == "stack" and axis % ndim == whole.dim % ndim
+        return whole.items[index] if stacked else None
+    dims = tuple(range(ndim))
     if isinstance(whole, Permuted):
         dims, whole = whole.dims, whole.of[0]
     if not isinstance(whole, InputStep) or whole.step != STATIC or call.origins.parts:

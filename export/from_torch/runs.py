@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import is_dataclass, replace
 from typing import Any
 
 import torch
@@ -184,8 +184,8 @@ def _forward(
         raise ConfigError(
             f"the network does not accept a sample_input of shape {shapes} ({type(error).__name__}{where}: "
             f"{error}); expected one step (batch, *shape), or (n_steps, batch, *shape) if forward loops over "
-            f"time itself. Further arguments of forward are filled with None. Pass a tuple to give all of "
-            f"them"
+            f"time itself. Further arguments of forward are filled with None: give those that are no input "
+            f"(num_steps) a default, and pass several inputs as a tuple"
         ) from error
 
 
@@ -204,6 +204,8 @@ def _exprs(tracer: Tracer, result: Any) -> list[Expr]:
         return [] if expr is None else [expr]
     if isinstance(result, Mapping):
         result = tuple(result.values())
+    if is_dataclass(result) and not isinstance(result, type):
+        result = tuple(vars(result).values())
     if not isinstance(result, (tuple, list)):
         return []
     items = [_exprs(tracer, item) for item in result]

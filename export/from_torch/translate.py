@@ -10,6 +10,7 @@ Input node     ``coding`` (direct, counts, signed, rate, spikes), ``n_steps``, `
                ``scale``, ``signed`` (1: messages have a sign)
 Output node    ``readout``: how the forward puts the steps together (stack, sum, mean, last), or
                ``membrane`` if it returns v instead of spikes; nothing for one step of spikes.
+               ``position``: of several outputs, from 0; the first one classifies.
                ``over`` (sum, mean): what of v it returns, if not v itself
 neuron node    ``reset`` (zero, subtract, none), ``reset_delay`` (1: at the start of the next
                step), ``reset_drops_input`` (1: that step's input is lost too), ``reset_guarded`` (1:
@@ -172,7 +173,8 @@ def _root(module: Any, sample_input: Any) -> tuple[nn.Module, list[torch.Tensor]
         if not isinstance(sample, torch.Tensor) or sample.is_meta or sample.is_complex():
             raise ConfigError(
                 f"sample_input holds {_shown(sample)}; expected a tensor of real numbers, (batch, *shape), "
-                f"or a tuple of them, one for each input of forward"
+                f"or a tuple of them, one for each input of forward. Give other arguments (num_steps) a "
+                f"default"
             )
         if sample.ndim < 2 or not sample.numel():
             raise ConfigError(

@@ -196,7 +196,8 @@ class Analysis:
             regular
         ):
             self.findings.append(
-                f"layer '{path}' receives something else from step to step; expected the same at every step"
+                f"layer '{path}' receives something else from step to step; expected the same at every step. "
+                f"Take out what differs; sum up or filter over the steps by neurons (snntorch.Leaky)"
             )
         elif any(offset not in (0, -1) for offset in self._offsets(regular)):
             self.findings.append(

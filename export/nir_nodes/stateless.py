@@ -133,6 +133,11 @@ _INPUT: dict[str, Check] = {
     "scale": positive,
     "coding": text(),
 }
+_OUTPUT: dict[str, Check] = {
+    "readout": text(),
+    "over": text("sum", "mean"),
+    "position": whole_between(0, STEPS_MAX),
+}
 
 _KINDS = (
     StatelessKind(
@@ -170,7 +175,7 @@ _KINDS = (
     ),
     # Inside nested graphs these two only pass signals on.
     StatelessKind(nir.Input, "Input; several inputs are possible", EXACT, {}, _INPUT),
-    StatelessKind(nir.Output, "Output; several outputs are possible", EXACT, {}, {"readout": text()}),
+    StatelessKind(nir.Output, "Output; several outputs are possible", EXACT, {}, _OUTPUT),
 )  # fmt: skip
 # Class of a NIR node without memory -> its record.
 STATELESS: dict[type, StatelessKind] = {kind.type: kind for kind in _KINDS}

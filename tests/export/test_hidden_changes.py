@@ -101,6 +101,7 @@ ANOTHER = (
         (lambda s: torch.stack(s[3:]).sum(0), PARTS.format("3, 4, 5")),
         (lambda s: sum(s[:4]), PARTS.format("0, 1, 2, 3")),
         (lambda s: s[0], PARTS.format("0")),
+        (lambda s: torch.stack(s)[2], PARTS.format("2")),
         (lambda s: -torch.stack(s).sum(0), ANOTHER),
         (lambda s: sum(s) * torch.arange(5.0), ANOTHER),
         (lambda s: s[-1] - s[0], "different layers at different steps"),
@@ -118,6 +119,7 @@ def test_readouts_of_some_steps_or_against_them_are_refused(read, message):
         (sum, "sum"),
         (lambda s: sum(s) / len(s), "mean"),
         (lambda s: s[-1], "last"),
+        (lambda s: torch.stack(s)[-1], "last"),
     ],
 )
 def test_readouts_of_all_steps_are_noted(read, how):

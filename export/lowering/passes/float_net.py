@@ -248,7 +248,14 @@ def _links(walk: Walk, inputs: dict[str, Shape], neurons: dict[str, Shape]) -> _
                 f"output '{name}' is not reached by neurons; expected one source. Connect or remove it"
             )
     links = _uniquely_named(links, {*inputs, *neurons, *outputs})
-    return _Found(links, paths, outputs, shapes)
+    return _Found(links, paths, _in_order(outputs, walk.graph), shapes)
+
+
+def _in_order(outputs: Mapping[str, str], graph: nir.NIRGraph) -> dict[str, str]:
+    """The outputs by their ``position``, else as in the graph: the first one classifies."""
+    named = [name for name in graph.nodes if name in outputs]
+    position = {name: (graph.nodes[name].metadata or {}).get("position", 0) for name in named}
+    return {name: outputs[name] for name in sorted(named, key=lambda name: position[name])}
 
 
 def _read_out(
