@@ -21,11 +21,11 @@ import h5py
 
 from biril_nm.errors import BirilError, FileFormatError
 from biril_nm.storage.bounds import MAX_BYTES, allowed_bytes, check_unpacked, open_regular
-from biril_nm.storage.hdf5_structures import check_object, read_exactly, root_address
+from biril_nm.storage.hdf5_structures import check_object, check_root, read_exactly
 from biril_nm.storage.paths import atomic_file
 from biril_nm.storage.text import is_unicode
 
-__all__ = ["check_members", "open_checked", "write_whole"]
+__all__ = ["open_checked", "write_whole"]
 
 MAX_MEMBERS = 100_000
 MAX_CHUNKS = 1 << 20
@@ -48,7 +48,6 @@ HEAP_HEADER = struct.Struct("<4sB3xQ")  # signature, version, size of the collec
 HEAP_OBJECT = struct.Struct("<HH4xQ")  # index (0: free space), references, size
 HEAP_REFERENCE = struct.Struct("<IQI")  # length of the text, address of its heap, index
 HEAP_SIGNATURE = b"GCOL"
-ADDRESS_BYTES = 8
 
 
 @contextmanager
@@ -67,11 +66,12 @@ def open_checked(
         FileFormatError: no HDF5, links, too large, or whatever h5py finds wrong while it is read.
     """
     source = Path(path)
-    open_regular(source).close()
+    with open_regular(source) as raw:
+        base = check_root(raw, source)
     try:
         with h5py.File(source, "r") as file:
             allowed = min(max_bytes, allowed_bytes(source.stat().st_size))
-            check_members(source, file, allowed, sequences)
+            _check_members(source, file, base, allowed, sequences)
             yield file
     except BirilError:
         raise
@@ -95,14 +95,14 @@ def write_whole(path: str | Path, fill: Callable[[BinaryIO], None]) -> None:
         part.write_bytes(image.getbuffer())
 
 
-def check_members(
-    source: Path, file: h5py.File, max_bytes: int = MAX_BYTES, sequences: bool = False
+def _check_members(
+    source: Path, file: h5py.File, base: int | None, max_bytes: int, sequences: bool
 ) -> None:
     """Refuse external data, cyclic groups and sizes beyond the bounds, from headers alone."""
-    if file.id.get_create_plist().get_sizes() != (ADDRESS_BYTES, ADDRESS_BYTES):
+    if base != file.userblock_size:
         raise FileFormatError(
-            f"'{source}' has addresses of unusual width; expected {ADDRESS_BYTES} bytes. Write it again "
-            f"with h5py"
+            f"'{source}' begins at byte {file.userblock_size} by the HDF5 library and at {base} by its "
+            f"signature; expected one place. Write it again with h5py"
         )
     with source.open("rb") as raw:
         texts = _walk(raw, source, file, max_bytes)
@@ -118,7 +118,6 @@ def _walk(
     texts: list[tuple[str, h5py.Dataset]] = []
     groups = [(file, "", 0)]
     base = file.userblock_size
-    check_object(raw, source, base, root_address(raw, source, base))
     while groups:
         group, where, depth = groups.pop()
         if depth > MAX_DEPTH:
@@ -145,7 +144,8 @@ def _member(raw: BinaryIO, source: Path, group: Any, key: str, where: str, base:
         raise FileFormatError(f"'{source}': the name {key!r:.80} in '{where}/' is not Unicode text")
     if not isinstance(group.get(key, getlink=True), h5py.HardLink):
         raise FileFormatError(f"'{source}': '{where}/{key}' is a link, which is never followed")
-    check_object(raw, source, base, group.id.links.get_info(key.encode()).u)
+    place = group.id.links.get_info(key.encode()).u
+    check_object(raw, source, base, place, f"{where}/{key}")
     return group[key]
 
 

@@ -1,8 +1,11 @@
 """Structures of HDF5 files that the HDF5 library follows without looking where they lead.
 
 A tree whose node is its own child overflows the stack of the library, a circle of nodes or of free space is
-followed for ever. Here each is walked once, before the library does. Layout: HDF5 File Format Specification
-3.0, II (superblock), III.A.1 (version 1 B-trees), III.D (local heaps), IV.A (object headers).
+followed for ever. Here each is walked once, before the library opens the file. What the library writes only
+when it is asked for later versions of the format (fractal heaps, version 2 B-trees, arrays of chunks) is
+refused: damaged ones make it divide by zero, read beyond its memory or never return. Layout: HDF5 File
+Format Specification 3.0, II (superblock), III.A.1 (version 1 B-trees), III.D (local heaps), IV.A (object
+headers).
 """
 
 from __future__ import annotations
@@ -15,15 +18,14 @@ from typing import BinaryIO
 
 from biril_nm.errors import FileFormatError
 
-__all__ = ["check_object", "read_exactly", "root_address"]
+__all__ = ["check_object", "check_root", "read_exactly"]
 
+SIGNATURE = b"\x89HDF\r\n\x1a\n"
+FIRST_PLACE = 512  # of a superblock behind other data; each next place is twice as far
 VERSION_AT = 8  # of the superblock, behind the signature
-ROOT_AT = {
-    0: 64,
-    1: 68,
-    2: 36,
-    3: 36,
-}  # version of the superblock: where the address of the root is
+# Version of the superblock: where the widths of addresses and lengths, and the address of the root are.
+WIDTHS_AT, ROOT_AT = {0: 13, 1: 13, 2: 9, 3: 9}, {0: 64, 1: 68, 2: 36, 3: 36}
+EXTENSION_AT = {2: 20, 3: 20}
 UNDEFINED = (1 << 64) - 1  # an address of nothing
 NODE = struct.Struct("<4sBBHQQ")  # signature, type, level, entries, left and right sibling
 GROUP_NODE, CHUNK_NODE = 0, 1
@@ -44,24 +46,61 @@ TIMES, PHASE, ORDER = 0x20, 0x10, 0x04  # flags of a new header: fields that it 
 CHECKSUM_BYTES = 4
 CONTINUED = struct.Struct("<QQ")  # address, bytes
 MAX_BLOCKS = 10_000  # of a header
-LAYOUT, EXTERNAL, CONTINUATION, SYMBOL_TABLE = 0x08, 0x07, 0x10, 0x11
-CHUNKED = 2
+LINKS, TYPE, EXTERNAL, LAYOUT, CONTINUATION, SYMBOL_TABLE, ATTRIBUTES = 2, 3, 7, 8, 16, 17, 21
+SHARED = 0x02  # flag of a message that lies elsewhere
+INDEX_BYTES = {LINKS: 8, ATTRIBUTES: 2}  # of the largest index, which may stand before a heap
+MAX_TYPE_BYTES = 1 << 12  # types within types take the library time that grows with their cube
+CHUNKED, VIRTUAL = 2, 3
+INDEXED_FROM = 4  # version of a layout that names its index of chunks
+ONE_CHUNK, NO_INDEX = 1, 2
+WAY_OUT = "Write the file again with h5py, without libver and track_order"
 
-Message = tuple[int, bytes]
+Message = tuple[int, int, bytes]  # kind, flags, data
 
 
-def root_address(raw: BinaryIO, source: Path, base: int) -> int:
-    """Address of the header of the root; the library counts all its members before it says so."""
+def check_root(raw: BinaryIO, source: Path) -> int | None:
+    """Check what the library looks at when it opens a file: the superblock and the root.
+
+    Returns:
+        What is added to addresses, or None where the file is not HDF5.
+
+    Raises:
+        FileFormatError: as :func:`check_object`.
+    """
+    base = _signature_at(raw)
+    if base is None:
+        return None
     version = _at(raw, source, base + VERSION_AT, 1)[0]
     if version not in ROOT_AT:
         raise FileFormatError(
             f"'{source}' has a superblock of version {version}; expected {min(ROOT_AT)} to {max(ROOT_AT)}. "
             f"Write it again with h5py"
         )
-    return int(ADDRESS.unpack(_at(raw, source, base + ROOT_AT[version], ADDRESS.size))[0])
+    if set(_at(raw, source, base + WIDTHS_AT[version], 2)) != {ADDRESS.size}:
+        raise FileFormatError(
+            f"'{source}' has addresses of unusual width; expected {ADDRESS.size} bytes. Write it again "
+            f"with h5py"
+        )
+    if version in EXTENSION_AT and _address(raw, source, base + EXTENSION_AT[version]) != UNDEFINED:
+        raise FileFormatError(
+            f"'{source}' has an extension of its superblock; expected none. {WAY_OUT}"
+        )
+    check_object(raw, source, base, _address(raw, source, base + ROOT_AT[version]), "/")
+    return base
 
 
-def check_object(raw: BinaryIO, source: Path, base: int, address: int) -> None:
+def _signature_at(raw: BinaryIO) -> int | None:
+    """Where the library finds the superblock: at the start, or at 512, 1024, 2048, ..."""
+    size, place = os.fstat(raw.fileno()).st_size, 0
+    while place + len(SIGNATURE) <= size:
+        raw.seek(place)
+        if raw.read(len(SIGNATURE)) == SIGNATURE:
+            return place
+        place = max(FIRST_PLACE, 2 * place)
+    return None
+
+
+def check_object(raw: BinaryIO, source: Path, base: int, address: int, where: str) -> None:
     """Refuse an object whose trees or heaps lead the library astray, before it is opened.
 
     Args:
@@ -69,22 +108,35 @@ def check_object(raw: BinaryIO, source: Path, base: int, address: int) -> None:
         source: the file, for messages.
         base: what is added to addresses.
         address: of the header of a group or dataset.
+        where: its name, for messages.
 
     Raises:
-        FileFormatError: a circle, a node at the wrong level, or something else than should be there.
+        FileFormatError: a circle, a node at the wrong level, something else than should be there, or a
+            structure that is not walked here.
     """
     try:
-        for kind, data in _messages(raw, source, base, address):
+        for kind, flags, data in _messages(raw, source, base, address):
+            if flags & SHARED:
+                raise _unread(source, where, "shares its type or size with others", "its own")
             if kind == SYMBOL_TABLE:
                 tree, heap = struct.unpack_from("<QQ", data)
                 _check_tree(raw, source, base, tree, GROUP_NODE, GROUP_KEY_BYTES)
                 _check_heap(raw, source, base, heap)
             elif kind == LAYOUT:
-                _check_layout(raw, source, base, data)
+                _check_layout(raw, source, base, data, where)
             elif kind == EXTERNAL:
                 _check_heap(raw, source, base, *ADDRESS.unpack_from(data, 8))  # of file names
+            elif kind == TYPE and len(data) > MAX_TYPE_BYTES:
+                found = f"has a type of {len(data)} bytes"
+                raise _unread(source, where, found, f"at most {MAX_TYPE_BYTES}")
+            elif kind in INDEX_BYTES:
+                skip = 2 + INDEX_BYTES[kind] * (data[1] & 1)  # behind version and flags
+                if ADDRESS.unpack_from(data, skip)[0] != UNDEFINED:
+                    found = "keeps its members or attributes in a fractal heap"
+                    raise _unread(source, where, found, "a table or a list of them")
     except (
         struct.error,
+        IndexError,
         OverflowError,
         OSError,
     ) as error:  # a message too short, an address beyond all
@@ -112,13 +164,21 @@ def _damaged(source: Path, what: str, address: int) -> FileFormatError:
     )
 
 
+def _unread(source: Path, where: str, found: str, expected: str) -> FileFormatError:
+    return FileFormatError(f"'{source}': '{where}' {found}; expected {expected}. {WAY_OUT}")
+
+
+def _address(raw: BinaryIO, source: Path, place: int) -> int:
+    return int(ADDRESS.unpack(_at(raw, source, place, ADDRESS.size))[0])
+
+
 def _at(raw: BinaryIO, source: Path, address: int, n_bytes: int) -> bytes:
     raw.seek(address)
     return read_exactly(raw, source, n_bytes)
 
 
 def _messages(raw: BinaryIO, source: Path, base: int, address: int) -> Iterator[Message]:
-    """Kind and data of each message of an object header, of those in further blocks too."""
+    """Kind, flags and data of each message of an object header, of those in further blocks too."""
     first = _at(raw, source, base + address, OLD_HEADER.size)
     new = first.startswith(NEW_HEADER)
     flags = first[len(NEW_HEADER) + 1] if new else 0
@@ -137,12 +197,12 @@ def _messages(raw: BinaryIO, source: Path, base: int, address: int) -> Iterator[
         if begin in seen or len(seen) > MAX_BLOCKS:
             raise _damaged(source, "object header", address)
         seen.add(begin)
-        for kind, data in _in_block(_at(raw, source, base + begin, size), new, flags):
+        for kind, marks, data in _in_block(_at(raw, source, base + begin, size), new, flags):
             if kind == CONTINUATION:
                 following, n_bytes = CONTINUED.unpack_from(data)
                 skip = len(NEW_BLOCK) if new else 0
                 blocks.append((following + skip, n_bytes - skip - (CHECKSUM_BYTES if new else 0)))
-            yield kind, data
+            yield kind, marks, data
 
 
 def _in_block(block: bytes, new: bool, flags: int) -> Iterator[Message]:
@@ -150,20 +210,22 @@ def _in_block(block: bytes, new: bool, flags: int) -> Iterator[Message]:
     head = form.size + (2 if new and flags & ORDER else 0)
     at = 0
     while at + head <= len(block):
-        kind, size, _ = form.unpack_from(block, at)
-        yield kind, block[at + head : at + head + size]
+        kind, size, marks = form.unpack_from(block, at)
+        yield kind, marks, block[at + head : at + head + size]
         at += head + size
 
 
-def _check_layout(raw: BinaryIO, source: Path, base: int, data: bytes) -> None:
-    """The tree of chunks, of a dataset that has one of version 1."""
-    version = data[0] if data else 0
-    if version in (1, 2):
-        rank, kind, start = data[1], data[2], 8
-    elif version == 3:
-        kind, rank, start = data[1], data[2] if len(data) > 2 else 0, 3
-    else:  # later versions keep chunks in other ways
+def _check_layout(raw: BinaryIO, source: Path, base: int, data: bytes, where: str) -> None:
+    """The tree of chunks, of a dataset that has one of version 1; other indexes are refused."""
+    version = data[0]
+    if version >= INDEXED_FROM:
+        if data[1] == VIRTUAL:
+            raise FileFormatError(f"'{source}': '{where}' takes its data from another file")
+        rank, width = data[3:5] if data[1] == CHUNKED else (0, 0)
+        if data[1] == CHUNKED and data[5 + rank * width] not in (ONE_CHUNK, NO_INDEX):
+            raise _unread(source, where, "keeps a list of its chunks", "a tree of version 1")
         return
+    kind, rank, start = (data[1], data[2], 3) if version == 3 else (data[2], data[1], 8)
     if kind == CHUNKED:
         (tree,) = ADDRESS.unpack_from(data, start)
         _check_tree(raw, source, base, tree, CHUNK_NODE, 8 + 8 * rank)

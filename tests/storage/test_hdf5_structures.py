@@ -11,13 +11,13 @@ import pytest
 from biril_nm.errors import FileFormatError
 from biril_nm.storage.hdf5 import open_checked
 
-GROUP, CHUNK = 0, 1
+GROUP, CHUNK = 0, 1  # kinds of trees
 LEVEL, ENTRIES, RIGHT, BODY = 5, 6, 16, 24  # offsets in a node of a tree
 CHILD = {
     GROUP: BODY + 8,
     CHUNK: BODY + 8 + 8 * 3,
 }  # of the first child; 3: a matrix and its elements
-VERSIONS = ("earliest", ("earliest", "v108"), ("v110", "v110"), "latest")
+OLD, NEW = ("earliest", ("earliest", "v108")), (("v108", "v108"), ("v110", "v110"), "latest")
 
 
 def write(path, **options):
@@ -40,11 +40,97 @@ def read(path):
         return len(file["group"]), int(file["chunks"][89, 89])
 
 
-@pytest.mark.parametrize("libver", VERSIONS)
+@pytest.mark.parametrize("libver", OLD)
 @pytest.mark.parametrize("userblock", [0, 1024])
 def test_whole_files_are_read(tmp_path, libver, userblock):
     write(tmp_path / "x.h5", libver=libver, userblock_size=userblock)
     assert read(tmp_path / "x.h5") == (200, 89 * 90 + 89)
+
+
+@pytest.mark.parametrize(
+    "options", [{"libver": libver} for libver in NEW] + [{"track_order": True}]
+)
+@pytest.mark.parametrize("userblock", [0, 1024])
+def test_small_files_of_later_versions_are_read(tmp_path, options, userblock):
+    """What they hold in object headers alone, and datasets of one chunk."""
+    path = tmp_path / "x.h5"
+    with h5py.File(path, "w", userblock_size=userblock, **options) as file:
+        file["group/a"] = np.arange(3)
+        file["group/b"], file["group/b"].attrs["unit"] = "text", "s"
+        file.create_dataset("chunks", data=np.eye(90), chunks=(90, 90), compression="gzip")
+    assert read(path) == (2, 1)
+
+
+def many_members(file):
+    file["x/y"] = 1
+    for i in range(20):
+        file["x"][f"n{i}"] = np.int64(i)
+
+
+def many_attributes(file):
+    file["x"] = 1
+    for i in range(20):
+        file["x"].attrs[f"a{i}"] = i
+
+
+def chunks(*most):
+    return lambda file: file.create_dataset("x", data=np.eye(4), chunks=(2, 2), maxshape=most)
+
+
+HEAP, LIST = "members or attributes in a fractal heap; expected a table", "a list of its chunks"
+UNREAD = {
+    "members": (many_members, HEAP),
+    "attributes": (many_attributes, HEAP),
+    "array": (chunks(4, 4), LIST),
+    "growing array": (chunks(None, 4), LIST),
+    "tree": (chunks(None, None), LIST),
+}
+
+
+@pytest.mark.parametrize("case", UNREAD)
+def test_structures_that_are_not_walked_are_refused(tmp_path, case):
+    fill, message = UNREAD[case]
+    with h5py.File(tmp_path / "x.h5", "w", libver="latest") as file:
+        fill(file)
+    with pytest.raises(FileFormatError, match=rf"'/x' keeps .*{message}.* without libver"):
+        read(tmp_path / "x.h5")
+
+
+def test_a_root_with_many_members_is_refused_before_the_library_opens_it(tmp_path, monkeypatch):
+    with h5py.File(tmp_path / "x.h5", "w", track_order=True) as file:
+        for i in range(20):
+            file[f"n{i}"] = i
+    monkeypatch.setattr(h5py, "File", None)
+    with pytest.raises(FileFormatError, match="'/' keeps its members or attributes in a fractal"):
+        read(tmp_path / "x.h5")
+
+
+def test_an_extension_of_the_superblock_is_refused(tmp_path):
+    with h5py.File(tmp_path / "x.h5", "w", libver="latest", fs_strategy="page"):
+        pass
+    with pytest.raises(FileFormatError, match="extension of its superblock; expected none. Write"):
+        read(tmp_path / "x.h5")
+
+
+def test_types_of_other_objects_are_refused(tmp_path):
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file["type"] = np.dtype("f4")
+        file.create_dataset("x", (3,), file["type"])
+    with pytest.raises(FileFormatError, match="'/x' shares its type or size with others; expected"):
+        read(tmp_path / "x.h5")
+
+
+def test_types_within_types_are_bounded(tmp_path):
+    """8,000 of them keep the library busy for minutes."""
+    inner = h5py.h5t.NATIVE_INT8
+    for _ in range(600):
+        inner = h5py.h5t.vlen_create(inner)
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        h5py.h5d.create(file.id, b"x", inner, h5py.h5s.create_simple((1,)))
+    with pytest.raises(
+        FileFormatError, match="'/x' has a type of [0-9]+ bytes; expected at most 4096"
+    ):
+        read(tmp_path / "x.h5")
 
 
 def nodes(data, kind, level):

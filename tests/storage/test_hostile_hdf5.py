@@ -68,11 +68,13 @@ MEMBERS = {
     ),
     "lists": (_lists, r"'/bad' \(object\) is neither numbers nor plain text"),
 }
+SIGNATURE = b"\x89HDF\r\n\x1a\n"
 BYTES = {
-    "empty": lambda data: b"",
-    "text": lambda data: b"hello",
-    "truncated": lambda data: data[:900],
-    "signature only": lambda data: b"\x89HDF\r\n\x1a\n" + b"x" * 4000,
+    "empty": (lambda data: b"", "is not a readable"),
+    "text": (lambda data: b"hello", "is not a readable"),
+    "truncated": (lambda data: data[:900], "is not a readable"),
+    "signature only": (lambda data: SIGNATURE + b"x" * 4000, "has a superblock of version 120"),
+    "signature cut off": (lambda data: SIGNATURE, "ends before what it should hold"),
 }
 
 
@@ -98,8 +100,9 @@ def test_hostile_members(damage, reader):
 @pytest.mark.parametrize("damage", BYTES)
 def test_damaged_bytes(damage, reader):
     path, read = reader
-    path.write_bytes(BYTES[damage](path.read_bytes()))
-    with pytest.raises(FileFormatError, match=r"x\.h5' is not a readable"):
+    edit, message = BYTES[damage]
+    path.write_bytes(edit(path.read_bytes()))
+    with pytest.raises(FileFormatError, match=rf"x\.h5' {message}"):
         read(path)
 
 
