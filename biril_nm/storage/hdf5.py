@@ -30,8 +30,7 @@ __all__ = ["open_checked", "write_whole"]
 MAX_MEMBERS = 100_000
 MAX_CHUNKS = 1 << 20
 MAX_CHUNK_BYTES = 64 << 20  # of a chunk that is larger than its array
-CHECKSUM_BYTES = 4  # of fletcher32, where it stands before the deflation
-DEFLATE_RATIO = 1_032  # at most, by the format (RFC 1951)
+CHECKSUM_BYTES = 4  # of fletcher32
 # What nir and lava-dl write; others would be looked for among plugins, and lzf unpacks without bound.
 FILTERS = {
     h5py.h5z.FILTER_DEFLATE: "gzip",
@@ -66,9 +65,9 @@ def open_checked(
         FileFormatError: no HDF5, links, too large, or whatever h5py finds wrong while it is read.
     """
     source = Path(path)
-    with open_regular(source) as raw:
-        base = check_root(raw, source)
     try:
+        with open_regular(source) as raw:
+            base = check_root(raw, source)
         with h5py.File(source, "r") as file:
             allowed = min(max_bytes, allowed_bytes(source.stat().st_size))
             _check_members(source, file, base, allowed, sequences)
@@ -159,6 +158,10 @@ def _dataset_bytes(source: Path, item: Any, path: str) -> int:
             f"'{source}': '{path}' declares {size} bytes, of which the file holds only "
             f"{item.id.get_storage_size()}. Write it again, whole"
         )
+    if item.chunks is None and 0 < item.id.get_storage_size() < size:
+        raise FileFormatError(
+            f"'{source}': '{path}' holds {item.id.get_storage_size()} bytes; expected {size}. Write it again"
+        )
     if item.chunks is not None:
         _check_chunks(source, item, path, size)
     return size
@@ -179,35 +182,41 @@ def _check_chunks(source: Path, item: Any, path: str, size: int) -> None:
             f"'{source}': '{path}' of {size} bytes has {item.id.get_num_chunks()} chunks of {chunk} "
             f"bytes. Write it again without chunks"
         )
-    if h5py.h5z.FILTER_DEFLATE in filters:
-        _check_deflated(source, item, path, chunk)
+    if not item.dtype.hasobject:  # text is never packed: _places
+        _check_stored(source, item, path, filters, chunk)
 
 
-def _check_deflated(source: Path, item: Any, path: str, chunk: int) -> None:
-    """Unpack those chunks here that could unpack to more than their place: HDF5 sets no bound."""
-    large: list[tuple[int, ...]] = []
-
-    def collect(stored: Any) -> None:
-        if stored.size * DEFLATE_RATIO > max(2 * chunk, MAX_CHUNK_BYTES):
-            large.append(stored.chunk_offset)
-
-    item.id.chunk_iter(collect)
-    for offset in large:
-        _, data = item.id.read_direct_chunk(offset)
-        if _inflates_beyond(data, chunk + CHECKSUM_BYTES):
+def _check_stored(source: Path, item: Any, path: str, filters: list[int], chunk: int) -> None:
+    """Each chunk must unpack to its size: HDF5 writes and reads beyond its memory where it does not."""
+    stored: list[Any] = []
+    item.id.chunk_iter(stored.append)
+    for each in stored:
+        used = [kind for i, kind in enumerate(filters) if not each.filter_mask >> i & 1]
+        if h5py.h5z.FILTER_DEFLATE in used:
+            _, data = item.id.read_direct_chunk(each.chunk_offset)
+            found = _unpacked_size(data, used, chunk)
+        else:
+            found = each.size - CHECKSUM_BYTES * (h5py.h5z.FILTER_FLETCHER32 in used)
+        if found != chunk:
             raise FileFormatError(
-                f"'{source}': '{path}' unpacks to more than the {chunk} bytes of a chunk"
+                f"'{source}': a chunk of '{path}' unpacks to {found} bytes or more; expected {chunk}. Write "
+                f"the file again"
             )
 
 
-def _inflates_beyond(data: bytes, limit: int) -> bool:
-    """Whether deflated data give more than ``limit`` bytes; False if they are damaged or no such data."""
-    unpacker = zlib.decompressobj()
-    try:
-        unpacker.decompress(data, limit)
-        return bool(unpacker.unconsumed_tail and unpacker.decompress(unpacker.unconsumed_tail, 1))
-    except zlib.error:
-        return False
+def _unpacked_size(data: bytes, filters: list[int], chunk: int) -> int:
+    """Bytes that the filters, in the order of writing, unpack; -1 if damaged, bounded beyond the chunk."""
+    for kind in reversed(filters):
+        if kind == h5py.h5z.FILTER_FLETCHER32:
+            if len(data) < CHECKSUM_BYTES:
+                return -1
+            data = data[:-CHECKSUM_BYTES]
+        elif kind == h5py.h5z.FILTER_DEFLATE:
+            try:
+                data = zlib.decompressobj().decompress(data, chunk + CHECKSUM_BYTES + 1)
+            except zlib.error:
+                return -1
+    return len(data)
 
 
 def _check_texts(

@@ -30,7 +30,7 @@ UNDEFINED = (1 << 64) - 1  # an address of nothing
 NODE = struct.Struct("<4sBBHQQ")  # signature, type, level, entries, left and right sibling
 GROUP_NODE, CHUNK_NODE = 0, 1
 GROUP_KEY_BYTES = 8
-ADDRESS = struct.Struct("<Q")
+ADDRESS, SIZE = struct.Struct("<Q"), struct.Struct("<I")
 MAX_NODES = 1 << 21  # of a tree, names or chunks included
 HEAP = struct.Struct(
     "<4sB3xQQQ"
@@ -46,14 +46,19 @@ TIMES, PHASE, ORDER = 0x20, 0x10, 0x04  # flags of a new header: fields that it 
 CHECKSUM_BYTES = 4
 CONTINUED = struct.Struct("<QQ")  # address, bytes
 MAX_BLOCKS = 10_000  # of a header
-LINKS, TYPE, EXTERNAL, LAYOUT, CONTINUATION, SYMBOL_TABLE, ATTRIBUTES = 2, 3, 7, 8, 16, 17, 21
+LINKS, TYPE, OLD_FILL, FILL, EXTERNAL, LAYOUT = 2, 3, 4, 5, 7, 8  # kinds of messages
+CONTINUATION, SYMBOL_TABLE, ATTRIBUTES = 16, 17, 21
+FILLED = 0x20  # flag of a fill message of version 3 that holds a value
+NO_FILL = (0, (1 << 32) - 1)
+PLAIN = (0, 1, 3, 8)  # classes of types: integers, floats, text of fixed length, enumerations
 SHARED = 0x02  # flag of a message that lies elsewhere
 INDEX_BYTES = {LINKS: 8, ATTRIBUTES: 2}  # of the largest index, which may stand before a heap
 MAX_TYPE_BYTES = 1 << 12  # types within types take the library time that grows with their cube
 CHUNKED, VIRTUAL = 2, 3
 INDEXED_FROM = 4  # version of a layout that names its index of chunks
 ONE_CHUNK, NO_INDEX = 1, 2
-WAY_OUT = "Write the file again with h5py, without libver and track_order"
+AGAIN = "Write the file again with h5py"
+WAY_OUT = f"{AGAIN}, without libver and track_order"
 
 Message = tuple[int, int, bytes]  # kind, flags, data
 
@@ -115,7 +120,8 @@ def check_object(raw: BinaryIO, source: Path, base: int, address: int, where: st
             structure that is not walked here.
     """
     try:
-        for kind, flags, data in _messages(raw, source, base, address):
+        messages = list(_messages(raw, source, base, address))
+        for kind, flags, data in messages:
             if flags & SHARED:
                 raise _unread(source, where, "shares its type or size with others", "its own")
             if kind == SYMBOL_TABLE:
@@ -126,14 +132,12 @@ def check_object(raw: BinaryIO, source: Path, base: int, address: int, where: st
                 _check_layout(raw, source, base, data, where)
             elif kind == EXTERNAL:
                 _check_heap(raw, source, base, *ADDRESS.unpack_from(data, 8))  # of file names
-            elif kind == TYPE and len(data) > MAX_TYPE_BYTES:
-                found = f"has a type of {len(data)} bytes"
-                raise _unread(source, where, found, f"at most {MAX_TYPE_BYTES}")
             elif kind in INDEX_BYTES:
                 skip = 2 + INDEX_BYTES[kind] * (data[1] & 1)  # behind version and flags
                 if ADDRESS.unpack_from(data, skip)[0] != UNDEFINED:
                     found = "keeps its members or attributes in a fractal heap"
                     raise _unread(source, where, found, "a table or a list of them")
+        _check_types(source, where, messages)
     except (
         struct.error,
         IndexError,
@@ -141,6 +145,33 @@ def check_object(raw: BinaryIO, source: Path, base: int, address: int, where: st
         OSError,
     ) as error:  # a message too short, an address beyond all
         raise _damaged(source, "object header", address) from error
+
+
+def _check_types(source: Path, where: str, messages: list[Message]) -> None:
+    """Bounds of types; a value of elements that were never written must be as long as an element."""
+    types = [data for kind, _, data in messages if kind == TYPE]
+    for data in types:
+        if len(data) > MAX_TYPE_BYTES:
+            found = f"has a type of {len(data)} bytes"
+            raise _unread(source, where, found, f"at most {MAX_TYPE_BYTES}", AGAIN)
+    sizes = {int(SIZE.unpack_from(data, 4)[0]) for data in types if data[0] & 15 in PLAIN}
+    for kind, _, data in messages:
+        fill = _fill_bytes(kind, data)
+        if fill not in NO_FILL and sizes != {fill}:
+            found = f"has a fill value of {fill} bytes"
+            wanted = f"{sizes.pop()}, those of an element" if sizes else "none for its type"
+            raise _unread(source, where, found, wanted, AGAIN)
+
+
+def _fill_bytes(kind: int, data: bytes) -> int:
+    """Bytes of the value in a message that has one, else 0."""
+    if kind == OLD_FILL:
+        return int(SIZE.unpack_from(data)[0])
+    if kind != FILL:
+        return 0
+    if data[0] == 3:
+        return int(SIZE.unpack_from(data, 2)[0]) if data[1] & FILLED else 0
+    return int(SIZE.unpack_from(data, 4)[0]) if data[0] == 1 or data[3] else 0
 
 
 def read_exactly(raw: BinaryIO, source: Path, n_bytes: int) -> bytes:
@@ -164,8 +195,10 @@ def _damaged(source: Path, what: str, address: int) -> FileFormatError:
     )
 
 
-def _unread(source: Path, where: str, found: str, expected: str) -> FileFormatError:
-    return FileFormatError(f"'{source}': '{where}' {found}; expected {expected}. {WAY_OUT}")
+def _unread(
+    source: Path, where: str, found: str, expected: str, way_out: str = WAY_OUT
+) -> FileFormatError:
+    return FileFormatError(f"'{source}': '{where}' {found}; expected {expected}. {way_out}")
 
 
 def _address(raw: BinaryIO, source: Path, place: int) -> int:

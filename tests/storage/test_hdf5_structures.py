@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import zlib
 
 import h5py
 import numpy as np
@@ -228,6 +229,90 @@ def test_lzf_is_refused(tmp_path):
         data.id.write_direct_chunk((0, 0), b"\0\0" + b"\xe0\xff\0" * 1000)
     with (
         pytest.raises(FileFormatError, match=r"\[32000\].*Write it again with compression='gzip'"),
+        open_checked(tmp_path / "x.h5", "test"),
+    ):
+        pass
+
+
+FLETCHER, DEFLATE = h5py.h5z.FILTER_FLETCHER32, h5py.h5z.FILTER_DEFLATE
+CHUNK = 1000
+STORED = {  # what a chunk of 1000 bytes is stored as, and its filters in the order of writing
+    "short": (b"x" * 10, ()),
+    "long": (bytes(2 * CHUNK), ()),
+    "shorter than its checksum": (b"xx", (FLETCHER,)),
+    "unpacks to too little": (zlib.compress(bytes(10)), (DEFLATE,)),
+    "unpacks to too much": (zlib.compress(bytes(CHUNK + 1)), (DEFLATE,)),
+    "unpacks to less than its checksum": (zlib.compress(b"xx"), (FLETCHER, DEFLATE)),
+    "no deflated data": (b"x" * 500, (DEFLATE,)),
+    "packed data shorter than their checksum": (b"xx", (DEFLATE, FLETCHER)),
+}
+
+
+def write_chunk(path, stored, filters, mask=0):
+    kept = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    kept.set_chunk((CHUNK,))
+    for kind in filters:
+        kept.set_deflate(9) if kind == DEFLATE else kept.set_fletcher32()
+    with h5py.File(path, "w") as file:
+        space = h5py.h5s.create_simple((CHUNK,))
+        made = h5py.h5d.create(file.id, b"x", h5py.h5t.NATIVE_UINT8, space, kept)
+        made.write_direct_chunk((0,), stored, mask)
+
+
+@pytest.mark.parametrize("case", STORED)
+def test_chunks_of_another_size_than_their_place_are_refused(tmp_path, case):
+    """The library reads beyond them, and returns what lies there as values."""
+    write_chunk(tmp_path / "x.h5", *STORED[case])
+    with (
+        pytest.raises(FileFormatError, match="a chunk of '/x' unpacks to .*; expected 1000. Write"),
+        open_checked(tmp_path / "x.h5", "test"),
+    ):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("filters", "mask"), [((DEFLATE,), 0), ((FLETCHER, DEFLATE), 1), ((DEFLATE, FLETCHER), 2)]
+)
+def test_chunks_may_leave_filters_out(tmp_path, filters, mask):
+    write_chunk(tmp_path / "x.h5", zlib.compress(bytes(CHUNK)), filters, mask)
+    with open_checked(tmp_path / "x.h5", "test") as file:
+        assert not file["x"][()].any()
+
+
+@pytest.mark.parametrize("chunks", [None, (4,)])
+@pytest.mark.parametrize("fill_time", ["never", "alloc"])
+def test_fill_values_shorter_than_an_element_are_refused(tmp_path, chunks, fill_time):
+    """The library reads a whole element where the value lies."""
+    path = tmp_path / "x.h5"
+    with h5py.File(path, "w") as file:
+        file.create_dataset(
+            "x", (4,), "S11", chunks=chunks, fillvalue=b"a" * 11, fill_time=fill_time
+        )
+    with open_checked(path, "test") as file:
+        assert file["x"].fillvalue == b"a" * 11
+    data = bytearray(path.read_bytes())
+    at = data.index(b"a" * 11) - 4
+    assert struct.unpack_from("<I", data, at) == (11,)
+    struct.pack_into("<I", data, at, 5)
+    path.write_bytes(data)
+    with (
+        pytest.raises(
+            FileFormatError, match="'/x' has a fill value of 5 bytes; expected 11, those"
+        ),
+        open_checked(path, "test"),
+    ):
+        pass
+
+
+def test_fill_values_of_variable_length_are_refused(tmp_path):
+    """They lie in a heap that is not walked."""
+    kept = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    text = h5py.h5t.py_create(h5py.string_dtype(), logical=True)
+    kept.set_fill_value(np.array(b"text", dtype=object))
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        h5py.h5d.create(file.id, b"x", text, h5py.h5s.create_simple((1,)), kept)
+    with (
+        pytest.raises(FileFormatError, match="fill value of 16 bytes; expected none for its type"),
         open_checked(tmp_path / "x.h5", "test"),
     ):
         pass
