@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from biril_nm.errors import FileFormatError
+from biril_nm.storage.hdf5_types import type_problem
 
 __all__ = ["check_object", "check_root", "read_exactly"]
 
@@ -30,7 +31,7 @@ UNDEFINED = (1 << 64) - 1  # an address of nothing
 NODE = struct.Struct("<4sBBHQQ")  # signature, type, level, entries, left and right sibling
 GROUP_NODE, CHUNK_NODE = 0, 1
 GROUP_KEY_BYTES = 8
-ADDRESS, SIZE = struct.Struct("<Q"), struct.Struct("<I")
+ADDRESS = struct.Struct("<Q")
 MAX_NODES = 1 << 21  # of a tree, names or chunks included
 HEAP = struct.Struct(
     "<4sB3xQQQ"
@@ -46,14 +47,9 @@ TIMES, PHASE, ORDER = 0x20, 0x10, 0x04  # flags of a new header: fields that it 
 CHECKSUM_BYTES = 4
 CONTINUED = struct.Struct("<QQ")  # address, bytes
 MAX_BLOCKS = 10_000  # of a header
-LINKS, TYPE, OLD_FILL, FILL, EXTERNAL, LAYOUT = 2, 3, 4, 5, 7, 8  # kinds of messages
-CONTINUATION, SYMBOL_TABLE, ATTRIBUTES = 16, 17, 21
-FILLED = 0x20  # flag of a fill message of version 3 that holds a value
-NO_FILL = (0, (1 << 32) - 1)
-PLAIN = (0, 1, 3, 8)  # classes of types: integers, floats, text of fixed length, enumerations
+LINKS, EXTERNAL, LAYOUT, CONTINUATION, SYMBOL_TABLE, ATTRIBUTES = 2, 7, 8, 16, 17, 21
 SHARED = 0x02  # flag of a message that lies elsewhere
 INDEX_BYTES = {LINKS: 8, ATTRIBUTES: 2}  # of the largest index, which may stand before a heap
-MAX_TYPE_BYTES = 1 << 12  # types within types take the library time that grows with their cube
 CHUNKED, VIRTUAL = 2, 3
 INDEXED_FROM = 4  # version of a layout that names its index of chunks
 ONE_CHUNK, NO_INDEX = 1, 2
@@ -137,7 +133,9 @@ def check_object(raw: BinaryIO, source: Path, base: int, address: int, where: st
                 if ADDRESS.unpack_from(data, skip)[0] != UNDEFINED:
                     found = "keeps its members or attributes in a fractal heap"
                     raise _unread(source, where, found, "a table or a list of them")
-        _check_types(source, where, messages)
+        problem = type_problem([(kind, data) for kind, _, data in messages])
+        if problem:
+            raise FileFormatError(f"'{source}': '{where}' {problem}. {AGAIN}")
     except (
         struct.error,
         IndexError,
@@ -145,33 +143,6 @@ def check_object(raw: BinaryIO, source: Path, base: int, address: int, where: st
         OSError,
     ) as error:  # a message too short, an address beyond all
         raise _damaged(source, "object header", address) from error
-
-
-def _check_types(source: Path, where: str, messages: list[Message]) -> None:
-    """Bounds of types; a value of elements that were never written must be as long as an element."""
-    types = [data for kind, _, data in messages if kind == TYPE]
-    for data in types:
-        if len(data) > MAX_TYPE_BYTES:
-            found = f"has a type of {len(data)} bytes"
-            raise _unread(source, where, found, f"at most {MAX_TYPE_BYTES}", AGAIN)
-    sizes = {int(SIZE.unpack_from(data, 4)[0]) for data in types if data[0] & 15 in PLAIN}
-    for kind, _, data in messages:
-        fill = _fill_bytes(kind, data)
-        if fill not in NO_FILL and sizes != {fill}:
-            found = f"has a fill value of {fill} bytes"
-            wanted = f"{sizes.pop()}, those of an element" if sizes else "none for its type"
-            raise _unread(source, where, found, wanted, AGAIN)
-
-
-def _fill_bytes(kind: int, data: bytes) -> int:
-    """Bytes of the value in a message that has one, else 0."""
-    if kind == OLD_FILL:
-        return int(SIZE.unpack_from(data)[0])
-    if kind != FILL:
-        return 0
-    if data[0] == 3:
-        return int(SIZE.unpack_from(data, 2)[0]) if data[1] & FILLED else 0
-    return int(SIZE.unpack_from(data, 4)[0]) if data[0] == 1 or data[3] else 0
 
 
 def read_exactly(raw: BinaryIO, source: Path, n_bytes: int) -> bytes:
@@ -195,10 +166,8 @@ def _damaged(source: Path, what: str, address: int) -> FileFormatError:
     )
 
 
-def _unread(
-    source: Path, where: str, found: str, expected: str, way_out: str = WAY_OUT
-) -> FileFormatError:
-    return FileFormatError(f"'{source}': '{where}' {found}; expected {expected}. {way_out}")
+def _unread(source: Path, where: str, found: str, expected: str) -> FileFormatError:
+    return FileFormatError(f"'{source}': '{where}' {found}; expected {expected}. {WAY_OUT}")
 
 
 def _address(raw: BinaryIO, source: Path, place: int) -> int:

@@ -335,7 +335,9 @@ def test_a_chunk_that_unpacks_to_more_than_its_place(tmp_path: Path) -> None:
         stream.write(packer.compress(bytes(1 << 20)))
     stream.write(packer.flush())
     chunked(tmp_path / "x", (8,), 8, stream.getvalue())
-    with pytest.raises(FileFormatError, match="a chunk of '/a' unpacks to 69 bytes or more; expected 64"):
+    with pytest.raises(
+        FileFormatError, match="a chunk of '/a' unpacks to 69 bytes or more; expected 64"
+    ):
         READERS["hdf5"](tmp_path / "x")
 
 

@@ -121,17 +121,71 @@ def test_types_of_other_objects_are_refused(tmp_path):
         read(tmp_path / "x.h5")
 
 
-def test_types_within_types_are_bounded(tmp_path):
+def of_type(path, kind):
+    with h5py.File(path, "w") as file:
+        h5py.h5d.create(file.id, b"x", kind, h5py.h5s.create_simple((1,)))
+
+
+def nested(depth):
     """8,000 of them keep the library busy for minutes."""
-    inner = h5py.h5t.NATIVE_INT8
-    for _ in range(600):
-        inner = h5py.h5t.vlen_create(inner)
-    with h5py.File(tmp_path / "x.h5", "w") as file:
-        h5py.h5d.create(file.id, b"x", inner, h5py.h5s.create_simple((1,)))
-    with pytest.raises(
-        FileFormatError, match="'/x' has a type of [0-9]+ bytes; expected at most 4096"
-    ):
+    kind = h5py.h5t.NATIVE_INT8
+    for _ in range(depth):
+        kind = h5py.h5t.vlen_create(kind)
+    return kind
+
+
+UNREAD_TYPES = {
+    "sequences of sequences": nested(2),
+    "records": h5py.h5t.py_create(np.dtype([("a", "i4"), ("b", "f8")])),
+    "arrays": h5py.h5t.array_create(h5py.h5t.NATIVE_INT8, (3,)),
+    "references": h5py.h5t.STD_REF_OBJ,
+    "opaque": h5py.h5t.create(h5py.h5t.OPAQUE, 8),
+}
+
+
+@pytest.mark.parametrize("case", UNREAD_TYPES)
+def test_other_types_than_numbers_and_text_are_refused(tmp_path, case):
+    of_type(tmp_path / "x.h5", UNREAD_TYPES[case])
+    message = (
+        "'/x' has a type of class [0-9]+ .*; expected numbers, text or sequences of numbers. Wri"
+    )
+    with pytest.raises(FileFormatError, match=message):
         read(tmp_path / "x.h5")
+
+
+KINDS = ("?", "u1", "<i2", ">i4", "u8", "f2", "<f4", ">f8", "g", "S3")
+
+
+@pytest.mark.parametrize("libver", ["earliest", "latest"])
+def test_numbers_text_and_sequences_are_read(tmp_path, libver):
+    with h5py.File(tmp_path / "x.h5", "w", libver=libver) as file:
+        for group in (KINDS[:5], KINDS[5:]):
+            for kind in group:
+                file[f"{group[0]}/{kind.replace('?', 'b')}"] = np.ones(2, kind)
+        file["text"] = "variable"
+        file.create_dataset("lists", (2,), h5py.vlen_dtype("f2"))[1] = [1, 2]
+        file.create_dataset("kinds", (2,), h5py.enum_dtype({"a": 1, "b": 2}, "i4"))
+    with open_checked(tmp_path / "x.h5", "test", sequences=True) as file:
+        assert file["?"]["b"][()].all()
+        assert file["lists"][1].tolist() == [1, 2]
+
+
+def test_a_sequence_of_an_unknown_kind_is_refused(tmp_path):
+    """It is neither text nor a list: the library calls a function that it does not have."""
+    path = tmp_path / "x.h5"
+    with h5py.File(path, "w") as file:
+        file.create_dataset("x", (1,), h5py.vlen_dtype("i1"))[0] = [1]
+    data = bytearray(path.read_bytes())
+    at = data.index(bytes((0x19, 0, 0, 0, 16, 0, 0, 0)))
+    data[at + 1] = 2
+    path.write_bytes(data)
+    with (
+        pytest.raises(
+            FileFormatError, match="'/x' has a type of class 9 that is not as h5py writes"
+        ),
+        open_checked(path, "test", sequences=True),
+    ):
+        pass
 
 
 def nodes(data, kind, level):
