@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from biril_nm.data.labels import check_labels
 from biril_nm.errors import BirilError, ConfigError, FileFormatError, OutputInUseError
-from biril_nm.storage import SMALL_BYTES, atomic_directory, map_npy, read_json
+from biril_nm.storage import SMALL_BYTES, atomic_directory, map_npy, read_json, reports_full_disk
 
 __all__ = ["CACHE_VARIABLE", "cache_folder", "files_key", "packed"]
 
@@ -79,7 +79,7 @@ def packed(
     about = {"version": VERSION, "name": name, **settings}
     key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
     folder = cache_folder() / f"{name}-{key}"
-    while not (folder / ABOUT).is_file():
+    while not _is_filled(folder):
         try:
             _fill(folder, about, samples, shape)
         except OutputInUseError:  # another process fills it; its lock goes when it ends
@@ -87,6 +87,11 @@ def packed(
         except _FilledError:
             pass
     return _read(folder, about, shape)
+
+
+def _is_filled(folder: Path) -> bool:
+    with reports_full_disk(folder):  # and names that are too long
+        return (folder / ABOUT).is_file()
 
 
 class _FilledError(Exception):
@@ -101,9 +106,7 @@ def _fill(
 ) -> None:
     """Write one sample after the other; how many they are is known, and written, at the end."""
     with atomic_directory(folder, force=True, folder_with=ABOUT) as part:
-        if (
-            folder / ABOUT
-        ).is_file():  # others read it already, and would not find it as it is replaced
+        if _is_filled(folder):  # others read it already, and would not find it as it is replaced
             raise _FilledError
         labels: list[int] = []
         with (part / VALUES).open("wb") as stream:
@@ -121,7 +124,11 @@ def _fill(
                 raise ConfigError(f"'{about['name']}' holds no samples; expected one or more")
             stream.seek(0)
             stream.write(_header((len(labels), *shape)))
-        np.save(part / LABELS, np.array(labels, dtype=np.int64))
+        try:
+            classes = check_labels(labels, len(labels))
+        except ConfigError as error:
+            raise FileFormatError(f"'{about['name']}': {error}. Get its files again") from error
+        np.save(part / LABELS, classes)
         (part / ABOUT).write_text(json.dumps(about, sort_keys=True), encoding="utf-8")
 
 

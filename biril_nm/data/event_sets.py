@@ -207,7 +207,8 @@ def _of_tonic(
         if found.data:
             check_events(Path(found.data[row]))
         try:
-            events, target = found[int(row)]
+            with np.errstate(all="ignore"):  # what does not fit is refused below
+                events, target = found[int(row)]
             label = int(known.get(target, target))
         except BirilError:
             raise

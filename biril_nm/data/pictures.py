@@ -110,6 +110,7 @@ def read_picture(path: Path, colour: str = "rgb", side: int = 0) -> NDArray[np.u
     if side * side > MAX_PIXELS:
         raise ConfigError(f"side is {side}; expected at most {math.isqrt(MAX_PIXELS)}, or 0")
     with open_regular(path) as stream, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of damaged notes in files whose pixels are whole
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:
             image: Any = Image.open(stream, formats=FORMATS)

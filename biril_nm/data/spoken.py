@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from biril_nm.data.labels import N_DIGITS
 from biril_nm.data.sources import DataSource, Option, Request, missing
 from biril_nm.data.splits import BYTE_TOP, DataSet, Split
-from biril_nm.errors import FileFormatError
+from biril_nm.errors import BirilError, FileFormatError
 from biril_nm.storage import open_regular, read_npz
 
 __all__ = ["SPOKEN", "Recording", "mel_energies", "mel_filters", "read_recordings"]
@@ -126,8 +126,13 @@ def _wave(path: Path) -> NDArray[np.int16]:
             form = (sound.getnchannels(), sound.getsampwidth(), sound.getframerate())
             length = sound.getnframes()
             data = sound.readframes(min(length, MAX_SAMPLES + 1))
-    except (wave.Error, EOFError, OSError) as error:
-        raise FileFormatError(f"'{path}' is not a WAV file: {error}") from error
+    except BirilError:
+        raise
+    except Exception as error:  # wave raises anything on damaged headers
+        raise FileFormatError(
+            f"'{path}' is not a WAV file ({type(error).__name__}: {error}); expected one of {RATE} Hz in 16 "
+            f"bits. Get it again"
+        ) from error
     if form != (1, 2, RATE) or len(data) < 2 or len(data) % 2:
         raise FileFormatError(
             f"'{path}' has {form[0]} channels of {form[1]} bytes at {form[2]} Hz, {len(data)} bytes in all; "

@@ -16,6 +16,13 @@ __all__ = ["type_problem"]
 TYPE, OLD_FILL, FILL = 3, 4, 5  # kinds of messages
 HEAD = struct.Struct("<BBBBI")  # class and version, three bytes of flags, bytes of an element
 INTEGER, FLOAT, TEXT, ENUMERATION, SEQUENCE = 0, 1, 3, 8, 9  # classes
+OTHERS = {
+    2: "times",
+    6: "records or complex numbers",
+    7: "references",
+    10: "arrays",
+    11: "complex numbers",
+}
 INTEGER_BITS = struct.Struct("<HH")  # the first bit, and how many
 FLOAT_BITS = struct.Struct("<HHBBBB")  # the same; first bit and bits of exponent and of mantissa
 MAX_NUMBER_BYTES = 16
@@ -39,10 +46,8 @@ def type_problem(messages: Sequence[tuple[int, bytes]]) -> str | None:
     types = [data for kind, data in messages if kind == TYPE]
     for data in types:
         if not _readable(data):
-            return (
-                f"has a type of class {data[0] & 15} that is not as h5py writes it; expected numbers, text "
-                f"or sequences of numbers"
-            )
+            found = OTHERS.get(data[0] & 15, "elements of a type that h5py does not write")
+            return f"holds {found}; expected numbers, text or sequences of numbers"
     sizes = {HEAD.unpack_from(data)[-1] for data in types if data[0] & 15 != SEQUENCE}
     for kind, data in messages:
         found = _fill_bytes(kind, data)

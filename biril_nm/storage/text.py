@@ -35,6 +35,7 @@ __all__ = [
 MAX_TEXT_BYTES = 32 << 20
 MAX_TOML_BYTES = 1 << 20
 MAX_DOTS = 1_000  # in a line of TOML: the time of a dotted key grows with the square of its parts
+MAX_ALL_DOTS = 20_000  # of a file: each part of a dotted key takes 4 KB
 MAX_DEPTH = 64
 MAX_DIGITS = 25
 MAX_INTEGER = 1 << 64
@@ -120,10 +121,15 @@ def read_toml(path: str | Path) -> dict[str, Any]:
         FileFormatError: no regular file, no TOML, or beyond the bounds.
     """
     data = read_bytes(path, MAX_TOML_BYTES)
-    dots = max(line.count(b".") for line in data.split(b"\n"))
-    if dots > MAX_DOTS:
+    dots = [line.count(b".") for line in data.split(b"\n")]
+    if max(dots) > MAX_DOTS:
         raise FileFormatError(
-            f"'{path}' has a line of {dots} dots; expected at most {MAX_DOTS}. Write a list on several lines"
+            f"'{path}' has a line of {max(dots)} dots; expected at most {MAX_DOTS}. Write a list on several "
+            f"lines"
+        )
+    if sum(dots) > MAX_ALL_DOTS:
+        raise FileFormatError(
+            f"'{path}' has {sum(dots)} dots; expected at most {MAX_ALL_DOTS}. Write fewer numbers"
         )
     try:
         values = tomllib.loads(data.decode("utf-8"))

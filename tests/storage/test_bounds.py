@@ -138,6 +138,10 @@ def test_as_many_values_as_allowed_are_read() -> None:
         (f"[{'a.' * 200}a]\nb = 1", "deeper than 64"),
         (f"{'a.' * 1001}a = 1", "has a line of 1001 dots; expected at most 1000. Write a list"),
         (f"[{'a . ' * 1001}a]", "has a line of 1001 dots; expected at most 1000. Write a list"),
+        (
+            f"[{'a.' * 1000}a]\n" * 20 + "a.b = 1",
+            "has 20001 dots; expected at most 20000. Write fewer",
+        ),
         ("a = 1979-05-27", "holds a date"),
         ("a = ", "is not TOML"),
         ("a = 1\na = 2", "is not TOML"),

@@ -146,9 +146,7 @@ UNREAD_TYPES = {
 @pytest.mark.parametrize("case", UNREAD_TYPES)
 def test_other_types_than_numbers_and_text_are_refused(tmp_path, case):
     of_type(tmp_path / "x.h5", UNREAD_TYPES[case])
-    message = (
-        "'/x' has a type of class [0-9]+ .*; expected numbers, text or sequences of numbers. Wri"
-    )
+    message = "'/x' holds [a-z5 ]+; expected numbers, text or sequences of numbers. Write"
     with pytest.raises(FileFormatError, match=message):
         read(tmp_path / "x.h5")
 
@@ -181,7 +179,7 @@ def test_a_sequence_of_an_unknown_kind_is_refused(tmp_path):
     path.write_bytes(data)
     with (
         pytest.raises(
-            FileFormatError, match="'/x' has a type of class 9 that is not as h5py writes"
+            FileFormatError, match="'/x' holds elements of a type that h5py does not write"
         ),
         open_checked(path, "test", sequences=True),
     ):
