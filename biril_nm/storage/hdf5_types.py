@@ -46,8 +46,8 @@ def type_problem(messages: Sequence[tuple[int, bytes]]) -> str | None:
     types = [data for kind, data in messages if kind == TYPE]
     for data in types:
         if not _readable(data):
-            found = OTHERS.get(data[0] & 15, "elements of a type that h5py does not write")
-            return f"holds {found}; expected numbers, text or sequences of numbers"
+            other = OTHERS.get(data[0] & 15, "elements of a type that h5py does not write")
+            return f"holds {other}; expected numbers, text or sequences of numbers"
     sizes = {HEAD.unpack_from(data)[-1] for data in types if data[0] & 15 != SEQUENCE}
     for kind, data in messages:
         found = _fill_bytes(kind, data)
