@@ -66,8 +66,9 @@ def test_batch_norm_of_channels_that_are_last(shape: tuple[int, ...], dtype: tor
     theirs = gradients(lambda x: [other(x)], x, other.parameters())
     assert are_last(ours[0])
     close(ours, theirs, 1e-5 if dtype == torch.float32 else 1e-2)
+    tolerance = 1e-5 if dtype == torch.float32 else 1e-4  # sums of 65536 values, in another order
     for ours_state, state in zip(norm.buffers(), other.buffers()):
-        torch.testing.assert_close(ours_state, state, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(ours_state, state, rtol=tolerance, atol=tolerance)
 
 
 @pytest.mark.parametrize("channels", [3, 48, 257])

@@ -265,7 +265,10 @@ def test_surrogate_slopes() -> None:
     x = torch.tensor([-300.0, -1.0, 0.0, 1e-9, 2.0])
     sigmoid = make_surrogate("sigmoid")
     gate = 1 / (1 + np.exp(-4 * np.asarray(x, dtype=np.float64)[1:]))
-    np.testing.assert_allclose(slope(sigmoid, x)[1:].numpy(), 4 * gate * (1 - gate), rtol=1e-4)
+    # 1 - gate has the error of gate, which is near 1
+    np.testing.assert_allclose(
+        slope(sigmoid, x)[1:].numpy(), 4 * gate * (1 - gate), rtol=1e-6, atol=1e-6
+    )
     assert slope(sigmoid, x).isfinite().all()
     assert sigmoid(x).tolist() == [0, 0, 0, 1, 1]
     assert float(slope(sigmoid, torch.zeros(1))) == 1.0

@@ -59,7 +59,7 @@ def test_a_batch_changes_the_network_as_in_one_process(schedule, batch_norm, mod
         for name in ("one", "two")
     ]
     for key in ("loss", "train_accuracy", "test_accuracy"):
-        assert records[0][key] == pytest.approx(records[1][key], abs=1e-6)
+        assert records[0][key] == pytest.approx(records[1][key], abs=1e-5)  # sums in another order
 
 
 @pytest.mark.slow
