@@ -12,6 +12,7 @@ from biril_nm.hw_graph import Dense, Input, LoihiGraph, Neurons, Output
 from biril_nm.learning.rule import LearningRule, Term, Trace
 from biril_nm.onchip import DeepConfig, dfa_network, lessons
 from biril_nm.recording import LEARNING_VARIABLES, VARIABLES
+from tests.support.lava_runs import load_lava
 
 pytestmark = pytest.mark.lava
 EVERYTHING = (*VARIABLES, *LEARNING_VARIABLES)
@@ -134,6 +135,7 @@ def test_impulses_changed_in_a_session_are_those_of_a_host_that_filters():
     ],
 )
 def test_an_impulse_is_changed_as_between_two_runs_of_lava(name, impulse, taus):
+    load_lava()
     from lava.magma.core.learning.learning_rule import Loihi2FLearningRule
     from lava.magma.core.run_conditions import RunSteps
     from lava.magma.core.run_configs import Loihi2SimCfg

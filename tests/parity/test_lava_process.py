@@ -25,9 +25,16 @@ from biril_nm.export.lava.bundle import run_lava as runner
 from biril_nm.hardware_sim import simulate
 from biril_nm.hw_graph import Conv, Dense, Input, LoihiGraph, Neurons, Output
 from biril_nm.learning.rules import PAIR
+from tests.support.killable import ROOM_S
 from tests.support.lava_cases import CASES, binary, chain, make
+from tests.support.lava_runs import load_lava
 
 pytestmark = pytest.mark.lava
+
+
+@pytest.fixture(scope="module", autouse=True)
+def lava() -> None:
+    load_lava()
 
 
 def shared_memory() -> set[str]:
@@ -117,20 +124,17 @@ def test_runs_leave_nothing_behind() -> None:
 
 def children_left() -> list[Any]:
     """Processes that have not ended after a while; on a busy machine they may take some time."""
-    for _ in range(40):
-        if not multiprocessing.active_children():
-            break
-        time.sleep(0.25)
+    end = time.monotonic() + ROOM_S
+    while multiprocessing.active_children() and time.monotonic() < end:
+        time.sleep(0.05)
     return multiprocessing.active_children()
 
 
 def left_behind(before: set[str]) -> set[str]:
     """New blocks that are still there after a while; other tests make and map blocks meanwhile."""
-    left = shared_memory() - before
-    for _ in range(40):
-        if not left:
-            break
-        time.sleep(0.25)
+    end, left = time.monotonic() + ROOM_S, shared_memory() - before
+    while left and time.monotonic() < end:
+        time.sleep(0.05)
         left &= shared_memory()
     return left
 
