@@ -129,6 +129,7 @@ class Misfortune:
             os.kill(os.getpid(), signal.SIGKILL)
         if self.kind == "unreadable":
             raise FileNotFoundError("no folder 'MNIST' on this machine")
+        Path(tempfile.gettempdir(), f"reads {os.getpid()}").touch()
         time.sleep(600)
 
 
@@ -255,7 +256,9 @@ def test_an_interrupt_ends_all_workers(tmp_path):
     )  # fmt: skip
     workers = [int(pid) for pid in parent.stdout.readline().split()]
     assert len(workers) == 2
-    time.sleep(3)  # until they are at work
+    end = time.monotonic() + killable.ROOM_S
+    while len(list(tmp_path.glob("reads *"))) < 2 and time.monotonic() < end:
+        time.sleep(0.05)
     os.killpg(parent.pid, signal.SIGINT)
     _, errors = parent.communicate(timeout=killable.ROOM_S)
     assert "KeyboardInterrupt" in errors and parent.returncode != 0

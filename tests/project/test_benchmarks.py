@@ -197,9 +197,9 @@ def test_memory_of_work_is_its_peak(workloads):
     from measuring import costs, give_back_memory
 
     give_back_memory()  # what the tests before have freed
-    spent, total = costs(lambda: int(np.ones(1 << 22).sum()))  # freed again
-    assert total == 1 << 22
-    assert 30 < spent.mib < 64 and spent.cpu > 0
+    spent, total = costs(lambda: int(np.ones(1 << 24).sum()))  # freed again
+    assert total == 1 << 24
+    assert 112 < spent.mib < 144 and spent.cpu > 0  # 128; the system counts pages in batches
 
 
 def test_spikes_of_large_networks_are_compared(workloads):
