@@ -171,13 +171,18 @@ class Together(World):
         return 1 if self._divided else self.size
 
     def average_gradients(self, net: nn.Module) -> None:
-        """One sum over processes for all parameters."""
-        gradients = [p.grad for p in net.parameters() if p.grad is not None]
-        flat = torch.cat([g.reshape(-1) for g in gradients]) * self.part
-        for gradient, new in zip(
-            gradients, torch.split(self.sum(flat), [g.numel() for g in gradients])
-        ):
-            gradient.copy_(new.view_as(gradient))
+        """One sum over processes for all parameters.
+
+        A layer that a forward leaves out in some of the processes has a gradient of 0 there.
+        """
+        learning = [p for p in net.parameters() if p.requires_grad]
+        own = [torch.zeros_like(p) if p.grad is None else p.grad for p in learning]
+        known = torch.tensor([float(p.grad is not None) for p in learning], device=own[0].device)
+        flat = torch.cat([*(self.part * g.reshape(-1) for g in own), known])
+        *sums, known = torch.split(self.sum(flat), [*(g.numel() for g in own), len(own)])
+        for p, gradient, new, somewhere in zip(learning, own, sums, known.tolist()):
+            if somewhere:
+                p.grad = gradient.copy_(new.view_as(gradient))
 
     def layer_seed(self, net: nn.Module, seed: int) -> int:
         """One seed for all processes where layers draw for the whole batch, else one for each."""

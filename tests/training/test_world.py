@@ -176,6 +176,28 @@ def test_all_processes_see_the_batches_that_one_reads():
             list(process.batches(breaks()))
 
 
+class Halves(Wire):
+    """A sum of what both processes send: the first waits for nothing, and is asked again."""
+
+    def all_reduce(self, part, reduce_op):
+        self.sent.append(part)
+        return sum(self.sent)
+
+
+def test_a_layer_that_one_process_leaves_out_has_a_gradient_of_zero_there():
+    sent = []
+    nets, processes = (
+        [torch.nn.Linear(2, 1) for _ in range(2)],
+        [world.Together(Halves(rank, sent)) for rank in (0, 1)],
+    )
+    nets[0].weight.grad = torch.ones(1, 2)
+    for net, process in zip(nets, processes):
+        process.share((torch.zeros(3, 4, 2), torch.zeros(4)))
+        process.average_gradients(net)
+    assert torch.equal(nets[1].weight.grad, torch.full((1, 2), 0.5))
+    assert nets[0].bias.grad is nets[1].bias.grad is None
+
+
 class Cut(Wire):
     """A broadcast whose other end is gone, or that fails for another reason."""
 
