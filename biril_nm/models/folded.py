@@ -19,7 +19,6 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, fx, nn
-from torch.fx.node import map_aggregate
 
 from biril_nm.models import layout
 from biril_nm.models.effects import Effects
@@ -33,6 +32,7 @@ from biril_nm.models.signals import (
     Signal,
     Size,
     is_constant,
+    mapped,
     tensors,
 )
 from biril_nm.models.taps import CLOSED, WEIGHTED, current_taps, forget, without_history
@@ -328,7 +328,7 @@ class Run:
 
 def _copied(value: Any) -> Any:
     """A value that an operation in place may change."""
-    return map_aggregate(value, lambda x: x.clone() if isinstance(x, Tensor) else x)
+    return mapped(value, lambda x: x.clone() if isinstance(x, Tensor) else x)
 
 
 def _with_rows(node: fx.Node, signal: Signal) -> Signal:
@@ -357,6 +357,8 @@ def _advance(
     if can_unroll(neuron) and not (all_states and gives_tuple(neuron)):
         spikes, mem = unroll(neuron, current.given_steps(size), size.n_steps, *further)
         return spikes, mem, ()
+    if further[1] is not None:
+        neuron.mem = further[1]
     return _calls(neuron, current, size)
 
 

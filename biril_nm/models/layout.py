@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.fx.node import map_aggregate
 
+from biril_nm.models.signals import mapped
 from biril_nm.neurons.memory import are_last
 from biril_nm.neurons.norms import called_plainly
 
@@ -40,7 +40,7 @@ def takes_last(function: Any) -> bool:
 
 def in_order(value: Any) -> Any:
     """Values with all pictures in the order of their shape."""
-    return map_aggregate(value, _in_order)
+    return mapped(value, _in_order)
 
 
 def _in_order(value: Any) -> Any:

@@ -16,7 +16,7 @@ from biril_nm.models.carried import Unmarked, check_memory, positional_arguments
 from biril_nm.models.folded import StepsRun
 from biril_nm.models.links import Link, find_links
 from biril_nm.models.returned import first_of
-from biril_nm.models.running import run_all_steps, run_steps, step_graph
+from biril_nm.models.running import precision, run_all_steps, run_steps, step_graph
 from biril_nm.models.signals import is_constant, own_copy
 from biril_nm.models.spiking_net import NetOutput, SpikingNet
 from biril_nm.models.tracing import UntraceableError, is_neuron, readout_name
@@ -132,7 +132,7 @@ class OwnNet(SpikingNet):
         if self.takes is None:
             self.takes = self._found(part)
         try:
-            with Unmarked(self.module), _all_seen(self.module):
+            with Unmarked(self.module), _all_seen(self.module), precision("float32"):
                 found = self._run(own_copy(part), ())
         except (RuntimeError, ValueError, IndexError, TypeError) as error:  # of the user's forward
             raise ConfigError(

@@ -19,6 +19,7 @@ __all__ = [
     "Signal",
     "Size",
     "is_constant",
+    "mapped",
     "own_copy",
     "tensors",
 ]
@@ -51,7 +52,12 @@ def tensors(value: Any) -> list[Tensor]:
     return [t for v in inner for t in tensors(v)] if isinstance(value, (tuple, list, dict)) else []
 
 
-def _map(value: Any, function: Callable[[Any], Any]) -> Any:
+def mapped(value: Any, function: Callable[[Any], Any]) -> Any:
+    """What ``function`` makes of a value, and of all values in tuples, lists, dicts and slices."""
+    if isinstance(value, tuple) and hasattr(
+        value, "n_sequence_fields"
+    ):  # as of x.max(1), with names
+        return type(value)([mapped(each, function) for each in value])  # type: ignore[call-arg]
     if isinstance(value, (tuple, list, dict, slice)):
         return map_aggregate(value, function)
     return function(value)
@@ -95,7 +101,7 @@ class Signal:
                 return x.expand(size.n_steps, *x.shape).reshape(-1, *x.shape[1:])
             return size.n_steps * x if isinstance(x, Rows) else x
 
-        return self.value if self.form == FOLDED else _map(self.value, widened)
+        return self.value if self.form == FOLDED else mapped(self.value, widened)
 
     def at(self, t: int, size: Size) -> Any:
         """The value at step ``t``."""
@@ -104,7 +110,7 @@ class Signal:
         if self.form != FOLDED:
             return self.value
         start = t * size.batch
-        return _map(
+        return mapped(
             self.value, lambda x: x[start : start + size.batch] if isinstance(x, Tensor) else x
         )
 

@@ -126,6 +126,15 @@ class _Value(fx.Proxy):
             raise UntraceableError(f"the forward sets '{name}' of a value")
         super().__setattr__(name, value)
 
+    def __setitem__(self, key: Any, new: Any) -> None:
+        self.tracer.create_proxy("call_function", set_items_, (self, key, new), {})
+
+
+def set_items_(value: Any, key: Any, new: Any) -> Any:
+    """``value[key] = new``, as an operation in place with a result."""
+    value[key] = new
+    return value
+
 
 class _Attribute(fx.proxy.Attribute, _Value):
     """An attribute or a method of a value."""

@@ -15,6 +15,7 @@ from biril_nm.coding import Coding
 from biril_nm.models import OwnNet
 from biril_nm.models.running import run_in_loop, run_steps, step_graph
 from biril_nm.models.tracing import UntraceableError
+from biril_nm.training import TrainConfig, fit
 from tests.support.steps import HIDDEN, OneStep, Step, compare, images, leaky
 
 N_STEPS, BATCH, IN, OUT = 4, 5, 6, 3
@@ -150,3 +151,13 @@ def test_trials_leave_the_input_alone_and_numbers_of_training_go_on(kind: str) -
     net.train()
     own(own.encode(values))
     assert net.n_batches == 2
+
+
+def test_trials_run_in_float32() -> None:
+    """In eval mode torch 2.3 takes a way through this layer that autocast breaks on the CPU."""
+    attention = nn.TransformerEncoderLayer(IN, 2, 8, batch_first=True)
+    net = nn.Sequential(nn.Unflatten(1, (1, IN)), attention, nn.Flatten(), nn.Linear(IN, OUT))
+    net.append(snn.Leaky(0.9, init_hidden=True))
+    settings = TrainConfig(schedule="B", epochs=1, precision="bfloat16", device="cpu")
+    batch = (torch.rand(BATCH, IN).numpy(), torch.arange(BATCH).numpy() % OUT)
+    assert fit(net, ([batch], None), settings, coding=Coding("direct", N_STEPS)).records

@@ -217,12 +217,47 @@ def scaled(net: Any, x: Tensor) -> Any:
     return net.rest(net.f(x) * net.scale.exp())
 
 
+def items(net: Any, x: Tensor) -> Any:
+    y = net.f(x)
+    y[:, 3:6] = 0.5
+    y[0, 0] = 0.1
+    y[y < -0.2] = 0
+    return net.rest(y)
+
+
+def items_of_spikes(net: Any, x: Tensor) -> Any:
+    y = net.l(net.f(x))
+    y[:, ::3] = 0
+    return net.k(net.g(y))
+
+
+def named_results(net: Any, x: Tensor) -> Any:
+    y = net.f(x)
+    best = y.topk(12, dim=1)
+    least = best.values[:, -1:]
+    return net.rest(torch.where(y >= least, y, 0.1 * y) + 0.1 * y.sort(1).values)
+
+
+def items_of_another_name(net: Any, x: Tensor) -> Any:
+    y = net.f(x)
+    part = y[:, :4]
+    part[:, 1] = 2.0
+    return net.rest(y)
+
+
+def items_of_the_input(net: Any, x: Tensor) -> Any:
+    x[:, 0] = 0.5
+    return net.rest(net.f(x.clone()))
+
+
 FOLDED = [
+    *(items, items_of_spikes, named_results),
     *(add_, modules_in_a_row, module_as_statement, function_as_statement, function_by_place),
     *(function_of_torch, spikes, spikes_in_function, skip_in_place, constant_takes_spikes),
     *(number_of_another_name, scaled),
 ]
 LOOPED = [
+    *(items_of_another_name, items_of_the_input),
     *(operator_of_another_name, view, mixed_view, view_of_spikes, membrane_in_place, out_of_torch),
     *(recurrent_spikes, data, new_data, constant_in_place, weights_in_place, buffer_in_place),
     *(input_in_place, threshold_in_place, no_grad, autocast, no_autocast, own_gradient),

@@ -26,6 +26,19 @@ def leaky(**more: Any) -> snn.Leaky:
     return snn.Leaky(beta=0.8, init_hidden=True, **more)
 
 
+class SentMembrane(nn.Module):
+    """Neurons that send their membrane as well."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lif = leaky(output=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        spikes, membrane = self.lif(x)
+        found: Tensor = spikes + 0.1 * membrane
+        return found
+
+
 HIDDEN: dict[str, Callable[[], nn.Module]] = {
     "leaky": leaky,
     "learned": lambda: leaky(learn_beta=True, learn_threshold=True),
@@ -35,6 +48,7 @@ HIDDEN: dict[str, Callable[[], nn.Module]] = {
     "synaptic": lambda: snn.Synaptic(alpha=0.6, beta=0.5, init_hidden=True),
     "alpha": lambda: snn.Alpha(alpha=0.6, beta=0.5, init_hidden=True),
     "graded": lambda: leaky(graded_spikes_factor=0.5),
+    "membrane": SentMembrane,
     "recurrent synaptic": lambda: snn.RSynaptic(0.6, 0.5, linear_features=12, init_hidden=True),
 }
 
