@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,8 +15,15 @@ from biril_nm.errors import ConfigError
 from biril_nm.models.carried import Unmarked, check_memory, positional_arguments
 from biril_nm.models.folded import StepsRun
 from biril_nm.models.links import Link, find_links
+from biril_nm.models.own_state import put_attribute
 from biril_nm.models.returned import first_of
-from biril_nm.models.running import precision, run_all_steps, run_steps, step_graph
+from biril_nm.models.running import (
+    lasting_attributes,
+    precision,
+    run_all_steps,
+    run_steps,
+    step_graph,
+)
 from biril_nm.models.signals import is_constant, own_copy
 from biril_nm.models.spiking_net import NetOutput, SpikingNet
 from biril_nm.models.tracing import UntraceableError, is_neuron, readout_name
@@ -24,6 +31,7 @@ from biril_nm.models.values import check_values
 
 __all__ = ["TAKES", "OwnNet"]
 
+ATTRIBUTE = "attribute/"  # before names of attributes in what a run keeps
 TAKES = ("step", "steps", "image")
 GIVEN = {"step": "one step at a time", "steps": "all steps at once", "image": "one step in all"}
 
@@ -165,6 +173,17 @@ class OwnNet(SpikingNet):
     def _way_out(self) -> str:
         others = " or ".join(f"'{name}'" for name in TAKES if name != self.takes)
         return f"If it takes something else, give OwnNet(net, coding, takes={others})"
+
+    def statistics(self) -> dict[str, Tensor]:
+        """Numbers and tensors in attributes that go on from run to run."""
+        found = lasting_attributes(self.module)
+        return {f"{ATTRIBUTE}{name}": value for name, value in found.items()}
+
+    def take_statistics(self, kept: Mapping[str, Tensor]) -> None:
+        """Give attributes the values of a checkpoint."""
+        for name, value in kept.items():
+            if name.startswith(ATTRIBUTE):
+                put_attribute(self.module, name.removeprefix(ATTRIBUTE), value)
 
     def sample_of(self, x: Tensor) -> Tensor:
         """``x``, input ``(n_steps, batch, *input_shape)``, as one call of the module takes it."""

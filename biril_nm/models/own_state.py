@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from biril_nm.models.tracer import is_neuron, of_torch
 
-__all__ = ["OwnState", "own_values"]
+__all__ = ["OwnState", "own_values", "put_attribute"]
 
 OF_TORCH = ("training", "_parameters", "_modules", "_buffers", "_non_persistent_buffers_set")
 PLAIN = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device, torch.Size)
@@ -61,6 +61,15 @@ class OwnState:
         written = [key for key, version in known if key in now and _stamp(now[key]) != version]
         return list(dict.fromkeys([*self.changed(), *written]))
 
+    def lasting(self) -> dict[str, Tensor]:
+        """Numbers, and tensors of the same shape, that differ from then and are in no state of modules."""
+        found: dict[str, Tensor] = {}
+        now = {key: value for key, _, value in _attributes(self._net)}
+        for name in set(self.changed()).difference(self._net.state_dict()):
+            if self.is_of_the_shape(name):
+                found[name] = torch.as_tensor(now[name]).detach().cpu().clone()
+        return found
+
     def is_of_the_shape(self, name: str) -> bool:
         """Whether an attribute was a tensor or a number, and is one of the same shape and type."""
         copy = self._saved.get(name, _Copy(None, None))
@@ -82,6 +91,17 @@ class OwnState:
             now = getattr(module, attribute, None)
             place = now.device if isinstance(now, Tensor) else None
             setattr(module, attribute, _put_back(copy, place))
+
+
+def put_attribute(net: nn.Module, name: str, value: Tensor) -> None:
+    """Give an attribute that is a number or a tensor the value that :meth:`OwnState.lasting` found."""
+    held = {key: (module, value) for key, module, value in _attributes(net)}
+    module, now = held.get(name, (net, None))
+    attribute = name.rpartition(".")[2]
+    if isinstance(now, Tensor) and now.shape == value.shape:
+        setattr(module, attribute, value.to(now, copy=True))
+    elif isinstance(now, (int, float)) and value.numel() == 1:
+        setattr(module, attribute, type(now)(value.item()))
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,14 @@ from biril_nm.models.tracing import (
 from biril_nm.neurons.norms import HOOKS
 from biril_nm.neurons.unroll import current_engine
 
-__all__ = ["precision", "run_all_steps", "run_in_loop", "run_steps", "step_graph"]
+__all__ = [
+    "lasting_attributes",
+    "precision",
+    "run_all_steps",
+    "run_in_loop",
+    "run_steps",
+    "step_graph",
+]
 
 log = logging.getLogger(__name__)
 KEPT = 32  # states of a network's attributes of which graphs and plans are kept
@@ -256,6 +263,14 @@ def _moving(
         _steps(net, own_copy(x[:2]), n_states)
         in_eval = rest.touched()
     return [name for name in changed if name not in learned or name in in_eval]
+
+
+def lasting_attributes(net: nn.Module) -> dict[str, Tensor]:
+    """Numbers and tensors in attributes of ``net`` that have changed since its first run, and go on."""
+    known = _known.setdefault(net, _Known())
+    states = {name for names in known.moving.values() for name in names}
+    found = {} if known.rest is None else known.rest.lasting()
+    return {name: value for name, value in sorted(found.items()) if name not in states}
 
 
 def run_all_steps(

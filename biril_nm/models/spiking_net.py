@@ -125,6 +125,13 @@ class SpikingNet(nn.Module):
     def constrain(self) -> None:
         """Put parameters back into their bounds; called after each update."""
 
+    def statistics(self) -> dict[str, Tensor]:
+        """What training has changed beside parameters and buffers, by name, for a checkpoint."""
+        return {}
+
+    def take_statistics(self, kept: Mapping[str, Tensor]) -> None:
+        """Take back those of :meth:`statistics` among the tensors of a checkpoint."""
+
     def identity(self) -> dict[str, Any]:
         """Plain values that a checkpoint of another network does not have."""
         return {"network": self.name, "coding": asdict(self.coding)}

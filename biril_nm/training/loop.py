@@ -267,6 +267,7 @@ def _start(
     if world.size == 1:
         if problem is not None:
             raise problem
+        net.take_statistics(task.kept)
         return records
     ours = [problem, records, net.state_dict(), optimizer.state_dict(), task.kept]
     problem, *theirs = world.agree(ours)
@@ -275,6 +276,7 @@ def _start(
     net.load_state_dict(theirs[1])
     optimizer.load_state_dict(theirs[2])
     task.kept.update(theirs[3])
+    net.take_statistics(task.kept)
     return list(theirs[0])
 
 
@@ -354,7 +356,7 @@ def _train(task: Task, optimizer: torch.optim.Optimizer, epoch: int) -> dict[str
         raise ConfigError("the training loader holds no samples")
     for module in net.modules():
         forget(module)  # the last batch, which callbacks could not copy
-    task.kept.update(samples_of(train))
+    task.kept.update(samples_of(train) | net.statistics())
     if not n_batches:
         task.kept[BATCHES] = torch.tensor(done + index + 1)
     return {"loss": loss / samples, "accuracy": correct / samples}

@@ -69,6 +69,23 @@ class Stateful(Step):
         return self.step(self.held)
 
 
+class Averaging(Step):
+    """Keeps statistics of training in attributes that are no buffers, and draws from NumPy."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mean, self.n_steps = torch.zeros(48), 0
+
+    def forward(self, x: Tensor) -> Any:
+        y = self.lif1(self.conv1(x))
+        if self.training:
+            self.n_steps += 1
+            self.mean = 0.9 * self.mean + 0.1 * y.detach().flatten(1).mean(0)
+            y = y * float(np.random.uniform(0.9, 1.1))
+        y = self.lif2(self.conv2(y) + y).flatten(1) - self.mean
+        return self.out(self.fc(y) * (1 + 0.01 * self.n_steps))
+
+
 KINDS = {Step: "step", Steps: "steps", Image: "image", Stateful: "step"}
 
 
@@ -134,7 +151,7 @@ class Interrupted:
         return iter(data())
 
 
-@pytest.mark.parametrize("kind", [Step, Stateful], ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("kind", [Step, Stateful, Averaging], ids=lambda kind: kind.__name__)
 def test_resumed_run_ends_in_the_same_weights(kind: type[Step], tmp_path: Path) -> None:
     settings = TrainConfig(schedule="BH" if kind is Step else "B", epochs=3, device="cpu", **QUIET)  # type: ignore[arg-type]
     whole, broken = made(kind), made(kind)
