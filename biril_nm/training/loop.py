@@ -226,7 +226,8 @@ def _run(task: Task, device: torch.device, folder: Path | None) -> History:
         reporter = Reporter(folder, records, settings.tensorboard, settings.curves)
     try:
         kept = keep_freed_memory() if device.type == "cpu" else nullcontext()
-        with world.shared_statistics(net), engine(settings.engine), kept:
+        modes = torch.inference_mode(False), torch.enable_grad()  # type: ignore[no-untyped-call]
+        with world.shared_statistics(net), engine(settings.engine), kept, modes[0], modes[1]:
             for epoch in range(len(records), settings.epochs):
                 records.append(_epoch(task, optimizer, epoch))
                 best.look_at(records)

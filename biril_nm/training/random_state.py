@@ -1,9 +1,9 @@
 """What layers draw at random: a function of seeds, whatever was drawn before.
 
 Dropout, and other layers that are random, draw from torch's own generators, forwards of users also from
-those of NumPy and Python. These are seeded for each batch and put back behind it, so that runs of one seed are
-equal, a resumed run is equal to an uninterrupted one, and the random numbers of the program around it stay
-what they were. Generators that a network holds itself go on.
+those of NumPy and Python. These are seeded for each batch and put back behind it, so that runs of one seed
+are equal, a resumed run is equal to an uninterrupted one, and the random numbers of the program around it
+stay what they were. Generators that a network holds itself go on.
 """
 
 from __future__ import annotations

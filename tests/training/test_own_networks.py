@@ -125,6 +125,16 @@ def test_every_kind_of_forward_learns_the_same(kind: type[Step]) -> None:
             torch.testing.assert_close(net.state_dict()[name], value, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_networks_learn_where_gradients_are_off_around_them(mode: Any) -> None:
+    nets = [made(Step), made(Step)]
+    settings = TrainConfig(schedule="B", epochs=1, device="cpu")
+    bnm.fit(nets[0], (data(), None), settings, coding=CODING)
+    with mode():
+        bnm.fit(nets[1], (data(), None), settings, coding=CODING)
+    assert torch.equal(nets[0].fc.weight, nets[1].fc.weight)
+
+
 def test_local_rules_change_own_layers() -> None:
     net = made(Step)
     before = {name: p.detach().clone() for name, p in net.named_parameters()}
