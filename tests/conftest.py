@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import importlib.util
+import multiprocessing
 import os
 import random
 import subprocess
@@ -31,6 +32,7 @@ os.umask(0o022)
 
 HAS_LAVA = importlib.util.find_spec("lava") is not None
 LAVA_PYTHON = (3, 10)
+LAVA_PROCESSES = "lava.magma.runtime.message_infrastructure.multiprocessing"
 # Begun first, so that no worker of pytest-xdist is left with one of them when the others are done. Stops and
 # kills train: not both first, or two workers compile the kernels of training at once.
 LONG_FILES = (
@@ -55,6 +57,8 @@ settings.load_profile("same each time")
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     seed_all()
+    if LAVA_PROCESSES not in sys.modules:  # sets the start method when imported, if no test has before
+        multiprocessing.set_start_method(None, force=True)
     if item.get_closest_marker("lava") is None or HAS_LAVA:
         return
     if sys.version_info[:2] == LAVA_PYTHON:
