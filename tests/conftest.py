@@ -57,7 +57,9 @@ settings.load_profile("same each time")
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     seed_all()
-    if LAVA_PROCESSES not in sys.modules:  # sets the start method when imported, if no test has before
+    if (
+        LAVA_PROCESSES not in sys.modules
+    ):  # sets the start method when imported, if no test has before
         multiprocessing.set_start_method(None, force=True)
     if item.get_closest_marker("lava") is None or HAS_LAVA:
         return

@@ -58,7 +58,8 @@ def mode_of_a_layer(net: Any, x: Tensor) -> Any:
 def test_layers_that_a_forward_changes_need_the_loop(step: Step) -> None:
     net = OneStep(step)
     net.drop = nn.Dropout(0.5)
-    with pytest.raises(UntraceableError, match="the forward changes what"):
+    # Newer versions of torch read a buffer before they set it.
+    with pytest.raises(UntraceableError, match="the forward (changes what|reads the state)"):
         step_graph(net)
     assert net.drop.training
     assert float(net.l.threshold) == pytest.approx(0.3)
