@@ -57,9 +57,8 @@ settings.load_profile("same each time")
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     seed_all()
-    if (
-        LAVA_PROCESSES not in sys.modules
-    ):  # sets the start method when imported, if no test has before
+    # Lava sets the start method when it is imported, and fails where one is set.
+    if LAVA_PROCESSES not in sys.modules:
         multiprocessing.set_start_method(None, force=True)
     if item.get_closest_marker("lava") is None or HAS_LAVA:
         return
