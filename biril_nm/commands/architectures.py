@@ -85,6 +85,7 @@ def sample_for(net: OwnNet, stored: StoredNet, path: Path, own: OwnModule) -> to
     """
     import torch
 
+    from biril_nm.engines.torch_net import taken_at_once
     from biril_nm.models.saving import check_input_shape
 
     shape = stored.input_shape
@@ -102,4 +103,8 @@ def sample_for(net: OwnNet, stored: StoredNet, path: Path, own: OwnModule) -> to
             f"'{path}' does not say the shape of one step of its input. Give --input-shape 2,34,34, or "
             f"save it: bnm.save(net, path, input_shape=(2, 34, 34))"
         )
-    return net.sample_of(torch.zeros(net.coding.n_steps, BATCH, *shape))
+    values = torch.zeros(net.coding.n_steps, BATCH, *shape)
+    try:
+        return taken_at_once(net.module, values)
+    except ConfigError:  # its loop has another number of steps, perhaps
+        return net.sample_of(values)

@@ -134,7 +134,8 @@ def _check_pickle(source: Path, data: bytes) -> None:
         for opcode, argument, _ in pickletools.genops(data):
             if opcode.name == "GLOBAL" and argument not in GLOBALS:
                 raise FileFormatError(
-                    f"'{source}' holds {argument!r:.60}, which is not a plain tensor and never loaded"
+                    f"'{source}' holds {argument!r:.60}, which is not a plain tensor and never loaded; "
+                    f"expected weights. Save net.state_dict(), or the network with biril_nm.save"
                 )
             if opcode.name in ("STACK_GLOBAL", "INST", "EXT1", "EXT2", "EXT4", "NEWOBJ_EX"):
                 raise FileFormatError(f"'{source}' holds objects, which are never loaded")

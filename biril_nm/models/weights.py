@@ -22,6 +22,8 @@ __all__ = ["load_weights", "save_weights", "take_weights", "weight_arrays", "wri
 FORMAT = "biril-nm weights"
 VERSION = 1
 RESET = "reset_mechanism_val"  # snnTorch's buffer
+PREFIXES = ("_orig_mod.", "module.")  # of torch.compile; DataParallel and AveragedModel
+AVERAGED = "n_averaged"  # a count of AveragedModel
 
 
 def weight_arrays(module: nn.Module) -> dict[str, NDArray[Any]]:
@@ -48,6 +50,7 @@ def take_weights(module: nn.Module, tensors: Mapping[str, Tensor], path: str | P
     """
     source = Path(path)
     state = {k.removeprefix(WEIGHTS): v for k, v in tensors.items() if k.startswith(WEIGHTS)}
+    state = _without_wrappers(state, module.state_dict())
     check_tensors(source, state)
     check_shapes(source, state, module.state_dict())
     _check_resets(source, state, module.state_dict())
@@ -55,6 +58,18 @@ def take_weights(module: nn.Module, tensors: Mapping[str, Tensor], path: str | P
         module.load_state_dict(state)
     except RuntimeError as error:  # complex numbers of the right shape
         raise FileFormatError(f"'{source}' holds weights that are not plain numbers") from error
+
+
+def _without_wrappers(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The weights without what DataParallel, torch.compile and AveragedModel put in front of their names."""
+    found = dict(state)
+    if AVERAGED not in own:
+        found.pop(AVERAGED, None)
+    for prefix in (*PREFIXES, *PREFIXES):  # one within the other
+        if not any(name.startswith(prefix) for name in own):
+            wrapped = bool(found) and all(name.startswith(prefix) for name in found)
+            found = {k.removeprefix(prefix): v for k, v in found.items()} if wrapped else found
+    return found
 
 
 def _check_resets(source: Path, state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:

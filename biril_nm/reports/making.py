@@ -237,8 +237,9 @@ def _nir_graph(graph: LoihiGraph, net: Any, spikes: NDArray[Any]) -> nir.NIRGrap
     import torch
 
     from biril_nm.coding import Coding
+    from biril_nm.engines.torch_net import taken_at_once
     from biril_nm.export import to_nir
-    from biril_nm.models import BirilNet, OwnNet
+    from biril_nm.models import BirilNet
     from biril_nm.models.wrappers import module_of
 
     dt_s = float(graph.metadata.get("dt_s", 1e-4))
@@ -247,8 +248,7 @@ def _nir_graph(graph: LoihiGraph, net: Any, spikes: NDArray[Any]) -> nir.NIRGrap
         return to_nir(module, dt_s=dt_s)
     coding = input_coding(graph, single_input(graph))
     floats = torch.from_numpy((coding or Coding("spikes", 1)).to_float(spikes[:, :2]))
-    sample = OwnNet(module, coding or Coding("spikes", 1)).sample_of(floats)
-    return to_nir(module, sample, dt_s=dt_s, coding=coding)
+    return to_nir(module, taken_at_once(module, floats), dt_s=dt_s, coding=coding)
 
 
 def make_report(

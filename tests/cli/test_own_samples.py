@@ -99,6 +99,18 @@ def test_weights_of_torch_need_shape_and_coding():
     assert graphs[0].connections == graphs[1].connections
 
 
+def test_a_network_that_takes_samples_first_goes_the_same_way():
+    first = ("--architecture", "tests.support.own_nets:SamplesFirst")
+    call = ("state.pth", *first, "--input-shape", "12", "--coding", "spikes:8")
+    assert biril("export", *call, "--to", "loihi", "--force", "-o", "y.loihi.npz").returncode == 0
+    graphs = [bnm.LoihiGraph.load(name) for name in ("g.loihi.npz", "y.loihi.npz")]
+    assert graphs[0].connections == graphs[1].connections
+    spikes = ("--spikes", "both.npz", "--samples", 30)
+    found = shown("parity", *call, "--against", "torch,sim", *spikes)
+    assert found["ok"]
+    assert found["accuracy"]["torch"] == bnm.accuracy(Loop.strong(), SPIKES, LABELS)
+
+
 def test_calibration_takes_the_same_files(tmp_path):
     found = []
     for name in ("both.npz", "spikes.npy", "input.npz"):

@@ -178,3 +178,26 @@ def test_neurons_that_reset_in_another_way_are_refused(path):
         FileFormatError, match="neurons 'lif2' that reset by zero, and .* by subtract"
     ):
         bnm.load(path, other)
+
+
+@pytest.mark.parametrize("averaged", [True, False])
+@pytest.mark.parametrize(
+    "prefix", ["module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module."]
+)
+def test_names_that_wrappers_give_are_read(prefix, averaged, net, tmp_path):
+    """As DataParallel, AveragedModel and torch.compile write them."""
+    state = {f"{prefix}{name}": value for name, value in net.state_dict().items()}
+    state |= {"n_averaged": torch.tensor(3)} if averaged else {}
+    torch.save(state, tmp_path / "state.pth")
+    assert bnm.load(tmp_path / "state.pth", architecture=Loop)(X)[0].equal(net(X)[0])
+
+
+def test_a_prefix_that_the_module_has_itself_stays(tmp_path):
+    class Outer(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.module = Loop.strong()
+
+    torch.save(Outer().state_dict(), tmp_path / "state.pth")
+    back = bnm.load(tmp_path / "state.pth", architecture=Outer)
+    assert all(name.startswith("module.") for name in back.state_dict())

@@ -9,7 +9,7 @@ import snntorch as snn
 import torch
 from torch import Tensor, nn
 
-__all__ = ["CALLED", "Loop", "OneStep", "broken", "constant", "samples"]
+__all__ = ["CALLED", "Loop", "OneStep", "SamplesFirst", "broken", "constant", "samples"]
 
 CALLED: list[str] = []  # what a test finds imported or made
 NEURON = {"beta": 0.9, "reset_mechanism": "zero", "reset_delay": False}
@@ -54,6 +54,13 @@ class OneStep(Loop):
 
     def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
         return self.lif2(self.fc2(self.lif1(self.fc1(x))))
+
+
+class SamplesFirst(Loop):
+    """The same loop over input ``(batch, n_steps, 12)``, as data loaders give it."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return super().forward(x.transpose(0, 1))
 
 
 broken: Callable[[], int] = lambda: 3  # noqa: E731
