@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -94,7 +95,7 @@ def lengths(what: str, value: Any) -> Any:
         raise ConfigError(f"{what} is {_shown(value)}; expected one or more lengths, such as (3,)")
     array = np.atleast_1d(array).astype(np.float64)
     good = np.all(array == np.rint(array)) and np.all(array >= 1)
-    if not good or np.prod(array) > SIZE_MAX:
+    if not good or math.prod(array.tolist()) > SIZE_MAX:
         raise ConfigError(
             f"{what} is {_shown(value)}; expected whole lengths from 1 and at most {SIZE_MAX} values in all"
         )

@@ -116,6 +116,10 @@ def test_damaged_members_are_named(path, change, message):
             r"'n' \(LIF\): metadata 'reset' is array",
         ),
         (put("node/nodes/input/shape", np.array([10**9, 10**9])), r"shape of input 'input' is"),
+        (
+            put("node/nodes/input/shape", np.full(3, 1e308)),
+            r"shape of input 'input' is .*1\.e\+308",
+        ),
     ],
 )
 def test_values_without_meaning_are_refused_when_lowered(path, change, message):

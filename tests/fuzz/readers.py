@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from tests.fuzz.data_readers import read_images
+from tests.fuzz.hdf5_headers import read_members
 from tests.fuzz.mutate import (
     damage_bytes,
     damage_json,
@@ -20,7 +21,12 @@ from tests.fuzz.mutate import (
 from tests.fuzz.registry import OLD, READERS, golden, hdf5_file, in_place, one_of, reader
 from tests.fuzz.training_readers import read_weights
 
-__all__ = ["READERS", "read_images", "read_weights"]  # importing a module registers its readers
+__all__ = [
+    "READERS",
+    "read_images",
+    "read_members",
+    "read_weights",
+]  # importing a module registers its readers
 
 SMALL = 10_000  # neurons of a graph that is simulated
 
