@@ -206,8 +206,10 @@ def _unused_by_source(
 
 
 def _default_output(src: Path, to: str, target: Target) -> Path:
-    stem = src.name.removesuffix(GRAPH_SUFFIX) if src.name.endswith(GRAPH_SUFFIX) else src.stem
-    return src.with_name(f"{stem}{target.suffix}" if target.suffix else to)
+    named = src.resolve() if src.name in ("", "..") else src  # the folder of a run may be "."
+    ours = named.name.endswith(GRAPH_SUFFIX)
+    stem = named.name.removesuffix(GRAPH_SUFFIX) if ours else named.stem
+    return named.parent / (f"{stem}{target.suffix}" if target.suffix else to)
 
 
 def _integers(source: LoadedFile, lowering: LoweringChoice, choices: Quantisation) -> LoihiGraph:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.support.command_line import biril, refused
+from tests.support.graphs import one_layer
 
 TRAIN = {
     "nan": ("[train]\nlr = nan", "number nan"),
@@ -52,3 +53,17 @@ def test_settings_of_a_study(name, tmp_path):
     (tmp_path / "x.toml").write_text(text)
     refused(biril("study", tmp_path / "x.toml", "--out", tmp_path / "out"), message)
     assert not list(tmp_path.glob("out/cells/*"))
+
+
+@pytest.mark.parametrize("name", [".", "..", "/"])
+def test_folders_without_a_name_of_their_own(name, tmp_path, monkeypatch):
+    (tmp_path / "run" / "inner").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "run" / "inner")
+    refused(biril("export", name, "--to", "netx"), "is a folder without model.pt")
+    for folder in ("run", "run/inner"):
+        one_layer(2, 1).save(tmp_path / folder / "model.loihi.npz")
+    if name != "/":
+        made = tmp_path / ("run.net" if name == ".." else "run/inner.net")
+        done = biril("export", name, "--to", "netx")
+        assert done.returncode == 0, done.stderr
+        assert made.is_file()
