@@ -131,8 +131,11 @@ def _walk(
                 groups.append((item, path, depth + 1))
             elif isinstance(item, h5py.Dataset):
                 total += _dataset_bytes(source, item, path)
-                if item.dtype.hasobject:
+                check_unpacked(source, total, max_bytes)
+                if item.dtype.hasobject:  # text is never packed: _places
                     texts.append((path, item))
+                elif item.chunks is not None:
+                    _check_stored(source, item, path)
         check_unpacked(source, total, max_bytes)
     return texts
 
@@ -162,15 +165,18 @@ def _dataset_bytes(source: Path, item: Any, path: str) -> int:
         raise FileFormatError(
             f"'{source}': '{path}' holds {item.id.get_storage_size()} bytes; expected {size}. Write it again"
         )
-    if item.chunks is not None:
-        _check_chunks(source, item, path, size)
-    return size
+    return size if item.chunks is None else max(size, _chunk_bytes(source, item, path, size))
 
 
-def _check_chunks(source: Path, item: Any, path: str, size: int) -> None:
-    """Refuse chunks that are larger than their array, or that unpack to more than they should."""
+def _filters(item: Any) -> list[int]:
+    """In the order of writing."""
     properties = item.id.get_create_plist()
-    filters = [properties.get_filter(i)[0] for i in range(properties.get_nfilters())]
+    return [properties.get_filter(i)[0] for i in range(properties.get_nfilters())]
+
+
+def _chunk_bytes(source: Path, item: Any, path: str, size: int) -> int:
+    """Bytes that all chunks unpack to; refuse chunks that are larger than their array, and other filters."""
+    filters = _filters(item)
     if len(set(filters)) < len(filters) or not FILTERS.keys() >= set(filters):
         raise FileFormatError(
             f"'{source}': '{path}' is packed by filters {filters}; readable are "
@@ -182,12 +188,12 @@ def _check_chunks(source: Path, item: Any, path: str, size: int) -> None:
             f"'{source}': '{path}' of {size} bytes has {item.id.get_num_chunks()} chunks of {chunk} "
             f"bytes. Write it again without chunks"
         )
-    if not item.dtype.hasobject:  # text is never packed: _places
-        _check_stored(source, item, path, filters, chunk)
+    return int(chunk * item.id.get_num_chunks())
 
 
-def _check_stored(source: Path, item: Any, path: str, filters: list[int], chunk: int) -> None:
+def _check_stored(source: Path, item: Any, path: str) -> None:
     """Each chunk must unpack to its size: HDF5 writes and reads beyond its memory where it does not."""
+    filters, chunk = _filters(item), math.prod(item.chunks) * int(item.dtype.itemsize)
     stored: list[Any] = []
     item.id.chunk_iter(stored.append)
     for each in stored:

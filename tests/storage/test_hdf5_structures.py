@@ -368,3 +368,23 @@ def test_fill_values_of_variable_length_are_refused(tmp_path):
         open_checked(tmp_path / "x.h5", "test"),
     ):
         pass
+
+
+@pytest.mark.parametrize(("n_sets", "length"), [(1, 1 << 27), (70, 1)])
+def test_nothing_is_unpacked_before_all_sizes_are_summed(tmp_path, monkeypatch, n_sets, length):
+    """1 GiB of zeros in a dataset, or 70 datasets of one number in chunks of 8 MiB."""
+    packed = zlib.compress(bytes(8 << 20), 9)
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        for n in range(n_sets):
+            options = {"chunks": (1 << 20,), "maxshape": (None,), "compression": "gzip"}
+            made = file.create_dataset(f"x{n}", (length,), "f8", **options)
+            for first in range(0, length, 1 << 20):
+                made.id.write_direct_chunk((first,), packed)
+    unpack, n_unpacked = zlib.decompressobj, []
+    monkeypatch.setattr("zlib.decompressobj", lambda: n_unpacked.append(1) or unpack())
+    with (
+        pytest.raises(FileFormatError, match="unpacks to more than 536870912 bytes"),
+        open_checked(tmp_path / "x.h5", "test"),
+    ):
+        pass
+    assert len(n_unpacked) == (0 if n_sets == 1 else 64)
