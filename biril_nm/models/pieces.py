@@ -3,6 +3,8 @@
 Time folded into the samples makes tensors far larger than the cache, and the layouts that the library of
 convolutions makes of them as large again, in fresh memory each time. In pieces only the input and the
 result are large. Results are those of the whole bit for bit; gradients of weights sum over the pieces.
+These are short, since the library adds up place after place: its error grows with their number, and all
+steps have many times those of one.
 
 In bfloat16 the library takes pictures whose channels are last in memory as they are: those are convolved
 at once.
@@ -12,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise, product
+from math import prod
 from typing import Any, cast
 
 import torch
@@ -20,6 +23,7 @@ from torch._ops import ops
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from biril_nm.models import layout
 from biril_nm.neurons.memory import empty
 from biril_nm.neurons.norms import called_plainly
 from biril_nm.neurons.spike_sums import pays, weight_gradient
@@ -30,6 +34,7 @@ __all__ = ["can_cut", "convolve"]
 PIECE = 8 << 20  # bytes of input and result that a piece may have
 # Samples of a piece; torch takes other algorithms for fewer (use_mkldnn in Convolution.cpp).
 LEAST_ROWS = 16
+LONGEST_SUM = 1 << 15  # places of all samples that one gradient of weights adds up, in float32
 CUT = (nn.Conv1d, nn.Conv2d, nn.Conv3d)  # layers that are computed in pieces
 LEAST_CHANNELS = 48  # from which these gradients are faster as products of matrices than in float32
 NARROW = 6  # least width at which gradients of weights are as fast in bfloat16 as elsewhere
@@ -47,8 +52,18 @@ def can_cut(layer: Any, x: Any) -> bool:
         and layer.padding_mode == "zeros"
         and isinstance(layer.padding, tuple)
         and called_plainly(layer)
-        and (2 * x.numel() * x.element_size() > PIECE or _slow(x, layer.weight, layer.stride))
+        and (_is_large(layer, x) or _slow(x, layer.weight, layer.stride))
     )
+
+
+def _is_large(layer: Any, x: Tensor) -> bool:
+    """Whether input and result leave the cache, or gradients in float32 would add up too many places."""
+    if 2 * x.numel() * x.element_size() > PIECE:
+        return True
+    sides = zip(x.shape[2:], layer.padding, layer.dilation, layer.kernel_size, layer.stride)
+    places = len(x) * prod((n + 2 * p - d * (k - 1) - 1) // s + 1 for n, p, d, k, s in sides)
+    n_bytes = (x.numel() + places * layer.out_channels) * x.element_size()
+    return (n_bytes > PIECE or places > LONGEST_SUM) and not layout.pays(x)
 
 
 def _slow(x: Tensor, weight: Tensor, stride: tuple[int, ...]) -> bool:
@@ -75,10 +90,14 @@ def convolve(layer: nn.Module, x: Tensor, spikes: bool = False) -> Tensor:
     return found
 
 
-def _pieces(n: int, row_bytes: int, weight: Tensor) -> Iterator[slice]:
-    """Pieces of ``n`` samples, of about equal size, and not small beside the weights."""
+def _pieces(n: int, row_bytes: int, weight: Tensor, row_places: int = 0) -> Iterator[slice]:
+    """Pieces of ``n`` samples, of about equal size, and not small beside the weights.
+
+    ``row_places``: places of a sample whose gradients are added up.
+    """
     size = max(PIECE, 2 * weight.numel() * weight.element_size())
-    count = max(1, min(n // LEAST_ROWS, n * row_bytes // size))
+    count = max(n * row_bytes // size, -(-n * row_places // LONGEST_SUM))
+    count = max(1, min(n // LEAST_ROWS, count))
     for begin, end in pairwise(i * n // count for i in range(count + 1)):
         yield slice(begin, end)
 
@@ -140,7 +159,8 @@ class _Pieces(torch.autograd.Function):
             return *cast_back, None, None
         at_x = empty(x.shape, grad, ctx.dtype) if mask[0] else None
         sums: list[Tensor | None] = [None, None]
-        for piece in _pieces(len(x), _row_bytes(grad, grad), weight):
+        places = prod(grad.shape[2:]) if grad.dtype == torch.float32 and any(mask[1:]) else 0
+        for piece in _pieces(len(x), _row_bytes(grad, grad), weight, places):
             given = (grad[piece], x[piece], low)
             part, *shared = _of_piece(given, sizes, ctx.settings, mask, ctx.in_loops)
             if at_x is not None:
