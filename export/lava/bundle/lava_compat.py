@@ -1,17 +1,23 @@
-"""Lava (lava-nc 0.10.0) on Python 3.11 and later, and on NumPy 2; import this before Lava.
+"""What is mended in Lava (lava-nc 0.10.0): newer versions of Python and NumPy, and a lost wake-up.
 
 lava-nc 0.10.0 declares Python 3.10 and NumPy 1. Two spots of it stop newer ones, and neither computes
-anything:
+anything; import this before Lava:
 
 * ``lava.magma.compiler.var_model`` has dataclass instances as defaults of dataclass fields, which Python 3.11
   takes only if they are hashable. So its dataclasses are made with ``unsafe_hash=True``.
 * ``ReshapePort`` passes ``newshape`` to ``np.reshape``, which later versions of NumPy call ``shape``.
 
-Nothing changes where Lava is imported already, or not installed.
+On any version a process may wait for ever, on a machine that is busy: the thread of a channel looks whether
+the channel was empty (or full), adds an item (or frees a place), and only then wakes the process that waits
+for one of several channels; if that has taken the item before in between, nobody wakes it.
+:func:`mend_channels` wakes it each time, and it looks again.
+
+The first two change nothing where Lava is imported already, or not installed.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import importlib
@@ -21,10 +27,11 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["mend", "mended"]
+__all__ = ["mend", "mend_channels", "mended"]
 
 VAR_MODEL = "lava.magma.compiler.var_model"
 PORTS = "lava.magma.core.process.ports.ports"
+CHANNELS = "lava.magma.compiler.channels.pypychannel"
 HASHABLE_DEFAULTS = (3, 11)  # Python from which defaults of dataclass fields must be hashable
 SHAPE_ARGUMENT = (2, 1)  # NumPy from which reshape calls the argument "shape"
 
@@ -63,6 +70,35 @@ def mend() -> None:
         port.get_transform_func_bwd = lambda self: functools.partial(
             np.reshape, shape=self.old_shape
         )
+
+
+def mend_channels() -> None:
+    """Wake processes that wait for one of several channels whenever a channel has changed."""
+    channels = importlib.import_module(CHANNELS)
+    channels.CspRecvPort._req_callback = _received
+    channels.CspSendPort._ack_callback = _acknowledged
+
+
+def _received(port: Any, requests: Any) -> None:
+    """Thread of a port that receives: an item for each request."""
+    with contextlib.suppress(EOFError):
+        while requests.acquire() and not port._done:
+            port._queue.put_nowait(0)
+            _wake(port)
+
+
+def _acknowledged(port: Any, acknowledgements: Any) -> None:
+    """Thread of a port that sends: a free place for each item that was received."""
+    with contextlib.suppress(EOFError):
+        while acknowledgements.acquire() and not port._done:
+            port._semaphore.release()
+            _wake(port)
+
+
+def _wake(port: Any) -> None:
+    observer = port.observer  # which the process takes away once it has found something
+    if observer is not None:
+        observer()
 
 
 def _numpy_version() -> tuple[int, ...]:

@@ -50,6 +50,7 @@ else:  # beside run_lava.py in a bundle
 __all__ = ["LavaNetwork"]
 
 lava_compat.mend()  # above, when it is imported; once more so that no tool drops the import
+lava_compat.mend_channels()
 
 
 class LavaNetwork(AbstractProcess):  # type: ignore[misc]
