@@ -135,14 +135,14 @@ def trace_step(net: nn.Module) -> StepGraph:
 def _other_values(net: nn.Module) -> Iterator[None]:
     """Let parameters and buffers have other values, which a graph must not depend on."""
     held = [x for x in (*net.parameters(), *net.buffers()) if x.is_floating_point() and x.numel()]
-    kept = [(x, x.detach().clone()) for x in held]
+    kept = [(x, x.data) for x in held]
     try:
-        for x in held:
-            x.data.add_(1)
+        for x, value in kept:
+            x.data = value + 1  # beside it: what a buffer shares or may not write stays as it is
         yield
     finally:
         for x, value in kept:
-            x.data.copy_(value)
+            x.data = value
 
 
 def _traced(net: nn.Module) -> StepGraph:

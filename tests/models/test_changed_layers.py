@@ -85,6 +85,17 @@ def test_values_of_parameters_are_those_of_each_run(step: Step) -> None:
     compare(net, x)
 
 
+def test_buffers_that_share_their_memory_can_be_traced() -> None:
+    net = OneStep(lambda net, x: net.rest(net.f(x) + net.shared))
+    net.register_buffer("shared", torch.full((1,), 0.1).expand(HIDDEN), persistent=False)
+    held = [*net.parameters(), net.shared]
+    places = [x.data_ptr() for x in held]
+    step_graph(net)
+    assert places == [x.data_ptr() for x in held]
+    assert torch.equal(net.shared, torch.full((HIDDEN,), 0.1))
+    compare(net, images(False))
+
+
 @pytest.mark.parametrize("before", [False, True])
 def test_hooks_on_gradients_see_one_step(before: bool) -> None:
     net, shapes = OneStep(lambda net, x: net.rest(net.f(x))), []
