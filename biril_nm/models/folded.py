@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Collection, Mapping
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -22,6 +21,7 @@ from torch import Tensor, fx, nn
 
 from biril_nm.models import layout
 from biril_nm.models.effects import Effects
+from biril_nm.models.kept import Kept
 from biril_nm.models.pieces import can_cut, convolve
 from biril_nm.models.signals import (
     EACH,
@@ -110,7 +110,7 @@ class FoldedPlan:
             keep_spikes: keep spikes for the backward pass as bytes.
         """
         run = Run(self, net, x)
-        run.names, run.starts, run.keep_spikes = record, starts or {}, keep_spikes
+        run.names, run.starts, run.kept.enabled = record, starts or {}, keep_spikes
         run.taps = current_taps()
         aside = run.taps is CLOSED and not self.effects.writers
         run.last = aside and layout.pays(x)
@@ -129,9 +129,8 @@ class Run:
         self.names: Collection[str] = ()
         self.taps = CLOSED
         self.starts: Mapping[str, Tensor] = {}
-        self.keep_spikes = True
+        self.kept = Kept(self.values, plan.effects.written)
         self.last = False  # leave channels of pictures last in memory
-        self.binary: set[Any] = set()  # neurons whose result is 0 and 1
         self.pooled: set[fx.Node] = set()  # poolings that the neurons before them have done
         self.norms: dict[fx.Node, nn.Module] = {}  # those that the neurons behind them do
         self.membranes: dict[str, Tensor] = {}
@@ -147,6 +146,7 @@ class Run:
                 left[before] -= 1
                 if not left[before] and before is not wanted:
                     del self.values[before]
+                    self.kept.forget(before)
         found = self.values[wanted]
         return Signal(found.form, found.value[0]) if isinstance(found.value, tuple) else found
 
@@ -169,12 +169,13 @@ class Run:
     def neurons(self, node: fx.Node, neuron: nn.Module) -> Signal:
         """Spikes of all steps, and the states if the neurons return them."""
         name = module_path(node)
-        signal = self.values[cast(fx.Node, node.args[0])]
+        source = cast(fx.Node, node.args[0])
+        signal = self.values[source]
         pool = self.pool_behind(node)
         fused = pool is not None and name not in self.names and signal.form != EACH
         fused = fused and self.taps is CLOSED and can_pool(neuron, signal.value)
-        norm = self.norms.get(cast(fx.Node, node.args[0]))
-        further = (fused, self.starts.get(name), norm, self.last)
+        again = self.kept.again.get(source) if signal.form == FOLDED else None
+        further = (fused, self.starts.get(name), self.norms.get(source), self.last, again)
         run = (self.size, self.needs_states(node), further)
         one_step = self.taps.one_step
         found = _calls(neuron, signal, self.size, one_step) if one_step else None
@@ -182,7 +183,7 @@ class Run:
         if fused and pool is not None:
             self.pooled.add(pool)
         elif can_unroll(cast(Any, neuron)) and not gives_tuple(cast(Any, neuron)):
-            self.binary.add(node)
+            self.kept.binary.add(node)
         if name in self.names:
             changed = node.name in self.plan.effects.written  # by an operation in place behind
             self.recorded[name] = spikes.detach().clone() if changed else spikes.detach()
@@ -218,7 +219,16 @@ class Run:
         """What an operation without memory gives."""
         each = any(self.values[n].form == EACH for n in node.all_input_nodes)
         whole = None if each or node.name in self.plan.stepwise else self.at_once(node, function)
-        return self.stepped(node, function) if whole is None else whole
+        if whole is None:
+            return self.stepped(node, function)
+        if whole.form == FOLDED and any(self.neurons_of(user) for user in node.users):
+            self.kept.note_sum(node)
+        return whole
+
+    def neurons_of(self, node: fx.Node) -> nn.Module | None:
+        """The neurons that a node calls, None if it calls something else."""
+        called = operation_of(node, self.net) if node.op == "call_module" else None
+        return called if isinstance(called, nn.Module) and is_neuron(called) else None
 
     def at_once(self, node: fx.Node, function: Callable[..., Any]) -> Signal | None:
         """The same by one call for all steps; None if the result has not a row for each sample."""
@@ -232,7 +242,7 @@ class Run:
             return _with_rows(node, self.size.constant(value) if rows else Signal(PLAIN, value))
         value = self.in_loops(node, function)
         if value is None:
-            with self.packed(node, function):
+            with self.kept.packed(node.args[0] if node.args else None, function):
                 value = self.call(node, function, lambda signal: signal.folded(self.size))
         if not tensors(value):
             value = self.call(node, function, lambda signal: signal.at(0, self.size))
@@ -253,9 +263,11 @@ class Run:
             return None
         x, layer = self.values[source].value, cast(nn.Module, function)
         if can_cut(layer, x):
-            return convolve(layer, x, self.keep_spikes and source in self.binary)
+            return convolve(layer, x, self.kept.bits_of(source))
         if isinstance(layer, NORMS) and current_engine() in LOOPS and can_normalise(layer, x):
-            return normalise(layer, x)
+            found, again = normalise(layer, x)
+            self.kept.note(node, again)
+            return found
         return None
 
     def joins(self, node: fx.Node, function: Callable[..., Any]) -> bool:
@@ -274,24 +286,6 @@ class Run:
         if not is_neuron(neuron) or (gives_tuple(neuron) and self.needs_states(users[0])):
             return False
         return can_join(neuron, function, signal.value)
-
-    def packed(self, node: fx.Node, function: Callable[..., Any]) -> AbstractContextManager[Any]:
-        """Weight layers keep spikes for their backward pass as bytes."""
-        source = node.args[0] if node.args else None
-        kept = self.keep_spikes and isinstance(function, WEIGHTED)
-        if not kept or source not in self.binary:
-            return nullcontext()
-        spikes = self.values[cast(fx.Node, source)].value
-        place, shape = spikes.data_ptr(), spikes.shape
-
-        def pack(kept: Tensor) -> Tensor:
-            alike = kept.data_ptr() == place and kept.shape == shape and kept.dtype == torch.float32
-            return kept.to(torch.bool) if alike else kept
-
-        def unpack(kept: Tensor) -> Tensor:
-            return kept.to(torch.float32) if kept.dtype == torch.bool else kept
-
-        return torch.autograd.graph.saved_tensors_hooks(pack, unpack)
 
     def differs_by_step(self, node: fx.Node, function: Callable[..., Any]) -> bool:
         """Whether a layer needs all steps of a constant value: for more than one value, or to be random."""

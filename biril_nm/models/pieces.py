@@ -75,18 +75,18 @@ def _slow(x: Tensor, weight: Tensor, stride: tuple[int, ...]) -> bool:
     return x.dtype == torch.bfloat16 and wide
 
 
-def convolve(layer: nn.Module, x: Tensor, spikes: bool = False) -> Tensor:
+def convolve(layer: nn.Module, x: Tensor, bits: Tensor | None = None) -> Tensor:
     """``layer(x)`` of a layer that :func:`can_cut`.
 
     Args:
         layer: the convolution.
         x: its input, ``(samples, channels, ...)``.
-        spikes: the input is 0 and 1, kept as bytes for the backward pass.
+        bits: the input, which is 0 and 1, as bool: that is kept for the backward pass.
     """
     conv = cast(Any, layer)
     settings = (conv.stride, conv.padding, conv.dilation, False, (0,) * len(conv.stride))
     node: Any = _Pieces
-    found: Tensor = node.apply(x, conv.weight, conv.bias, (*settings, conv.groups), spikes)
+    found: Tensor = node.apply(x, conv.weight, conv.bias, (*settings, conv.groups), bits)
     return found
 
 
@@ -119,7 +119,12 @@ def _row_bytes(*tensors: Tensor) -> int:
 class _Pieces(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, settings: Settings, spikes: bool
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        settings: Settings,
+        bits: Tensor | None,
     ) -> Tensor:
         conv: Any = (torch.conv1d, torch.conv2d, torch.conv3d)[x.ndim - 3]
         stride, padding, dilation, *_, groups = settings
@@ -133,16 +138,12 @@ class _Pieces(torch.autograd.Function):
         ctx.last = one.ndim == 4 and one.dtype == torch.bfloat16
         if ctx.last:
             given = _last(x.to(one.dtype))
-            ctx.save_for_backward(given.to(torch.bool) if spikes else given, weight)
+            ctx.save_for_backward(given if bits is None else bits, weight)
             return cast(Tensor, conv(given, *low, *further))
         out = empty((len(x), *one.shape[1:]), one)
-        kept = empty(x.shape, x, torch.bool) if spikes else x
         for piece in _pieces(len(x), _row_bytes(x, one), weight):
-            part = x[piece]
-            if spikes:
-                kept[piece] = part
-            out[piece] = conv(part.to(one.dtype), *low, *further)
-        ctx.save_for_backward(kept, weight)
+            out[piece] = conv(x[piece].to(one.dtype), *low, *further)
+        ctx.save_for_backward(x if bits is None else bits, weight)
         return out
 
     @staticmethod
@@ -152,7 +153,7 @@ class _Pieces(torch.autograd.Function):
         low, mask = weight.to(grad.dtype), list(ctx.needs_input_grad[:3])
         sizes = list(weight.shape[:1]) if ctx.with_bias else None
         if ctx.last:
-            whole = (_last(grad), _numbers(x).to(grad.dtype), _last(low))
+            whole = (_last(grad), _last(_numbers(x).to(grad.dtype)), _last(low))
             part, *shared = _gradients(whole, sizes, ctx.settings, mask)
             types = (ctx.dtype, weight.dtype, weight.dtype)
             cast_back = (t if t is None else t.to(d) for t, d in zip((part, *shared), types))

@@ -7,7 +7,9 @@ width, channels)``, torch's ``channels_last``: the CPU convolves them in bfloat1
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,19 +18,27 @@ from biril_nm.storage.platform import in_large_pages
 __all__ = ["are_last", "empty", "put_last", "to_order"]
 
 LARGE = 4 << 20  # bytes from which a tensor is worth pages of its own
+ALIGNED = 64  # bytes to a multiple of which torch aligns tensors
+HEAD = 8  # bytes that the C library adds to a block
 
 
 def empty(shape: Sequence[int], like: Tensor, dtype: torch.dtype | None = None) -> Tensor:
     """A tensor without values on the device of ``like``, and of its type if none is given.
 
     The system fills memory page by page when it is first written, which takes as long as several passes
-    over it; large tensors on the CPU ask for larger pages.
+    over it; large tensors on the CPU ask for larger pages. Their blocks are not torch's: the GNU C library
+    before 2.38 wants more room for an aligned block than one of the same size leaves, so that memory which
+    is kept for later tensors (:func:`biril_nm.storage.platform.keep_freed_memory`) would not serve them.
     """
-    found = like.new_empty(tuple(shape), dtype=dtype or like.dtype)
-    n_bytes = found.numel() * found.element_size()
-    if found.device.type == "cpu" and n_bytes >= LARGE:
-        in_large_pages(found.data_ptr(), n_bytes)
-    return found
+    dtype = dtype or like.dtype
+    n_bytes = prod(shape) * dtype.itemsize
+    if like.device.type != "cpu" or n_bytes < LARGE:
+        return like.new_empty(tuple(shape), dtype=dtype)
+    room = max(n_bytes // 1024 - HEAD, ALIGNED)  # so that two of half the size fit into one
+    block = np.empty(n_bytes + room, np.uint8)
+    begin = -block.ctypes.data % ALIGNED
+    in_large_pages(block.ctypes.data, len(block))
+    return torch.from_numpy(block[begin : begin + n_bytes]).view(dtype).view(tuple(shape))
 
 
 def are_last(x: Tensor) -> bool:

@@ -14,6 +14,7 @@ where channels are last.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -24,6 +25,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from biril_nm.neurons import norm_planes, norm_rows
+from biril_nm.neurons.again import Again
 from biril_nm.neurons.loops import F
 from biril_nm.neurons.memory import are_last, empty, put_last, to_order
 
@@ -130,27 +132,40 @@ def through_norm(
     return torch.from_numpy(by_weight).float(), torch.from_numpy(by_bias).float()
 
 
-def normalise(norm: nn.Module, x: Tensor) -> Tensor:
-    """``norm(x)`` of a layer that :func:`can_normalise`."""
+def normalise(norm: nn.Module, x: Tensor) -> tuple[Tensor, Again]:
+    """``norm(x)`` of a layer that :func:`can_normalise`, and how it is computed again."""
     last, owner = are_last(x), cast(Any, norm)
     x = put_last(x, 1) if last else x.contiguous()
+    moments = moments_of(norm, x, last)
+    factor, summand = moments.affine(owner.weight, owner.bias)
+    factors = np.stack([factor, np.zeros_like(factor), summand], axis=1)
+
+    def apply(x: Tensor) -> Tensor:
+        out = empty(x.shape, x)
+        moments.loops.blend(x, x, factors, out)
+        return out
+
+    def ordered(x: Tensor) -> Tensor:
+        return to_order(x, 1) if last else x
+
     node: Any = _Norm
-    found: Tensor = node.apply(x, owner.weight, owner.bias, moments_of(norm, x, last))
-    return to_order(found, 1) if last else found
+    found: Tensor = node.apply(x, owner.weight, owner.bias, moments, apply)
+    return ordered(found), Again((x,), lambda kept: ordered(apply(kept)))
 
 
 class _Norm(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor | None, bias: Tensor | None, moments: Moments
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        moments: Moments,
+        apply: Callable[[Tensor], Tensor],
     ) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.moments = moments
-        factor, summand = moments.affine(weight, bias)
-        factors = np.stack([factor, np.zeros_like(factor), summand], axis=1)
-        out = empty(x.shape, x)
-        moments.loops.blend(x, x, factors, out)
-        return out
+        return apply(x)
 
     @staticmethod
     @once_differentiable  # type: ignore[untyped-decorator]
@@ -159,4 +174,4 @@ class _Norm(torch.autograd.Function):
         grad = grad.to(x.dtype).contiguous()
         out = empty(x.shape, x)
         shared = through_norm(grad, x, weight, ctx.moments, out)
-        return out, *(shared if weight is not None else (None, None)), None
+        return out, *(shared if weight is not None else (None, None)), None, None

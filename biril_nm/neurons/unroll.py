@@ -2,7 +2,8 @@
 
 Equal to calling snnTorch's ``Leaky`` step by step from rest, whatever its reset
 (:mod:`biril_nm.neurons.recurrence`): spikes and membrane bit for bit, gradients up to rounding. The node
-keeps one tensor for the backward pass, its input, and computes the states from it again.
+keeps one tensor for the backward pass, its input, and computes the states from it again. Where other layers
+keep what the input is computed from, it keeps only that (``biril_nm/neurons/again.py``).
 
 Three engines compute it: ``"numba"``, compiled loops for the CPU (:mod:`biril_nm.neurons.kernels`);
 ``"compiled"``, the recurrence compiled by torch, for CUDA and any CPU with a C++ compiler; ``"eager"``,
@@ -23,6 +24,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from biril_nm.neurons import kernels
+from biril_nm.neurons.again import Again
 from biril_nm.neurons.memory import put_last, to_order
 from biril_nm.neurons.norms import (
     Moments,
@@ -116,6 +118,7 @@ def unroll(
     start: Tensor | None = None,
     norm: nn.Module | None = None,
     last: bool = False,
+    again: Again | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Spikes of all steps and the membrane after the last one.
 
@@ -127,6 +130,8 @@ def unroll(
         start: membrane before the first step; None: rest.
         norm: BatchNorm between ``current`` and the neurons (:func:`can_join`).
         last: leave channels of pictures last in memory, where the compiled loops take them.
+        again: how ``current``, with time folded into the batch, is computed again; the compiled loops then
+            keep that for the backward pass.
 
     Shape:
         current ``(n_steps or 1, batch, *shape)`` and start ``(batch, *shape)`` to spikes ``(n_steps,
@@ -134,21 +139,31 @@ def unroll(
     """
     n_steps = current.shape[0] if n_steps is None else n_steps
     if isinstance(neuron, AveragingLeaky):
-        current = neuron.gain * current
+        current, again = neuron.gain * current, None
     beta, threshold = neuron.beta.clamp(0, 1), neuron.threshold
     layer, nodes = _loops(neuron, current), cast(Any, (_Steps, _Loops))
     if layer is None:
         more = (threshold, start, n_steps, _reset(neuron), neuron.spike_grad)
         return cast(tuple[Tensor, Tensor], nodes[0].apply(current, beta, *more))
     layer.last = last and current.ndim == 5
-    if layer.last:
-        current, start = put_last(current, 2), None if start is None else put_last(start, 1)
-    current, owner = current.contiguous(), cast(Any, norm)
+    if layer.last and start is not None:
+        start = put_last(start, 1)
+    kept = None if again is None else _in_steps(again, current.shape, layer.last)
+    current, owner = _laid(current, layer.last), cast(Any, norm)
     moments = None if norm is None else moments_of(norm, current.flatten(0, 1), layer.last)
     weights = (None, None) if norm is None else (owner.weight, owner.bias)
-    how = _How(n_steps, layer, pooled, moments)
+    how = _How(n_steps, layer, pooled, moments, kept)
     spikes, mem = nodes[1].apply(current, beta, start, *weights, how)
     return (to_order(spikes, 2), to_order(mem, 1)) if layer.last else (spikes, mem)
+
+
+def _laid(current: Tensor, last: bool) -> Tensor:
+    """The input as the loops take it, contiguous, with channels last or not."""
+    return put_last(current, 2) if last else current.contiguous()
+
+
+def _in_steps(again: Again, shape: torch.Size, last: bool) -> Again:
+    return Again(again.tensors, lambda *kept: _laid(again.make(*kept).view(shape), last))
 
 
 def _reset(neuron: Any) -> Reset | None:
@@ -188,6 +203,7 @@ class _How(NamedTuple):
     layer: kernels.Layer
     pooled: bool
     moments: Moments | None  # of a norm before the neurons
+    again: Again | None  # how the input is computed again; None: it is kept
 
 
 class _Loops(torch.autograd.Function):
@@ -202,7 +218,8 @@ class _Loops(torch.autograd.Function):
         how: _How,
     ) -> tuple[Tensor, Tensor]:
         start = None if start is None else start.contiguous()
-        ctx.save_for_backward(current, beta, start, weight)
+        kept = (current,) if how.again is None else how.again.tensors
+        ctx.save_for_backward(beta, start, weight, *kept)
         ctx.how = how
         ctx.set_materialize_grads(False)
         if how.moments is not None:
@@ -212,8 +229,9 @@ class _Loops(torch.autograd.Function):
     @staticmethod
     @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
-        current, beta, start, weight = ctx.saved_tensors
+        beta, start, weight, *kept = ctx.saved_tensors
         how: _How = ctx.how
+        current = kept[0] if how.again is None else how.again.make(*kept)
         found = kernels.backward(how.layer, current, grads, how.n_steps, how.pooled, start)
         grad, at_start, by_beta = found
         summed = None if by_beta is None else _summed(by_beta, beta)

@@ -122,7 +122,7 @@ def test_gradients_and_inputs_of_any_layout(summed: list[Tensor]) -> None:
     for g in grads:
         for given in inputs:
             found = []
-            for run in (lambda x: convolve(conv, x, True), conv):
+            for run in (lambda x: convolve(conv, x, x.bool()), conv):
                 conv.zero_grad()
                 run(given).backward(g)
                 found.append([p.grad.clone() for p in conv.parameters() if p.grad is not None])
@@ -138,7 +138,7 @@ def test_what_needs_no_gradient_gets_none(frozen: str, summed: list[Tensor]) -> 
     x = (torch.rand(40, 5, 9, 8) < 0.2).float().requires_grad_()
     leaves = {**dict(conv.named_parameters()), "x": x}
     leaves[frozen].requires_grad_(False)
-    convolve(conv, x, True).sum().backward()
+    convolve(conv, x, x.bool()).sum().backward()
     assert {name for name, leaf in leaves.items() if leaf.grad is None} == {frozen}
     assert bool(summed) == (frozen != "weight")
 

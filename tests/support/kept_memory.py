@@ -9,6 +9,9 @@ import ctypes
 import json
 import resource
 
+import torch
+
+from biril_nm.neurons.memory import LARGE, empty
 from biril_nm.storage import platform
 from biril_nm.storage.platform import give_back_growth, keep_freed_memory, resident_bytes
 
@@ -32,6 +35,19 @@ def repeated() -> int:
     return use_and_free()
 
 
+def reused() -> int:
+    """How many of eight large tensors lie where eight of the same size have been freed."""
+    like, n_held, held, small = torch.zeros(1), 16, [], []
+    for _ in range(n_held):
+        held.append(empty((2 * LARGE // 4,), like))
+        small.append([bytearray(16 * i) for i in range(60)])  # takes what is left beside a block
+    begin, end = held[0].data_ptr(), held[-1].data_ptr()
+    held = [block for i, block in enumerate(held) if i % 2 == 0]
+    small.append([bytearray(16 * i) for i in range(60)])
+    after = [empty((2 * LARGE // 4,), like) for _ in range(n_held // 2)]
+    return sum(begin <= block.data_ptr() <= end for block in after)
+
+
 def measure() -> dict[str, int]:
     """Pages and bytes by what is kept."""
     found = {"usual": repeated()}
@@ -39,6 +55,7 @@ def measure() -> dict[str, int]:
     with keep_freed_memory():
         with keep_freed_memory():
             found["kept twice"] = repeated()
+            found["reused"] = reused()
         found["kept once"] = repeated()
         found["grown while kept"] = resident_bytes() - at_first
     found["grown behind it"] = resident_bytes() - at_first
