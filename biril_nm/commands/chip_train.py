@@ -92,6 +92,8 @@ def chip_train_command(
     Example: biril chip-train --dataset digits --hidden 100 --passes 2 --out out/chip
     """
     from biril_nm.onchip import ChipPlan, DeepConfig, dfa_network, learn_on_chip, open_run_folder
+    from biril_nm.onchip.state import FILES
+    from biril_nm.storage import keep_inputs
 
     n_steps = steps or DeepConfig.n_steps
     parts: Parts
@@ -110,6 +112,8 @@ def chip_train_command(
     dfa_network(sizes, config)  # refuses what could not learn before anything is written
     name = "spikes" if own.spikes else (dataset or BUILT_IN).partition(":")[0]
     folder = out or Path("out") / f"chip-{name}"
+    if not resume:
+        keep_inputs([folder / name for name in FILES], (own.spikes, own.labels))
     bar = _Bar()
     try:
         with keeping(lambda: _kept(folder)), open_run_folder(folder, resume, force) as place:

@@ -26,6 +26,7 @@ from biril_nm.commands.unused import given, refuse_unused, unused_lowering, unus
 from biril_nm.errors import ConfigError, FileFormatError
 from biril_nm.export.backends import NIR, Target, get_backend, get_target
 from biril_nm.hw_graph import LoihiGraph
+from biril_nm.storage import keep_inputs
 
 __all__ = ["export_command", "with_rules"]
 
@@ -126,7 +127,9 @@ def export_command(
     """
     target, rules = get_target(to), plasticity.plastic or []
     _check_learns(target, to, rules)
-    path = target.check_path(out or _default_output(src, to, target), to, force)
+    path = out or _default_output(src, to, target)
+    keep_inputs([path], [src, quantisation.calibration, samples.spikes, *_rule_files(rules)])
+    target.check_path(path, to, force)
     source = load_source(src, lowering, netx)
     findings = [
         *_unused_by_target(target, to, lowering, round_bias, samples),
@@ -161,6 +164,11 @@ def export_command(
     say(f"wrote {path}")
     if target.hint:
         say(target.hint.format(path=path))
+
+
+def _rule_files(rules: list[str]) -> list[Path]:
+    """The files that ``--plastic`` may name."""
+    return [Path(text.partition("=")[2].split(",")[0]) for text in rules]
 
 
 def _check_learns(target: Target, to: str, rules: list[str]) -> None:

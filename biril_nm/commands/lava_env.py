@@ -15,6 +15,7 @@ from biril_nm.commands.console import print_json, print_progress, say
 from biril_nm.commands.options import Force, Json
 from biril_nm.errors import ConfigError, OutputExistsError
 from biril_nm.export.lava.bundle.run_lava import IMPORTED, LAVA
+from biril_nm.storage import keep_inputs
 
 if TYPE_CHECKING:
     from biril_nm.export.lava.interpreters import Interpreter
@@ -88,12 +89,13 @@ def _make(folder: Path, python: Path | None, force: bool) -> str:
     """A new environment with Lava; the path of its Python. A step that fails leaves nothing."""
     base = _program(python)
     version = _python_version(base)
+    keep_inputs([folder], [Path(base), Path(sys.executable)])
     if folder.exists():
         if not force:
             raise OutputExistsError(
                 f"'{folder}' exists already. Pass --force to replace it, or --out to choose another folder"
             )
-        if not (folder / "pyvenv.cfg").is_file() or folder.resolve() == Path(sys.prefix).resolve():
+        if not _is_for_lava(folder):
             raise ConfigError(
                 f"'{folder}' is not an environment for Lava alone; expected one. Choose another --out"
             )
@@ -108,6 +110,13 @@ def _make(folder: Path, python: Path | None, force: bool) -> str:
         shutil.rmtree(folder, ignore_errors=True)
         raise
     return inner
+
+
+def _is_for_lava(folder: Path) -> bool:
+    """Whether it is an environment with Lava and without torch, as this command makes them."""
+    places = [*folder.glob("lib/python*/site-packages"), folder / "Lib" / "site-packages"]
+    found = [any((place / name).is_dir() for place in places) for name in ("lava", "torch")]
+    return (folder / "pyvenv.cfg").is_file() and found == [True, False]
 
 
 def _pip(python: str, arguments: list[str]) -> list[str]:

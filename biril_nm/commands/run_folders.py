@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from biril_nm.commands.sources import CONFIG, GRAPH, MODEL, model_in
+from biril_nm.commands.sources import CONFIG, model_in
 from biril_nm.errors import BirilError, ConfigError, bullet_list
 
 __all__ = ["check_same", "interrupted_run", "kept", "refuse_existing", "usual_folder"]
 
 
-def refuse_existing(folder: Path, resume: bool, force: bool) -> None:
-    """Refuse to write over a run that is not resumed."""
-    from biril_nm.storage import check_output
+def refuse_existing(
+    folder: Path, resume: bool, force: bool, inputs: Sequence[Path | str | None]
+) -> None:
+    """Refuse to write over a run that is not resumed, and over the files and folders that a new one reads."""
+    from biril_nm.storage import check_output, keep_inputs
+    from biril_nm.training.run_folder import FILES
 
     if not resume:
-        for name in (CONFIG, MODEL, GRAPH, "checkpoint.pt"):
-            check_output(folder / name, force)
+        files = [folder / name for name in FILES]
+        for path in files:
+            check_output(path, force)
+        keep_inputs(files, [model_in(Path(source)) for source in inputs if source])
 
 
 def usual_folder(run: Any) -> Path:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
@@ -19,7 +21,7 @@ from biril_nm.errors import ConfigError, FileFormatError
 from biril_nm.hw_graph import LoihiGraph
 from biril_nm.hw_graph.inputs import single_input
 from biril_nm.hw_graph.plastic import learned_changes
-from biril_nm.storage import check_output
+from biril_nm.storage import check_output, keep_inputs
 
 if TYPE_CHECKING:
     from biril_nm.recording import Recording
@@ -89,12 +91,16 @@ class Outputs:
     ] = None
     force: Force = False
 
-    def check(self, learn: bool) -> None:
+    def check(self, learn: bool, inputs: Sequence[Path | None]) -> None:
         """Refuse outputs that contradict each other or the run, before it starts.
+
+        Args:
+            learn: whether the run learns.
+            inputs: the files that it reads.
 
         Raises:
             ConfigError: an option that has no meaning here.
-            OutputExistsError: a file exists, and ``force`` is False.
+            OutputExistsError: a file exists, and ``force`` is False, or it is one of the inputs.
         """
         if self.out is not None and self.out.suffix != ".npz":
             raise ConfigError(f"--out is '{self.out}'; expected a name that ends in .npz")
@@ -109,6 +115,14 @@ class Outputs:
                 raise ConfigError(
                     f"--learned-out is '{self.learned_out}'; expected a name that ends in {GRAPH_SUFFIX}"
                 )
+            if self.out is not None and os.path.realpath(self.out) == os.path.realpath(
+                self.learned_out
+            ):
+                raise ConfigError(
+                    f"--out and --learned-out are both '{self.out}'; expected a file for each. Change one "
+                    f"of them"
+                )
+        keep_inputs((self.out, self.learned_out, self.record_to), inputs)
         for path in (self.out, self.learned_out):
             if path is not None:
                 check_output(path, self.force)
@@ -146,7 +160,7 @@ def sim_command(
     from biril_nm.hardware_sim import simulate
 
     drive.check(learn, outputs)
-    outputs.check(learn)
+    outputs.check(learn, (graph, drive.spikes, drive.pictures))
     if not graph.name.endswith(GRAPH_SUFFIX):
         raise FileFormatError(
             f"'{graph}' is not an integer graph (x{GRAPH_SUFFIX}). Make one: biril export {graph} "

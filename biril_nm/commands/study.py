@@ -73,9 +73,9 @@ def study_command(
 
     Example: biril study ratios --dataset digits --seeds 3 --out out/ratios
     """
-    from biril_nm.storage.locks import lock_folder
+    from biril_nm.storage import check_output, keep_inputs, lock_folder
     from biril_nm.studies.grid import run_study, summarise
-    from biril_nm.studies.grid.runner import check_folder, discard_study
+    from biril_nm.studies.grid.runner import CELLS, PLAN, check_folder, discard_study
 
     options: dict[str, Any] = {
         "dataset": dataset, "model": model, "epochs": epochs, "n_train": train_samples,
@@ -85,9 +85,13 @@ def study_command(
     given = {k: v for k, v in options.items() if v is not None}
     plan, notes = _fitted(study, given, data_root)
     folder = out or Path("out") / f"study-{plan.name}"
+    if not resume:
+        keep_inputs([folder / PLAN, folder / CELLS], [Path(study)])
     if force and not resume:
         discard_study(folder)
     check_folder(folder, plan, resume)
+    if not resume:
+        check_output(folder / PICTURE, force)
     with lock_folder(folder):  # a folder that is refused has nothing before its error
         for text in (*notes, *_cut_cycles(plan)):
             note(text)

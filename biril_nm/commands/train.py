@@ -186,7 +186,7 @@ def train_command(
     net = network_of(run, start)
     changes = {"augment": run.augment, "workers": workers}
     loaders = make_loaders(data, run.batch_size, run.seed, run.crop_pad, **changes)
-    refuse_existing(folder, resume, force)
+    refuse_existing(folder, resume, force, (config, recipe, run.parent))
     loggers, bar = loggers_of(run, folder), _Bar()
     try:
         with keeping(lambda: kept(folder, run.train.epochs)):

@@ -14,12 +14,13 @@ from biril_nm.errors import ConfigError, FileFormatError, OutputExistsError, bul
 from biril_nm.hw_graph import LoihiGraph
 from biril_nm.storage import atomic_file, lock_folder, read_document, write_document
 
-__all__ = ["LEARNED", "METRICS", "PLASTIC", "STATE", "RunFolder", "open_run_folder"]
+__all__ = ["FILES", "LEARNED", "METRICS", "PLASTIC", "STATE", "RunFolder", "open_run_folder"]
 
 STATE = "state.npz"  # the session after some samples
 METRICS = "metrics.jsonl"  # points of the accuracy curve
 PLASTIC = "plastic.loihi.npz"  # the network with all that teaches it
 LEARNED = "learned.loihi.npz"  # its layers alone
+FILES = (STATE, METRICS, LEARNED, PLASTIC)
 FORMAT, VERSION = "biril-nm chip training", 1
 NEEDED = ("pass", "samples", "samples_per_s")  # of a point of the curve
 OPTIONAL = ("validation_accuracy", "test_accuracy")
@@ -123,7 +124,7 @@ def open_run_folder(path: Path, resume: bool = False, force: bool = False) -> It
             f"'{path}' does not hold a run that can go on: {STATE} is missing; expected a folder of biril "
             f"chip-train. Check the folder, or leave --resume (resume=True) out"
         )
-    found = [name for name in (STATE, METRICS, LEARNED, PLASTIC) if (path / name).exists()]
+    found = [name for name in FILES if (path / name).exists()]
     if found and not (resume or force):
         raise OutputExistsError(
             f"'{path}' holds a run already ({found[0]}). Continue it with --resume (resume=True), replace "
@@ -131,6 +132,6 @@ def open_run_folder(path: Path, resume: bool = False, force: bool = False) -> It
         )
     with lock_folder(path):
         if force and not resume:
-            for name in (STATE, METRICS, LEARNED, PLASTIC):
+            for name in FILES:
                 (path / name).unlink(missing_ok=True)
         yield RunFolder(path, resume)

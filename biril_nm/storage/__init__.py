@@ -6,7 +6,13 @@ from biril_nm.storage.bounds import SMALL_BYTES, allowed_bytes, open_regular, re
 from biril_nm.storage.locks import lock_folder
 from biril_nm.storage.npy import map_npy, write_npy
 from biril_nm.storage.npz import read_document, read_npz, write_document, write_npz
-from biril_nm.storage.paths import atomic_directory, atomic_file, check_output, reports_full_disk
+from biril_nm.storage.paths import (
+    atomic_directory,
+    atomic_file,
+    check_output,
+    keep_inputs,
+    reports_full_disk,
+)
 from biril_nm.storage.text import (
     MAX_LINES,
     check_plain,
@@ -24,6 +30,7 @@ __all__ = [
     "atomic_file",
     "check_output",
     "check_plain",
+    "keep_inputs",
     "lock_folder",
     "map_npy",
     "open_regular",

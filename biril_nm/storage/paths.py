@@ -11,7 +11,7 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -20,7 +20,13 @@ from biril_nm.storage.locks import LOCK, NO_PLACE, locked, no_place
 from biril_nm.storage.platform import codes
 from biril_nm.storage.signals import UNINTERRUPTED
 
-__all__ = ["atomic_directory", "atomic_file", "check_output", "reports_full_disk"]
+__all__ = [
+    "atomic_directory",
+    "atomic_file",
+    "check_output",
+    "keep_inputs",
+    "reports_full_disk",
+]
 
 FILE_WAIT_S = 10.0  # for another process that writes the same file
 FOLDER_WAIT_S = 1.0  # for one that looks whether the writer of this folder is alive
@@ -69,6 +75,31 @@ def check_output(path: str | Path, force: bool, folder_with: str | None = None) 
             f"Choose another path, or remove it yourself"
         )
     return target
+
+
+def keep_inputs(outputs: Iterable[Path | None], inputs: Iterable[Path | None]) -> None:
+    """Refuse outputs that would replace what a command reads, under whatever name. None is left out.
+
+    Raises:
+        OutputExistsError: an output is one of the inputs, a link to it, or a folder that holds one.
+    """
+    read = [path for path in inputs if path is not None]
+    for output in outputs:
+        for source in read:
+            if output is not None and _holds(output, source):
+                raise OutputExistsError(
+                    f"output '{output}' is or holds '{source}', which this command reads; expected a place "
+                    f"of its own, with --force too. Choose another path"
+                )
+
+
+def _holds(output: Path, source: Path) -> bool:
+    """Whether they are one file, or the output is a folder on the way to the source."""
+    with suppress(OSError, ValueError, RuntimeError):  # what is not there is not replaced
+        ways = (source.resolve(), source.absolute())
+        places = {place for way in ways for place in (way, *way.parents)}
+        return any(output.samefile(place) for place in places if place.exists())
+    return False
 
 
 def _check_place(target: Path) -> None:

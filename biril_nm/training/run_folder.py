@@ -15,20 +15,21 @@ from biril_nm.training.reporting import CURVES, EVENTS, METRICS
 from biril_nm.training.run_config import CONFIG
 from biril_nm.training.wandb_run import RUN_ID
 
-__all__ = ["GRAPH", "MODEL", "PARENT", "WEIGHTS", "open_run"]
+__all__ = ["FILES", "GRAPH", "MODEL", "PARENT", "WEIGHTS", "open_run"]
 
 MODEL = "model.pt"
 WEIGHTS = "weights.pt"  # of a module that no registry builds
 GRAPH = "model.loihi.npz"  # of a network that was trained on integers
 PARENT = "parent.pt"  # the model that a run started from
+WRITTEN = (CHECKPOINT, MODEL, WEIGHTS, GRAPH, BEST, METRICS, CURVES)  # by fit
+# All that a new run removes, in this order: a run that is killed before its first epoch must not be
+# continued from the state of the one before.
+FILES = (CONFIG, *WRITTEN, PARENT, RUN_ID)
 
 
 @contextmanager
 def open_run(folder: Path, resume: bool, force: bool) -> Iterator[None]:
-    """Hold a folder for one training run.
-
-    With ``force`` an earlier run is removed at once, config.toml first: a run that is killed before
-    its first epoch must not be continued from the state of the one before.
+    """Hold a folder for one training run; with ``force`` an earlier one is removed at once.
 
     Raises:
         OutputExistsError: the folder holds a run, and neither resume nor force is set.
@@ -40,8 +41,7 @@ def open_run(folder: Path, resume: bool, force: bool) -> Iterator[None]:
         if not (resume or force):
             refuse_run(folder)
         if force and not resume:
-            models = (MODEL, WEIGHTS, GRAPH, PARENT, BEST)
-            for name in (CONFIG, CHECKPOINT, *models, METRICS, CURVES, RUN_ID):
+            for name in FILES:
                 (folder / name).unlink(missing_ok=True)
             remove_events(folder / EVENTS)
         yield
@@ -51,9 +51,9 @@ def refuse_run(folder: Path) -> None:
     """Refuse a folder that holds a run.
 
     Raises:
-        OutputExistsError: there is a checkpoint or a model.
+        OutputExistsError: there is a file that the run would write.
     """
-    for name in (CHECKPOINT, MODEL, WEIGHTS, GRAPH):
+    for name in WRITTEN:
         if (folder / name).exists():
             raise OutputExistsError(
                 f"'{folder}' holds a run already ({name}). Continue it with --resume (resume=True), "

@@ -13,7 +13,7 @@ from biril_nm.storage import atomic_file, lock_folder
 from biril_nm.studies.grid.cell import RUN, Cell, CellResult, read_result, work
 from biril_nm.studies.grid.plan import StudyPlan
 
-__all__ = ["PLAN", "check_folder", "discard_study", "run_study", "stored_results"]
+__all__ = ["CELLS", "PLAN", "check_folder", "discard_study", "run_study", "stored_results"]
 
 PLAN = "study.toml"
 CELLS, ERROR = "cells", "error.txt"
