@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from biril_nm.commands.sources import model_in
 from biril_nm.commands.unused import refuse_unused
 from biril_nm.errors import ConfigError
+from biril_nm.storage.text import is_unicode
 
 if TYPE_CHECKING:
     from biril_nm.models import BirilNet, ModelConfig
@@ -37,12 +38,17 @@ def parent_of(run: RunConfig, resumed: Path | None) -> BirilNet | None:
     """The network that a run starts from; one that is resumed has a copy in its folder.
 
     Raises:
-        ConfigError: integers without a network.
+        ConfigError: integers without a network, or a name of it that no text file holds.
         FileFormatError: no such file, or not a model.pt.
     """
     from biril_nm.models import load
     from biril_nm.training.run_folder import PARENT
 
+    if not is_unicode(run.parent):
+        raise ConfigError(
+            f"--from is '{run.parent}', a name that is not Unicode; expected one that config.toml can note. "
+            f"Rename it"
+        )
     if run.parent:
         copy = resumed / PARENT if resumed is not None else None
         return load(copy if copy is not None and copy.is_file() else model_in(Path(run.parent)))

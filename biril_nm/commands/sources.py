@@ -10,6 +10,7 @@ from biril_nm.coding import Coding, check_decision
 from biril_nm.commands.architectures import architecture_of, own_net, sample_for
 from biril_nm.commands.options import LoweringChoice, NetxReading
 from biril_nm.commands.unused import given
+from biril_nm.display import shown
 from biril_nm.errors import ConfigError, FileFormatError
 from biril_nm.export.loihi_file import GRAPH_SUFFIX
 from biril_nm.export.weight_bits import parse_weight_bits
@@ -177,7 +178,9 @@ def lowered_stages(
     from biril_nm.export.lowering import lower_stages
 
     found = lower_stages(source.nir_graph, lowering_options(source, options, **choices))
-    return replace(found, graph=found.graph.with_metadata(source=source.path.name))
+    return replace(
+        found, graph=found.graph.with_metadata(source=shown(source.path.name, lines=False))
+    )
 
 
 def lowering_options(

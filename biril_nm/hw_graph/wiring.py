@@ -20,6 +20,7 @@ from biril_nm.hw_graph.nodes import (
 from biril_nm.hw_graph.values import Shape
 from biril_nm.learning.rule import POST_TRACES
 from biril_nm.loihi import TRACE_BITS
+from biril_nm.storage import name_problem
 
 if TYPE_CHECKING:
     from biril_nm.hw_graph.graph import LoihiGraph
@@ -31,11 +32,19 @@ SIGNED_SPIKES = "sends spikes of -1 and 1; traces have no sign. Use neurons of a
 
 def check_wiring(graph: LoihiGraph) -> None:
     """Raise :class:`ConfigError` listing every wiring or shape mistake of ``graph``."""
-    findings = list(_edge_findings(graph))
+    findings = [*_name_findings(graph), *_edge_findings(graph)]
     if not findings:
         findings = [*_shape_findings(graph), *_plasticity_findings(graph)]
     if findings:
         raise ConfigError(bullet_list("the graph is not wired correctly:", findings))
+
+
+def _name_findings(graph: LoihiGraph) -> Iterator[str]:
+    """Files have members that are called after nodes."""
+    for name in graph.nodes:
+        problem = name_problem(name)
+        if problem:
+            yield f"the name {name!r:.60} {problem}"
 
 
 def _edge_findings(graph: LoihiGraph) -> Iterator[str]:

@@ -21,6 +21,7 @@ from biril_nm.storage.text import (
     read_json_lines,
     read_toml,
 )
+from biril_nm.storage.zips import name_problem
 
 __all__ = [
     "MAX_LINES",
@@ -33,6 +34,7 @@ __all__ = [
     "keep_inputs",
     "lock_folder",
     "map_npy",
+    "name_problem",
     "open_regular",
     "parse_json",
     "read_bytes",

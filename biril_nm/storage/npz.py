@@ -19,8 +19,8 @@ from biril_nm.errors import BirilError, FileFormatError
 from biril_nm.storage.bounds import MAX_BYTES, SMALL_BYTES, allowed_bytes, check_unpacked
 from biril_nm.storage.npy import NpyHeader, read_array, read_header
 from biril_nm.storage.paths import atomic_file
-from biril_nm.storage.text import MAX_TEXT_BYTES, parse_json
-from biril_nm.storage.zips import file_size, open_zip
+from biril_nm.storage.text import MAX_TEXT_BYTES, check_plain, parse_json
+from biril_nm.storage.zips import MAX_MEMBER_BYTES, file_size, name_problem, open_zip
 
 __all__ = ["read_document", "read_npz", "write_document", "write_npz"]
 
@@ -38,9 +38,12 @@ def write_npz(path: str | Path, arrays: Mapping[str, NDArray[Any]], compress: bo
         compress: deflate, unless the arrays are large.
 
     Raises:
-        FileFormatError: object arrays, or more than may be read again.
+        FileFormatError: object arrays, names that an archive cannot hold, or more than may be read again.
     """
     for name, array in arrays.items():
+        problem = name_problem(name, MAX_MEMBER_BYTES)
+        if problem:
+            raise FileFormatError(f"the name {name!r:.60} in '{path}' {problem}")
         if np.asarray(array).dtype.hasobject:
             raise FileFormatError(f"array '{name}' holds Python objects and cannot be stored")
     size = sum(int(np.asarray(array).nbytes) for array in arrays.values())
@@ -128,14 +131,10 @@ def write_document(
     """Write a header of plain values and arrays as one ``.npz``, atomically.
 
     Raises:
-        FileFormatError: more than may be read again, or numbers that JSON does not have.
+        FileFormatError: more or something else than may be read again.
     """
-    try:
-        text = json.dumps(header, allow_nan=False).encode("utf-8")
-    except ValueError as error:
-        raise FileFormatError(
-            f"'{path}' cannot hold nan or infinity in its header: {error}"
-        ) from error
+    check_plain(header, f"the header that '{path}' would get")
+    text = json.dumps(header, allow_nan=False).encode("utf-8")
     if len(text) > MAX_TEXT_BYTES:
         raise FileFormatError(f"'{path}' would have a header of {len(text)} bytes")
     first = {HEADER: np.frombuffer(text, dtype=np.uint8)}

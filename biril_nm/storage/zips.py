@@ -15,13 +15,33 @@ from typing import Any, cast
 
 from biril_nm.errors import BirilError, FileFormatError
 from biril_nm.storage.bounds import open_regular
+from biril_nm.storage.text import is_unicode
 
-__all__ = ["COMPRESSIONS", "MAX_MEMBERS", "file_size", "open_zip"]
+__all__ = [
+    "COMPRESSIONS",
+    "MAX_MEMBERS",
+    "MAX_MEMBER_BYTES",
+    "file_size",
+    "name_problem",
+    "open_zip",
+]
 
 COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # numpy's; bz2 unpacks without bound
 MAX_MEMBERS = 100_000
 MAX_READ = 32 << 20  # bytes of the directory, which zipfile reads at once
 ENCRYPTED = 1
+MAX_NAME_BYTES = 60_000  # of nodes, to whose names endings are added
+MAX_MEMBER_BYTES = 65_000  # zip ends names at 65,535
+
+
+def name_problem(name: str, max_bytes: int = MAX_NAME_BYTES) -> str:
+    """Why an archive cannot hold a member of this name; empty where it can."""
+    if not name or "\0" in name:
+        return "is empty or has a null character; expected letters"
+    if not is_unicode(name):
+        return "is not Unicode; expected text that UTF-8 can say"
+    n_bytes = len(name.encode("utf-8"))
+    return f"has {n_bytes} bytes; expected at most {max_bytes}" if n_bytes > max_bytes else ""
 
 
 class _BoundedReader(io.BufferedReader):

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 import biril_nm
 from biril_nm import arguments, compartments, decision, loihi
 from biril_nm.compartments import CompartmentModel, clearing, source_of
+from biril_nm.display import shown
 from biril_nm.export.lava import bundle as lava_bundle
 from biril_nm.hw_graph import LoihiGraph
 from biril_nm.recording.readout import decision_of
@@ -123,21 +124,26 @@ def _copy(file: Path, target: Path) -> None:
     target.write_text(text, encoding="utf-8")
 
 
+def _plain(name: str) -> str:
+    """A name on one line, without what a terminal would obey."""
+    return shown(name, lines=False)
+
+
 def _readme(graph: LoihiGraph, title: str, has_sample: bool, models: list[str]) -> str:
     single = len(graph.inputs) == 1
     spikes = "; ".join(
-        f"array '{'spikes' if single else name}' (n_steps, batch, "
+        f"array '{'spikes' if single else _plain(name)}' (n_steps, batch, "
         f"{', '.join(map(str, node.shape))}), "
         + (f"integers {node.low}..{node.high}" if node.message_bits else "0 or 1")
         for name, node in graph.inputs.items()
     )
     return README.format(
-        title=title,
+        title=_plain(title),
         version=biril_nm.__version__,
         decision=decision_of(graph),
         example="" if has_sample else " --spikes X.npz",
         models=f"; {MODELS}/ defines {', '.join(models)}" if models else "",
         sample="\n  input.npz        sample input, used without --spikes" if has_sample else "",
         spikes=spikes,
-        nodes=", ".join(f"{name} {node.shape}" for name, node in graph.neurons.items()),
+        nodes=", ".join(f"{_plain(name)} {node.shape}" for name, node in graph.neurons.items()),
     )

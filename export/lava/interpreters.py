@@ -178,7 +178,7 @@ def remember(python: str | Path) -> Path:
     file = _memory()
     file.parent.mkdir(parents=True, exist_ok=True)
     with atomic_file(file) as part:
-        part.write_text(f"{python}\n", encoding="utf-8")
+        part.write_bytes(os.fsencode(f"{python}\n"))
     return file
 
 
@@ -187,6 +187,6 @@ def _remembered() -> str | None:
     if not file.is_file():
         return None
     try:
-        return read_bytes(file, MAX_PATH_BYTES).decode("utf-8").strip() or None
+        return os.fsdecode(read_bytes(file, MAX_PATH_BYTES)).strip() or None
     except (BirilError, UnicodeDecodeError):
         return None

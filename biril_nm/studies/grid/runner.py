@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from biril_nm.arguments import Count, checked
+from biril_nm.display import shown
 from biril_nm.errors import ConfigError, OutputExistsError, bullet_list
 from biril_nm.evaluation.workers import run_jobs
 from biril_nm.storage import atomic_file, lock_folder
@@ -76,7 +77,7 @@ def run_study(
             error = Path(cell.folder) / ERROR
             if isinstance(found, str):
                 with atomic_file(error) as part:
-                    part.write_text(found + "\n", encoding="utf-8")
+                    part.write_text(shown(found) + "\n", encoding="utf-8")
                 failures.append(f"cell {cell.method.name}, seed {cell.seed}: {found}")
                 if failed is not None:
                     failed(cell, found)
