@@ -365,7 +365,7 @@ class Simulator:
         """
         views = self._views()
         given = {name: np.asarray(state[name]) for name in state}
-        check_state(given, views, self._program.graded, self._groups)
+        check_state(given, views, self._program.graded, self._graph.neurons, self._groups)
         before = [(group.random_state(), group.impulses) for group in self._groups]
         try:
             for i, group in enumerate(self._groups):
