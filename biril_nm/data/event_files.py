@@ -60,6 +60,11 @@ def _aedat2(path: Path) -> NDArray[Any]:
     start = 0
     while data[start : start + 1] == b"#" and (end := data.find(b"\n", start)) >= 0:
         start = end + 1
+        if start > MAX_HEADER:  # each line is looked for by itself
+            raise FileFormatError(
+                f"'{path}' has a header of more than {MAX_HEADER} bytes; expected a few lines that begin "
+                f"with #. Convert it to .npy with the fields x, y, t, p"
+            )
     if (len(data) - start) % AEDAT2_BYTES:
         raise FileFormatError(
             f"'{path}' has {len(data) - start} bytes after its header; expected a multiple of "

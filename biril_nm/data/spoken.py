@@ -12,6 +12,7 @@ filters, evenly spaced in mel, ``2595 log10(1 + f / 700)``, are divided
 
 from __future__ import annotations
 
+import os
 import re
 import wave
 from collections.abc import Iterator
@@ -34,6 +35,7 @@ PACKED, FOLDER = "fsdd_8khz.npz", "fsdd/recordings"
 NAME = re.compile(r"([0-9])_([A-Za-z]+)_([0-9]{1,4})\.wav")
 RATE = 8000  # samples per second
 MAX_SAMPLES = 10 * RATE  # of one recording
+MAX_WAVE_BYTES = 1 << 20  # six times what the samples take
 MAX_RECORDINGS = 1 << 16
 N_TEST = 5  # recordings of each speaker and digit
 FLOOR_DB = 60.0
@@ -122,10 +124,16 @@ def _from_folder(folder: Path) -> Iterator[Recording]:
 
 def _wave(path: Path) -> NDArray[np.int16]:
     try:
-        with open_regular(path) as file, wave.open(file) as sound:
-            form = (sound.getnchannels(), sound.getsampwidth(), sound.getframerate())
-            length = sound.getnframes()
-            data = sound.readframes(min(length, MAX_SAMPLES + 1))
+        with open_regular(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > MAX_WAVE_BYTES:  # wave looks at one chunk after the other
+                raise FileFormatError(
+                    f"'{path}' has {size} bytes; expected at most {MAX_WAVE_BYTES}. Cut it, or get it again"
+                )
+            with wave.open(file) as sound:
+                form = (sound.getnchannels(), sound.getsampwidth(), sound.getframerate())
+                length = sound.getnframes()
+                data = sound.readframes(min(length, MAX_SAMPLES + 1))
     except BirilError:
         raise
     except Exception as error:  # wave raises anything on damaged headers

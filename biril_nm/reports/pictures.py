@@ -79,6 +79,9 @@ def bits_png(bits: Sequence[int], errors: Mapping[str, Sequence[float]]) -> str:
         shown = np.maximum(np.asarray(values, dtype=np.float64), 1e-6)
         colour = PALETTE[place % len(PALETTE)]
         axis.plot(bits, 100 * shown, "o-", color=colour, markersize=3, label=label(name))
+    low, high = axis.dataLim.intervaly
+    if low == high:  # matplotlib would warn
+        axis.set_ylim(low / 10, high * 10)
     axis.set_yscale("log")
     axis.set_xticks(bits)
     axis.invert_xaxis()

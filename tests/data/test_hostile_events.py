@@ -121,6 +121,16 @@ def test_bytes_left_over_are_refused(tmp_path):
         read_events(tmp_path / "b.aedat")
 
 
+def test_headers_of_many_lines_are_refused(tmp_path):
+    """They are looked at line by line."""
+    begin, line = b"#!AER-DAT2.0\n", b"#\n"
+    for name, n_lines in (("a", 32_761), ("b", 32_762)):  # up to 65,536 bytes
+        (tmp_path / f"{name}.aedat").write_bytes(begin + n_lines * line + bytes(8))
+    assert len(read_events(tmp_path / "a.aedat")) == 1
+    with pytest.raises(FileFormatError, match="a header of more than 65536 bytes; expected a few"):
+        read_events(tmp_path / "b.aedat")
+
+
 def test_a_link_to_nothing_is_named(tmp_path):
     (tmp_path / "a.npy").symlink_to(tmp_path / "nothing")
     with pytest.raises(FileFormatError, match=r"file '.*a\.npy' cannot be read: No such file"):

@@ -137,3 +137,15 @@ def test_no_recording_is_cut_without_an_error(tmp_path, samples, kept, found):
         file.setframerate(RATE)
         file.writeframes(bytes(2 * 80000))
     assert len(load_data("spoken:bands=4,frames=4", tmp_path).test) == 11
+
+
+def test_files_of_many_chunks_are_refused(tmp_path):
+    """They are looked at one after the other."""
+    path = write_folder(tmp_path) / "1_bob_0.wav"
+    chunks = b"RIFF" + b"\xff" * 4 + b"WAVE" + (1 << 17) * b"abcd\0\0\0\0"
+    path.write_bytes(chunks)
+    with pytest.raises(FileFormatError, match="has 1048588 bytes; expected at most 1048576"):
+        load_data("spoken", tmp_path)
+    path.write_bytes(chunks[:-16])
+    with pytest.raises(FileFormatError, match="is not a WAV file"):
+        load_data("spoken", tmp_path)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -13,6 +15,7 @@ from biril_nm.export import lower, to_nir
 from biril_nm.hardware_sim import simulate
 from biril_nm.hw_graph import Dense, Input, LoihiGraph, Neurons, Output
 from biril_nm.reports.layers import limits_section
+from biril_nm.reports.pictures import bits_png
 from tests.support.command_line import biril, refused
 from tests.support.own_nets import Loop, samples
 
@@ -92,6 +95,13 @@ def test_fewer_bits_cost_more(made):
     errors = [max(each.errors.values()) for each in made.bits]
     assert errors == sorted(errors) and errors[0] < 0.02 < errors[-1]
     assert made.bits[0].same == 1 and made.bits[0].right is not None
+
+
+@pytest.mark.parametrize("errors", [{"a": [0, 0, 0]}, {"a": [0.1] * 3, "b": [0.1] * 3}])
+def test_errors_that_are_all_the_same_are_drawn_without_a_warning(errors):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert bits_png((8, 7, 6), errors)
 
 
 def test_the_page_has_all_parts_and_nothing_from_outside(made):

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from biril_nm.data import DATASETS, load_data
-from biril_nm.errors import ConfigError
+from biril_nm.errors import ConfigError, FileFormatError
 from biril_nm.models import MODELS
 from biril_nm.studies.grid import STUDIES, Method, StudyPlan, run_study
 from biril_nm.studies.grid.checks import check_methods, check_samples, scaled
@@ -199,6 +199,19 @@ def test_the_table_says_what_failed(tmp_path):
     again = biril(*words)
     assert again.returncode == 0, again.stderr
     assert "bad - plain" in again.stdout and not (home / "cells/bad-0/error.txt").exists()
+
+
+@pytest.mark.parametrize("place", ["cells", "cells/good-0", "cells/plain-0"])
+def test_links_in_a_study_lead_to_no_folder_of_others(place, tmp_path):
+    other = tmp_path / "other" / "run" / "mine"
+    other.parent.mkdir(parents=True)
+    other.write_text("x")
+    link = tmp_path / "study" / place
+    link.parent.mkdir(parents=True)
+    link.symlink_to(tmp_path / "other")
+    with pytest.raises(FileFormatError, match=f"{place}' is a link; expected a folder"):
+        run_study(SMALL, tmp_path / "study")
+    assert [path.name for path in (tmp_path / "other").rglob("*")] == ["run", "mine"]
 
 
 def test_force_replaces_a_study(tmp_path):

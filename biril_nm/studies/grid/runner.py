@@ -8,7 +8,7 @@ from pathlib import Path
 
 from biril_nm.arguments import Count, checked
 from biril_nm.display import shown
-from biril_nm.errors import ConfigError, OutputExistsError, bullet_list
+from biril_nm.errors import ConfigError, FileFormatError, OutputExistsError, bullet_list
 from biril_nm.evaluation.workers import run_jobs
 from biril_nm.storage import atomic_file, lock_folder
 from biril_nm.studies.grid.cell import RUN, Cell, CellResult, read_result, work
@@ -54,17 +54,19 @@ def run_study(
         OutputExistsError: the folder holds a study, and ``resume`` is not set.
         OutputInUseError: another process runs the study.
         WorkerError: a worker was killed.
+        FileFormatError: a folder of a cell is a link, or damaged.
     """
     folder = Path(out_dir)
     check_folder(folder, plan, resume)
+    homes = [folder / CELLS / f"{method.folder}-{seed}" for method, seed in plan.cells()]
+    _refuse_links([folder / CELLS, *homes])
     results: dict[tuple[str, int], CellResult] = {}
     failures: list[str] = []
     with lock_folder(folder):
         plan.write(folder / PLAN)
         waiting = []
         root = None if data_root is None else str(data_root)
-        for method, seed in plan.cells():
-            home = folder / CELLS / f"{method.folder}-{seed}"
+        for (method, seed), home in zip(plan.cells(), homes):
             done = read_result(home, plan, method, seed)
             if done is None:
                 waiting.append(Cell(plan, method, seed, str(home), root))
@@ -92,6 +94,20 @@ def run_study(
         )
         raise ConfigError(bullet_list(done_text, failures))
     return [results[m.name, seed] for m, seed in plan.cells() if (m.name, seed) in results]
+
+
+def _refuse_links(folders: Iterable[Path]) -> None:
+    """Refuse folders that lead elsewhere, where trainings of other studies would be removed.
+
+    Raises:
+        FileFormatError: one is a link.
+    """
+    for folder in folders:
+        if folder.is_symlink():
+            raise FileFormatError(
+                f"'{folder}' is a link; expected a folder of the study. Remove it, or put the whole study "
+                f"elsewhere with --out"
+            )
 
 
 def _run(
