@@ -6,6 +6,7 @@ import snntorch as snn
 import torch
 from torch import nn
 
+from biril_nm.errors import ConfigError
 from biril_nm.models.chain import Chain
 from biril_nm.models.config import ModelConfig
 from biril_nm.models.mlp import fully_connected
@@ -25,6 +26,12 @@ class _RecurrentChain(Chain):
         c, size = self.config, self.shape[0]
         with torch.device("cpu"):  # snnTorch reads its constants when made: no meta tensors
             plain = make_neuron(c.neuron, c.beta, c.threshold, c.surrogate, c.reset)
+            if type(plain) is not snn.Leaky:
+                raise ConfigError(
+                    f"neuron is '{c.neuron}', and model 'recurrent' has neurons of snnTorch's RLeaky, which "
+                    f"scale no input and learn no beta; expected 'if' or 'lif'. Choose one of them, or model "
+                    f"'mlp'"
+                )
             layer = snn.RLeaky(
                 beta=plain.beta,
                 linear_features=1,
@@ -44,6 +51,6 @@ def recurrent(config: ModelConfig) -> nn.Sequential:
     """Layers of the recurrent network.
 
     Raises:
-        ConfigError: settings of convolutions are given.
+        ConfigError: settings of convolutions are given, or neurons other than ``if`` and ``lif``.
     """
     return fully_connected("recurrent", _RecurrentChain(config))

@@ -10,7 +10,8 @@ names are snnTorch's functions.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from copy import deepcopy
 from functools import cache
 from types import FunctionType, MethodType
@@ -20,6 +21,7 @@ from weakref import WeakKeyDictionary
 import torch
 from snntorch import surrogate as snn_surrogate
 from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
 
 from biril_nm.arguments import checked, unknown_name
 from biril_nm.errors import ConfigError
@@ -290,8 +292,13 @@ def _keeps(surrogate: Surrogate) -> bool:
 def _tried(surrogate: Surrogate) -> bool:
     x = torch.tensor([[-10.0, -1.0, -0.3, -1e-3, 0.0, 1e-3, 0.3, 1.0, 10.0]])
     factors = torch.logspace(-3, 3, x.numel())[None] * torch.tensor([1.0, -1.0] * 5)[: x.numel()]
-    contexts = (torch.inference_mode(False), torch.autocast("cpu", enabled=False))
-    with contexts[0], contexts[1], torch.random.fork_rng(devices=[]), torch.enable_grad():  # type: ignore[no-untyped-call]
+    with ExitStack() as contexts:
+        contexts.enter_context(torch.inference_mode(False))
+        contexts.enter_context(torch.autocast("cpu", enabled=False))
+        contexts.enter_context(torch.random.fork_rng(devices=[]))
+        contexts.enter_context(torch.enable_grad())  # type: ignore[no-untyped-call]
+        # What a trial keeps is no part of a run that keeps tensors in its own way, as checkpointing does.
+        contexts.enter_context(saved_tensors_hooks(lambda kept: kept, lambda kept: kept))
         before = torch.get_rng_state()
         try:
             spikes, point = surrogate(x), x.clone().requires_grad_()
@@ -319,8 +326,13 @@ def formula(surrogate: Surrogate) -> tuple[int, float] | None:
     }
     if type(surrogate) in own:
         return FORMULAS.index(own[type(surrogate)]), cast(_Sloped, surrogate).alpha
+    return _of_snntorch(surrogate, FORMULAS[1:4])
+
+
+def _of_snntorch(surrogate: Surrogate, names: Sequence[str]) -> tuple[int, float] | None:
+    """:func:`formula` of a function that snnTorch has made, if it is one of ``names``."""
     name, _, inner = getattr(surrogate, "__qualname__", "").partition(".")
-    known = getattr(surrogate, "__module__", "") == snn_surrogate.__name__ and name in FORMULAS[1:4]
+    known = getattr(surrogate, "__module__", "") == snn_surrogate.__name__ and name in names
     if not known or inner != "<locals>.inner":
         return None
     cells = getattr(surrogate, "__closure__", None) or ()
@@ -329,8 +341,12 @@ def formula(surrogate: Surrogate) -> tuple[int, float] | None:
 
 
 def slope_function(surrogate: Surrogate) -> Callable[[Tensor], Tensor] | None:
-    """The slope of a known surrogate as a function of tensors that torch can compile."""
-    found = formula(surrogate)
+    """The slope of a known surrogate as a function of tensors that torch can compile.
+
+    snnTorch's sigmoid is among them, without its overflow to nan. Compiled loops do not take it: far from
+    the threshold their sigmoid is exact to a share of its peak only.
+    """
+    found = formula(surrogate) or _of_snntorch(surrogate, FORMULAS[:1])
     return None if found is None else _slope(*found)
 
 

@@ -220,3 +220,10 @@ def test_settings_that_do_not_fit_are_refused(name, change, message):
     config = ModelConfig(**{**SMALL, "channels": (4, 6), "depths": (2, 1), **change})
     with pytest.raises(ConfigError, match=message):
         build_model(name, config)
+
+
+@pytest.mark.parametrize("kind", ["lif_tau", "plif"])
+def test_loops_of_neurons_that_scale_their_input_are_refused(kind):
+    message = f"neuron is '{kind}', and model 'recurrent' .* expected 'if' or 'lif'. Choose one"
+    with pytest.raises(ConfigError, match=message):
+        build_model("recurrent", ModelConfig(neuron=kind, beta=0.5))

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from biril_nm.models.running import run_steps
 from biril_nm.neurons.surrogates import is_step, slope
-from biril_nm.neurons.unroll import can_unroll, engine
+from biril_nm.neurons.unroll import can_unroll, engine, unroll
 from tests.support.steps import HIDDEN, OneStep, compare, images, leaky
 
 
@@ -96,6 +96,17 @@ def test_steps_of_any_slope_are_unrolled(spike: Any) -> None:
     net = changed(lambda neuron: setattr(neuron, "spike_grad", spike))
     assert can_unroll(net.l)
     compare_all(net)
+
+
+def test_the_sigmoid_of_snntorch_does_not_overflow_below_the_threshold() -> None:
+    spike = surrogate.sigmoid(slope=25)
+    neuron = leaky(spike_grad=spike)
+    current = torch.tensor([-9.0, -2.5, -2.45, -1.0, 0.9, 1.05, 3.0])[None, None].requires_grad_()
+    assert not slope(spike, current.detach() - neuron.threshold).isfinite().all()
+    unroll(neuron, current)[0].sum().backward()
+    x = 25 * (current.detach().double() - neuron.threshold)
+    psi = 25 * torch.sigmoid(x) * torch.sigmoid(-x)
+    torch.testing.assert_close(current.grad, psi.float(), rtol=2e-5, atol=1e-30)
 
 
 def test_the_trial_of_a_surrogate_leaves_no_mark() -> None:

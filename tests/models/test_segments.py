@@ -44,6 +44,7 @@ HIDDEN: dict[str, Callable[[], nn.Module]] = {
     "learned": lambda: leaky(learn_beta=True, learn_threshold=True),
     "learned beta": lambda: leaky(learn_beta=True),
     "plif": lambda: make_neuron("plif", 0.5, 0.2),
+    "learned alpha": lambda: make_neuron("plif", 0.5, 0.2, "learned_atan"),
     "recurrent": lambda: snn.RLeaky(beta=0.7, linear_features=12, init_hidden=True),
     "synaptic": lambda: snn.Synaptic(alpha=0.6, beta=0.5, init_hidden=True),
     "alpha": lambda: snn.Alpha(alpha=0.6, beta=0.5, init_hidden=True),
