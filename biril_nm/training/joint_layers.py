@@ -12,17 +12,32 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
+from biril_nm.errors import ConfigError
+
 if TYPE_CHECKING:
     from biril_nm.training.world import Together
 
 __all__ = ["DROPOUT", "joined"]
 
 DROPOUT = (_DropoutNd,)  # layers that draw masks in training
+NORMALISES = (_BatchNorm.forward, nn.SyncBatchNorm.forward)  # whose work :func:`_normalise` does
 
 
 @contextmanager
 def joined(net: nn.Module, world: Together) -> Iterator[None]:
-    """While it is open, layers of ``net`` in training see the samples of all processes."""
+    """While it is open, layers of ``net`` in training see the samples of all processes.
+
+    Raises:
+        ConfigError: a BatchNorm has a forward of its own.
+    """
+    for name, layer in net.named_modules():
+        plain = type(layer).forward in NORMALISES and "forward" not in vars(layer)
+        if isinstance(layer, _BatchNorm) and not plain:
+            raise ConfigError(
+                f"'{name}' is a {type(layer).__name__}, a BatchNorm with a forward of its own, which would "
+                f"see the samples of one process; expected one of torch.nn. Hold one inside of your layer "
+                f"instead of deriving from it, or train in one process"
+            )
     forwards = ((_BatchNorm, _normalise), (_DropoutNd, _drop))
     layers = [(m, f) for m in net.modules() for kind, f in forwards if isinstance(m, kind)]
     for layer, forward in layers:

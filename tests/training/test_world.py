@@ -198,6 +198,32 @@ def test_a_layer_that_one_process_leaves_out_has_a_gradient_of_zero_there():
     assert nets[0].bias.grad is nets[1].bias.grad is None
 
 
+class Scaled(torch.nn.BatchNorm1d):
+    def forward(self, x):
+        return 0.5 * super().forward(x)
+
+
+class Holding(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.norm = torch.nn.BatchNorm1d(2)
+
+    def forward(self, x):
+        return 0.5 * self.norm(x)
+
+
+def test_a_norm_with_a_forward_of_its_own_is_refused():
+    process, changed = world.Together(Wire(0, [])), torch.nn.BatchNorm1d(2)
+    changed.forward = lambda x: x
+    for norm in (Scaled(2), changed):
+        name, net = type(norm).__name__, torch.nn.Sequential(torch.nn.Linear(2, 2), norm)
+        message = f"'1' is a {name}, .* forward of its own, .*; expected one of torch.nn. Hold one"
+        with pytest.raises(ConfigError, match=message), process.shared_statistics(net):
+            pass
+    with process.shared_statistics(Holding()):
+        pass
+
+
 class Cut(Wire):
     """A broadcast whose other end is gone, or that fails for another reason."""
 
