@@ -10,12 +10,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from biril_nm.errors import ConfigError
+from biril_nm.errors import ConfigError, WorkerError
 
-__all__ = ["check_loaders", "check_samples", "enough_for_norms", "samples_of"]
+__all__ = ["check_loaders", "check_samples", "enough_for_norms", "read_to_the_end", "samples_of"]
 
 SAMPLES = "samples"  # name of their number in what a run keeps
 
+ENDED = (
+    "DataLoader worker (pid"  # in what torch raises where a process that reads samples has ended
+)
 ONE_VALUE = "more than 1 value per channel"  # in what BatchNorm of torch raises
 
 
@@ -52,6 +55,25 @@ def check_samples(loader: Any, kept: Mapping[str, Tensor], path: Path) -> None:
             f"'{path}' belongs to a run on {before.tolist()} training samples, and there are {now.tolist()}; "
             f"expected the same. Resume with the data that it began with, or choose another output folder"
         )
+
+
+@contextmanager
+def read_to_the_end() -> Iterator[None]:
+    """While it is open, the end of a process that reads samples is an error that says so.
+
+    Raises:
+        WorkerError: one has ended, as where the system kills it for its memory.
+    """
+    try:
+        yield
+    except RuntimeError as error:  # torch raises it wherever the program is at that moment
+        if ENDED not in str(error):
+            raise
+        raise WorkerError(
+            f"a process that reads samples has ended: {str(error).splitlines()[0]:.200}; expected it to read "
+            f"to the end of the epoch. Free memory, or read with fewer workers (workers=0), and go on with "
+            f"--resume (resume=True)"
+        ) from error
 
 
 @contextmanager

@@ -33,7 +33,13 @@ from biril_nm.training.best import TEST, VALIDATION, BestWeights
 from biril_nm.training.callbacks import Callback
 from biril_nm.training.checkpoint import CHECKPOINT, read_checkpoint, write_checkpoint
 from biril_nm.training.config import TrainConfig
-from biril_nm.training.loading import check_loaders, check_samples, enough_for_norms, samples_of
+from biril_nm.training.loading import (
+    check_loaders,
+    check_samples,
+    enough_for_norms,
+    read_to_the_end,
+    samples_of,
+)
 from biril_nm.training.optimizers import make_optimizer
 from biril_nm.training.phases import PHASES, Batch, PhaseState
 from biril_nm.training.precision import choose_precision
@@ -132,6 +138,7 @@ def fit(
         OutputExistsError: ``out_dir`` holds a run, and neither resume nor force is set.
         OutputInUseError: another process trains into ``out_dir``.
         StorageError: the disk is full.
+        WorkerError: a process that reads samples, or that trains with this one, has ended.
         DivergedError: the loss or a weight became infinite or NaN. The epoch is not written; ``out_dir``
             keeps the epochs before it.
     """
@@ -227,7 +234,8 @@ def _run(task: Task, device: torch.device, folder: Path | None) -> History:
     try:
         kept = keep_freed_memory() if device.type == "cpu" else nullcontext()
         modes = torch.inference_mode(False), torch.enable_grad()  # type: ignore[no-untyped-call]
-        with world.shared_statistics(net), engine(settings.engine), kept, modes[0], modes[1]:
+        layers, reading = world.shared_statistics(net), read_to_the_end()
+        with layers, reading, engine(settings.engine), kept, modes[0], modes[1]:
             for epoch in range(len(records), settings.epochs):
                 records.append(_epoch(task, optimizer, epoch))
                 best.look_at(records)

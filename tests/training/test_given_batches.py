@@ -13,7 +13,7 @@ from torch import nn
 import biril_nm as bnm
 from biril_nm.coding import Coding
 from biril_nm.data import make_loaders
-from biril_nm.errors import ConfigError
+from biril_nm.errors import ConfigError, WorkerError
 from biril_nm.models import OwnNet, build_model
 from biril_nm.training import TrainConfig, evaluate
 from tests.support.digits import DIGITS, FLAT
@@ -60,6 +60,27 @@ def test_batches_that_can_be_read_once_are_enough_for_one_epoch() -> None:
         ):
             bnm.fit(normed(), loaders, settings, coding=CODING)
     assert bnm.fit(normed(), (made(), made()), once, coding=CODING).test_accuracy is not None
+
+
+class Ending:
+    """Batches of which one is read before the process that reads them ends, as torch says it."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def __iter__(self) -> Iterator[Any]:
+        yield torch.rand(4, 16), torch.arange(4) % 2
+        raise self.error
+
+
+def test_the_end_of_a_process_that_reads_samples_is_named() -> None:
+    ended = RuntimeError("DataLoader worker (pid 9) is killed by signal: Killed. ")
+    other = RuntimeError("Caught RuntimeError in DataLoader worker process 0.")
+    settings = TrainConfig(schedule="B", epochs=1, device="cpu")
+    with pytest.raises(WorkerError, match=r"ended: .*Killed.*; expected .* fewer workers .*resume"):
+        bnm.fit(normed(), (Ending(ended), None), settings, coding=CODING)
+    with pytest.raises(RuntimeError, match=r"^Caught RuntimeError"):
+        bnm.fit(normed(), (Ending(other), None), settings, coding=CODING)
 
 
 def test_a_run_goes_on_with_the_samples_that_it_began_with(tmp_path):
