@@ -146,14 +146,15 @@ def _fitted(
 ) -> tuple[StudyPlan, list[str]]:
     """The plan with the options, at the size of its data set and checked against it, and notes on it."""
     from biril_nm.data import load_data
-    from biril_nm.studies.grid.checks import check_methods, check_samples, scaled
+    from biril_nm.studies.grid.cell import parts_of
+    from biril_nm.studies.grid.checks import check_methods, scaled
 
     plan, stated = _plan(study)
     plan = replace(plan, **options)
     data = load_data(plan.data, data_root, plan.seeds[0])
     given = plan
     plan = scaled(plan, data, {"n_train", "n_validation", "n_test"} - stated - set(options))
-    check_samples(plan, data)
+    parts_of(plan, data, plan.seeds[0])
     check_methods(plan, data)
     if plan == given:
         return plan, []

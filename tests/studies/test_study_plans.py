@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -12,6 +13,7 @@ from biril_nm.data import DATASETS, load_data
 from biril_nm.errors import ConfigError, FileFormatError
 from biril_nm.models import MODELS
 from biril_nm.studies.grid import STUDIES, Method, StudyPlan, run_study
+from biril_nm.studies.grid.cell import parts_of
 from biril_nm.studies.grid.checks import check_methods, check_samples, scaled
 from biril_nm.training.run_config import RunConfig
 from tests.support.command_line import biril, refused
@@ -106,6 +108,21 @@ def test_numbers_that_nobody_chose_fit_the_data_set():
     assert scaled(replace(plan, n_test=2000), data, FREE).n_test is None
 
 
+def test_a_cell_has_the_samples_that_changed_worlds_are_learned_from():
+    data, plan = (
+        load_data("digits"),
+        replace(SMALL, shifts=("rotated",), n_train=40, n_validation=9),
+    )
+    counts = np.bincount(parts_of(replace(plan, per_class=1), data, 3).train.labels, minlength=10)
+    least, most = int(counts.argmin()), int(counts.min())
+    assert 0 < most < counts.max()
+    assert len(parts_of(replace(plan, per_class=most), data, 3).train) == 49
+    short = replace(plan, per_class=most + 1)
+    with pytest.raises(ConfigError, match=f"class {least} has {most} of the 49 .* or shifts = "):
+        parts_of(short, data, 3)
+    assert len(parts_of(replace(short, shifts=()), data, 3).train) == 49
+
+
 def test_networks_are_checked_before_anything_is_written(tmp_path):
     plan = replace(SMALL, methods=(Method("a", "B"), Method("local", "S")))
     with pytest.raises(
@@ -128,6 +145,9 @@ def test_networks_are_checked_before_anything_is_written(tmp_path):
         tmp_path / "x",
     )
     refused(biril(*too_many), "takes 2000 training and ", "expected at most 1437")
+    few = ["study", "methods", "--dataset", "digits", "--train-samples", 60, "--validation-samples"]
+    message = "of the 80 for training and validation; expected 10 or more"
+    refused(biril(*few, 20, "--out", tmp_path / "x"), "'methods' learns changed worlds", message)
     assert not (tmp_path / "x").exists()
 
 

@@ -26,13 +26,13 @@ from biril_nm.models.spiking_net import SpikingNet
 from biril_nm.storage import atomic_file, read_bytes, read_json
 from biril_nm.studies.adaptation import samples_per_class
 from biril_nm.studies.finetuning import finetune
-from biril_nm.studies.grid.checks import check_samples
+from biril_nm.studies.grid.checks import check_classes, check_samples
 from biril_nm.studies.grid.plan import Method, StudyPlan
 from biril_nm.training import fit
 from biril_nm.training.best import VALIDATION
 from biril_nm.training.checkpoint import CHECKPOINT
 
-__all__ = ["RUN", "Cell", "CellResult", "read_result", "run_cell", "work"]
+__all__ = ["RUN", "Cell", "CellResult", "parts_of", "read_result", "run_cell", "work"]
 
 log = logging.getLogger(__name__)
 
@@ -203,7 +203,7 @@ def _run(cell: Cell, digest: str) -> CellResult:
     """Train and measure."""
     plan, seed = cell.plan, cell.seed
     whole = load_data(plan.data, cell.data_root, seed)
-    data = _parts(plan, whole, seed)
+    data = parts_of(plan, whole, seed)
     net, validation = _trained(cell, data, digest)
     right = _right(net, make_loaders(data, 250, seed)[1])
     signs = np.full(len(whole.test), UNUSED)
@@ -220,13 +220,18 @@ def _run(cell: Cell, digest: str) -> CellResult:
     return _measure(plan, result, net, data, seed)
 
 
-def _parts(plan: StudyPlan, data: DataSet, seed: int) -> DataSet:
-    """The samples of a cell, drawn by its seed: first those for training, then those for validation."""
+def parts_of(plan: StudyPlan, data: DataSet, seed: int) -> DataSet:
+    """The samples of a cell, drawn by its seed: first those for training, then those for validation.
+
+    Raises:
+        ConfigError: there are fewer than the study takes, of all classes or of one.
+    """
     check_samples(plan, data)
-    wanted = plan.n_train + plan.n_validation
+    train = data.train.take(_drawn(data.train, plan.n_train + plan.n_validation, seed, TRAIN))
+    check_classes(plan, train.labels, data.n_classes)
     return replace(
         data,
-        train=data.train.take(_drawn(data.train, wanted, seed, TRAIN)),
+        train=train,
         test=data.test.take(_drawn(data.test, plan.n_test, seed, TEST)),
     )
 

@@ -6,6 +6,9 @@ from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from biril_nm.arguments import checked
 from biril_nm.data import DataSet
 from biril_nm.errors import BirilError, ConfigError, bullet_list
@@ -13,7 +16,7 @@ from biril_nm.models import build_model
 from biril_nm.studies.grid.plan import StudyPlan
 from biril_nm.training.phases import PHASES
 
-__all__ = ["check_methods", "check_samples", "scaled"]
+__all__ = ["check_classes", "check_methods", "check_samples", "scaled"]
 
 
 @checked
@@ -55,6 +58,24 @@ def check_samples(plan: StudyPlan, data: DataSet) -> None:
         raise ConfigError(
             f"study '{plan.name}' takes {plan.n_test} test samples; expected at most {len(data.test)} "
             f"('{plan.data}'). Lower n_test"
+        )
+
+
+@checked
+def check_classes(plan: StudyPlan, labels: NDArray[np.int64], n_classes: int) -> None:
+    """Whether training and validation samples have those of each class that changed worlds are learned from.
+
+    Raises:
+        ConfigError: a class has fewer.
+    """
+    counts = np.bincount(labels, minlength=n_classes)
+    least = int(counts.argmin())
+    if plan.shifts and counts[least] < plan.per_class:
+        raise ConfigError(
+            f"study '{plan.name}' learns changed worlds from {plan.per_class} samples of each class, and "
+            f"class {least} has {counts[least]} of the {len(labels)} for training and validation; expected "
+            f"{plan.per_class} or more. Take more samples, or set per_class lower or shifts = [] in a "
+            f"file like study.toml"
         )
 
 
