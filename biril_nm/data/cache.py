@@ -25,7 +25,7 @@ from biril_nm.storage import SMALL_BYTES, atomic_directory, map_npy, read_json, 
 __all__ = ["CACHE_VARIABLE", "cache_folder", "files_key", "packed"]
 
 CACHE_VARIABLE = "BIRIL_CACHE"
-VERSION = 2  # of the layout, and of what is computed
+VERSION = 3  # of the layout, and of what is computed
 ABOUT, VALUES, LABELS = "about.json", "values.npy", "labels.npy"
 MAX_ABOUT_BYTES = 1 << 16
 HEADER_BYTES = 182  # with the 10 bytes before it a multiple of 64

@@ -27,6 +27,9 @@ BIN_OVERFLOW_US = 1 << 13
 AEDAT2 = b"#!AER-DAT2.0"
 HDF5 = ".h5"
 AEDAT2_BYTES = 8  # of an event
+# Addresses that are no pixels: special events, and a signal at the camera's input. Source: jAER, DVS128 and
+# CypressFX2DVS128HardwareInterface (SPECIAL_EVENT_BIT_MASK, SYNC_EVENT_BITMASK).
+AEDAT2_SPECIAL, DVS128_SIGNAL = 1 << 31, 1 << 15
 MAX_HEADER = 1 << 16
 DVS128_TOP = 127
 
@@ -71,6 +74,13 @@ def _aedat2(path: Path) -> NDArray[Any]:
             f"{AEDAT2_BYTES}, the bytes of an event"
         )
     raw = np.frombuffer(data, ">u4", offset=start).reshape(-1, 2)
+    raw = raw[raw[:, 0] < AEDAT2_SPECIAL]
+    if len(raw) and raw[:, 0].max() >= 2 * DVS128_SIGNAL:
+        raise FileFormatError(
+            f"'{path}' holds address {raw[:, 0].max()}; expected those of a DVS128, which are below "
+            f"{2 * DVS128_SIGNAL}. Convert recordings of other cameras to .npy with the fields x, y, t, p"
+        )
+    raw = raw[raw[:, 0] < DVS128_SIGNAL]
     events = np.zeros(len(raw), EVENT)
     events["x"] = DVS128_TOP - ((raw[:, 0] >> 1) & DVS128_TOP)
     events["y"] = DVS128_TOP - ((raw[:, 0] >> 8) & DVS128_TOP)

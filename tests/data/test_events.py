@@ -63,6 +63,22 @@ def test_files_hold_what_was_written(ending, tmp_path):
     np.testing.assert_array_equal(read_events(write(tmp_path / f"a{ending}", made)), made)
 
 
+def test_special_events_of_a_dvs128_are_no_pixels(tmp_path):
+    made = events(side=128)
+    data = as_aedat2(made)
+    signals = np.array([[1 << 15, 7], [1 << 31 | 5, 8], [0xFFFF, 9]], ">u4").tobytes()
+    (tmp_path / "a.aedat").write_bytes(data + signals)
+    np.testing.assert_array_equal(read_events(tmp_path / "a.aedat"), made)
+
+
+def test_addresses_of_another_camera_are_refused(tmp_path):
+    other = np.array([[120 << 22 | 90 << 12 | 1 << 11, 7]], ">u4").tobytes()  # of a DAVIS
+    (tmp_path / "a.aedat").write_bytes(as_aedat2(events(side=128)) + other)
+    message = "holds address 503687168; expected those of a DVS128, .* Convert recordings of other"
+    with pytest.raises(FileFormatError, match=message):
+        read_events(tmp_path / "a.aedat")
+
+
 def test_columns_are_x_y_t_p(tmp_path):
     made = events()
     np.save(tmp_path / "a.npy", np.stack([made[name] for name in ("x", "y", "t", "p")], axis=-1))
