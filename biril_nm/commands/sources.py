@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from biril_nm.export.lowering import Lowering, LoweringOptions
     from biril_nm.models import SpikingNet
 
-TORCH = (".pt", ".pth")
+TORCH = (".pt", ".pth", ".ckpt", ".tar")  # x.ckpt of Lightning, x.pth.tar
+ENDINGS = (*TORCH, ".nir", ".net", GRAPH_SUFFIX)
 CONFIG, MODEL, GRAPH = "config.toml", "model.pt", "model.loihi.npz"  # in the folder of a run
 
 __all__ = [
@@ -78,7 +79,7 @@ def model_in(src: Path) -> Path:
 def load_source(
     path: Path, options: LoweringChoice | None = None, netx: NetxReading | None = None
 ) -> LoadedFile:
-    """Read a ``.pt`` (``.pth``), ``.nir``, ``.net`` or ``.loihi.npz`` file.
+    """Read a ``.pt`` (``.pth``, ``.ckpt``, ``.tar``), ``.nir``, ``.net`` or ``.loihi.npz`` file.
 
     Args:
         path: the file, or the folder of a training.
@@ -103,6 +104,11 @@ def load_source(
 
 def _read(path: Path, how: LoweringChoice, netx: NetxReading) -> LoadedFile:
     """The file as it is, with what the options say of its input."""
+    if not path.name.endswith(ENDINGS):
+        raise FileFormatError(
+            f"'{path}' has an unknown ending; expected model.pt, x.nir, x.net or x{GRAPH_SUFFIX}. Weights of "
+            f"torch may end in {', '.join(TORCH)}"
+        )
     if path.suffix in TORCH:
         return _read_torch(path, how)
     if how.coding is not None and path.suffix != ".nir":
@@ -121,17 +127,13 @@ def _read(path: Path, how: LoweringChoice, netx: NetxReading) -> LoadedFile:
 
         graph = read_netx(path, input_message_bits=netx.input_message_bits, truncate=netx.truncate)
         return LoadedFile(path, "netx", graph=graph)
-    if path.suffix == ".nir":
-        from biril_nm.export.nir_files.files import read_nir
-        from biril_nm.export.nir_nodes.coding import with_coding
+    from biril_nm.export.nir_files.files import read_nir
+    from biril_nm.export.nir_nodes.coding import with_coding
 
-        found = read_nir(path)
-        if how.coding is not None:
-            found = with_coding(found, Coding.parse(how.coding))
-        return LoadedFile(path, "nir", nir_graph=found)
-    raise FileFormatError(
-        f"'{path}' has an unknown ending; expected model.pt, x.nir, x.net or x{GRAPH_SUFFIX}"
-    )
+    found = read_nir(path)
+    if how.coding is not None:
+        found = with_coding(found, Coding.parse(how.coding))
+    return LoadedFile(path, "nir", nir_graph=found)
 
 
 def _read_torch(path: Path, how: LoweringChoice) -> LoadedFile:

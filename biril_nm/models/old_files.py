@@ -20,6 +20,7 @@ from torch import Tensor
 
 from biril_nm.errors import BirilError, FileFormatError
 from biril_nm.storage import check_plain, parse_json
+from biril_nm.storage.bounds import open_regular
 from biril_nm.storage.zips import open_zip
 
 __all__ = ["is_torch_archive", "read_torch_archive"]
@@ -29,6 +30,8 @@ MAX_ARCHIVE_BYTES = 512 << 20
 MAX_PICKLE_BYTES = 16 << 20
 MAX_NOTE_BYTES = 1 << 10
 PICKLE = "data.pkl"
+# torch/serialization.py MAGIC_NUMBER, as the pickle before all others of a file that is no zip archive
+BEFORE_ZIP = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
 STORAGE = re.compile(r"data/[0-9]{1,6}", re.ASCII)
 # torch 2.3 to 2.13, PyTorchStreamWriter and torch/serialization.py _save
 NOTES = ("version", "byteorder", ".data/serialization_id", ".format_version", ".storage_alignment")
@@ -47,6 +50,12 @@ def is_torch_archive(path: str | Path) -> bool:
     Raises:
         FileFormatError: no zip archive.
     """
+    with open_regular(path) as file:
+        if file.read(len(BEFORE_ZIP)) == BEFORE_ZIP:
+            raise FileFormatError(
+                f"'{path}' is a file of torch before 1.6, or made with _use_new_zipfile_serialization=False; "
+                f"expected a zip archive. Save it anew: torch.save(torch.load(path), path)"
+            )
     with open_zip(path, "a readable model file") as archive:
         return any(name.rpartition("/")[2] == PICKLE for name in archive.namelist())
 
@@ -59,7 +68,8 @@ def read_torch_archive(
     Args:
         path: the file.
         file_format: its format.
-        bare: whether it may be ``torch.save(net.state_dict(), path)`` instead, whose header is empty.
+        bare: whether it may be ``torch.save(net.state_dict(), path)`` instead, whose header is empty; or a
+            checkpoint that holds the weights of one network beside other plain values.
 
     Raises:
         FileFormatError: anything but the plain values and tensors of such a file.
@@ -67,13 +77,7 @@ def read_torch_archive(
     source = Path(path)
     record = _plain_record(source)
     if bare and isinstance(record, dict) and record and "format" not in record:
-        wrong = [str(key) for key, value in record.items() if not isinstance(value, Tensor)]
-        if wrong or not all(isinstance(key, str) for key in record):
-            raise FileFormatError(
-                f"'{source}' holds {wrong[:4]} besides tensors; expected the weights of one network. Save "
-                f"net.state_dict(), or the network with biril_nm.save"
-            )
-        return {}, {f"weights/{key}": value for key, value in record.items()}
+        return {}, {f"weights/{k}": v for k, v in _weights_in(record, source).items()}
     found = (record.get("format"), record.get("version")) if isinstance(record, dict) else ()
     if found != (file_format, OLD_VERSION):
         raise FileFormatError(
@@ -85,6 +89,31 @@ def read_torch_archive(
         raise
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise FileFormatError(f"'{source}' is not a complete file: {error!r:.200}") from error
+
+
+def _weights_in(record: dict[Any, Any], source: Path) -> dict[str, Tensor]:
+    """The weights that torch saved alone, or the only ones in a checkpoint (``{"state_dict": ..., ...}``)."""
+    if _is_weights(record):
+        return record
+    found = [key for key, value in record.items() if _is_weights(value)]
+    if len(found) == 1:
+        chosen: dict[str, Tensor] = record[found[0]]
+        return chosen
+    if found:
+        raise FileFormatError(
+            f"'{source}' holds several sets of weights, {[str(key) for key in found][:8]}; expected those "
+            f"of one network. Save one of them: torch.save(torch.load(path)[{found[0]!r:.40}], 'weights.pt')"
+        )
+    wrong = [str(key) for key, value in record.items() if not isinstance(value, Tensor)]
+    raise FileFormatError(
+        f"'{source}' holds {wrong[:4]} besides tensors; expected the weights of one network. Save "
+        f"net.state_dict(), or the network with biril_nm.save"
+    )
+
+
+def _is_weights(value: Any) -> bool:
+    names = isinstance(value, dict) and all(isinstance(key, str) for key in value)
+    return names and bool(value) and all(isinstance(part, Tensor) for part in value.values())
 
 
 def _plain_record(source: Path) -> Any:

@@ -211,9 +211,10 @@ def _filled(
         name = type(inner).__qualname__
         raise FileFormatError(
             f"{error}. The file holds weights{_named(header) or ' without a name'}, and the architecture "
-            f"made {name}"
+            f"made {name}. Make it as the network that was saved"
         ) from error
-    return module.eval().cpu()
+    module.eval()  # returns nothing where a train() of the user's does not
+    return module.cpu()
 
 
 def _made(architecture: Callable[[], nn.Module]) -> nn.Module:

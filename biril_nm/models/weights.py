@@ -69,7 +69,17 @@ def _without_wrappers(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) ->
         if not any(name.startswith(prefix) for name in own):
             wrapped = bool(found) and all(name.startswith(prefix) for name in found)
             found = {k.removeprefix(prefix): v for k, v in found.items()} if wrapped else found
-    return found
+    return _without_attribute(found, own)
+
+
+def _without_attribute(state: dict[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The weights without the attribute that held the whole network (``model.`` of a LightningModule)."""
+    some = next(iter(own), "")
+    for name in state if some else ():
+        prefix = name.removesuffix(some)
+        if prefix.endswith(".") and state.keys() == {f"{prefix}{key}" for key in own}:
+            return {key: state[f"{prefix}{key}"] for key in own}
+    return state
 
 
 def _check_resets(source: Path, state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:

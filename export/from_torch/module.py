@@ -78,10 +78,12 @@ def resting_copy(root: nn.Module) -> Any:
         if not isinstance(tensor, nn.Parameter) and (not tensor.is_leaf or tensor.requires_grad)
     }
     try:
-        copied = copy.deepcopy(root, memo).cpu().eval()
+        copied = copy.deepcopy(root, memo)
+        copied.cpu()
+        copied.eval()  # returns nothing where a train() of the user's does not
         if any(p.dtype in (torch.float16, torch.bfloat16) for p in copied.parameters()):
             # Exact, and everything runs in it.
-            copied = copied.float()
+            copied.float()
     except Exception as error:  # whatever the user's objects raise when they are copied
         raise ConfigError(
             f"{type(root).__name__} cannot be copied ({error}); expected a module of which a copy can be "

@@ -119,9 +119,13 @@ class Tracer(TorchFunctionMode):  # type: ignore[misc]
         before = self.origins.expr(args[0]) if args else None
         if shape_only(name) or (before is None and name in ("to", "type_as", "expand_as")):
             return func(*args, **kwargs)
-        result = torch.zeros_like(tensors[0]) if name in DRAWS else func(*args, **kwargs)
-        expr = self._expression(func, Tracked(self.origins, name, args, kwargs, before, result))
         target = kwargs.get("out", args[0] if writes(name) else None)
+        given = args
+        if isinstance(target, torch.Tensor) and self.origins.expr(target) is None:
+            # A constant that is written into: the values that it had.
+            given = tuple(a.clone() if a is target else a for a in args)
+        result = torch.zeros_like(tensors[0]) if name in DRAWS else func(*args, **kwargs)
+        expr = self._expression(func, Tracked(self.origins, name, given, kwargs, before, result))
         if isinstance(target, torch.Tensor):
             self.origins.overwritten(target, name)
         # __setitem__ returns nothing.

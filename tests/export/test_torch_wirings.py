@@ -294,3 +294,46 @@ def test_surrogates_and_dtypes_are_of_no_matter():
         graph = to_nir(net.to(dtype), torch.ones(2, 4, dtype=torch.int64))
         np.testing.assert_array_equal(graph.nodes["0"].weight, weight)
         assert next(net.parameters()).dtype == dtype
+
+
+class InPlace(WholeSequence):
+    """Adds to tensors that it has made."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.out = nn.Linear(4, 3)
+
+    def forward(self, x):
+        mem, total = self.lif.init_leaky(), torch.zeros(x.shape[1], 3)
+        for value in x:
+            current = torch.full((len(value), 4), 0.25)
+            current += self.fc(value)
+            spk, mem = self.lif(current, mem)
+            total += self.out(spk)
+        return total / len(x)
+
+    def train(self, mode=True):
+        super().train(mode)  # and returns nothing
+
+
+class Anew(InPlace):
+    """The same without changing what it has made."""
+
+    def forward(self, x):
+        mem, total = self.lif.init_leaky(), 0
+        for value in x:
+            spk, mem = self.lif(self.fc(value) + 0.25, mem)
+            total = total + self.out(spk)
+        return total / len(x)
+
+
+def test_constants_that_are_written_into_have_the_values_from_before():
+    net, other = InPlace(), Anew()
+    other.load_state_dict(net.state_dict())
+    found, same = (to_nir(n, torch.rand(3, 2, 4), dt_s=1e-3) for n in (net, other))
+    assert found.edges == same.edges and list(found.nodes) == list(same.nodes)
+    assert found.nodes["output"].metadata["readout"] == "mean"
+    for name, node in found.nodes.items():
+        for field in ("weight", "bias"):
+            pair = [getattr(n, field, np.zeros(0)) for n in (node, same.nodes[name])]
+            assert np.array_equal(*pair), name

@@ -201,3 +201,72 @@ def test_a_prefix_that_the_module_has_itself_stays(tmp_path):
     torch.save(Outer().state_dict(), tmp_path / "state.pth")
     back = bnm.load(tmp_path / "state.pth", architecture=Outer)
     assert all(name.startswith("module.") for name in back.state_dict())
+
+
+class BesideALoss(nn.Module):
+    """As a LightningModule holds its network."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.model = Loop.strong()
+
+
+CHECKPOINTS = {
+    "as in torch's documentation": lambda net, rest: {"epoch": 3, "model_state_dict": net, **rest},
+    "beside tensors": lambda net, rest: {"net": net, "loss": torch.tensor(0.5), **rest},
+    "of Lightning": lambda net, rest: {
+        "state_dict": {f"model.{name}": value for name, value in net.items()},
+        "callbacks": {"best": {"k": 0.5}},
+        "pytorch-lightning_version": "2.2.0",
+        **rest,
+    },
+}
+
+
+@pytest.mark.parametrize("kind", CHECKPOINTS)
+def test_the_only_weights_in_a_checkpoint_are_taken(kind, net, tmp_path):
+    optimizer = torch.optim.Adam(net.parameters())
+    rest = {"optimizer": optimizer.state_dict(), "accuracy": 0.97}
+    torch.save(CHECKPOINTS[kind](net.state_dict(), rest), tmp_path / "last.ckpt")
+    assert bnm.load(tmp_path / "last.ckpt", architecture=Loop)(X)[0].equal(net(X)[0])
+
+
+def test_several_weights_in_a_checkpoint_are_refused(net, tmp_path):
+    path = tmp_path / "agent.pt"
+    torch.save({"actor": net.state_dict(), "critic": nn.Linear(2, 1).state_dict()}, path)
+    with pytest.raises(FileFormatError, match=r"several sets of weights, \['actor', 'critic'\]"):
+        bnm.load(path, architecture=Loop)
+    torch.save(torch.load(path)["actor"], path)  # what the message says
+    assert bnm.load(path, architecture=Loop)(X)[0].equal(net(X)[0])
+
+
+def test_files_of_torch_that_are_no_archives_are_saved_anew(net, tmp_path):
+    path = tmp_path / "old.pth"
+    torch.save(net.state_dict(), path, _use_new_zipfile_serialization=False)
+    with pytest.raises(FileFormatError, match="file of torch before 1.6.*Save it anew"):
+        bnm.load(path, architecture=Loop)
+    torch.save(torch.load(path), path)
+    assert bnm.load(path, architecture=Loop)(X)[0].equal(net(X)[0])
+
+
+def test_the_attribute_of_a_wrapper_is_left_out_where_all_names_have_it(tmp_path):
+    outer = BesideALoss()
+    torch.save(outer.state_dict(), tmp_path / "state.pth")
+    found = bnm.load(tmp_path / "state.pth", architecture=Loop)
+    assert found.fc1.weight.equal(outer.model.fc1.weight)
+    assert type(bnm.load(tmp_path / "state.pth", architecture=BesideALoss)) is BesideALoss
+    outer.loss = nn.Linear(2, 2)
+    torch.save(outer.state_dict(), tmp_path / "state.pth")
+    with pytest.raises(FileFormatError, match=r"unknown \['loss.bias', .*Make it as the network"):
+        bnm.load(tmp_path / "state.pth", architecture=Loop)
+
+
+class Quiet(Loop):
+    """Its train() returns nothing, as users write it."""
+
+    def train(self, mode=True):
+        super().train(mode)
+
+
+def test_a_train_that_returns_nothing_does(net, path):
+    assert bnm.load(path, architecture=Quiet)(X)[0].equal(net(X)[0])
