@@ -18,6 +18,7 @@ from biril_nm.models.links import Link, find_links
 from biril_nm.models.own_state import put_attribute
 from biril_nm.models.returned import first_of
 from biril_nm.models.running import (
+    OwnLoop,
     lasting_attributes,
     precision,
     run_all_steps,
@@ -32,25 +33,36 @@ from biril_nm.models.values import check_values
 __all__ = ["TAKES", "OwnNet"]
 
 ATTRIBUTE = "attribute/"  # before names of attributes in what a run keeps
-TAKES = ("step", "steps", "image")
-GIVEN = {"step": "one step at a time", "steps": "all steps at once", "image": "one step in all"}
+AXES = {"steps": 0, "samples": 1, "last": -1}  # the dimension of the steps
+LOOPS = ("steps", "samples", "image", "last")
+TAKES = ("step", *LOOPS)
+GIVEN = {
+    "step": "one step at a time",
+    "steps": "all steps at once",
+    "samples": "all steps at once, behind the samples",
+    "last": "all steps at once, as the last dimension",
+    "image": "one step in all",
+}
 
 
 class OwnNet(SpikingNet):
     """A module of snnTorch neurons over time.
 
     Its forward takes one ``"step"`` of the input ``(batch, ...)`` and is called once per step; or all
-    ``"steps"``, ``(n_steps, batch, ...)``; or one ``"image"`` ``(batch, ...)``, which it shows at each step
-    itself (direct coding). It returns spikes, or a tuple that begins with them: of one step, or of all
-    steps, ``(n_steps, batch, n_classes)``.
+    ``"steps"``, ``(n_steps, batch, ...)``, behind the ``"samples"``, ``(batch, n_steps, ...)``, or
+    ``"last"``, ``(batch, ..., n_steps)``; or one ``"image"`` ``(batch, ...)``, which it shows at each step
+    itself (direct coding). A further argument that it requires may be the number of steps. It returns
+    spikes, or a tuple that begins with them: of one step, or of all steps, ``(n_steps, batch, n_classes)``
+    or ``(batch, n_steps, n_classes)``; or what it has put together over the steps, ``(batch, n_classes)``.
 
     The score of a class is the spike count of its output neuron plus ``mem_last / threshold``; where the
-    output is not the spikes of neurons, the sum of the output over the steps.
+    output is not the spikes of neurons, the sum of the output over the steps; where the forward has put the
+    steps together, its output as it is, of which ``spikes`` then is the only step.
 
     Args:
         module: the network.
         coding: how values become its input.
-        takes: ``"step"``, ``"steps"`` or ``"image"``; None: found out at the first input.
+        takes: one of these names; None: found out at the first input.
 
     Attributes:
         input_shape: shape of one step of its input; None until the first forward pass shows it.
@@ -67,6 +79,8 @@ class OwnNet(SpikingNet):
         self.n_classes: int | None = None
         self.input_shape: tuple[int, ...] | None = None
         self._readout: str | None = None  # as the first input showed it
+        self._gives = "steps"  # "samples": behind these; "scores": put together over the steps
+        self._asks = False  # whether it requires the number of steps
         self.module = module
         if takes is not None and takes not in TAKES:
             raise ConfigError(f"takes is '{takes}'; expected one of {', '.join(TAKES)}")
@@ -128,6 +142,10 @@ class OwnNet(SpikingNet):
             spikes, spikes.sum(dim=0, dtype=membrane.dtype) + membrane, membrane, recorded
         )
 
+    def scored_steps(self, n_steps: int) -> int:
+        """1 where the forward has put the steps together."""
+        return 1 if self._gives == "scores" else n_steps
+
     def adapt(self, x: Tensor) -> None:
         """Find out what the forward takes and how many classes there are.
 
@@ -142,6 +160,9 @@ class OwnNet(SpikingNet):
         try:
             with Unmarked(self.module), _all_seen(self.module), precision("float32"):
                 found = self._run(own_copy(part), ())
+                self._gives = self._form(found.output, part)
+                if self._gives == "samples":  # its neurons are not known yet
+                    found = self._run(own_copy(part), ())
         except (RuntimeError, ValueError, IndexError, TypeError) as error:  # of the user's forward
             raise ConfigError(
                 f"the forward of {self.name} failed on input of shape {tuple(part.shape)}, of which it was "
@@ -151,10 +172,23 @@ class OwnNet(SpikingNet):
         self._check_memory(part)
         self.n_classes, self.input_shape = int(output.shape[2]), tuple(x.shape[2:])
 
+    def _form(self, output: Tensor, x: Tensor) -> str:
+        """What a forward with a loop of its own gave for ``x``, of other numbers of steps and samples."""
+        if self.takes == "step":
+            return "steps"
+        if output.ndim == 2 and len(output) == x.shape[1]:
+            return "scores"
+        turned = output.ndim == 3 and output.shape[:2] == (x.shape[1], x.shape[0])
+        return "samples" if turned else "steps"
+
     def _checked(self, output: Tensor, x: Tensor) -> Tensor:
-        """What the module returned for ``x``, if it is spikes of all steps and samples."""
+        """What the module returned for ``x``, if it is spikes of all steps and samples, or scores."""
+        if self._gives == "scores" and output.ndim == 2 and len(output) == x.shape[1]:
+            return output[None]
         if output.ndim != 3 or output.shape[:2] != x.shape[:2]:
-            one = "(batch, n_classes)" if self.takes == "step" else "(n_steps, batch, n_classes)"
+            one = "(batch, n_classes)"
+            if self.takes != "step":
+                one = f"(n_steps, batch, n_classes) or {one}"
             shape = tuple(output.shape[1:] if self.takes == "step" else output.shape)
             raise ConfigError(
                 f"{self.name} returns shape {shape} for {tuple(x.shape)}, of which it was given "
@@ -188,7 +222,7 @@ class OwnNet(SpikingNet):
     def sample_of(self, x: Tensor) -> Tensor:
         """``x``, input ``(n_steps, batch, *input_shape)``, as one call of the module takes it."""
         takes = self._found(x) if self.takes is None else self.takes
-        return x if takes == "steps" else x[0]
+        return _given(x, takes)
 
     def _run(self, x: Tensor, names: Iterable[str]) -> StepsRun:
         if self.takes == "step":
@@ -198,7 +232,15 @@ class OwnNet(SpikingNet):
                 f"the forward of {self.name} takes one image for all steps, and the input differs from step "
                 f"to step; expected the same at each step. Use coding 'direct'. {self._way_out()}"
             )
-        return run_all_steps(self.module, x, set(names), constant=self.takes == "image")
+        takes, gives = str(self.takes), self._gives
+
+        def given(steps: Tensor) -> tuple[Any, ...]:
+            return _given(steps, takes), *self._further(len(steps))
+
+        def arranged(output: Tensor) -> Tensor:
+            return output.movedim(1, 0) if gives == "samples" and output.ndim > 1 else output
+
+        return run_all_steps(self.module, x, set(names), OwnLoop(given, arranged, (takes, gives)))
 
     def _found(self, x: Tensor) -> str:
         """What the forward takes: it loops if it calls its neurons once per step."""
@@ -207,30 +249,65 @@ class OwnNet(SpikingNet):
         try:
             step_graph(self.module)
         except UntraceableError:
-            n_steps = x.shape[0]
-            if self._calls(x) == n_steps and self._calls(x[1:]) in (0, n_steps - 1):
-                return "steps"
-            if self._calls(x[0]) == n_steps:
-                return "image"
+            for asks in self._asking():
+                self._asks = asks
+                found = {takes: self._fits(takes, x) for takes in LOOPS}
+                ways = [takes for takes, fits in found.items() if fits]
+                if not asks:  # what it returns may be refused, which says more
+                    ways += [takes for takes, fits in found.items() if fits is False]
+                if ways:
+                    return ways[0]
+            self._asks = False
         return "step"
+
+    def _fits(self, takes: str, x: Tensor) -> bool | None:
+        """Whether what it returns for ``x`` given so is of all steps and samples; None: it runs others."""
+        n_steps, batch = x.shape[:2]
+        calls, shape = self._tried(_given(x, takes), n_steps)
+        if calls != n_steps:
+            return None
+        if takes in AXES and self._calls(_given(x[1:], takes), n_steps - 1) not in (0, n_steps - 1):
+            return None
+        if (
+            self._asks
+        ):  # fewer steps than there are: a layer that takes any dimensions may hide them
+            calls, fewer = self._tried(_given(x, takes), n_steps - 1)
+            if calls != n_steps - 1 or not _of_all(fewer, n_steps - 1, batch):
+                return False
+        return _of_all(shape, n_steps, batch)
 
     def _found_of_one(self, x: Tensor) -> str:
         """The same where there is one step: a loop over more steps, else the shape of the output."""
-        if all(self._calls(x.expand(n, *x.shape[1:])) == n for n in (3, 2)):
-            return "steps"
+        longer = [x.expand(n, *x.shape[1:]) for n in (3, 2)]
+        for asks in self._asking():
+            self._asks = asks
+            for takes in LOOPS if asks else AXES:
+                runs = [self._calls(_given(v, takes), len(v)) == len(v) for v in longer]
+                if all(runs) and (not asks or all(self._fits(takes, v) for v in longer)):
+                    return takes
+        self._asks = False
         x = x.expand(1, 2, *x.shape[2:]) if x.shape[1] == 1 else x
-        batch, shape = x.shape[1], self._tried(x[0])[1]
+        batch, shape = x.shape[1], self._tried(x[0], 1)[1]
         if shape[:1] == (batch,) and len(shape) == 2:
             return "step"
         if shape[:2] == (1, batch) and len(shape) == 3:
             return "image"
-        return "steps" if self._tried(x)[1][:2] == (1, batch) else "step"
+        return "steps" if self._tried(x, 1)[1][:2] == (1, batch) else "step"
 
-    def _calls(self, x: Tensor) -> int:
+    def _asking(self) -> tuple[bool, ...]:
+        """Whether its forward may require the number of steps: where it requires one argument more."""
+        return (False, True) if len(self._further(None)) == 1 else (False,)
+
+    def _further(self, count: int | None) -> list[int | None]:
+        """What stands for the arguments that the forward requires behind the first."""
+        required = positional_arguments(self.module)[0]
+        return [count if self._asks else None] * max(0, len(required) - 1)
+
+    def _calls(self, x: Tensor, n_steps: int) -> int:
         """How often a forward calls the neurons that it calls most; 0 if it fails."""
-        return self._tried(x)[0]
+        return self._tried(x, n_steps)[0]
 
-    def _tried(self, x: Tensor) -> tuple[int, tuple[int, ...]]:
+    def _tried(self, x: Tensor, n_steps: int) -> tuple[int, tuple[int, ...]]:
         """How often a forward calls the neurons that it calls most, and the shape of its output."""
         counts = dict.fromkeys(self.neurons, 0)
 
@@ -240,11 +317,10 @@ class OwnNet(SpikingNet):
 
             return count
 
-        required = positional_arguments(self.module)[0]
         with Unmarked(self.module):
             handles = [n.register_forward_hook(counter(k)) for k, n in self.neurons.items()]
             try:
-                output = self.module(x.clone(), *[None] * (len(required) - 1))
+                output = self.module(x.clone(), *self._further(n_steps))
                 output = first_of(list(output.values()) if isinstance(output, dict) else output)
                 return max(counts.values()), tuple(output.shape)
             except Exception:  # of the user's forward: it does not take this
@@ -256,6 +332,18 @@ class OwnNet(SpikingNet):
     def extra_repr(self) -> str:
         """What it takes, for ``repr``."""
         return f"takes {self.takes or 'step, steps or image'}, {self.coding}"
+
+
+def _of_all(shape: tuple[int, ...], n_steps: int, batch: int) -> bool:
+    """Whether this is the shape of an output of all steps and samples, or of all samples."""
+    if len(shape) == 2:
+        return shape[0] == batch
+    return len(shape) == 3 and shape[:2] in ((n_steps, batch), (batch, n_steps))
+
+
+def _given(x: Tensor, takes: str) -> Tensor:
+    """All steps in the order that a forward takes them in, or the first one."""
+    return x.movedim(0, AXES[takes]).contiguous() if takes in AXES else x[0]
 
 
 def _hidden_layers(net: nn.Module) -> dict[str, nn.Module]:

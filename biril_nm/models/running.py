@@ -40,6 +40,7 @@ from biril_nm.neurons.norms import HOOKS
 from biril_nm.neurons.unroll import current_engine
 
 __all__ = [
+    "OwnLoop",
     "lasting_attributes",
     "precision",
     "run_all_steps",
@@ -62,6 +63,25 @@ class _Known:
     readouts: dict[Hashable, str | None] = field(default_factory=dict)
     rest: OwnState | None = None
     moving: dict[bool, list[str]] = field(default_factory=dict)  # states, in train mode and not
+
+
+@dataclass(frozen=True)
+class OwnLoop:
+    """How a forward with a loop over the steps is called.
+
+    Attributes:
+        given: input ``(n_steps, batch, ...)`` to its arguments.
+        arranged: its first result to ``(n_steps, batch, ...)``.
+        name: of the two.
+    """
+
+    given: Callable[[Tensor], tuple[Any, ...]]
+    arranged: Callable[[Tensor], Tensor]
+    name: Hashable
+
+    def run(self, net: nn.Module, x: Tensor) -> Tensor:
+        """The first result of ``net`` for ``x``."""
+        return self.arranged(_spikes(net, net(*self.given(x))))
 
 
 _precision: ContextVar[str] = ContextVar("precision", default="float32")
@@ -273,25 +293,21 @@ def lasting_attributes(net: nn.Module) -> dict[str, Tensor]:
     return {name: value for name, value in sorted(found.items()) if name not in states}
 
 
-def run_all_steps(
-    net: nn.Module, x: Tensor, record: Collection[str] = (), constant: bool = False
-) -> StepsRun:
+def run_all_steps(net: nn.Module, x: Tensor, record: Collection[str], loop: OwnLoop) -> StepsRun:
     """Run a network whose forward loops over the steps itself, from rest.
 
     Args:
-        net: its forward takes ``(n_steps, batch, ...)``.
+        net: the network.
         x: ``(n_steps, batch, ...)``.
         record: names of neurons whose spikes to return.
-        constant: the forward takes one step and shows it ``n_steps`` times.
+        loop: how its forward is called.
     """
     if segment_steps(len(x)):
         _refuse_segments(net, "loops over the steps itself")
     _to_rest(net, _known.setdefault(net, _Known()))
-    x = x if constant else x.contiguous()  # whose steps the forward may change
     part, training = own_copy(x[:, :2]), any(module.training for module in net.modules())
-    key = ("image" if constant else "steps", training)
-    readout = _readout(net, key, lambda: _spikes(net, net(part[0] if constant else part)))
-    found = _observed(net, lambda: _spikes(net, net(x[0] if constant else x)), record, x)
+    readout = _readout(net, (loop.name, training), lambda: loop.run(net, part))
+    found = _observed(net, lambda: loop.run(net, x), record, x)
     found.readout = readout
     return found
 

@@ -120,10 +120,7 @@ class Tracer(TorchFunctionMode):  # type: ignore[misc]
         if shape_only(name) or (before is None and name in ("to", "type_as", "expand_as")):
             return func(*args, **kwargs)
         target = kwargs.get("out", args[0] if writes(name) else None)
-        given = args
-        if isinstance(target, torch.Tensor) and self.origins.expr(target) is None:
-            # A constant that is written into: the values that it had.
-            given = tuple(a.clone() if a is target else a for a in args)
+        given = self._before(args, target)
         result = torch.zeros_like(tensors[0]) if name in DRAWS else func(*args, **kwargs)
         expr = self._expression(func, Tracked(self.origins, name, given, kwargs, before, result))
         if isinstance(target, torch.Tensor):
@@ -137,6 +134,12 @@ class Tracer(TorchFunctionMode):  # type: ignore[misc]
         elif isinstance(changed, torch.Tensor):
             self.origins.know(changed, expr)
         return result
+
+    def _before(self, args: Any, target: Any) -> Any:
+        """The arguments of a call that writes into ``target``: a constant with the values that it had."""
+        if not isinstance(target, torch.Tensor) or self.origins.expr(target) is not None:
+            return args
+        return tuple(value.clone() if value is target else value for value in args)
 
     def _set(self, func: Any, args: Any) -> None:
         """``x.data = y``: from now on x stands for what y stands for."""

@@ -80,9 +80,12 @@ class Named(Loop):
 
 @pytest.mark.parametrize("n_steps", [1, 2, 3])
 @pytest.mark.parametrize("batch", [1, 2, 3])
-def test_samples_first_are_refused_whatever_their_number(n_steps: int, batch: int) -> None:
-    with pytest.raises(ConfigError, match=r"expected \(n_steps, batch, n_classes\) first"):
-        score(BatchFirst("a"), "auto", torch.ones(n_steps, batch, IN))
+def test_samples_first_are_the_same_whatever_their_number(n_steps: int, batch: int) -> None:
+    x = torch.rand(n_steps, batch, IN, generator=torch.Generator().manual_seed(0)) * 3
+    expected, scores = score(Loop("a"), "auto", x)
+    found, same = score(BatchFirst("a"), "auto", x)
+    assert torch.equal(same, scores) and torch.equal(found.spikes, expected.spikes)
+    assert scores.any()
 
 
 def test_a_number_of_steps_that_the_forward_has_itself_is_checked_at_each_input() -> None:

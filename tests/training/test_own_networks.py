@@ -323,7 +323,7 @@ def test_refusals() -> None:
         bnm.fit(nn.Linear(2, 2), (batches, None), settings)
     with pytest.raises(ConfigError, match="Leaky has no parameters that learn"):
         bnm.fit(snn.Leaky(beta=0.5), (batches, None), settings)
-    with pytest.raises(ConfigError, match="takes is 'all'; expected one of step, steps, image"):
+    with pytest.raises(ConfigError, match="takes is 'all'; expected one of step, steps, samples"):
         OwnNet(made(Step), CODING, takes="all")
     net = build_model("mlp")
     with pytest.raises(ConfigError, match="the network has .* Leave coding out"):
