@@ -101,10 +101,10 @@ def _drive(
     root: nn.Module, values: torch.Tensor, recorder: _Recorder, carried: int | ConfigError
 ) -> None:
     """Call ``root`` step by step, or once if its forward loops over time."""
-    way = _way(root, values, recorder)
+    way, asks = _way(root, values, recorder)
     recorder.restart()
     if way != STEP:
-        root(*call_arguments(root, [_given(values, way)]))
+        root(*_arguments(root, values, way, len(values) if asks else None))
         return
     if isinstance(carried, ConfigError):
         raise carried
@@ -122,7 +122,7 @@ def taken_at_once(net: nn.Module, values: torch.Tensor) -> torch.Tensor:
     """
     recorder = _Recorder(net)
     with recorder.attached(), torch.no_grad():
-        return _given(values, _way(net, values, recorder))
+        return _given(values, _way(net, values, recorder)[0])
 
 
 def _given(values: torch.Tensor, way: str) -> torch.Tensor:
@@ -132,22 +132,34 @@ def _given(values: torch.Tensor, way: str) -> torch.Tensor:
     return values if way == TIME_FIRST else values.movedim(0, 1 if way == SAMPLES_FIRST else -1)
 
 
-def _way(root: nn.Module, values: torch.Tensor, recorder: _Recorder) -> str:
-    """How the forward takes its input, found by trials on a number of samples that tells them from steps.
+def _arguments(root: nn.Module, values: torch.Tensor, way: str, count: int | None) -> Any:
+    """Arguments of a call; ``count`` is what stands for one that the forward requires behind its input."""
+    given = _given(values, way)
+    return call_arguments(root, [given]) if count is None else (given, count)
+
+
+def _way(root: nn.Module, values: torch.Tensor, recorder: _Recorder) -> tuple[str, bool]:
+    """How the forward takes its input, found by trials on a number of samples that tells them from steps;
+    and whether it asks for the number of steps.
 
     Raises:
         ConfigError: in no way does it run as many steps as there are.
     """
     n_steps, batch = values.shape[:2]
     trials = _Trials(root, recorder)
-    for size in dict.fromkeys((3 if n_steps == 2 else 2, batch)):  # it may take this batch alone
-        some = values[:, torch.arange(size) % batch]
-        fits = trials.of((STEP,), some) or trials.of(WAYS[1:], some)
-        if len(fits) > 1:  # as many steps as values, perhaps
-            fits = trials.of(fits, torch.cat([some, some[:1]])) or fits
-        for way in fits:
-            if way != IMAGE or bool(torch.all(values == values[0])):
-                return way
+    for asks in (False, True)[: 1 + (len(positional_arguments(root)[0]) == 2)]:
+        trials.asks = asks
+        for size in dict.fromkeys(
+            (3 if n_steps == 2 else 2, batch)
+        ):  # it may take this batch alone
+            some = values[:, torch.arange(size) % batch]
+            fits = trials.of((STEP,), some) or trials.of(WAYS[1:], some)
+            if len(fits) > 1:  # as many steps as values, perhaps
+                fits = trials.of(fits, torch.cat([some, some[:1]])) or fits
+            for way in fits:
+                if way != IMAGE or bool(torch.all(values == values[0])):
+                    return way, asks
+                trials.shows = True
     raise trials.refusal(values)
 
 
@@ -156,6 +168,8 @@ class _Trials:
 
     def __init__(self, root: nn.Module, recorder: _Recorder) -> None:
         self.root, self.recorder = root, recorder
+        self.asks = False  # whether the number of steps is given behind the input
+        self.shows = False  # whether it takes one image for all steps
         self.ran: set[int] = set()
         self.failure: Exception | None = None
 
@@ -166,20 +180,36 @@ class _Trials:
         for way in ways:
             self.recorder.restart()
             try:
-                self.root(*call_arguments(self.root, [_given(values, way)]))
+                self.root(*_arguments(self.root, values, way, n_steps if self.asks else None))
+                calls, alike = self.recorder.most_calls(), not self.asks or self._alike(values, way)
             except Exception as error:  # whatever the user's forward raises
                 self.failure = self.failure or error
                 continue
-            calls = self.recorder.most_calls()
-            if calls == (1 if way == STEP else n_steps) and self.recorder.sent_for(size):
+            if calls == (1 if way == STEP else n_steps) and self.recorder.sent_for(size) and alike:
                 fits.append(way)
             elif way == TIME_FIRST:
                 self.ran.add(calls)
         return fits
 
+    def _alike(self, values: torch.Tensor, way: str) -> bool:
+        """Whether neurons send as much where one step more is given than asked for.
+
+        They do not where layers take all steps in each, as a Linear does, which takes any dimensions.
+        """
+        before = self.recorder.sizes()
+        self.recorder.restart()
+        longer = torch.cat([values, values[:1]])
+        self.root(*_arguments(self.root, longer, way, len(values)))
+        return way != STEP and self.recorder.sizes() == before
+
     def refusal(self, values: torch.Tensor) -> Exception:
         """Why no way was found."""
         name = type(self.root).__name__
+        if self.shows:
+            return ConfigError(
+                f"the forward of {name} takes one image for all steps, and the input differs from step to "
+                f"step; expected the same at each step. Use coding 'direct'"
+            )
         if self.ran:
             steps = ", ".join(map(str, sorted(self.ran)))
             return ConfigError(
@@ -224,6 +254,10 @@ class _Recorder:
     def most_calls(self) -> int:
         """Calls of the neuron layer that was called most often."""
         return max((len(self.steps.get(name, ())) for name in self.neurons), default=0)
+
+    def sizes(self) -> dict[str, list[torch.Size]]:
+        """Shapes of all that was sent."""
+        return {name: [sent.shape for sent in steps] for name, steps in self.steps.items()}
 
     def sent_for(self, size: int) -> bool:
         """Whether the neuron layer that was called most often sent spikes of that many samples."""

@@ -15,10 +15,10 @@ from biril_nm.errors import ConfigError
 from biril_nm.models.carried import Unmarked, check_memory, positional_arguments
 from biril_nm.models.folded import StepsRun
 from biril_nm.models.links import Link, find_links
+from biril_nm.models.loops import AXES, LOOPS, OwnLoop, given, is_of_all
 from biril_nm.models.own_state import put_attribute
 from biril_nm.models.returned import first_of
 from biril_nm.models.running import (
-    OwnLoop,
     lasting_attributes,
     precision,
     run_all_steps,
@@ -33,8 +33,6 @@ from biril_nm.models.values import check_values
 __all__ = ["TAKES", "OwnNet"]
 
 ATTRIBUTE = "attribute/"  # before names of attributes in what a run keeps
-AXES = {"steps": 0, "samples": 1, "last": -1}  # the dimension of the steps
-LOOPS = ("steps", "samples", "image", "last")
 TAKES = ("step", *LOOPS)
 GIVEN = {
     "step": "one step at a time",
@@ -222,7 +220,7 @@ class OwnNet(SpikingNet):
     def sample_of(self, x: Tensor) -> Tensor:
         """``x``, input ``(n_steps, batch, *input_shape)``, as one call of the module takes it."""
         takes = self._found(x) if self.takes is None else self.takes
-        return _given(x, takes)
+        return given(x, takes)
 
     def _run(self, x: Tensor, names: Iterable[str]) -> StepsRun:
         if self.takes == "step":
@@ -234,13 +232,15 @@ class OwnNet(SpikingNet):
             )
         takes, gives = str(self.takes), self._gives
 
-        def given(steps: Tensor) -> tuple[Any, ...]:
-            return _given(steps, takes), *self._further(len(steps))
+        def arguments(steps: Tensor) -> tuple[Any, ...]:
+            return given(steps, takes), *self._further(len(steps))
 
         def arranged(output: Tensor) -> Tensor:
             return output.movedim(1, 0) if gives == "samples" and output.ndim > 1 else output
 
-        return run_all_steps(self.module, x, set(names), OwnLoop(given, arranged, (takes, gives)))
+        return run_all_steps(
+            self.module, x, set(names), OwnLoop(arguments, arranged, (takes, gives))
+        )
 
     def _found(self, x: Tensor) -> str:
         """What the forward takes: it loops if it calls its neurons once per step."""
@@ -263,18 +263,18 @@ class OwnNet(SpikingNet):
     def _fits(self, takes: str, x: Tensor) -> bool | None:
         """Whether what it returns for ``x`` given so is of all steps and samples; None: it runs others."""
         n_steps, batch = x.shape[:2]
-        calls, shape = self._tried(_given(x, takes), n_steps)
+        calls, shape = self._tried(given(x, takes), n_steps)
         if calls != n_steps:
             return None
-        if takes in AXES and self._calls(_given(x[1:], takes), n_steps - 1) not in (0, n_steps - 1):
+        if takes in AXES and self._calls(given(x[1:], takes), n_steps - 1) not in (0, n_steps - 1):
             return None
         if (
             self._asks
         ):  # fewer steps than there are: a layer that takes any dimensions may hide them
-            calls, fewer = self._tried(_given(x, takes), n_steps - 1)
-            if calls != n_steps - 1 or not _of_all(fewer, n_steps - 1, batch):
+            calls, fewer = self._tried(given(x, takes), n_steps - 1)
+            if calls != n_steps - 1 or not is_of_all(fewer, n_steps - 1, batch):
                 return False
-        return _of_all(shape, n_steps, batch)
+        return is_of_all(shape, n_steps, batch)
 
     def _found_of_one(self, x: Tensor) -> str:
         """The same where there is one step: a loop over more steps, else the shape of the output."""
@@ -282,7 +282,7 @@ class OwnNet(SpikingNet):
         for asks in self._asking():
             self._asks = asks
             for takes in LOOPS if asks else AXES:
-                runs = [self._calls(_given(v, takes), len(v)) == len(v) for v in longer]
+                runs = [self._calls(given(v, takes), len(v)) == len(v) for v in longer]
                 if all(runs) and (not asks or all(self._fits(takes, v) for v in longer)):
                     return takes
         self._asks = False
@@ -332,18 +332,6 @@ class OwnNet(SpikingNet):
     def extra_repr(self) -> str:
         """What it takes, for ``repr``."""
         return f"takes {self.takes or 'step, steps or image'}, {self.coding}"
-
-
-def _of_all(shape: tuple[int, ...], n_steps: int, batch: int) -> bool:
-    """Whether this is the shape of an output of all steps and samples, or of all samples."""
-    if len(shape) == 2:
-        return shape[0] == batch
-    return len(shape) == 3 and shape[:2] in ((n_steps, batch), (batch, n_steps))
-
-
-def _given(x: Tensor, takes: str) -> Tensor:
-    """All steps in the order that a forward takes them in, or the first one."""
-    return x.movedim(0, AXES[takes]).contiguous() if takes in AXES else x[0]
 
 
 def _hidden_layers(net: nn.Module) -> dict[str, nn.Module]:

@@ -22,6 +22,7 @@ from biril_nm.models.carried import (
     states_of,
 )
 from biril_nm.models.folded import FoldedPlan, StepsRun
+from biril_nm.models.loops import OwnLoop, spikes_of
 from biril_nm.models.own_state import OwnState, own_values
 from biril_nm.models.probing import plan
 from biril_nm.models.returned import first_of, returned_neurons
@@ -40,7 +41,6 @@ from biril_nm.neurons.norms import HOOKS
 from biril_nm.neurons.unroll import current_engine
 
 __all__ = [
-    "OwnLoop",
     "lasting_attributes",
     "precision",
     "run_all_steps",
@@ -63,25 +63,6 @@ class _Known:
     readouts: dict[Hashable, str | None] = field(default_factory=dict)
     rest: OwnState | None = None
     moving: dict[bool, list[str]] = field(default_factory=dict)  # states, in train mode and not
-
-
-@dataclass(frozen=True)
-class OwnLoop:
-    """How a forward with a loop over the steps is called.
-
-    Attributes:
-        given: input ``(n_steps, batch, ...)`` to its arguments.
-        arranged: its first result to ``(n_steps, batch, ...)``.
-        name: of the two.
-    """
-
-    given: Callable[[Tensor], tuple[Any, ...]]
-    arranged: Callable[[Tensor], Tensor]
-    name: Hashable
-
-    def run(self, net: nn.Module, x: Tensor) -> Tensor:
-        """The first result of ``net`` for ``x``."""
-        return self.arranged(_spikes(net, net(*self.given(x))))
 
 
 _precision: ContextVar[str] = ContextVar("precision", default="float32")
@@ -255,19 +236,8 @@ def _steps(net: nn.Module, x: Tensor, n_states: int) -> Tensor:
     for step in x:
         states = states_of(net, found, n_states) if outputs else (None,) * n_states
         found = net(step, *states)
-        outputs.append(_spikes(net, found))
+        outputs.append(spikes_of(net, found))
     return torch.stack(outputs)
-
-
-def _spikes(net: nn.Module, result: Any) -> Tensor:
-    """The first tensor that a forward returned."""
-    found = first_of(result)
-    if not isinstance(found, Tensor):
-        raise ConfigError(
-            f"{type(net).__name__} returns a {type(found).__name__}; expected a tensor of spikes, or a tuple "
-            f"or list that begins with it. Return the spikes first"
-        )
-    return found
 
 
 def _moving(

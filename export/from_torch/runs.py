@@ -122,7 +122,12 @@ def _traced(
     layers = dict(root.named_modules())
     axes = {index: axis for index, (axis, _) in tracer.origins.sliced.items()} if loops else {}
     return replace(
-        wiring, layers=layers, takes_states=states is not None, loops=loops, time_axes=axes
+        wiring,
+        layers=layers,
+        takes_states=states is not None,
+        loops=loops,
+        time_axes=axes,
+        n_steps=n_steps if loops else 1,
     )
 
 
@@ -181,11 +186,12 @@ def _forward(
         _refuse_unknown(root, tracer)
         shapes = ", ".join(str(tuple(sample.shape)) for sample in samples)
         where = f" in layer '{tracer.failing}'" if tracer.failing else ""
+        reason = (str(error).splitlines() or [""])[0]
         raise ConfigError(
             f"the network does not accept a sample_input of shape {shapes} ({type(error).__name__}{where}: "
-            f"{error}); expected one step (batch, *shape), or (n_steps, batch, *shape) if forward loops over "
-            f"time itself. Further arguments of forward are filled with None: give those that are no input "
-            f"(num_steps) a default, and pass several inputs as a tuple"
+            f"{reason}); expected one step (batch, *shape), or (n_steps, batch, *shape) if forward loops "
+            f"over time itself. Further arguments of forward are filled with None, or with the number of steps "
+            f"if there is one: give others that are no input a default, and pass several inputs as a tuple"
         ) from error
 
 

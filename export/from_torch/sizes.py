@@ -14,7 +14,7 @@ from biril_nm.errors import BirilError, ConfigError, UnsupportedNodeError
 from biril_nm.export.from_torch.runs import trace_network
 from biril_nm.export.from_torch.wiring import Wiring
 
-__all__ = ["check_sizes"]
+__all__ = ["Graph", "check_sizes", "repeated", "same_graph"]
 
 Graph = tuple[dict[str, Any], list[tuple[str, str]]]
 OTHER_BATCHES = (1, 2, 3)
@@ -47,7 +47,7 @@ def check_sizes(
             found = trace_network(root, given)
             if found.loops != wiring.loops:
                 continue
-            differs = not _same(build(found), graph)
+            differs = not same_graph(build(found), graph)
         except ConfigError:
             continue
         except BirilError as error:
@@ -73,21 +73,22 @@ def _what(shapes: str, samples: Sequence[torch.Tensor]) -> str:
 def _resized(sample: torch.Tensor, index: int, wiring: Wiring, batch: int) -> torch.Tensor | None:
     """The sample with another number of samples; None where it is not known which dimension counts them."""
     if not wiring.loops:
-        return _repeated(sample, 0, batch)
+        return repeated(sample, 0, batch)
     time = wiring.time_axes.get(index)
     if time not in (0, 1) or sample.ndim < 3:
         return None
-    found = _repeated(sample, 1 - time, batch)
+    found = repeated(sample, 1 - time, batch)
     longer = MORE_STEPS * sample.shape[time]
-    return _repeated(found, time, longer) if batch == max(OTHER_BATCHES) else found
+    return repeated(found, time, longer) if batch == max(OTHER_BATCHES) else found
 
 
-def _repeated(sample: torch.Tensor, axis: int, length: int) -> torch.Tensor:
+def repeated(sample: torch.Tensor, axis: int, length: int) -> torch.Tensor:
     """The first ``length`` slices of the sample, which begins again at its end."""
     return sample.index_select(axis, torch.arange(length) % sample.shape[axis])
 
 
-def _same(one: Graph, other: Graph) -> bool:
+def same_graph(one: Graph, other: Graph) -> bool:
+    """Whether nodes and edges are the same."""
     (nodes, edges), (theirs, their_edges) = one, other
     return (
         list(nodes) == list(theirs)

@@ -46,6 +46,7 @@ from biril_nm.export.from_torch.module import check_module, resting_copy
 from biril_nm.export.from_torch.registry import kind_of
 from biril_nm.export.from_torch.runs import trace_network
 from biril_nm.export.from_torch.sizes import check_sizes
+from biril_nm.export.from_torch.step_counts import trace_counted
 from biril_nm.export.from_torch.wiring import Wiring
 from biril_nm.export.nir_nodes.coding import with_coding
 from biril_nm.export.nir_nodes.decision import DECISION
@@ -108,12 +109,15 @@ def to_nir(
             f"{type(root).__name__} is a single layer; expected a network that ends in neurons. Wrap it in "
             f"one"
         )
-    wiring, samples = _wiring(root, samples)
     arguments = list(inspect.signature(root.forward).parameters)
 
     def build(found: Wiring) -> tuple[dict[str, Any], list[tuple[str, str]]]:
         return GraphBuilder(found, dt_s, arguments).build()
 
+    try:
+        wiring, samples = _wiring(root, samples)
+    except ConfigError as error:
+        wiring, samples = trace_counted(root, samples, error, _wiring, build)
     nodes, edges = build(wiring)
     if own is None:
         check_sizes(root, samples, wiring, build, (nodes, edges))
@@ -173,8 +177,8 @@ def _root(module: Any, sample_input: Any) -> tuple[nn.Module, list[torch.Tensor]
         if not isinstance(sample, torch.Tensor) or sample.is_meta or sample.is_complex():
             raise ConfigError(
                 f"sample_input holds {_shown(sample)}; expected a tensor of real numbers, (batch, *shape), "
-                f"or a tuple of them, one for each input of forward. Give other arguments (num_steps) a "
-                f"default"
+                f"or a tuple of them, one for each input of forward. Leave the number of steps out, and give "
+                f"other arguments a default"
             )
         if sample.ndim < 2 or not sample.numel():
             raise ConfigError(

@@ -69,6 +69,7 @@ class Wiring:
         takes_states: whether each step was given the states that the one before returned.
         loops: whether the forward loops over time itself.
         time_axes: input -> dimension of time, where it does.
+        n_steps: of that loop.
     """
 
     sources: Mapping[str, Expr]
@@ -81,6 +82,7 @@ class Wiring:
     takes_states: bool = False
     loops: bool = False
     time_axes: Mapping[int, int] = field(default_factory=dict)
+    n_steps: int = 1
 
 
 class ForgetfulStepError(UnsupportedNodeError):
