@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -17,12 +17,12 @@ from biril_nm.decision import DEFAULT_DECISION, class_scores
 from biril_nm.engines.registry import IntegerNet, Network, RunOptions
 from biril_nm.errors import BirilError, ConfigError
 from biril_nm.export.from_torch.runs import call_arguments
-from biril_nm.hw_graph import LoihiGraph
 from biril_nm.hw_graph.inputs import check_inputs, input_coding, single_input
 from biril_nm.hw_graph.outputs import integrators
 from biril_nm.models import BirilNet, OwnNet
 from biril_nm.models.carried import carried_states, positional_arguments, states_of
 from biril_nm.models.own_state import OwnState
+from biril_nm.models.returned import first_of
 from biril_nm.models.wrappers import module_of, unwrapped
 from biril_nm.recording import NodeRecording, Recording
 from biril_nm.recording.readout import decision_of, readout_node
@@ -55,12 +55,12 @@ def run_torch(
         decision: how the output decides; None: by score in a BirilNet, by count elsewhere.
         integrators: neuron layers whose membrane is read and whose spikes nothing uses; they count as
             silent, as they are on the chip.
-        readout: the neuron layer that decides; None: the last one.
+        readout: the layer that decides; None: the last one.
 
     Returns:
-        Spikes of every neuron layer, uint8. ``scores`` are those of the last layer by ``decision``
-        (:func:`biril_nm.decision.class_scores`), or the summed output of a network that ends in a
-        linear layer.
+        Spikes of every neuron layer, uint8. ``scores`` are those of the deciding neurons by ``decision``
+        (:func:`biril_nm.decision.class_scores`); where it is no neurons that decide (a linear layer, a vote
+        of neurons), what the forward returned first, summed over the steps if it did not do so itself.
 
     Raises:
         ConfigError: the network has no snnTorch neurons, its own loop runs another number of steps, or
@@ -82,9 +82,11 @@ def run_torch(
     values = torch.from_numpy(scale.to_float(spikes)).to(parameter)
     carried = _carried(root, values)
     with recorder.attached(), torch.no_grad():
-        _drive(root, values, recorder, carried)
+        outputs = _drive(root, values, recorder, carried)
     if readout in recorder.neurons:
         recorder.last = str(readout)
+    elif readout is not None:
+        recorder.scores = _summed(outputs, *values.shape[:2])
     return recorder.result(len(values), decision, integrators)
 
 
@@ -99,19 +101,36 @@ def _carried(root: nn.Module, values: torch.Tensor) -> int | ConfigError:
 
 def _drive(
     root: nn.Module, values: torch.Tensor, recorder: _Recorder, carried: int | ConfigError
-) -> None:
-    """Call ``root`` step by step, or once if its forward loops over time."""
+) -> list[Any]:
+    """Call ``root`` step by step, or once if its forward loops over time; what it returned."""
     way, asks = _way(root, values, recorder)
     recorder.restart()
     if way != STEP:
-        root(*_arguments(root, values, way, len(values) if asks else None))
-        return
+        return [root(*_arguments(root, values, way, len(values) if asks else None))]
     if isinstance(carried, ConfigError):
         raise carried
-    result: Any = None
-    for number, value in enumerate(values):
-        states = states_of(root, result, carried) if number else ()
-        result = root(value, *states) if number else root(*call_arguments(root, [value]))
+    results: list[Any] = []
+    for value in values:
+        states = states_of(root, results[-1], carried) if results else ()
+        results.append(root(value, *states) if results else root(*call_arguments(root, [value])))
+    return results
+
+
+def _summed(outputs: Sequence[Any], n_steps: int, batch: int) -> Any:
+    """The first result of each call, summed over the steps; None where it is not known what it is of."""
+    found = [first_of(list(o.values()) if isinstance(o, Mapping) else o) for o in outputs]
+    if not all(isinstance(one, torch.Tensor) for one in found):
+        return None
+    whole = found[0]
+    if len(found) > 1:
+        whole = torch.stack(found).sum(0)
+    elif whole.ndim > 2 and whole.shape[:2] in ((n_steps, batch), (batch, n_steps)):
+        if n_steps == batch > 1:
+            return None
+        whole = whole.sum(0 if len(whole) == n_steps else 1)
+    if whole.ndim < 2 or len(whole) != batch:
+        return None
+    return whole.double().flatten(1).cpu().numpy()
 
 
 def taken_at_once(net: nn.Module, values: torch.Tensor) -> torch.Tensor:
@@ -247,7 +266,7 @@ class _Recorder:
         """Forget what was recorded, clear the states of the neurons, and put attributes back."""
         self.own.restore()
         self.steps: dict[str, list[torch.Tensor]] = {}
-        self.last = ""
+        self.last, self.scores = "", cast(Any, None)
         for layer in self.neurons.values():
             _rest(layer)
 
@@ -296,7 +315,9 @@ class _Recorder:
             if len(self.steps.get(name, ())) == n_steps
         }
         recorded.update({n: np.zeros_like(recorded[n]) for n in integrators if n in recorded})
-        if self.last in recorded:
+        if self.scores is not None:
+            scores = self.scores
+        elif self.last in recorded:
             layer = self.neurons[self.last]
             mem, threshold = (x.detach().double().cpu() for x in (layer.mem, layer.threshold))
             if isinstance(layer, snntorch.Leaky) and layer.reset_mechanism == "zero":
@@ -332,9 +353,4 @@ def run_network(network: Network, spikes: Any, options: RunOptions) -> Recording
     graph = network.graph
     coding, decision = input_coding(graph, name), decision_of(graph)
     net = cast(nn.Module, network.net)
-    return run_torch(net, values[name], coding, decision, integrators(graph), _deciding(graph))
-
-
-def _deciding(graph: LoihiGraph) -> str | None:
-    """The layer that decides where the graph has several outputs; else the last one does."""
-    return readout_node(graph) if len(graph.outputs) > 1 else None
+    return run_torch(net, values[name], coding, decision, integrators(graph), readout_node(graph))

@@ -190,8 +190,9 @@ def _forward(
         raise ConfigError(
             f"the network does not accept a sample_input of shape {shapes} ({type(error).__name__}{where}: "
             f"{reason}); expected one step (batch, *shape), or (n_steps, batch, *shape) if forward loops "
-            f"over time itself. Further arguments of forward are filled with None, or with the number of steps "
-            f"if there is one: give others that are no input a default, and pass several inputs as a tuple"
+            f"over time itself. Further arguments of forward are filled with None, or with the number of "
+            f"steps if there is one: give others that are no input a default, and pass several inputs as a "
+            f"tuple"
         ) from error
 
 

@@ -119,6 +119,12 @@ class Analysis:
             for path, calls in tracer.calls.items()
             if len(calls) != n_steps and path not in self.static
         }
+        self.behind: dict[
+            str, Readout
+        ] = {}  # layers that take what was put together over the steps
+        for path in tracer.calls:
+            if path in self.static:
+                self._find_behind(path, tracer.calls[path][0].source)
 
     def wiring(self, result: Sequence[Expr], samples: Sequence[torch.Tensor]) -> Wiring:
         """The wiring of one step, if there were no findings.
@@ -167,6 +173,39 @@ class Analysis:
             tuple(self.origins.constants), tuple(self.origins.functions),
         )  # fmt: skip
 
+    # --- layers behind the loop ---------------------------------------------------------------
+
+    def _find_behind(self, path: str, source: Expr | None) -> None:
+        """Note a layer of the sum, mean or last one of spikes: it is that of what it makes of each step."""
+        signals = list(leaves(Sum(()) if source is None else source))
+        paths = [leaf.path for leaf in signals if isinstance(leaf, LayerOutput)]
+        late = [name for name in paths if name not in self.static]
+        earlier = {self.behind[name].how for name in paths if name in self.behind}
+        if source is None or not signals or len(paths) < len(signals):
+            return
+        if not late and len(earlier) == 1:
+            self.behind[path] = Readout(relative(source, 0, self.static), earlier.pop())
+        elif len(late) == len(signals):
+            known = len(self.findings)
+            found = self._readout(source)
+            plain = getattr(self.layers[path], "bias", self) is None or self._is_mean(source)
+            whole = found.how == "last" or (plain and found.how in ("sum", "mean"))
+            if whole and self._offsets(found.source) == {0}:
+                self.behind[path] = found
+            else:
+                del self.findings[known:]
+
+    def _is_mean(self, expr: Expr) -> bool:
+        """Whether it is the mean over all steps, and no other multiple of their sum."""
+        if isinstance(expr, Collected):
+            return expr.how == "mean"
+        of = expr.of if isinstance(expr, Scaled) else None
+        if not isinstance(expr, Scaled) or not isinstance(of, (Sum, Collected)):
+            return False
+        factor = self.origins.constants[expr.constant].double()
+        whole = bool(torch.allclose(factor * self.n_steps, torch.ones(()).double()))
+        return whole and (isinstance(of, Sum) or of.how == "sum")
+
     # --- sources ------------------------------------------------------------------------------
 
     def _source(self, path: str, calls: Sequence[Call]) -> Expr:
@@ -177,15 +216,15 @@ class Analysis:
             for step, call in enumerate(calls)
         ]
         self._states(path, calls)
+        if path in self.behind:
+            return self.behind[path].source
         if path in self.static:
             if any(not self._constant(leaf) for leaf in leaves(exprs[0])):
-                self.findings.append(
-                    f"layer '{path}' is used once and the neurons {self.n_steps} times; expected both at "
-                    f"every step. Call it at every step or outside of the network, or give each use of the "
-                    f"neurons its own layer"
-                )
+                self._once(path)
             return exprs[0]
         regular = exprs[1] if len(exprs) > 1 else exprs[0]
+        if any(getattr(leaf, "path", None) in self.behind for e in exprs for leaf in leaves(e)):
+            self._once(path)
         unsaid = next((expr for expr in exprs if _unsaid(expr)), None)
         if unsaid is not None:
             return unsaid  # a finding about the operation says so
@@ -207,6 +246,12 @@ class Analysis:
                 f"one. Take the input step by step, in its order"
             )
         return regular
+
+    def _once(self, path: str) -> None:
+        self.findings.append(
+            f"layer '{path}' is used once and the neurons {self.n_steps} times; expected both at every step. "
+            f"Call it at every step or outside of the network, or give each use of the neurons its own layer"
+        )
 
     def _settled(self, expr: Expr) -> Expr:
         return expr if self.loops else of_one_step(expr)
@@ -256,6 +301,11 @@ class Analysis:
 
     def _readout(self, expr: Expr) -> Readout:
         expr = self._settled(expr)
+        behind = [self.behind.get(getattr(leaf, "path", "")) for leaf in leaves(expr)]
+        if behind and all(readout is not None for readout in behind):
+            hows = {readout.how for readout in behind if readout is not None}
+            if len(hows) == 1:
+                return Readout(relative(expr, 0, self.static), hows.pop())
         how, inner = "step" if not self.loops else "last", expr
         scaled = False
         while isinstance(inner, Scaled) and self._steps_of(inner.of):
