@@ -29,7 +29,7 @@ from biril_nm.neurons.norms import called_plainly
 from biril_nm.neurons.spike_sums import pays, weight_gradient
 from biril_nm.neurons.unroll import LOOPS, current_engine
 
-__all__ = ["can_cut", "convolve"]
+__all__ = ["can_cut", "convolve", "gradients"]
 
 PIECE = 8 << 20  # bytes of input and result that a piece may have
 # Samples of a piece; torch takes other algorithms for fewer (use_mkldnn in Convolution.cpp).
@@ -153,8 +153,8 @@ class _Pieces(torch.autograd.Function):
         low, mask = weight.to(grad.dtype), list(ctx.needs_input_grad[:3])
         sizes = list(weight.shape[:1]) if ctx.with_bias else None
         if ctx.last:
-            whole = (_last(grad), _last(_numbers(x).to(grad.dtype)), _last(low))
-            part, *shared = _gradients(whole, sizes, ctx.settings, mask)
+            whole = (_last(grad), _last(x), _last(low))
+            part, *shared = _of_piece(whole, sizes, ctx.settings, mask, ctx.in_loops)
             types = (ctx.dtype, weight.dtype, weight.dtype)
             cast_back = (t if t is None else t.to(d) for t, d in zip((part, *shared), types))
             return *cast_back, None, None
@@ -180,16 +180,16 @@ def _of_piece(
     mask: list[bool],
     in_loops: bool,
 ) -> tuple[Tensor | None, ...]:
-    """:func:`_gradients` where spikes may be kept as bytes, and compiled loops may sum over them."""
+    """:func:`gradients` where spikes may be kept as bytes, and compiled loops may sum over them."""
     grad, x, weight = given
     numbers = (grad, _numbers(x).to(grad.dtype), weight)
     if not (in_loops and mask[1] and pays(x, weight, grad, settings)):
-        return _gradients(numbers, sizes, settings, mask)
+        return gradients(numbers, sizes, settings, mask)
     at_x = None
     if mask[0]:
-        at_x, *_ = _gradients(numbers, None, settings, [True, False, False])
+        at_x, *_ = gradients(numbers, None, settings, [True, False, False])
     at_bias = _sums(grad) if mask[2] else None
-    return at_x, weight_gradient(x, grad, weight.shape, settings), at_bias
+    return at_x, weight_gradient(x, grad.float(), weight.shape, settings), at_bias
 
 
 def _sums(grad: Tensor) -> Tensor:
@@ -197,13 +197,20 @@ def _sums(grad: Tensor) -> Tensor:
     return grad.transpose(0, 1).flatten(1).sum(1, dtype=torch.float32)
 
 
-def _gradients(
+def gradients(
     given: tuple[Tensor, Tensor, Tensor],
     sizes: list[int] | None,
     settings: Settings,
     mask: list[bool],
 ) -> tuple[Tensor | None, ...]:
-    """Gradients of input, weights and bias; ``given``: gradient of the result, input and weights."""
+    """Gradients of input, weights and bias by products, None where ``mask`` says that they are not needed.
+
+    Args:
+        given: gradient of the result, input and weights, of one type.
+        sizes: shape of the bias, None if there is none.
+        settings: of torch.convolution.
+        mask: whether each of the three is needed.
+    """
     backward: Any = ops.aten.convolution_backward
     if not (mask[1] and _slow(*given[1:], settings[0])):
         found: tuple[Tensor | None, ...] = backward(*given, sizes, *settings, mask)

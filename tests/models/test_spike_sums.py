@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import random
 import threading
 from collections.abc import Callable
@@ -130,6 +131,29 @@ def test_gradients_and_inputs_of_any_layout(summed: list[Tensor]) -> None:
                 apart = 1e-5 * float(theirs.abs().max())
                 torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=apart)
     assert len(summed) >= len(grads) * len(inputs)
+
+
+@pytest.mark.parametrize("share", [0.2, 0.4])
+@pytest.mark.parametrize("last", [False, True])
+def test_layers_in_bfloat16_sum_in_float32(share: float, last: bool, summed: list[Tensor]) -> None:
+    conv, places = nn.Conv2d(128, 256, 3, stride=2, padding=1), 20 * 128 * 7 * 6
+    x = (torch.randperm(places) < share * places).float().view(20, 128, 7, 6)
+    if last:
+        x = x.contiguous(memory_format=torch.channels_last)
+    x.requires_grad_()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = convolve(conv, x, x.detach().bool())
+    grad = torch.randn(found.shape).bfloat16()
+    found.backward(grad)
+    assert len(summed) == (share < 0.25)
+    ours = [x.grad, conv.weight.grad, conv.bias.grad]
+    exact, given = copy.deepcopy(conv).bfloat16().double(), x.detach().double().requires_grad_()
+    exact.zero_grad()
+    exact(given).backward(grad.double())
+    theirs = [given.grad, exact.weight.grad, exact.bias.grad]
+    for i, (a, b) in enumerate(zip(ours, theirs)):
+        apart = 1e-5 if summed and i else 1e-2
+        assert (a - b).abs().max() < apart * b.abs().max()  # type: ignore[operator,union-attr]
 
 
 @pytest.mark.parametrize("frozen", ["weight", "bias", "x"])
