@@ -108,8 +108,9 @@ def card_command(
         "Parity": [("engines", ", ".join(engines) or "none"), ("result", parity)],
         "Licence and use": list(PEOPLE),
     }
-    with atomic_file(target) as part:
-        part.write_text(card_text(source.path.name, sections), encoding="utf-8")
+    text = card_text(source.path.name, sections)
+    with atomic_file(target, force) as part:
+        part.write_text(text, encoding="utf-8")
     say(f"wrote {target}")
 
 

@@ -61,7 +61,7 @@ class Drawing:
         target = check_output(path, force)
         if target.suffix != ".svg":
             raise ConfigError(f"the drawing is '{target}'; expected a name that ends in .svg")
-        with atomic_file(target) as part:
+        with atomic_file(target, force) as part:
             part.write_text(self.svg, encoding="utf-8")
 
 

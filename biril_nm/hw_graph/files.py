@@ -61,7 +61,7 @@ def save_graph(
         "edges": [list(edge) for edge in edges],
         "metadata": dict(metadata),
     }
-    write_document(target, header, arrays)
+    write_document(target, header, arrays, force=force)
 
 
 def load_graph(path: str | Path, build: Callable[[Any, Any, Any], Graph]) -> Graph:

@@ -67,7 +67,7 @@ def save_net(net: BirilNet, path: str | Path, force: bool = False) -> None:
     target = check_output(path, force)
     header, arrays = net_parts(net)
     header = {"format": FORMAT, "version": VERSION, **header}
-    write_document(target, header, arrays, compress=False)
+    write_document(target, header, arrays, compress=False, force=force)
 
 
 def read_parts(

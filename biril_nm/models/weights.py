@@ -112,7 +112,8 @@ def write_weights(
     """Write a file of :func:`save_weights` with further facts in its header."""
     target = check_output(path, force)
     header = {"format": FORMAT, "version": VERSION, **facts}
-    write_document(target, header, weight_arrays(unwrapped(module)), compress=False)
+    weights = weight_arrays(unwrapped(module))
+    write_document(target, header, weights, compress=False, force=force)
 
 
 @checked

@@ -307,7 +307,7 @@ class Recording(Mapping[str, NodeRecording]):
         }
         facts = {**self.meta, "n_spikes": dict(self.n_spikes), "file_version": VERSION}
         arrays["meta"] = np.array(json.dumps(facts))
-        write_npz(target, arrays)
+        write_npz(target, arrays, force=force)
 
     @staticmethod
     @checked

@@ -80,17 +80,18 @@ def open_checked(
         ) from error
 
 
-def write_whole(path: str | Path, fill: Callable[[BinaryIO], None]) -> None:
+def write_whole(path: str | Path, fill: Callable[[BinaryIO], None], force: bool = True) -> None:
     """Write an HDF5 file atomically; ``fill`` writes it into memory.
 
     h5py, on a full disk, fails again when its objects are deleted, which Python can only print.
 
     Raises:
         StorageError: the disk is full.
+        OutputExistsError: the file exists, and ``force`` is False.
     """
     image = io.BytesIO()
     fill(image)
-    with atomic_file(path) as part:
+    with atomic_file(path, force) as part:
         part.write_bytes(image.getbuffer())
 
 

@@ -29,13 +29,19 @@ HEADER = "header"  # name of the JSON text (UTF-8 bytes) of a document
 Arrays = dict[str, NDArray[Any]]
 
 
-def write_npz(path: str | Path, arrays: Mapping[str, NDArray[Any]], compress: bool = True) -> None:
+def write_npz(
+    path: str | Path,
+    arrays: Mapping[str, NDArray[Any]],
+    compress: bool = True,
+    force: bool = True,
+) -> None:
     """Write an ``.npz`` atomically that :func:`read_npz` takes: equal arrays give equal bytes.
 
     Args:
         path: the file to make.
         arrays: numbers and text.
         compress: deflate, unless the arrays are large.
+        force: as for :func:`atomic_file`.
 
     Raises:
         FileFormatError: object arrays, names that an archive cannot hold, or more than may be read again.
@@ -55,7 +61,7 @@ def write_npz(path: str | Path, arrays: Mapping[str, NDArray[Any]], compress: bo
     small = compress and size <= SMALL_BYTES
     method = zipfile.ZIP_DEFLATED if small else zipfile.ZIP_STORED
     # numpy.savez leaves its archive open on a full disk, which Python then reports on stderr.
-    with atomic_file(path) as part, zipfile.ZipFile(part, "w", method) as archive:
+    with atomic_file(path, force) as part, zipfile.ZipFile(part, "w", method) as archive:
         for name, array in arrays.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as stream:
                 _NPY.write_array(stream, np.asanyarray(array), allow_pickle=False)
@@ -127,6 +133,7 @@ def write_document(
     header: Mapping[str, Any],
     arrays: Mapping[str, NDArray[Any]],
     compress: bool = True,
+    force: bool = True,
 ) -> None:
     """Write a header of plain values and arrays as one ``.npz``, atomically.
 
@@ -138,7 +145,7 @@ def write_document(
     if len(text) > MAX_TEXT_BYTES:
         raise FileFormatError(f"'{path}' would have a header of {len(text)} bytes")
     first = {HEADER: np.frombuffer(text, dtype=np.uint8)}
-    write_npz(path, {**first, **arrays}, compress)
+    write_npz(path, {**first, **arrays}, compress, force)
 
 
 def read_document(

@@ -128,10 +128,16 @@ def _is_ours(folder: Path, known_by: str) -> bool:
 
 
 @contextmanager
-def atomic_file(path: str | Path) -> Iterator[Path]:
+def atomic_file(path: str | Path, force: bool = True) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; move it there only if the block succeeds.
 
+    Args:
+        path: the file to make.
+        force: replace an existing one; without it :func:`check_output` is asked again, since another
+            writer may have finished meanwhile.
+
     Raises:
+        OutputExistsError: it exists and ``force`` is False.
         OutputInUseError: another process writes the same file for a long time.
         StorageError: the disk is full.
     """
@@ -139,6 +145,8 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
     with reports_full_disk(target):
         target.parent.mkdir(parents=True, exist_ok=True)
     with reports_full_disk(target), _only_writer(target, FILE_WAIT_S):
+        if not force:
+            check_output(target, force)
         part = _free_name(target, PART)
         try:
             os.close(os.open(part, NEW, 0o666))

@@ -160,7 +160,7 @@ def write_netx(
                 _write_layer(file.create_group(f"layer/{record.index}"), record)
             file.create_dataset(OURS, data=np.bytes_(json.dumps(facts).encode("utf-8")))
 
-    write_whole(target, fill)
+    write_whole(target, fill, force)
     log.info("wrote %d layers to '%s'", len(records), target)
 
 

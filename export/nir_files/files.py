@@ -88,7 +88,7 @@ def write_nir(path: str | Path, graph: nir.NIRGraph, force: bool = False) -> Non
     """
     target = check_output(path, force)
     _check_writable(graph, "")
-    write_whole(target, lambda image: nir.write(image, graph))
+    write_whole(target, lambda image: nir.write(image, graph), force)
 
 
 def _check_writable(graph: nir.NIRGraph, prefix: str) -> None:

@@ -200,7 +200,7 @@ def write_report(
         weights=weights_png(graph, ideal or {}),
         cautions=_cautions(graph),
     )
-    with lock_folder(target.parent, WAIT_S), atomic_file(target) as part:
+    with lock_folder(target.parent, WAIT_S), atomic_file(target, force) as part:
         part.write_text(shown(html), encoding="utf-8")
     return target
 
