@@ -230,7 +230,7 @@ def test_a_browser_shows_the_report(page, tmp_path, width, height):
 
 def test_control_characters_of_names_stay_out_of_the_page(tmp_path):
     r"""Neither \x1b nor marks that turn the order of letters: in tables, titles, drawings, facts."""
-    name = "a\x1b[2J\x00\x07b\N{RIGHT-TO-LEFT OVERRIDE}c\nd"
+    name = "a\x1b[2J\x01\x07b\N{RIGHT-TO-LEFT OVERRIDE}c\nd"
     nodes = {
         "in": Input((6,)),
         f"{name}fc": Dense(np.full((4, 6), 40)),
@@ -239,7 +239,7 @@ def test_control_characters_of_names_stay_out_of_the_page(tmp_path):
     }
     names = list(nodes)
     graph = LoihiGraph(nodes, tuple(pairwise(names)), {"source": name, "notes": [name]})
-    shown = r"a\x1b[2J\x00\x07b\u202ec\nd"
+    shown = r"a\x1b[2J\x01\x07b\u202ec\nd"
     text = write_report(tmp_path / "r.html", graph).read_text(encoding="utf-8")
     for made in (text, graph.draw().svg, summary_html(graph), graph.summary()):
         assert shown in made
