@@ -172,7 +172,9 @@ def _way(root: nn.Module, values: torch.Tensor, recorder: _Recorder) -> tuple[st
             (3 if n_steps == 2 else 2, batch)
         ):  # it may take this batch alone
             some = values[:, torch.arange(size) % batch]
-            fits = trials.of((STEP,), some) or trials.of(WAYS[1:], some)
+            # A forward with a loop may take one step as well, for which it starts from rest.
+            first, second = ((STEP,), WAYS[1:])[:: 1 if n_steps == 1 else -1]
+            fits = trials.of(first, some) or trials.of(second, some)
             if len(fits) > 1:  # as many steps as values, perhaps
                 fits = trials.of(fits, torch.cat([some, some[:1]])) or fits
             for way in fits:

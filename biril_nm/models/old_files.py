@@ -140,7 +140,8 @@ def _checked_members(source: Path) -> dict[str, bytes]:
         if other or len(folders) != 1 or PICKLE not in names:
             raise FileFormatError(
                 f"'{source}' holds {sorted(other)[:8] or sorted(folders)[:8]} besides tensors, which is "
-                f"never loaded: TorchScript archives hold programs. Save the network with biril_nm.save"
+                f"never loaded: TorchScript archives hold programs. Save its weights: "
+                f"torch.save(torch.jit.load(path).state_dict(), 'weights.pt')"
             )
         for entry, name in zip(entries, names):
             _check_entry(source, entry, name)
@@ -164,7 +165,8 @@ def _check_pickle(source: Path, data: bytes) -> None:
             if opcode.name == "GLOBAL" and argument not in GLOBALS:
                 raise FileFormatError(
                     f"'{source}' holds {argument!r:.60}, which is not a plain tensor and never loaded; "
-                    f"expected weights. Save net.state_dict(), or the network with biril_nm.save"
+                    f"expected weights. Save net.state_dict(), or those of a checkpoint: "
+                    f"torch.save(torch.load(path)['state_dict'], 'weights.pt')"
                 )
             if opcode.name in ("STACK_GLOBAL", "INST", "EXT1", "EXT2", "EXT4", "NEWOBJ_EX"):
                 raise FileFormatError(f"'{source}' holds objects, which are never loaded")

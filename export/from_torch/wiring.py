@@ -236,9 +236,14 @@ class Analysis:
         elif any(e != regular for e in exprs[1:]) or without_past(exprs[0]) != without_past(
             regular
         ):
+            of = {leaf.path for e in exprs for leaf in leaves(e) if isinstance(leaf, LayerOutput)}
+            whole = ", ".join(f"'{name}'" for name in sorted(of & self.static))
+            way_out = (
+                "Take out what differs; sum up or filter over the steps by neurons (snntorch.Leaky)"
+            )
             self.findings.append(
                 f"layer '{path}' receives something else from step to step; expected the same at every step. "
-                f"Take out what differs; sum up or filter over the steps by neurons (snntorch.Leaky)"
+                + (f"Call {whole} on one step at a time, inside the loop" if whole else way_out)
             )
         elif any(offset not in (0, -1) for offset in self._offsets(regular)):
             self.findings.append(

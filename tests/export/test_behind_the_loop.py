@@ -115,3 +115,27 @@ def test_what_the_forward_returns_first_decides(put: Any) -> None:
     np.testing.assert_allclose(scores, first.numpy(), rtol=1e-5, atol=1e-5)
     report = bnm.check_parity(graph, X, against=("torch", "sim"), net=net, min_agreement=0.8)
     report.raise_on_mismatch()
+
+
+class AllAtOnce(nn.Module):
+    """A layer of all steps, samples first, of which neurons take one after the other."""
+
+    def __init__(self, inside: bool) -> None:
+        super().__init__()
+        self.fc, self.lif, self.inside = nn.Linear(N_IN, 4), snn.Leaky(beta=0.9), inside
+
+    def forward(self, x: Tensor) -> Tensor:
+        mem, spikes = self.lif.init_leaky(), []
+        currents = x if self.inside else self.fc(x)
+        for n in range(x.shape[1]):
+            current = self.fc(currents[:, n]) if self.inside else currents[:, n]
+            spk, mem = self.lif(current, mem)
+            spikes.append(spk)
+        return torch.stack(spikes)
+
+
+def test_a_layer_of_all_steps_at_once_is_named() -> None:
+    samples = SAMPLE.transpose(0, 1)
+    with pytest.raises(UnsupportedNodeError, match="Call 'fc' on one step at a time, inside the"):
+        to_nir(AllAtOnce(False), samples, dt_s=1e-3)
+    assert "fc" in to_nir(AllAtOnce(True), samples, dt_s=1e-3).nodes

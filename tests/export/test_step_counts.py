@@ -110,3 +110,17 @@ def test_a_network_that_depends_on_it_is_refused() -> None:
 def test_an_image_is_not_one_of_several_steps() -> None:
     with pytest.raises(ConfigError, match="takes one image for all steps, and the input differs"):
         run_torch(Image(), X, Coding("spikes", N_STEPS))
+
+
+class Lenient(Net):
+    """All steps; one step as well, for which it starts from rest."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.loop(x if x.dim() > 2 else x[None])
+
+
+def test_a_loop_that_takes_one_step_as_well_is_given_all() -> None:
+    net, plain = Lenient(), Plain()
+    run, same = run_torch(net, X), run_torch(plain, X)
+    assert all(np.array_equal(run[name].s, same[name].s) for name in ("lif1", "lif2"))
+    bnm.testing.assert_parity(net, X, against=("torch", "sim"), dt_s=1e-3, min_agreement=0.5)

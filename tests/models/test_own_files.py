@@ -270,3 +270,18 @@ class Quiet(Loop):
 
 def test_a_train_that_returns_nothing_does(net, path):
     assert bnm.load(path, architecture=Quiet)(X)[0].equal(net(X)[0])
+
+
+def test_weights_of_torchscript_and_of_objects_have_a_way_out(net, tmp_path):
+    path = tmp_path / "net.pt"
+    layers = nn.Sequential(nn.Linear(12, 10), nn.Linear(10, 4))
+    torch.jit.trace(layers, torch.rand(1, 12)).save(path)
+    with pytest.raises(FileFormatError, match=r"torch.save\(torch.jit.load\(path\).state_dict\(\)"):
+        bnm.load(path, architecture=layers)
+    torch.save(torch.jit.load(path).state_dict(), path)
+    assert bnm.load(path, architecture=layers) is layers
+    torch.save({"state_dict": net.state_dict(), "hyper_parameters": {"model": layers}}, path)
+    with pytest.raises(FileFormatError, match=r"torch.save\(torch.load\(path\)\['state_dict'\]"):
+        bnm.load(path, architecture=Loop)
+    torch.save(torch.load(path, weights_only=False)["state_dict"], path)
+    assert bnm.load(path, architecture=Loop)(X)[0].equal(net(X)[0])
