@@ -272,6 +272,8 @@ def test_a_train_that_returns_nothing_does(net, path):
     assert bnm.load(path, architecture=Quiet)(X)[0].equal(net(X)[0])
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning")
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 def test_weights_of_torchscript_and_of_objects_have_a_way_out(net, tmp_path):
     path = tmp_path / "net.pt"
     layers = nn.Sequential(nn.Linear(12, 10), nn.Linear(10, 4))
