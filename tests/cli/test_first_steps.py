@@ -146,9 +146,13 @@ def test_a_bundle_never_replaces_a_folder_or_file_of_another_kind(folder, tmp_pa
     model.write_bytes((folder / "model.pt").read_bytes())
     thesis.mkdir()
     (thesis / "thesis.tex").write_text("precious")
-    for target in (model, thesis, tmp_path):
-        done = biril("export", model, "--to", "lava", "-o", target, "--force")
-        refused(done, str(target), "not a folder with run_lava.py")
+    for source, targets, why in (
+        (folder / "model.pt", (model, thesis, tmp_path), "not a folder with run_lava.py"),
+        (model, (model, tmp_path), "which this command reads"),
+    ):
+        for target in targets:
+            done = biril("export", source, "--to", "lava", "-o", target, "--force")
+            refused(done, str(target), why)
     assert model.read_bytes() == (folder / "model.pt").read_bytes()
     assert (thesis / "thesis.tex").read_text() == "precious"
     for _ in range(2):
