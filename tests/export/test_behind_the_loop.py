@@ -16,6 +16,7 @@ from biril_nm.engines.registry import Network, RunOptions
 from biril_nm.engines.torch_net import run_network
 from biril_nm.errors import UnsupportedNodeError
 from biril_nm.export import lower, to_nir
+from biril_nm.hardware_sim import simulate
 
 N_STEPS, BATCH, N_IN = 9, 6, 8
 X = (np.random.default_rng(1).random((N_STEPS, BATCH, N_IN)) < 0.4).astype(np.int32)
@@ -83,6 +84,34 @@ def test_a_layer_of_something_else_is_refused(put: Any) -> None:
 def test_the_mean_of_some_steps_is_refused() -> None:
     with pytest.raises(UnsupportedNodeError, match="returns steps 1, 2 of 3; expected all"):
         to_nir(Net(lambda net, s: net.out(torch.stack(s[1:]).mean(0))), SAMPLE, dt_s=1e-3)
+
+
+class LastStep(Net):
+    """The layer of the last step, or the membrane of neurons without memory behind it."""
+
+    def __init__(self, behind: bool) -> None:
+        super().__init__(None)  # type: ignore[arg-type]
+        self.read, self.behind = snn.Leaky(beta=0.0, reset_mechanism="none"), behind
+
+    def forward(self, x: Tensor) -> Tensor:
+        mem, membrane = self.lif.init_leaky(), self.read.init_leaky()
+        for step in x:
+            spk, mem = self.lif(self.fc(step), mem)
+            if self.behind:
+                _, membrane = self.read(self.out(spk), membrane)
+        return membrane if self.behind else self.out(spk)
+
+
+def test_a_layer_of_the_last_step_has_a_way_out_that_is_the_same() -> None:
+    with pytest.raises(UnsupportedNodeError, match="at the last step; .* which is the same, or"):
+        lower(to_nir(LastStep(False), SAMPLE, dt_s=1e-3), calibration=X)
+    net = LastStep(True)
+    graph = lower(to_nir(net, SAMPLE, dt_s=1e-3), calibration=X)
+    volts = simulate(graph, X, record=("v",))["read"].v[-1]
+    with torch.no_grad():
+        expected = LastStep(False)(torch.from_numpy(X).float()).numpy()
+    assert np.corrcoef(volts.ravel(), expected.ravel())[0, 1] > 0.999
+    assert np.array_equal(volts.argmax(1), expected.argmax(1))
 
 
 def vote(net: Net, spikes: list[Tensor]) -> Tensor:

@@ -228,7 +228,9 @@ def _links(walk: Walk, inputs: dict[str, Shape], neurons: dict[str, Shape]) -> _
             nodes = [walk.graph.nodes[n] for n in path.nodes]
             named = zip(path.names, nodes)
             names = [name for name, node in named if not isinstance(node, _NAMELESS)]
-            if isinstance(walk.graph.nodes[end], nir.Output):
+            goal = walk.graph.nodes[end]
+            if isinstance(goal, nir.Output):
+                _refuse_last(goal, end, [source, *names])
                 _read_out(outputs, end, source, names, source in inputs)
                 continue
             whole = as_matrix(path.linear) if isinstance(path.linear, Reshape) else path.linear
@@ -256,6 +258,16 @@ def _in_order(outputs: Mapping[str, str], graph: nir.NIRGraph) -> dict[str, str]
     named = [name for name in graph.nodes if name in outputs]
     position = {name: (graph.nodes[name].metadata or {}).get("position", 0) for name in named}
     return {name: outputs[name] for name in sorted(named, key=lambda name: position[name])}
+
+
+def _refuse_last(node: nir.NIRNode, output: str, path: list[str]) -> None:
+    """Refuse a layer of the last step alone, which neurons that sum up would change."""
+    if len(path) > 1 and (node.metadata or {}).get("readout") == "last":
+        raise UnsupportedNodeError(
+            f"output '{output}' reads from {' -> '.join(path)} at the last step; expected a neuron. Put "
+            f"snntorch.Leaky(beta=0.0, reset_mechanism='none') behind it and return its membrane, which is "
+            f"the same, or pass readout='accumulate' to sum it up over the steps, which is not"
+        )
 
 
 def _read_out(
