@@ -54,7 +54,7 @@ def is_torch_archive(path: str | Path) -> bool:
         if file.read(len(BEFORE_ZIP)) == BEFORE_ZIP:
             raise FileFormatError(
                 f"'{path}' is a file of torch before 1.6, or made with _use_new_zipfile_serialization=False; "
-                f"expected a zip archive. Save it anew: torch.save(torch.load(path), path)"
+                f"expected a zip archive. Save it anew: torch.save(torch.load(path, weights_only=True), path)"
             )
     with open_zip(path, "a readable model file") as archive:
         return any(name.rpartition("/")[2] == PICKLE for name in archive.namelist())
@@ -102,7 +102,8 @@ def _weights_in(record: dict[Any, Any], source: Path) -> dict[str, Tensor]:
     if found:
         raise FileFormatError(
             f"'{source}' holds several sets of weights, {[str(key) for key in found][:8]}; expected those "
-            f"of one network. Save one of them: torch.save(torch.load(path)[{found[0]!r:.40}], 'weights.pt')"
+            f"of one network. Save one of them: torch.save(torch.load(path, weights_only=True)"
+            f"[{found[0]!r:.40}], 'weights.pt')"
         )
     wrong = [str(key) for key, value in record.items() if not isinstance(value, Tensor)]
     raise FileFormatError(
@@ -140,7 +141,7 @@ def _checked_members(source: Path) -> dict[str, bytes]:
         if other or len(folders) != 1 or PICKLE not in names:
             raise FileFormatError(
                 f"'{source}' holds {sorted(other)[:8] or sorted(folders)[:8]} besides tensors, which is "
-                f"never loaded: TorchScript archives hold programs. Save its weights: "
+                f"never loaded: TorchScript archives hold programs. If you trust it, save its weights: "
                 f"torch.save(torch.jit.load(path).state_dict(), 'weights.pt')"
             )
         for entry, name in zip(entries, names):
@@ -165,8 +166,9 @@ def _check_pickle(source: Path, data: bytes) -> None:
             if opcode.name == "GLOBAL" and argument not in GLOBALS:
                 raise FileFormatError(
                     f"'{source}' holds {argument!r:.60}, which is not a plain tensor and never loaded; "
-                    f"expected weights. Save net.state_dict(), or those of a checkpoint: "
-                    f"torch.save(torch.load(path)['state_dict'], 'weights.pt')"
+                    f"expected weights. Save net.state_dict() alone where it was made; if you trust it, "
+                    f"torch.save(torch.load(path, weights_only=False)['state_dict'], 'weights.pt'), which "
+                    f"runs what it holds"
                 )
             if opcode.name in ("STACK_GLOBAL", "INST", "EXT1", "EXT2", "EXT4", "NEWOBJ_EX"):
                 raise FileFormatError(f"'{source}' holds objects, which are never loaded")
