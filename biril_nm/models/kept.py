@@ -73,14 +73,17 @@ class Kept:
 
     def packed(self, source: Any, function: Callable[..., Any]) -> AbstractContextManager[Any]:
         """Weight layers keep spikes for their backward pass as bytes."""
-        if not (self.enabled and isinstance(function, WEIGHTED) and source in self.binary):
+        if not (isinstance(function, WEIGHTED) and source in self.binary):
             return nullcontext()
         spikes = self.values[source].value
-        place, shape = spikes.data_ptr(), spikes.shape
+        bits = self.bits_of(source) if spikes.dtype == torch.float32 else None
+        if bits is None:
+            return nullcontext()
+        place, shape = spikes.data_ptr(), spikes.shape  # a hook that holds values is never freed
 
         def pack(kept: Tensor) -> Tensor:
             alike = kept.data_ptr() == place and kept.shape == shape and kept.dtype == torch.float32
-            return kept.to(torch.bool) if alike else kept
+            return bits if alike else kept
 
         def unpack(kept: Tensor) -> Tensor:
             return kept.to(torch.float32) if kept.dtype == torch.bool else kept

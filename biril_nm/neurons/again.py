@@ -21,7 +21,7 @@ class Again:
 
     Attributes:
         tensors: what is kept of it.
-        make: computes it from them.
+        make: computes it from them; it holds no tensors, so that these are freed by the backward pass.
     """
 
     tensors: tuple[Tensor, ...]
@@ -35,5 +35,5 @@ def from_bits(bits: Tensor, dtype: torch.dtype) -> Again:
 
 def added(a: Again, b: Again) -> Again:
     """The sum of two tensors of one shape."""
-    n = len(a.tensors)
-    return Again(a.tensors + b.tensors, lambda *kept: a.make(*kept[:n]) + b.make(*kept[n:]))
+    n, first, second = len(a.tensors), a.make, b.make
+    return Again(a.tensors + b.tensors, lambda *kept: first(*kept[:n]) + second(*kept[n:]))

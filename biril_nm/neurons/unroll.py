@@ -163,7 +163,8 @@ def _laid(current: Tensor, last: bool) -> Tensor:
 
 
 def _in_steps(again: Again, shape: torch.Size, last: bool) -> Again:
-    return Again(again.tensors, lambda *kept: _laid(again.make(*kept).view(shape), last))
+    make = again.make
+    return Again(again.tensors, lambda *kept: _laid(make(*kept).view(shape), last))
 
 
 def _reset(neuron: Any) -> Reset | None:
@@ -220,7 +221,8 @@ class _Loops(torch.autograd.Function):
         start = None if start is None else start.contiguous()
         kept = (current,) if how.again is None else how.again.tensors
         ctx.save_for_backward(beta, start, weight, *kept)
-        ctx.how = how
+        ctx.make = None if how.again is None else how.again.make
+        ctx.how = how._replace(again=None)
         ctx.set_materialize_grads(False)
         if how.moments is not None:
             how.layer.affine = how.moments.affine(weight, bias)
@@ -231,7 +233,7 @@ class _Loops(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
         beta, start, weight, *kept = ctx.saved_tensors
         how: _How = ctx.how
-        current = kept[0] if how.again is None else how.again.make(*kept)
+        current = kept[0] if ctx.make is None else ctx.make(*kept)
         found = kernels.backward(how.layer, current, grads, how.n_steps, how.pooled, start)
         grad, at_start, by_beta = found
         summed = None if by_beta is None else _summed(by_beta, beta)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import operator
 from collections.abc import Callable
 from typing import Any
@@ -10,9 +11,11 @@ import pytest
 import snntorch as snn
 import torch
 from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
 
 from biril_nm.models.kept import Kept
 from biril_nm.models.running import precision, run_steps
+from biril_nm.neurons.unroll import engine
 
 N_STEPS, BATCH = 3, 4
 Add = Callable[[Tensor, Tensor], Tensor]
@@ -119,3 +122,60 @@ def test_nothing_is_held_without_gradients(monkeypatch: pytest.MonkeyPatch) -> N
     assert not noted
     run_steps(net, x)
     assert noted
+
+
+class Fork(nn.Module):
+    """Two layers that take the same spikes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.lif, self.out = nn.Linear(6, 8), leaky(), leaky()
+        self.left, self.right = nn.Linear(8, 5), nn.Linear(8, 5)
+
+    def forward(self, x: Tensor) -> Any:
+        spikes = self.lif(self.first(x))
+        return self.out(self.left(spikes) + self.right(spikes))
+
+
+def test_layers_that_take_the_same_spikes_keep_them_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[Tensor] = []
+    monkeypatch.setattr(Kept, "forget", lambda run, node: kept.extend(run.bits.values()))
+    net, x = Fork(), torch.rand(N_STEPS, BATCH, 6)
+    run_steps(net, x).output.sum().backward()
+    assert len(set(map(id, kept))) == 1 and kept[0].dtype == torch.bool
+    ours = [p.grad.clone() for p in net.parameters() if p.grad is not None]
+    net.zero_grad()
+    with engine("loop"):
+        run_steps(net, x).output.sum().backward()
+    theirs = [p.grad for p in net.parameters() if p.grad is not None]
+    assert len(ours) == len(theirs) == 6
+    for a, b in zip(ours, theirs):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("net", [Residual(operator.add), Fork()])
+def test_what_is_kept_is_freed_by_the_backward_pass(net: nn.Module) -> None:
+    x = torch.rand(N_STEPS, BATCH, *((2, 10, 8) if isinstance(net, Residual) else (6,)))
+    held: list[StorageWeakRef] = []
+
+    def noted(t: Tensor) -> Tensor:
+        if t.grad_fn is not None or t.dtype == torch.bool:
+            held.append(StorageWeakRef(t.untyped_storage()))
+        return t
+
+    with torch.autograd.graph.saved_tensors_hooks(noted, lambda t: t):
+        spikes = run_steps(net, x).output
+    assert held and not any(each.expired() for each in held)
+    loss = spikes.sum()
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert loss.grad_fn is not None and all(each.expired() for each in held)
+
+
+@pytest.mark.parametrize("net", [Residual(operator.add), Fork()])
+def test_a_run_without_a_backward_pass_is_freed(net: nn.Module) -> None:
+    x = torch.rand(N_STEPS, BATCH, *((2, 10, 8) if isinstance(net, Residual) else (6,)))
+    output = run_steps(net, x).output
+    held = StorageWeakRef(output.untyped_storage())
+    del output
+    gc.collect()
+    assert held.expired()
